@@ -1,0 +1,459 @@
+package access
+
+import "fmt"
+
+// SecretState is what one keyed hash told about the secret.
+type SecretState uint8
+
+// The states of a secret.
+const (
+	SecretOther         SecretState = iota // no secure password of the account
+	SecretShaped                           // has the shape of a secure password, and is none that the account has or had
+	SecretLive                             // a live secure password of the account
+	SecretRevoked                          // a secure password of the account that was revoked or has expired
+	SecretEmpty                            // no secret at all
+	SecretUnseen                           // not given, and assumed to be the mailbox password: test and explain
+	SecretAuthenticated                    // the mailbox password, verified when the open session began
+)
+
+// Secret is what is known of the secret before anything slow is asked.
+type Secret struct {
+	State        SecretState
+	CredentialID string // of a live or revoked secure password
+	Label        string
+}
+
+// Reveal says who is told a reason (setting login.reveal).
+type Reveal uint8
+
+// The settings of login.reveal.
+const (
+	RevealWeb      Reveal = iota // the site's own webmail, and whoever's secret was verified
+	RevealVerified               // whoever's secret was verified
+	RevealNever
+)
+
+// Site holds the settings that concern every login.
+type Site struct {
+	NextPassdb   bool // mailbox passwords belong to the site's next passdb
+	UnmanagedAsk bool // an unmanaged domain is for the next passdb, not refused
+	Reveal       Reveal
+}
+
+// Account is what decisions need of an account's record.
+type Account struct {
+	Suspended   bool
+	Departments []string
+	Protocols   Switches
+	Secure      SecureMode
+	// HasSecure: the account has a secure password, or had one recently.
+	HasSecure bool
+}
+
+// Query is all that a decision depends on, beside what [Asker] answers.
+type Query struct {
+	Site    Site
+	Login   *Login
+	Address string   // canonical; empty when the name is no usable address
+	Rules   *Rules   // nil when the domain is not managed
+	Account *Account // nil when there is no record
+	Client  ClientType
+	Region  string
+	Secret  Secret
+}
+
+// Asker answers what is slow or counted. Each question is asked at most once
+// in a decision.
+type Asker interface {
+	// Throttled reports whether guessing has to stop for this account and address.
+	Throttled() bool
+	// Mailbox verifies the secret as the mailbox password kept here. It takes
+	// as long for an unknown account as for a known one.
+	Mailbox() bool
+}
+
+// Decide answers a login. With trace it also notes each step in Decision.Trace;
+// nothing else differs, so that an explanation cannot disagree with the login.
+// Without trace it does not allocate.
+func Decide(q *Query, ask Asker, trace bool) Decision {
+	d := Decision{Account: q.Address, Client: q.Client, Region: q.Region}
+	note := func(step, result, policy, detail string) {
+		if trace {
+			d.Trace = append(d.Trace, Step{step, result, policy, detail})
+		}
+	}
+	if q.Login.Lookup == LookupUser || q.Login.Lookup == LookupCredentials && q.Login.Protocol == 0 {
+		note("name", "pass", "", "a look-up that is no login")
+		d.Outcome, d.Reason = Next, ReasonOK
+		return d
+	}
+	if q.Address == "" {
+		note("name", "refuse", "", "no usable address")
+		d.Outcome, d.Reason = Deny, ReasonUnknownAccount
+		return d
+	}
+	if q.Rules == nil {
+		d.Reason = ReasonUnmanagedDomain
+		if q.Site.UnmanagedAsk {
+			note("name", "pass", "", "the domain is not managed: for the next passdb")
+			d.Outcome = Next
+			return d
+		}
+		note("name", "refuse", "", "the domain is not managed")
+		d.Outcome = Deny
+		return d
+	}
+	if q.Login.Protocol == 0 {
+		note("protocol", "refuse", "", "service "+q.Login.Service+" is mapped to no protocol; see the setting login.services")
+		d.Outcome, d.Reason = Deny, ReasonProtocol
+		return d
+	}
+
+	var none Account
+	acc := q.Account
+	known := acc != nil
+	if !known {
+		acc = &none
+	}
+	var sub subject
+	q.Rules.subject(q.Address, acc.Departments, &sub)
+
+	// All steps are taken before anything is answered: how long the answer
+	// takes must not tell which of them refused.
+	rule, place := q.Rules.judge(q, acc, &sub, &d, trace)
+	q.secret(acc, known, &sub, ask, &d, trace)
+	if rule != "" {
+		d.Outcome, d.Reason = Deny, rule
+	} else {
+		d.PolicyID = ""
+	}
+	if d.Outcome == Deny && q.reveals(&d) {
+		d.Message = text(d.Reason, place)
+	}
+	return d
+}
+
+// judge takes the steps that do not depend on the secret. It returns the first
+// refusal, or "", and whether that refusal asks where the login came from.
+func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace bool) (reason Reason, place bool) {
+	note := func(step, result, policy, detail string) {
+		if trace {
+			d.Trace = append(d.Trace, Step{step, result, policy, detail})
+		}
+	}
+	refuse := func(r Reason) {
+		if reason == "" {
+			reason = r
+		}
+	}
+	if acc.Suspended {
+		note("account", "refuse", "", "suspended")
+		refuse(ReasonSuspended)
+	} else {
+		note("account", "pass", "", "")
+	}
+	if !r.blocked.Empty() && (!q.Login.IP.IsValid() || r.blocked.Contains(q.Login.IP)) {
+		note("ip_block", "refuse", "", "")
+		refuse(ReasonIPBlocked)
+	}
+	on, setBy := r.protocolOn(q.Login.Protocol, acc)
+	switch {
+	case on:
+		note("protocol", "pass", "", setBy)
+	case q.Client.Own():
+		note("protocol", "pass", "", "off, but the switch does not bind the site's own clients")
+	default:
+		note("protocol", "refuse", "", setBy)
+		refuse(ReasonProtocol)
+	}
+	if id, named, refused := r.policiesRefuse(q, sub, d, trace); refused {
+		if reason == "" {
+			d.PolicyID, place = id, named
+		}
+		refuse(ReasonPolicy)
+	}
+	if reason == ReasonIPBlocked {
+		place = true
+	}
+	return reason, place
+}
+
+// ProtocolOn tells whether a protocol is on for an account (nil without a
+// record), and what set it: account, domain or default.
+func (r *Rules) ProtocolOn(p Protocol, acc *Account) (on bool, setBy string) {
+	if acc == nil {
+		acc = &Account{}
+	}
+	return r.protocolOn(p, acc)
+}
+
+func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
+	if on, ok := acc.Protocols[protocolNames[p]]; ok {
+		return on, "account"
+	}
+	if on, ok := r.protocols[protocolNames[p]]; ok {
+		return on, "domain"
+	}
+	return true, "default"
+}
+
+// policiesRefuse holds the login against all policies. Deny wins; several
+// whitelists add up; the order never matters, except for which of several
+// equally refusing policies is named: the first.
+func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) (id string, place, refused bool) {
+	list, ok := r.byClient[q.Client]
+	if !ok {
+		list = r.anyClient
+	}
+	if trace {
+		r.traceUnselected(q.Client, list, d)
+	}
+	bit := uint8(1) << q.Login.Protocol
+	var white *policy // the first enforced whitelist that applies and does not match
+	var inside bool   // an enforced whitelist matches
+	var reported bool // a whitelist in report mode does not match
+	for _, p := range list {
+		if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
+			if trace {
+				d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": the account or the protocol is not in its scope"})
+			}
+			continue
+		}
+		match := p.place(q.Login, q.Region)
+		if trace {
+			d.Trace = append(d.Trace, p.step(match))
+		}
+		switch {
+		case p.deny && match && p.report:
+			d.WouldRefuse = append(d.WouldRefuse, p.id)
+		case p.deny && match:
+			if !refused {
+				id, place, refused = p.id, p.namesPlace(), true
+			}
+		case p.deny:
+		case p.report:
+			reported = reported || !match
+		case match:
+			inside = true
+		case white == nil:
+			white = p
+		}
+	}
+	if white != nil && !inside && !refused {
+		id, place, refused = white.id, true, true
+	}
+	if reported && !inside {
+		r.reportWhitelists(q, sub, list, bit, d)
+	}
+	return id, place, refused
+}
+
+// reportWhitelists notes the whitelists in report mode that would have refused
+// if they were enforced. Apart from the main loop, since none usually exists.
+func (r *Rules) reportWhitelists(q *Query, sub *subject, list []*policy, bit uint8, d *Decision) {
+	for _, p := range list {
+		if p.report && !p.deny && (p.protocols == 0 || p.protocols&bit != 0) && p.scope.covers(sub) && !p.place(q.Login, q.Region) {
+			d.WouldRefuse = append(d.WouldRefuse, p.id)
+		}
+	}
+}
+
+func (p *policy) step(match bool) Step {
+	kind, verdict := "whitelist", "no_match"
+	if p.deny {
+		kind = "blacklist"
+	}
+	if match {
+		verdict = "match"
+	}
+	detail := fmt.Sprintf("%s: %s applies, its place does not match", p.name, kind)
+	if match {
+		detail = fmt.Sprintf("%s: %s applies, its place matches", p.name, kind)
+	}
+	if p.report {
+		detail += " (report mode: refuses nothing)"
+	}
+	return Step{"policy", verdict, p.id, detail}
+}
+
+// traceUnselected notes the policies that do not select the client type.
+func (r *Rules) traceUnselected(c ClientType, selected []*policy, d *Decision) {
+	seen := make(map[*policy]bool, len(selected))
+	for _, p := range selected {
+		seen[p] = true
+	}
+	for i := range r.policies {
+		if p := &r.policies[i]; !seen[p] {
+			d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": does not select client type " + string(c)})
+		}
+	}
+}
+
+// SecureRequired reports whether third-party clients of an account need a
+// secure password, and what set it: domain, account, or "".
+func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy string) {
+	var none Account
+	if acc == nil {
+		acc = &none
+	}
+	var sub subject
+	r.subject(addr, acc.Departments, &sub)
+	return r.secureRequired(acc, &sub)
+}
+
+func (r *Rules) secureRequired(acc *Account, sub *subject) (required bool, setBy string) {
+	if r.enforced && r.enforceFor.covers(sub) {
+		return true, "domain"
+	}
+	if acc.Secure == SecureRequired {
+		return true, "account"
+	}
+	return false, ""
+}
+
+// secret takes the steps that depend on the secret: it sets outcome, reason
+// and what is known of the credential.
+func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Decision, trace bool) {
+	set := func(o Outcome, r Reason, detail, by string) {
+		d.Outcome, d.Reason = o, r
+		if trace {
+			result := "pass"
+			if o == Deny {
+				result = "refuse"
+			}
+			d.Trace = append(d.Trace, Step{"secret", result, "", detail + by})
+		}
+	}
+	third := !q.Client.Own()
+	required, by := q.Rules.secureRequired(acc, sub)
+	required = required && third
+
+	switch {
+	case !known && !q.Site.NextPassdb:
+		// The slow hash is computed all the same: unknown and wrong take one time.
+		if ask.Throttled() {
+			set(Deny, ReasonThrottled, "too many wrong secrets", "")
+			return
+		}
+		ask.Mailbox()
+		d.Guess = true
+		set(Deny, ReasonUnknownAccount, "no such account", "")
+		return
+	case q.Login.MasterUser != "":
+		// The master was authenticated before; this secret is the master's.
+		d.Verified = true
+		if q.Site.NextPassdb {
+			set(Next, ReasonOK, "master login: the next passdb knows the account", "")
+			return
+		}
+		set(Allow, ReasonOK, "master login: the secret is not looked at", "")
+		return
+	case q.Login.Lookup == LookupCredentials:
+		switch {
+		case required:
+			set(Deny, ReasonSecureRequired, "this mechanism does not show the secret, and a secure password is required by the ", by)
+		case !q.Site.NextPassdb:
+			d.Note = "the mechanism does not show the secret: offer PLAIN and LOGIN only"
+			set(Deny, ReasonSecureRequired, d.Note, "")
+		default:
+			set(Next, ReasonOK, "the next passdb verifies a mechanism that does not show the secret", "")
+		}
+		return
+	}
+
+	switch q.Secret.State {
+	case SecretLive:
+		d.CredentialID = q.Secret.CredentialID
+		switch {
+		case !third:
+			d.Note = "secure password '" + q.Secret.Label + "' tried at an own client"
+			set(Deny, ReasonBadSecret, "a secure password opens third-party clients only", "")
+		case acc.Secure == SecureOff && !required:
+			d.Note = "secure password '" + q.Secret.Label + "' is inactive: the account has switched secure passwords off"
+			set(Deny, ReasonBadSecret, d.Note, "")
+		default:
+			d.Verified = true
+			set(Allow, ReasonOK, "a live secure password", "")
+		}
+		return
+	case SecretRevoked:
+		d.CredentialID, d.Stale = q.Secret.CredentialID, true
+		d.Note = "revoked secure password '" + q.Secret.Label + "' still in use"
+		set(Deny, ReasonBadSecret, d.Note, "")
+		return
+	case SecretShaped:
+		if acc.HasSecure || required {
+			set(Deny, ReasonBadSecret, "has the shape of a secure password, and is none of this account", "")
+			return
+		}
+	case SecretEmpty:
+		set(Deny, ReasonBadSecret, "no secret", "")
+		return
+	case SecretAuthenticated:
+		d.Verified = true
+	case SecretUnseen:
+		d.Verified = !q.Site.NextPassdb
+	case SecretOther:
+	}
+	given := q.Secret.State != SecretAuthenticated && q.Secret.State != SecretUnseen
+
+	if required && q.Site.NextPassdb {
+		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
+		return
+	}
+	if given && ask.Throttled() {
+		set(Deny, ReasonThrottled, "too many wrong secrets", "")
+		return
+	}
+	if q.Site.NextPassdb {
+		set(Next, ReasonOK, "the mailbox password belongs to the next passdb", "")
+		return
+	}
+	if given && !ask.Mailbox() {
+		d.Guess = true
+		set(Deny, ReasonBadSecret, "not the mailbox password", "")
+		return
+	}
+	d.Verified = true
+	if required {
+		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
+		return
+	}
+	set(Allow, ReasonOK, "the mailbox password", "")
+}
+
+// reveals reports whether the outsider may hear why.
+func (q *Query) reveals(d *Decision) bool {
+	switch q.Site.Reveal {
+	case RevealWeb:
+		return d.Verified || q.Client == ClientWeb
+	case RevealVerified:
+		return d.Verified
+	case RevealNever:
+	}
+	return false
+}
+
+// text is the one table of what clients may be told (F10). Wrong secret and
+// unknown account have none.
+func text(r Reason, place bool) string {
+	switch r {
+	case ReasonPolicy:
+		if place {
+			return textPlace
+		}
+		return textClient
+	case ReasonIPBlocked:
+		return textPlace
+	case ReasonProtocol:
+		return textProtocol
+	case ReasonSecureRequired:
+		return textSecure
+	case ReasonSuspended:
+		return textSuspended
+	case ReasonThrottled:
+		return textThrottled
+	case ReasonOK, ReasonBadSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable:
+	}
+	return ""
+}

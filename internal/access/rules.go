@@ -1,0 +1,273 @@
+package access
+
+import (
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+)
+
+// Settings are the rules of one domain as they are kept; [Compile] makes them
+// fit for decisions. They must have been validated: what cannot be read is an
+// entry that matches nothing.
+type Settings struct {
+	Protocols   Switches // the domain's defaults; absent means on
+	Departments []string // all paths of the domain's tree
+	Policies    []Policy
+	Enforced    bool  // secure passwords are enforced (F5) ...
+	EnforceFor  Scope // ... for these
+	Blocked     []string
+}
+
+// Rules are a domain's rules, compiled. They are immutable and safe for
+// concurrent use. The cost of a decision grows with the policies that select
+// the login's client type, not with accounts or prefixes.
+type Rules struct {
+	protocols   Switches
+	departments map[string]uint32    // path → index into the scopes' bit sets
+	members     map[string]memberRef // accounts that some scope names
+	policies    []policy
+	byClient    map[ClientType][]*policy // includes the policies for any client
+	anyClient   []*policy                // for types that no policy names
+	enforced    bool
+	enforceFor  scope
+	blocked     address.Networks
+}
+
+type policy struct {
+	id        string
+	name      string
+	deny      bool // blacklist
+	report    bool
+	anywhere  bool
+	hasExcept bool
+	protocols uint8 // bit set; 0 selects all
+	scope     scope
+	ips       address.Networks
+	except    address.Networks
+	regions   map[string]struct{}
+}
+
+// scope is a compiled [Scope]; number is its position in the members' references.
+type scope struct {
+	number  uint32
+	all     bool
+	members bool // some account is named, in or out
+	in, out bits
+}
+
+// memberRef lists the numbers of the scopes that name an account.
+type memberRef struct{ in, out []uint32 }
+
+type bits []uint64
+
+func (b bits) has(i uint32) bool { return int(i>>6) < len(b) && b[i>>6]&(1<<(i&63)) != 0 }
+
+// Compile prepares a domain's settings for decisions.
+func Compile(s *Settings) *Rules {
+	r := &Rules{
+		protocols:   s.Protocols,
+		departments: make(map[string]uint32, len(s.Departments)),
+		members:     map[string]memberRef{},
+		byClient:    map[ClientType][]*policy{},
+		enforced:    s.Enforced,
+	}
+	for i, path := range s.Departments {
+		r.departments[path] = uint32(i) //nolint:gosec // a tree is bounded far below 2^32
+	}
+	r.blocked, _ = address.ParseNetworks(s.Blocked)
+	r.policies = make([]policy, 0, len(s.Policies))
+	var number uint32
+	next := func(sc *Scope) scope {
+		number++
+		return r.compileScope(sc, number)
+	}
+	r.enforceFor = next(&s.EnforceFor)
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		if !p.Enabled {
+			continue
+		}
+		r.policies = append(r.policies, compilePolicy(p, next(&p.Scope)))
+		if len(p.Clients) == 0 {
+			continue
+		}
+		for _, c := range p.Clients {
+			r.byClient[c] = nil // filled below, in the order of the policies
+		}
+	}
+	i := 0
+	for k := range s.Policies {
+		p := &s.Policies[k]
+		if !p.Enabled {
+			continue
+		}
+		compiled := &r.policies[i]
+		i++
+		if len(p.Clients) == 0 {
+			r.anyClient = append(r.anyClient, compiled)
+			for c := range r.byClient {
+				r.byClient[c] = append(r.byClient[c], compiled)
+			}
+			continue
+		}
+		for n, c := range p.Clients {
+			if !contains(p.Clients[:n], c) {
+				r.byClient[c] = append(r.byClient[c], compiled)
+			}
+		}
+	}
+	return r
+}
+
+func contains(list []ClientType, c ClientType) bool {
+	for _, x := range list {
+		if x == c {
+			return true
+		}
+	}
+	return false
+}
+
+func compilePolicy(p *Policy, s scope) policy {
+	c := policy{
+		id: p.ID, name: p.Name, scope: s,
+		deny:   p.Type == Blacklist,
+		report: p.Mode == Report,
+		// A list that names nothing readable is still a list: only absence means anywhere.
+		anywhere:  len(p.IPs) == 0 && len(p.Regions) == 0,
+		hasExcept: len(p.ExceptIPs) != 0,
+	}
+	c.ips, _ = address.ParseNetworks(p.IPs)
+	c.except, _ = address.ParseNetworks(p.ExceptIPs)
+	if len(p.Regions) > 0 {
+		c.regions = make(map[string]struct{}, len(p.Regions))
+		for _, region := range p.Regions {
+			c.regions[region] = struct{}{}
+		}
+	}
+	for _, name := range p.Protocols {
+		c.protocols |= 1 << ParseProtocol(name)
+	}
+	return c
+}
+
+func (r *Rules) compileScope(s *Scope, number uint32) scope {
+	c := scope{number: number, all: s.All}
+	c.in = r.departmentBits(s.Departments)
+	c.out = r.departmentBits(s.Except.Departments)
+	c.members = len(s.Members)+len(s.Except.Members) > 0
+	for _, m := range s.Members {
+		ref := r.members[m]
+		ref.in = append(ref.in, number)
+		r.members[m] = ref
+	}
+	for _, m := range s.Except.Members {
+		ref := r.members[m]
+		ref.out = append(ref.out, number)
+		r.members[m] = ref
+	}
+	return c
+}
+
+func (r *Rules) departmentBits(list []ScopeDepartment) bits {
+	var b bits
+	set := func(i uint32) {
+		for int(i>>6) >= len(b) {
+			b = append(b, 0)
+		}
+		b[i>>6] |= 1 << (i & 63)
+	}
+	for _, d := range list {
+		if i, ok := r.departments[d.Path]; ok {
+			set(i)
+		}
+		if !d.Sub {
+			continue
+		}
+		for path, i := range r.departments {
+			if strings.HasPrefix(path, d.Path) && len(path) > len(d.Path) && path[len(d.Path)] == '/' {
+				set(i)
+			}
+		}
+	}
+	return b
+}
+
+// subject is an account as the scopes see it, looked up once per decision.
+type subject struct {
+	departments []uint32
+	ref         memberRef
+	buf         [16]uint32
+}
+
+func (r *Rules) subject(account string, departments []string, s *subject) {
+	s.departments = s.buf[:0]
+	for _, path := range departments {
+		if i, ok := r.departments[path]; ok {
+			s.departments = append(s.departments, i)
+		}
+	}
+	if len(r.members) > 0 {
+		s.ref = r.members[account]
+	}
+}
+
+// covers reports whether the scope concerns the subject. Exceptions win.
+func (c *scope) covers(s *subject) bool {
+	if c.members && has(s.ref.out, c.number) {
+		return false
+	}
+	in := c.all || c.members && has(s.ref.in, c.number)
+	for _, d := range s.departments {
+		if c.out.has(d) {
+			return false
+		}
+		in = in || c.in.has(d)
+	}
+	return in
+}
+
+func has(list []uint32, n uint32) bool {
+	for _, x := range list {
+		if x == n {
+			return true
+		}
+	}
+	return false
+}
+
+// place reports whether the policy's place matches. A missing address is in
+// no whitelist, and in every blacklist, whose place it might be.
+func (p *policy) place(l *Login, region string) bool {
+	if !l.IP.IsValid() {
+		return p.deny
+	}
+	if p.hasExcept && p.except.Contains(l.IP) {
+		return false
+	}
+	if p.anywhere || p.ips.Contains(l.IP) {
+		return true
+	}
+	if region == "" || len(p.regions) == 0 {
+		return false
+	}
+	_, ok := p.regions[region]
+	return ok
+}
+
+// namesPlace reports whether the policy asks where the login comes from.
+func (p *policy) namesPlace() bool { return !p.anywhere || p.hasExcept }
+
+// Covers reports whether a scope concerns an account of the given departments,
+// with the departments of the domain given in all. It is the slow form of
+// what decisions do, for batches and warnings.
+func (s *Scope) Covers(account string, departments []string, all []string) bool {
+	r := &Rules{departments: make(map[string]uint32, len(all)), members: map[string]memberRef{}}
+	for i, path := range all {
+		r.departments[path] = uint32(i) //nolint:gosec // a tree is bounded far below 2^32
+	}
+	c := r.compileScope(s, 1)
+	var sub subject
+	r.subject(account, departments, &sub)
+	return c.covers(&sub)
+}

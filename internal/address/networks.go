@@ -1,0 +1,116 @@
+package address
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"go4.org/netipx"
+)
+
+// MaxNetworks bounds the entries of one list.
+const MaxNetworks = 1_000_000
+
+// Networks is an immutable set of addresses. The zero value is empty.
+type Networks struct{ set *netipx.IPSet }
+
+// Contains reports whether ip is in the set. An invalid address is in none.
+// IPv4-mapped IPv6 addresses must have been unmapped, as [ParseIP] does.
+// It does not allocate.
+func (n Networks) Contains(ip netip.Addr) bool {
+	return n.set != nil && n.set.Contains(ip)
+}
+
+// Empty reports whether the set has no address.
+func (n Networks) Empty() bool { return n.set == nil }
+
+// Fault is one entry of a list that cannot be used.
+type Fault struct {
+	Index int // position in the list, from 0
+	Err   error
+}
+
+// ParseNetworks reads a list of addresses ("192.0.2.1"), prefixes
+// ("192.0.2.0/24") and ranges ("192.0.2.1-192.0.2.9"), IPv4 and IPv6. All
+// faulty entries are returned; the set holds the others.
+func ParseNetworks(list []string) (Networks, []Fault) {
+	var faults []Fault
+	if len(list) == 0 {
+		return Networks{}, nil
+	}
+	if len(list) > MaxNetworks {
+		return Networks{}, []Fault{{MaxNetworks, fmt.Errorf("list has more than %d entries", MaxNetworks)}}
+	}
+	var b netipx.IPSetBuilder
+	for i, entry := range list {
+		r, err := ParseNetwork(entry)
+		if err != nil {
+			faults = append(faults, Fault{i, err})
+			continue
+		}
+		b.AddRange(r)
+	}
+	set, err := b.IPSet()
+	if err != nil { // the builder complains of invalid ranges only, and those were filtered
+		return Networks{}, append(faults, Fault{0, err})
+	}
+	if len(set.Ranges()) == 0 {
+		return Networks{}, faults
+	}
+	return Networks{set}, faults
+}
+
+// ParseNetwork reads one entry of a list of networks.
+func ParseNetwork(entry string) (netipx.IPRange, error) {
+	switch {
+	case strings.Contains(entry, "-"):
+		from, to, _ := strings.Cut(entry, "-")
+		lo, err := ParseIP(strings.TrimSpace(from))
+		if err != nil {
+			return netipx.IPRange{}, fmt.Errorf("start of the range: %w", err)
+		}
+		hi, err := ParseIP(strings.TrimSpace(to))
+		if err != nil {
+			return netipx.IPRange{}, fmt.Errorf("end of the range: %w", err)
+		}
+		if lo.Is4() != hi.Is4() {
+			return netipx.IPRange{}, errors.New("range mixes IPv4 and IPv6: use one family")
+		}
+		if hi.Less(lo) {
+			return netipx.IPRange{}, fmt.Errorf("range runs backward: write %s-%s", hi, lo)
+		}
+		return netipx.IPRangeFrom(lo, hi), nil
+	case strings.Contains(entry, "/"):
+		p, err := netip.ParsePrefix(entry)
+		if err != nil {
+			return netipx.IPRange{}, errors.New("not a prefix: write an address, a slash and its length, as in 203.0.113.0/24 (at most /32) or 2001:db8::/32 (at most /128)")
+		}
+		if p.Addr().Is4In6() {
+			return netipx.IPRange{}, errors.New("IPv4-mapped prefix: write it as an IPv4 prefix")
+		}
+		if p.Masked() != p {
+			return netipx.IPRange{}, fmt.Errorf("address has bits set beyond the prefix length: write %s or %s/%d", p.Masked(), p.Addr(), p.Addr().BitLen())
+		}
+		return netipx.RangeOfPrefix(p), nil
+	default:
+		ip, err := ParseIP(entry)
+		if err != nil {
+			return netipx.IPRange{}, err
+		}
+		return netipx.IPRangeFrom(ip, ip), nil
+	}
+}
+
+// ParseIP reads one IPv4 or IPv6 address. IPv4-mapped addresses become IPv4;
+// zones are refused.
+func ParseIP(s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, errors.New("not an IP address: write one like 203.0.113.7 or 2001:db8::7")
+	}
+	if ip.Zone() != "" {
+		return netip.Addr{}, errors.New("address has a zone: leave out the % and what follows")
+	}
+	return ip.Unmap(), nil
+}

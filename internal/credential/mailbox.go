@@ -1,0 +1,156 @@
+package credential
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// MaxNewPassword is the longest mailbox password in bytes that [CheckNew] takes. It leaves room for the
+	// longest address in the 512 bytes that Dovecot hands to a checkpassword program.
+	MaxNewPassword = 192
+
+	// DefaultMemory is the budget in bytes of a [Hasher] that is given none.
+	DefaultMemory = 256 << 20
+
+	// maxPassword is the longest password in bytes that can match a stored hash: what Dovecot would accept.
+	maxPassword = 512
+)
+
+// CheckNew says all that stands against a new mailbox password, as errors joined: it must be of 1 to
+// [MaxNewPassword] bytes, valid UTF-8, free of control characters, and not of the shape of a secure password. A
+// longer one is not looked into. Its strength is judged elsewhere.
+func CheckNew(password []byte) error {
+	if len(password) > MaxNewPassword {
+		return fmt.Errorf("password has %d bytes: use at most %d", len(password), MaxNewPassword)
+	}
+	var faults []error
+	if len(password) == 0 {
+		faults = append(faults, errors.New("password is empty"))
+	}
+	if !utf8.Valid(password) {
+		faults = append(faults, errors.New("password is not valid UTF-8: send it in that encoding"))
+	}
+	if bytes.ContainsFunc(password, unicode.IsControl) {
+		faults = append(faults, errors.New("password contains a control character, such as a tab or a line break: mail clients cannot send it"))
+	}
+	if _, shaped := Normalise(password); shaped {
+		faults = append(faults, errors.New("password has the shape of a secure password: choose another, "+
+			"or create a secure password for the device"))
+	}
+	return errors.Join(faults...)
+}
+
+// CheckStored says whether a stored hash that comes from elsewhere can be verified here: of a known
+// scheme, well-formed, and within the limits of cost. Nothing is computed.
+func CheckStored(stored string) error {
+	_, err := parse(stored)
+	return err
+}
+
+// Hasher makes and verifies hashes of mailbox passwords, as many at a time as memory and processors bear.
+// It is safe for concurrent use.
+type Hasher struct {
+	slots  *semaphore.Weighted // in bytes of memory
+	budget int64               // bytes in all
+	share  int64               // bytes that a busy processor stands for
+}
+
+// NewHasher returns a Hasher that uses about so many bytes of memory at once for hashing, and one
+// thread per processor. Zero or less means [DefaultMemory]. A hash that needs more than the
+// whole budget runs alone: 256 MiB is the most that any may need.
+func NewHasher(memory int64) *Hasher {
+	if memory <= 0 {
+		memory = DefaultMemory
+	}
+	threads := int64(runtime.GOMAXPROCS(0))
+	memory = max(memory, threads)
+	return &Hasher{slots: semaphore.NewWeighted(memory), budget: memory, share: memory / threads}
+}
+
+// Hash returns the hash of a password, to be stored: argon2id in Dovecot's notation, 107 characters. It
+// waits for its turn until ctx ends, and then returns its error. What makes a good password
+// is for [CheckNew] to say; here only those are refused that could never match.
+func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
+	if !usable(password) {
+		return "", fmt.Errorf("hash password: not of 1 to %d bytes without NUL", maxPassword)
+	}
+	a := newArgon2()
+	if _, err := io.ReadFull(rand.Reader, a.salt); err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	if err := h.run(ctx, a.cost(), func() { a.key = a.derive(password) }); err != nil {
+		return "", fmt.Errorf("hash password: %w", err)
+	}
+	return "{ARGON2ID}" + a.String(), nil
+}
+
+// Verify reports whether the password is the one of the stored hash, and if so, whether the hash is
+// outdated and better replaced by a new one of [Hasher.Hash]. It waits for its turn until ctx ends. An error means
+// that the answer is not known: ctx ended, or the stored hash is none that [CheckStored] accepts.
+func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok, outdated bool, err error) {
+	s, err := parse(stored)
+	if err != nil {
+		return false, false, err
+	}
+	if !usable(password) {
+		return false, false, nil
+	}
+	if err := h.run(ctx, s.cost, func() { ok = s.match(password) }); err != nil {
+		return false, false, fmt.Errorf("verify password: %w", err)
+	}
+	return ok, ok && s.outdated, nil
+}
+
+// Dummy does what Verify does for a hash of [Hasher.Hash], and finds nothing: for an unknown
+// account, so that its answer takes as long. The error is that of ctx, as from Verify.
+func (h *Hasher) Dummy(ctx context.Context, password []byte) error {
+	if !usable(password) {
+		return nil
+	}
+	a := newArgon2()
+	if err := h.run(ctx, a.cost(), func() { a.match(password) }); err != nil {
+		return fmt.Errorf("verify password: %w", err)
+	}
+	return nil
+}
+
+// usable reports whether any hash may match the password. NUL is out because bcrypt
+// repeats the password with a NUL behind it: "a" and "a\x00a" would be the same.
+func usable(password []byte) bool {
+	return len(password) > 0 && len(password) <= maxPassword && bytes.IndexByte(password, 0) < 0
+}
+
+// run calls f when there is room for its cost, or returns the error of ctx.
+func (h *Hasher) run(ctx context.Context, c cost, f func()) error {
+	if c.rounds == 0 {
+		// A single digest is done before its turn would come.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f()
+		return nil
+	}
+	weight := h.weight(c)
+	if err := h.slots.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	defer h.slots.Release(weight)
+	f()
+	return nil
+}
+
+// weight is the part of the budget that a cost takes: its memory, but no less than the share of
+// the processors that it keeps busy, and no more than there is.
+func (h *Hasher) weight(c cost) int64 {
+	return min(max(c.memory, h.share*int64(max(c.threads, 1))), h.budget)
+}

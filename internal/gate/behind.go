@@ -1,0 +1,223 @@
+package gate
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// maxBehind bounds what waits to be written, of each kind; about 50 MB.
+const maxBehind = 50_000
+
+// batch is the most that is written at once, of each kind.
+const batch = 1000
+
+// touchEvery is how exact a last use is kept.
+const touchEvery = time.Minute
+
+// behind writes what decisions leave, after them. While Redis is away it
+// waits, up to a bound; then the oldest go first.
+type behind struct {
+	journal store.Journal
+	log     hclog.Logger
+	wake    chan struct{}
+	jobs    chan func(context.Context)
+
+	mu       sync.Mutex
+	records  []store.LoginRecord
+	closings []store.Closing
+	events   []store.Event
+	uses     map[string]map[string]store.LastUse
+	touched  map[string]time.Time // credential → when its last use was last written
+	dropped  int
+}
+
+func newBehind(j store.Journal, log hclog.Logger) *behind {
+	return &behind{
+		journal: j, log: log,
+		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
+		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
+	}
+}
+
+func enqueue[T any](b *behind, list *[]T, item T) {
+	b.mu.Lock()
+	if len(*list) >= maxBehind {
+		*list = (*list)[1:]
+		b.dropped++
+	}
+	*list = append(*list, item)
+	b.mu.Unlock()
+	b.nudge()
+}
+
+func (b *behind) nudge() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *behind) record(r *store.LoginRecord) { enqueue(b, &b.records, *r) }
+func (b *behind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
+func (b *behind) event(e store.Event)         { enqueue(b, &b.events, e) }
+
+func (b *behind) touch(account, credentialID string, u store.LastUse) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if u.Time.Sub(b.touched[credentialID]) < touchEvery {
+		return
+	}
+	if len(b.touched) >= maxBehind {
+		clear(b.touched) // costs one early write each
+	}
+	b.touched[credentialID] = u.Time
+	if b.uses[account] == nil {
+		b.uses[account] = map[string]store.LastUse{}
+	}
+	b.uses[account][credentialID] = u
+	b.nudge()
+}
+
+// do runs a job behind decisions, one at a time; when too many wait, it is dropped.
+func (b *behind) do(job func(context.Context)) {
+	select {
+	case b.jobs <- job:
+	default:
+	}
+}
+
+// run writes until ctx ends, and then what is left.
+func (b *behind) run(ctx context.Context, sweep func(time.Time)) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			for b.flush(last) {
+			}
+			return
+		case now := <-tick.C:
+			sweep(now)
+		case job := <-b.jobs:
+			limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+			job(limited)
+			cancel()
+			continue
+		case <-b.wake:
+		}
+		for b.flush(ctx) {
+		}
+	}
+}
+
+// flush writes one batch; it reports whether more is waiting and Redis takes it.
+func (b *behind) flush(ctx context.Context) bool {
+	b.mu.Lock()
+	records := b.records[:min(len(b.records), batch)]
+	closings := b.closings[:min(len(b.closings), batch)]
+	events := b.events[:min(len(b.events), batch)]
+	uses := b.uses
+	b.records, b.closings, b.events = b.records[len(records):], b.closings[len(closings):], b.events[len(events):]
+	b.uses = map[string]map[string]store.LastUse{}
+	dropped := b.dropped
+	b.dropped = 0
+	b.mu.Unlock()
+	if dropped > 0 {
+		b.log.Warn("login records were dropped: the store has been away for too long", "count", dropped)
+	}
+	if len(records)+len(closings)+len(events)+len(uses) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	err := error(nil)
+	if len(events) > 0 {
+		if err = b.journal.AppendEvents(ctx, events); err == nil {
+			events = nil
+		}
+	}
+	if err == nil && len(records)+len(closings) > 0 {
+		if err = b.journal.AppendRecords(ctx, records, closings); err == nil {
+			records, closings = nil, nil
+		}
+	}
+	for account, u := range uses {
+		if err == nil {
+			if err = b.journal.Touch(ctx, account, u); err == nil {
+				delete(uses, account)
+			}
+		}
+	}
+	if err == nil {
+		return true
+	}
+	b.log.Debug("writing login records", "error", err)
+	b.putBack(records, closings, events, uses)
+	return false // the next tick or the next login tries again
+}
+
+func (b *behind) putBack(records []store.LoginRecord, closings []store.Closing, events []store.Event, uses map[string]map[string]store.LastUse) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.records = append(records[:len(records):len(records)], b.records...)
+	b.closings = append(closings[:len(closings):len(closings)], b.closings...)
+	b.events = append(events[:len(events):len(events)], b.events...)
+	for account, u := range uses {
+		for id, use := range u {
+			if b.uses[account] == nil {
+				b.uses[account] = map[string]store.LastUse{}
+			}
+			if _, newer := b.uses[account][id]; !newer {
+				b.uses[account][id] = use
+			}
+		}
+	}
+}
+
+// followEvents keeps the counters up to date with what all daemons see.
+func (g *Gate) followEvents(ctx context.Context) {
+	since := time.Now().Add(-sessionMemory)
+	for ctx.Err() == nil {
+		err := g.Journal.FollowEvents(ctx, since, func(e store.Event) {
+			if e.Time.After(since) {
+				since = e.Time
+			}
+			if e.Origin != g.origin {
+				g.learn(e)
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		g.Log.Debug("following events", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (g *Gate) learn(e store.Event) {
+	ip := parseAddr(e.IP)
+	switch e.Kind {
+	case store.EventGuess:
+		g.guesses.add(e.Account, ip, e.Token, e.Time)
+	case store.EventSuccess:
+		g.guesses.succeeded(e.Account, ip, e.Time)
+	case store.EventBind:
+		g.sessions.authenticated(e.Account, ip, e.Credential, e.Time)
+	}
+}
+
+func (g *Gate) sweep(now time.Time) {
+	g.guesses.sweep(now)
+	g.open.sweep(now)
+	g.sessions.sweep(now)
+}

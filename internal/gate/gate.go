@@ -1,0 +1,276 @@
+// Package gate is the one door: every protocol's question goes through it, is
+// decided from the state in memory, and leaves its record.
+//
+// Decisions never wait for Redis. Records, last uses and counters' events are
+// written behind them, in a bounded queue; a full queue drops the oldest and
+// says so in the log.
+//
+// Diagnostics: a gate whose state was never loaded, or has not agreed with the
+// store for longer than the setting store.max_staleness, answers every login
+// with a temporary failure, reason store_unavailable.
+package gate
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Options are the parts and settings of a gate. All but Site, DefaultDomain
+// and Services are needed.
+type Options struct {
+	Store         *store.Store
+	Journal       store.Journal
+	Pepper        *credential.Pepper
+	Hasher        *credential.Hasher
+	Log           hclog.Logger
+	Site          access.Site
+	DefaultDomain string
+	Services      map[string]string // further service names → protocol
+	MaxStaleness  time.Duration
+	Throttle      Throttle
+}
+
+// Gate decides. It is safe for concurrent use.
+type Gate struct {
+	Options
+	origin   string // tells this daemon's events from others'
+	guesses  *guesses
+	open     *open
+	sessions *sessions
+	behind   *behind
+}
+
+// New returns a gate; [Gate.Run] starts what it does behind decisions.
+func New(o Options) *Gate {
+	return &Gate{
+		Options:  o,
+		origin:   store.NewID(),
+		guesses:  newGuesses(o.Throttle),
+		open:     newOpen(),
+		sessions: newSessions(),
+		behind:   newBehind(o.Journal, o.Log),
+	}
+}
+
+// Run writes records and follows other daemons' events until ctx ends, then
+// writes what is left, for at most five seconds.
+func (g *Gate) Run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.followEvents(ctx)
+	}()
+	g.behind.run(ctx, g.sweep)
+	<-done
+}
+
+// Available reports whether decisions are possible now.
+func (g *Gate) Available(now time.Time) bool {
+	loaded, synced := g.Store.State.Ready()
+	return loaded && now.Sub(synced) <= g.MaxStaleness
+}
+
+// Login decides one login, records it and counts it. The zero Time means now.
+// A Protocol that is not set is taken from the Service. The secret is not kept.
+func (g *Gate) Login(ctx context.Context, l *access.Login) access.Decision {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	if l.Protocol == 0 {
+		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
+	}
+	if !g.Available(l.Time) {
+		d := access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
+		if l.Lookup == access.LookupNone || l.Protocol != 0 {
+			g.Log.Info(line("login", &store.LoginRecord{Account: l.Account, IP: addrText(l.IP), Protocol: l.Protocol.String(), Outcome: d.Outcome, Reason: d.Reason}))
+		}
+		return d
+	}
+	q, v := g.query(l)
+	var token uint64
+	if l.Lookup == access.LookupNone && l.MasterUser == "" {
+		q.Secret, token = g.lookUpSecret(l.Secret, q.Address, v.Account)
+	}
+	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token}
+	d := access.Decide(q, a, false)
+	if a.err != nil {
+		// Too many slow hashes at once: nothing was verified, nothing is said.
+		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: d.Account, Client: d.Client}
+	}
+	g.after(l, &d, v, q.Secret.Label, token)
+	return d
+}
+
+// query gathers what a decision depends on.
+func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
+	q := &access.Query{Site: g.Site, Login: l}
+	addr, err := address.Parse(l.Account, g.DefaultDomain)
+	var v store.View
+	if err == nil {
+		q.Address, v = g.Store.State.View(addr)
+	} else {
+		_, v = g.Store.State.View("")
+	}
+	if v.Known {
+		q.Rules = v.Rules
+		q.Account = accessAccount(v.Account)
+	}
+	q.Client = v.Clients.Classify(l)
+	return q, v
+}
+
+func accessAccount(a *store.Account) *access.Account {
+	if a == nil {
+		return nil
+	}
+	return &access.Account{
+		Suspended: a.Suspended, Departments: a.Departments, Protocols: a.Protocols,
+		Secure: a.Secure, HasSecure: len(a.Secrets) > 0,
+	}
+}
+
+// lookUpSecret tells what a secret is, at the cost of one keyed hash whatever
+// the number of devices, and returns its token for the counters.
+func (g *Gate) lookUpSecret(secret []byte, account string, record *store.Account) (access.Secret, uint64) {
+	if len(secret) == 0 {
+		return access.Secret{State: access.SecretEmpty}, 0
+	}
+	token := g.Pepper.Token(account, secret)
+	normal, shaped := credential.Normalise(secret)
+	if !shaped {
+		return access.Secret{State: access.SecretOther}, token
+	}
+	hash := g.Pepper.Hash(account, normal)
+	if &normal[0] != &secret[0] {
+		clear(normal) // a copy: the secret itself is the caller's
+	}
+	found := access.Secret{State: access.SecretShaped}
+	if record == nil {
+		return found, token
+	}
+	for i := range record.Secrets {
+		p := &record.Secrets[i]
+		if p.PepperID != g.Pepper.ID() || !p.Hash.Equal(hash) {
+			continue
+		}
+		found = access.Secret{State: access.SecretRevoked, CredentialID: p.ID, Label: p.Label}
+		if p.Live() {
+			found.State = access.SecretLive
+		}
+	}
+	return found, token
+}
+
+// asker answers the engine's slow questions for one login.
+type asker struct {
+	g       *Gate
+	ctx     context.Context //nolint:containedctx // lives as long as the call it belongs to
+	login   *access.Login
+	account string
+	record  *store.Account
+	token   uint64
+	err     error
+}
+
+// Throttled implements [access.Asker].
+func (a *asker) Throttled() bool {
+	return a.g.guesses.throttled(a.account, a.login.IP, a.token, a.login.Time)
+}
+
+// Mailbox implements [access.Asker].
+func (a *asker) Mailbox() bool {
+	if a.record == nil || a.record.MailboxHash == "" {
+		a.err = a.g.Hasher.Dummy(a.ctx, a.login.Secret)
+		return false
+	}
+	ok, outdated, err := a.g.Hasher.Verify(a.ctx, a.record.MailboxHash, a.login.Secret)
+	if err != nil {
+		a.err = err
+		return false
+	}
+	if ok && outdated {
+		a.g.rehash(a.record.Address, a.record.MailboxHash, a.login.Secret)
+	}
+	return ok
+}
+
+// rehash replaces an outdated mailbox hash by one of today's scheme, behind
+// the login, unless the password was changed meanwhile.
+func (g *Gate) rehash(account, old string, secret []byte) {
+	secret = append([]byte(nil), secret...)
+	g.behind.do(func(ctx context.Context) {
+		defer clear(secret)
+		fresh, err := g.Hasher.Hash(ctx, secret)
+		if err != nil {
+			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
+			return
+		}
+		err = g.Store.Update(ctx, store.ShardOf(address.Domain(account)), store.Actor{Name: "daemon"}, false, func(c *store.Change) error {
+			r, ok := g.Store.State.Account(account)
+			if !ok || r.Doc.MailboxHash != old {
+				return nil
+			}
+			a := *r.Doc
+			a.MailboxHash = fresh
+			c.Audit.Action, c.Audit.Domain, c.Audit.Target = "mailbox_password.rehash", address.Domain(account), account
+			c.PutAccount(&a)
+			return nil
+		})
+		if err != nil {
+			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
+		}
+	})
+}
+
+// after records a decision, counts what has to be counted and keeps a login
+// open that the next passdb decides.
+func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label string, token uint64) {
+	if l.Lookup == access.LookupUser || l.Lookup == access.LookupCredentials && l.Protocol == 0 {
+		return // no login
+	}
+	rec := newRecord(l, d)
+	rec.Domain, rec.Credential = v.Domain, label
+	if !v.Known {
+		rec.Domain = ""
+	}
+	if d.Guess {
+		g.guess(d.Account, l.IP, token, l.Time)
+	}
+	credentialID := d.CredentialID
+	if credentialID == "" {
+		credentialID = store.CredentialMailbox
+	}
+	switch d.Outcome {
+	case access.Allow:
+		g.success(d.Account, l.IP, l.Time)
+		if d.CredentialID != "" {
+			g.behind.touch(d.Account, d.CredentialID, store.LastUse{Time: l.Time.UTC(), IP: rec.IP, Protocol: rec.Protocol})
+		}
+	case access.Next:
+		if v.Known {
+			g.open.add(rec, l, token)
+		}
+	case access.Deny, access.TempFail:
+	}
+	if l.Protocol == access.SMTP && v.Known && (d.Outcome == access.Allow || d.Outcome == access.Next) {
+		if l.MasterUser != "" {
+			credentialID = credentialMaster
+		}
+		g.bind(d.Account, l.IP, credentialID, l.Time)
+	}
+	text := line("login", rec)
+	if d.Stale {
+		text = staleLine("login", rec)
+	}
+	g.Log.Info(text)
+	if rec.Domain != "" {
+		g.behind.record(rec)
+	}
+}

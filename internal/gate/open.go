@@ -1,0 +1,141 @@
+package gate
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// openFor is how long a login that the next passdb decides waits for Dovecot's
+// report. Dovecot gives an authentication up after 150 seconds.
+const openFor = 3 * time.Minute
+
+// maxOpen bounds the logins that wait at once.
+const maxOpen = 50_000
+
+// open holds the logins that the next passdb decides, until Dovecot reports.
+// A session's id names a login; Postfix has none, so there the oldest open
+// login of the same account, address and protocol is meant.
+type open struct {
+	mu       sync.Mutex
+	sessions map[string]*openLogin
+	others   map[openKey][]*openLogin
+	count    int
+}
+
+type openKey struct {
+	account  string
+	ip       netip.Addr
+	protocol access.Protocol
+}
+
+type openLogin struct {
+	rec   *store.LoginRecord
+	key   openKey
+	token uint64
+	at    time.Time
+}
+
+func newOpen() *open {
+	return &open{sessions: map[string]*openLogin{}, others: map[openKey][]*openLogin{}}
+}
+
+func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
+	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, l.Protocol}, token: token, at: l.Time}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count >= maxOpen {
+		return // its record stays open
+	}
+	if l.Session != "" {
+		if _, ok := o.sessions[l.Session]; !ok {
+			o.count++
+		}
+		o.sessions[l.Session] = p
+		return
+	}
+	o.others[p.key] = append(o.others[p.key], p)
+	o.count++
+}
+
+func (o *open) take(session string, key openKey) *openLogin {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if session != "" {
+		p := o.sessions[session]
+		if p != nil {
+			delete(o.sessions, session)
+			o.count--
+		}
+		return p
+	}
+	list := o.others[key]
+	if len(list) == 0 {
+		return nil
+	}
+	o.count--
+	if len(list) == 1 {
+		delete(o.others, key)
+	} else {
+		o.others[key] = list[1:]
+	}
+	return list[0]
+}
+
+func (o *open) sweep(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for s, p := range o.sessions {
+		if now.Sub(p.at) > openFor {
+			delete(o.sessions, s)
+			o.count--
+		}
+	}
+	for k, list := range o.others {
+		kept := slices.DeleteFunc(list, func(p *openLogin) bool { return now.Sub(p.at) > openFor })
+		o.count -= len(list) - len(kept)
+		if len(kept) == 0 {
+			delete(o.others, k)
+		} else {
+			o.others[k] = kept
+		}
+	}
+}
+
+// Report closes the record of a login that the next passdb decided, and counts
+// a wrong secret. A report on any other login changes nothing: it was decided
+// here.
+func (g *Gate) Report(r *access.Ending) {
+	if r.Rejected {
+		return
+	}
+	account, err := address.Parse(r.Account, g.DefaultDomain)
+	if err != nil {
+		return
+	}
+	account = g.Store.State.Canonical(account)
+	p := g.open.take(r.Session, openKey{account, r.IP, access.ProtocolOfService(r.Service, g.Services)})
+	if p == nil {
+		return
+	}
+	now := time.Now()
+	c := store.Closing{Domain: p.rec.Domain, ID: p.rec.ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now.UTC()}
+	if r.Success {
+		c.Outcome, c.Reason = access.Allow, access.ReasonOK
+	}
+	// A master's secret is no guess at the account's, and no proof of it.
+	if p.rec.MasterUser == "" && r.Success {
+		g.success(p.rec.Account, p.key.ip, now)
+	} else if p.rec.MasterUser == "" {
+		g.guess(p.rec.Account, p.key.ip, p.token, now)
+	}
+	rec := *p.rec
+	rec.Outcome, rec.Reason = c.Outcome, c.Reason
+	g.Log.Info(line("login", &rec))
+	g.behind.close(c)
+}

@@ -1,0 +1,293 @@
+// Package loginapi answers what asks about logins over HTTP:
+// drawbridge-checkpassword, a Lua passdb, a webmail, and Dovecot's auth-policy
+// report.
+//
+//	POST /v1/login
+//	{"account":"ann@example.org","secret":"…","service":"imap","ip":"203.0.113.9"}
+//
+//	200 {"outcome":"deny","reason":"policy","message":"", …}
+//
+//	POST /v1/dovecot/policy?command=report
+//	{"login":"ann@example.org","remote":"203.0.113.9","protocol":"imap",
+//	 "session_id":"…","success":true,"policy_reject":false}
+//
+//	200 {"status":0,"msg":""}
+//
+// Diagnostics: every outcome of a login is HTTP 200. 400 is a body that is not
+// JSON, 413 one over 64 KiB, 415 another content type, 422 fields that cannot
+// be used, all of them at once. A caller that gets none of these admits nobody.
+//
+// The auth-policy endpoint never refuses: a check (command=allow) is answered
+// with "go on", since the passdb asks for the decision itself.
+package loginapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+)
+
+// Gate decides logins and learns how others ended.
+type Gate interface {
+	Login(ctx context.Context, l *access.Login) access.Decision
+	Report(e *access.Ending)
+}
+
+// maxBody bounds a request in bytes.
+const maxBody = 64 << 10
+
+// Request is a login as it is written in JSON. Addresses are text; Protocol
+// may be left out when Service is one that Drawbridge knows.
+type Request struct {
+	Account    string `json:"account"`
+	Secret     string `json:"secret"`
+	SecretB64  string `json:"secret_b64"` // instead of Secret, when it is not UTF-8
+	Service    string `json:"service"`
+	Protocol   string `json:"protocol"`
+	IP         string `json:"ip"`
+	RealIP     string `json:"real_ip"`
+	LocalIP    string `json:"local_ip"`
+	LocalPort  uint16 `json:"local_port"`
+	ServerName string `json:"server_name"`
+	TLS        bool   `json:"tls"`
+	ClientCert string `json:"client_cert"`
+	Mechanism  string `json:"mechanism"`
+	Session    string `json:"session"`
+	MasterUser string `json:"master_user"`
+	Lookup     string `json:"lookup"` // none, credentials, user; empty means none
+	ClientID   string `json:"client_id"`
+	Time       string `json:"time"` // ignored: a login happens now
+}
+
+// Fault is a field that cannot be used.
+type Fault struct {
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+type problem struct {
+	Type   string  `json:"type"`
+	Title  string  `json:"title"`
+	Status int     `json:"status"`
+	Code   string  `json:"code"`
+	Detail string  `json:"detail,omitempty"`
+	Errors []Fault `json:"errors,omitempty"`
+}
+
+// Login returns the login that a request describes, or all its faults.
+func (r *Request) Login() (*access.Login, []Fault) {
+	var faults []Fault
+	fault := func(field, detail string) {
+		faults = append(faults, Fault{"/" + field, "invalid", detail})
+	}
+	ip := func(field, text string) netip.Addr {
+		if text == "" {
+			return netip.Addr{}
+		}
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			fault(field, "not an IP address: write one like 203.0.113.7 or 2001:db8::7")
+			return netip.Addr{}
+		}
+		return a.Unmap().WithZone("") // a link-local zone names our interface, not the client
+	}
+	l := &access.Login{
+		Account: r.Account, Service: r.Service,
+		IP: ip("ip", r.IP), RealIP: ip("real_ip", r.RealIP), LocalIP: ip("local_ip", r.LocalIP),
+		LocalPort: r.LocalPort, ServerName: r.ServerName, TLS: r.TLS, ClientCert: r.ClientCert,
+		Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID,
+	}
+	if r.RealIP == "" {
+		l.RealIP = l.IP
+	}
+	if r.Protocol != "" {
+		if l.Protocol = access.ParseProtocol(r.Protocol); l.Protocol == 0 {
+			fault("protocol", "not a protocol: use imap, pop3, smtp, sieve or web")
+		}
+		if l.Service == "" {
+			l.Service = r.Protocol
+		}
+	}
+	switch r.Lookup {
+	case "", "none":
+	case "credentials":
+		l.Lookup = access.LookupCredentials
+	case "user":
+		l.Lookup = access.LookupUser
+	default:
+		fault("lookup", "not a kind of look-up: use none, credentials or user")
+	}
+	if r.Protocol == "" && r.Service == "" {
+		fault("protocol", "needed: use imap, pop3, smtp, sieve or web, or name the service")
+	}
+	if r.Account == "" {
+		fault("account", "needed: write local@domain")
+	}
+	l.Secret = []byte(r.Secret)
+	if r.SecretB64 != "" {
+		b, err := base64.StdEncoding.DecodeString(r.SecretB64)
+		switch {
+		case r.Secret != "":
+			fault("secret_b64", "give secret or secret_b64, not both")
+		case err != nil:
+			fault("secret_b64", "not standard base64")
+		}
+		l.Secret = b
+	}
+	return l, faults
+}
+
+// Login handles POST /v1/login.
+func Login(g Gate) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var r Request
+		if p := decode(w, req, &r); p != nil {
+			answer(w, p.Status, p)
+			return
+		}
+		l, faults := r.Login()
+		if len(faults) > 0 {
+			answer(w, http.StatusUnprocessableEntity, &problem{
+				Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid", Errors: faults,
+			})
+			return
+		}
+		d := g.Login(req.Context(), l)
+		clear(l.Secret)
+		answer(w, http.StatusOK, &d)
+	})
+}
+
+// report is what Dovecot sends; what else the administrator lets it send is
+// not looked at.
+type report struct {
+	Login    string `json:"login"`
+	Remote   string `json:"remote"`
+	Protocol string `json:"protocol"`
+	Session  string `json:"session_id"`
+	Success  bool   `json:"success"`
+	Rejected bool   `json:"policy_reject"`
+}
+
+// DovecotPolicy handles POST /v1/dovecot/policy, Dovecot's auth-policy protocol.
+func DovecotPolicy(g Gate) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+		if err != nil {
+			answer(w, http.StatusRequestEntityTooLarge, malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB"))
+			return
+		}
+		if req.URL.Query().Get("command") == "report" {
+			var r report
+			if err := json.Unmarshal(body, &r); err != nil {
+				answer(w, http.StatusBadRequest, malformed(http.StatusBadRequest, "the body is not a JSON object with Dovecot's attributes"))
+				return
+			}
+			ip, _ := netip.ParseAddr(r.Remote) // the zero Addr for none
+			g.Report(&access.Ending{
+				Account: r.Login, IP: ip.Unmap().WithZone(""), Service: r.Protocol, Session: r.Session,
+				Success: r.Success, Rejected: r.Rejected,
+			})
+		}
+		answer(w, http.StatusOK, struct {
+			Status int    `json:"status"`
+			Msg    string `json:"msg"`
+		}{})
+	})
+}
+
+// Handler is what a login listener serves: the two above and /livez. With a
+// key, requests other than /livez must bear it.
+func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
+	mux := http.NewServeMux()
+	guard := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			bearer, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+			if authorised != nil && (!ok || !authorised(bearer)) {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				answer(w, http.StatusUnauthorized, &problem{
+					Type: "about:blank", Title: "Unauthorized", Status: http.StatusUnauthorized, Code: "unauthorized",
+					Detail: "send Authorization: Bearer with the content of the file that login.key_file names",
+				})
+				return
+			}
+			h.ServeHTTP(w, req)
+		})
+	}
+	mux.Handle("POST /v1/login", guard(Login(g)))
+	mux.Handle("POST /v1/dovecot/policy", guard(DovecotPolicy(g)))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	return mux
+}
+
+// decode reads one JSON object without unknown fields into r.
+func decode(w http.ResponseWriter, req *http.Request, r *Request) *problem {
+	if t, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return malformed(http.StatusUnsupportedMediaType, "send Content-Type: application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	defer clear(body)
+	if err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			return malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB")
+		}
+		return malformed(http.StatusBadRequest, "the body ended early")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(r); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) && kind.Field != "" {
+			return invalid(kind.Field, "has the wrong type: want "+kind.Type.String())
+		}
+		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return invalid(strings.Trim(field, `"`), "unknown field")
+		}
+		return malformed(http.StatusBadRequest, "the body is not one JSON object")
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return malformed(http.StatusBadRequest, "something follows the JSON object")
+	}
+	return nil
+}
+
+func invalid(field, detail string) *problem {
+	return &problem{
+		Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid",
+		Errors: []Fault{{"/" + strings.ReplaceAll(field, ".", "/"), "invalid", detail}},
+	}
+}
+
+func malformed(status int, detail string) *problem {
+	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: "malformed", Detail: detail}
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // our own types: cannot happen, and must not admit anybody
+		http.Error(w, fmt.Sprint(err), http.StatusInternalServerError)
+		return
+	}
+	kind := "application/json"
+	if status >= 400 {
+		kind = "application/problem+json"
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the caller is gone: nobody is admitted
+}

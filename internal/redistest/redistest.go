@@ -1,0 +1,117 @@
+// Package redistest starts private redis-server children for tests.
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Server is a redis-server of a test's own, on a unix socket and without TCP.
+type Server struct {
+	Socket string
+	t      testing.TB
+	dir    string
+	extra  []string
+	cmd    *exec.Cmd
+}
+
+// Start starts a server that keeps its data in an append-only file and ends
+// with the test. Further lines of redis.conf may be given.
+func Start(t testing.TB, conf ...string) *Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "db-redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s := &Server{Socket: filepath.Join(dir, "s"), t: t, dir: dir, extra: conf}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// Restart starts the server again on its data, after [Server.Kill].
+func (s *Server) Restart() {
+	s.t.Helper()
+	conf := append([]string{
+		"port 0", "unixsocket " + s.Socket, "unixsocketperm 700", "dir " + s.dir, "save \"\"",
+		"appendonly yes", "appendfsync always", "daemonize no", "loglevel warning",
+	}, s.extra...)
+	s.cmd = exec.Command("redis-server", "-") //nolint:gosec // a constant
+	s.cmd.Stdin = strings.NewReader(strings.Join(conf, "\n") + "\n")
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatalf("starting redis-server: %v (apt-get install redis-server)", err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := ping(s.Socket)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("redis-server does not answer: %v", err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func ping(socket string) error {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(c).ReadString('\n')
+	if err == nil && answer != "+PONG\r\n" {
+		err = fmt.Errorf("answered %q", answer)
+	}
+	return err
+}
+
+// Kill ends the server as kill -9 does.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Pause stops the server in mid-traffic, without closing its connections.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Eventually waits until a condition holds, and fails the test if it does not
+// within ten seconds.
+func Eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !f(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}

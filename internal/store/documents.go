@@ -1,0 +1,255 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+)
+
+// NewID returns a random identifier of 16 hex digits.
+func NewID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+func newStoreID() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("making a store id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+func get[T any](r *revised[T]) (Revised[T], bool) {
+	if r == nil {
+		return Revised[T]{}, false
+	}
+	return Revised[T]{r.doc, r.rev}, true
+}
+
+// Domain returns a managed domain by its own name (not an alias).
+func (st *State) Domain(name string) (Revised[Domain], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[name]; d != nil {
+		return get(d.doc)
+	}
+	return Revised[Domain]{}, false
+}
+
+// Domains returns up to limit managed domains whose names follow after, sorted.
+func (st *State) Domains(after string, limit int) []Revised[Domain] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	names := make([]string, 0, len(st.domains))
+	for name, d := range st.domains {
+		if d.doc != nil && name > after {
+			names = append(names, name)
+		}
+	}
+	return page(names, limit, func(name string) Revised[Domain] {
+		d := st.domains[name].doc
+		return Revised[Domain]{d.doc, d.rev}
+	})
+}
+
+func page[T any](names []string, limit int, f func(string) T) []T {
+	slices.Sort(names)
+	if limit > 0 && len(names) > limit {
+		names = names[:limit]
+	}
+	items := make([]T, len(names))
+	for i, name := range names {
+		items[i] = f(name)
+	}
+	return items
+}
+
+// Department returns a department of a domain.
+func (st *State) Department(domain, path string) (Revised[Department], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[domain]; d != nil {
+		return get(d.departments[path])
+	}
+	return Revised[Department]{}, false
+}
+
+// Departments returns all departments of a domain, sorted by path.
+func (st *State) Departments(domain string) []Revised[Department] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil
+	}
+	return page(slices.Collect(maps.Keys(d.departments)), 0, func(path string) Revised[Department] {
+		r := d.departments[path]
+		return Revised[Department]{r.doc, r.rev}
+	})
+}
+
+// Policy returns an access policy of a domain.
+func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[domain]; d != nil {
+		return get(d.policies[id])
+	}
+	return Revised[Policy]{}, false
+}
+
+// Policies returns all access policies of a domain, oldest first.
+func (st *State) Policies(domain string) []Revised[Policy] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[domain]; d != nil {
+		return d.policiesInOrder()
+	}
+	return nil
+}
+
+// Account returns the record of a canonical address.
+func (st *State) Account(addr string) (Revised[Account], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[address.Domain(addr)]; d != nil {
+		return get(d.accounts[addr])
+	}
+	return Revised[Account]{}, false
+}
+
+// Accounts returns up to limit accounts of a domain whose addresses follow
+// after, sorted; limit 0 means all.
+func (st *State) Accounts(domain, after string, limit int) []Revised[Account] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil
+	}
+	names := make([]string, 0, len(d.accounts))
+	for name := range d.accounts {
+		if name > after {
+			names = append(names, name)
+		}
+	}
+	return page(names, limit, func(name string) Revised[Account] {
+		r := d.accounts[name]
+		return Revised[Account]{r.doc, r.rev}
+	})
+}
+
+// ClientType returns a client type that has evidence.
+func (st *State) ClientType(name access.ClientType) (Revised[ClientType], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return get(st.types[name])
+}
+
+// ClientTypes returns the client types that have evidence, sorted.
+func (st *State) ClientTypes() []Revised[ClientType] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	names := make([]string, 0, len(st.types))
+	for name := range st.types {
+		names = append(names, string(name))
+	}
+	return page(names, 0, func(name string) Revised[ClientType] {
+		r := st.types[access.ClientType(name)]
+		return Revised[ClientType]{r.doc, r.rev}
+	})
+}
+
+// Keys returns all API keys, sorted by id.
+func (st *State) Keys() []Revised[Key] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return page(slices.Collect(maps.Keys(st.keys)), 0, func(id string) Revised[Key] {
+		r := st.keys[id]
+		return Revised[Key]{r.doc, r.rev}
+	})
+}
+
+// Claims returns the domain that a domain name was claimed for.
+func (st *State) Claims(name string) (domain string, ok bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	domain, ok = st.claims[name]
+	return domain, ok
+}
+
+// Put adds a resource to the change. Resources must be complete: they replace
+// what was there.
+
+// PutDomain adds a domain.
+func (c *Change) PutDomain(d *Domain) { c.put(kindDomain+"/"+d.Name, d) }
+
+// PutDepartment adds a department of a domain.
+func (c *Change) PutDepartment(domain string, d *Department) {
+	c.put(kindDepartment+"/"+domain+"/"+d.Path, d)
+}
+
+// PutPolicy adds an access policy of a domain.
+func (c *Change) PutPolicy(domain string, p *Policy) { c.put(kindPolicy+"/"+domain+"/"+p.ID, p) }
+
+// PutAccount adds an account.
+func (c *Change) PutAccount(a *Account) { c.put(kindAccount+"/"+a.Address, a) }
+
+// PutClientType adds a client type. Shard [Global].
+func (c *Change) PutClientType(t *ClientType) { c.put(kindClient+"/"+string(t.Type), t) }
+
+// PutKey adds an API key. Shard [Global].
+func (c *Change) PutKey(k *Key) { c.put(kindKey+"/"+k.ID, k) }
+
+// PutClaim claims a domain name for a domain. Shard [Global].
+func (c *Change) PutClaim(name, domain string) { c.put(kindName+"/"+name, domain) }
+
+// PutPepper notes the fingerprint of the pepper in use. Shard [Global].
+func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }
+
+// DeleteDomain removes a domain with all that belongs to it.
+func (c *Change) DeleteDomain(st *State, name string) {
+	for _, d := range st.Departments(name) {
+		c.DeleteDepartment(name, d.Doc.Path)
+	}
+	for _, p := range st.Policies(name) {
+		c.DeletePolicy(name, p.Doc.ID)
+	}
+	for _, a := range st.Accounts(name, "", 0) {
+		c.DeleteAccount(a.Doc.Address)
+	}
+	c.del(kindDomain + "/" + name)
+}
+
+// DeleteDepartment removes a department.
+func (c *Change) DeleteDepartment(domain, path string) {
+	c.del(kindDepartment + "/" + domain + "/" + path)
+}
+
+// DeletePolicy removes an access policy.
+func (c *Change) DeletePolicy(domain, id string) { c.del(kindPolicy + "/" + domain + "/" + id) }
+
+// DeleteAccount removes an account's record with its secrets.
+func (c *Change) DeleteAccount(addr string) { c.del(kindAccount + "/" + addr) }
+
+// DeleteClientType removes a client type's evidence. Shard [Global].
+func (c *Change) DeleteClientType(t access.ClientType) { c.del(kindClient + "/" + string(t)) }
+
+// DeleteKey removes an API key. Shard [Global].
+func (c *Change) DeleteKey(id string) { c.del(kindKey + "/" + id) }
+
+// DeleteClaim gives up a domain name. Shard [Global].
+func (c *Change) DeleteClaim(name string) { c.del(kindName + "/" + name) }
+
+// InDepartment reports whether an account belongs to a department or one below it.
+func (a *Account) InDepartment(path string) bool {
+	return slices.ContainsFunc(a.Departments, func(d string) bool { return d == path || strings.HasPrefix(d, path+"/") })
+}

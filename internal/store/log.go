@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+)
+
+// Schema is the version of the documents that this program writes. An older
+// program refuses entries of a newer schema.
+const Schema = 1
+
+// Shard numbers a part of the store: domains are spread over [0, Global), and
+// what is common to all is in Global.
+type Shard int
+
+// Shards is the number of shards, Global among them.
+const (
+	Global Shard = 32
+	Shards       = int(Global) + 1
+)
+
+// ShardOf returns the shard of a domain.
+func ShardOf(domain string) Shard {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(domain))
+	return Shard(h.Sum32() % uint32(Global))
+}
+
+// Doc is one document: a key such as "account/ann@example.org" and its JSON.
+// Rev is the number of the change that wrote it.
+type Doc struct {
+	Key  string          `json:"k"`
+	Rev  uint64          `json:"r"`
+	Body json.RawMessage `json:"b"`
+}
+
+// Head says how far a shard is: the number of its last change, and the hash
+// that chains all changes up to it.
+type Head struct {
+	StoreID string
+	N       uint64
+	Hash    string // 32 hex digits
+}
+
+// Entry is one change of a shard.
+type Entry struct {
+	N      uint64     `json:"n"`
+	Schema int        `json:"schema"`
+	Puts   []Doc      `json:"puts,omitempty"`
+	Dels   []string   `json:"dels,omitempty"`
+	Audit  AuditEntry `json:"audit"`
+}
+
+// Chain returns the head after an encoded entry that follows h.
+func (h Head) Chain(payload []byte) Head {
+	sum := sha256.New()
+	sum.Write([]byte(h.Hash))
+	sum.Write(payload)
+	return Head{h.StoreID, h.N + 1, hex.EncodeToString(sum.Sum(nil)[:16])}
+}
+
+// The errors of a [Log] that callers tell apart.
+var (
+	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
+	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
+	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
+	// ErrConflict: another daemon changed the shard first.
+	ErrConflict = errors.New("the shard was changed by another daemon")
+	// ErrForeign: what answers is not the store that this daemon knows.
+	ErrForeign = errors.New("the store is empty, older or another than the one known; see drawbridge store")
+	// ErrNothingToAdopt: the store is the one known.
+	ErrNothingToAdopt = errors.New("the store is the one known: there is nothing to adopt")
+	// ErrBadCursor: the cursor of a list is not one that was handed out.
+	ErrBadCursor = errors.New("the cursor is not one that was handed out: leave it out to begin anew")
+	// ErrGap: the change stream does not go on where the reader is.
+	ErrGap = errors.New("the change stream has a gap")
+	// ErrNewerSchema: a newer version of Drawbridge wrote to the store.
+	ErrNewerSchema = fmt.Errorf("the store was written by a newer version of Drawbridge (this one knows schema %d): upgrade", Schema)
+)
+
+// Received is one entry of a change stream as it was read.
+type Received struct {
+	Shard   Shard
+	N       uint64
+	Payload []byte
+	Hash    string
+}
+
+// Log is where changes become durable. Its errors wrap those above.
+type Log interface {
+	// Create begins an empty store with an id. It finishes what an interrupted
+	// call began, and changes nothing in a store that is complete.
+	Create(ctx context.Context, storeID string) error
+	// Heads returns the head of every shard; the zero Head for one that is missing.
+	Heads(ctx context.Context) ([Shards]Head, error)
+	// Load returns all documents of a shard as of the returned head.
+	Load(ctx context.Context, s Shard) (Head, []Doc, error)
+	// Commit takes an encoded entry if the shard's head is still h. keepAudit
+	// is the audit entry's JSON.
+	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
+	// Follow delivers the entries behind the given numbers, in order per
+	// shard, until ctx ends, Redis fails, or deliver returns an error.
+	Follow(ctx context.Context, after [Shards]uint64, deliver func(Received) error) error
+}
+
+// Journal is what daemons note beside the truth: records, last uses, counters'
+// events. Its writes are made behind decisions.
+type Journal interface {
+	AppendRecords(ctx context.Context, records []LoginRecord, closings []Closing) error
+	Records(ctx context.Context, q RecordQuery) (items []LoginRecord, next string, err error)
+	Touch(ctx context.Context, account string, uses map[string]LastUse) error
+	LastUses(ctx context.Context, account string) (map[string]LastUse, error)
+	AppendEvents(ctx context.Context, events []Event) error
+	// FollowEvents delivers events from since on, old ones first, until ctx ends or Redis fails.
+	FollowEvents(ctx context.Context, since time.Time, deliver func(Event)) error
+	Audit(ctx context.Context, q AuditQuery) (items []AuditEntry, next string, err error)
+	// Expire forgets a domain's login records beyond the retention.
+	Expire(ctx context.Context, domain string, now time.Time) error
+	// Forget removes the records and last uses of a deleted domain.
+	Forget(ctx context.Context, domain string, accounts []string) error
+}
+
+// RecordQuery selects login records of a domain, newest first.
+type RecordQuery struct {
+	Domain  string
+	Account string
+	IP      string
+	Outcome string
+	Reason  string
+	Policy  string
+	Since   time.Time
+	Until   time.Time
+	Limit   int    // 1 to 1000
+	Cursor  string // "" or the next of an earlier answer
+}
+
+// AuditQuery selects audit entries, newest first.
+type AuditQuery struct {
+	Domain string // "" for all
+	Limit  int    // 1 to 1000
+	Cursor string
+}
+
+// Event is something that the counters of all daemons want to know: a wrong
+// secret, or a success. It holds keyed tokens, never secrets.
+type Event struct {
+	Origin     string // the daemon that saw it
+	Time       time.Time
+	Kind       EventKind
+	Token      uint64
+	Account    string
+	IP         string
+	Protocol   string
+	Credential string // of success and bind: a secure password's id, or CredentialMailbox
+}
+
+// EventKind says what an event tells.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventGuess   EventKind = "guess"   // a wrong secret
+	EventSuccess EventKind = "success" // a verified one
+	// EventBind: a submission session may now begin with the credential; where
+	// the next passdb verifies it, this is not yet known.
+	EventBind EventKind = "bind"
+)
+
+// CredentialMailbox stands for the mailbox password where credentials are named.
+const CredentialMailbox = "mailbox"

@@ -1,0 +1,382 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// keepEvents bounds the stream of events, about.
+const keepEvents = 100_000
+
+func loginsKey(domain string) string { return tag(store.ShardOf(domain)) + "logins:" + domain }
+func closedKey(domain string) string { return tag(store.ShardOf(domain)) + "closed:" + domain }
+func usedKey(account string) string {
+	return tag(store.ShardOf(address.Domain(account))) + "used:" + account
+}
+
+// AppendRecords implements [store.Journal].
+func (r *Redis) AppendRecords(ctx context.Context, records []store.LoginRecord, closings []store.Closing) error {
+	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range records {
+			body, err := json.Marshal(&records[i])
+			if err != nil {
+				return fmt.Errorf("encoding a login record: %w", err)
+			}
+			p.XAdd(ctx, &redis.XAddArgs{Stream: loginsKey(records[i].Domain), MaxLen: r.opt.MaxRecords, Approx: true, Values: []any{"r", body}})
+		}
+		for i := range closings {
+			body, err := json.Marshal(&closings[i])
+			if err != nil {
+				return fmt.Errorf("encoding a login record's end: %w", err)
+			}
+			p.HSet(ctx, closedKey(closings[i].Domain), closings[i].ID, body)
+		}
+		return nil
+	})
+	return wrap(err)
+}
+
+// Expire forgets a domain's records that are older than the retention.
+func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error {
+	if r.opt.Retention > 0 {
+		oldest := strconv.FormatInt(now.Add(-r.opt.Retention).UnixMilli(), 10)
+		if err := r.client.XTrimMinIDApprox(ctx, loginsKey(domain), oldest, 0).Err(); err != nil {
+			return wrap(err)
+		}
+	}
+	first, err := r.client.XRangeN(ctx, loginsKey(domain), "-", "+", 1).Result()
+	if err != nil {
+		return wrap(err)
+	}
+	if len(first) == 0 {
+		return wrap(r.client.Del(ctx, closedKey(domain)).Err())
+	}
+	var oldest store.LoginRecord
+	if err := decodeRecord(first[0], &oldest); err != nil {
+		return err
+	}
+	for cursor := uint64(0); ; {
+		list, next, err := r.client.HScan(ctx, closedKey(domain), cursor, "", 1000).Result()
+		if err != nil {
+			return wrap(err)
+		}
+		var gone []string
+		for i := 0; i+1 < len(list); i += 2 {
+			// Records' ids begin with their time, so that they compare by age.
+			if list[i] < oldest.ID {
+				gone = append(gone, list[i])
+			}
+		}
+		if len(gone) > 0 {
+			if err := r.client.HDel(ctx, closedKey(domain), gone...).Err(); err != nil {
+				return wrap(err)
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// Forget removes what is kept beside the documents of a deleted domain.
+func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
+	keys := []string{loginsKey(domain), closedKey(domain)}
+	for _, a := range accounts {
+		keys = append(keys, usedKey(a))
+	}
+	for batch := range slices.Chunk(keys, 500) {
+		if err := r.client.Unlink(ctx, batch...).Err(); err != nil {
+			return wrap(err)
+		}
+	}
+	return nil
+}
+
+func decodeRecord(m redis.XMessage, rec *store.LoginRecord) error {
+	body, _ := m.Values["r"].(string)
+	if err := json.Unmarshal([]byte(body), rec); err != nil {
+		return fmt.Errorf("login record %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// scanned bounds the records that one query reads through; a filter that
+// matches little then answers an early page with a cursor to go on from.
+const scanned = 50_000
+
+// Records implements [store.Journal].
+func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
+	limit := min(max(q.Limit, 1), 1000)
+	upper, lower := "+", "-"
+	if !q.Until.IsZero() {
+		upper = strconv.FormatInt(q.Until.UnixMilli(), 10)
+	}
+	if !q.Since.IsZero() {
+		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)
+	}
+	if q.Cursor != "" {
+		if !isStreamID(q.Cursor) {
+			return nil, "", store.ErrBadCursor
+		}
+		upper = "(" + q.Cursor
+	}
+	for read := 0; read < scanned; {
+		page, err := r.client.XRevRangeN(ctx, loginsKey(q.Domain), upper, lower, 500).Result()
+		if err != nil {
+			return nil, "", wrap(err)
+		}
+		batch, err := r.closed(ctx, q.Domain, page)
+		if err != nil {
+			return nil, "", err
+		}
+		for i := range batch {
+			next = page[i].ID
+			if !matches(&batch[i], &q) {
+				continue
+			}
+			if items = append(items, batch[i]); len(items) == limit {
+				return items, next, nil
+			}
+		}
+		if len(page) < 500 {
+			return items, "", nil
+		}
+		read += len(page)
+		upper = "(" + next
+	}
+	return items, next, nil
+}
+
+// closed decodes records and puts in how those ended that were open.
+func (r *Redis) closed(ctx context.Context, domain string, page []redis.XMessage) ([]store.LoginRecord, error) {
+	batch := make([]store.LoginRecord, len(page))
+	var open []string
+	for i := range page {
+		if err := decodeRecord(page[i], &batch[i]); err != nil {
+			return nil, err
+		}
+		if batch[i].Outcome.String() == "next" {
+			open = append(open, batch[i].ID)
+		}
+	}
+	if len(open) == 0 {
+		return batch, nil
+	}
+	values, err := r.client.HMGet(ctx, closedKey(domain), open...).Result()
+	if err != nil {
+		return nil, wrap(err)
+	}
+	ends := make(map[string]store.Closing, len(open))
+	for i, v := range values {
+		body, ok := v.(string)
+		if !ok {
+			continue
+		}
+		var c store.Closing
+		if err := json.Unmarshal([]byte(body), &c); err != nil {
+			return nil, fmt.Errorf("end of login record %s: %w", open[i], err)
+		}
+		ends[open[i]] = c
+	}
+	for i := range batch {
+		if c, ok := ends[batch[i].ID]; ok {
+			batch[i].Outcome, batch[i].Reason, batch[i].ClosedAt = c.Outcome, c.Reason, c.Time
+		}
+	}
+	return batch, nil
+}
+
+func matches(rec *store.LoginRecord, q *store.RecordQuery) bool {
+	return (q.Account == "" || rec.Account == q.Account) &&
+		(q.IP == "" || rec.IP == q.IP) &&
+		(q.Outcome == "" || rec.Outcome.String() == q.Outcome) &&
+		(q.Reason == "" || string(rec.Reason) == q.Reason) &&
+		(q.Policy == "" || rec.PolicyID == q.Policy || slices.Contains(rec.WouldRefuse, q.Policy)) &&
+		(q.Since.IsZero() || !rec.Time.Before(q.Since)) &&
+		(q.Until.IsZero() || !rec.Time.After(q.Until))
+}
+
+// Touch implements [store.Journal].
+func (r *Redis) Touch(ctx context.Context, account string, uses map[string]store.LastUse) error {
+	values := make([]any, 0, 2*len(uses))
+	for id, u := range uses {
+		body, err := json.Marshal(u)
+		if err != nil {
+			return fmt.Errorf("encoding a last use: %w", err)
+		}
+		values = append(values, id, body)
+	}
+	return wrap(r.client.HSet(ctx, usedKey(account), values...).Err())
+}
+
+// LastUses implements [store.Journal].
+func (r *Redis) LastUses(ctx context.Context, account string) (map[string]store.LastUse, error) {
+	m, err := r.client.HGetAll(ctx, usedKey(account)).Result()
+	if err != nil {
+		return nil, wrap(err)
+	}
+	uses := make(map[string]store.LastUse, len(m))
+	for id, body := range m {
+		var u store.LastUse
+		if err := json.Unmarshal([]byte(body), &u); err != nil {
+			return nil, fmt.Errorf("last use of %s: %w", id, err)
+		}
+		uses[id] = u
+	}
+	return uses, nil
+}
+
+// AppendEvents implements [store.Journal].
+func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
+	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, e := range events {
+			p.XAdd(ctx, &redis.XAddArgs{Stream: tag(store.Global) + "events", MaxLen: keepEvents, Approx: true, Values: []any{
+				"o", e.Origin, "t", e.Time.UnixMilli(), "e", string(e.Kind), "k", strconv.FormatUint(e.Token, 16),
+				"a", e.Account, "i", e.IP, "p", e.Protocol, "c", e.Credential,
+			}})
+		}
+		return nil
+	})
+	return wrap(err)
+}
+
+// FollowEvents implements [store.Journal].
+func (r *Redis) FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error {
+	stream, last := tag(store.Global)+"events", strconv.FormatInt(since.UnixMilli(), 10)+"-0"
+	client, done := r.follower(ctx)
+	defer done()
+	for ctx.Err() == nil {
+		got, err := client.XRead(ctx, &redis.XReadArgs{Streams: []string{stream, last}, Count: 5000, Block: 2 * time.Second}).Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return wrap(err)
+		}
+		for _, m := range got[0].Messages {
+			last = m.ID
+			text := func(k string) string { s, _ := m.Values[k].(string); return s }
+			ms, err := strconv.ParseInt(text("t"), 10, 64)
+			if err != nil {
+				continue // not an event of ours
+			}
+			token, _ := strconv.ParseUint(text("k"), 16, 64)
+			deliver(store.Event{
+				Origin: text("o"), Time: time.UnixMilli(ms), Kind: store.EventKind(text("e")), Token: token,
+				Account: text("a"), IP: text("i"), Protocol: text("p"), Credential: text("c"),
+			})
+		}
+	}
+	return ctx.Err()
+}
+
+func isStreamID(s string) bool {
+	ms, seq, ok := strings.Cut(s, "-")
+	if !ok {
+		return false
+	}
+	_, err1 := strconv.ParseUint(ms, 10, 64)
+	_, err2 := strconv.ParseUint(seq, 10, 64)
+	return err1 == nil && err2 == nil
+}
+
+// Audit implements [store.Journal]. A domain's entries stand in its shard and
+// among the global ones; all shards' are merged by time.
+func (r *Redis) Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error) {
+	limit := min(max(q.Limit, 1), 1000)
+	shards := []store.Shard{store.Global}
+	if q.Domain != "" {
+		shards = append(shards, store.ShardOf(q.Domain))
+	} else {
+		for s := range store.Global {
+			shards = append(shards, s)
+		}
+	}
+	// The cursor is the number of the oldest entry shown, for each shard.
+	upper := map[store.Shard]uint64{}
+	if q.Cursor != "" {
+		for part := range strings.SplitSeq(q.Cursor, ".") {
+			s, n, _ := strings.Cut(part, "-")
+			shard, err1 := strconv.Atoi(s)
+			number, err2 := strconv.ParseUint(n, 10, 64)
+			if err1 != nil || err2 != nil || shard < 0 || shard >= store.Shards {
+				return nil, "", store.ErrBadCursor
+			}
+			upper[store.Shard(shard)] = number
+		}
+	}
+	type numbered struct {
+		shard store.Shard
+		n     uint64
+		e     store.AuditEntry
+	}
+	var all []numbered
+	for _, s := range shards {
+		from := "+"
+		if n, ok := upper[s]; ok {
+			from = "(" + strconv.FormatUint(n, 10) + "-0"
+		}
+		found := 0
+		for found < limit+1 {
+			page, err := r.client.XRevRangeN(ctx, tag(s)+"audit", from, "-", 500).Result()
+			if err != nil {
+				return nil, "", wrap(err)
+			}
+			for _, m := range page {
+				got, err := received(s, m)
+				if err != nil {
+					return nil, "", err
+				}
+				body, _ := m.Values["a"].(string)
+				var e store.AuditEntry
+				if err := json.Unmarshal([]byte(body), &e); err != nil {
+					return nil, "", fmt.Errorf("audit entry %d of shard %d: %w", got.N, s, err)
+				}
+				e.ID = fmt.Sprintf("%d-%d", s, got.N)
+				from = "(" + m.ID
+				if q.Domain == "" || e.Domain == q.Domain {
+					all = append(all, numbered{s, got.N, e})
+					found++
+				}
+			}
+			if len(page) < 500 {
+				break
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b numbered) int {
+		if c := b.e.Time.Compare(a.e.Time); c != 0 {
+			return c
+		}
+		if c := cmp.Compare(a.shard, b.shard); c != 0 {
+			return c
+		}
+		return cmp.Compare(b.n, a.n)
+	})
+	for i, x := range all {
+		if i == limit {
+			var parts []string
+			for _, s := range shards {
+				if n, ok := upper[s]; ok {
+					parts = append(parts, fmt.Sprintf("%d-%d", s, n))
+				}
+			}
+			return items, strings.Join(parts, "."), nil
+		}
+		upper[x.shard] = x.n
+		items = append(items, x.e)
+	}
+	return items, "", nil
+}

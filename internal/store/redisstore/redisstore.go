@@ -1,0 +1,354 @@
+// Package redisstore keeps the store in Redis. It is the only importer of
+// go-redis.
+//
+// The keys of a shard share a hash tag ({s00} to {s31}, and {g} for what is
+// common), so that one script changes them together:
+//
+//	drawbridge:{s07}:head      hash    store, n, hash, schema: how far the shard is
+//	drawbridge:{s07}:docs      hash    document key → {"r":revision,"b":body}
+//	drawbridge:{s07}:changes   stream  n-0 → p (the entry), h (the chain's hash)
+//	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry)
+//	drawbridge:{s07}:logins:D  stream  login records of domain D
+//	drawbridge:{s07}:closed:D  hash    record id → how a login ended that the next passdb decided
+//	drawbridge:{s07}:used:A    hash    secure password id → last use, of account A
+//	drawbridge:{g}:events      stream  wrong secrets and successes, for the counters of all daemons
+//
+// Diagnostics: every error wraps one of store's sentinels; a command that
+// Redis refuses for want of memory or disk (OOM, MISCONF) counts as
+// unavailable, since nothing was taken.
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Options say where Redis is.
+type Options struct {
+	Network     string // "unix" or "tcp"
+	Addr        string // a socket's path, or host:port
+	Username    string
+	Password    string
+	DB          int
+	TLS         *tls.Config // nil for none
+	MinReplicas int         // replicas that must have a change before it is acknowledged
+	// KeepChanges bounds each change stream, about; 10 000 when zero. A daemon
+	// further behind loads the shard anew.
+	KeepChanges int64
+	// Retention and MaxRecords bound the login records of a domain.
+	Retention  time.Duration
+	MaxRecords int64
+}
+
+// Redis is a [store.Log] and a [store.Journal].
+type Redis struct {
+	client *redis.Client
+	opt    Options
+}
+
+// Open prepares a client; it does not connect.
+func Open(opt Options) *Redis {
+	if opt.KeepChanges == 0 {
+		opt.KeepChanges = 10_000
+	}
+	return &Redis{opt: opt, client: dial(opt)}
+}
+
+func dial(opt Options) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Network: opt.Network, Addr: opt.Addr,
+		Username: opt.Username, Password: opt.Password, DB: opt.DB, TLSConfig: opt.TLS,
+		Protocol:              2,
+		ContextTimeoutEnabled: true, // else a hung server is waited for beyond the context's end
+		DialTimeout:           2 * time.Second, DialerRetries: 1,
+		MaxRetries:               -1, // a change that may have been taken is not sent again
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// follower returns a client for blocking reads that are cut off when ctx ends:
+// a context alone does not wake a read that waits for an answer. The function
+// returned closes it.
+func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
+	c := dial(r.opt)
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	return c, func() {
+		if stop() {
+			_ = c.Close()
+		}
+	}
+}
+
+// Close ends all connections.
+func (r *Redis) Close() error { return r.client.Close() }
+
+// Ping asks Redis for a sign of life.
+func (r *Redis) Ping(ctx context.Context) error { return wrap(r.client.Ping(ctx).Err()) }
+
+func tag(s store.Shard) string {
+	if s == store.Global {
+		return "drawbridge:{g}:"
+	}
+	return fmt.Sprintf("drawbridge:{s%02d}:", int(s))
+}
+
+// wrap makes an error of Redis one of the store's.
+func wrap(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case strings.HasPrefix(err.Error(), "CONFLICT"):
+		return store.ErrConflict
+	case strings.HasPrefix(err.Error(), "FOREIGN"):
+		return store.ErrForeign
+	case strings.HasPrefix(err.Error(), "SCHEMA"):
+		return store.ErrNewerSchema
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+// create begins one shard; it leaves a shard of the same store alone.
+var create = redis.NewScript(`
+local id = redis.call('HGET', KEYS[1], 'store')
+if id == ARGV[1] then return 'OK' end
+if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREIGN another store') end
+redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2])
+return 'OK'`)
+
+// Create implements [store.Log]. The global shard's head goes first and says
+// which store it is; "ready" goes last, so that a lost shard of a complete
+// store is not begun anew.
+func (r *Redis) Create(ctx context.Context, storeID string) error {
+	run := func(s store.Shard) error {
+		return wrap(create.Run(ctx, r.client, []string{tag(s) + "head", tag(s) + "docs"}, storeID, store.Schema).Err())
+	}
+	ready, err := r.client.HMGet(ctx, tag(store.Global)+"head", "store", "ready").Result()
+	if err != nil {
+		return wrap(err)
+	}
+	if id, ok := ready[0].(string); ok && id != "" {
+		storeID = id
+	}
+	if ready[1] != nil {
+		return nil
+	}
+	if err := run(store.Global); errors.Is(err, store.ErrForeign) {
+		return r.Create(ctx, "") // another daemon was first: finish with its id
+	} else if err != nil {
+		return err
+	}
+	for s := range store.Global {
+		if err := run(s); err != nil {
+			return err
+		}
+	}
+	return wrap(r.client.HSet(ctx, tag(store.Global)+"head", "ready", "1").Err())
+}
+
+// Heads implements [store.Log].
+func (r *Redis) Heads(ctx context.Context) ([store.Shards]store.Head, error) {
+	var heads [store.Shards]store.Head
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var cmds [store.Shards]*redis.SliceCmd
+	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range cmds {
+			cmds[i] = p.HMGet(ctx, tag(store.Shard(i))+"head", "store", "n", "hash", "schema")
+		}
+		return nil
+	})
+	if err != nil {
+		return heads, wrap(err)
+	}
+	for i, c := range cmds {
+		h, err := parseHead(c.Val())
+		if err != nil {
+			return heads, fmt.Errorf("shard %d: %w", i, err)
+		}
+		heads[i] = h
+	}
+	return heads, nil
+}
+
+func parseHead(v []any) (store.Head, error) {
+	text := func(i int) string { s, _ := v[i].(string); return s }
+	if text(0) == "" {
+		return store.Head{}, nil
+	}
+	n, err := strconv.ParseUint(text(1), 10, 64)
+	if err != nil {
+		return store.Head{}, fmt.Errorf("%w: the head has no number", store.ErrForeign)
+	}
+	if schema, err := strconv.Atoi(text(3)); err != nil || schema > store.Schema {
+		return store.Head{}, store.ErrNewerSchema
+	}
+	return store.Head{StoreID: text(0), N: n, Hash: text(2)}, nil
+}
+
+type kept struct {
+	Rev  uint64          `json:"r"`
+	Body json.RawMessage `json:"b"`
+}
+
+// Load implements [store.Log]. A scan is no snapshot: it is repeated until the
+// head stood still around it.
+func (r *Redis) Load(ctx context.Context, s store.Shard) (store.Head, []store.Doc, error) {
+	for {
+		before, err := r.head(ctx, s)
+		if err != nil {
+			return before, nil, err
+		}
+		seen := map[string]bool{}
+		var docs []store.Doc
+		for cursor := uint64(0); ; {
+			list, next, err := r.client.HScan(ctx, tag(s)+"docs", cursor, "", 1000).Result()
+			if err != nil {
+				return before, nil, wrap(err)
+			}
+			for i := 0; i+1 < len(list); i += 2 {
+				if seen[list[i]] {
+					continue // a scan may return a field twice
+				}
+				seen[list[i]] = true
+				var k kept
+				if err := json.Unmarshal([]byte(list[i+1]), &k); err != nil {
+					return before, nil, fmt.Errorf("document %q: %w", list[i], err)
+				}
+				docs = append(docs, store.Doc{Key: list[i], Rev: k.Rev, Body: k.Body})
+			}
+			if cursor = next; cursor == 0 {
+				break
+			}
+		}
+		after, err := r.head(ctx, s)
+		if err != nil {
+			return after, nil, err
+		}
+		if after == before {
+			return after, docs, nil
+		}
+	}
+}
+
+func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, error) {
+	v, err := r.client.HMGet(ctx, tag(s)+"head", "store", "n", "hash", "schema").Result()
+	if err != nil {
+		return store.Head{}, wrap(err)
+	}
+	return parseHead(v)
+}
+
+// commit takes one change if the head is still where the writer saw it.
+// ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, key, value ..., keys to delete ...
+var commit = redis.NewScript(`
+local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
+if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
+if tonumber(h[4]) > tonumber(ARGV[5]) then return redis.error_reply('SCHEMA newer') end
+if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] then return redis.error_reply('CONFLICT the head moved') end
+local n = string.format('%d', tonumber(ARGV[2]) + 1)
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
+redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7])
+local i, puts = 10, tonumber(ARGV[9])
+for _ = 1, puts do
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  i = i + 2
+end
+while i <= #ARGV do
+  redis.call('HDEL', KEYS[2], ARGV[i])
+  i = i + 1
+end
+redis.call('HSET', KEYS[1], 'n', n, 'hash', ARGV[4], 'schema', ARGV[5])
+return 'OK'`)
+
+// Commit implements [store.Log].
+func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload []byte, e *store.Entry, audit []byte) error {
+	next := h.Chain(payload)
+	args := make([]any, 0, 9+2*len(e.Puts)+len(e.Dels))
+	args = append(args, h.StoreID, h.N, h.Hash, next.Hash, store.Schema, payload, audit, r.opt.KeepChanges, len(e.Puts))
+	for _, d := range e.Puts {
+		v, err := json.Marshal(kept{e.N, d.Body})
+		if err != nil {
+			return fmt.Errorf("encoding %s: %w", d.Key, err)
+		}
+		args = append(args, d.Key, v)
+	}
+	for _, k := range e.Dels {
+		args = append(args, k)
+	}
+	keys := []string{tag(s) + "head", tag(s) + "docs", tag(s) + "changes", tag(s) + "audit"}
+	if r.opt.MinReplicas == 0 {
+		return wrap(commit.Run(ctx, r.client, keys, args...).Err())
+	}
+	conn := r.client.Conn() // WAIT speaks of the writes of its own connection
+	defer func() { _ = conn.Close() }()
+	if err := wrap(commit.Run(ctx, conn, keys, args...).Err()); err != nil {
+		return err
+	}
+	n, err := conn.Wait(ctx, r.opt.MinReplicas, time.Second).Result()
+	if err != nil || n < int64(r.opt.MinReplicas) {
+		return fmt.Errorf("%w: %d of %d", store.ErrUnconfirmed, n, r.opt.MinReplicas)
+	}
+	return nil
+}
+
+// Follow implements [store.Log].
+func (r *Redis) Follow(ctx context.Context, after [store.Shards]uint64, deliver func(store.Received) error) error {
+	shards := make(map[string]store.Shard, store.Shards)
+	keys := make([]string, store.Shards)
+	for i := range keys {
+		keys[i] = tag(store.Shard(i)) + "changes"
+		shards[keys[i]] = store.Shard(i)
+	}
+	client, done := r.follower(ctx)
+	defer done()
+	for ctx.Err() == nil {
+		args := &redis.XReadArgs{Streams: append(make([]string, 0, 2*len(keys)), keys...), Count: 1000, Block: 2 * time.Second}
+		for i := range keys {
+			args.Streams = append(args.Streams, strconv.FormatUint(after[i], 10)+"-0")
+		}
+		streams, err := client.XRead(ctx, args).Result()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return wrap(err)
+		}
+		for _, st := range streams {
+			shard := shards[st.Stream]
+			for _, m := range st.Messages {
+				got, err := received(shard, m)
+				if err != nil {
+					return err
+				}
+				if err := deliver(got); err != nil {
+					return err
+				}
+				after[shard] = got.N
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+func received(shard store.Shard, m redis.XMessage) (store.Received, error) {
+	id, _, _ := strings.Cut(m.ID, "-")
+	n, err := strconv.ParseUint(id, 10, 64)
+	if err != nil {
+		return store.Received{}, fmt.Errorf("%w: entry %q", store.ErrGap, m.ID)
+	}
+	payload, _ := m.Values["p"].(string)
+	hash, _ := m.Values["h"].(string)
+	return store.Received{Shard: shard, N: n, Payload: []byte(payload), Hash: hash}, nil
+}

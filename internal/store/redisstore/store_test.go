@@ -1,0 +1,447 @@
+package redisstore_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+)
+
+type marker struct {
+	mu sync.Mutex
+	id string
+}
+
+func (m *marker) StoreID() (string, error) { m.mu.Lock(); defer m.mu.Unlock(); return m.id, nil }
+func (m *marker) SetStoreID(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.id = id
+	return nil
+}
+
+type daemon struct {
+	*store.Store
+	redis  *redisstore.Redis
+	marker *marker
+}
+
+func options(r *redistest.Server) redisstore.Options {
+	return redisstore.Options{Network: "unix", Addr: r.Socket}
+}
+
+// start runs a store as a daemon does, until the test ends.
+func start(t *testing.T, opt redisstore.Options, m *marker) *daemon {
+	t.Helper()
+	d := &daemon{redis: redisstore.Open(opt), marker: m}
+	d.Store = &store.Store{Log: d.redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: m}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); d.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done; _ = d.redis.Close() })
+	return d
+}
+
+func (d *daemon) ready(t *testing.T) *daemon {
+	t.Helper()
+	redistest.Eventually(t, "the store is loaded", func() bool { ok, _ := d.State.Ready(); return ok && d.Trouble() == nil })
+	return d
+}
+
+func (d *daemon) putDomain(name string) error {
+	return d.Update(context.Background(), store.ShardOf(name), store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.Audit.Action, c.Audit.Domain, c.Audit.Target = "domain.create", name, name
+		c.PutDomain(&store.Domain{Name: name})
+		return nil
+	})
+}
+
+func (d *daemon) has(name string) bool { _, ok := d.State.Domain(name); return ok }
+
+func TestChangeHoldsOnEveryDaemon(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	if !a.has("example.org") {
+		t.Fatal("the change does not hold on its own daemon when it is acknowledged")
+	}
+	redistest.Eventually(t, "the change holds on the other daemon", func() bool { return b.has("example.org") })
+	if a.marker.id == "" || a.marker.id != b.marker.id {
+		t.Fatalf("store ids %q and %q", a.marker.id, b.marker.id)
+	}
+	c := start(t, options(r), &marker{id: a.marker.id}).ready(t)
+	if !c.has("example.org") {
+		t.Fatal("a daemon that starts later does not know the domain")
+	}
+	if h, o := a.State.Heads(), c.State.Heads(); h != o {
+		t.Fatalf("heads differ: %v and %v", h, o)
+	}
+}
+
+// Two daemons change the same account at once: each change builds on the other.
+func TestConcurrentChangesAreSerialised(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "both know the domain", func() bool { return b.has("example.org") })
+	const each = 50
+	var wg sync.WaitGroup
+	for _, d := range []*daemon{a, b} {
+		wg.Go(func() {
+			for range each {
+				err := d.Update(context.Background(), store.ShardOf("example.org"), store.Actor{}, false, func(c *store.Change) error {
+					dom, _ := d.State.Domain("example.org")
+					next := *dom.Doc
+					next.MaxSecurePasswords++
+					c.PutDomain(&next)
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, d := range []*daemon{a, b} {
+		redistest.Eventually(t, "all changes counted", func() bool {
+			dom, _ := d.State.Domain("example.org")
+			return dom.Doc.MaxSecurePasswords == 2*each
+		})
+	}
+}
+
+func TestAcknowledgedChangesSurviveKill(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, options(r), &marker{}).ready(t)
+	for i := range 20 {
+		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Kill()
+	redistest.Eventually(t, "the loss is noticed", func() bool { return errors.Is(a.Trouble(), store.ErrUnavailable) })
+	if err := a.putDomain("late.example"); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("a change without Redis: %v", err)
+	}
+	if !a.has("d7.example") {
+		t.Fatal("what was known is forgotten while Redis is away")
+	}
+	r.Restart()
+	a.ready(t)
+	b := start(t, options(r), &marker{}).ready(t)
+	for i := range 20 {
+		if name := fmt.Sprintf("d%d.example", i); !b.has(name) {
+			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+	if b.has("late.example") {
+		t.Error("a refused change was taken")
+	}
+	if err := a.putDomain("again.example"); err != nil {
+		t.Fatalf("a change after recovery: %v", err)
+	}
+}
+
+func TestEmptiedStoreIsNotBelieved(t *testing.T) {
+	r := redistest.Start(t)
+	m := &marker{}
+	a := start(t, options(r), m).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.FlushAll(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the emptied store is noticed", func() bool { return errors.Is(a.Trouble(), store.ErrForeign) })
+	if !a.has("example.org") {
+		t.Fatal("an emptied store was believed")
+	}
+	if err := a.putDomain("other.example"); !errors.Is(err, store.ErrForeign) {
+		t.Fatalf("a change to a foreign store: %v", err)
+	}
+	// A daemon that starts now remembers its store, and does not begin another.
+	late := start(t, options(r), &marker{id: m.id})
+	redistest.Eventually(t, "the late daemon notices too", func() bool { return errors.Is(late.Trouble(), store.ErrForeign) })
+	if ok, _ := late.State.Ready(); ok {
+		t.Fatal("a daemon loaded a store that is not its own")
+	}
+	old := m.id
+	id, err := a.Adopt(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.ready(t)
+	if id == old || m.id != id {
+		t.Fatalf("adopted %q, remembered %q, before %q", id, m.id, old)
+	}
+	if a.has("example.org") {
+		t.Fatal("the adopted store is empty, and the domain is still there")
+	}
+	if _, err := a.Adopt(context.Background()); !errors.Is(err, store.ErrNothingToAdopt) {
+		t.Fatalf("adopting a store in good order: %v", err)
+	}
+}
+
+func TestRolledBackStoreIsNotBelieved(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, options(r), &marker{}).ready(t)
+	for _, name := range []string{"example.org", "example.org"} {
+		if err := a.putDomain(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	key := fmt.Sprintf("drawbridge:{s%02d}:head", int(store.ShardOf("example.org")))
+	if err := raw.HSet(context.Background(), key, "n", 1, "hash", "0123").Err(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the rollback is noticed", func() bool { return errors.Is(a.Trouble(), store.ErrForeign) })
+}
+
+// A daemon whose place in the stream was trimmed away loads the shard anew.
+func TestTrimmedStream(t *testing.T) {
+	r := redistest.Start(t)
+	opt := options(r)
+	opt.KeepChanges = 1
+	a, b := start(t, opt, &marker{}).ready(t), start(t, opt, &marker{}).ready(t)
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	// The stream is emptied behind every change, so that b often has nothing to read.
+	key := fmt.Sprintf("drawbridge:{s%02d}:changes", int(store.ShardOf("example.org")))
+	for i := range 30 {
+		if err := a.putDomain("example.org"); err != nil {
+			t.Fatalf("change %d: %v", i, err)
+		}
+		if err := raw.XTrimMaxLen(context.Background(), key, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	redistest.Eventually(t, "b is up to date", func() bool { return a.State.Heads() == b.State.Heads() })
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, options(r), &marker{}).ready(t)
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	key := fmt.Sprintf("drawbridge:{s%02d}:head", int(store.ShardOf("example.org")))
+	if err := raw.HSet(context.Background(), key, "schema", store.Schema+1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.putDomain("example.org"); !errors.Is(err, store.ErrNewerSchema) {
+		t.Fatalf("an older daemon wrote to a newer store: %v", err)
+	}
+}
+
+func TestHungRedisRefusesChangesInTime(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, options(r), &marker{}).ready(t)
+	r.Pause()
+	err := a.putDomain("example.org")
+	r.Resume()
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("a change with a hung Redis: %v", err)
+	}
+	// It was not acknowledged; whether Redis took it, all must agree.
+	a.ready(t)
+	b := start(t, options(r), &marker{}).ready(t)
+	redistest.Eventually(t, "both daemons agree", func() bool { return a.State.Heads() == b.State.Heads() && a.has("example.org") == b.has("example.org") })
+}
+
+func TestMinReplicas(t *testing.T) {
+	r := redistest.Start(t)
+	opt := options(r)
+	opt.MinReplicas = 1
+	a := start(t, opt, &marker{}).ready(t)
+	if err := a.putDomain("example.org"); !errors.Is(err, store.ErrUnconfirmed) {
+		t.Fatalf("a change without the replica that was asked for: %v", err)
+	}
+}
+
+func TestFullDiskCountsAsUnavailable(t *testing.T) {
+	r := redistest.Start(t, "maxmemory 3mb", "maxmemory-policy noeviction")
+	a := start(t, options(r), &marker{}).ready(t)
+	big := make([]string, 20_000)
+	for i := range big {
+		big[i] = fmt.Sprintf("user%d@example.org", i)
+	}
+	var err error
+	for i := 0; i < 20 && err == nil; i++ {
+		err = a.Update(context.Background(), store.ShardOf("example.org"), store.Actor{}, false, func(c *store.Change) error {
+			c.PutPolicy("example.org", &store.Policy{Policy: access.Policy{ID: fmt.Sprint(i), Scope: access.Scope{Members: big}}})
+			return nil
+		})
+	}
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("a change that Redis has no room for: %v", err)
+	}
+}
+
+func record(domain, account string, at time.Time, o access.Outcome) store.LoginRecord {
+	return store.LoginRecord{
+		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at, Domain: domain, Account: account,
+		IP: "203.0.113.9", Protocol: "imap", Outcome: o, Reason: access.ReasonOK,
+	}
+}
+
+func TestRecords(t *testing.T) {
+	r := redistest.Start(t)
+	j := redisstore.Open(options(r))
+	t.Cleanup(func() { _ = j.Close() })
+	ctx := context.Background()
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	var list []store.LoginRecord
+	for i := range 1200 {
+		o := access.Allow
+		if i%2 == 1 {
+			o = access.Next
+		}
+		list = append(list, record("example.org", fmt.Sprintf("u%d@example.org", i%3), now.Add(time.Duration(i)*time.Millisecond), o))
+	}
+	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}
+	if err := j.AppendRecords(ctx, list, []store.Closing{closing}); err != nil {
+		t.Fatal(err)
+	}
+	var got []store.LoginRecord
+	for cursor, pages := "", 0; ; pages++ {
+		items, next, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Account: "u1@example.org", Limit: 150, Cursor: cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, items...)
+		if cursor = next; next == "" {
+			break
+		}
+		if pages > 10 {
+			t.Fatal("the cursor never ends")
+		}
+	}
+	if len(got) != 400 {
+		t.Fatalf("%d records of u1, want 400", len(got))
+	}
+	for i := 1; i < len(got); i++ {
+		if !got[i].Time.Before(got[i-1].Time) {
+			t.Fatal("records are not newest first")
+		}
+	}
+	items, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Outcome: "deny", Limit: 10})
+	if err != nil || len(items) != 1 || items[0].ID != closing.ID || items[0].Reason != access.ReasonBadSecret || items[0].ClosedAt.IsZero() {
+		t.Fatalf("the closed record: %+v, %v", items, err)
+	}
+	if items, _, _ := j.Records(ctx, store.RecordQuery{Domain: "other.example", Limit: 10}); len(items) != 0 {
+		t.Fatalf("records of another domain: %+v", items)
+	}
+	if _, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Cursor: "x", Limit: 1}); !errors.Is(err, store.ErrBadCursor) {
+		t.Fatalf("a made-up cursor: %v", err)
+	}
+}
+
+func TestExpireForgetsOldRecords(t *testing.T) {
+	r := redistest.Start(t)
+	opt := options(r)
+	opt.Retention = time.Hour
+	j := redisstore.Open(opt)
+	t.Cleanup(func() { _ = j.Close() })
+	ctx := context.Background()
+	rec := record("example.org", "ann@example.org", time.Now(), access.Next)
+	end := store.Closing{Domain: "example.org", ID: rec.ID, Outcome: access.Allow}
+	gone := store.Closing{Domain: "example.org", ID: "0000" + rec.ID[4:], Outcome: access.Allow}
+	if err := j.AppendRecords(ctx, []store.LoginRecord{rec}, []store.Closing{end, gone}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Expire(ctx, "example.org", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	key := fmt.Sprintf("drawbridge:{s%02d}:closed:example.org", int(store.ShardOf("example.org")))
+	if n := raw.HLen(ctx, key).Val(); n != 1 {
+		t.Fatalf("%d ends kept, want that of the one record that is left", n)
+	}
+}
+
+func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, options(r), &marker{}).ready(t)
+	for i := range 7 {
+		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []store.AuditEntry
+	for cursor := ""; ; {
+		items, next, err := a.redis.Audit(context.Background(), store.AuditQuery{Limit: 3, Cursor: cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, items...)
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	if len(got) != 7 {
+		b, _ := json.Marshal(got)
+		t.Fatalf("%d audit entries, want 7: %s", len(got), b)
+	}
+	one, _, err := a.redis.Audit(context.Background(), store.AuditQuery{Domain: "d3.example", Limit: 10})
+	if err != nil || len(one) != 1 || one[0].Target != "d3.example" || one[0].Actor.Name != "test" {
+		t.Fatalf("audit of one domain: %+v, %v", one, err)
+	}
+}
+
+func TestEventsReachOtherDaemons(t *testing.T) {
+	r := redistest.Start(t)
+	j := redisstore.Open(options(r))
+	t.Cleanup(func() { _ = j.Close() })
+	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9"}
+	if err := j.AppendEvents(context.Background(), []store.Event{want}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var got store.Event
+	_ = j.FollowEvents(ctx, time.Now().Add(-time.Minute), func(e store.Event) { got = e; cancel() })
+	if got != want {
+		t.Fatalf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestLastUses(t *testing.T) {
+	r := redistest.Start(t)
+	j := redisstore.Open(options(r))
+	t.Cleanup(func() { _ = j.Close() })
+	ctx := context.Background()
+	use := store.LastUse{Time: time.Now().UTC().Truncate(time.Second), IP: "203.0.113.9", Protocol: "imap"}
+	if err := j.Touch(ctx, "ann@example.org", map[string]store.LastUse{"id1": use}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := j.LastUses(ctx, "ann@example.org")
+	if err != nil || len(got) != 1 || got["id1"] != use {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := j.Forget(ctx, "example.org", []string{"ann@example.org"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := j.LastUses(ctx, "ann@example.org"); len(got) != 0 {
+		t.Fatalf("forgotten, and still there: %+v", got)
+	}
+}

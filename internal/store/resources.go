@@ -1,0 +1,222 @@
+// Package store keeps rules and credentials, in domain words.
+//
+// Everything is a document: a domain, a department, a policy, an account, a
+// client type, a key. A change is a set of documents put and deleted together
+// with its audit entry, numbered and chained to the change before it in its
+// shard ([Entry]); a [Log] (Redis, see redisstore) takes it whole or not at
+// all. [State] is what a daemon holds in memory, brought up to date by the
+// changes of all daemons; [Store] ties both together.
+package store
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+// Defaults and bounds of resources.
+const (
+	DefaultMaxSecurePasswords = 10
+	MaxSecurePasswords        = 100
+	// RevokedKept is for how long a revoked secure password is recognised.
+	RevokedKept = 90 * 24 * time.Hour
+	// maxRevoked bounds the revoked secure passwords kept of one account; the oldest go first.
+	maxRevoked = 20
+	// ManagedThirdParty is the id and the mark of the policy behind the simple switch (F1).
+	ManagedThirdParty = "third-party-access"
+	// ManagedThirdPartyName is the name that policy is made with.
+	ManagedThirdPartyName = "Third-party Client Access Policy"
+)
+
+// Domain is a mail domain under management.
+type Domain struct {
+	Name               string               `json:"name"`
+	AliasDomains       []string             `json:"alias_domains"`
+	Protocols          access.Switches      `json:"protocols"` // absent means on
+	MaxSecurePasswords int                  `json:"max_secure_passwords"`
+	SenderCheck        mailflow.SenderCheck `json:"sender_check"`
+	TraceHeader        bool                 `json:"trace_header"`
+	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
+	CreatedAt          time.Time            `json:"created_at"`
+}
+
+// SecurePasswordPolicy enforces secure passwords for a scope (F5).
+type SecurePasswordPolicy struct {
+	Enforced bool         `json:"enforced"`
+	Scope    access.Scope `json:"scope"`
+}
+
+// Department is a node of a domain's tree.
+type Department struct {
+	Path string `json:"path"` // "sales/emea"
+	Name string `json:"name"`
+}
+
+// Policy is an access policy of a domain.
+type Policy struct {
+	access.Policy
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Account is one address.
+type Account struct {
+	Address     string            `json:"address"`
+	Suspended   bool              `json:"suspended"`
+	Departments []string          `json:"departments"`
+	Aliases     []string          `json:"aliases"` // further sender addresses (M1)
+	Protocols   access.Switches   `json:"protocols"`
+	Secure      access.SecureMode `json:"secure_passwords"`
+	CreatedAt   time.Time         `json:"created_at"`
+
+	// MailboxHash is the mailbox password kept here, in Dovecot's {SCHEME} form.
+	MailboxHash string `json:"mailbox_hash,omitempty"`
+	// Secrets are the live secure passwords and the revoked ones still recognised.
+	Secrets []SecurePassword `json:"secrets,omitempty"`
+}
+
+// SecurePassword is one device's secret, of which only the keyed hash is kept.
+type SecurePassword struct {
+	ID        string          `json:"id"`
+	Label     string          `json:"label"`
+	Hash      credential.Hash `json:"hash"`
+	PepperID  string          `json:"pepper_id"`
+	CreatedAt time.Time       `json:"created_at"`
+	RevokedAt time.Time       `json:"revoked_at,omitzero"`
+}
+
+// Live reports whether the secure password has not been revoked.
+func (p *SecurePassword) Live() bool { return p.RevokedAt.IsZero() }
+
+// Live returns the live secure passwords, oldest first.
+func (a *Account) Live() []SecurePassword {
+	var live []SecurePassword
+	for _, p := range a.Secrets {
+		if p.Live() {
+			live = append(live, p)
+		}
+	}
+	return live
+}
+
+// Revoke marks a secure password as revoked and forgets those revoked too long
+// ago. It reports whether a live one of that id was there. The receiver's
+// Secrets are copied, never changed in place.
+func (a *Account) Revoke(id string, now time.Time) bool {
+	found := false
+	var kept []SecurePassword
+	revoked := 0
+	for _, p := range slices.Backward(a.Secrets) {
+		if p.ID == id && p.Live() {
+			p.RevokedAt, found = now, true
+		}
+		if !p.Live() {
+			revoked++
+			if revoked > maxRevoked || now.Sub(p.RevokedAt) > RevokedKept {
+				continue
+			}
+		}
+		kept = append(kept, p)
+	}
+	slices.Reverse(kept)
+	a.Secrets = kept
+	return found
+}
+
+// ClientType is a kind of program and the evidence that proves it.
+type ClientType struct {
+	Type     access.ClientType `json:"type"`
+	Evidence []access.Evidence `json:"evidence"`
+	// Unproven: the administrator insists although nothing in the evidence proves.
+	Unproven bool `json:"unproven"`
+}
+
+// Role is what a key may do.
+type Role string
+
+// The roles of keys.
+const (
+	RoleAdmin  Role = "admin"
+	RoleDomain Role = "domain" // its domain, nothing else
+	RoleRead   Role = "read"
+	RoleLogin  Role = "login" // POST /v1/login only
+	RoleSelf   Role = "self"  // one account: its secure passwords, its own switch, its records
+)
+
+// Key opens the API. Only the SHA-256 of its 160 random bits is kept.
+type Key struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Role      Role      `json:"role"`
+	Domain    string    `json:"domain,omitempty"`
+	Account   string    `json:"account,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Hash      string    `json:"hash"`
+}
+
+// Actor is who makes a change.
+type Actor struct {
+	Name string `json:"name"`          // of the key, "root", "daemon"
+	Key  string `json:"key,omitempty"` // id of the key
+	UID  string `json:"uid,omitempty"` // of the peer on the unix socket
+}
+
+// AuditEntry is one change of the store, or one event of a credential, on record.
+type AuditEntry struct {
+	ID      string                     `json:"id"` // "shard:number", set when read
+	Time    time.Time                  `json:"time"`
+	Actor   Actor                      `json:"actor"`
+	Action  string                     `json:"action"` // "account.update", "secure_password.revoke", ...
+	Domain  string                     `json:"domain,omitempty"`
+	Target  string                     `json:"target"`
+	Note    string                     `json:"note,omitempty"`
+	Changes map[string]json.RawMessage `json:"changes,omitempty"` // field → [before, after]; never secrets or hashes
+}
+
+// LoginRecord is one decision on a login (F13).
+type LoginRecord struct {
+	ID           string            `json:"id"`
+	Time         time.Time         `json:"time"`
+	Account      string            `json:"account"`
+	Domain       string            `json:"-"`
+	IP           string            `json:"ip"`
+	RealIP       string            `json:"real_ip,omitempty"`
+	Region       string            `json:"region,omitempty"`
+	Protocol     string            `json:"protocol"`
+	Service      string            `json:"service,omitempty"`
+	Mechanism    string            `json:"mechanism,omitempty"`
+	TLS          bool              `json:"tls"`
+	Client       access.ClientType `json:"client"`
+	ClientID     string            `json:"client_id,omitempty"` // IMAP ID: a label only
+	Session      string            `json:"session,omitempty"`
+	MasterUser   string            `json:"master_user,omitempty"`
+	CredentialID string            `json:"credential_id,omitempty"`
+	Credential   string            `json:"credential,omitempty"` // label
+	Outcome      access.Outcome    `json:"outcome"`
+	Reason       access.Reason     `json:"reason"`
+	PolicyID     string            `json:"policy_id,omitempty"`
+	WouldRefuse  []string          `json:"would_refuse,omitempty"`
+	Note         string            `json:"note,omitempty"`
+	// ClosedAt: when the next passdb's answer was learnt; Outcome and Reason are then its.
+	ClosedAt time.Time `json:"closed_at,omitzero"`
+}
+
+// Closing is how a login ended that the next passdb decided.
+type Closing struct {
+	Domain  string         `json:"-"`
+	ID      string         `json:"-"`
+	Outcome access.Outcome `json:"outcome"`
+	Reason  access.Reason  `json:"reason"`
+	Time    time.Time      `json:"time"`
+}
+
+// LastUse is when, where and how a secure password was last used.
+type LastUse struct {
+	Time     time.Time `json:"time"`
+	IP       string    `json:"ip"`
+	Protocol string    `json:"protocol"`
+}

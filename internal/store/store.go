@@ -1,0 +1,431 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Store ties the state in memory to the log that all daemons share.
+type Store struct {
+	Log     Log
+	State   *State
+	Logger  hclog.Logger
+	Marker  Marker
+	Timeout time.Duration // of one change, 3 s when zero
+
+	write [Shards]sync.Mutex // local writers of a shard take turns
+	apply [Shards]sync.Mutex // whoever applies to a shard, alone
+
+	mu      sync.Mutex
+	trouble error // why the store is not believed now; nil when it is
+}
+
+// Marker remembers which store this daemon belongs to, outside Redis, so that
+// an emptied or exchanged store is noticed after a restart too.
+type Marker interface {
+	// StoreID returns the remembered id, or "" when there is none yet.
+	StoreID() (string, error)
+	SetStoreID(id string) error
+}
+
+// Trouble returns why changes are refused now: [ErrUnavailable], [ErrForeign]
+// or [ErrNewerSchema], wrapped; nil when all is well.
+func (s *Store) Trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
+}
+
+func (s *Store) setTrouble(err error) {
+	s.mu.Lock()
+	before := s.trouble
+	s.trouble = err
+	s.mu.Unlock()
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		s.Logger.Error("store", "error", err)
+	case err == nil && before != nil:
+		s.Logger.Info("store is back")
+	}
+}
+
+// Run loads the state and keeps it up to date until ctx ends. It goes on
+// through every fault of Redis; [Store.Trouble] tells of them.
+func (s *Store) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.setTrouble(err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// follow loads what does not agree and follows the streams until something fails.
+func (s *Store) follow(ctx context.Context) error {
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	s.setTrouble(nil)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel(nil)
+	watch.Add(1)
+	go func() { // notifications make it fast, numbers make it right
+		defer watch.Done()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := s.check(ctx); err != nil {
+				cancel(err)
+				return
+			}
+		}
+	}()
+	var after [Shards]uint64
+	for i, h := range s.State.Heads() {
+		after[i] = h.N
+	}
+	err := s.Log.Follow(ctx, after, s.receive)
+	if errors.Is(err, ErrGap) {
+		err = nil // check, at the next turn, loads the shard anew
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// check compares the heads of the store with those of the state. A shard that
+// lags is loaded anew; a store that is not the one known is refused.
+func (s *Store) check(ctx context.Context) error {
+	loaded, _ := s.State.Ready()
+	heads, err := s.Log.Heads(ctx)
+	if err != nil {
+		return err
+	}
+	id := heads[Global].StoreID
+	marked, err := s.Marker.StoreID()
+	if err != nil {
+		return err
+	}
+	if id == "" && marked == "" && !loaded {
+		if id, err = newStoreID(); err != nil {
+			return err
+		}
+	}
+	if !loaded {
+		if marked != "" && id != marked {
+			return fmt.Errorf("%w: known %s, found %s", ErrForeign, marked, orNone(id))
+		}
+		if err := s.Log.Create(ctx, id); err != nil { // finishes what a crash may have interrupted
+			return err
+		}
+		if heads, err = s.Log.Heads(ctx); err != nil {
+			return err
+		}
+		id = heads[Global].StoreID // another daemon may have been first
+	}
+	distrusted := errors.Is(s.Trouble(), ErrForeign)
+	known := s.State.Heads()
+	for i, h := range heads {
+		if h.StoreID == "" || h.StoreID != id {
+			return fmt.Errorf("%w: shard %d of store %s is missing", ErrForeign, i, orNone(id))
+		}
+		if !loaded {
+			continue
+		}
+		k := known[i]
+		if h.StoreID != k.StoreID {
+			return fmt.Errorf("%w: known %s, found %s", ErrForeign, k.StoreID, h.StoreID)
+		}
+		if h.N < k.N && !s.confirmed(ctx, Shard(i), k) || h.N == k.N && h.Hash != k.Hash {
+			return fmt.Errorf("%w: shard %d went back from change %d to %d", ErrForeign, i, k.N, h.N)
+		}
+		if distrusted && h != k {
+			return fmt.Errorf("%w: shard %d is at change %d, known is %d", ErrForeign, i, h.N, k.N)
+		}
+	}
+	for i, h := range heads {
+		if loaded && h.N <= s.State.Head(Shard(i)).N {
+			continue
+		}
+		if loaded && s.catchUp(ctx, Shard(i), h.N) {
+			continue
+		}
+		if err := s.load(ctx, Shard(i)); err != nil {
+			return err
+		}
+	}
+	if !loaded {
+		if err := s.Marker.SetStoreID(id); err != nil {
+			return err
+		}
+		s.State.mu.Lock()
+		s.State.loaded = true
+		s.State.mu.Unlock()
+	}
+	s.State.agreed(time.Now())
+	return nil
+}
+
+// confirmed asks the store once more: the heads may have been read just before
+// a change that this daemon committed and applied.
+func (s *Store) confirmed(ctx context.Context, i Shard, k Head) bool {
+	heads, err := s.Log.Heads(ctx)
+	return err == nil && heads[i].N >= k.N
+}
+
+// catchUp waits a moment for the stream to bring the shard to n.
+func (s *Store) catchUp(ctx context.Context, i Shard, n uint64) bool {
+	deadline := time.NewTimer(500 * time.Millisecond)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s.State.Head(i).N >= n {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-deadline.C:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// Adopt makes the store that answers now the one that this daemon believes,
+// whatever it was before; an empty one is begun anew. It returns the store's
+// id. Decisions answer temporary failure until the store is loaded, a moment
+// later.
+func (s *Store) Adopt(ctx context.Context) (string, error) {
+	if !errors.Is(s.Trouble(), ErrForeign) {
+		return "", ErrNothingToAdopt
+	}
+	heads, err := s.Log.Heads(ctx)
+	if err != nil {
+		return "", err
+	}
+	id := heads[Global].StoreID
+	if id == "" {
+		if id, err = newStoreID(); err != nil {
+			return "", err
+		}
+		if err := s.Log.Create(ctx, id); err != nil {
+			return "", err
+		}
+	}
+	if err := s.Marker.SetStoreID(id); err != nil {
+		return "", err
+	}
+	s.State.mu.Lock()
+	s.State.loaded = false
+	s.State.reset()
+	s.State.mu.Unlock()
+	s.setTrouble(ErrUnavailable) // until the next check has loaded it
+	return id, nil
+}
+
+func (s *Store) load(ctx context.Context, i Shard) error {
+	s.apply[i].Lock()
+	defer s.apply[i].Unlock()
+	h, docs, err := s.Log.Load(ctx, i)
+	if err != nil {
+		return fmt.Errorf("loading shard %d: %w", i, err)
+	}
+	if err := s.State.replace(i, h, docs); err != nil {
+		return fmt.Errorf("loading shard %d: %w", i, err)
+	}
+	return nil
+}
+
+// receive applies one entry of a stream.
+func (s *Store) receive(r Received) error {
+	s.apply[r.Shard].Lock()
+	defer s.apply[r.Shard].Unlock()
+	h := s.State.Head(r.Shard)
+	if r.N <= h.N {
+		return nil // our own, or loaded meanwhile
+	}
+	next := h.Chain(r.Payload)
+	if r.N != next.N {
+		return fmt.Errorf("%w: shard %d, change %d after %d", ErrGap, r.Shard, r.N, h.N)
+	}
+	if r.Hash != next.Hash {
+		return fmt.Errorf("%w: shard %d, change %d does not continue the chain", ErrForeign, r.Shard, r.N)
+	}
+	var e Entry
+	if err := json.Unmarshal(r.Payload, &e); err != nil {
+		return fmt.Errorf("shard %d, change %d: %w", r.Shard, r.N, err)
+	}
+	if e.Schema > Schema {
+		return ErrNewerSchema
+	}
+	return s.State.apply(r.Shard, next, &e)
+}
+
+// Change is what a function given to [Store.Update] adds to.
+type Change struct {
+	Now   time.Time
+	Audit AuditEntry
+	puts  []Doc
+	dels  []string
+	err   error
+}
+
+// Update makes one change of a shard: f reads the state and fills the change,
+// and is called again when another daemon was first. An empty change is not
+// committed. The change holds on this daemon when Update returns nil, and is
+// durable. With dryRun nothing is committed.
+func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, f func(*Change) error) error {
+	timeout := s.Timeout
+	if timeout == 0 {
+		timeout = 3 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	s.write[shard].Lock()
+	defer s.write[shard].Unlock()
+	for {
+		if loaded, _ := s.State.Ready(); !loaded {
+			return ErrUnavailable
+		}
+		if err := s.Trouble(); err != nil && !dryRun {
+			return err
+		}
+		h := s.State.Head(shard)
+		c := &Change{Now: time.Now().UTC().Truncate(time.Millisecond)}
+		c.Audit = AuditEntry{Time: c.Now, Actor: by}
+		if err := f(c); err != nil {
+			return err
+		}
+		if c.err != nil {
+			return c.err
+		}
+		if dryRun || len(c.puts)+len(c.dels) == 0 {
+			return nil
+		}
+		if s.State.Head(shard) != h {
+			continue // the state moved while f read it
+		}
+		err := s.commit(ctx, shard, h, c)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if !s.catchUp(ctx, shard, h.N+1) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("%w: another daemon keeps changing the shard", ErrUnavailable)
+			}
+			if err := s.load(ctx, shard); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) error {
+	e := &Entry{N: h.N + 1, Schema: Schema, Puts: c.puts, Dels: c.dels, Audit: c.Audit}
+	for i := range e.Puts {
+		e.Puts[i].Rev = e.N
+	}
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encoding a change: %w", err)
+	}
+	audit, err := json.Marshal(e.Audit)
+	if err != nil {
+		return fmt.Errorf("encoding an audit entry: %w", err)
+	}
+	// Alone until it is applied, so that the follower does not meet a gap.
+	s.apply[shard].Lock()
+	defer s.apply[shard].Unlock()
+	if s.State.Head(shard) != h {
+		return ErrConflict
+	}
+	err = s.Log.Commit(ctx, shard, h, payload, e, audit)
+	if err != nil && !errors.Is(err, ErrUnconfirmed) {
+		return err
+	}
+	// Redis has it: it holds here even when too few replicas confirmed it.
+	return errors.Join(err, s.State.apply(shard, h.Chain(payload), e))
+}
+
+// put adds a document.
+func (c *Change) put(key string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		c.err = errors.Join(c.err, fmt.Errorf("encoding %s: %w", key, err))
+		return
+	}
+	c.puts = append(c.puts, Doc{Key: key, Body: body})
+}
+
+func (c *Change) del(key string) { c.dels = append(c.dels, key) }
+
+// Diff notes in the audit entry which fields of a resource change. Secrets
+// and hashes are named, never shown.
+func (c *Change) Diff(before, after any) {
+	b, a := fields(before), fields(after)
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			a[name] = json.RawMessage("null")
+		}
+	}
+	for name, v := range a {
+		old, ok := b[name]
+		if !ok {
+			old = json.RawMessage("null")
+		}
+		if bytes.Equal(old, v) {
+			continue
+		}
+		if c.Audit.Changes == nil {
+			c.Audit.Changes = map[string]json.RawMessage{}
+		}
+		switch name {
+		case "mailbox_hash", "secrets", "hash":
+			c.Audit.Changes[name] = json.RawMessage(`"changed"`)
+		default:
+			c.Audit.Changes[name] = json.RawMessage("[" + string(old) + "," + string(v) + "]")
+		}
+	}
+}
+
+func fields(v any) map[string]json.RawMessage {
+	m := map[string]json.RawMessage{}
+	if b, err := json.Marshal(v); err == nil {
+		_ = json.Unmarshal(b, &m) // nil is no object: it has no fields
+	}
+	if m == nil {
+		m = map[string]json.RawMessage{}
+	}
+	return m
+}
+
+func orNone(id string) string {
+	if id == "" {
+		return "none"
+	}
+	return id
+}
