@@ -1,0 +1,78 @@
+// Drawbridged is the daemon: it decides logins for Dovecot, submissions and
+// messages for Postfix, and serves the administrators' API.
+//
+//	drawbridged -c FILE        run, in the foreground; logs to stderr
+//	drawbridged -c FILE check  validate the settings: exit 0, or 78 with every problem
+//	drawbridged -c FILE -n     print the settings that differ from their defaults
+//	drawbridged -d             print all settings with their defaults and documentation
+//	drawbridged -V             print the version
+//
+// Exit status: 0 after a signal to end, 1 when it could not start or go on,
+// 64 for a wrong call, 78 for wrong settings.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/daemon"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	flags := flag.NewFlagSet("drawbridged", flag.ContinueOnError)
+	file := flags.String("c", "/etc/drawbridge/drawbridge.toml", "settings `file`")
+	changed := flags.Bool("n", false, "print the settings that differ from their defaults")
+	defaults := flags.Bool("d", false, "print all settings with their defaults and documentation")
+	printVersion := flags.Bool("V", false, "print the version")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return 64
+	}
+	check := flags.NArg() == 1 && flags.Arg(0) == "check"
+	if flags.NArg() > 0 && !check {
+		fmt.Fprintf(os.Stderr, "drawbridged: %q is no command: use check, or none\n", flags.Arg(0))
+		return 64
+	}
+	switch {
+	case *printVersion:
+		fmt.Println("drawbridged", version)
+		return 0
+	case *defaults:
+		return report(config.WriteDefaults(os.Stdout), 1)
+	}
+	cfg, err := config.Load(*file)
+	if err != nil {
+		return report(err, 78)
+	}
+	switch {
+	case check:
+		return 0
+	case *changed:
+		return report(config.WriteChanged(os.Stdout, cfg), 1)
+	}
+	log := hclog.New(&hclog.LoggerOptions{
+		Name: "drawbridged", Level: hclog.LevelFromString(cfg.Log.Level), JSONFormat: cfg.Log.JSON, Output: os.Stderr,
+	})
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return report(daemon.Run(ctx, cfg, log, version), 1)
+}
+
+func report(err error, status int) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "drawbridged:", err)
+	return status
+}

@@ -1,0 +1,146 @@
+// Package config reads Drawbridge's settings: a TOML file in which every setting has a default, so an empty file works.
+//
+//	state_dir = "/var/lib/drawbridge"
+//	[store]
+//	url = "embedded"
+//	[login]
+//	listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot"]
+//
+// The settings, their documentation and their checks stand in one table, settings; WriteDefaults prints the manual from
+// it. Durations are strings such as "90d", "24h" or "15m"; a day has 24 hours. Secrets are never settings: a setting
+// names the file that holds one, and ReadSecret reads it.
+//
+// # Diagnostics
+//
+// Everything wrong with a file is reported at once, one line each, with the line where it stands and what to do:
+//
+//	/etc/drawbridge/drawbridge.toml:7: login.unmanaged: "allow" is not one of "deny", "next"
+//	/etc/drawbridge/drawbridge.toml:9: login.unmanged: there is no such setting: did you mean login.unmanaged?
+//
+// Broken TOML is an exception: nothing after it can be believed, so it is reported alone.
+//
+// It does not read the environment, does not open sockets or databases, and does not watch the file.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/listen"
+)
+
+// Config is every setting. Its fields are documented by the settings they hold (WriteDefaults prints the manual).
+// The zero Config is not valid; start from Default.
+type Config struct {
+	StateDir string
+	Store    Store
+	Login    Login
+	Policyd  Service
+	Milter   Service
+	API      Service
+	Log      Log
+	Records  Records
+	Throttle Throttle
+}
+
+// Store is the table [store]. Target says what its addresses mean.
+type Store struct {
+	URL          StoreURL
+	Master       string
+	Username     string
+	PasswordFile string
+	DB           int
+	TLSCAFile    string
+	TLSCertFile  string
+	TLSKeyFile   string
+	MinReplicas  int
+	MaxStaleness time.Duration
+}
+
+// StoreURL is store.url: one server when written as a string, a Cluster's nodes or the Sentinels when written as a list.
+type StoreURL struct {
+	Addresses []string
+	List      bool
+}
+
+// Login is the table [login].
+type Login struct {
+	Listen        []listen.Spec
+	KeyFile       string
+	NextPassdb    bool
+	Unmanaged     string // Deny or Next
+	DefaultDomain string
+	Reveal        string            // RevealWeb, RevealVerified or RevealNever
+	Services      map[string]string // further service name → imap, pop3, smtp or sieve
+}
+
+// The values of login.unmanaged.
+const (
+	Deny = "deny"
+	Next = "next"
+)
+
+// The values of login.reveal.
+const (
+	RevealWeb      = "web"
+	RevealVerified = "verified"
+	RevealNever    = "never"
+)
+
+// Service is a table that says no more than where to listen; no listener switches the service off.
+type Service struct {
+	Listen []listen.Spec
+}
+
+// Log is the table [log].
+type Log struct {
+	Level string // as hclog.LevelFromString takes it
+	JSON  bool
+}
+
+// Records is the table [records].
+type Records struct {
+	Retention    time.Duration
+	MaxPerDomain int
+}
+
+// Throttle is the table [throttle].
+type Throttle struct {
+	WrongSecretsPerAddress int
+	WrongSecretsPerAccount int
+	Window                 time.Duration
+}
+
+const day = 24 * time.Hour
+
+// Default returns the settings of an empty file.
+func Default() *Config {
+	return &Config{
+		StateDir: "/var/lib/drawbridge",
+		Store: Store{
+			URL:          StoreURL{Addresses: []string{embedded}},
+			MaxStaleness: day,
+		},
+		Login: Login{
+			Listen:     []listen.Spec{{Path: "/run/drawbridge/login.sock", Mode: 0o660, Group: "dovecot"}},
+			NextPassdb: true,
+			Unmanaged:  Deny,
+			Reveal:     RevealWeb,
+			Services:   map[string]string{},
+		},
+		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}},
+		Milter:  Service{Listen: []listen.Spec{{Addr: loopback(10041)}}},
+		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}},
+		Log:     Log{Level: "info"},
+		Records: Records{Retention: 90 * day, MaxPerDomain: 1_000_000},
+		Throttle: Throttle{
+			WrongSecretsPerAddress: 20,
+			WrongSecretsPerAccount: 10,
+			Window:                 15 * time.Minute,
+		},
+	}
+}
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+}

@@ -1,0 +1,321 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/drawbridge/drawbridge/internal/listen"
+)
+
+// A setting is one row of the manual.
+type setting struct {
+	name string // with its table: "login.unmanaged"
+	doc  string
+	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec or *map[string]string.
+	// nil: the name is promised for a later version and must stay empty until then.
+	at func(*Config) any
+	// check returns what is wrong with the value, one text per fault. It may look at other settings; the fault is reported here.
+	check func(*Config) []string
+}
+
+func row[T any](name, doc string, at func(*Config) *T, checks ...func(*Config, T) []string) setting {
+	return setting{
+		name: name,
+		doc:  doc,
+		at:   func(c *Config) any { return at(c) },
+		check: func(c *Config) (faults []string) {
+			for _, check := range checks {
+				faults = append(faults, check(c, *at(c))...)
+			}
+			return faults
+		},
+	}
+}
+
+func later(name, doc string) setting {
+	return setting{name: name, doc: doc + "\nNot supported by this version: leave it empty.", check: func(*Config) []string { return nil }}
+}
+
+// settings is the manual: every setting in the order in which it is printed, those without a table first.
+func settings() []setting {
+	return []setting{
+		row("state_dir", `Directory for all that the daemon itself keeps: the embedded store, the snapshot, the spool,
+the pepper file. It belongs to the daemon's user and nobody else reads it.`,
+			func(c *Config) *string { return &c.StateDir }, required, absolute),
+
+		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
+A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "rediss://host:6379" with TLS.
+A Cluster: a list of some of its nodes, such as ["10.0.0.1:6379", "10.0.0.2:6379"] or ["rediss://…", "rediss://…"].
+With store.master the list names the Sentinels (port 26379 if none is given). No names, passwords or databases in it.`,
+			func(c *Config) *StoreURL { return &c.Store.URL }, checkTarget),
+		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels.`,
+			func(c *Config) *string { return &c.Store.Master }, printable, needsList),
+		row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
+			func(c *Config) *string { return &c.Store.Username }, printable, needsOwnServer, needsPassword),
+		row("store.password_file", `File with the password of that user, in one line, not readable by everyone. Empty: no password.`,
+			func(c *Config) *string { return &c.Store.PasswordFile }, absolute, needsOwnServer),
+		row("store.db", `Number of the database within the Redis server, 0 to 65535. A Cluster has only 0.`,
+			func(c *Config) *int { return &c.Store.DB }, between(0, 65535), needsDatabases),
+		row("store.tls_ca_file", `PEM file with the authorities that vouch for the server of a rediss:// address. Empty: the system's.`,
+			func(c *Config) *string { return &c.Store.TLSCAFile }, absolute, needsTLS),
+		row("store.tls_cert_file", `PEM file with the certificate shown to the server of a rediss:// address. Empty: none is shown.`,
+			func(c *Config) *string { return &c.Store.TLSCertFile }, absolute, needsTLS,
+			needsOther("store.tls_key_file", func(c *Config) string { return c.Store.TLSKeyFile })),
+		row("store.tls_key_file", `PEM file with the private key of that certificate.`,
+			func(c *Config) *string { return &c.Store.TLSKeyFile }, absolute, needsTLS,
+			needsOther("store.tls_cert_file", func(c *Config) string { return c.Store.TLSCertFile })),
+		row("store.min_replicas", `How many replicas must have a change before it is acknowledged, 0 to 10; too few answer 503 "unconfirmed".
+The embedded store has none.`,
+			func(c *Config) *int { return &c.Store.MinReplicas }, between(0, 10), needsReplicas),
+		row("store.max_staleness", `How long decisions go on from what is known while the store is away, "1m" to "365d". Past it, logins are
+temporary failures.`,
+			func(c *Config) *time.Duration { return &c.Store.MaxStaleness }, span(time.Minute, 365*day)),
+
+		row("login.listen", `Where Dovecot asks: a list of "unix:/path?mode=0660&group=NAME" and "inet:127.0.0.1:8481" (Dovecot 2.4,
+auth-policy). A unix socket admits root, the daemon's user and that group. Beyond loopback, inet needs
+"?allow_from=10.0.0.0/8,…" or "?tls_cert=/path&tls_key=/path". An empty list switches the service off.`,
+			func(c *Config) *[]listen.Spec { return &c.Login.Listen }, apart("login.listen")),
+		row("login.key_file", `File with the key that inet clients of login.listen send as "Authorization: Bearer", in one line, not
+readable by everyone. Needed as soon as there is an inet listener.`,
+			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin),
+		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
+			func(c *Config) *bool { return &c.Login.NextPassdb }),
+		row("login.unmanaged", `A login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next passdb.`,
+			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next)),
+		row("login.default_domain", `Domain of login names that have none, such as "example.org". Empty: such names are refused.`,
+			func(c *Config) *string { return &c.Login.DefaultDomain }, domain),
+		row("login.reveal", `Who is told why a login is refused: "web", the site's own webmail and whoever's secret was verified here;
+"verified", only the latter; "never".`,
+			func(c *Config) *string { return &c.Login.Reveal }, oneOf(RevealWeb, RevealVerified, RevealNever)),
+		row("login.services", `Further service names and the protocol each stands for ("imap", "pop3", "smtp", "sieve"), such as
+{"submission587" = "smtp"}. Other unknown services are refused.`,
+			func(c *Config) *map[string]string { return &c.Login.Services }, protocols),
+
+		row("policyd.listen", `Where Postfix asks for its policy (check_policy_service): listeners as in login.listen, without TLS.
+Debian's smtpd is chrooted, so a unix socket stands below /var/spool/postfix.`,
+			func(c *Config) *[]listen.Spec { return &c.Policyd.Listen }, apart("policyd.listen"), plain),
+		row("milter.listen", `Where Postfix connects its milter (smtpd_milters, non_smtpd_milters): listeners as in policyd.listen.`,
+			func(c *Config) *[]listen.Spec { return &c.Milter.Listen }, apart("milter.listen"), plain),
+		row("api.listen", `Where the HTTP API is served: listeners as in login.listen. On a unix socket root and the daemon's user need no key.`,
+			func(c *Config) *[]listen.Spec { return &c.API.Listen }, apart("api.listen")),
+
+		later("regions.database", `Database of the countries of addresses (.mmdb).`),
+		later("sessions.doveadm", `How to reach doveadm, to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
+		later("sessions.key_file", `File with doveadm's API key, for http.`),
+
+		row("log.level", `Least level that is logged: "trace", "debug", "info", "warn" or "error".`,
+			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error")),
+		row("log.json", `true: one JSON object a line.`,
+			func(c *Config) *bool { return &c.Log.JSON }),
+
+		row("records.retention", `How long login records are kept, "1h" to "3650d".`,
+			func(c *Config) *time.Duration { return &c.Records.Retention }, span(time.Hour, 3650*day)),
+		row("records.max_per_domain", `How many login records a domain keeps at most, 1 to 100000000; the oldest go first.`,
+			func(c *Config) *int { return &c.Records.MaxPerDomain }, between(1, 100_000_000)),
+
+		row("throttle.wrong_secrets_per_address", `How many different wrong secrets an address (IPv4, or IPv6 /64) may try within throttle.window, 1 to 1000000;
+then logins with mailbox passwords are refused. Secure passwords are never throttled.`,
+			func(c *Config) *int { return &c.Throttle.WrongSecretsPerAddress }, between(1, 1_000_000)),
+		row("throttle.wrong_secrets_per_account", `The same for one account, 1 to 1000000. Addresses that lately succeeded for it are not shut out by others.`,
+			func(c *Config) *int { return &c.Throttle.WrongSecretsPerAccount }, between(1, 1_000_000)),
+		row("throttle.window", `Time over which wrong secrets are counted, "1m" to "24h".`,
+			func(c *Config) *time.Duration { return &c.Throttle.Window }, span(time.Minute, day)),
+	}
+}
+
+// The checks. Each takes the value of its row and answers in words that follow the setting's name.
+
+func required(_ *Config, v string) []string {
+	if v == "" {
+		return []string{"must not be empty: name an absolute path"}
+	}
+	return nil
+}
+
+func absolute(_ *Config, v string) []string {
+	const maxPath = 4095 // PATH_MAX less its NUL
+	if v != "" && (!filepath.IsAbs(v) || len(v) > maxPath || strings.ContainsFunc(v, unicode.IsControl)) {
+		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v)}
+	}
+	return nil
+}
+
+func printable(_ *Config, v string) []string {
+	if len(v) > 128 || strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return []string{fmt.Sprintf("%.140q is not a name: at most 128 bytes, without blanks", v)}
+	}
+	return nil
+}
+
+func oneOf(words ...string) func(*Config, string) []string {
+	return func(_ *Config, v string) []string {
+		if slices.Contains(words, v) {
+			return nil
+		}
+		quoted := make([]string, len(words))
+		for i, w := range words {
+			quoted[i] = strconv.Quote(w)
+		}
+		return []string{fmt.Sprintf("%.80q is not one of %s", v, strings.Join(quoted, ", "))}
+	}
+}
+
+func between(low, high int) func(*Config, int) []string {
+	return bounds(low, high, strconv.Itoa)
+}
+
+func span(low, high time.Duration) func(*Config, time.Duration) []string {
+	return bounds(low, high, func(d time.Duration) string { return strconv.Quote(formatDuration(d)) })
+}
+
+func bounds[T cmp.Ordered](low, high T, format func(T) string) func(*Config, T) []string {
+	return func(_ *Config, v T) []string {
+		if v < low || v > high {
+			return []string{fmt.Sprintf("%s is out of bounds: from %s to %s", format(v), format(low), format(high))}
+		}
+		return nil
+	}
+}
+
+func checkTarget(c *Config, _ StoreURL) []string {
+	_, faults := c.Store.target()
+	return faults
+}
+
+func needsList(c *Config, v string) []string {
+	if v != "" && !c.Store.URL.List {
+		return []string{`needs a list of Sentinels: store.url = ["host:26379", …]`}
+	}
+	return nil
+}
+
+func needsOwnServer(c *Config, v string) []string {
+	if v != "" && c.Store.Embedded() {
+		return []string{`has no meaning with store.url = "embedded": remove it`}
+	}
+	return nil
+}
+
+func needsPassword(c *Config, v string) []string {
+	if v != "" && c.Store.PasswordFile == "" {
+		return []string{"needs store.password_file: name the file with that user's password"}
+	}
+	return nil
+}
+
+func needsDatabases(c *Config, v int) []string {
+	t, faults := c.Store.target()
+	if v != 0 && len(faults) == 0 && (t.Embedded || t.Cluster) {
+		return []string{"must be 0: neither a Cluster nor the embedded store has other databases"}
+	}
+	return nil
+}
+
+func needsTLS(c *Config, v string) []string {
+	t, faults := c.Store.target()
+	if v != "" && len(faults) == 0 && !t.TLS {
+		return []string{"has no effect without TLS: write rediss:// in store.url, or remove it"}
+	}
+	return nil
+}
+
+func needsOther(name string, other func(*Config) string) func(*Config, string) []string {
+	return func(c *Config, v string) []string {
+		if v != "" && other(c) == "" {
+			return []string{"needs " + name + " as well"}
+		}
+		return nil
+	}
+}
+
+func needsReplicas(c *Config, v int) []string {
+	if v != 0 && c.Store.Embedded() {
+		return []string{`must be 0 with store.url = "embedded", which has no replicas`}
+	}
+	return nil
+}
+
+func guardsLogin(c *Config, v string) []string {
+	inet := slices.IndexFunc(c.Login.Listen, func(s listen.Spec) bool { return !s.Unix() })
+	if v == "" && inet >= 0 {
+		return []string{fmt.Sprintf("is needed for %s in login.listen: name a file with a long random key ('openssl rand -hex 32')", c.Login.Listen[inet])}
+	}
+	return nil
+}
+
+// plain refuses TLS where Postfix would not speak it.
+func plain(_ *Config, v []listen.Spec) (faults []string) {
+	for _, s := range v {
+		if s.TLS() {
+			faults = append(faults, fmt.Sprintf("%s: Postfix speaks no TLS here: use allow_from", s))
+		}
+	}
+	return faults
+}
+
+// apart reports the listeners of this setting that an earlier one, or the same, has already.
+func apart(name string) func(*Config, []listen.Spec) []string {
+	return func(c *Config, _ []listen.Spec) (faults []string) {
+		taken := make(map[string]string)
+		for _, s := range []struct {
+			name  string
+			specs []listen.Spec
+		}{
+			{"login.listen", c.Login.Listen},
+			{"policyd.listen", c.Policyd.Listen},
+			{"milter.listen", c.Milter.Listen},
+			{"api.listen", c.API.Listen},
+		} {
+			for _, spec := range s.specs {
+				if !spec.Unix() && spec.Addr.Port() == 0 {
+					continue // the kernel chooses, each time another
+				}
+				if first, ok := taken[spec.Address()]; ok && s.name == name {
+					faults = append(faults, fmt.Sprintf("%s is already in %s: choose another", spec.Address(), first))
+				} else if !ok {
+					taken[spec.Address()] = s.name
+				}
+			}
+		}
+		return faults
+	}
+}
+
+func domain(_ *Config, v string) []string {
+	if v == "" {
+		return nil
+	}
+	label := func(s string) bool {
+		return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+			return r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
+		})
+	}
+	for l := range strings.SplitSeq(v, ".") {
+		if len(v) > 253 || !label(l) {
+			return []string{fmt.Sprintf("%.260q is not a domain: write it like example.org", v)}
+		}
+	}
+	return nil
+}
+
+// protocols checks login.services. The names that Dovecot itself uses are not to be bent.
+func protocols(_ *Config, v map[string]string) (faults []string) {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		switch {
+		case name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }):
+			faults = append(faults, fmt.Sprintf("%.70q is not a service name: 1 to 64 ASCII characters without blanks", name))
+		case slices.Contains([]string{"imap", "pop3", "smtp", "submission", "sieve", "lmtp", "doveadm"}, name):
+			faults = append(faults, fmt.Sprintf("%q has a fixed meaning: remove it", name))
+		case !slices.Contains([]string{"imap", "pop3", "smtp", "sieve"}, v[name]):
+			faults = append(faults, fmt.Sprintf("%q stands for %.80q, which is not one of \"imap\", \"pop3\", \"smtp\", \"sieve\"", name, v[name]))
+		}
+	}
+	return faults
+}

@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/loginapi"
+)
+
+// apiServer returns what makes a server for each API listener.
+func apiServer(p *parts) (func() *http.Server, error) {
+	metrics := adminapi.NewMetrics()
+	p.gate.Decided = func(proto access.Protocol, d *access.Decision) { metrics.Decision(proto, d) }
+	api := &adminapi.API{
+		Store: p.store, Journal: p.redis, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
+		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Version: p.version,
+		Login:     loginapi.Login(p.gate),
+		Available: func() bool { return p.gate.Available(time.Now()) },
+		PeerUID: func(c net.Conn) (uint32, bool) {
+			peer, err := listen.PeerCred(c)
+			return peer.UID, err == nil
+		},
+		Metrics: metrics,
+	}
+	handler, err := api.Handler()
+	if err != nil {
+		return nil, err
+	}
+	return func() *http.Server {
+		s := httpServer(handler, p.log)
+		s.ConnContext = api.ConnContext
+		return s
+	}, nil
+}

@@ -1,0 +1,344 @@
+// Package daemon wires drawbridged: store, gate and the services that ask it.
+//
+// It starts from what others need: state directory, embedded store, sockets,
+// store, pepper, gate, services. It stops in reverse: no new connections, what
+// is in flight is answered, records are written, the store is closed; each
+// step is bounded.
+//
+// Diagnostics: what keeps the daemon from starting is one line that says what
+// to do. A store that cannot be reached is not among it, unless there is no
+// pepper yet: the services then answer temporary failures until it can.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/embedded"
+	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+)
+
+// firstStart is how long a daemon without a pepper waits for the store.
+const firstStart = 15 * time.Second
+
+// Run is the daemon: it serves until ctx ends or a part fails for good.
+// Version is what the API tells of itself.
+func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
+	if err := prepareState(cfg.StateDir); err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+
+	sockets, err := open(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer sockets.close()
+
+	opt, err := redisOptions(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.Store.Embedded() {
+		server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.StateDir, "redis"), Log: log.Named("redis")})
+		if err != nil {
+			return err
+		}
+		defer stopEmbedded(server, log)
+		go func() {
+			select {
+			case <-server.Done():
+				fail(server.Err())
+			case <-ctx.Done():
+			}
+		}()
+		opt.Network, opt.Addr = "unix", strings.TrimPrefix(server.URL(), "unix://")
+	}
+	redis := redisstore.Open(opt)
+	defer func() { _ = redis.Close() }()
+
+	st := &store.Store{
+		Log: redis, State: store.NewState(), Logger: log.Named("store"),
+		Marker: marker(filepath.Join(cfg.StateDir, "store-id")),
+	}
+	// What is still running when ctx has ended: first the services, then the
+	// gate's records, last the store's reader.
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	var storeDone sync.WaitGroup
+	storeDone.Go(func() { st.Run(storeCtx) })
+	defer storeDone.Wait()
+	defer stopStore()
+
+	pepper, err := findPepper(ctx, filepath.Join(cfg.StateDir, "pepper"), st)
+	if err != nil {
+		return err
+	}
+	g := gate.New(gate.Options{
+		Store: st, Journal: redis, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
+		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, UnmanagedAsk: cfg.Login.Unmanaged == config.Next, Reveal: reveal(cfg.Login.Reveal)},
+		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services,
+		MaxStaleness: cfg.Store.MaxStaleness,
+		Throttle: gate.Throttle{
+			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
+		},
+	})
+	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
+	var gateDone sync.WaitGroup
+	gateDone.Go(func() { g.Run(gateCtx) })
+	defer gateDone.Wait()
+	defer stopGate()
+	go func() { // a store with another pepper stops the daemon, whenever it is found
+		if err := agreePepper(ctx, pepper, filepath.Join(cfg.StateDir, "pepper"), st); err != nil {
+			fail(err)
+		}
+	}()
+	go expireRecords(ctx, st, redis, log)
+
+	err = serve(ctx, fail, sockets, &parts{cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, gate: g})
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+func reveal(word string) access.Reveal {
+	switch word {
+	case config.RevealVerified:
+		return access.RevealVerified
+	case config.RevealNever:
+		return access.RevealNever
+	default:
+		return access.RevealWeb
+	}
+}
+
+// prepareState makes the state directory, or refuses one that is not ours.
+func prepareState(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("state_dir: %w: make it, owned by the user that drawbridged runs as", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("state_dir: %w", err)
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
+		return fmt.Errorf("state_dir: %s belongs to uid %d, and drawbridged runs as uid %d: chown it, or name another directory", dir, owner.Uid, os.Geteuid())
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("state_dir: %s can be written by others: chmod go-w %s", dir, dir)
+	}
+	return nil
+}
+
+func redisOptions(cfg *config.Config) (redisstore.Options, error) {
+	opt := redisstore.Options{
+		MinReplicas: cfg.Store.MinReplicas,
+		Retention:   cfg.Records.Retention, MaxRecords: int64(cfg.Records.MaxPerDomain),
+	}
+	target, err := cfg.Store.Target()
+	if err != nil || target.Embedded {
+		return opt, err
+	}
+	if target.Cluster || target.Master != "" {
+		return opt, errors.New("store.url: this version speaks to a single server: a Cluster or Sentinels are not supported yet")
+	}
+	opt.Network, opt.Addr, opt.DB, opt.Username = target.Network, target.Addresses[0], cfg.Store.DB, cfg.Store.Username
+	if cfg.Store.PasswordFile != "" {
+		secret, err := config.ReadSecret(cfg.Store.PasswordFile)
+		if err != nil {
+			return opt, fmt.Errorf("store.password_file: %w", err)
+		}
+		opt.Password = string(secret)
+	}
+	if target.TLS {
+		if opt.TLS, err = redisTLS(&cfg.Store); err != nil {
+			return opt, err
+		}
+	}
+	return opt, nil
+}
+
+func redisTLS(c *config.Store) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLSCAFile != "" {
+		pem, err := os.ReadFile(c.TLSCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("store.tls_ca_file: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("store.tls_ca_file: %s holds no certificate in PEM form", c.TLSCAFile)
+		}
+	}
+	if c.TLSCertFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("store.tls_cert_file: %w", err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+// marker is the file that remembers which store this daemon belongs to.
+type marker string
+
+// StoreID implements [store.Marker].
+func (m marker) StoreID() (string, error) {
+	b, err := os.ReadFile(string(m))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading which store is ours: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// SetStoreID implements [store.Marker].
+func (m marker) SetStoreID(id string) error {
+	if now, err := m.StoreID(); err == nil && now == id {
+		return nil
+	}
+	if err := writeSynced(string(m), id+"\n"); err != nil {
+		return fmt.Errorf("remembering which store is ours: %w", err)
+	}
+	return nil
+}
+
+func writeSynced(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// findPepper reads the pepper, or makes it when the store has none yet. It is
+// never made for a store in use: what was hashed with another would be lost.
+func findPepper(ctx context.Context, path string, st *store.Store) (*credential.Pepper, error) {
+	pepper, err := credential.LoadPepper(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return pepper, err
+	}
+	if !loaded(ctx, st, firstStart) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%s is missing, and whether one is in use cannot be told: %w", path, orUnavailable(st.Trouble()))
+	}
+	if st.State.Pepper() != "" {
+		return nil, errMissing(path)
+	}
+	return credential.CreatePepper(path)
+}
+
+func errMissing(path string) error {
+	return fmt.Errorf("%s is missing, and the store's secure passwords were hashed with one: put it back from a backup or from another node", path)
+}
+
+func orUnavailable(err error) error {
+	if err == nil {
+		return store.ErrUnavailable
+	}
+	return err
+}
+
+// loaded waits for the store's first load.
+func loaded(ctx context.Context, st *store.Store, most time.Duration) bool {
+	limit := time.NewTimer(most)
+	defer limit.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ok, _ := st.State.Ready(); ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-limit.C:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// agreePepper notes the pepper's fingerprint in a new store, and compares it in
+// one that has another daemon's, once now and again whenever the store is
+// adopted anew.
+func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st *store.Store) error {
+	for ctx.Err() == nil {
+		if !loaded(ctx, st, time.Minute) {
+			continue
+		}
+		switch st.State.Pepper() {
+		case pepper.Fingerprint():
+		case "":
+			err := st.Update(ctx, store.Global, store.Actor{Name: "daemon"}, false, func(c *store.Change) error {
+				if st.State.Pepper() == "" {
+					c.Audit.Action, c.Audit.Target = "pepper.note", pepper.ID()
+					c.PutPepper(pepper.Fingerprint())
+				}
+				return nil
+			})
+			if err == nil {
+				continue
+			}
+		default:
+			return fmt.Errorf("%s is not the pepper that the store's secure passwords were hashed with: put the right one in its place, from a backup or from another node", path)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// expireRecords forgets login records beyond the retention, a few times a day.
+func expireRecords(ctx context.Context, st *store.Store, j store.Journal, log hclog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Hour):
+		}
+		for _, d := range st.State.Domains("", 0) {
+			if err := j.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
+				log.Warn("forgetting old login records", "domain", d.Doc.Name, "error", err)
+			}
+		}
+	}
+}
+
+func stopEmbedded(s *embedded.Server, log hclog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	if err := s.Stop(ctx); err != nil {
+		log.Error("stopping the embedded store", "error", err)
+	}
+}

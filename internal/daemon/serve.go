@@ -1,0 +1,181 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/milter"
+	"github.com/drawbridge/drawbridge/policyd"
+)
+
+// stopWithin bounds how long a stop waits for what is in flight.
+const stopWithin = 5 * time.Second
+
+// sockets are all listeners, bound before anything is served.
+type sockets struct {
+	login, policyd, milter, api []socket
+}
+
+type socket struct {
+	spec listen.Spec
+	net.Listener
+}
+
+func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
+	s := &sockets{}
+	var faults []error
+	each := func(list *[]socket, specs []listen.Spec, o listen.Options) {
+		for _, spec := range specs {
+			o.Log = log
+			l, err := listen.Open(spec, o)
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			*list = append(*list, socket{spec, l})
+		}
+	}
+	each(&s.login, cfg.Login.Listen, listen.Options{OwnersOnly: true})
+	each(&s.policyd, cfg.Policyd.Listen, listen.Options{})
+	each(&s.milter, cfg.Milter.Listen, listen.Options{})
+	each(&s.api, cfg.API.Listen, listen.Options{})
+	if len(faults) > 0 {
+		s.close()
+		return nil, errors.Join(faults...)
+	}
+	return s, nil
+}
+
+func (s *sockets) close() {
+	for _, list := range [][]socket{s.login, s.policyd, s.milter, s.api} {
+		for _, l := range list {
+			_ = l.Close() // closed before, when all went well
+		}
+	}
+}
+
+// parts are what the services are made of.
+type parts struct {
+	cfg     *config.Config
+	log     hclog.Logger
+	version string
+	store   *store.Store
+	redis   *redisstore.Redis
+	pepper  *credential.Pepper
+	gate    *gate.Gate
+}
+
+// serve runs all services until ctx ends, and then until what is in flight is
+// answered.
+func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
+	key, err := loginKey(p.cfg.Login.KeyFile)
+	if err != nil {
+		return err
+	}
+	api, err := apiServer(p)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	start := func(what string, l socket, run func(net.Listener) error) {
+		running.Go(func() {
+			if err := run(l.Listener); err != nil && ctx.Err() == nil {
+				fail(fmt.Errorf("%s on %s: %w", what, l.spec, err))
+			}
+		})
+	}
+	for _, l := range s.login {
+		var authorised func(string) bool
+		if !l.spec.Unix() {
+			authorised = key
+		}
+		start("login", l, func(n net.Listener) error {
+			return serveHTTP(ctx, n, httpServer(loginapi.Handler(p.gate, authorised), p.log))
+		})
+	}
+	for _, l := range s.policyd {
+		start("policyd", l, func(n net.Listener) error {
+			return (&policyd.Server{Gate: p.gate, Log: p.log.Named("policyd")}).Serve(ctx, n)
+		})
+	}
+	for _, l := range s.milter {
+		start("milter", l, func(n net.Listener) error {
+			return (&milter.Server{Gate: p.gate, Log: p.log.Named("milter")}).Serve(ctx, n)
+		})
+	}
+	for _, l := range s.api {
+		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })
+	}
+	p.log.Info("ready", "version", p.version)
+	running.Wait()
+	return nil
+}
+
+func httpServer(h http.Handler, log hclog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+}
+
+// serveHTTP serves until ctx ends, then answers what is in flight.
+func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
+	var stopped sync.WaitGroup
+	stopped.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		if s.Shutdown(limit) != nil {
+			_ = s.Close()
+		}
+		stopped.Done()
+	})
+	err := s.Serve(l)
+	if stop() {
+		stopped.Done() // Serve failed by itself
+	}
+	stopped.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// loginKey returns what tells the key of the inet login listeners; it compares
+// hashes, so that neither content nor length shows in the time it takes.
+func loginKey(file string) (func(string) bool, error) {
+	if file == "" {
+		return func(string) bool { return false }, nil
+	}
+	secret, err := config.ReadSecret(file)
+	if err != nil {
+		return nil, fmt.Errorf("login.key_file: %w", err)
+	}
+	want := sha256.Sum256(secret)
+	clear(secret)
+	return func(bearer string) bool {
+		got := sha256.Sum256([]byte(bearer))
+		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	}, nil
+}
