@@ -401,8 +401,11 @@ func decodeWords(text string) (string, error) {
 
 // quote returns the local part as it stands in an address.
 func quote(local string) string {
-	if !strings.HasPrefix(local, ".") && !strings.HasSuffix(local, ".") && !strings.Contains(local, "..") &&
-		strings.IndexFunc(local, func(r rune) bool { return r != '.' && r < utf8.RuneSelf && !isAtext(byte(r)) }) < 0 {
+	plain := !strings.HasPrefix(local, ".") && !strings.HasSuffix(local, ".") && !strings.Contains(local, "..")
+	for i := range len(local) {
+		plain = plain && (local[i] == '.' || isAtext(local[i]))
+	}
+	if plain {
 		return local
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`

@@ -56,7 +56,7 @@ func (s *Submitter) Envelope(from string) Verdict {
 }
 
 // HeaderFrom holds the mailboxes of all From header fields against the
-// submitter. Without any, Postfix adds one from the envelope.
+// submitter. A message without any has none that could be foreign.
 func (s *Submitter) HeaderFrom(mailboxes []string) Verdict {
 	if !s.WantsHeaderFrom() {
 		return Verdict{}

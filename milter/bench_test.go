@@ -1,0 +1,141 @@
+package milter
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	gomilter "github.com/emersion/go-milter"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+// BenchmarkMessages compares messages per second, 20 on a connection and each
+// with 20 header fields and 16 KiB of body, on a unix socket:
+//
+//	everything  go-milter as it comes: asks for all, and accepts
+//	norule      no rule wants headers or body, or concerns the session
+//	trace       no rule wants headers or body; a field is added to each message
+//	from        the From header is checked
+//
+// The client honours what was agreed, as Postfix does, and shares the processors.
+func BenchmarkMessages(b *testing.B) {
+	b.Run("everything", func(b *testing.B) { benchmark(b, serveEverything) })
+	nobody := &rules{submitter: func(string, netip.AddrPort) mailflow.Submitter { return mailflow.Submitter{} }}
+	for _, c := range []struct {
+		name  string
+		rules *rules
+	}{
+		{"norule", nobody},
+		{"trace", checking(mailflow.CheckEnvelope, "third-party")},
+		{"from", checking(mailflow.CheckBoth, "")},
+	} {
+		s := &Server{Gate: c.rules, Log: hclog.NewNullLogger()}
+		b.Run(c.name, func(b *testing.B) {
+			benchmark(b, func(ctx context.Context, ln net.Listener) { _ = s.Serve(ctx, ln) })
+		})
+	}
+}
+
+func serveEverything(ctx context.Context, ln net.Listener) {
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	s := gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}
+	_ = s.Serve(ln)
+}
+
+func benchmark(b *testing.B, serve func(context.Context, net.Listener)) {
+	const messages = 20
+	socket := filepath.Join(b.TempDir(), "s")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { serve(ctx, ln) })
+	defer done.Wait()
+	defer cancel()
+	fields := []string{"From: Ann <ann@example.org>", "Subject: a message of the usual kind"}
+	for len(fields) < 20 {
+		fields = append(fields, "X-Something-Else: "+strings.Repeat("x", 60))
+	}
+	body := strings.Repeat("x", 16<<10)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for sent := 0; sent < b.N; {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			b.Fatal(err)
+		}
+		m := &mta{t: b, Conn: c, r: bufio.NewReader(c)}
+		m.negotiate(postfixActions, postfixProtocol)
+		m.connect("203.0.113.9", 50412)
+		m.step(gomilter.CodeHelo, "client\x00", gomilter.OptNoHelo, gomilter.OptNoHeloReply)
+		for range messages {
+			m.message(fields, body)
+			sent++
+		}
+		m.send(gomilter.CodeQuit, "")
+		if err := c.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+}
+
+// step sends a packet, unless it was declined, and returns the answer's letter.
+func (m *mta) step(code gomilter.Code, data string, declined, unanswered gomilter.OptProtocol) byte {
+	if m.protocol&declined != 0 {
+		return 'c'
+	}
+	m.send(code, data)
+	if m.protocol&unanswered != 0 {
+		return 'c'
+	}
+	for {
+		head, err := m.r.Peek(5)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		answer := head[4]
+		if _, err := io.CopyN(io.Discard, m.r, 4+int64(binary.BigEndian.Uint32(head))); err != nil {
+			m.t.Fatal(err)
+		}
+		if answer != 'i' && answer != 'm' {
+			return answer
+		}
+	}
+}
+
+// message sends a message as far as the milter wants to see it.
+func (m *mta) message(fields []string, body string) {
+	defer m.send(gomilter.CodeAbort, "")
+	m.macros(gomilter.CodeMail, "{auth_authen}", ann)
+	if m.step(gomilter.CodeMail, "<"+ann+">\x00", gomilter.OptNoMailFrom, gomilter.OptNoMailReply) == 'a' {
+		return
+	}
+	if m.protocol&gomilter.OptNoRcptTo == 0 {
+		m.macros(gomilter.CodeRcpt, "{rcpt_addr}", "bob@example.net")
+	}
+	m.step(gomilter.CodeRcpt, "<bob@example.net>\x00", gomilter.OptNoRcptTo, gomilter.OptNoRcptReply)
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		m.step(gomilter.CodeHeader, name+"\x00"+value+"\x00", gomilter.OptNoHeaders, gomilter.OptNoHeaderReply)
+	}
+	if m.step(gomilter.CodeEOH, "", gomilter.OptNoEOH, gomilter.OptNoEOHReply) == 'a' {
+		return
+	}
+	m.step(gomilter.CodeBody, body, gomilter.OptNoBody, gomilter.OptNoBodyReply)
+	m.macros(gomilter.CodeEOB, "i", "4F1B986051")
+	if answer := m.step(gomilter.CodeEOB, "", 0, 0); answer != 'a' {
+		m.t.Fatalf("the message ends in %c", answer)
+	}
+}

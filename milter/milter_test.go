@@ -1,0 +1,605 @@
+package milter
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	gomilter "github.com/emersion/go-milter"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+const (
+	ann = "ann@example.org"
+
+	foreignSender = "y 550 5.7.1 The sender address does not belong to your account."
+	foreignFrom   = "y 550 5.7.1 The address in the From header does not belong to your account."
+	unreadable    = "y 550 5.7.1 The From header cannot be read."
+)
+
+func TestChoose(t *testing.T) {
+	const (
+		spared  = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody
+		later   = gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoConnReply | gomilter.OptNoHeaderReply
+		headers = gomilter.OptNoHeaders | gomilter.OptNoEOH
+		changes = gomilter.OptAddHeader | gomilter.OptChangeHeader
+	)
+	for _, c := range []struct {
+		name              string
+		headers           bool
+		actions, protocol uint32
+		want              options
+	}{
+		{"Postfix, headers wanted", true, postfixActions, postfixProtocol, options{changes, spared | later}},
+		{"Postfix, no rule wants any", false, postfixActions, postfixProtocol, options{changes, spared | later | headers}},
+		{"an MTA of version 2", false, 0x3f, 0x7f, options{changes, spared | headers}},
+		{"an MTA that lets nothing be changed", true, 0, postfixProtocol, options{0, spared | later}},
+		{"an MTA that offers nothing", false, 0, 0, options{0, 0}},
+	} {
+		if got := choose(mailflow.Needs{Headers: c.headers}, offer(c.actions, c.protocol)); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// What is agreed goes over the wire, and bodies never are asked for.
+func TestNegotiation(t *testing.T) {
+	m := start(t, checking(mailflow.CheckBoth, "")).postfix()
+	if m.protocol&gomilter.OptNoBody == 0 || m.protocol&gomilter.OptNoHeaders != 0 || m.protocol&^postfixProtocol != 0 {
+		t.Errorf("rules that want headers: protocol %#x", m.protocol)
+	}
+	m = start(t, checking(mailflow.CheckEnvelope, "")).postfix()
+	if m.protocol&gomilter.OptNoBody == 0 || m.protocol&gomilter.OptNoHeaders == 0 {
+		t.Errorf("rules that want no headers: protocol %#x", m.protocol)
+	}
+}
+
+func TestEnvelope(t *testing.T) {
+	m := start(t, checking(mailflow.CheckEnvelope, "")).postfix()
+	for _, c := range []struct{ login, from, want string }{
+		{ann, "ann@example.org", "a"},
+		{ann, "eve@example.org", foreignSender},
+		{ann, "sales@example.net", "a"},
+		{ann, "", "a"},
+		{ann, "@relay.example:ann@example.org", foreignSender},
+		{"", "eve@example.org", "a"},
+		{ann, "eve@example.org", foreignSender},
+	} {
+		m.mail(c.login, c.from)
+		m.expect(c.want)
+		m.send(gomilter.CodeAbort, "")
+	}
+}
+
+func TestHeaderFrom(t *testing.T) {
+	m := start(t, checking(mailflow.CheckBoth, "")).postfix()
+	for _, c := range []struct {
+		fields []string
+		want   string
+	}{
+		{[]string{"Received: x", "From: Ann <ann@example.org>", "Subject: y"}, "a"},
+		{[]string{"Subject: no From at all"}, "a"},
+		{[]string{"From: ann@example.org", "From: sales@example.net"}, "a"},
+		{[]string{"From: ann@example.org", "From: eve@example.org"}, foreignFrom},
+		{[]string{"From: ann@example.org, eve@example.org"}, foreignFrom},
+		{[]string{"fRoM: eve@example.org"}, foreignFrom},
+		{[]string{"From \t: eve@example.org"}, foreignFrom},
+		{[]string{"From: Ann\n <eve@example.org>"}, foreignFrom},
+		{[]string{"From: Team: ann@example.org, eve@example.org;"}, foreignFrom},
+		{[]string{`From: "<eve@example.org>" <ann@example.org>`}, foreignFrom},
+		{[]string{"From: ann@[192.0.2.1]"}, foreignFrom},
+		{[]string{"From: änn@example.org"}, foreignFrom},
+		{[]string{"From:"}, unreadable},
+		{[]string{"From: nonsense"}, unreadable},
+		{[]string{"From: ann@example.org", "From: ann@example.org\neve@example.org"}, unreadable},
+		{[]string{"From: B\xfcro <ann@example.org>"}, unreadable},
+		{[]string{"From: <ann@example.org> " + strings.Repeat("(x)", mailflow.MaxFrom/3)}, unreadable},
+		{many(40, "From: ann@example.org"+strings.Repeat(" ", 2000)), unreadable},
+		{[]string{"X-From: eve@example.org", "Fromage: eve@example.org"}, "a"},
+	} {
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers(c.fields...)
+		m.expect(c.want)
+		m.send(gomilter.CodeAbort, "")
+	}
+	m.mail(ann, "") // a read receipt
+	m.expect("c")
+	m.headers("From: eve@example.org")
+	m.expect(foreignFrom)
+}
+
+func many(n int, field string) []string {
+	fields := make([]string, n)
+	for i := range fields {
+		fields[i] = field
+	}
+	return fields
+}
+
+// An MTA that leaves out the end of the header gets its answer at the end.
+func TestHeaderFromWithoutItsEnd(t *testing.T) {
+	m := start(t, checking(mailflow.CheckBoth, "")).postfix()
+	m.mail(ann, ann)
+	m.expect("c")
+	m.send(gomilter.CodeHeader, "From\x00eve@example.org\x00")
+	m.end()
+	m.expect(foreignFrom)
+}
+
+// An MTA that goes on all the same does not get around the refusal.
+func TestRefusedStaysRefused(t *testing.T) {
+	m := start(t, checking(mailflow.CheckBoth, "third-party")).postfix()
+	m.mail(ann, "eve@example.org")
+	m.expect(foreignSender)
+	m.headers("From: ann@example.org")
+	m.expect(foreignSender)
+	m.end()
+	m.expect(foreignSender)
+	m.mail(ann, ann)
+	m.expect("c")
+	m.headers("From: eve@example.org")
+	m.expect(foreignFrom)
+	m.end()
+	m.expect(foreignFrom)
+}
+
+// Nothing of one message may linger in the next, whichever way it ended.
+func TestManyMessagesInASession(t *testing.T) {
+	m := start(t, checking(mailflow.CheckBoth, "")).postfix()
+	for range 3 {
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers("From: eve@example.org")
+		m.expect(foreignFrom)
+		m.send(gomilter.CodeAbort, "")
+		m.send(gomilter.CodeAbort, "") // Postfix sends two
+
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers("From: ann@example.org")
+		m.expect("a")
+
+		m.mail(ann, ann) // no abort between
+		m.expect("c")
+		m.send(gomilter.CodeHeader, "From\x00eve@example.org\x00")
+		m.send(gomilter.CodeAbort, "")
+
+		m.mail("", "eve@example.net")
+		m.expect("c")
+		m.headers("From: eve@example.net")
+		m.expect("a")
+
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers("Subject: x")
+		m.expect("a")
+	}
+}
+
+func TestTrace(t *testing.T) {
+	const (
+		insert  = "i \x00\x00\x00\x00X-Drawbridge-Client|third-party; credential=\"My iPhone\""
+		remove1 = "m \x00\x00\x00\x01X-Drawbridge-Client|"
+		remove2 = "m \x00\x00\x00\x02X-Drawbridge-Client|"
+	)
+	// expect shows NUL as |, in numbers too.
+	show := func(s string) string { return strings.ReplaceAll(s, "\x00", "|") }
+
+	const trace = `third-party; credential="My iPhone"`
+	t.Run("headers are seen", func(t *testing.T) {
+		m := start(t, checking(mailflow.CheckBoth, trace)).postfix()
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers("X-Drawbridge-Client: web", "From: ann@example.org", "x-drawbridge-client : web")
+		m.expect("c")
+		m.end()
+		m.expect(show(remove2), show(remove1), show(insert), "a")
+
+		m.mail("", "eve@example.net") // not authenticated: removed, and none added
+		m.expect("c")
+		m.headers("X-Drawbridge-Client: web")
+		m.expect("c")
+		m.end()
+		m.expect(show(remove1), "a")
+	})
+	t.Run("headers are not seen", func(t *testing.T) {
+		m := start(t, checking(mailflow.CheckEnvelope, trace)).postfix()
+		m.mail(ann, ann)
+		m.expect("c")
+		m.end()
+		m.expect(show(insert), "a")
+	})
+	t.Run("changes are not offered", func(t *testing.T) {
+		m := start(t, checking(mailflow.CheckBoth, trace)).dial()
+		m.negotiate(0, postfixProtocol)
+		m.connect("203.0.113.9", 50412)
+		m.mail(ann, ann)
+		m.expect("c")
+		m.headers("X-Drawbridge-Client: web")
+		m.expect("c")
+		m.end()
+		m.expect("a")
+	})
+	t.Run("too many", func(t *testing.T) {
+		m := start(t, checking(mailflow.CheckBoth, trace)).postfix()
+		m.mail("", "eve@example.net")
+		m.expect("c")
+		m.headers(many(1000, "X-Drawbridge-Client: web")...)
+		m.expect("y 550 5.7.1 The message has too many X-Drawbridge-Client headers.")
+	})
+}
+
+func TestRulesThatConcernNobody(t *testing.T) {
+	m := start(t, &rules{submitter: func(string, netip.AddrPort) mailflow.Submitter { return mailflow.Submitter{} }}).postfix()
+	for range 3 {
+		m.mail(ann, "eve@example.net")
+		m.expect("a")
+		m.send(gomilter.CodeAbort, "")
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	r := checking(mailflow.CheckBoth, "")
+	r.submitter = func(string, netip.AddrPort) mailflow.Submitter { return mailflow.Submitter{Unavailable: true} }
+	m := start(t, r).postfix()
+	m.mail(ann, ann)
+	m.expect("y 451 4.7.1 The sender cannot be checked now, please try again later.")
+}
+
+// A session that opened before a rule wanted headers cannot be checked by it.
+func TestRulesTightenedMeanwhile(t *testing.T) {
+	r := checking(mailflow.CheckBoth, "")
+	r.needs.Headers = false
+	m := start(t, r).postfix()
+	m.mail(ann, ann)
+	m.expect("y 421 4.7.1 The rules have changed, please connect again.")
+	m.send(gomilter.CodeAbort, "")
+	m.mail("", "eve@example.net")
+	m.expect("a")
+}
+
+func TestClient(t *testing.T) {
+	var got netip.AddrPort
+	tr := start(t, &rules{submitter: func(login string, client netip.AddrPort) mailflow.Submitter {
+		if login != ann {
+			t.Errorf("login %q", login)
+		}
+		got = client
+		return mailflow.Submitter{}
+	}})
+	for _, c := range []struct {
+		connect string // packet
+		macros  []string
+		want    string
+	}{
+		{"4\x00\x19203.0.113.9\x00", nil, "203.0.113.9:25"},
+		{"6\x00\x192001:db8::9\x00", nil, "[2001:db8::9]:25"},
+		{"6\x00\x19::ffff:203.0.113.9\x00", nil, "203.0.113.9:25"},
+		{"4\x00\x19203.0.113.9\x00", []string{"{client_addr}", "192.0.2.7", "{client_port}", "587"}, "192.0.2.7:587"},
+		{"4\x00\x19203.0.113.9\x00", []string{"{client_addr}", "IPv6:2001:db8::7"}, "[2001:db8::7]:25"},
+		{"4\x00\x19203.0.113.9\x00", []string{"{client_addr}", "unknown", "{client_port}", "70000"}, "203.0.113.9:25"},
+		{"4\x00\x19unknown\x00", nil, "invalid AddrPort"},
+		{"U", nil, "invalid AddrPort"},
+		{"L/run/socket\x00", nil, "invalid AddrPort"},
+	} {
+		m := tr.dial()
+		m.negotiate(postfixActions, postfixProtocol)
+		m.send(gomilter.CodeConn, "host\x00"+c.connect)
+		for range 2 { // the connection is remembered from one message to the next
+			m.macros(gomilter.CodeMail, append(c.macros, "{auth_authen}", ann)...)
+			m.send(gomilter.CodeMail, "<ann@example.org>\x00")
+			m.expect("a")
+			if got.String() != c.want {
+				t.Errorf("%q %q: %v, want %s", c.connect, c.macros, got, c.want)
+			}
+			m.send(gomilter.CodeAbort, "")
+		}
+	}
+}
+
+// The library's own client stands for MTAs of version 2: they want an answer to everything.
+func TestVersion2(t *testing.T) {
+	tr := start(t, checking(mailflow.CheckBoth, "third-party"))
+	c := gomilter.NewClientWithOptions("unix", tr.socket, gomilter.ClientOptions{
+		ReadTimeout: patience, WriteTimeout: patience, ActionMask: 0x3f, ProtocolMask: 0x7f,
+	})
+	s, err := c.Session()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	step := func(want gomilter.ActionCode, a *gomilter.Action, err error) {
+		t.Helper()
+		if err != nil || a.Code != want {
+			t.Fatalf("got %+v, %v, want %c", a, err, want)
+		}
+	}
+	message := func(from string) (*gomilter.Action, error) {
+		t.Helper()
+		a, err := s.Conn("unknown", gomilter.FamilyInet, 25, "203.0.113.9")
+		step(gomilter.ActContinue, a, err)
+		if err := s.Macros(gomilter.CodeMail, "{auth_authen}", ann); err != nil {
+			t.Fatal(err)
+		}
+		a, err = s.Mail(ann, nil)
+		step(gomilter.ActContinue, a, err)
+		a, err = s.Rcpt("bob@example.net", nil)
+		step(gomilter.ActContinue, a, err)
+		a, err = s.HeaderField("Subject", "x")
+		step(gomilter.ActContinue, a, err)
+		a, err = s.HeaderField("From", from)
+		step(gomilter.ActContinue, a, err)
+		return s.HeaderEnd()
+	}
+	a, err := message("eve@example.org")
+	step(gomilter.ActReplyCode, a, err)
+	if a.SMTPCode != 550 || a.SMTPText != "5.7.1 The address in the From header does not belong to your account." {
+		t.Errorf("got %+v", a)
+	}
+	a, err = message("ann@example.org")
+	step(gomilter.ActContinue, a, err)
+	changes, a, err := s.BodyReadFrom(strings.NewReader("hello\r\n"))
+	step(gomilter.ActAccept, a, err)
+	if len(changes) != 1 || changes[0].Code != gomilter.ActInsertHeader || changes[0].HeaderValue != "third-party" {
+		t.Errorf("changes: %+v", changes)
+	}
+}
+
+func TestReplyEscapes(t *testing.T) {
+	if got := string(reply("550 100% of it").Response().Data); got != "550 100%% of it\x00" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestMalformedPacketClosesTheConnection(t *testing.T) {
+	tr := start(t, checking(mailflow.CheckBoth, ""))
+	first := func(b []byte) []byte { return b }
+	then := func(b []byte) []byte {
+		return append(packet(nil, gomilter.CodeOptNeg, string(offer(postfixActions, postfixProtocol))), b...)
+	}
+	n := 0
+	for name, b := range map[string][]byte{
+		"HTTP":                     first([]byte("GET / HTTP/1.1\r\n\r\n")),
+		"no negotiation":           first(packet(nil, gomilter.CodeMail, "<ann@example.org>\x00")),
+		"negotiation cut short":    first(packet(nil, gomilter.CodeOptNeg, "\x00\x00\x00\x06")),
+		"first too long":           first([]byte("\xff\xff\xff\xffO")),
+		"no octets":                then([]byte{0, 0, 0, 0}),
+		"too long":                 then([]byte{0, 0x10, 0, 1, 'B'}),
+		"4 GiB":                    then([]byte("\xff\xff\xff\xffL")),
+		"unknown command":          then(packet(nil, '\x7f', "")),
+		"of version 6":             then(packet(nil, gomilter.CodeQuitNewConn, "")),
+		"macros for nothing":       then(packet(nil, gomilter.CodeMacro, "")),
+		"macros without an end":    then(packet(nil, gomilter.CodeMacro, "M{auth_authen}\x00ann")),
+		"connect without a host":   then(packet(nil, gomilter.CodeConn, "host")),
+		"connect without a family": then(packet(nil, gomilter.CodeConn, "host\x00")),
+		"connect, other family":    then(packet(nil, gomilter.CodeConn, "host\x00X\x00\x00x\x00")),
+		"connect without a port":   then(packet(nil, gomilter.CodeConn, "host\x004\x00")),
+		"connect without an end":   then(packet(nil, gomilter.CodeConn, "host\x004\x00\x19192.0.2.1")),
+		"MAIL without an address":  then(packet(nil, gomilter.CodeMail, "")),
+		"MAIL without an end":      then(packet(nil, gomilter.CodeMail, "<ann@example.org>")),
+		"header without a name":    then(packet(nil, gomilter.CodeHeader, "\x00eve@example.org\x00")),
+		"header without a value":   then(packet(nil, gomilter.CodeHeader, "From\x00")),
+		"header without an end":    then(packet(nil, gomilter.CodeHeader, "From\x00eve@example.org")),
+		"NUL in a header":          then(packet(nil, gomilter.CodeHeader, "From\x00ann@example.org\x00, eve@example.org\x00")),
+	} {
+		m := tr.dial()
+		if _, err := m.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 17 && b[4] == 'O' {
+			m.expect("O " + strings.ReplaceAll("\x00\x00\x00\x02\x00\x00\x00\x11\x00\x00\x13\x9a", "\x00", "|"))
+		}
+		m.expectClosed()
+		n++
+		tr.eventually(func() bool { return strings.Count(tr.log.String(), "\n") == n }, name+" is not logged")
+	}
+	log := tr.log.String()
+	if strings.Count(log, "milter packet refused") != n || strings.ContainsFunc(log, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
+		t.Errorf("log: %q", log)
+	}
+}
+
+// eventually waits for what another goroutine does.
+func (tr *trial) eventually(done func() bool, otherwise string) {
+	tr.t.Helper()
+	for deadline := time.Now().Add(patience); !done(); {
+		if time.Now().After(deadline) {
+			tr.t.Fatal(otherwise)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// A dialogue that breaks off anywhere is neither a crash nor an admission.
+func TestTruncated(t *testing.T) {
+	var whole []byte
+	whole = packet(whole, gomilter.CodeOptNeg, string(offer(postfixActions, postfixProtocol)))
+	whole = packet(whole, gomilter.CodeConn, "host\x004\x00\x19203.0.113.9\x00")
+	whole = packet(whole, gomilter.CodeMacro, "M{auth_authen}\x00"+ann+"\x00")
+	whole = packet(whole, gomilter.CodeMail, "<ann@example.org>\x00")
+	whole = packet(whole, gomilter.CodeHeader, "From\x00ann@example.org\x00")
+	whole = packet(whole, gomilter.CodeEOH, "")
+	for n := range len(whole) {
+		if answers := play(t, checking(mailflow.CheckBoth, ""), whole[:n]); strings.Contains(answers, "a") {
+			t.Errorf("%d octets: %s", n, answers)
+		}
+	}
+	if answers := play(t, checking(mailflow.CheckBoth, ""), whole); answers != "Oca" {
+		t.Errorf("all of it: %s", answers)
+	}
+}
+
+// play lets a server answer what an MTA says, and returns the answers' letters.
+func play(t testing.TB, gate Gate, said []byte) string {
+	t.Helper()
+	sc := &script{in: bytes.NewReader(said)}
+	c := newConn(sc)
+	(&Server{Gate: gate, Log: hclog.NewNullLogger()}).serve(c)
+	answers, err := sc.answers()
+	if err != nil {
+		t.Error(err)
+	}
+	return answers
+}
+
+func TestPanicEndsOneConnectionOnly(t *testing.T) {
+	var library journal
+	log.SetOutput(&library)
+	t.Cleanup(func() { log.SetOutput(io.Discard) })
+	crash := true
+	tr := start(t, &rules{submitter: func(login string, _ netip.AddrPort) mailflow.Submitter {
+		if login == "crash" {
+			panic("at the disco")
+		}
+		return mailflow.Submitter{}
+	}})
+	other, m := tr.postfix(), tr.postfix()
+	m.mail("crash", ann)
+	m.expectClosed()
+	if !strings.Contains(library.String(), "at the disco") {
+		t.Errorf("the library reports %q", library.String())
+	}
+	other.mail(ann, ann)
+	other.expect("a")
+
+	tr = start(t, panicking{&crash})
+	m = tr.dial()
+	m.send(gomilter.CodeOptNeg, string(offer(postfixActions, postfixProtocol)))
+	m.expectClosed()
+	tr.eventually(func() bool { return strings.Contains(tr.log.String(), "panic") }, "the panic is not logged")
+	crash = false
+	tr.postfix()
+}
+
+// panicking is a gate that does not even know what it needs.
+type panicking struct{ crash *bool }
+
+func (p panicking) Needs() mailflow.Needs {
+	if *p.crash {
+		panic("at the disco")
+	}
+	return mailflow.Needs{}
+}
+
+func (panicking) Submitter(string, netip.Addr, uint16) mailflow.Submitter {
+	return mailflow.Submitter{}
+}
+
+func TestStopAnswersWhatIsInFlight(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	tr := start(t, &rules{submitter: func(string, netip.AddrPort) mailflow.Submitter {
+		close(asked)
+		<-answer
+		return mailflow.Submitter{Unavailable: true}
+	}})
+	silent, idle, busy := tr.dial(), tr.postfix(), tr.postfix()
+	idle.mail("", "eve@example.net")
+	idle.expect("a")
+	busy.mail(ann, ann)
+	<-asked
+	tr.stop()
+	idle.expectClosed()
+	silent.expectClosed()
+	if c, err := net.Dial("unix", tr.socket); err == nil {
+		_ = c.Close()
+		t.Error("a stopped server accepts connections")
+	}
+	close(answer)
+	busy.expect("y 451 4.7.1 The sender cannot be checked now, please try again later.")
+	busy.expectClosed()
+	if err := tr.wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStopIsBounded(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer func() { _ = theirs.Close() }()
+	cs := connections{open: map[*conn]struct{}{}}
+	c := newConn(ours)
+	cs.add(c)
+	err := cs.finish(time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "1 milter connections were cut off") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := ours.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("writing to a connection that was cut off: %v", err)
+	}
+	cs.remove(c)
+}
+
+// moody is a listener that fails before it works.
+type moody struct {
+	net.Listener
+	errs []error
+}
+
+func (m *moody) Accept() (net.Conn, error) {
+	if len(m.errs) > 0 {
+		err := m.errs[0]
+		m.errs = m.errs[1:]
+		return nil, err
+	}
+	return m.Listener.Accept()
+}
+
+func TestAcceptGoesOnAfterAnError(t *testing.T) {
+	tr := &trial{t: t, socket: filepath.Join(t.TempDir(), "s"), served: make(chan error, 1)}
+	ln, err := net.Listen("unix", tr.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.serve(&moody{ln, []error{syscall.EMFILE}}, checking(mailflow.CheckEnvelope, ""))
+	m := tr.postfix()
+	m.mail(ann, ann)
+	m.expect("a")
+	if log := tr.log.String(); strings.Count(log, "accepting milter connections") != 1 {
+		t.Errorf("log: %q", log)
+	}
+}
+
+func TestServeTellsOfALostListener(t *testing.T) {
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	s := &Server{Gate: checking(mailflow.CheckOff, ""), Log: hclog.NewNullLogger()}
+	if err := s.Serve(t.Context(), ln); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRefusalIsLogged(t *testing.T) {
+	tr := start(t, checking(mailflow.CheckBoth, ""))
+	m := tr.postfix()
+	m.mail(ann, "eve\"\xff\n ip=192.0.2.1@example.org")
+	m.expect(foreignSender)
+	m.mail(ann, ann)
+	m.expect("c")
+	m.headers("From: (")
+	m.expect(unreadable)
+	log := tr.log.String()
+	for _, want := range []string{
+		`user=ann@example.org ip=203.0.113.9 sender="eve\"\xff\n ip=192.0.2.1@example.org" reply="550 5.7.1 The sender`,
+		`queue_id=4F1B986051 cause="reading From field 1 at octet 2: comment that does not end"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("log lacks %s:\n%s", want, log)
+		}
+	}
+	if strings.Count(log, "\n") != 2 {
+		t.Errorf("log: %q", log)
+	}
+}

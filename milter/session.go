@@ -1,0 +1,256 @@
+package milter
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	gomilter "github.com/emersion/go-milter"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+const (
+	// traceHeader names the field that tells with what a message was submitted (M10).
+	traceHeader = "X-Drawbridge-Client"
+	// maxForged bounds the fields of that name in a message: Postfix searches
+	// the whole message for each that is removed.
+	maxForged = 20
+)
+
+// options are what a connection does, and what it is spared.
+type options struct {
+	actions  gomilter.OptAction
+	protocol gomilter.OptProtocol
+}
+
+// choose asks of what the MTA offers for what the rules need: Postfix drops a
+// milter that asks for more than it offered.
+func choose(needs mailflow.Needs, offer []byte) options {
+	const always = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody | gomilter.OptNoUnknown | gomilter.OptNoData |
+		gomilter.OptNoConnReply | gomilter.OptNoHeaderReply
+	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
+	if !needs.Headers {
+		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
+	}
+	o.actions &= gomilter.OptAction(binary.BigEndian.Uint32(offer[4:]))
+	o.protocol &= gomilter.OptProtocol(binary.BigEndian.Uint32(offer[8:]))
+	return o
+}
+
+// session is one SMTP session, as go-milter tells of it.
+type session struct {
+	gate    Gate
+	log     hclog.Logger
+	options options
+	ip      netip.Addr
+	port    uint16
+	message message
+}
+
+// message is what is known of the present message.
+type message struct {
+	login     string
+	sender    string
+	submitter mailflow.Submitter
+	from      []string // values of From fields
+	fromSize  int      // their octets, and of those left out
+	traces    int      // fields named as ours
+	checked   bool     // the header fields were
+	refusal   gomilter.Response
+}
+
+func newSession(s *Server, offer []byte) *session {
+	return &session{gate: s.Gate, log: s.Log, options: choose(s.Gate.Needs(), offer)}
+}
+
+// seesHeaders reports whether header fields are sent on this connection.
+func (s *session) seesHeaders() bool { return s.options.protocol&gomilter.OptNoHeaders == 0 }
+
+// declines reports whether the session does without a header field, because it
+// means nothing here or because there were too many. A field that wants an
+// answer has to be seen to get it.
+func (s *session) declines(name []byte) bool {
+	switch {
+	case s.options.protocol&gomilter.OptNoHeaderReply == 0:
+		return false
+	case isField(string(name), "From"):
+		return s.message.fromSize > mailflow.MaxFrom
+	case isField(string(name), traceHeader):
+		return s.message.traces > maxForged
+	default:
+		return true
+	}
+}
+
+// isField compares names of header fields. Space before the colon is obsolete,
+// and still read by mail programs (RFC 5322 section 4.5).
+func isField(name, want string) bool {
+	return strings.EqualFold(strings.TrimRight(name, " \t"), want)
+}
+
+// continueUnless is the answer to a packet that needs none if so agreed.
+func (s *session) continueUnless(agreed gomilter.OptProtocol) gomilter.Response {
+	if s.options.protocol&agreed != 0 {
+		return nil
+	}
+	return gomilter.RespContinue
+}
+
+// Connect notes the client's address.
+func (s *session) Connect(_, _ string, port uint16, addr net.IP, _ *gomilter.Modifier) (gomilter.Response, error) {
+	ip, _ := netip.AddrFromSlice(addr)
+	s.ip, s.port = ip.Unmap(), port
+	return s.continueUnless(gomilter.OptNoConnReply), nil
+}
+
+// Helo is not asked for; what the client says of itself proves nothing.
+func (s *session) Helo(string, *gomilter.Modifier) (gomilter.Response, error) {
+	return gomilter.RespContinue, nil
+}
+
+// MailFrom begins a message: who sends it is known now.
+func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response, error) {
+	s.message = message{sender: from, login: m.Macros["{auth_authen}"]}
+	msg := &s.message
+	if msg.login != "" {
+		ip, port := s.client(m.Macros)
+		msg.submitter = s.gate.Submitter(msg.login, ip, port)
+		if msg.submitter.Unavailable {
+			return s.refuse(m, unavailable, nil), nil
+		}
+		if v := msg.submitter.Envelope(from); v.Refused {
+			return s.refuse(m, refused+v.Text, nil), nil
+		}
+		if msg.submitter.WantsHeaderFrom() && !s.seesHeaders() {
+			return s.refuse(m, reconnect, nil), nil
+		}
+	}
+	if !s.seesHeaders() && msg.submitter.Trace == "" {
+		return gomilter.RespAccept, nil
+	}
+	return gomilter.RespContinue, nil
+}
+
+// client returns the client's address and port: the macros' if there are any,
+// since they are newer.
+func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
+	ip, port := s.ip, s.port
+	if a, err := address.ParseIP(strings.TrimPrefix(macros["{client_addr}"], "IPv6:")); err == nil {
+		ip = a
+	}
+	if p, err := strconv.ParseUint(macros["{client_port}"], 10, 16); err == nil {
+		port = uint16(p)
+	}
+	return ip, port
+}
+
+// RcptTo is not asked for.
+func (s *session) RcptTo(string, *gomilter.Modifier) (gomilter.Response, error) {
+	return gomilter.RespContinue, nil
+}
+
+// Header collects the fields that matter.
+func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Response, error) {
+	msg := &s.message
+	switch {
+	case isField(name, "From"):
+		if msg.fromSize += len(value); msg.fromSize <= mailflow.MaxFrom {
+			msg.from = append(msg.from, value)
+		}
+	case isField(name, traceHeader):
+		msg.traces++
+	}
+	return s.continueUnless(gomilter.OptNoHeaderReply), nil
+}
+
+// Headers decides at the end of the header.
+func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilter.Response, error) {
+	if refusal := s.check(m); refusal != nil {
+		return refusal, nil
+	}
+	if s.message.traces == 0 && s.message.submitter.Trace == "" {
+		return gomilter.RespAccept, nil
+	}
+	return gomilter.RespContinue, nil
+}
+
+// check holds the header fields against the rules, once a message. It returns
+// nil if they may pass. What was refused before stays refused.
+func (s *session) check(m *gomilter.Modifier) gomilter.Response {
+	msg := &s.message
+	if msg.checked || msg.refusal != nil {
+		return msg.refusal
+	}
+	msg.checked = true
+	if msg.traces > maxForged {
+		return s.refuse(m, refused+textForged, nil)
+	}
+	if !msg.submitter.WantsHeaderFrom() {
+		return nil
+	}
+	if msg.fromSize > mailflow.MaxFrom {
+		return s.refuse(m, refused+textUnreadable, errors.New("too long"))
+	}
+	mailboxes, err := mailflow.FromMailboxes(msg.from)
+	if err != nil {
+		return s.refuse(m, refused+textUnreadable, err)
+	}
+	if v := msg.submitter.HeaderFrom(mailboxes); v.Refused {
+		return s.refuse(m, refused+v.Text, nil)
+	}
+	return nil
+}
+
+// BodyChunk is not asked for.
+func (s *session) BodyChunk([]byte, *gomilter.Modifier) (gomilter.Response, error) {
+	return gomilter.RespContinue, nil
+}
+
+// Body ends the message: changes are possible only now. Had the MTA left out
+// the end of the header, it would be decided now.
+func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
+	if refusal := s.check(m); refusal != nil {
+		return refusal, nil
+	}
+	if s.options.actions&gomilter.OptChangeHeader != 0 {
+		for i := s.message.traces; i > 0; i-- { // from the last, since each removal renumbers those behind
+			if err := m.ChangeHeader(i, traceHeader, ""); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if trace := s.message.submitter.Trace; trace != "" && s.options.actions&gomilter.OptAddHeader != 0 {
+		if err := m.InsertHeader(0, traceHeader, trace); err != nil {
+			return nil, err
+		}
+	}
+	return gomilter.RespAccept, nil
+}
+
+// Abort ends a message early, and comes after each.
+func (s *session) Abort(*gomilter.Modifier) error {
+	s.message = message{}
+	return nil
+}
+
+// refuse logs a refusal, notes it and returns it.
+func (s *session) refuse(m *gomilter.Modifier, text string, cause error) gomilter.Response {
+	ip, _ := s.client(m.Macros)
+	args := []any{"user", ascii(s.message.login), "ip", ip, "sender", ascii(s.message.sender), "reply", text}
+	if id := m.Macros["i"]; id != "" {
+		args = append(args, "queue_id", ascii(id))
+	}
+	if cause != nil {
+		args = append(args, "cause", ascii(cause.Error()))
+	}
+	s.log.Info("message refused", args...)
+	s.message.refusal = reply(text)
+	return s.message.refusal
+}

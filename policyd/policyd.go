@@ -1,0 +1,263 @@
+// Package policyd answers Postfix's policy delegation protocol: it refuses the
+// next command of an open SMTP session once the account may no longer send.
+//
+// Postfix asks before MAIL, RCPT, DATA or the end of a message, wherever its
+// restriction lists name the service, and keeps the connection for many
+// requests. A request is a list of name=value lines that ends in an empty one,
+// and so is the answer:
+//
+//	request=smtpd_access_policy
+//	protocol_state=RCPT
+//	client_address=203.0.113.9
+//	client_port=50412
+//	sasl_username=ann@example.org
+//	...
+//
+//	action=DUNNO
+//
+// DUNNO has no opinion: the restrictions that follow decide. Whoever did not
+// authenticate gets it unasked, so inbound mail passes untouched, and so does
+// whoever the gate lets go on. The refusals are:
+//
+//	421 4.7.0  the credential that opened the session was revoked, or may no
+//	           longer be used: the client is disconnected, to authenticate again
+//	554 5.7.1  anything else, with the text that the gate lets outsiders see
+//
+// The service has to stand before whatever would permit, as in
+//
+//	smtpd_recipient_restrictions = check_policy_service unix:private/drawbridge,
+//	    permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
+//
+// # Diagnostics
+//
+// Where no answer is possible — the gate cannot tell, or the request is
+// malformed, oversized or truncated — the connection is closed and nothing is
+// said. Postfix asks once more after a second and then falls back on the
+// service's default_action, which is 451 4.3.5 unless the administrator chose
+// otherwise. Malformed requests are logged as warnings with what was wrong;
+// refusals are logged by the gate.
+//
+// # Limits
+//
+// The protocol never shows AUTH, nor which secret was used: that is what the
+// gate remembers of the login. It carries no client certificate that a CA
+// vouches for, only the fingerprint of the one presented. Messages themselves
+// are looked at by the milter.
+//
+// Specification: https://www.postfix.org/SMTPD_POLICY_README.html
+package policyd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+)
+
+// Gate judges a request of an authenticated session. It must be safe for
+// concurrent use and must not block: Postfix waits.
+type Gate interface {
+	Submission(access.Submission) access.Decision
+}
+
+// Server answers policy requests.
+type Server struct {
+	Gate Gate
+	Log  hclog.Logger
+}
+
+const (
+	// Postfix drops a connection that was idle for 300 s or is 1000 s old
+	// (smtpd_policy_service_max_idle, _max_ttl); we outlast it, so that it
+	// never meets a connection that we closed just then.
+	idleTimeout = 1100 * time.Second
+	// writeTimeout bounds an answer that nobody reads.
+	writeTimeout = 100 * time.Second
+	// rearm is how stale a deadline may become before it costs a system timer again.
+	rearm = 30 * time.Second
+	// stopTimeout bounds the wait for requests in flight.
+	stopTimeout = 5 * time.Second
+)
+
+// Serve answers requests on ln until ctx is done, then closes ln, answers what
+// is in flight for at most 5 s and returns nil. It returns an error when ln
+// fails for good, or when connections had to be cut off.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	conns := connections{open: map[*conn]struct{}{}}
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	err := s.accept(ctx, ln, &conns)
+	_ = ln.Close()
+	return errors.Join(err, conns.finish(stopTimeout))
+}
+
+func (s *Server) accept(ctx context.Context, ln net.Listener, conns *connections) error {
+	const longest = time.Second
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+			c := &conn{Conn: nc}
+			c.arm()
+			conns.add(c)
+			go func() {
+				defer conns.remove(c)
+				s.serve(c)
+			}()
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accepting policy connections: %w", err)
+		default: // such as too many open files: those in use will be closed
+			s.Log.Error("accepting policy connections", "error", err, "retry_in", pause)
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, longest)
+		}
+	}
+}
+
+// serve answers one connection until it ends.
+func (s *Server) serve(c *conn) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.Log.Error("panic answering a policy request", "panic", ascii(fmt.Sprint(v)), "stack", ascii(string(debug.Stack())))
+		}
+	}()
+	r := newReader(c)
+	var answer []byte
+	for {
+		req, err := r.Read()
+		if err != nil {
+			s.logEnd(err)
+			return
+		}
+		verdict := permit
+		if req.Account != "" {
+			d := s.Gate.Submission(req)
+			if verdict = action(&d); verdict == "" {
+				return
+			}
+		}
+		answer = appendAction(answer[:0], verdict)
+		if _, err := c.Write(answer); err != nil {
+			s.logEnd(err)
+			return
+		}
+	}
+}
+
+// logEnd logs why a connection ended, unless that is how connections end.
+func (s *Server) logEnd(err error) {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, errMalformed):
+		s.Log.Warn("policy request refused, connection closed", "error", err)
+	default:
+		s.Log.Info("policy connection lost", "error", err)
+	}
+}
+
+// conn is a connection whose reads and writes end in time.
+type conn struct {
+	net.Conn
+	armed    time.Time // when the deadlines were set
+	stopping atomic.Bool
+}
+
+// Read sets the deadlines behind it, for the answer and for the read after
+// that; they are seldom stale enough to be worth the cost.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if time.Since(c.armed) > rearm {
+		c.arm()
+	}
+	return n, err
+}
+
+func (c *conn) arm() {
+	c.armed = time.Now()
+	_ = c.SetReadDeadline(c.armed.Add(idleTimeout + rearm))
+	_ = c.SetWriteDeadline(c.armed.Add(writeTimeout + rearm))
+	if c.stopping.Load() { // finishReading came between
+		_ = c.SetReadDeadline(c.armed)
+	}
+}
+
+// finishReading ends the read that waits for the next request; what was read
+// before is still answered.
+func (c *conn) finishReading() {
+	c.stopping.Store(true)
+	_ = c.SetReadDeadline(time.Now())
+}
+
+// connections are those that a Serve has open.
+type connections struct {
+	mu   sync.Mutex
+	open map[*conn]struct{}
+	busy sync.WaitGroup
+}
+
+func (cs *connections) add(c *conn) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.open[c] = struct{}{}
+	cs.busy.Add(1)
+}
+
+func (cs *connections) remove(c *conn) {
+	_ = c.Close()
+	cs.mu.Lock()
+	delete(cs.open, c)
+	cs.mu.Unlock()
+	cs.busy.Done()
+}
+
+func (cs *connections) each(f func(*conn)) (n int) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for c := range cs.open {
+		f(c)
+	}
+	return len(cs.open)
+}
+
+// finish lets requests in flight be answered, and cuts off what takes longer than patience.
+func (cs *connections) finish(patience time.Duration) error {
+	cs.each((*conn).finishReading)
+	done := make(chan struct{})
+	go func() {
+		cs.busy.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(patience):
+		n := cs.each(func(c *conn) { _ = c.Close() })
+		return fmt.Errorf("stopping: %d policy connections were cut off after %v", n, patience)
+	}
+}
+
+// ascii makes of anything one line of ASCII. Quotes are left to the log, which
+// escapes them itself.
+func ascii(s string) string {
+	quoted := strconv.QuoteToASCII(s)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
