@@ -15,6 +15,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -64,6 +65,9 @@ func run() int {
 	log := hclog.New(&hclog.LoggerOptions{
 		Name: "drawbridged", Level: hclog.LevelFromString(cfg.Log.Level), JSONFormat: cfg.Log.JSON, Output: os.Stderr,
 	})
+	// go-milter reports panics to the standard logger, and to no other.
+	stdlog.SetOutput(log.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Error}))
+	stdlog.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return report(daemon.Run(ctx, cfg, log, version), 1)

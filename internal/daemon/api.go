@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -13,8 +12,6 @@ import (
 
 // apiServer returns what makes a server for each API listener.
 func apiServer(p *parts) (func() *http.Server, error) {
-	metrics := adminapi.NewMetrics()
-	p.gate.Decided = func(proto access.Protocol, d *access.Decision) { metrics.Decision(proto, d) }
 	api := &adminapi.API{
 		Store: p.store, Journal: p.redis, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Version: p.version,
@@ -24,7 +21,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil
 		},
-		Metrics: metrics,
+		Metrics: p.metrics,
 	}
 	handler, err := api.Handler()
 	if err != nil {

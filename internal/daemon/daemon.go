@@ -27,6 +27,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/embedded"
@@ -91,11 +92,13 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	if err != nil {
 		return err
 	}
+	metrics := adminapi.NewMetrics()
+	hasher := credential.NewHasher(credential.DefaultMemory)
 	g := gate.New(gate.Options{
-		Store: st, Journal: redis, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
+		Store: st, Journal: redis, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, UnmanagedAsk: cfg.Login.Unmanaged == config.Next, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services,
-		MaxStaleness: cfg.Store.MaxStaleness,
+		MaxStaleness: cfg.Store.MaxStaleness, Decided: metrics.Decision,
 		Throttle: gate.Throttle{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 		},
@@ -112,7 +115,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	}()
 	go expireRecords(ctx, st, redis, log)
 
-	err = serve(ctx, fail, sockets, &parts{cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, gate: g})
+	err = serve(ctx, fail, sockets, &parts{cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
@@ -78,7 +79,9 @@ type parts struct {
 	store   *store.Store
 	redis   *redisstore.Redis
 	pepper  *credential.Pepper
+	hasher  *credential.Hasher
 	gate    *gate.Gate
+	metrics *adminapi.Metrics
 }
 
 // serve runs all services until ctx ends, and then until what is in flight is

@@ -215,15 +215,17 @@ func (c *Change) PutClaim(name, domain string) { c.put(kindName+"/"+name, domain
 // PutPepper notes the fingerprint of the pepper in use. Shard [Global].
 func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }
 
-// DeleteDomain removes a domain with all that belongs to it.
-func (c *Change) DeleteDomain(st *State, name string) {
+// DeleteDomain removes a domain with all that belongs to it, but no more than
+// so many accounts: a transaction has to stay small. Those that are left are
+// nobody's, and go when it is called again.
+func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, d := range st.Departments(name) {
 		c.DeleteDepartment(name, d.Doc.Path)
 	}
 	for _, p := range st.Policies(name) {
 		c.DeletePolicy(name, p.Doc.ID)
 	}
-	for _, a := range st.Accounts(name, "", 0) {
+	for _, a := range st.Accounts(name, "", accounts) {
 		c.DeleteAccount(a.Doc.Address)
 	}
 	c.del(kindDomain + "/" + name)

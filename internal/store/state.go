@@ -396,30 +396,17 @@ func (st *State) put(d Doc) (domain string, err error) {
 		st.keys[rest] = v
 		st.byHash[v.doc.Hash] = rest
 	case kindName:
-		return "", json.Unmarshal(d.Body, ref(st.claims, rest))
+		v, err := decode[string](d)
+		if err != nil {
+			return "", err
+		}
+		st.claims[rest] = *v.doc
 	case kindPepper:
 		return "", json.Unmarshal(d.Body, &st.pepper)
 	default:
 		return "", fmt.Errorf("kind %q: %w", kind, ErrNewerSchema)
 	}
 	return "", nil
-}
-
-// ref lets json write into a map's entry.
-func ref(m map[string]string, key string) json.Unmarshaler { return mapEntry{m, key} }
-
-type mapEntry struct {
-	m   map[string]string
-	key string
-}
-
-func (e mapEntry) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return err
-	}
-	e.m[e.key] = s
-	return nil
 }
 
 func (st *State) del(key string) (domain string) {

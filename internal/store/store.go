@@ -288,6 +288,7 @@ func (s *Store) receive(r Received) error {
 // Change is what a function given to [Store.Update] adds to.
 type Change struct {
 	Now   time.Time
+	Rev   uint64 // what the documents of this change get as their revision
 	Audit AuditEntry
 	puts  []Doc
 	dels  []string
@@ -315,7 +316,7 @@ func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, 
 			return err
 		}
 		h := s.State.Head(shard)
-		c := &Change{Now: time.Now().UTC().Truncate(time.Millisecond)}
+		c := &Change{Now: time.Now().UTC().Truncate(time.Millisecond), Rev: h.N + 1}
 		c.Audit = AuditEntry{Time: c.Now, Actor: by}
 		if err := f(c); err != nil {
 			return err
@@ -386,6 +387,30 @@ func (c *Change) del(key string) { c.dels = append(c.dels, key) }
 // Diff notes in the audit entry which fields of a resource change. Secrets
 // and hashes are named, never shown.
 func (c *Change) Diff(before, after any) {
+	for name, v := range changes(before, after) {
+		c.note(name, v)
+	}
+}
+
+// DiffOf does the same for one of several resources of a change, under its name.
+func (c *Change) DiffOf(resource string, before, after any) {
+	b, err := json.Marshal(changes(before, after))
+	if err != nil {
+		c.err = errors.Join(c.err, fmt.Errorf("encoding the changes of %s: %w", resource, err))
+		return
+	}
+	c.note(resource, b)
+}
+
+func (c *Change) note(name string, v json.RawMessage) {
+	if c.Audit.Changes == nil {
+		c.Audit.Changes = map[string]json.RawMessage{}
+	}
+	c.Audit.Changes[name] = v
+}
+
+// changes maps the fields that differ to [before, after].
+func changes(before, after any) map[string]json.RawMessage {
 	b, a := fields(before), fields(after)
 	for name := range b {
 		if _, ok := a[name]; !ok {
@@ -397,19 +422,16 @@ func (c *Change) Diff(before, after any) {
 		if !ok {
 			old = json.RawMessage("null")
 		}
-		if bytes.Equal(old, v) {
-			continue
-		}
-		if c.Audit.Changes == nil {
-			c.Audit.Changes = map[string]json.RawMessage{}
-		}
-		switch name {
-		case "mailbox_hash", "secrets", "hash":
-			c.Audit.Changes[name] = json.RawMessage(`"changed"`)
+		switch {
+		case bytes.Equal(old, v):
+			delete(a, name)
+		case name == "mailbox_hash" || name == "secrets" || name == "hash":
+			a[name] = json.RawMessage(`"changed"`)
 		default:
-			c.Audit.Changes[name] = json.RawMessage("[" + string(old) + "," + string(v) + "]")
+			a[name] = json.RawMessage("[" + string(old) + "," + string(v) + "]")
 		}
 	}
+	return a
 }
 
 func fields(v any) map[string]json.RawMessage {

@@ -1,0 +1,66 @@
+# make             builds the commands into bin/
+# make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
+# make test        runs all tests, against real Dovecot, Postfix and Redis
+# make install     installs the commands: PREFIX=/usr/local, DESTDIR for packages
+#
+# Run and test install what is missing from Debian's packages, and use sudo when they are not run as root.
+
+GO          ?= go
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+TRIAL_DIR   ?=
+PORT_OFFSET ?= 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Go asks git too, and does not build where git refuses: in a tree that belongs to another user.
+VCS     := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+BUILD   := build -buildvcs=$(VCS)
+LDFLAGS := -X main.version=$(VERSION)
+
+# Dovecot and Postfix start as root only.
+ifneq ($(shell id -u),0)
+SUDO := sudo
+# sudo takes away PATH and the environment, and tests need some of it.
+EXEC := -exec 'sudo env "PATH=$(PATH)" "DRAWBRIDGE_BIN=$(CURDIR)/bin"'
+endif
+
+.PHONY: all build go sudo install-deps run test install clean
+
+all: build
+
+go:
+	@command -v $(GO) >/dev/null || { echo "make: there is no $(GO): install Go 1.26 or later, https://go.dev/doc/install" >&2; exit 1; }
+
+build: go
+	@mkdir -p bin
+	$(GO) $(BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/drawbridged ./cmd/drawbridge
+# Small and quick to start: Dovecot runs it at every login.
+	CGO_ENABLED=0 $(GO) $(BUILD) -trimpath -buildmode=exe -ldflags '-s -w $(LDFLAGS)' -o bin/ ./cmd/drawbridge-checkpassword
+
+sudo:
+	@test -z '$(SUDO)' || command -v sudo >/dev/null || { echo "make: Dovecot and Postfix start as root only, and there is no sudo: run make as root" >&2; exit 1; }
+	@$(SUDO) true
+
+install-deps:
+	@contrib/trial/install-deps.sh
+
+run: sudo install-deps build
+	@$(GO) $(BUILD) -o bin/drawbridge-trial ./contrib/trial
+	@$(SUDO) bin/drawbridge-trial -bin bin -dir '$(TRIAL_DIR)' -port-offset '$(PORT_OFFSET)'
+
+test: sudo install-deps build
+	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
+
+# Not after build: root, who installs, may have no Go.
+install:
+	@test -x bin/drawbridged || { echo 'make: nothing is built: run "make" first, then "make install" as root' >&2; exit 1; }
+	install -d '$(DESTDIR)$(PREFIX)/sbin' '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/drawbridge' '$(DESTDIR)$(PREFIX)/share/doc/drawbridge'
+	install -m 0755 bin/drawbridged '$(DESTDIR)$(PREFIX)/sbin/'
+	install -m 0755 bin/drawbridge '$(DESTDIR)$(PREFIX)/bin/'
+	install -m 0755 bin/drawbridge-checkpassword '$(DESTDIR)$(PREFIX)/lib/drawbridge/'
+	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
+	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+
+# What the trial stack keeps in run/ is not a build's to delete.
+clean:
+	rm -rf bin

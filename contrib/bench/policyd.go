@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/policyd"
+)
+
+// connections is how many smtpd processes ask at once.
+const connections = 64
+
+// serve runs one side of a comparison in a process of its own.
+func serve(ctx context.Context, what, socket string) error {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	switch what {
+	case "dunno":
+		return serveDunno(ctx, l)
+	case "policyd":
+		g, end, err := newGate(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return (&policyd.Server{Gate: g, Log: hclog.NewNullLogger()}).Serve(ctx, l)
+	default:
+		return fmt.Errorf("%q is no server", what)
+	}
+}
+
+// serveDunno answers every request without looking at it.
+func serveDunno(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return ctx.Err()
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			buf := make([]byte, 0, 4096)
+			for {
+				n, err := c.Read(buf[len(buf):cap(buf)])
+				if err != nil {
+					return
+				}
+				if buf = buf[:len(buf)+n]; !bytes.HasSuffix(buf, []byte("\n\n")) {
+					continue
+				}
+				buf = buf[:0]
+				if _, err := c.Write([]byte("action=DUNNO\n\n")); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// spawn starts a server of this program and waits until it answers.
+func spawn(ctx context.Context, what, socket string) (stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "serve", what, socket) //nolint:gosec // this program
+	cmd.Stderr = os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	}
+	for range 1000 {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_, _ = c.Write(request(0))
+			answer, err := bufio.NewReader(c).ReadString('\n')
+			_ = c.Close()
+			if err == nil && strings.HasPrefix(answer, "action=DUNNO") {
+				return stop, nil
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	return nil, fmt.Errorf("the server %s does not answer DUNNO", what)
+}
+
+// request is what Postfix 3.7 asks at RCPT of an authenticated session.
+func request(i int) []byte {
+	return fmt.Appendf(nil, `request=smtpd_access_policy
+protocol_state=RCPT
+protocol_name=ESMTP
+client_address=203.0.113.%d
+client_name=unknown
+client_port=%d
+reverse_client_name=unknown
+server_address=192.0.2.25
+server_port=587
+helo_name=[192.168.1.20]
+sender=%s
+recipient=someone@elsewhere.example
+recipient_count=0
+queue_id=
+instance=1f3c.6733a1b2.%d.0
+size=2345
+etrn_domain=
+stress=
+sasl_method=PLAIN
+sasl_username=%s
+sasl_sender=
+ccert_subject=
+ccert_issuer=
+ccert_fingerprint=
+ccert_pubkey_fingerprint=
+encryption_protocol=TLSv1.3
+encryption_cipher=TLS_AES_256_GCM_SHA384
+encryption_keysize=256
+policy_context=
+
+`, i%250, 40000+i, account(i), i, account(i))
+}
+
+// load asks a server over all connections for a while and returns the answers per second.
+func load(socket string) (float64, error) {
+	var answers atomic.Int64
+	var failed atomic.Value
+	var all sync.WaitGroup
+	begin := time.Now()
+	end := begin.Add(time.Second)
+	for i := range connections {
+		all.Go(func() {
+			c, err := net.Dial("unix", socket)
+			if err != nil {
+				failed.Store(err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			ask, buf := request(i), make([]byte, 256)
+			for n := 0; ; n++ {
+				if n%64 == 0 && time.Now().After(end) {
+					answers.Add(int64(n))
+					return
+				}
+				if _, err := c.Write(ask); err != nil {
+					failed.Store(err)
+					return
+				}
+				if k, err := c.Read(buf); err != nil || string(buf[:k]) != "action=DUNNO\n\n" {
+					failed.Store(fmt.Errorf("answered %q, %w", buf[:k], err))
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err, ok := failed.Load().(error); ok {
+		return 0, err
+	}
+	return float64(answers.Load()) / time.Since(begin).Seconds(), nil
+}
+
+// benchPolicyd compares a full decision with an answer that looks at nothing.
+func benchPolicyd(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "db-bench")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	sockets := map[string]string{}
+	for _, what := range []string{"dunno", "policyd"} {
+		sockets[what] = filepath.Join(dir, what)
+		stop, err := spawn(ctx, what, sockets[what])
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	dunno, full, err := versus(
+		func() (float64, error) { return load(sockets["dunno"]) },
+		func() (float64, error) { return load(sockets["policyd"]) },
+	)
+	if err != nil {
+		return err
+	}
+	line(fmt.Sprintf("policyd, full decision / no look (%d connections)", connections),
+		fmt.Sprintf("%.2f  (%.0f / %.0f a second)", full/dunno, full, dunno), "≥ 0.80")
+	return nil
+}

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Installs the Debian packages that the trial stack and the tests use, as far as they are missing. It starts no service, leaves
+# those it brings disabled, and removes no package. With nothing missing it does nothing and needs no root.
+set -eu
+
+packages="redis-server dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd postfix swaks libnet-ssleay-perl curl"
+
+fail() {
+	echo "install-deps: $*" >&2
+	exit 1
+}
+
+installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+command -v dpkg-query >/dev/null || fail "this is not Debian: install by its own means: $packages"
+
+missing=
+for p in $packages; do
+	installed "$p" || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+command -v apt-get >/dev/null || fail "there is no apt-get: install by other means:$missing"
+if [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || fail "missing packages:$missing
+  there is no sudo: as root, run: $0"
+	echo "install-deps: sudo is needed to install$missing"
+	exec sudo "$0"
+fi
+
+# A running Dovecot would speak one protocol more from its next restart on.
+case $missing in *dovecot-*)
+	if [ -r /run/dovecot/master.pid ] && kill -0 "$(cat /run/dovecot/master.pid)" 2>/dev/null; then
+		fail "this machine runs a Dovecot of its own, to which these packages would add protocols:$missing
+  If that is all right, install them yourself: apt-get install --no-install-recommends$missing"
+	fi ;;
+esac
+
+# What comes anew: its services are not to run now, and not after the next boot either.
+units=
+for pair in dovecot-core:dovecot.service dovecot-core:dovecot.socket redis-server:redis-server.service postfix:postfix.service; do
+	installed "${pair%%:*}" || units="$units ${pair#*:}"
+done
+
+log=$(mktemp)
+guard=
+trap 'rm -f "$log" $guard' EXIT
+trap 'exit 1' HUP INT TERM
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	guard=/usr/sbin/policy-rc.d
+	printf '#!/bin/sh\n# Put here by %s while it installs packages.\nexit 101\n' "$0" >"$guard"
+	chmod 0755 "$guard"
+fi
+
+# Without this answer Postfix would write settings for this machine.
+installed postfix || echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+
+echo "install-deps: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq || echo "install-deps: the package lists could not be updated; going on with those that are there" >&2
+# shellcheck disable=SC2086 # a list of words
+if ! apt-get install -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends --no-remove $missing </dev/null >"$log" 2>&1; then
+	tail -n 20 "$log" >&2
+	fail "apt-get could not install:$missing
+  Another mail server (such as exim4) cannot stay beside Postfix, and this script removes none."
+fi
+
+if [ -n "$units" ] && command -v systemctl >/dev/null; then
+	for u in $units; do
+		systemctl disable "$u" >/dev/null 2>&1 || : # one that the package does not have
+	done
+	echo "install-deps: done; the system's own services of these packages are left disabled"
+fi

@@ -1,0 +1,98 @@
+// Drawbridge-trial runs the trial stack: a private Dovecot, Postfix and drawbridged on loopback, with a demo domain. "make run"
+// builds and starts it.
+//
+//	drawbridge-trial -bin DIR [-dir DIR] [-port-offset N]
+//
+// It runs as root, in the foreground, until Ctrl-C or SIGTERM; what it keeps is under -dir, for the next time. Without -dir that is
+// ./run, or /var/lib/drawbridge-trial where the servers' own users could not reach ./run, as in most home directories.
+//
+// Exit status: 0 after being told to end, 1 when something could not start, ended by itself or did not end well, 64 for a wrong call.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	flags := flag.NewFlagSet("drawbridge-trial", flag.ContinueOnError)
+	bin := flags.String("bin", "bin", "`directory` of the built commands")
+	dir := flags.String("dir", "", "`directory` of the trial stack (default ./run)")
+	offset := flags.Int("port-offset", 0, "`number` that is added to every port")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return 64
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := trial(ctx, *bin, *dir, *offset); err != nil {
+		fmt.Fprintln(os.Stderr, "drawbridge-trial:", err)
+		return 1
+	}
+	return 0
+}
+
+// trial serves until ctx ends or a server does.
+func trial(ctx context.Context, bin, dir string, offset int) error {
+	dir, err := choose(dir)
+	if err != nil {
+		return err
+	}
+	stack, err := trialstack.New(dir, trialstack.Options{Bin: bin, Ports: trialstack.DemoPorts(offset)})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Starting Dovecot, Postfix and drawbridged in %s …\n", stack.Dir)
+	if err := stack.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // Ctrl-C while starting
+		}
+		if errors.Is(err, trialstack.ErrPortTaken) {
+			err = fmt.Errorf("%w\n\"make run PORT_OFFSET=1000\" adds that to every port", err)
+		}
+		return err
+	}
+	err = demonstrate(ctx, stack)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-stack.Died():
+		}
+	}
+	if ctx.Err() != nil {
+		err = nil // what was interrupted is no fault
+	}
+	fmt.Println("\nStopping …")
+	if err := errors.Join(err, stack.Stop()); err != nil {
+		return err
+	}
+	fmt.Printf("Ended. Its data stays in %s for the next time.\n", stack.Dir)
+	return nil
+}
+
+// choose returns the directory that was named, or one that suits.
+func choose(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	here, err := filepath.Abs("run")
+	if err != nil {
+		return "", err
+	}
+	fault := trialstack.CheckDir(here)
+	if fault == nil {
+		return here, nil
+	}
+	const elsewhere = "/var/lib/drawbridge-trial"
+	fmt.Printf("The trial stack cannot live in ./run:\n%v\nIt uses %s instead; TRIAL_DIR names another place.\n\n", fault, elsewhere)
+	return elsewhere, nil
+}

@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// A change made on one daemon holds on the other within a second; Redis
+// stopped in mid-traffic: what was known goes on, changes get 503.
+func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
+	s.domain(nil)
+	_, secret := s.device(ann, "phone")
+	pw := s.passwords[ann]
+
+	t.Run("a change holds everywhere", func(t *testing.T) {
+		s := s.in(t)
+		for i, on := range []bool{false, true, false, true} {
+			begin := time.Now()
+			if status, a := s.call(1, "PATCH", "/v1/accounts/"+ann, object{"protocols": object{"imap": on}}); status >= 300 {
+				t.Fatalf("%d %v", status, a)
+			}
+			for strings.HasPrefix(s.imap(outside, ann, pw), "OK ") != on {
+				if time.Since(begin) > time.Second {
+					t.Fatalf("change %d does not hold on the first daemon after a second", i)
+				}
+			}
+		}
+	})
+	t.Run("redis hangs, then is gone", func(t *testing.T) {
+		s := s.in(t)
+		pid := s.Redis.PID()
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range doors {
+			s.want(d.name+" while redis hangs", d.login(s, outside, ann, secret), d.yes)
+			s.want(d.name+" with the mailbox password", d.login(s, outside, ann, pw), d.yes)
+			s.refuse(d.name+" with a wrong one", d.login(s, outside, ann, "wrong"), d.yes)
+		}
+		s.refused(503, "store_unavailable", "PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Redis.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		s.want("while redis is gone", s.imap(outside, ann, secret), "OK ")
+		s.refused(503, "store_unavailable", "PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+		if status, a := s.call(0, "GET", "/readyz", nil); status != 200 || !strings.Contains(toJSON(a), "degraded") {
+			t.Errorf("readyz: %d %v", status, a)
+		}
+		if err := s.Redis.Restart(s.ctx); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("changes are taken again, without a restart", func() bool {
+			status, _ := s.call(0, "PATCH", "/v1/accounts/"+bob, object{"suspended": false})
+			return status < 300
+		})
+		s.want("afterwards", s.imap(outside, ann, secret), "OK ")
+		// What happened meanwhile is on record.
+		s.record("account="+ann+"&outcome=deny", func(r object) bool { return r["reason"] == "bad_secret" })
+	})
+}
+
+// kill -9 of the daemon and of its redis-server: back with every acknowledged
+// change. A daemon that is away: temporary failures, never an admission.
+func TestKills(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	d := s.Daemons[0]
+	_, secret := s.device(ann, "phone")
+	revoked, old := s.device(ann, "old phone")
+	s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+revoked, nil)
+
+	if err := syscall.Kill(d.RedisPID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.want("with the embedded store just killed", s.imap(outside, ann, secret), "OK ")
+	s.eventually("the embedded store is back", func() bool {
+		status, _ := s.call(0, "PATCH", "/v1/accounts/"+ann, object{"departments": []string{}})
+		return status < 300
+	})
+
+	if err := d.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	s.want("imap without the daemon", s.imap(outside, ann, secret), "NO [UNAVAILABLE]")
+	s.want("the mailbox password without the daemon", s.imap(outside, ann, s.passwords[ann]), "NO [UNAVAILABLE]")
+	s.want("pop3", s.pop3(outside, ann, s.passwords[ann]), "-ERR [SYS/TEMP]")
+	if passed := time.Since(begin); passed > 30*time.Second {
+		t.Errorf("temporary failures took %s", passed)
+	}
+	s.want("smtp, told to come again", s.smtp(outside, ann, s.passwords[ann]), "454 4.7.0 ")
+	c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.Hello(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Mail("a@elsewhere.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(r, "250 ") {
+		if r, err = c.Recipient(ann); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.want("inbound mail waits, as configured", r, "451 ")
+
+	if err := d.Start(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.want("the live one, after the crash", s.imap(outside, ann, secret), "OK ")
+	s.refuse("the revoked one, after the crash", s.imap(outside, ann, old), "OK ")
+	s.want("the next passdb, after the crash", s.imap(outside, ann, s.passwords[ann]), "OK ")
+}

@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+func (s *site) send(c *trialstack.SMTP, from, to, message string) string {
+	s.t.Helper()
+	r, err := c.Send(from, to, message)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+// received waits for a message with a subject in an account's inbox.
+func (s *site) received(account, subject string) string {
+	s.t.Helper()
+	var found string
+	s.eventually("a message "+subject+" for "+account, func() bool {
+		messages, err := s.Inbox(account)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, m := range messages {
+			if strings.Contains(m, "\nSubject: "+subject+"\n") {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// M1: MAIL FROM and every From mailbox belong to whoever logged in.
+func TestSenderBelongsToTheLogin(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
+	s.api("PATCH", "/v1/accounts/"+ann, object{"aliases": []string{"info@example.org"}})
+	const refusal = "550 5.7.1 "
+	cases := []struct{ name, from, header, want string }{
+		{"own", ann, "From: Ann <" + ann + ">", "250 "},
+		{"own, in capitals", "Ann@Example.ORG", "From: ANN@example.org", "250 "},
+		{"alias", "info@example.org", "From: info@example.org", "250 "},
+		{"alias domain", "ann@example.net", "From: ann@example.net", "250 "},
+		{"extension", "ann+lists@example.org", "From: ann+lists@example.org", "250 "},
+		{"null sender", "", "From: " + ann, "250 "},
+		{"foreign envelope", bob, "From: " + ann, refusal},
+		{"foreign header", ann, "From: " + bob, refusal},
+		{"foreign among several", ann, "From: " + ann + ", " + bob, refusal},
+		{"second From field", ann, "From: " + ann + "\nFrom: " + bob, refusal},
+		{"foreign behind a name that looks own", ann, "From: \"" + ann + "\" <" + bob + ">", refusal},
+		{"in a group", ann, "From: team: " + bob + ";", refusal},
+		{"folded", ann, "From:\n Bob\n <" + bob + ">", refusal},
+		{"unreadable", ann, "From: <<>>", refusal},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s := s.in(t)
+			conn, r := s.submit(outside, ann, s.passwords[ann])
+			s.want("auth", r, "235 ")
+			s.want("answer", s.send(conn, c.from, bob, c.header+"\nTo: "+bob+"\nSubject: test\n\nHello\n"), c.want)
+		})
+	}
+	t.Run("the same session goes on after a refusal", func(t *testing.T) {
+		s := s.in(t)
+		conn, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		s.want("foreign header", s.send(conn, ann, bob, "From: "+bob+"\nSubject: a\n\nx\n"), refusal)
+		s.want("own header", s.send(conn, ann, bob, "From: "+ann+"\nSubject: after-a-refusal\n\nx\n"), "250 ")
+		s.want("foreign again", s.send(conn, ann, bob, "From: "+bob+"\nSubject: c\n\nx\n"), refusal)
+		s.received(bob, "after-a-refusal")
+	})
+	t.Run("inbound mail passes untouched", func(t *testing.T) {
+		s := s.in(t)
+		c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := c.Hello(); err != nil {
+			t.Fatal(err)
+		}
+		s.want("inbound", s.send(c, "someone@elsewhere.example", ann, "From: "+bob+"\nSubject: inbound\n\nHello\n"), "250 ")
+		s.received(ann, "inbound")
+	})
+	t.Run("mail of local programs passes", func(t *testing.T) {
+		s := s.in(t)
+		if err := s.Sendmail(s.ctx, "root@mail.example.org", ann, "From: root@mail.example.org\nTo: "+ann+"\nSubject: from-cron\n\nHello\n"); err != nil {
+			t.Fatal(err)
+		}
+		s.received(ann, "from-cron")
+	})
+	t.Run("envelope only, and off", func(t *testing.T) {
+		s := s.in(t)
+		for check, want := range map[string][2]string{"envelope": {refusal, "250 "}, "off": {"250 ", "250 "}} {
+			s.api("PATCH", "/v1/domains/example.org", object{"sender_check": check})
+			conn, r := s.submit(outside, ann, s.passwords[ann])
+			s.want("auth", r, "235 ")
+			s.want(check+": foreign envelope", s.send(conn, bob, bob, "From: "+ann+"\nSubject: x\n\nx\n"), want[0])
+			s.want(check+": foreign header", s.send(conn, ann, bob, "From: "+bob+"\nSubject: x\n\nx\n"), want[1])
+		}
+	})
+}
+
+// M10: submitted mail names the device; a forged header of that name does not last.
+func TestTraceHeader(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(object{"trace_header": true})
+	_, secret := s.device(ann, `Büro "Laptop"`)
+	conn, r := s.submit(outside, ann, secret)
+	s.want("auth", r, "235 ")
+	s.want("message", s.send(conn, ann, bob, "X-Drawbridge-Client: client=web\nFrom: "+ann+"\nx-drawbridge-client: forged\nSubject: traced\n\nHello\n"), "250 ")
+	m := s.received(bob, "traced")
+	if n := strings.Count(strings.ToLower(m), "x-drawbridge-client:"); n != 1 || strings.Contains(m, "forged") {
+		t.Errorf("%d headers:\n%s", n, m)
+	}
+	if !strings.Contains(m, "client=third-party") || !strings.Contains(m, "id=") {
+		t.Errorf("the header does not name client and credential:\n%s", m)
+	}
+}

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// DESIGN's step 0 and the look-ups of FACTS: names, masters, and what is no login.
+func TestNames(t *testing.T) {
+	s := start(t, trialstack.Options{
+		Settings:    map[string]any{"login.default_domain": "example.org"},
+		DovecotConf: "auth_mechanisms = plain login cram-md5\n",
+	})
+	s.domain(nil)
+	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
+	pw := s.passwords[ann]
+	_, secret := s.device(ann, "phone")
+
+	t.Run("bare, in capitals, in an alias domain", func(t *testing.T) {
+		s := s.in(t)
+		for _, name := range []string{"ann", "ANN@EXAMPLE.ORG", "ann@example.net"} {
+			s.want(name+" with the mailbox password", s.imap(outside, name, pw), "OK ")
+			s.want(name+" with a secure password", s.imap(outside, name, secret), "OK ")
+		}
+	})
+	t.Run("an unmanaged domain is refused", func(t *testing.T) {
+		s := s.in(t)
+		last := s.Accounts[len(s.Accounts)-1]
+		s.refuse(last.Address, s.imap(outside, last.Address, last.Password), "OK ")
+	})
+	t.Run("nobody", func(t *testing.T) {
+		s := s.in(t)
+		s.want("an unknown account", s.imap(outside, "nobody@example.org", "x"), "NO [AUTHENTICATIONFAILED]")
+	})
+	t.Run("masters", func(t *testing.T) {
+		s := s.in(t)
+		as := ann + "*" + trialstack.MasterUser
+		s.want("a master", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+		s.refuse("a master with a wrong secret", s.imap(outside, as, "wrong"), "OK ")
+		s.refuse("a master with the user's secret", s.imap(outside, as, pw), "OK ")
+		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+		s.refuse("a master at a suspended account", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false})
+		s.refuse("a master where third-party clients are blocked", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+	})
+	t.Run("mail for whoever may not log in is delivered", func(t *testing.T) {
+		s := s.in(t)
+		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+		c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := c.Hello(); err != nil {
+			t.Fatal(err)
+		}
+		s.want("inbound", s.send(c, "a@elsewhere.example", ann, "From: a@elsewhere.example\nSubject: suspended\n\nHello\n"), "250 ")
+		s.received(ann, "suspended")
+		out, err := s.Doveadm(s.ctx, "auth", "lookup", "-x", "service=lmtp", ann)
+		if err != nil || !strings.Contains(out, ann) {
+			t.Errorf("a passdb look-up of LMTP: %q, %v", out, err)
+		}
+		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+	})
+	t.Run("mechanisms that hide the secret", func(t *testing.T) {
+		s := s.in(t)
+		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": true})
+		look := func() (string, error) {
+			return s.Doveadm(s.ctx, "auth", "lookup", "-x", "service=imap", "-x", "rip="+outside, ann)
+		}
+		if out, err := look(); err != nil || !strings.Contains(out, ann) {
+			t.Errorf("where rules permit, the next passdb is asked: %q, %v", out, err)
+		}
+		s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": true, "scope": object{"all": true}})
+		if out, err := look(); err == nil {
+			t.Errorf("where the secret must be seen: %q", out)
+		}
+	})
+}
+
+// Mailbox passwords kept here: no next passdb at all.
+func TestMailboxPasswordsKeptHere(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
+	s.domain(nil)
+	s.api("PATCH", "/v1/accounts/"+ann, object{})
+	s.refuse("before one is set", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "a long enough phrase"})
+	for _, d := range doors {
+		s.want(d.name, d.login(s, outside, ann, "a long enough phrase"), d.yes)
+		s.refuse(d.name+" with the old one", d.login(s, outside, ann, s.passwords[ann]), d.yes)
+	}
+	// Whoever's secret was verified is told the reason.
+	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "secure_login_ips": []string{office}})
+	s.want("the reason", s.imap(outside, ann, "a long enough phrase"), "NO [CONTACTADMIN] The administrator has enabled IP login restrictions.")
+	s.want("to a guesser", s.imap(outside, ann, "wrong"), "NO [AUTHENTICATIONFAILED]")
+	s.want("pop3", s.pop3(outside, ann, "a long enough phrase"), "-ERR [AUTH] The administrator")
+	s.want("sieve", s.sieve(outside, ann, "a long enough phrase"), `NO "The administrator`)
+	s.want("smtp, which cannot carry one", s.smtp(outside, ann, "a long enough phrase"), "535 5.7.8 ")
+	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": true})
+	// Too many different wrong secrets: the right one is refused too, a secure password never.
+	_, secret := s.device(ann, "phone")
+	for _, wrong := range strings.Fields("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11") {
+		s.refuse(wrong, s.imap("127.0.8.8", ann, wrong), "OK ")
+	}
+	s.refuse("throttled", s.imap("127.0.8.8", ann, "a long enough phrase"), "OK ")
+	s.want("a secure password", s.imap("127.0.8.8", ann, secret), "OK ")
+	s.want("from where the account came in before", s.imap(outside, ann, "a long enough phrase"), "OK ")
+	s.record("account="+ann+"&reason=throttled", func(object) bool { return true })
+}
+
+// A domain that is not managed, where the settings leave it to the next passdb.
+func TestUnmanagedNext(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next"}})
+	for _, d := range doors {
+		s.want(d.name, d.login(s, outside, ann, s.passwords[ann]), d.yes)
+		s.refuse(d.name+" with a wrong password", d.login(s, outside, ann, "wrong"), d.yes)
+	}
+	c, r := s.submit(outside, ann, s.passwords[ann])
+	s.want("auth", r, "235 ")
+	s.want("message", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "250 ")
+}

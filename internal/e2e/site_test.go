@@ -1,0 +1,297 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// Passwords of the demo accounts at the site's own passdb.
+const (
+	ann     = "ann@example.org"
+	bob     = "bob@example.org"
+	office  = "127.0.1.7"
+	outside = trialstack.Outside
+	webmail = trialstack.Webmail
+)
+
+var bin string
+
+func TestMain(m *testing.M) {
+	dir, err := trialstack.TempDir()
+	if err == nil {
+		bin, err = trialstack.Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// site is a running mail site and its administrator.
+type site struct {
+	*trialstack.Stack
+	t         *testing.T
+	ctx       context.Context //nolint:containedctx // as long as its test
+	passwords map[string]string
+}
+
+type object = map[string]any
+
+func start(t *testing.T, opts trialstack.Options) *site {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Cleanup(cancel)
+	dir, err := trialstack.TempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	opts.Bin = bin
+	opts.DovecotConf += trialstack.QuickFailures
+	stack, err := trialstack.New(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			logs(t, stack)
+		}
+	})
+	if err := stack.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{Stack: stack, t: t, ctx: ctx, passwords: map[string]string{}}
+	for _, a := range stack.Accounts {
+		s.passwords[a.Address] = a.Password
+	}
+	return s
+}
+
+func logs(t *testing.T, stack *trialstack.Stack) {
+	for _, d := range stack.Daemons {
+		if b, err := os.ReadFile(d.LogPath); err == nil {
+			t.Logf("%s:\n%s", d.LogPath, b[max(0, len(b)-6000):])
+		}
+	}
+}
+
+// in returns the site for a subtest.
+func (s *site) in(t *testing.T) *site {
+	c := *s
+	c.t = t
+	return &c
+}
+
+// call asks daemon n's API as root and returns status and answer.
+func (s *site) call(n int, method, path string, body any) (int, object) {
+	s.t.Helper()
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(s.ctx, method, "http://drawbridge"+path, r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := s.Daemons[n].HTTP().Do(req)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	answer := object{}
+	if len(b) > 0 {
+		if err := json.Unmarshal(b, &answer); err != nil {
+			s.t.Fatalf("%s %s: %d, and not JSON: %q", method, path, resp.StatusCode, b)
+		}
+	}
+	return resp.StatusCode, answer
+}
+
+// api asks the first daemon and fails the test unless it succeeds.
+func (s *site) api(method, path string, body any) object {
+	s.t.Helper()
+	status, answer := s.call(0, method, path, body)
+	if status >= 300 {
+		s.t.Fatalf("%s %s: %d %v", method, path, status, answer)
+	}
+	return answer
+}
+
+// refused asks the first daemon and fails the test unless it refuses so.
+func (s *site) refused(status int, code, method, path string, body any) object {
+	s.t.Helper()
+	got, answer := s.call(0, method, path, body)
+	if got != status || answer["code"] != code {
+		s.t.Fatalf("%s %s: %d %v, want %d %s", method, path, got, answer, status, code)
+	}
+	return answer
+}
+
+// domain manages example.org with third-party clients allowed, and the demo's
+// webmail known by its address.
+func (s *site) domain(more object) {
+	s.t.Helper()
+	body := object{"name": "example.org", "third_party_access": object{"allow": true}}
+	for k, v := range more {
+		body[k] = v
+	}
+	s.api("POST", "/v1/domains", body)
+	s.api("PUT", "/v1/client-types/web", object{"evidence": []object{{"networks": []string{webmail}}}})
+}
+
+func (s *site) device(account, label string) (id, secret string) {
+	s.t.Helper()
+	a := s.api("POST", "/v1/accounts/"+account+"/secure-passwords", object{"label": label})
+	return a["id"].(string), a["secret"].(string)
+}
+
+// imap logs in and returns the server's words.
+func (s *site) imap(from, user, password string) string {
+	s.t.Helper()
+	c, err := trialstack.Client{From: from}.IMAP(s.ctx, s.IMAP())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.StartTLS(); err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := c.Login(user, password)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.Status
+}
+
+func (s *site) pop3(from, user, password string) string {
+	s.t.Helper()
+	c, err := trialstack.Client{From: from}.POP3(s.ctx, s.POP3())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.StartTLS(); err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := c.Login(user, password)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *site) sieve(from, user, password string) string {
+	s.t.Helper()
+	c, err := trialstack.Client{From: from}.Sieve(s.ctx, s.Sieve())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.StartTLS(); err != nil {
+		s.t.Fatal(err)
+	}
+	r, err := c.Authenticate(user, password)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *site) smtp(from, user, password string) string {
+	s.t.Helper()
+	c, r := s.submit(from, user, password)
+	_ = c.Close()
+	return r
+}
+
+// submit logs in at the submission service and keeps the session.
+func (s *site) submit(from, user, password string) (*trialstack.SMTP, string) {
+	s.t.Helper()
+	c, r, err := trialstack.Client{From: from}.Login(s.ctx, s.Submission(), user, password)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	return c, r
+}
+
+// every protocol that a third-party client speaks, and how it says yes.
+var doors = []struct {
+	name  string
+	login func(s *site, from, user, password string) string
+	yes   string
+}{
+	{"imap", (*site).imap, "OK "},
+	{"pop3", (*site).pop3, "+OK "},
+	{"sieve", (*site).sieve, "OK "},
+	{"smtp", (*site).smtp, "235 "},
+}
+
+func (s *site) want(what, got, prefix string) {
+	s.t.Helper()
+	if !strings.HasPrefix(got, prefix) {
+		s.t.Errorf("%s: %q, want %q", what, got, prefix)
+	}
+}
+
+func (s *site) refuse(what, got, yes string) {
+	s.t.Helper()
+	if strings.HasPrefix(got, yes) {
+		s.t.Errorf("%s: admitted: %q", what, got)
+	}
+}
+
+// eventually waits until a condition holds.
+func (s *site) eventually(what string, f func() bool) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(20 * time.Second); !f(); <-tick.C {
+		if time.Now().After(limit) {
+			s.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// record waits for the newest login record that a query selects and f accepts.
+func (s *site) record(query string, f func(object) bool) object {
+	s.t.Helper()
+	var found object
+	s.eventually("a login record of "+query, func() bool {
+		for _, r := range s.api("GET", "/v1/domains/example.org/logins?"+query, nil)["items"].([]any) {
+			if f(r.(object)) {
+				found = r.(object)
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}

@@ -1,0 +1,96 @@
+package trialstack
+
+import (
+	"context"
+	"strconv"
+	"strings"
+)
+
+// IMAP is a session with an IMAP server.
+type IMAP struct {
+	*session
+	Greeting string
+	tag      int
+}
+
+// IMAPReply is all that a server says to one command.
+type IMAPReply struct {
+	Status   string   // the tagged line without its tag: "OK …", "NO [AUTHENTICATIONFAILED] …"
+	Untagged []string // what came before, without "* ", literals included
+}
+
+// OK tells whether the command succeeded.
+func (r IMAPReply) OK() bool { return strings.HasPrefix(r.Status, "OK") }
+
+// IMAP connects in the clear.
+func (c Client) IMAP(ctx context.Context, addr string) (*IMAP, error) {
+	return c.imap(ctx, addr, false)
+}
+
+// IMAPS connects over TLS.
+func (c Client) IMAPS(ctx context.Context, addr string) (*IMAP, error) {
+	return c.imap(ctx, addr, true)
+}
+
+func (c Client) imap(ctx context.Context, addr string, secure bool) (*IMAP, error) {
+	s, err := c.dial(ctx, addr, secure)
+	if err != nil {
+		return nil, err
+	}
+	greeting, err := s.line()
+	if err != nil {
+		_ = s.Close() // the first fault tells more
+		return nil, err
+	}
+	return &IMAP{session: s, Greeting: greeting}, nil
+}
+
+// Command sends a command without its tag and reads to the tagged answer.
+func (c *IMAP) Command(line string) (IMAPReply, error) {
+	c.tag++
+	tag := "a" + strconv.Itoa(c.tag)
+	if err := c.send(tag + " " + line); err != nil {
+		return IMAPReply{}, err
+	}
+	var reply IMAPReply
+	for {
+		unit, err := c.unit()
+		if err != nil {
+			return reply, err
+		}
+		if status, ok := strings.CutPrefix(unit, tag+" "); ok {
+			reply.Status = status
+			return reply, nil
+		}
+		reply.Untagged = append(reply.Untagged, strings.TrimPrefix(unit, "* "))
+	}
+}
+
+// StartTLS goes on under TLS when the server agrees.
+func (c *IMAP) StartTLS() (IMAPReply, error) {
+	reply, err := c.Command("STARTTLS")
+	if err != nil || !reply.OK() {
+		return reply, err
+	}
+	return reply, c.encrypt()
+}
+
+// ID tells the server what the client calls itself: names and values in turn, such as "name", "Thunderbird". From an address in
+// login_trusted_networks, "x-originating-ip" names the user's address.
+func (c *IMAP) ID(pairs ...string) (IMAPReply, error) {
+	words := make([]string, len(pairs))
+	for i, p := range pairs {
+		words[i] = quoted(p)
+	}
+	return c.Command("ID (" + strings.Join(words, " ") + ")")
+}
+
+// Login uses the command LOGIN.
+func (c *IMAP) Login(user, password string) (IMAPReply, error) {
+	return c.Command("LOGIN " + quoted(user) + " " + quoted(password))
+}
+
+// Authenticate uses AUTHENTICATE PLAIN with an initial response.
+func (c *IMAP) Authenticate(user, password string) (IMAPReply, error) {
+	return c.Command("AUTHENTICATE PLAIN " + plain(user, password))
+}

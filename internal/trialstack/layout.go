@@ -1,0 +1,397 @@
+package trialstack
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"embed"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/drawbridge/drawbridge/contrib/postfix"
+)
+
+//go:embed templates
+var templates embed.FS
+
+// Where Debian keeps the programs. A user's PATH often lacks /usr/sbin.
+const (
+	dovecotProgram  = "/usr/sbin/dovecot"
+	doveadmProgram  = "/usr/bin/doveadm"
+	postfixProgram  = "/usr/sbin/postfix"
+	postfixMaster   = "/usr/lib/postfix/sbin/master"
+	redisProgram    = "/usr/bin/redis-server"
+	sendmailProgram = "/usr/sbin/sendmail"
+)
+
+// commands are what Build builds and what the stack copies.
+var commands = [...]string{"drawbridged", "drawbridge", "drawbridge-checkpassword"}
+
+// checkPrograms tells of everything that is missing on this machine.
+func checkPrograms(opts Options) error {
+	var faults []error
+	if os.Geteuid() != 0 {
+		faults = append(faults, errors.New("Dovecot and Postfix start as root only: run this as root or with sudo"))
+	}
+	needs := []struct{ file, pkg string }{
+		{dovecotProgram, "dovecot-imapd"},
+		{"/usr/lib/dovecot/imap", "dovecot-imapd"},
+		{"/usr/lib/dovecot/pop3", "dovecot-pop3d"},
+		{"/usr/lib/dovecot/lmtp", "dovecot-lmtpd"},
+		{"/usr/lib/dovecot/managesieve", "dovecot-managesieved"},
+		{postfixProgram, "postfix"},
+		{redisProgram, "redis-server"},
+	}
+	var missing []string
+	for _, n := range needs {
+		if _, err := os.Stat(n.file); err != nil && !slices.Contains(missing, n.pkg) {
+			missing = append(missing, n.pkg)
+		}
+	}
+	if len(missing) > 0 {
+		faults = append(faults, fmt.Errorf(`missing Debian packages: run "make install-deps", or "apt-get install --no-install-recommends %s"`, strings.Join(missing, " ")))
+	} else if out, err := exec.Command(dovecotProgram, "--version").Output(); err != nil {
+		faults = append(faults, fmt.Errorf("ask %s for its version: %w", dovecotProgram, err))
+	} else if !bytes.HasPrefix(out, []byte("2.3.")) {
+		faults = append(faults, fmt.Errorf("the stack is for Dovecot 2.3, as in Debian 12; this is %s", bytes.TrimSpace(out)))
+	}
+	if !opts.WithoutDrawbridge && opts.Bin != "" {
+		for _, name := range commands {
+			if _, err := os.Stat(filepath.Join(opts.Bin, name)); err != nil {
+				faults = append(faults, fmt.Errorf(`no command %s: run "make build": %w`, name, err))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// maxDir keeps the longest path of a unix socket, of those that Dovecot makes, below the kernel's 108 bytes.
+const maxDir = 60
+
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._-]+$`)
+
+// CheckDir tells all that makes a directory unusable for a stack, whether it exists or not: a path that is too long or has characters
+// that configuration files would read otherwise, and parents that the servers' own users cannot pass through.
+func CheckDir(dir string) error {
+	var faults []error
+	if len(dir) > maxDir {
+		faults = append(faults, fmt.Errorf("the path %s has %d characters, and unix sockets in it leave room for %d: choose a shorter one", dir, len(dir), maxDir))
+	}
+	if !plainPath.MatchString(dir) {
+		faults = append(faults, fmt.Errorf("the path %q has other characters than letters, digits and /._-: choose another one", dir))
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // New makes it
+		case err != nil:
+			faults = append(faults, err)
+		case !info.IsDir():
+			faults = append(faults, fmt.Errorf("%s is not a directory", at))
+		case info.Mode().Perm()&0o001 == 0 && at != dir: // New sets the mode of dir itself
+			faults = append(faults, fmt.Errorf("the users dovecot, postfix and mail cannot pass through %s (mode %04o): choose another directory", at, info.Mode().Perm()))
+		}
+		if at == filepath.Dir(at) {
+			return errors.Join(faults...)
+		}
+	}
+}
+
+// makeDir makes a directory with exactly this mode and owner, whatever the umask.
+func makeDir(dir string, mode fs.FileMode, uid, gid int) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: the servers' users pass through
+		return err
+	}
+	if err := os.Chmod(dir, mode); err != nil {
+		return err
+	}
+	return os.Chown(dir, uid, gid)
+}
+
+// writeFile replaces a file as a whole; root owns it.
+func writeFile(path string, mode fs.FileMode, gid int, text []byte) error {
+	tmp := path + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(tmp, text, mode); err != nil {
+		return err
+	}
+	if err := os.Chown(tmp, 0, gid); err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp, mode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// lookUp returns the numbers of a user and of its group, which a package made.
+func lookUp(name string) (uid, gid int, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: is its package installed?", err)
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	return uid, gid, err
+}
+
+// write makes the directories and all files but those the servers write themselves.
+func (s *Stack) write() error {
+	postfixUID, _, err := lookUp("postfix")
+	if err != nil {
+		return err
+	}
+	_, dovecotGID, err := lookUp("dovecot")
+	if err != nil {
+		return err
+	}
+	mailUID, mailGID, err := lookUp("mail")
+	if err != nil {
+		return err
+	}
+	dirs := []struct {
+		path     string
+		mode     fs.FileMode
+		uid, gid int
+	}{
+		{"bin", 0o755, 0, 0}, {"etc", 0o755, 0, 0}, {"etc/postfix", 0o755, 0, 0}, {"log", 0o755, 0, 0}, {"tls", 0o755, 0, 0},
+		{"dovecot", 0o755, 0, 0}, {"dovecot/state", 0o755, 0, 0}, {"mail", 0o700, mailUID, mailGID},
+		{"postfix", 0o755, 0, 0}, {"postfix/queue", 0o755, 0, 0}, {"postfix/data", 0o700, postfixUID, 0},
+	}
+	for _, d := range dirs {
+		if err := makeDir(s.path(d.path), d.mode, d.uid, d.gid); err != nil {
+			return err
+		}
+	}
+	if err := s.writeCertificate(); err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
+	if err := s.writeAccounts(dovecotGID); err != nil {
+		return err
+	}
+	if s.Redis != nil {
+		if err := makeDir(s.path("redis"), 0o700, 0, 0); err != nil {
+			return err
+		}
+	}
+	if !s.opts.WithoutDrawbridge {
+		if err := s.writeDrawbridge(); err != nil {
+			return err
+		}
+	}
+	return s.writeServers()
+}
+
+// writeServers writes the configuration of Dovecot and Postfix.
+func (s *Stack) writeServers() error {
+	values := struct {
+		*Stack
+		Hostname, Webmail          string
+		Domains                    []string
+		Drawbridge                 bool
+		MainCF, MasterCF           string
+		DovecotExtra, PostfixExtra string
+	}{
+		Stack: s, Hostname: Hostname, Webmail: Webmail, Domains: s.domains(), Drawbridge: !s.opts.WithoutDrawbridge,
+		DovecotExtra: s.opts.DovecotConf, PostfixExtra: s.opts.MainCF,
+	}
+	if values.Drawbridge {
+		var err error
+		values.MainCF, err = edit(postfix.MainCF(), "inet:127.0.0.1:10041", "inet:"+loopback(s.Ports.Milter))
+		if err != nil {
+			return fmt.Errorf("main.cf.drawbridge: %w", err)
+		}
+		// The names of ports become numbers of ours, and nothing runs in a chroot.
+		values.MasterCF, err = edit(postfix.MasterCF(),
+			"submission inet n       -       y ", loopback(s.Ports.Submission)+" inet n - n ",
+			"submissions inet n      -       y ", loopback(s.Ports.SMTPS)+" inet n - n ")
+		if err != nil {
+			return fmt.Errorf("master.cf.drawbridge: %w", err)
+		}
+	}
+	for name, path := range map[string]string{
+		"dovecot.conf": s.DovecotConf(),
+		"main.cf":      filepath.Join(s.PostfixDir(), "main.cf"),
+		"master.cf":    filepath.Join(s.PostfixDir(), "master.cf"),
+	} {
+		t, err := template.New(name).Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates, "templates/"+name)
+		if err != nil {
+			return err
+		}
+		var text bytes.Buffer
+		if err := t.Execute(&text, values); err != nil {
+			return err
+		}
+		if err := writeFile(path, 0o644, 0, text.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// edit replaces pieces of a shipped text, as an administrator edits it. Each must be there once: else the text has changed, and what
+// runs here would no longer be what is shipped.
+func edit(text string, oldnew ...string) (string, error) {
+	for i := 0; i < len(oldnew); i += 2 {
+		if n := strings.Count("\n"+text, oldnew[i]); n != 1 {
+			return "", fmt.Errorf("%q is there %d times, not once", oldnew[i], n)
+		}
+		text = strings.Replace(text, oldnew[i], oldnew[i+1], 1)
+	}
+	return text, nil
+}
+
+// domains of the accounts, each once.
+func (s *Stack) domains() []string {
+	var list []string
+	for _, a := range s.Accounts {
+		_, domain, _ := strings.Cut(a.Address, "@")
+		list = append(list, domain)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// writeAccounts writes the site's own passdb, and who gets mail.
+func (s *Stack) writeAccounts(dovecotGID int) error {
+	var users, mailboxes bytes.Buffer
+	for _, a := range s.Accounts {
+		hash := a.Hash
+		if hash == "" {
+			hash = ssha512(a.Password)
+		}
+		fmt.Fprintf(&users, "%s:%s::::::\n", a.Address, hash) // the empty fields are the userdb's, from its defaults
+		fmt.Fprintf(&mailboxes, "%s mailbox\n", a.Address)
+	}
+	masters := fmt.Appendf(nil, "%s:%s\n", MasterUser, ssha512(MasterPassword))
+	return errors.Join(
+		writeFile(s.path("etc", "users"), 0o640, dovecotGID, users.Bytes()),
+		writeFile(s.path("etc", "masters"), 0o640, dovecotGID, masters),
+		writeFile(filepath.Join(s.PostfixDir(), "mailboxes"), 0o644, 0, mailboxes.Bytes()),
+	)
+}
+
+// ssha512 is a password in Dovecot's scheme of that name: the digest, then the salt.
+func ssha512(password string) string {
+	salt := make([]byte, 8)
+	_, _ = rand.Read(salt) // never fails
+	digest := sha512.Sum512(append([]byte(password), salt...))
+	return "{SSHA512}" + base64.StdEncoding.EncodeToString(append(digest[:], salt...))
+}
+
+// secret returns a random word that is kept in a file only root reads, and makes it at first.
+func secret(path string) (string, error) {
+	text, err := os.ReadFile(path) //nolint:gosec // G304: under the stack's directory
+	if errors.Is(err, fs.ErrNotExist) {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		text = append(hex.AppendEncode(nil, key), '\n')
+		err = writeFile(path, 0o600, 0, text)
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// copyCommands puts the commands where the user dovecot can run them, which is not so in a home directory, and where a build does not
+// replace them meanwhile.
+func (s *Stack) copyCommands() error {
+	for _, name := range commands {
+		from, err := os.Open(filepath.Join(s.opts.Bin, name))
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(from)
+		_ = from.Close() // only read from
+		if err != nil {
+			return err
+		}
+		if err := writeFile(s.path("bin", name), 0o755, 0, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeCertificate makes a certificate for the servers, its own issuer, unless there is one that is good for another month.
+func (s *Stack) writeCertificate() error {
+	keyPath := s.path("tls", "key.pem")
+	if text, err := os.ReadFile(s.Certificate()); err == nil {
+		if block, _ := pem.Decode(text); block != nil {
+			cert, err := x509.ParseCertificate(block.Bytes)
+			if _, keyErr := os.Stat(keyPath); err == nil && keyErr == nil && time.Until(cert.NotAfter) > 30*24*time.Hour {
+				return nil
+			}
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(now.UnixNano()),
+		Subject:               pkix.Name{CommonName: Hostname},
+		DNSNames:              []string{Hostname, "localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.AddDate(2, 0, 0),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		writeFile(keyPath, 0o600, 0, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
+		writeFile(s.Certificate(), 0o644, 0, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})),
+	)
+}
+
+// TempDir makes a new directory that suits a stack; the caller removes it. A directory of testing.T does not suit: the servers'
+// users cannot pass through it, and its path is long.
+func TempDir() (string, error) {
+	var faults []error
+	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		if err := CheckDir(filepath.Join(base, "trial0123456789")); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		dir, err := os.MkdirTemp(base, "trial")
+		if err != nil {
+			return "", err
+		}
+		return dir, os.Chmod(dir, 0o755) //nolint:gosec // G302: the servers' users pass through
+	}
+	return "", fmt.Errorf("no directory for temporary files suits a trial stack: %w", errors.Join(faults...))
+}

@@ -1,0 +1,109 @@
+package trialstack
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// Ports are the TCP ports of a stack, all on 127.0.0.1.
+type Ports struct {
+	IMAP, IMAPS, POP3, POP3S, Sieve int // Dovecot
+	SMTP, Submission, SMTPS         int // Postfix
+	API, Login, Milter              int // the first drawbridged
+}
+
+// DemoPorts are fixed ports for people to type, each moved by offset.
+func DemoPorts(offset int) Ports {
+	p := Ports{
+		IMAP: 10143, IMAPS: 10993, POP3: 10110, POP3S: 10995, Sieve: 14190,
+		SMTP: 10025, Submission: 10587, SMTPS: 10465,
+		API: 8480, Login: 8481, Milter: 10041,
+	}
+	for _, port := range p.named() {
+		*port.number += offset
+	}
+	return p
+}
+
+type namedPort struct {
+	name   string
+	number *int
+}
+
+func (p *Ports) named() []namedPort {
+	return []namedPort{
+		{"imap", &p.IMAP}, {"imaps", &p.IMAPS}, {"pop3", &p.POP3}, {"pop3s", &p.POP3S}, {"sieve", &p.Sieve},
+		{"smtp", &p.SMTP}, {"submission", &p.Submission}, {"smtps", &p.SMTPS},
+		{"api", &p.API}, {"login", &p.Login}, {"milter", &p.Milter},
+	}
+}
+
+// A reservation holds ports from their choice until the servers bind them, against other stacks that choose meanwhile.
+type reservation []net.Listener
+
+func (r *reservation) free() {
+	for _, l := range *r {
+		_ = l.Close() // nobody connected
+	}
+	*r = nil
+}
+
+// port finds a free one and holds it. It stays below the range from which the kernel serves outgoing connections.
+func (r *reservation) port() (int, error) {
+	const low, high, tries = 15000, 32000, 200
+	for range tries {
+		port := low + rand.IntN(high-low) //nolint:gosec // G404: no secret
+		l, err := net.Listen("tcp", loopback(port))
+		if err == nil {
+			*r = append(*r, l)
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("no free port between %d and %d after %d tries", low, high, tries)
+}
+
+// choosePorts fills in those that the options leave open.
+func (s *Stack) choosePorts() error {
+	s.Ports = s.opts.Ports
+	var faults []error
+	for _, p := range s.Ports.named() {
+		switch {
+		case *p.number < 0 || *p.number > 65535:
+			faults = append(faults, fmt.Errorf("port %d for %s: want 1 to 65535", *p.number, p.name))
+		case *p.number == 0:
+			port, err := s.reserved.port()
+			if err != nil {
+				faults = append(faults, err)
+			}
+			*p.number = port
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// ErrPortTaken is what Start meets when another process listens on a port of the stack.
+var ErrPortTaken = errors.New("ports are taken")
+
+// checkPorts tells of each port that another process has.
+func (s *Stack) checkPorts() error {
+	var taken []string
+	for _, p := range s.Ports.named() {
+		l, err := net.Listen("tcp", loopback(*p.number))
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			taken = append(taken, fmt.Sprintf("\n\tport %d (%s)%s", *p.number, p.name, holder(*p.number)))
+		case err != nil:
+			return fmt.Errorf("port %d for %s: %w", *p.number, p.name, err)
+		default:
+			_ = l.Close() // nobody connected
+		}
+	}
+	if len(taken) > 0 {
+		return fmt.Errorf("%w: stop what has them, or choose others:%s", ErrPortTaken, strings.Join(taken, ""))
+	}
+	return nil
+}

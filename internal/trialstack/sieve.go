@@ -1,0 +1,80 @@
+package trialstack
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Sieve is a session with a ManageSieve server, RFC 5804.
+type Sieve struct {
+	*session
+	Greeting []string // the capabilities
+}
+
+// Sieve connects in the clear.
+func (c Client) Sieve(ctx context.Context, addr string) (*Sieve, error) {
+	s, err := c.dial(ctx, addr, false)
+	if err != nil {
+		return nil, err
+	}
+	sieve := &Sieve{session: s}
+	if sieve.Greeting, _, err = sieve.answer(); err != nil {
+		_ = s.Close() // the first fault tells more
+		return nil, err
+	}
+	return sieve, nil
+}
+
+// answer reads lines up to the one that begins with OK, NO or BYE, the status.
+func (c *Sieve) answer() (lines []string, status string, err error) {
+	for {
+		unit, err := c.unit()
+		if err != nil {
+			return lines, "", err
+		}
+		switch word, _, _ := strings.Cut(unit, " "); word {
+		case "OK", "NO", "BYE":
+			return lines, unit, nil
+		default:
+			lines = append(lines, unit)
+		}
+	}
+}
+
+// Command sends a command and returns its status: "OK …", "NO …" or "BYE …", and the lines before it.
+func (c *Sieve) Command(line string) (lines []string, status string, err error) {
+	if err := c.send(line); err != nil {
+		return nil, "", err
+	}
+	return c.answer()
+}
+
+// StartTLS goes on under TLS when the server agrees.
+func (c *Sieve) StartTLS() (status string, err error) {
+	_, status, err = c.Command("STARTTLS")
+	if err != nil || !strings.HasPrefix(status, "OK") {
+		return status, err
+	}
+	if err := c.encrypt(); err != nil {
+		return status, err
+	}
+	c.Greeting, _, err = c.answer() // the server tells its capabilities anew
+	return status, err
+}
+
+// Authenticate uses AUTHENTICATE "PLAIN" with an initial response.
+func (c *Sieve) Authenticate(user, password string) (status string, err error) {
+	_, status, err = c.Command(`AUTHENTICATE "PLAIN" ` + quoted(plain(user, password)))
+	return status, err
+}
+
+// Install puts a script and makes it the active one.
+func (c *Sieve) Install(name, script string) (status string, err error) {
+	_, status, err = c.Command(fmt.Sprintf("PUTSCRIPT %s {%d+}\r\n%s", quoted(name), len(script), script))
+	if err != nil || !strings.HasPrefix(status, "OK") {
+		return status, err
+	}
+	_, status, err = c.Command("SETACTIVE " + quoted(name))
+	return status, err
+}

@@ -1,0 +1,155 @@
+package trialstack
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+)
+
+// SMTP is a session with an SMTP server, step by step.
+type SMTP struct {
+	*session
+	Greeting string
+}
+
+// SMTP connects in the clear and says nothing yet.
+func (c Client) SMTP(ctx context.Context, addr string) (*SMTP, error) {
+	return c.smtp(ctx, addr, false)
+}
+
+// SMTPS connects over TLS and says nothing yet.
+func (c Client) SMTPS(ctx context.Context, addr string) (*SMTP, error) {
+	return c.smtp(ctx, addr, true)
+}
+
+func (c Client) smtp(ctx context.Context, addr string, secure bool) (*SMTP, error) {
+	s, err := c.dial(ctx, addr, secure)
+	if err != nil {
+		return nil, err
+	}
+	smtp := &SMTP{session: s}
+	if smtp.Greeting, err = smtp.reply(); err != nil {
+		_ = s.Close() // the first fault tells more
+		return nil, err
+	}
+	return smtp, nil
+}
+
+// Login connects to a submission service with STARTTLS and logs in with AUTH PLAIN. It returns the session, which is open unless
+// err is set, and the answer to AUTH, whatever it is.
+func (c Client) Login(ctx context.Context, submission, user, password string) (*SMTP, string, error) {
+	s, err := c.SMTP(ctx, submission)
+	if err != nil {
+		return nil, "", err
+	}
+	reply, err := s.login(user, password)
+	if err != nil {
+		_ = s.Close() // the first fault tells more
+		return nil, reply, err
+	}
+	return s, reply, nil
+}
+
+func (s *SMTP) login(user, password string) (string, error) {
+	if reply, err := s.Hello(); err != nil {
+		return reply, err
+	}
+	if reply, err := s.StartTLS(); err != nil {
+		return reply, err
+	}
+	if reply, err := s.Hello(); err != nil {
+		return reply, err
+	}
+	return s.Authenticate(user, password)
+}
+
+// Command sends a line and returns the answer to it, "250 2.1.0 Ok", its lines separated by line feeds.
+func (s *SMTP) Command(line string) (string, error) {
+	if err := s.send(line); err != nil {
+		return "", err
+	}
+	return s.reply()
+}
+
+// reply reads lines up to the one with a space behind its code.
+func (s *SMTP) reply() (string, error) {
+	var lines []string
+	for {
+		line, err := s.line()
+		if err != nil {
+			return strings.Join(lines, "\n"), err
+		}
+		lines = append(lines, line)
+		if len(line) < 4 || line[3] != '-' {
+			return strings.Join(lines, "\n"), nil
+		}
+	}
+}
+
+// Hello says EHLO.
+func (s *SMTP) Hello() (string, error) { return s.Command("EHLO client.example.com") }
+
+// StartTLS goes on under TLS when the server agrees.
+func (s *SMTP) StartTLS() (string, error) {
+	reply, err := s.Command("STARTTLS")
+	if err != nil || !strings.HasPrefix(reply, "220") {
+		return reply, err
+	}
+	return reply, s.encrypt()
+}
+
+// Authenticate uses AUTH PLAIN with an initial response.
+func (s *SMTP) Authenticate(user, password string) (string, error) {
+	return s.Command("AUTH PLAIN " + plain(user, password))
+}
+
+// AuthenticateLogin uses AUTH LOGIN, and returns the answer to the last line sent.
+func (s *SMTP) AuthenticateLogin(user, password string) (string, error) {
+	reply, err := s.Command("AUTH LOGIN")
+	for _, word := range []string{user, password} {
+		if err != nil || !strings.HasPrefix(reply, "334") {
+			break
+		}
+		reply, err = s.Command(base64.StdEncoding.EncodeToString([]byte(word)))
+	}
+	return reply, err
+}
+
+// Mail names the sender; "" is the null sender.
+func (s *SMTP) Mail(from string) (string, error) { return s.Command("MAIL FROM:<" + from + ">") }
+
+// Recipient names one more recipient.
+func (s *SMTP) Recipient(to string) (string, error) { return s.Command("RCPT TO:<" + to + ">") }
+
+// Data hands over a message with its header, lines ending in LF or CRLF. It returns the answer to the final dot, or to DATA
+// when that was refused.
+func (s *SMTP) Data(message string) (string, error) {
+	reply, err := s.Command("DATA")
+	if err != nil || !strings.HasPrefix(reply, "354") {
+		return reply, err
+	}
+	lines := strings.Split(strings.TrimSuffix(strings.ReplaceAll(message, "\r\n", "\n"), "\n"), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, ".") {
+			lines[i] = "." + line
+		}
+	}
+	return s.Command(strings.Join(append(lines, "."), "\r\n"))
+}
+
+// Send is Mail, Recipient and Data. It returns the first answer that is no success, or the last.
+func (s *SMTP) Send(from, to, message string) (string, error) {
+	steps := []func() (string, error){
+		func() (string, error) { return s.Mail(from) },
+		func() (string, error) { return s.Recipient(to) },
+		func() (string, error) { return s.Data(message) },
+	}
+	var reply string
+	for _, step := range steps {
+		var err error
+		if reply, err = step(); err != nil || !strings.HasPrefix(reply, "2") {
+			return reply, err
+		}
+	}
+	return reply, nil
+}

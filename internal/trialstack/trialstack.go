@@ -1,0 +1,347 @@
+// Package trialstack runs a whole mail site on loopback, in one directory: Debian's Dovecot 2.3 (IMAP, POP3,
+// ManageSieve, LMTP), Postfix (port 25 and both submission services) and drawbridged, put together with the very
+// snippets of contrib/dovecot and contrib/postfix. "make run" shows it to people; the end-to-end tests drive it.
+//
+//	stack, err := trialstack.New("/tmp/trial", trialstack.Options{Bin: "bin"})
+//	…
+//	err = stack.Start(ctx)
+//	defer stack.Stop()
+//	imap, err := trialstack.Client{From: trialstack.Outside}.IMAP(ctx, stack.IMAP())
+//	reply, err := imap.Login("ann@example.org", "ann-mailbox") // reply.Status: "NO [AUTHENTICATIONFAILED] …"
+//
+// Clients play their part by where they come from. All of 127.0.0.0/8 is this machine, so a client binds to
+// an address in Office, to Webmail or to Outside, and the servers see it there.
+//
+// The system's own Postfix, Dovecot and Redis are neither read nor touched, whether they run or not; only their programs are
+// used. Mail for foreign domains is returned, none leaves the machine. What a stack keeps between runs is under its directory:
+// mail, the queue, what drawbridged knows and the logs (log/*.log). Configuration is written anew by New, and Dovecot's
+// runtime directory at each of its starts.
+//
+// # Stopping
+//
+// Each server leads a session of its own. Stop ends the leader with SIGTERM and then whatever else is left of that session, by
+// number: Dovecot's auth process and a checkpassword at work outlive their master and would keep its sockets. When this
+// process dies the leaders are sent SIGTERM by the kernel; what survives even that is ended by the next Start in the directory.
+//
+// # Diagnostics
+//
+// New refuses, with all faults at once: not being root, a missing program (with the line that installs it), another Dovecot than
+// 2.3, a directory that is too long, has unusual characters, is not empty or cannot be reached by the servers' users. Start names a port that is taken,
+// and by whom; a server that ends or is not ready in time is reported with the last lines of its log.
+//
+// # What it does not do
+//
+// It does not run without root, install anything, or know drawbridged's commands: give it domains and rules through
+// [Daemon.Command] or [Daemon.HTTP].
+package trialstack
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Where clients come from. No interface needs setting up for them.
+const (
+	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
+	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
+	Outside = "127.0.9.9"    // anyone else
+)
+
+// The site's master user, who logs in as "ann@example.org*master".
+const (
+	MasterUser     = "master"
+	MasterPassword = "master-secret"
+)
+
+// Hostname is what the servers call themselves; the certificate bears it.
+const Hostname = "mail.example.org"
+
+// QuickFailures is for [Options.DovecotConf]: it takes away the seconds by which Dovecot delays the answer to a failed
+// login, and the further ones for the next attempts from that address.
+const QuickFailures = `
+auth_failure_delay = 0
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}`
+
+// An Account is a mailbox of the site, with the password its own passdb knows.
+type Account struct {
+	Address  string
+	Password string
+	Hash     string // Dovecot's form of Password; "" means {SSHA512} of it
+}
+
+// DemoAccounts are the mailboxes of a stack that is given none. The last is in a domain that the demonstration leaves unmanaged.
+func DemoAccounts() []Account {
+	return []Account{
+		{"ann@example.org", "ann-mailbox", "{BLF-CRYPT}$2y$05$sdKI10E9j1zhBB6veDm0LOH/wWjKZ5W1OBWee8YPqel/iRamgh6w."},
+		{"bob@example.org", "bob-mailbox", "{SHA512-CRYPT}$6$lAmgP6OzuzwHLd//$uoFkDAeZbf9hyGHqzrSuj/mUPH/.aCEfJASDwQqs15vgx.mKnaUxpLtK6ASfGqWzIERGTB29Pn3WK/SFmCTjN0"},
+		{"carol@example.org", "carol-mailbox", "{BLF-CRYPT}$2y$05$3BsrKp3UUFSTJhiA6s2eQOlBwbR8HAPY1.3dF3qpcfvbEBIH6bJiG"},
+		{"dave@example.org", "dave-mailbox", "{SHA512-CRYPT}$6$FclTTPXtwx.b0KMj$uM7nKxCGhHEKfkJ/MsyZgu4oNqDFoEfqzoiV./OMUGos/vWFqJkb1qhKB1h1uZ4Pkz8dCzFKFn1XKLG21XhGX1"},
+		{"eve@example.net", "eve-mailbox", "{SHA512-CRYPT}$6$JI9FSJfHzdOLbJ0.$5o8cauIFvA/6oGyOyYbymIWUZqFKIJAudfCiW22EBjmnO7KJSpI7XD.sia7md5KMdlnKTf0O/Gm.o3DBshWTI/"},
+	}
+}
+
+// Options say how a stack differs from the plain one; the zero value is a site with one daemon that keeps its own Redis.
+type Options struct {
+	Ports    Ports     // where the value is zero a free port is taken
+	Accounts []Account // nil means DemoAccounts
+
+	WithoutDrawbridge bool   // the site as it was: no daemon, no snippets
+	Bin               string // directory of the three commands, as Build leaves it; copied into the stack's
+
+	// Daemons is how many drawbridged run, 0 meaning one. Dovecot and Postfix ask the first; each has its own sockets and
+	// state. More than one need SharedRedis.
+	Daemons     int
+	SharedRedis bool // one redis-server of the stack's, instead of store.url = "embedded"
+
+	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}.
+	Settings map[string]any
+
+	DovecotConf string // put at the end of dovecot.conf
+	MainCF      string // put at the end of main.cf
+}
+
+// A Stack is one site. Its services can also be stopped, killed and started one by one.
+type Stack struct {
+	Dir      string // absolute
+	Ports    Ports
+	Accounts []Account
+
+	Dovecot *Service
+	Postfix *Service
+	Redis   *Service  // nil without SharedRedis
+	Daemons []*Daemon // empty without Drawbridge
+
+	opts     Options
+	lock     *os.File
+	reserved reservation
+	died     chan error
+}
+
+// New lays a stack out in dir, which must be empty, absent or an earlier stack's, and starts nothing. It must run as root. No
+// other process can use dir until Stop.
+func New(dir string, opts Options) (*Stack, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("trial stack: %w", err)
+	}
+	s := &Stack{Dir: dir, Accounts: opts.Accounts, opts: opts, died: make(chan error, 8)}
+	if s.Accounts == nil {
+		s.Accounts = DemoAccounts()
+	}
+	if opts.Daemons == 0 {
+		s.opts.Daemons = 1
+	}
+	if opts.WithoutDrawbridge {
+		s.opts.Daemons = 0
+	}
+	if err := errors.Join(s.opts.check(), checkPrograms(s.opts), CheckDir(dir)); err != nil {
+		return nil, fmt.Errorf("trial stack: %w", err)
+	}
+	if err := s.lay(); err != nil {
+		s.reserved.free()
+		s.unlock()
+		return nil, fmt.Errorf("trial stack in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// check tells all that is wrong with the options by themselves.
+func (o Options) check() error {
+	var faults []error
+	if o.Daemons < 0 {
+		faults = append(faults, fmt.Errorf("Daemons is %d: want 1 or more", o.Daemons))
+	}
+	if o.Daemons > 1 && !o.SharedRedis {
+		faults = append(faults, fmt.Errorf("%d Daemons: set SharedRedis, an embedded store serves one", o.Daemons))
+	}
+	if !o.WithoutDrawbridge && o.Bin == "" {
+		faults = append(faults, errors.New("no directory with the commands: set Bin"))
+	}
+	for _, a := range o.Accounts {
+		local, domain, ok := strings.Cut(a.Address, "@")
+		if !ok || local == "" || domain == "" || strings.ContainsAny(a.Address, ": \t\r\n") {
+			faults = append(faults, fmt.Errorf("account %q: want local@domain", a.Address))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// lay locks the directory, chooses the ports and writes all files.
+func (s *Stack) lay() error {
+	if err := s.takeDir(); err != nil {
+		return err
+	}
+	if err := s.choosePorts(); err != nil {
+		return err
+	}
+	if err := s.define(); err != nil {
+		return err
+	}
+	return s.write()
+}
+
+// takeDir makes the directory this process's own until unlock. A directory with other things in it is not touched.
+func (s *Stack) takeDir() error {
+	if err := makeDir(s.Dir, 0o755, 0, 0); err != nil {
+		return err
+	}
+	marker := filepath.Join(s.Dir, ".trialstack")
+	if _, err := os.Lstat(marker); errors.Is(err, os.ErrNotExist) {
+		entries, err := os.ReadDir(s.Dir)
+		if err != nil {
+			return err
+		}
+		if len(entries) > 0 {
+			return errors.New("the directory is not empty and not an earlier trial's: name an empty one, or one that does not exist")
+		}
+	}
+	f, err := os.OpenFile(marker, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644) //nolint:gosec // G302, G304: nothing secret, in the caller's directory
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return errors.New("another trial stack is running in this directory: stop it, or name another directory")
+	}
+	s.lock = f
+	return nil
+}
+
+// unlock lets go of the directory.
+func (s *Stack) unlock() {
+	if s.lock != nil {
+		_ = s.lock.Close() // nothing was written
+		s.lock = nil
+	}
+}
+
+// services are all of them in the order of their start.
+func (s *Stack) services() []*Service {
+	var list []*Service
+	if s.Redis != nil {
+		list = append(list, s.Redis)
+	}
+	for _, d := range s.Daemons {
+		list = append(list, d.Service)
+	}
+	return append(list, s.Dovecot, s.Postfix)
+}
+
+// Start starts everything and returns when all of it serves. On an error what had been started is stopped again.
+func (s *Stack) Start(ctx context.Context) error {
+	if s.lock == nil {
+		return errors.New("start the trial stack: it was stopped; make another with New")
+	}
+	err := s.start(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start the trial stack: %w", err), s.Stop())
+	}
+	return nil
+}
+
+func (s *Stack) start(ctx context.Context) error {
+	for _, service := range s.services() {
+		service.endLeftovers()
+	}
+	s.reserved.free()
+	if err := s.checkPorts(); err != nil {
+		return err
+	}
+	// Postfix makes its queue directory, where drawbridged and Dovecot put their sockets.
+	if err := s.checkPostfix(ctx); err != nil {
+		return err
+	}
+	for _, service := range s.services() {
+		if err := service.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop ends everything in reverse order and lets go of the directory; what is on disk stays. It takes seconds, and is bounded. The
+// error tells which server had to be killed or ended badly. A second Stop does nothing.
+func (s *Stack) Stop() error {
+	var faults []error
+	for _, service := range slices.Backward(s.services()) {
+		faults = append(faults, service.Stop())
+	}
+	s.reserved.free()
+	s.unlock()
+	return errors.Join(faults...)
+}
+
+// Died yields an error for each server that ended without being asked to.
+func (s *Stack) Died() <-chan error { return s.died }
+
+// Addresses of the servers, "127.0.0.1:port".
+func (s *Stack) IMAP() string       { return loopback(s.Ports.IMAP) }       // IMAP with STARTTLS
+func (s *Stack) IMAPS() string      { return loopback(s.Ports.IMAPS) }      // IMAP over TLS
+func (s *Stack) POP3() string       { return loopback(s.Ports.POP3) }       // POP3 with STLS
+func (s *Stack) POP3S() string      { return loopback(s.Ports.POP3S) }      // POP3 over TLS
+func (s *Stack) Sieve() string      { return loopback(s.Ports.Sieve) }      // ManageSieve with STARTTLS
+func (s *Stack) SMTP() string       { return loopback(s.Ports.SMTP) }       // as port 25: mail from anywhere, no logins
+func (s *Stack) Submission() string { return loopback(s.Ports.Submission) } // as port 587: STARTTLS and a login
+func (s *Stack) SMTPS() string      { return loopback(s.Ports.SMTPS) }      // as port 465: TLS and a login
+
+// DovecotConf is the path of dovecot.conf, for "doveadm -c" and "doveconf -c".
+func (s *Stack) DovecotConf() string { return s.path("etc", "dovecot.conf") }
+
+// PostfixDir is Postfix' configuration directory, for "postconf -c" and "sendmail -C".
+func (s *Stack) PostfixDir() string { return s.path("etc", "postfix") }
+
+// Certificate is the path of the self-made certificate, for "curl --cacert".
+func (s *Stack) Certificate() string { return s.path("tls", "cert.pem") }
+
+// Roots trusts the stack's certificate.
+func (s *Stack) Roots() (*x509.CertPool, error) {
+	text, err := os.ReadFile(s.Certificate())
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", s.Certificate())
+	}
+	return pool, nil
+}
+
+// Inbox returns the messages in an account's inbox, read from the disk, in no order.
+func (s *Stack) Inbox(address string) ([]string, error) {
+	local, domain, _ := strings.Cut(address, "@")
+	var messages []string
+	for _, sub := range []string{"new", "cur"} {
+		files, err := filepath.Glob(s.path("mail", domain, local, "Maildir", sub, "*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f) //nolint:gosec // G304: under the stack's directory
+			if err != nil {
+				return nil, err
+			}
+			messages = append(messages, string(text))
+		}
+	}
+	return messages, nil
+}
+
+func (s *Stack) path(elem ...string) string {
+	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+func loopback(port int) string {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)).String() //nolint:gosec // G115: ports were checked
+}
