@@ -73,6 +73,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		}()
 		opt.Network, opt.Addr = "unix", strings.TrimPrefix(server.URL(), "unix://")
 	}
+	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)
 	defer func() { _ = redis.Close() }()
 

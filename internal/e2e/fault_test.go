@@ -70,7 +70,8 @@ func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
 // kill -9 of the daemon and of its redis-server: back with every acknowledged
 // change. A daemon that is away: temporary failures, never an admission.
 func TestKills(t *testing.T) {
-	s := start(t, trialstack.Options{})
+	// Without the milter, which would answer STARTTLS and AUTH with its own 4xx.
+	s := start(t, trialstack.Options{MainCF: "smtpd_milters =\n"})
 	s.domain(nil)
 	d := s.Daemons[0]
 	_, secret := s.device(ann, "phone")

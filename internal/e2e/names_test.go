@@ -44,7 +44,10 @@ func TestNames(t *testing.T) {
 		s.refuse("a master at a suspended account", s.imap(outside, as, trialstack.MasterPassword), "OK ")
 		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
 		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false})
-		s.refuse("a master where third-party clients are blocked", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+		s.want("a master, whom a policy without a place does not concern", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "secure_login_ips": []string{office}})
+		s.refuse("a master from outside", s.imap(outside, as, trialstack.MasterPassword), "OK ")
+		s.want("a master from the office", s.imap(office, as, trialstack.MasterPassword), "OK ")
 	})
 	t.Run("mail for whoever may not log in is delivered", func(t *testing.T) {
 		s := s.in(t)

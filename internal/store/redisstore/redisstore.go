@@ -28,6 +28,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
@@ -89,6 +90,17 @@ func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
 			_ = c.Close()
 		}
 	}
+}
+
+// SetLogger sends what go-redis has to say to a logger; it has one for all clients.
+func SetLogger(log hclog.Logger) { redis.SetLogger(logger{log}) }
+
+type logger struct{ hclog.Logger }
+
+// Printf implements go-redis' logging. Connections that fail are told of by
+// the store, once; these lines come with every attempt.
+func (l logger) Printf(_ context.Context, format string, v ...any) {
+	l.Debug("redis client", "message", fmt.Sprintf(format, v...))
 }
 
 // Close ends all connections.
