@@ -1,6 +1,9 @@
 # make             builds the commands into bin/
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
+# make check       format, vet, lint and the race detector: what CI runs beside the tests
+# make bench       prints ratios against peers that do nothing, measured in one run
+# make fuzz        runs every fuzz target for FUZZTIME=10s
 # make install     installs the commands: PREFIX=/usr/local, DESTDIR for packages
 #
 # Run and test install what is missing from Debian's packages, and use sudo when they are not run as root.
@@ -24,7 +27,10 @@ SUDO := sudo
 EXEC := -exec 'sudo env "PATH=$(PATH)" "DRAWBRIDGE_BIN=$(CURDIR)/bin"'
 endif
 
-.PHONY: all build go sudo install-deps run test install clean
+FUZZTIME ?= 10s
+TOOL := $(GO) tool -modfile=internal/tools/go.mod
+
+.PHONY: all build go sudo install-deps run test check bench fuzz install clean
 
 all: build
 
@@ -50,6 +56,31 @@ run: sudo install-deps build
 
 test: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
+
+# The packages that share memory between goroutines; the others have no more to say under -race.
+RACE := ./internal/gate ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
+
+check: go install-deps
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make: not formatted: run gofmt -w' >&2; exit 1; }
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run ./...
+	$(GO) test -race -count=1 -timeout 20m $(RACE)
+
+bench: sudo install-deps build
+	@$(GO) build -o bin/drawbridge-bench ./contrib/bench
+	@$(GO) build -o bin/drawbridge-bench-exec ./contrib/bench/checkpassword/measure
+	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
+	@bin/drawbridge-bench-exec
+	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
+
+fuzz: go install-deps
+	@set -e; git grep -lE '^func Fuzz' -- '*_test.go' | while read -r f; do \
+	  sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$f" | while read -r name; do \
+	    echo "== $$f $$name"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "./$$(dirname "$$f")" </dev/null; \
+	  done; done
 
 # Not after build: root, who installs, may have no Go.
 install:

@@ -68,6 +68,9 @@ type Gate interface {
 	// Needs tells which parts of messages some rule in force wants to see. It
 	// is asked as each connection opens.
 	Needs() mailflow.Needs
+	// Connected tells that an SMTP session of a client begins now. Whatever
+	// authenticates it comes later.
+	Connected(ip netip.Addr, port uint16)
 	// Submitter tells how the rules see a message that login submits from an
 	// SMTP session of the given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter

@@ -30,7 +30,7 @@ const (
 func TestChoose(t *testing.T) {
 	const (
 		spared  = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody
-		later   = gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoConnReply | gomilter.OptNoHeaderReply
+		later   = gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
 		headers = gomilter.OptNoHeaders | gomilter.OptNoEOH
 		changes = gomilter.OptAddHeader | gomilter.OptChangeHeader
 	)
@@ -271,7 +271,8 @@ func TestRulesTightenedMeanwhile(t *testing.T) {
 
 func TestClient(t *testing.T) {
 	var got netip.AddrPort
-	tr := start(t, &rules{submitter: func(login string, client netip.AddrPort) mailflow.Submitter {
+	connected := make(chan netip.AddrPort, 16)
+	tr := start(t, &rules{connected: connected, submitter: func(login string, client netip.AddrPort) mailflow.Submitter {
 		if login != ann {
 			t.Errorf("login %q", login)
 		}
@@ -296,6 +297,16 @@ func TestClient(t *testing.T) {
 		m := tr.dial()
 		m.negotiate(postfixActions, postfixProtocol)
 		m.send(gomilter.CodeConn, "host\x00"+c.connect)
+		m.expect("c")
+		told := len(connected) > 0
+		if told != strings.ContainsAny(c.connect[:1], "46") {
+			t.Errorf("%q: connection told: %v", c.connect, told)
+		}
+		if told {
+			if at := <-connected; c.macros == nil && at.String() != c.want {
+				t.Errorf("%q: connected %v, want %s", c.connect, at, c.want)
+			}
+		}
 		for range 2 { // the connection is remembered from one message to the next
 			m.macros(gomilter.CodeMail, append(c.macros, "{auth_authen}", ann)...)
 			m.send(gomilter.CodeMail, "<ann@example.org>\x00")
@@ -398,7 +409,7 @@ func TestMalformedPacketClosesTheConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(b) > 17 && b[4] == 'O' {
-			m.expect("O " + strings.ReplaceAll("\x00\x00\x00\x02\x00\x00\x00\x11\x00\x00\x13\x9a", "\x00", "|"))
+			m.expect("O " + strings.ReplaceAll("\x00\x00\x00\x02\x00\x00\x00\x11\x00\x00\x03\x9a", "\x00", "|"))
 		}
 		m.expectClosed()
 		n++
@@ -435,7 +446,7 @@ func TestTruncated(t *testing.T) {
 			t.Errorf("%d octets: %s", n, answers)
 		}
 	}
-	if answers := play(t, checking(mailflow.CheckBoth, ""), whole); answers != "Oca" {
+	if answers := play(t, checking(mailflow.CheckBoth, ""), whole); answers != "Occa" {
 		t.Errorf("all of it: %s", answers)
 	}
 }
@@ -492,6 +503,7 @@ func (p panicking) Needs() mailflow.Needs {
 	return mailflow.Needs{}
 }
 
+func (panicking) Connected(netip.Addr, uint16) {}
 func (panicking) Submitter(string, netip.Addr, uint16) mailflow.Submitter {
 	return mailflow.Submitter{}
 }

@@ -39,9 +39,16 @@ const (
 type rules struct {
 	needs     mailflow.Needs
 	submitter func(login string, client netip.AddrPort) mailflow.Submitter
+	connected chan netip.AddrPort // nil for nobody
 }
 
 func (r *rules) Needs() mailflow.Needs { return r.needs }
+
+func (r *rules) Connected(ip netip.Addr, port uint16) {
+	if r.connected != nil {
+		r.connected <- netip.AddrPortFrom(ip, port)
+	}
+}
 
 func (r *rules) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
 	return r.submitter(login, netip.AddrPortFrom(ip, port))

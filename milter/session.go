@@ -31,10 +31,12 @@ type options struct {
 }
 
 // choose asks of what the MTA offers for what the rules need: Postfix drops a
-// milter that asks for more than it offered.
+// milter that asks for more than it offered. The answer to the connection is
+// not among what is spared: the MTA waits for it, so that a connection is known
+// before anything can authenticate it.
 func choose(needs mailflow.Needs, offer []byte) options {
 	const always = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody | gomilter.OptNoUnknown | gomilter.OptNoData |
-		gomilter.OptNoConnReply | gomilter.OptNoHeaderReply
+		gomilter.OptNoHeaderReply
 	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
 	if !needs.Headers {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
@@ -107,7 +109,10 @@ func (s *session) continueUnless(agreed gomilter.OptProtocol) gomilter.Response 
 func (s *session) Connect(_, _ string, port uint16, addr net.IP, _ *gomilter.Modifier) (gomilter.Response, error) {
 	ip, _ := netip.AddrFromSlice(addr)
 	s.ip, s.port = ip.Unmap(), port
-	return s.continueUnless(gomilter.OptNoConnReply), nil
+	if port != 0 { // a program on the machine has none
+		s.gate.Connected(s.ip, port)
+	}
+	return gomilter.RespContinue, nil
 }
 
 // Helo is not asked for; what the client says of itself proves nothing.

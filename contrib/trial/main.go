@@ -41,7 +41,7 @@ func run() int {
 	return 0
 }
 
-// trial serves until ctx ends or a server does.
+// trial lays the stack out, serves and cleans up.
 func trial(ctx context.Context, bin, dir string, offset int) error {
 	dir, err := choose(dir)
 	if err != nil {
@@ -52,24 +52,12 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 		return err
 	}
 	fmt.Printf("Starting Dovecot, Postfix and drawbridged in %s …\n", stack.Dir)
-	if err := stack.Start(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // Ctrl-C while starting
-		}
-		if errors.Is(err, trialstack.ErrPortTaken) {
-			err = fmt.Errorf("%w\n\"make run PORT_OFFSET=1000\" adds that to every port", err)
-		}
-		return err
-	}
-	err = demonstrate(ctx, stack)
-	if err == nil {
-		select {
-		case <-ctx.Done():
-		case err = <-stack.Died():
-		}
-	}
+	err = serve(ctx, stack)
 	if ctx.Err() != nil {
 		err = nil // what was interrupted is no fault
+	}
+	if errors.Is(err, trialstack.ErrPortTaken) {
+		return fmt.Errorf("%w\n\"make run PORT_OFFSET=1000\" adds that to every port", err)
 	}
 	fmt.Println("\nStopping …")
 	if err := errors.Join(err, stack.Stop()); err != nil {
@@ -77,6 +65,22 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	}
 	fmt.Printf("Ended. Its data stays in %s for the next time.\n", stack.Dir)
 	return nil
+}
+
+// serve starts everything and returns when ctx ends, or with the fault of a server.
+func serve(ctx context.Context, stack *trialstack.Stack) error {
+	if err := stack.Start(ctx); err != nil {
+		return err
+	}
+	if err := demonstrate(ctx, stack); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-stack.Died():
+		return err
+	}
 }
 
 // choose returns the directory that was named, or one that suits.

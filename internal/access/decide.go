@@ -74,37 +74,37 @@ type Asker interface {
 
 // Decide answers a login. With trace it also notes each step in Decision.Trace;
 // nothing else differs, so that an explanation cannot disagree with the login.
-// Without trace it does not allocate.
+// Without trace a decision that has nothing to note in words does not allocate.
 func Decide(q *Query, ask Asker, trace bool) Decision {
 	d := Decision{Account: q.Address, Client: q.Client, Region: q.Region}
-	note := func(step, result, policy, detail string) {
+	note := func(step, result, detail string) {
 		if trace {
-			d.Trace = append(d.Trace, Step{step, result, policy, detail})
+			d.Trace = append(d.Trace, Step{step, result, "", detail})
 		}
 	}
-	if q.Login.Lookup == LookupUser || q.Login.Lookup == LookupCredentials && q.Login.Protocol == 0 {
-		note("name", "pass", "", "a look-up that is no login")
+	if q.Login.NoLogin() {
+		note("name", "pass", "a look-up that is no login")
 		d.Outcome, d.Reason = Next, ReasonOK
 		return d
 	}
 	if q.Address == "" {
-		note("name", "refuse", "", "no usable address")
+		note("name", "refuse", "no usable address")
 		d.Outcome, d.Reason = Deny, ReasonUnknownAccount
 		return d
 	}
 	if q.Rules == nil {
 		d.Reason = ReasonUnmanagedDomain
 		if q.Site.UnmanagedAsk {
-			note("name", "pass", "", "the domain is not managed: for the next passdb")
+			note("name", "pass", "the domain is not managed: for the next passdb")
 			d.Outcome = Next
 			return d
 		}
-		note("name", "refuse", "", "the domain is not managed")
+		note("name", "refuse", "the domain is not managed")
 		d.Outcome = Deny
 		return d
 	}
 	if q.Login.Protocol == 0 {
-		note("protocol", "refuse", "", "service "+q.Login.Service+" is mapped to no protocol; see the setting login.services")
+		note("protocol", "refuse", "the service is mapped to no protocol: see the setting login.services")
 		d.Outcome, d.Reason = Deny, ReasonProtocol
 		return d
 	}
@@ -115,8 +115,8 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	if !known {
 		acc = &none
 	}
-	var sub subject
-	q.Rules.subject(q.Address, acc.Departments, &sub)
+	var room subjectRoom
+	sub := q.Rules.subject(q.Address, acc.Departments, &room)
 
 	// All steps are taken before anything is answered: how long the answer
 	// takes must not tell which of them refused.
@@ -124,8 +124,6 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	q.secret(acc, known, &sub, ask, &d, trace)
 	if rule != "" {
 		d.Outcome, d.Reason = Deny, rule
-	} else {
-		d.PolicyID = ""
 	}
 	if d.Outcome == Deny && q.reveals(&d) {
 		d.Message = text(d.Reason, place)
@@ -136,9 +134,9 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 // judge takes the steps that do not depend on the secret. It returns the first
 // refusal, or "", and whether that refusal asks where the login came from.
 func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace bool) (reason Reason, place bool) {
-	note := func(step, result, policy, detail string) {
+	note := func(step, result, detail string) {
 		if trace {
-			d.Trace = append(d.Trace, Step{step, result, policy, detail})
+			d.Trace = append(d.Trace, Step{step, result, "", detail})
 		}
 	}
 	refuse := func(r Reason) {
@@ -147,23 +145,23 @@ func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace b
 		}
 	}
 	if acc.Suspended {
-		note("account", "refuse", "", "suspended")
+		note("account", "refuse", "suspended")
 		refuse(ReasonSuspended)
 	} else {
-		note("account", "pass", "", "")
+		note("account", "pass", "")
 	}
 	if !r.blocked.Empty() && (!q.Login.IP.IsValid() || r.blocked.Contains(q.Login.IP)) {
-		note("ip_block", "refuse", "", "")
+		note("ip_block", "refuse", "")
 		refuse(ReasonIPBlocked)
 	}
 	on, setBy := r.protocolOn(q.Login.Protocol, acc)
 	switch {
 	case on:
-		note("protocol", "pass", "", setBy)
+		note("protocol", "pass", setBy)
 	case q.Client.Own():
-		note("protocol", "pass", "", "off, but the switch does not bind the site's own clients")
+		note("protocol", "pass", "off, but the switch does not bind the site's own clients")
 	default:
-		note("protocol", "refuse", "", setBy)
+		note("protocol", "refuse", setBy)
 		refuse(ReasonProtocol)
 	}
 	if id, named, refused := r.policiesRefuse(q, sub, d, trace); refused {
@@ -216,6 +214,12 @@ func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) 
 		if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
 			if trace {
 				d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": the account or the protocol is not in its scope"})
+			}
+			continue
+		}
+		if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
+			if trace {
+				d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": names no place, and a master logs in"})
 			}
 			continue
 		}
@@ -296,8 +300,7 @@ func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy 
 	if acc == nil {
 		acc = &none
 	}
-	var sub subject
-	r.subject(addr, acc.Departments, &sub)
+	sub := r.subject(addr, acc.Departments, new(subjectRoom))
 	return r.secureRequired(acc, &sub)
 }
 
@@ -330,13 +333,15 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 
 	switch {
 	case !known && !q.Site.NextPassdb:
-		// The slow hash is computed all the same: unknown and wrong take one time.
-		if ask.Throttled() {
-			set(Deny, ReasonThrottled, "too many wrong secrets", "")
-			return
+		if q.guessable() {
+			// The slow hash is computed all the same: unknown and wrong take one time.
+			if ask.Throttled() {
+				set(Deny, ReasonThrottled, "too many wrong secrets", "")
+				return
+			}
+			ask.Mailbox()
+			d.Guess = true
 		}
-		ask.Mailbox()
-		d.Guess = true
 		set(Deny, ReasonUnknownAccount, "no such account", "")
 		return
 	case q.Login.MasterUser != "":
@@ -355,6 +360,8 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 		case !q.Site.NextPassdb:
 			d.Note = "the mechanism does not show the secret: offer PLAIN and LOGIN only"
 			set(Deny, ReasonSecureRequired, d.Note, "")
+		case ask.Throttled():
+			set(Deny, ReasonThrottled, "too many wrong secrets", "")
 		default:
 			set(Next, ReasonOK, "the next passdb verifies a mechanism that does not show the secret", "")
 		}
@@ -382,7 +389,9 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 		set(Deny, ReasonBadSecret, d.Note, "")
 		return
 	case SecretShaped:
-		if acc.HasSecure || required {
+		// Kept here, it is held against the mailbox password like any other: an
+		// answer without the slow hash would tell who has secure passwords.
+		if q.Site.NextPassdb && (acc.HasSecure || required) {
 			set(Deny, ReasonBadSecret, "has the shape of a secure password, and is none of this account", "")
 			return
 		}
@@ -395,7 +404,7 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 		d.Verified = !q.Site.NextPassdb
 	case SecretOther:
 	}
-	given := q.Secret.State != SecretAuthenticated && q.Secret.State != SecretUnseen
+	given := q.guessable()
 
 	if required && q.Site.NextPassdb {
 		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
@@ -420,6 +429,20 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 		return
 	}
 	set(Allow, ReasonOK, "the mailbox password", "")
+}
+
+// guessable reports whether the login shows a secret that may be a guess at
+// the mailbox password.
+func (q *Query) guessable() bool {
+	if q.Login.MasterUser != "" || q.Login.Lookup != LookupNone {
+		return false
+	}
+	switch q.Secret.State {
+	case SecretOther, SecretShaped:
+		return true
+	case SecretLive, SecretRevoked, SecretEmpty, SecretUnseen, SecretAuthenticated:
+	}
+	return false
 }
 
 // reveals reports whether the outsider may hear why.

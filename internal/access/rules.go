@@ -72,7 +72,7 @@ func Compile(s *Settings) *Rules {
 		enforced:    s.Enforced,
 	}
 	for i, path := range s.Departments {
-		r.departments[path] = uint32(i) //nolint:gosec // a tree is bounded far below 2^32
+		r.departments[path] = uint32(i) // a tree is bounded far below 2^32
 	}
 	r.blocked, _ = address.ParseNetworks(s.Blocked)
 	r.policies = make([]policy, 0, len(s.Policies))
@@ -197,11 +197,15 @@ func (r *Rules) departmentBits(list []ScopeDepartment) bits {
 type subject struct {
 	departments []uint32
 	ref         memberRef
-	buf         [16]uint32
 }
 
-func (r *Rules) subject(account string, departments []string, s *subject) {
-	s.departments = s.buf[:0]
+// subjectRoom is in how many departments an account can be without an allocation.
+type subjectRoom [16]uint32
+
+// subject looks an account up; the departments' numbers go to the caller's
+// room, so that they can stay on its stack.
+func (r *Rules) subject(account string, departments []string, room *subjectRoom) subject {
+	s := subject{departments: room[:0]}
 	for _, path := range departments {
 		if i, ok := r.departments[path]; ok {
 			s.departments = append(s.departments, i)
@@ -210,6 +214,7 @@ func (r *Rules) subject(account string, departments []string, s *subject) {
 	if len(r.members) > 0 {
 		s.ref = r.members[account]
 	}
+	return s
 }
 
 // covers reports whether the scope concerns the subject. Exceptions win.
@@ -264,10 +269,9 @@ func (p *policy) namesPlace() bool { return !p.anywhere || p.hasExcept }
 func (s *Scope) Covers(account string, departments []string, all []string) bool {
 	r := &Rules{departments: make(map[string]uint32, len(all)), members: map[string]memberRef{}}
 	for i, path := range all {
-		r.departments[path] = uint32(i) //nolint:gosec // a tree is bounded far below 2^32
+		r.departments[path] = uint32(i) // a tree is bounded far below 2^32
 	}
 	c := r.compileScope(s, 1)
-	var sub subject
-	r.subject(account, departments, &sub)
+	sub := r.subject(account, departments, new(subjectRoom))
 	return c.covers(&sub)
 }

@@ -188,6 +188,14 @@ type Login struct {
 	Time       time.Time
 }
 
+// NoLogin reports whether nobody comes in by this: a userdb look-up, or a
+// passdb look-up of LMTP or doveadm, which names no mechanism. A client that
+// logs in by a mechanism that hides the secret names one, so that a service
+// that is mapped to no protocol does not let it past the rules.
+func (l *Login) NoLogin() bool {
+	return l.Lookup == LookupUser || l.Lookup == LookupCredentials && l.Protocol == 0 && l.Mechanism == ""
+}
+
 // Decision is the answer to a login. Message is all that the outsider may be
 // told; everything else is for the operator.
 type Decision struct {

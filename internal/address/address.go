@@ -30,8 +30,8 @@ const (
 var ErrNoDomain = errors.New("has no domain: write local@domain")
 
 // Parse returns the canonical "local@domain" form of a name. A name without
-// "@" gets defaultDomain, unless that is empty. The error says what is wrong
-// with the name without repeating it, so that it can be shown anywhere.
+// "@" gets defaultDomain, which must be canonical or empty. The error says what
+// is wrong with the name without repeating it, so that it can be shown anywhere.
 func Parse(name, defaultDomain string) (string, error) {
 	at := strings.LastIndexByte(name, '@')
 	if at < 0 {
@@ -61,7 +61,10 @@ func Parse(name, defaultDomain string) (string, error) {
 // Domain returns the part of a canonical address behind its last "@", or ""
 // when it has none.
 func Domain(account string) string {
-	return account[strings.LastIndexByte(account, '@')+1:]
+	if at := strings.LastIndexByte(account, '@'); at >= 0 {
+		return account[at+1:]
+	}
+	return ""
 }
 
 // Local returns the part of a canonical address before its last "@".
@@ -73,8 +76,8 @@ func Local(account string) string {
 }
 
 // ParseDomain returns the canonical form of a domain name: lower case, without
-// a trailing dot, at least one label, each of letters, digits and inner
-// hyphens.
+// a trailing dot, at least one label, each of letters, digits, underscores and
+// inner hyphens.
 func ParseDomain(name string) (string, error) {
 	name = strings.TrimSuffix(name, ".")
 	if name == "" {

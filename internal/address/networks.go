@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/gaissmai/bart"
 	"go4.org/netipx"
 )
 
@@ -13,17 +14,17 @@ import (
 const MaxNetworks = 1_000_000
 
 // Networks is an immutable set of addresses. The zero value is empty.
-type Networks struct{ set *netipx.IPSet }
+type Networks struct{ trie *bart.Lite }
 
 // Contains reports whether ip is in the set. An invalid address is in none.
 // IPv4-mapped IPv6 addresses must have been unmapped, as [ParseIP] does.
 // It does not allocate.
 func (n Networks) Contains(ip netip.Addr) bool {
-	return n.set != nil && n.set.Contains(ip)
+	return n.trie != nil && n.trie.Contains(ip)
 }
 
 // Empty reports whether the set has no address.
-func (n Networks) Empty() bool { return n.set == nil }
+func (n Networks) Empty() bool { return n.trie == nil }
 
 // Fault is one entry of a list that cannot be used.
 type Fault struct {
@@ -55,10 +56,15 @@ func ParseNetworks(list []string) (Networks, []Fault) {
 	if err != nil { // the builder complains of invalid ranges only, and those were filtered
 		return Networks{}, append(faults, Fault{0, err})
 	}
-	if len(set.Ranges()) == 0 {
+	prefixes := set.Prefixes()
+	if len(prefixes) == 0 {
 		return Networks{}, faults
 	}
-	return Networks{set}, faults
+	trie := new(bart.Lite)
+	for _, p := range prefixes {
+		trie.Insert(p)
+	}
+	return Networks{trie}, faults
 }
 
 // ParseNetwork reads one entry of a list of networks.

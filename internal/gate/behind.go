@@ -72,22 +72,51 @@ func (b *behind) touch(account, credentialID string, u store.LastUse) {
 	if u.Time.Sub(b.touched[credentialID]) < touchEvery {
 		return
 	}
+	if b.uses[account] == nil {
+		if len(b.uses) >= maxBehind {
+			return // the next login of the credential says it again
+		}
+		b.uses[account] = map[string]store.LastUse{}
+	}
 	if len(b.touched) >= maxBehind {
 		clear(b.touched) // costs one early write each
 	}
 	b.touched[credentialID] = u.Time
-	if b.uses[account] == nil {
-		b.uses[account] = map[string]store.LastUse{}
-	}
 	b.uses[account][credentialID] = u
 	b.nudge()
 }
 
-// do runs a job behind decisions, one at a time; when too many wait, it is dropped.
-func (b *behind) do(job func(context.Context)) {
+// do runs a job behind decisions, one at a time. It reports false when too
+// many wait: then the job is dropped.
+func (b *behind) do(job func(context.Context)) bool {
 	select {
 	case b.jobs <- job:
+		return true
 	default:
+		return false
+	}
+}
+
+// work runs the jobs until ctx ends, and then those that wait with a context
+// that has ended, so that they clean up. Apart from run: a job may be slow, and
+// other daemons wait for the events.
+func (b *behind) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			for {
+				select {
+				case job := <-b.jobs:
+					job(ctx)
+				default:
+					return
+				}
+			}
+		case job := <-b.jobs:
+			limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+			job(limited)
+			cancel()
+		}
 	}
 }
 
@@ -105,11 +134,6 @@ func (b *behind) run(ctx context.Context, sweep func(time.Time)) {
 			return
 		case now := <-tick.C:
 			sweep(now)
-		case job := <-b.jobs:
-			limited, cancel := context.WithTimeout(ctx, 10*time.Second)
-			job(limited)
-			cancel()
-			continue
 		case <-b.wake:
 		}
 		for b.flush(ctx) {
@@ -212,7 +236,7 @@ func (g *Gate) learn(e store.Event) {
 	case store.EventSuccess:
 		g.guesses.succeeded(e.Account, ip, e.Time)
 	case store.EventBind:
-		g.sessions.authenticated(e.Account, ip, e.Credential, e.Time)
+		g.sessions.authenticated(e.Account, ip, e.Credential, e.Time, true)
 	}
 }
 

@@ -7,11 +7,14 @@
 //
 // Diagnostics: a gate whose state was never loaded, or has not agreed with the
 // store for longer than the setting store.max_staleness, answers every login
-// with a temporary failure, reason store_unavailable.
+// with a temporary failure, reason store_unavailable. Look-ups that are no
+// logins go on to the next passdb all the same: mail is delivered meanwhile.
 package gate
 
 import (
+	"bytes"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,6 +38,8 @@ type Options struct {
 	Services      map[string]string // further service names → protocol
 	MaxStaleness  time.Duration
 	Throttle      Throttle
+	// Decided is told of every login that was decided; nil for nobody.
+	Decided func(access.Protocol, *access.Decision)
 }
 
 // Gate decides. It is safe for concurrent use.
@@ -62,13 +67,11 @@ func New(o Options) *Gate {
 // Run writes records and follows other daemons' events until ctx ends, then
 // writes what is left, for at most five seconds.
 func (g *Gate) Run(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.followEvents(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { g.followEvents(ctx) })
+	beside.Go(func() { g.behind.work(ctx) })
 	g.behind.run(ctx, g.sweep)
-	<-done
+	beside.Wait()
 }
 
 // Available reports whether decisions are possible now.
@@ -80,23 +83,33 @@ func (g *Gate) Available(now time.Time) bool {
 // Login decides one login, records it and counts it. The zero Time means now.
 // A Protocol that is not set is taken from the Service. The secret is not kept.
 func (g *Gate) Login(ctx context.Context, l *access.Login) access.Decision {
+	d := g.login(ctx, l)
+	if g.Decided != nil && !l.NoLogin() {
+		g.Decided(l.Protocol, &d)
+	}
+	return d
+}
+
+func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	if l.Time.IsZero() {
 		l.Time = time.Now()
 	}
 	if l.Protocol == 0 {
 		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
 	}
-	if !g.Available(l.Time) {
+	if !g.Available(l.Time) && !l.NoLogin() {
 		d := access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
-		if l.Lookup == access.LookupNone || l.Protocol != 0 {
-			g.Log.Info(line("login", &store.LoginRecord{Account: l.Account, IP: addrText(l.IP), Protocol: l.Protocol.String(), Outcome: d.Outcome, Reason: d.Reason}))
-		}
+		g.Log.Info(line("login", newRecord(l, &d)))
 		return d
 	}
 	q, v := g.query(l)
 	var token uint64
-	if l.Lookup == access.LookupNone && l.MasterUser == "" {
+	switch {
+	case l.MasterUser != "": // the secret is the master's
+	case l.Lookup == access.LookupNone:
 		q.Secret, token = g.lookUpSecret(l.Secret, q.Address, v.Account)
+	default:
+		token = g.Pepper.Token(q.Address, nil) // all secrets that are not shown count as one
 	}
 	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token}
 	d := access.Decide(q, a, false)
@@ -120,20 +133,22 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	}
 	if v.Known {
 		q.Rules = v.Rules
-		q.Account = accessAccount(v.Account)
+		q.Account = accessAccount(v.Account, new(access.Account))
 	}
 	q.Client = v.Clients.Classify(l)
 	return q, v
 }
 
-func accessAccount(a *store.Account) *access.Account {
+// accessAccount writes what decisions need of a record into room; nil without a record.
+func accessAccount(a *store.Account, room *access.Account) *access.Account {
 	if a == nil {
 		return nil
 	}
-	return &access.Account{
+	*room = access.Account{
 		Suspended: a.Suspended, Departments: a.Departments, Protocols: a.Protocols,
 		Secure: a.Secure, HasSecure: len(a.Secrets) > 0,
 	}
+	return room
 }
 
 // lookUpSecret tells what a secret is, at the cost of one keyed hash whatever
@@ -204,9 +219,12 @@ func (a *asker) Mailbox() bool {
 // rehash replaces an outdated mailbox hash by one of today's scheme, behind
 // the login, unless the password was changed meanwhile.
 func (g *Gate) rehash(account, old string, secret []byte) {
-	secret = append([]byte(nil), secret...)
-	g.behind.do(func(ctx context.Context) {
+	secret = bytes.Clone(secret)
+	waits := g.behind.do(func(ctx context.Context) {
 		defer clear(secret)
+		if r, ok := g.Store.State.Account(account); !ok || r.Doc.MailboxHash != old || ctx.Err() != nil {
+			return // done by an earlier login, or too late
+		}
 		fresh, err := g.Hasher.Hash(ctx, secret)
 		if err != nil {
 			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
@@ -227,29 +245,41 @@ func (g *Gate) rehash(account, old string, secret []byte) {
 			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
 		}
 	})
+	if !waits {
+		clear(secret)
+	}
+}
+
+// sessionCredential names the credential that a submission session begins with.
+func sessionCredential(l *access.Login, d *access.Decision) string {
+	switch {
+	case l.MasterUser != "":
+		return credentialMaster
+	case d.CredentialID != "":
+		return d.CredentialID
+	case d.Outcome == access.Next:
+		return credentialOpen
+	}
+	return store.CredentialMailbox
 }
 
 // after records a decision, counts what has to be counted and keeps a login
 // open that the next passdb decides.
 func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label string, token uint64) {
-	if l.Lookup == access.LookupUser || l.Lookup == access.LookupCredentials && l.Protocol == 0 {
-		return // no login
+	if l.NoLogin() {
+		return
 	}
 	rec := newRecord(l, d)
-	rec.Domain, rec.Credential = v.Domain, label
-	if !v.Known {
-		rec.Domain = ""
-	}
+	rec.Domain, rec.Credential = v.Domain, label // no domain when it is not managed
 	if d.Guess {
 		g.guess(d.Account, l.IP, token, l.Time)
 	}
-	credentialID := d.CredentialID
-	if credentialID == "" {
-		credentialID = store.CredentialMailbox
-	}
+	g.open.forget(rec.Session) // its former login ended without a report
 	switch d.Outcome {
 	case access.Allow:
-		g.success(d.Account, l.IP, l.Time)
+		if l.MasterUser == "" { // a master's coming in says nothing of the account's own addresses
+			g.success(d.Account, l.IP, l.Time)
+		}
 		if d.CredentialID != "" {
 			g.behind.touch(d.Account, d.CredentialID, store.LastUse{Time: l.Time.UTC(), IP: rec.IP, Protocol: rec.Protocol})
 		}
@@ -260,10 +290,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	case access.Deny, access.TempFail:
 	}
 	if l.Protocol == access.SMTP && v.Known && (d.Outcome == access.Allow || d.Outcome == access.Next) {
-		if l.MasterUser != "" {
-			credentialID = credentialMaster
-		}
-		g.bind(d.Account, l.IP, credentialID, l.Time)
+		g.bind(d.Account, l.IP, sessionCredential(l, d), l.Time)
 	}
 	text := line("login", rec)
 	if d.Stale {

@@ -52,15 +52,26 @@ func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
 	if o.count >= maxOpen {
 		return // its record stays open
 	}
-	if l.Session != "" {
-		if _, ok := o.sessions[l.Session]; !ok {
+	if rec.Session != "" {
+		if _, ok := o.sessions[rec.Session]; !ok {
 			o.count++
 		}
-		o.sessions[l.Session] = p
+		o.sessions[rec.Session] = p
 		return
 	}
 	o.others[p.key] = append(o.others[p.key], p)
 	o.count++
+}
+
+// forget drops the open login of a session that goes on to another one, whose
+// report must not close it. Without a session's id it does nothing.
+func (o *open) forget(session string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.sessions[session]; ok {
+		delete(o.sessions, session)
+		o.count--
+	}
 }
 
 func (o *open) take(session string, key openKey) *openLogin {
@@ -119,7 +130,7 @@ func (g *Gate) Report(r *access.Ending) {
 		return
 	}
 	account = g.Store.State.Canonical(account)
-	p := g.open.take(r.Session, openKey{account, r.IP, access.ProtocolOfService(r.Service, g.Services)})
+	p := g.open.take(bounded(r.Session), openKey{account, r.IP, access.ProtocolOfService(r.Service, g.Services)})
 	if p == nil {
 		return
 	}
@@ -131,6 +142,9 @@ func (g *Gate) Report(r *access.Ending) {
 	// A master's secret is no guess at the account's, and no proof of it.
 	if p.rec.MasterUser == "" && r.Success {
 		g.success(p.rec.Account, p.key.ip, now)
+		if p.key.protocol == access.SMTP {
+			g.bind(p.rec.Account, p.key.ip, store.CredentialMailbox, now)
+		}
 	} else if p.rec.MasterUser == "" {
 		g.guess(p.rec.Account, p.key.ip, p.token, now)
 	}

@@ -125,7 +125,7 @@ func quoted(s string) string {
 	for i < len(s) && plain(s[i]) {
 		i++
 	}
-	if i == len(s) {
+	if i == len(s) && s != "-" { // which stands for nothing
 		return s
 	}
 	var b strings.Builder

@@ -27,22 +27,39 @@ const (
 
 	// credentialMaster stands for a master's secret where credentials are named.
 	credentialMaster = "master"
+	// credentialOpen stands for a mailbox password that the next passdb has yet to verify.
+	credentialOpen = "mailbox?"
 )
 
 // sessions knows which credentials open submission sessions may have begun
-// with. Postfix tells no more of a session than its account and its client, so
-// a connection is bound, when first seen, to all credentials that recently
-// authenticated the account from there; one revoked ends them all, and each
-// device authenticates again.
+// with. Postfix tells no more of a session than its account and its client.
 //
-// Where a credential that is no longer good is among them, a connection must
-// further be matched by an authentication of a good one that no other
-// connection was matched by: else a session that was opened before the
-// revocation, and first seen after it, would pass for another device's.
+// Where the milter told when the connection began, it is bound, when first
+// asked about, to all credentials that authenticated the account from that
+// address since then: mostly one.
+//
+// Else it is bound to all that recently did; one revoked ends them all, and
+// each device authenticates again. If one that is no longer good is among them,
+// the connection must further be matched by an authentication of a good one
+// that no other connection was matched by: a session that was opened before the
+// revocation, and first asked about after it, would pass for another device's.
+// A mailbox password that the next passdb verifies counts for that once Dovecot
+// has reported that it did: anybody can try one.
+//
+// Other daemons' authentications arrive a moment late, so a connection of which
+// nothing is known, and that was not refused, is bound again once there is
+// something to bind it to.
 type sessions struct {
 	mu          sync.RWMutex
 	auths       map[accountAddr][]authentication
 	connections map[connection]*bound
+	began       map[peer]time.Time
+}
+
+// peer is the client's end of an SMTP connection.
+type peer struct {
+	ip   netip.Addr
+	port uint16
 }
 
 type accountAddr struct {
@@ -55,37 +72,61 @@ type connection struct {
 	port uint16
 }
 
+func (c connection) peer() peer { return peer{c.ip, c.port} }
+
 type authentication struct {
 	credential string
 	at         time.Time
 	matched    bool
+	elsewhere  bool // told by another daemon, whose clock may differ
 }
 
 type bound struct {
 	credentials []string
+	began       time.Time    // of the connection; zero when nobody told
 	seen        atomic.Int64 // unix seconds
 	refused     atomic.Value // the access.Reason last logged
 }
 
+// settled reports whether the connection stays bound as it is.
+func (b *bound) settled() bool { return len(b.credentials) > 0 || b.refused.Load() != nil }
+
 func newSessions() *sessions {
-	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}}
+	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, began: map[peer]time.Time{}}
 }
 
-func (s *sessions) authenticated(account string, ip netip.Addr, credential string, at time.Time) {
+// connected notes that a connection begins. An earlier one of the same port has ended.
+func (s *sessions) connected(p peer, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	makeRoom(s.began, maxSessions)
+	s.began[p] = at
+}
+
+// makeRoom drops any entry from a map that is full: which, an attacker cannot choose.
+func makeRoom[K comparable, V any](m map[K]V, most int) {
+	if len(m) < most {
+		return
+	}
+	for k := range m {
+		delete(m, k)
+		return
+	}
+}
+
+func (s *sessions) authenticated(account string, ip netip.Addr, credential string, at time.Time, elsewhere bool) {
 	key := accountAddr{account, ip}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.auths) >= maxSessions {
-		for k := range s.auths {
-			delete(s.auths, k)
-			break
-		}
-	}
+	makeRoom(s.auths, maxSessions)
 	list := s.auths[key]
+	if slices.ContainsFunc(list, func(a authentication) bool { return a.credential == credential && a.at.Equal(at) }) {
+		return // another daemon's, delivered again after Redis was away
+	}
 	if len(list) >= maxAuthentications {
 		list = forgetOne(list)
 	}
-	s.auths[key] = append(list, authentication{credential, at, false})
+	s.auths[key] = append(list, authentication{credential, at, false, elsewhere})
 }
 
 // forgetOne drops the oldest authentication of a credential that has a newer
@@ -99,10 +140,16 @@ func forgetOne(list []authentication) []authentication {
 	return slices.Delete(list, 0, 1)
 }
 
-// find returns what a connection is bound to, or nil when it was not seen.
+// find returns what a connection is bound to, or nil when it is to be bound.
 func (s *sessions) find(c connection, now time.Time) *bound {
 	s.mu.RLock()
 	b := s.connections[c]
+	if b != nil && !b.began.Equal(s.began[c.peer()]) {
+		b = nil // the port serves another connection by now
+	}
+	if b != nil && !b.settled() && len(s.auths[c.accountAddr]) > 0 {
+		b = nil
+	}
 	s.mu.RUnlock()
 	if b != nil {
 		b.seen.Store(now.Unix())
@@ -110,46 +157,78 @@ func (s *sessions) find(c connection, now time.Time) *bound {
 	return b
 }
 
-// bind binds a connection that is first seen. good tells whether a credential
+// bind binds a connection that is first seen or not yet settled. good tells whether a credential
 // may go on; it is called under the lock.
 func (s *sessions) bind(c connection, now time.Time, good func(credential string) bool) *bound {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.connections[c]; b != nil {
+	began := s.began[c.peer()]
+	if b := s.connections[c]; b != nil && b.settled() && b.began.Equal(began) {
 		return b // another request of the same connection was first
 	}
-	list := s.auths[c.accountAddr]
-	b := &bound{}
+	b := &bound{began: began}
+	if list := s.auths[c.accountAddr]; began.IsZero() {
+		b.credentials = recent(list, now, good)
+	} else {
+		b.credentials = since(list, began)
+	}
+	b.seen.Store(now.Unix())
+	makeRoom(s.connections, maxSessions)
+	s.connections[c] = b
+	return b
+}
+
+// clocks is by how much the clocks of two daemons may differ.
+const clocks = 2 * time.Second
+
+// since returns the credentials that authenticated since a connection began.
+func since(list []authentication, began time.Time) (credentials []string) {
+	for _, a := range list {
+		from := began
+		if a.elsewhere {
+			from = began.Add(-clocks)
+		}
+		if credential, _ := a.meant(); !a.at.Before(from) && !slices.Contains(credentials, credential) {
+			credentials = append(credentials, credential)
+		}
+	}
+	return credentials
+}
+
+// recent returns the good credentials that authenticated lately; with one that
+// is no longer good, where the connection could be matched by no other.
+func recent(list []authentication, now time.Time, good func(credential string) bool) (credentials []string) {
 	bad, match := "", -1
 	for i, a := range list {
 		if now.Sub(a.at) > sessionMemory {
 			continue
 		}
-		if !good(a.credential) {
-			bad = a.credential
+		credential, verified := a.meant()
+		if !good(credential) {
+			bad = credential
 			continue
 		}
-		if !slices.Contains(b.credentials, a.credential) {
-			b.credentials = append(b.credentials, a.credential)
+		if !slices.Contains(credentials, credential) {
+			credentials = append(credentials, credential)
 		}
-		if !a.matched {
+		if verified && !a.matched {
 			match = i
 		}
 	}
 	if match >= 0 {
 		list[match].matched = true
 	} else if bad != "" {
-		b.credentials = append(b.credentials, bad)
+		credentials = append(credentials, bad)
 	}
-	b.seen.Store(now.Unix())
-	if len(s.connections) >= maxSessions {
-		for k := range s.connections {
-			delete(s.connections, k)
-			break
-		}
+	return credentials
+}
+
+// meant returns the credential, and whether it was verified.
+func (a *authentication) meant() (credential string, verified bool) {
+	if a.credential == credentialOpen {
+		return store.CredentialMailbox, false
 	}
-	s.connections[c] = b
-	return b
+	return a.credential, true
 }
 
 func (s *sessions) sweep(now time.Time) {
@@ -163,6 +242,11 @@ func (s *sessions) sweep(now time.Time) {
 			s.auths[k] = list
 		}
 	}
+	for p, at := range s.began {
+		if now.Sub(at) > sessionMemory {
+			delete(s.began, p)
+		}
+	}
 	for k, b := range s.connections {
 		if now.Unix()-b.seen.Load() > int64(connectionMemory/time.Second) {
 			delete(s.connections, k)
@@ -172,14 +256,20 @@ func (s *sessions) sweep(now time.Time) {
 
 // bind notes that a submission session may begin, here and on all daemons.
 func (g *Gate) bind(account string, ip netip.Addr, credentialID string, at time.Time) {
-	g.sessions.authenticated(account, ip, credentialID, at)
+	g.sessions.authenticated(account, ip, credentialID, at, false)
 	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: addrText(ip), Protocol: access.SMTP.String(), Credential: credentialID})
+}
+
+// Connected notes that an SMTP connection begins, as the milter tells.
+func (g *Gate) Connected(ip netip.Addr, port uint16) {
+	g.sessions.connected(peer{ip, port}, time.Now())
 }
 
 // session is an authenticated submission session, looked up once per request.
 type session struct {
 	query   access.Query
 	login   access.Login
+	record  access.Account
 	view    store.View
 	account string
 	bound   *bound
@@ -187,7 +277,7 @@ type session struct {
 
 // session looks up who submits and binds the connection. The outcome is the
 // zero value when rules concern the session.
-func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, cert string, now time.Time) access.Outcome {
+func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now time.Time) access.Outcome {
 	if !g.Available(now) {
 		return access.TempFail
 	}
@@ -202,10 +292,10 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, cert
 		}
 		return access.Deny
 	}
-	// No ports, no server name: what the login did not carry must not make
+	// No ports, no certificate: what the login did not carry must not make
 	// another client type of its session.
-	s.login = access.Login{Service: "smtp", Protocol: access.SMTP, IP: ip, RealIP: ip, ClientCert: cert, Time: now}
-	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: accessAccount(s.view.Account)}
+	s.login = access.Login{Service: "smtp", Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
+	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: accessAccount(s.view.Account, &s.record)}
 	s.query.Client = s.view.Clients.Classify(&s.login)
 	// Whoever is told has authenticated.
 	if s.query.Site.Reveal == access.RevealWeb {
@@ -262,7 +352,7 @@ func (noAsker) Mailbox() bool   { return false }
 func (g *Gate) Submission(sub access.Submission) access.Decision {
 	now := time.Now()
 	var s session
-	switch o := g.session(&s, sub.Account, sub.IP, sub.Port, sub.ClientCert, now); o {
+	switch o := g.session(&s, sub.Account, sub.IP, sub.Port, now); o {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
 	case access.Deny:
@@ -271,7 +361,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		return access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
 	case access.Allow:
 	}
-	if s.bound == nil || len(s.bound.credentials) == 0 {
+	if len(s.bound.credentials) == 0 {
 		// Nothing is known of how it authenticated: as little as the mailbox password proves.
 		return g.refused(&s, s.decide(store.CredentialMailbox))
 	}
@@ -306,14 +396,14 @@ func (g *Gate) refused(s *session, d access.Decision) access.Decision {
 // Needs tells which parts of messages some rule in force wants to see.
 func (g *Gate) Needs() mailflow.Needs {
 	return mailflow.Needs{Headers: g.Store.State.AnyDomain(func(d *store.Domain) bool {
-		return d.SenderCheck == mailflow.CheckBoth || d.TraceHeader
+		return d.SenderCheck == mailflow.CheckBoth || d.SenderCheck == "" || d.TraceHeader
 	})}
 }
 
 // Submitter tells which rules for messages concern an authenticated session.
 func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
 	var s session
-	switch g.session(&s, login, ip, port, "", time.Now()) {
+	switch g.session(&s, login, ip, port, time.Now()) {
 	case access.TempFail:
 		return mailflow.Submitter{Unavailable: true}
 	case access.Deny, access.Next:
@@ -324,7 +414,9 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 	record := s.view.Account
 	m.Owns = func(addr string) bool {
 		addr = g.Store.State.Canonical(addr)
-		return addr == s.account || record != nil && slices.Contains(record.Aliases, addr)
+		return addr == s.account || record != nil && slices.ContainsFunc(record.Aliases, func(alias string) bool {
+			return g.Store.State.Canonical(alias) == addr
+		})
 	}
 	if s.view.Settings.TraceHeader {
 		m.Trace = s.trace()

@@ -32,6 +32,7 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -176,28 +177,28 @@ type report struct {
 	Remote   string `json:"remote"`
 	Protocol string `json:"protocol"`
 	Session  string `json:"session_id"`
-	Success  bool   `json:"success"`
+	Success  *bool  `json:"success"`
 	Rejected bool   `json:"policy_reject"`
 }
 
 // DovecotPolicy handles POST /v1/dovecot/policy, Dovecot's auth-policy protocol.
 func DovecotPolicy(g Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
-		if err != nil {
-			answer(w, http.StatusRequestEntityTooLarge, malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB"))
+		body, p := read(w, req)
+		if p != nil {
+			answer(w, p.Status, p)
 			return
 		}
 		if req.URL.Query().Get("command") == "report" {
 			var r report
-			if err := json.Unmarshal(body, &r); err != nil {
+			if err := json.Unmarshal(body, &r); err != nil || r.Success == nil {
 				answer(w, http.StatusBadRequest, malformed(http.StatusBadRequest, "the body is not a JSON object with Dovecot's attributes"))
 				return
 			}
 			ip, _ := netip.ParseAddr(r.Remote) // the zero Addr for none
 			g.Report(&access.Ending{
 				Account: r.Login, IP: ip.Unmap().WithZone(""), Service: r.Protocol, Session: r.Session,
-				Success: r.Success, Rejected: r.Rejected,
+				Success: *r.Success, Rejected: r.Rejected,
 			})
 		}
 		answer(w, http.StatusOK, struct {
@@ -238,14 +239,10 @@ func decode(w http.ResponseWriter, req *http.Request, r *Request) *problem {
 	if t, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return malformed(http.StatusUnsupportedMediaType, "send Content-Type: application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	body, p := read(w, req)
 	defer clear(body)
-	if err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			return malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB")
-		}
-		return malformed(http.StatusBadRequest, "the body ended early")
+	if p != nil {
+		return p
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
@@ -254,8 +251,9 @@ func decode(w http.ResponseWriter, req *http.Request, r *Request) *problem {
 		if errors.As(err, &kind) && kind.Field != "" {
 			return invalid(kind.Field, "has the wrong type: want "+kind.Type.String())
 		}
-		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return invalid(strings.Trim(field, `"`), "unknown field")
+		if text, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			field, _ := strconv.Unquote(text) // quoted by the decoder
+			return invalid(field, "unknown field")
 		}
 		return malformed(http.StatusBadRequest, "the body is not one JSON object")
 	}
@@ -265,10 +263,24 @@ func decode(w http.ResponseWriter, req *http.Request, r *Request) *problem {
 	return nil
 }
 
+// read returns a body of at most maxBody bytes, or what is wrong with it.
+func read(w http.ResponseWriter, req *http.Request) ([]byte, *problem) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return body, malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB")
+	case err != nil:
+		return body, malformed(http.StatusBadRequest, "the body ended early")
+	}
+	return body, nil
+}
+
+// invalid is a fault of a field, named by its JSON pointer (RFC 6901).
 func invalid(field, detail string) *problem {
 	return &problem{
 		Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid",
-		Errors: []Fault{{"/" + strings.ReplaceAll(field, ".", "/"), "invalid", detail}},
+		Errors: []Fault{{"/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(field), "invalid", detail}},
 	}
 }
 

@@ -52,7 +52,7 @@ var commands = [...]string{"drawbridged", "drawbridge", "drawbridge-checkpasswor
 func checkPrograms(opts Options) error {
 	var faults []error
 	if os.Geteuid() != 0 {
-		faults = append(faults, errors.New("Dovecot and Postfix start as root only: run this as root or with sudo"))
+		faults = append(faults, errors.New("not root, and Dovecot and Postfix start as root only: run this as root or with sudo"))
 	}
 	needs := []struct{ file, pkg string }{
 		{dovecotProgram, "dovecot-imapd"},
@@ -179,9 +179,17 @@ func (s *Stack) write() error {
 		mode     fs.FileMode
 		uid, gid int
 	}{
-		{"bin", 0o755, 0, 0}, {"etc", 0o755, 0, 0}, {"etc/postfix", 0o755, 0, 0}, {"log", 0o755, 0, 0}, {"tls", 0o755, 0, 0},
-		{"dovecot", 0o755, 0, 0}, {"dovecot/state", 0o755, 0, 0}, {"mail", 0o700, mailUID, mailGID},
-		{"postfix", 0o755, 0, 0}, {"postfix/queue", 0o755, 0, 0}, {"postfix/data", 0o700, postfixUID, 0},
+		{"bin", 0o755, 0, 0},
+		{"etc", 0o755, 0, 0},
+		{"etc/postfix", 0o755, 0, 0},
+		{"log", 0o755, 0, 0},
+		{"tls", 0o755, 0, 0},
+		{"dovecot", 0o755, 0, 0},
+		{"dovecot/state", 0o755, 0, 0},
+		{"mail", 0o700, mailUID, mailGID},
+		{"postfix", 0o755, 0, 0},
+		{"postfix/queue", 0o755, 0, 0},
+		{"postfix/data", 0o700, postfixUID, 0},
 	}
 	for _, d := range dirs {
 		if err := makeDir(s.path(d.path), d.mode, d.uid, d.gid); err != nil {
@@ -222,14 +230,14 @@ func (s *Stack) writeServers() error {
 	}
 	if values.Drawbridge {
 		var err error
-		values.MainCF, err = edit(postfix.MainCF(), "inet:127.0.0.1:10041", "inet:"+loopback(s.Ports.Milter))
+		values.MainCF, err = edit(postfix.MainCF(), change{"inet:127.0.0.1:10041", "inet:" + loopback(s.Ports.Milter)})
 		if err != nil {
 			return fmt.Errorf("main.cf.drawbridge: %w", err)
 		}
 		// The names of ports become numbers of ours, and nothing runs in a chroot.
 		values.MasterCF, err = edit(postfix.MasterCF(),
-			"submission inet n       -       y ", loopback(s.Ports.Submission)+" inet n - n ",
-			"submissions inet n      -       y ", loopback(s.Ports.SMTPS)+" inet n - n ")
+			change{"submission inet n       -       y ", loopback(s.Ports.Submission) + " inet n - n "},
+			change{"submissions inet n      -       y ", loopback(s.Ports.SMTPS) + " inet n - n "})
 		if err != nil {
 			return fmt.Errorf("master.cf.drawbridge: %w", err)
 		}
@@ -254,14 +262,17 @@ func (s *Stack) writeServers() error {
 	return nil
 }
 
-// edit replaces pieces of a shipped text, as an administrator edits it. Each must be there once: else the text has changed, and what
-// runs here would no longer be what is shipped.
-func edit(text string, oldnew ...string) (string, error) {
-	for i := 0; i < len(oldnew); i += 2 {
-		if n := strings.Count("\n"+text, oldnew[i]); n != 1 {
-			return "", fmt.Errorf("%q is there %d times, not once", oldnew[i], n)
+// A change is one edit of a shipped text, as an administrator makes it.
+type change struct{ from, to string }
+
+// edit makes the changes. What they replace must be there once: else the text has changed, and what runs here would no longer be
+// what is shipped.
+func edit(text string, changes ...change) (string, error) {
+	for _, c := range changes {
+		if n := strings.Count(text, c.from); n != 1 {
+			return "", fmt.Errorf("%q is there %d times, not once", c.from, n)
 		}
-		text = strings.Replace(text, oldnew[i], oldnew[i+1], 1)
+		text = strings.Replace(text, c.from, c.to, 1)
 	}
 	return text, nil
 }
@@ -306,7 +317,7 @@ func ssha512(password string) string {
 
 // secret returns a random word that is kept in a file only root reads, and makes it at first.
 func secret(path string) (string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // G304: under the stack's directory
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails

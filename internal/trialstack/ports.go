@@ -36,9 +36,17 @@ type namedPort struct {
 
 func (p *Ports) named() []namedPort {
 	return []namedPort{
-		{"imap", &p.IMAP}, {"imaps", &p.IMAPS}, {"pop3", &p.POP3}, {"pop3s", &p.POP3S}, {"sieve", &p.Sieve},
-		{"smtp", &p.SMTP}, {"submission", &p.Submission}, {"smtps", &p.SMTPS},
-		{"api", &p.API}, {"login", &p.Login}, {"milter", &p.Milter},
+		{"imap", &p.IMAP},
+		{"imaps", &p.IMAPS},
+		{"pop3", &p.POP3},
+		{"pop3s", &p.POP3S},
+		{"sieve", &p.Sieve},
+		{"smtp", &p.SMTP},
+		{"submission", &p.Submission},
+		{"smtps", &p.SMTPS},
+		{"api", &p.API},
+		{"login", &p.Login},
+		{"milter", &p.Milter},
 	}
 }
 

@@ -179,9 +179,8 @@ func (s *Stack) writeDrawbridge() error {
 	}
 	first := s.Daemons[0]
 	conf, err := edit(dovecot.Conf23(),
-		"\n  args = /usr/local/lib/drawbridge/drawbridge-checkpassword\n",
-		"\n  args = "+s.path("bin", "drawbridge-checkpassword")+" -s "+first.LoginSocket+"\n",
-		"http://127.0.0.1:8481/", "http://"+first.LoginAddr+"/")
+		change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket},
+		change{"http://127.0.0.1:8481/", "http://" + first.LoginAddr + "/"})
 	if err != nil {
 		return fmt.Errorf("drawbridge.conf.ext: %w", err)
 	}

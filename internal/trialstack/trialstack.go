@@ -21,7 +21,8 @@
 //
 // Each server leads a session of its own. Stop ends the leader with SIGTERM and then whatever else is left of that session, by
 // number: Dovecot's auth process and a checkpassword at work outlive their master and would keep its sockets. When this
-// process dies the leaders are sent SIGTERM by the kernel; what survives even that is ended by the next Start in the directory.
+// process dies the kernel sends SIGTERM to the leaders, but not to Postfix, which loses that with its change of user; what survives is ended
+// by the next Start in the directory.
 //
 // # Diagnostics
 //
@@ -161,10 +162,10 @@ func New(dir string, opts Options) (*Stack, error) {
 func (o Options) check() error {
 	var faults []error
 	if o.Daemons < 0 {
-		faults = append(faults, fmt.Errorf("Daemons is %d: want 1 or more", o.Daemons))
+		faults = append(faults, fmt.Errorf("option Daemons is %d: want 1 or more", o.Daemons))
 	}
 	if o.Daemons > 1 && !o.SharedRedis {
-		faults = append(faults, fmt.Errorf("%d Daemons: set SharedRedis, an embedded store serves one", o.Daemons))
+		faults = append(faults, fmt.Errorf("option Daemons is %d: set SharedRedis, an embedded store serves one", o.Daemons))
 	}
 	if !o.WithoutDrawbridge && o.Bin == "" {
 		faults = append(faults, errors.New("no directory with the commands: set Bin"))
@@ -286,15 +287,29 @@ func (s *Stack) Stop() error {
 // Died yields an error for each server that ended without being asked to.
 func (s *Stack) Died() <-chan error { return s.died }
 
-// Addresses of the servers, "127.0.0.1:port".
-func (s *Stack) IMAP() string       { return loopback(s.Ports.IMAP) }       // IMAP with STARTTLS
-func (s *Stack) IMAPS() string      { return loopback(s.Ports.IMAPS) }      // IMAP over TLS
-func (s *Stack) POP3() string       { return loopback(s.Ports.POP3) }       // POP3 with STLS
-func (s *Stack) POP3S() string      { return loopback(s.Ports.POP3S) }      // POP3 over TLS
-func (s *Stack) Sieve() string      { return loopback(s.Ports.Sieve) }      // ManageSieve with STARTTLS
-func (s *Stack) SMTP() string       { return loopback(s.Ports.SMTP) }       // as port 25: mail from anywhere, no logins
-func (s *Stack) Submission() string { return loopback(s.Ports.Submission) } // as port 587: STARTTLS and a login
-func (s *Stack) SMTPS() string      { return loopback(s.Ports.SMTPS) }      // as port 465: TLS and a login
+// IMAP is the address "127.0.0.1:port" of IMAP with STARTTLS.
+func (s *Stack) IMAP() string { return loopback(s.Ports.IMAP) }
+
+// IMAPS is the address of IMAP over TLS.
+func (s *Stack) IMAPS() string { return loopback(s.Ports.IMAPS) }
+
+// POP3 is the address of POP3 with STLS.
+func (s *Stack) POP3() string { return loopback(s.Ports.POP3) }
+
+// POP3S is the address of POP3 over TLS.
+func (s *Stack) POP3S() string { return loopback(s.Ports.POP3S) }
+
+// Sieve is the address of ManageSieve with STARTTLS.
+func (s *Stack) Sieve() string { return loopback(s.Ports.Sieve) }
+
+// SMTP is the address that stands for port 25: mail from anywhere, no logins.
+func (s *Stack) SMTP() string { return loopback(s.Ports.SMTP) }
+
+// Submission is the address that stands for port 587: STARTTLS, then a login.
+func (s *Stack) Submission() string { return loopback(s.Ports.Submission) }
+
+// SMTPS is the address that stands for port 465: TLS, then a login.
+func (s *Stack) SMTPS() string { return loopback(s.Ports.SMTPS) }
 
 // DovecotConf is the path of dovecot.conf, for "doveadm -c" and "doveconf -c".
 func (s *Stack) DovecotConf() string { return s.path("etc", "dovecot.conf") }
@@ -328,7 +343,7 @@ func (s *Stack) Inbox(address string) ([]string, error) {
 			return nil, err
 		}
 		for _, f := range files {
-			text, err := os.ReadFile(f) //nolint:gosec // G304: under the stack's directory
+			text, err := os.ReadFile(f)
 			if err != nil {
 				return nil, err
 			}

@@ -52,14 +52,14 @@ func TestHolder(t *testing.T) {
 }
 
 func TestEdit(t *testing.T) {
-	got, err := edit("a = 1\nb = 2\n", "a = 1", "a = 3", "b = 2", "b = 4")
+	got, err := edit("a = 1\nb = 2\n", change{"a = 1", "a = 3"}, change{"b = 2", "b = 4"})
 	if want := "a = 3\nb = 4\n"; err != nil || got != want {
 		t.Errorf("edit gives %q, %v; want %q", got, err, want)
 	}
-	if got, err := edit("a\na\n", "a", "b"); err == nil {
+	if got, err := edit("a\na\n", change{"a", "b"}); err == nil {
 		t.Errorf("an ambiguous edit gives %q", got)
 	}
-	if got, err := edit("a\n", "c", "b"); err == nil {
+	if got, err := edit("a\n", change{"c", "b"}); err == nil {
 		t.Errorf("an edit of what is not there gives %q", got)
 	}
 }

@@ -119,10 +119,9 @@ const scanned = 50_000
 // Records implements [store.Journal].
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)
+	// The stream is ordered by when records were written, which may be later
+	// than what they tell of: only the lower end can be cut off here.
 	upper, lower := "+", "-"
-	if !q.Until.IsZero() {
-		upper = strconv.FormatInt(q.Until.UnixMilli(), 10)
-	}
 	if !q.Since.IsZero() {
 		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)
 	}

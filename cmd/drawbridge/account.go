@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func accountPath(address string, more ...string) string {
+	return adminclient.Path(append([]string{"v1", "accounts", address}, more...)...)
+}
+
+func (c *cli) account() *cobra.Command {
+	return group("account", "The accounts of a domain",
+		c.accountList(), c.accountShow(), c.accountEffective(), c.accountCreate(), c.accountSet(), c.accountDelete(),
+		c.accountBatch(), c.accountImport())
+}
+
+// onAccount is a command about one account.
+func (c *cli) onAccount(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " ACCOUNT",
+		Short:             short,
+		Args:              takes("ACCOUNT"),
+		ValidArgsFunction: arguments(c.completeAccount),
+	}
+}
+
+// The words of settings that more than one command has.
+var (
+	presets         = []string{"imap-smtp", "pop3-smtp", "all", "none"}
+	securePasswords = []string{"optional", "required", "off"}
+)
+
+func accountSettings(cmd *cobra.Command) *settings {
+	s := &settings{cmd: cmd}
+	s.onOff("suspended", "suspended", "refuse every login")
+	s.protocols("what the domain says")
+	s.word("preset", "preset", "set imap, pop3 and smtp at once", presets...)
+	s.word("secure-passwords", "secure_passwords", "the account's own choice: may third-party clients use the mailbox password", securePasswords...)
+	s.list("department", "departments", "`path` of a department it belongs to")
+	s.list("alias", "aliases", "further `address` it may send from")
+	return s
+}
+
+func (c *cli) accountList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list DOMAIN",
+		Short: "List the accounts of a domain that have settings of their own",
+		Long: "List the accounts of a domain that have settings of their own. A dash stands for what follows the domain.\n" +
+			"Accounts without a record are governed by the domain's rules all the same.",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.list(cmd, domainPath(args[0], "accounts"), nil, *limit,
+			col("ADDRESS", "address"),
+			col("SUSPENDED", "suspended"),
+			col("IMAP", "protocols.imap"),
+			col("POP3", "protocols.pop3"),
+			col("SMTP", "protocols.smtp"),
+			col("SIEVE", "protocols.sieve"),
+			col("SECURE PASSWORDS", "secure_passwords"),
+			col("COUNT", "secure_password_count"),
+			col("DEPARTMENTS", "departments"),
+		)
+	}
+	return cmd
+}
+
+func (c *cli) accountShow() *cobra.Command {
+	cmd := c.onAccount("show", "Show an account's own settings")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, accountPath(args[0])) }
+	return cmd
+}
+
+func (c *cli) accountEffective() *cobra.Command {
+	cmd := c.onAccount("effective", "Show what holds for an account, and what set it")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: accountPath(args[0], "effective")})
+		if err != nil {
+			return err
+		}
+		if c.output == outputJSON {
+			return c.printAnswer(cmd, a)
+		}
+		return printEffective(newTable(cmd.OutOrStdout()), a.Body)
+	}
+	return cmd
+}
+
+// printEffective puts the value of a setting and what set it on one line.
+func printEffective(t table, doc []byte) error {
+	t.row("SETTING", "VALUE", "SET BY")
+	value := ""
+	err := flatten(decoder(doc), "", func(name, text string) {
+		if _, ok := strings.CutSuffix(name, ".value"); ok {
+			value = text
+		} else if setting, ok := strings.CutSuffix(name, ".set_by"); ok {
+			t.row(setting, value, text)
+		} else {
+			t.row(name, text, "-")
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	return t.Flush()
+}
+
+func (c *cli) accountCreate() *cobra.Command {
+	cmd := c.onAccount("create", "Give an account settings of its own")
+	cmd.Example = "  drawbridge account create ann@example.org --department sales/emea --preset imap-smtp"
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	s := accountSettings(cmd)
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body := object{}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		return c.create(cmd, w, accountPath(args[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) accountSet() *cobra.Command {
+	cmd := c.onAccount("set", "Change an account's own settings")
+	cmd.Long = "Change an account's own settings: those that are named, and no others. An account without any gets them."
+	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
+	s := accountSettings(cmd)
+	s.edits("add-department", "remove-department", "departments", "`path` of a department it belongs to")
+	s.edits("add-alias", "remove-alias", "aliases", "further `address` it may send from")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, accountPath(args[0]), s) }
+	return cmd
+}
+
+func (c *cli) accountDelete() *cobra.Command {
+	cmd := c.onAccount("delete", "Forget an account's own settings and its secrets")
+	cmd.Long = "Forget an account's own settings, its secure passwords and the mailbox password kept here.\nThe domain's rules go on for it."
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, accountPath(args[0]), nil)
+	}
+	return cmd
+}

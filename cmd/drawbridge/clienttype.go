@@ -1,0 +1,92 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func clientTypePath(name string) string { return adminclient.Path("v1", "client-types", name) }
+
+func (c *cli) clientType() *cobra.Command {
+	return group("client-type", "What proves that a program is the site's own",
+		c.clientTypeList(), c.clientTypeShow(), c.clientTypeSet(), c.clientTypeDelete())
+}
+
+func (c *cli) clientTypeList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the client types that have evidence", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.list(cmd, adminclient.Path("v1", "client-types"), nil, *limit,
+			col("TYPE", "type"), col("UNPROVEN", "unproven"), col("EVIDENCE", "evidence"))
+	}
+	return cmd
+}
+
+// onClientType is a command about one client type.
+func (c *cli) onClientType(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " TYPE",
+		Short:             short,
+		Args:              takes("TYPE"),
+		ValidArgsFunction: arguments(c.completeAll("client-types", "type")),
+	}
+}
+
+func (c *cli) clientTypeShow() *cobra.Command {
+	cmd := c.onClientType("show", "Show the evidence for a client type")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, clientTypePath(args[0])) }
+	return cmd
+}
+
+func (c *cli) clientTypeSet() *cobra.Command {
+	cmd := c.onClientType("set", "Say what proves a client type")
+	cmd.Long = "Say what proves a client type: all kinds given must match together. What is there already is replaced, or with\n" +
+		"--add joined by one more evidence, any of which suffices. Server names, ports and services only narrow\n" +
+		"a network or a certificate; alone they prove nothing, and --unproven must say that this is meant."
+	cmd.Example = "  drawbridge client-type set web --network 192.0.2.10 --service imap --service sieve\n" +
+		"  drawbridge client-type set native-mobile --add --client-cert 'SHA256:…'"
+	s := &settings{cmd: cmd}
+	f := cmd.Flags()
+	networks := f.StringArray("network", nil, "`address`, CIDR or a-b range of the TCP peer (repeatable)")
+	cert := f.String("client-cert", "", "`fingerprint` or name of a certificate that the server verified")
+	names := f.StringArray("server-name", nil, "only under this `name` that the client asks for by TLS (repeatable)")
+	ports := f.IntSlice("local-port", nil, "only on this `port` of the server (repeatable)")
+	services := f.StringArray("service", nil, "only for this `service` of Dovecot (repeatable)")
+	unproven := f.Bool("unproven", false, "accept evidence that anybody can give")
+	more := f.Bool("add", false, "keep the evidence that is there")
+	w := writes(cmd).versioned(cmd)
+	s.add("network", func(e, _ object) error { e["networks"] = *networks; return nil })
+	s.add("client-cert", func(e, _ object) error { e["client_cert"] = *cert; return nil })
+	s.add("server-name", func(e, _ object) error { e["server_names"] = *names; return nil })
+	s.add("local-port", func(e, _ object) error { e["local_ports"] = *ports; return nil })
+	s.add("service", func(e, _ object) error { e["services"] = *services; return nil })
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		evidence := object{}
+		if err := s.into(evidence, nil); err != nil {
+			return err
+		}
+		if len(evidence) == 0 {
+			return usage("no evidence: give --network or --client-cert")
+		}
+		if !*more {
+			return c.write(cmd, w, http.MethodPut, clientTypePath(args[0]), object{"evidence": []object{evidence}, "unproven": *unproven})
+		}
+		return c.edit(cmd, w, http.MethodPut, clientTypePath(args[0]), func(current object) (object, error) {
+			list, _ := current["evidence"].([]any)
+			return object{"evidence": append(list, evidence), "unproven": *unproven || current["unproven"] == true}, nil
+		})
+	}
+	return cmd
+}
+
+func (c *cli) clientTypeDelete() *cobra.Command {
+	cmd := c.onClientType("delete", "Forget the evidence for a client type: nothing proves it then")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, clientTypePath(args[0]), nil)
+	}
+	return cmd
+}

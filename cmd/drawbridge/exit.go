@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+// The exit statuses, of sysexits.h.
+const (
+	exitUsage       = 64
+	exitInvalid     = 65
+	exitNotFound    = 66
+	exitUnreachable = 69
+	exitInternal    = 70
+	exitConflict    = 73
+	exitTryLater    = 75
+	exitNotAllowed  = 77
+)
+
+// statusOf is the one table that turns the API's refusals into exit statuses.
+func statusOf(httpStatus int) int {
+	switch httpStatus {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity:
+		return exitInvalid
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return exitNotAllowed
+	case http.StatusNotFound:
+		return exitNotFound
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return exitConflict
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return exitTryLater
+	default:
+		return exitInternal
+	}
+}
+
+// ender is an error of a command that has exit statuses of its own, such as doctor.
+type ender interface {
+	error
+	ExitStatus() int
+}
+
+// report prints an error and returns the exit status.
+func (c *cli) report(cmd *cobra.Command, err error) int {
+	if err == nil {
+		return 0
+	}
+	out := cmd.ErrOrStderr()
+	problem, argument := new(adminclient.Problem), new(adminclient.ArgumentError)
+	unreachable := new(adminclient.UnreachableError)
+	var end ender
+	switch {
+	case errors.As(err, &end):
+		c.printError(out, "failed", err.Error())
+		return end.ExitStatus()
+	case errors.As(err, &problem):
+		c.printProblem(out, problem)
+		return statusOf(problem.Status)
+	case errors.As(err, new(usageError)), errors.As(err, &argument), !c.started:
+		c.printError(out, "usage", err.Error())
+		return exitUsage
+	case errors.Is(err, context.Canceled):
+		c.printError(out, "interrupted", "interrupted: a change that was under way may have been made")
+		return exitInternal
+	case errors.As(err, &unreachable):
+		c.printError(out, "unreachable", err.Error())
+		return exitUnreachable
+	default:
+		c.printError(out, "internal", err.Error())
+		return exitInternal
+	}
+}
+
+func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
+	code := p.Code
+	switch {
+	case code == "":
+		code = "internal"
+	case c.output == outputJSON && len(p.Body) > 0:
+		_ = printJSON(out, p.Body) // standard error has nobody to complain to
+		return
+	}
+	for _, f := range p.Faults {
+		c.printError(out, code, f.String())
+	}
+	if len(p.Faults) > 0 {
+		return
+	}
+	text := p.Error()
+	if hint := hintOf(p); hint != "" {
+		text += ": " + hint
+	}
+	c.printError(out, code, text)
+}
+
+// hintOf says what to do about a refusal in this command's own words.
+func hintOf(p *adminclient.Problem) string {
+	switch {
+	case p.Code == "confirm_required":
+		return "that is --confirm here"
+	case p.Status == http.StatusUnauthorized:
+		return "name a file with an API key: --key-file"
+	case p.RetryAfter != "":
+		return "Retry-After: " + p.RetryAfter
+	}
+	return ""
+}
+
+// printError prints one line. With -o json it has the form of a problem document.
+func (c *cli) printError(out io.Writer, code, text string) {
+	if c.output != outputJSON {
+		_, _ = fmt.Fprintf(out, "drawbridge: %s\n", printable(text))
+		return
+	}
+	doc, err := json.Marshal(map[string]string{"code": code, "detail": text})
+	if err == nil {
+		_, _ = fmt.Fprintf(out, "%s\n", printableJSON(doc))
+	}
+}
+
+// note tells a person something beside the answer.
+func (c *cli) note(cmd *cobra.Command, format string, args ...any) {
+	if c.output == outputTable {
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "drawbridge: %s\n", printable(fmt.Sprintf(format, args...)))
+	}
+}

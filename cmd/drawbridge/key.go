@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func (c *cli) key() *cobra.Command {
+	return group("key", "The keys that open the API", c.keyCreate(), c.keyList(), c.keyDelete())
+}
+
+func (c *cli) keyCreate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a key",
+		Long: "Make a key, weaker than the one that makes it. It is shown now and never again, alone on standard output;\n" +
+			"--save writes it to a new file that only its owner may read, as --key-file wants it.",
+		Example: "  drawbridge key create helpdesk --role domain --domain example.org --save /root/helpdesk.key\n" +
+			"  drawbridge key create probe --role login --expires 365d",
+		Args:              takes("NAME"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	s := &settings{cmd: cmd}
+	s.word("role", "role", "what it opens: all, one domain, all for reading, POST /v1/login, or one account's own affairs", "admin", "domain", "read", "login", "self")
+	s.text("domain", "domain", "the `domain` of the role domain")
+	s.text("account", "account", "the `account` of the role self")
+	expires := cmd.Flags().String("expires", "", "`when` it ends: a time (2027-01-31T09:30:00Z), a day (2027-01-31), or after how long (24h, 90d)")
+	save := cmd.Flags().String("save", "", "new `file` to write the key to, instead of showing it")
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body := object{"name": args[0]}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		if body["role"] == nil {
+			return usage("--role is missing: say admin, domain, read, login or self")
+		}
+		if *expires != "" {
+			when, err := future(*expires, time.Now())
+			if err != nil {
+				return usage("--expires: %w", err)
+			}
+			body["expires_at"] = when.UTC().Format(time.RFC3339)
+		}
+		return c.makeKey(cmd, w, body, *save)
+	}
+	return cmd
+}
+
+// makeKey makes the file first, so that no key is made that cannot be kept.
+func (c *cli) makeKey(cmd *cobra.Command, w *writing, body object, save string) (err error) {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var file *os.File
+	if save != "" && !w.dryRun {
+		if file, err = os.OpenFile(save, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return usage("--save: %w", err)
+		}
+		defer func() {
+			err = errors.Join(err, file.Close())
+			if err != nil {
+				_ = os.Remove(save) // it holds no whole key
+			}
+		}()
+	}
+	a, err := c.send(cmd, client, w, http.MethodPost, adminclient.Path("v1", "keys"), nil, body)
+	if err != nil {
+		return err
+	}
+	defer clear(a.Body)
+	var made struct {
+		ID   string `json:"id"`
+		Name string `json:"name"`
+		Key  secret `json:"key"`
+	}
+	if err := json.Unmarshal(a.Body, &made); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	defer clear(made.Key)
+	switch {
+	case w.dryRun || file == nil && c.output == outputJSON:
+		return c.printChange(cmd, w, a)
+	case file != nil:
+		if err := made.Key.writeTo(file); err != nil {
+			return fmt.Errorf("saving the key %s (delete it): %w", made.ID, err)
+		}
+		c.note(cmd, "the key %q (id %s) is in %s and nowhere else", made.Name, made.ID, save)
+		return nil
+	default:
+		if err := made.Key.writeTo(cmd.OutOrStdout()); err != nil {
+			return err
+		}
+		c.note(cmd, "the key %q (id %s) is shown only now", made.Name, made.ID)
+		return nil
+	}
+}
+
+func (c *cli) keyList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the keys", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.list(cmd, adminclient.Path("v1", "keys"), nil, *limit,
+			col("ID", "id"),
+			col("NAME", "name"),
+			col("ROLE", "role"),
+			col("DOMAIN", "domain"),
+			col("ACCOUNT", "account"),
+			col("CREATED", "created_at"),
+			col("EXPIRES", "expires_at"),
+		)
+	}
+	return cmd
+}
+
+func (c *cli) keyDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "delete ID",
+		Short:             "Delete a key: it opens nothing from then on",
+		Args:              takes("ID"),
+		ValidArgsFunction: arguments(c.completeAll("keys", "id")),
+	}
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, adminclient.Path("v1", "keys", args[0]), nil)
+	}
+	return cmd
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net/http"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func (c *cli) mailboxPassword() *cobra.Command {
+	cmd := c.onAccount("set", "Set the mailbox password that the daemon keeps")
+	cmd.Long = "Set the mailbox password that the daemon keeps, at sites whose setting login.next_passdb is false.\n" +
+		"It is asked for on a terminal, else read as one line from standard input: never from the command line."
+	cmd.Example = "  pass show mail/ann | drawbridge mailbox-password set ann@example.org\n" +
+		"  drawbridge mailbox-password set ann@example.org --hash-file ann.hash"
+	hashFile := cmd.Flags().String("hash-file", "", "`file` with a hash in Dovecot's notation instead, such as {BLF-CRYPT}$2y$…; - is standard input")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		field, secret, err := mailboxSecret(cmd, args[0], *hashFile)
+		if err != nil {
+			return err
+		}
+		defer clear(secret)
+		body, err := withSecret(object{}, field, secret)
+		if err != nil {
+			return err
+		}
+		defer clear(body)
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		a, err := client.Do(cmd.Context(), adminclient.Request{
+			Method: http.MethodPut, Path: accountPath(args[0], "mailbox-password"),
+			Query: w.query(), Header: w.header(""), Body: body,
+		})
+		if err != nil {
+			return err
+		}
+		return c.printChange(cmd, w, a)
+	}
+	return group("mailbox-password", "The mailbox passwords that the daemon keeps", cmd)
+}
+
+// mailboxSecret reads what is to be set, and names its field.
+func mailboxSecret(cmd *cobra.Command, account, hashFile string) (field string, secret []byte, err error) {
+	switch hashFile {
+	case "":
+		secret, err = readSecret(cmd, "Mailbox password of "+account, true)
+		return "password", secret, err
+	case "-":
+		secret, err = secretLine(cmd.InOrStdin())
+		return "hash", secret, err
+	}
+	f, err := os.Open(hashFile)
+	if err != nil {
+		return "", nil, usage("%w", err)
+	}
+	defer func() { _ = f.Close() }()
+	secret, err = secretLine(f)
+	return "hash", secret, err
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func (c *cli) status() *cobra.Command {
+	return &cobra.Command{
+		Use:               "status",
+		Short:             "Show whether the daemon decides, and how it and its store get on",
+		Long:              "Show whether the daemon decides, and how it and its store get on. The exit status is 75 when it does not decide.",
+		Args:              takes(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			var both struct {
+				Ready json.RawMessage `json:"ready"`
+				Store json.RawMessage `json:"store,omitempty"`
+			}
+			a, notReady := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
+			refused := new(adminclient.Problem)
+			switch {
+			case notReady == nil:
+				both.Ready = a.Body
+			case errors.As(notReady, &refused) && json.Valid(refused.Body):
+				both.Ready = refused.Body
+			default:
+				return notReady
+			}
+			a, err = client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "store")})
+			switch {
+			case err == nil:
+				both.Store = a.Body
+			case notReady == nil && !errors.As(err, &refused):
+				return err
+			default:
+				c.note(cmd, "the store is not told: %v", err)
+			}
+			doc, err := json.Marshal(both)
+			if err != nil {
+				return fmt.Errorf("putting the answers together: %w", err)
+			}
+			if err := c.printAnswer(cmd, &adminclient.Answer{Body: doc}); err != nil {
+				return err
+			}
+			return notReady
+		},
+	}
+}

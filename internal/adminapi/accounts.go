@@ -1,0 +1,367 @@
+package adminapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func listAccounts(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	docs := c.Store.State.Accounts(c.domain, after, c.limit()+1)
+	items := make([]Account, len(docs))
+	for i, a := range docs {
+		items[i] = viewAccount(a.Doc)
+	}
+	return &answer{body: paged(items, c.limit(), func(a Account) string { return a.Address })}, nil
+}
+
+func getAccount(c *call) (*answer, error) {
+	a, ok := c.Store.State.Account(c.account)
+	if !ok {
+		return nil, errNoRecord()
+	}
+	return found(a.Rev, viewAccount(a.Doc)), nil
+}
+
+func errNoRecord() error {
+	return refuse(http.StatusNotFound, "not_found", "the account has no record of its own; its effective settings answer")
+}
+
+// presets are the pairs that can be switched at once (F3): what they set imap,
+// pop3 and smtp to.
+func presets(name string) (imap, pop3, smtp, ok bool) {
+	switch name {
+	case "imap-smtp":
+		return true, false, true, true
+	case "pop3-smtp":
+		return false, true, true, true
+	case "all":
+		return true, true, true, true
+	case "none":
+		return false, false, false, true
+	default:
+		return false, false, false, false
+	}
+}
+
+// presetOf returns the preset that explains switches, or "".
+func presetOf(p *Protocols) string {
+	if p.IMAP == nil || p.POP3 == nil || p.SMTP == nil {
+		return ""
+	}
+	for _, name := range []string{"imap-smtp", "pop3-smtp", "all", "none"} {
+		if imap, pop3, smtp, _ := presets(name); *p.IMAP == imap && *p.POP3 == pop3 && *p.SMTP == smtp {
+			return name
+		}
+	}
+	return ""
+}
+
+// preset puts a preset over switches, which must not say otherwise.
+func (p *Protocols) preset(name, pointer string, f *faults) {
+	imap, pop3, smtp, ok := presets(name)
+	if !ok {
+		return
+	}
+	for _, s := range []struct {
+		on   **bool
+		want bool
+	}{{&p.IMAP, imap}, {&p.POP3, pop3}, {&p.SMTP, smtp}} {
+		if *s.on != nil && **s.on != s.want {
+			f.add(pointer+"/preset", "conflict", "and protocols say different things: give one of them")
+		}
+		*s.on = &s.want
+	}
+}
+
+func viewAccount(a *store.Account) Account {
+	v := Account{
+		Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases),
+		Protocols: viewProtocols(a.Protocols), SecurePasswords: string(a.Secure),
+		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
+	}
+	if v.SecurePasswords == "" {
+		v.SecurePasswords = string(access.SecureOptional)
+	}
+	v.Preset = presetOf(&v.Protocols)
+	return v
+}
+
+// record puts what was sent over an account's record. What a record keeps
+// beside (secrets, the mailbox password) stays. The function given tells which
+// departments there are.
+func (c *call) record(in *Account, cur *store.Account, exists func(department string) bool, f *faults) *store.Account {
+	next := new(store.Account)
+	*next = *cur
+	next.Suspended = in.Suspended
+	next.Departments = make([]string, 0, len(in.Departments))
+	for i, path := range in.Departments {
+		switch pointer := at("/departments", i); {
+		case !exists(path):
+			f.add(pointer, "unknown_department", "there is no such department: create it first")
+		case slices.Contains(next.Departments, path):
+			f.add(pointer, "duplicate", "is named twice: leave it out")
+		default:
+			next.Departments = append(next.Departments, path)
+		}
+	}
+	next.Aliases = c.aliases(in.Aliases, next, cur, f)
+	in.Protocols.preset(in.Preset, "", f)
+	next.Protocols = in.Protocols.switches()
+	if next.Secure = access.SecureMode(in.SecurePasswords); next.Secure == "" {
+		next.Secure = access.SecureOptional
+	}
+	return next
+}
+
+// aliases reads an account's further sender addresses. Only administrators of
+// the site may give it addresses of another domain; whoever may not is not
+// told which other domains there are.
+func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []string {
+	list := make([]string, 0, len(in))
+	for i, alias := range in {
+		pointer := at("/aliases", i)
+		addr, err := address.Parse(alias, c.domain)
+		addr = c.Store.State.Canonical(addr)
+		kept := slices.Contains(cur.Aliases, addr)
+		switch {
+		case err != nil:
+			f.add(pointer, "invalid_address", "%v", err)
+		case addr == next.Address:
+			f.add(pointer, "conflict", "is the account's own address, by its own or an alias domain: leave it out")
+		case slices.Contains(list, addr):
+			f.add(pointer, "duplicate", "is named twice: leave it out")
+		case !kept && address.Domain(addr) != c.domain && c.id.role != store.RoleAdmin:
+			f.add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+		case !kept && !c.managed(address.Domain(addr)):
+			f.add(pointer, "unmanaged_domain", "is in a domain that is not managed: create the domain first")
+		default:
+			list = append(list, addr)
+		}
+	}
+	return list
+}
+
+func (c *call) department(path string) bool {
+	_, ok := c.Store.State.Department(c.domain, path)
+	return ok
+}
+
+// editAccount makes one change of the call's account. edit is given the
+// current record, nil for none.
+func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, error)) (*answer, error) {
+	ans := &answer{etag: true}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		cur, exists := c.Store.State.Account(c.account)
+		if err := c.match(exists, cur.Rev); err != nil {
+			return err
+		}
+		var f faults
+		in, err := edit(cur.Doc, &f)
+		if err != nil {
+			return err
+		}
+		if in.Address != "" {
+			if addr, err := address.Parse(in.Address, c.DefaultDomain); err != nil || c.Store.State.Canonical(addr) != c.account {
+				f.add("/address", "conflict", "is not the one in the URL, and cannot be changed: create the new account and delete this one")
+			}
+		}
+		base := cur.Doc
+		if !exists {
+			base = newRecord(c.account, ch)
+		}
+		next := c.record(in, base, c.department, &f)
+		if err := f.err(); err != nil {
+			return err
+		}
+		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", viewAccount(next)
+		if exists && same(cur.Doc, next) {
+			ans.rev = cur.Rev
+			return nil
+		}
+		audit(ch, "account.update", c.domain, c.account)
+		if !exists {
+			ans.status, ans.location = http.StatusCreated, "/v1/accounts/"+url.PathEscape(c.account)
+			audit(ch, "account.create", c.domain, c.account)
+		}
+		ch.Diff(cur.Doc, next)
+		ch.PutAccount(next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// newRecord is the record of an account that has none yet.
+func newRecord(addr string, ch *store.Change) *store.Account {
+	return &store.Account{
+		Address: addr, Departments: []string{}, Aliases: []string{}, Protocols: access.Switches{},
+		Secure: access.SecureOptional, CreatedAt: ch.Now,
+	}
+}
+
+func putAccount(c *call) (*answer, error) {
+	return c.editAccount(func(_ *store.Account, f *faults) (*Account, error) {
+		return decode[Account](c, c.body, f), nil
+	})
+}
+
+func patchAccount(c *call) (*answer, error) {
+	if c.id.role == store.RoleSelf {
+		for _, f := range c.body.fields {
+			if f.name != "secure_passwords" {
+				return nil, forbidden("a key of role self may change secure_passwords only")
+			}
+		}
+	}
+	return c.editAccount(func(cur *store.Account, f *faults) (*Account, error) {
+		if cur == nil && c.id.role == store.RoleSelf && !c.Site.NextPassdb {
+			return nil, errNoRecord() // nobody is made an account by themselves
+		}
+		return c.patchRecord(cur, c.account, c.body, f)
+	})
+}
+
+// patchRecord puts a merge patch over an account's record, nil for none.
+func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *faults) (*Account, error) {
+	view := Account{Address: addr, SecurePasswords: string(access.SecureOptional)}
+	if cur != nil {
+		view = viewAccount(cur)
+		view.Preset = "" // told by the switches; kept, it would speak against a patch of them
+	}
+	in, err := patch(c, &view, with, f)
+	if err != nil || in.Preset == "" {
+		return in, err
+	}
+	// A preset goes over the switches as they were, but not over those in the same patch.
+	sent := decode[Account](c, with, &faults{}).Protocols
+	in.Protocols.IMAP, in.Protocols.POP3, in.Protocols.SMTP = sent.IMAP, sent.POP3, sent.SMTP
+	return in, nil
+}
+
+func deleteAccount(c *call) (*answer, error) {
+	cur, ok := c.Store.State.Account(c.account)
+	if !ok {
+		return nil, errNoRecord()
+	}
+	if err := c.match(true, cur.Rev); err != nil {
+		return nil, err
+	}
+	// Keys first: one that outlived its account would open the next of that name.
+	err := c.revokeKeys(c.domain, func(k *store.Key) bool { return k.Account == c.account })
+	if err != nil {
+		return nil, err
+	}
+	ans := &answer{}
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Account(c.account)
+		if !ok {
+			return errNoRecord()
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		ans.body = viewAccount(cur.Doc)
+		audit(ch, "account.delete", c.domain, c.account)
+		ch.Audit.Note = fmt.Sprintf("with %d secure passwords", len(cur.Doc.Live()))
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteAccount(c.account)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// getEffective tells every setting with what set it. It reads the same
+// compiled rules that decisions do.
+func getEffective(c *call) (*answer, error) {
+	_, v := c.Store.State.View(c.account)
+	if !v.Known {
+		return nil, notFound("domain")
+	}
+	record := v.Account
+	if record == nil {
+		record = &store.Account{}
+	}
+	acc := &access.Account{Suspended: record.Suspended, Departments: record.Departments, Protocols: record.Protocols, Secure: record.Secure}
+	protocol := func(p access.Protocol) Setting[bool] {
+		on, by := v.Rules.ProtocolOn(p, acc)
+		return Setting[bool]{on, by}
+	}
+	e := Effective{
+		Address: c.account, Record: v.Account != nil,
+		Suspended:   set(record.Suspended, false, "account"),
+		Departments: Setting[[]string]{list(record.Departments), "default"},
+		Protocols:   EffectiveProtocols{protocol(access.IMAP), protocol(access.POP3), protocol(access.SMTP), protocol(access.Sieve)},
+		// A domain's settings are always written out: as good as the default is the default.
+		MaxSecurePasswords: set(maxSecurePasswords(v.Settings), store.DefaultMaxSecurePasswords, "domain"),
+		SenderCheck:        set(viewDomain(v.Settings).SenderCheck, "both", "domain"),
+		TraceHeader:        set(v.Settings.TraceHeader, false, "domain"),
+	}
+	if len(record.Departments) > 0 {
+		e.Departments.SetBy = "account"
+	}
+	mode := record.Secure
+	if mode == "" {
+		mode = access.SecureOptional
+	}
+	e.SecurePasswords = set(string(mode), string(access.SecureOptional), "account")
+	if required, by := v.Rules.SecureRequired(c.account, acc); required {
+		e.SecurePasswords = Setting[string]{string(access.SecureRequired), by}
+	}
+	e.ThirdPartyAccess, e.SecureLoginIPs = c.thirdPartyFor(record.Departments)
+	return &answer{body: e}, nil
+}
+
+func set[T comparable](value, fallback T, by string) Setting[T] {
+	if value == fallback {
+		by = "default"
+	}
+	return Setting[T]{value, by}
+}
+
+// thirdPartyFor tells whether third-party clients are kept from an account
+// wherever they are, by which policy, and which addresses it excepts.
+func (c *call) thirdPartyFor(departments []string) (Setting[string], Setting[[]string]) {
+	var paths []string
+	for _, d := range c.Store.State.Departments(c.domain) {
+		paths = append(paths, d.Doc.Path)
+	}
+	switched, except := Setting[string]{"allow", "default"}, Setting[[]string]{[]string{}, "default"}
+	for _, p := range c.Store.State.Policies(c.domain) {
+		if p.Doc.ID == store.ManagedThirdParty && switched.SetBy == "default" {
+			switched.SetBy = p.Doc.ID
+		}
+		if !p.Doc.Enabled || !keepsOut(p.Doc) || !p.Doc.Scope.Covers(c.account, departments, paths) {
+			continue
+		}
+		if p.Doc.Mode == access.Enforce {
+			return Setting[string]{"block", p.Doc.ID}, Setting[[]string]{list(p.Doc.ExceptIPs), p.Doc.ID}
+		}
+		switched, except = Setting[string]{"report", p.Doc.ID}, Setting[[]string]{list(p.Doc.ExceptIPs), p.Doc.ID}
+	}
+	return switched, except
+}
+
+// keepsOut reports whether a policy refuses third-party clients wherever they
+// are, but for its exceptions, on every protocol.
+func keepsOut(p *store.Policy) bool {
+	return p.Type == access.Blacklist && len(p.IPs)+len(p.Regions)+len(p.Protocols) == 0 &&
+		(len(p.Clients) == 0 || slices.Contains(p.Clients, access.ClientThirdParty))
+}

@@ -1,0 +1,521 @@
+// Package adminapi is the administrators' HTTP API: rules, credentials, records
+// and the store's state under /v1, as JSON.
+//
+//	PATCH /v1/accounts/ann@example.org HTTP/1.1
+//	Authorization: Bearer dbk_…
+//	If-Match: "41"
+//	Content-Type: application/json
+//
+//	{"protocols":{"pop3":false}}
+//
+//	HTTP/1.1 200 OK
+//	ETag: "42"
+//
+//	{"address":"ann@example.org","suspended":false,"protocols":{"pop3":false}, …}
+//
+// Every operation is one line of the table in operations.go: who may call it,
+// what it takes and answers. The router and /openapi.json are both made from
+// that table, and bodies are held against the schemas that /openapi.json shows.
+//
+// # Who may
+//
+// A key is sent as "Authorization: Bearer". On the unix socket, root and the
+// daemon's own user are administrators without a key, unless the request
+// carries Authorization, Cookie, Origin, Forwarded or X-Forwarded-*, which say
+// that somebody else may speak through them. Roles: admin; read (every GET);
+// login (POST /v1/login); domain (its domain); self (one account: its secure
+// passwords, its own switch, its login records). What is out of a key's reach
+// is 404, what it may not do within its reach 403. A key makes only weaker
+// keys: admin any but admin, domain those of its accounts; one that expires
+// makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json
+// are open to whoever reaches the listener: they name no account.
+//
+// # Writes
+//
+// A write is validated on the state that it changes, is durable, and holds on
+// this daemon before it is answered. If-Match makes it conditional on the
+// resource's ETag, "If-None-Match: *" on there being none. With ?dry_run=true
+// the answer is 200 with the object as it would be (or would have been, for
+// DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null
+// means inherit, arrays are replaced.
+//
+// # Diagnostics
+//
+// Refusals are RFC 9457 problem documents. 422 lists all faults at once, each
+// with a JSON pointer, a code and what to do; no refusal repeats a value.
+//
+//	400 malformed                the body or the query cannot be read
+//	400 bad_cursor               the cursor was not handed out by this list
+//	401 unauthorized, key_expired
+//	403 forbidden                the key's role does not go that far
+//	404 not_found                also for what belongs to others
+//	405 method_not_allowed       Allow says which are
+//	409 exists                   the name is taken
+//	409 in_use                   referrers counts by what
+//	409 confirm_required         say ?confirm=true
+//	409 secure_password_limit    revoke one first
+//	409 next_passdb              mailbox passwords are not kept here
+//	409 too_large                one transaction would become too big
+//	409 interrupted              an import was overtaken by another change half way: run it again
+//	409 nothing_to_adopt
+//	412 precondition_failed      the ETag is another by now
+//	413 too_large                the body is over 1 MiB (imports: 16 MiB)
+//	415 unsupported_media_type
+//	422 invalid
+//	500 internal                 the log says why
+//	503 store_unavailable        nothing was acknowledged; Retry-After
+//	503 unconfirmed              made, but too few replicas confirmed it
+//
+// # Metrics
+//
+//	drawbridge_decisions_total{protocol,outcome,reason}  logins decided
+//	drawbridge_api_requests_total{operation,code}        requests answered here
+//	drawbridge_store_up                                  1 when changes are taken
+//	drawbridge_store_synced_timestamp_seconds            when the store last agreed
+//	drawbridge_domains, drawbridge_accounts              records held
+//	drawbridge_build_info{version}
+//
+// and the Go runtime's and the process's own.
+//
+// # What it does not do
+//
+// It serves no page, sets no cookie, answers no cross-origin request, and
+// takes no key from a URL. It does not limit rates: whoever has no key learns
+// nothing, and a key has 160 random bits.
+package adminapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Bounds of requests.
+const (
+	maxBody      = 1 << 20
+	maxImport    = 16 << 20
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// API is the parts and settings of the HTTP API. All are needed but
+// DefaultDomain, Version, PeerUID and Metrics.
+type API struct {
+	Store         *store.Store
+	Journal       store.Journal
+	Pepper        *credential.Pepper
+	Hasher        *credential.Hasher
+	Log           hclog.Logger
+	Site          access.Site // NextPassdb counts
+	DefaultDomain string
+	Version       string
+	// Login serves POST /v1/login, for roles admin and login.
+	Login http.Handler
+	// Available reports whether decisions are possible now.
+	Available func() bool
+	// PeerUID tells who is at the other end of a unix socket; without it
+	// everybody needs a key. See [API.ConnContext].
+	PeerUID func(net.Conn) (uid uint32, ok bool)
+	Metrics *Metrics
+}
+
+// server is an API with what is made of it once.
+type server struct {
+	*API
+	schemas  schemas
+	document []byte // /openapi.json
+	// names makes changes of domain names take turns on this daemon: they go
+	// through two shards.
+	names sync.Mutex
+}
+
+// Handler returns what an API listener serves.
+func (a *API) Handler() (http.Handler, error) {
+	s := &server{API: a, schemas: newSchemas()}
+	mux := http.NewServeMux()
+	ops := operations()
+	for i := range ops {
+		op := &ops[i]
+		mux.HandleFunc(op.method+" "+op.path, func(w http.ResponseWriter, r *http.Request) { s.serve(op, w, r) })
+	}
+	doc, err := json.MarshalIndent(s.openAPI(ops), "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("making the OpenAPI document: %w", err)
+	}
+	s.document = doc
+	if a.Metrics != nil {
+		if err := a.Metrics.watch(a.Version, a.Store); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if routes(mux, r, r.Method) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		p := unrouted(mux, w, r)
+		p.write(w)
+		s.Metrics.request("none", p.Status)
+	}), nil
+}
+
+// routes reports whether there is an operation for a request. Left alone, the
+// mux would answer in plain text, and redirect paths that it takes for
+// another's spelling, by a handler that is none of ours.
+func routes(mux *http.ServeMux, r *http.Request, method string) bool {
+	h, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host})
+	_, ours := h.(http.HandlerFunc)
+	return ours && pattern != ""
+}
+
+func unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) *Problem {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if routes(mux, r, method) {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		return refuse(http.StatusNotFound, "not_found", "there is nothing at this path; GET /openapi.json lists what there is")
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use %s here", strings.Join(allowed, " or "))
+}
+
+// call is one request on its way through.
+type call struct {
+	*server
+	op      *operation
+	w       http.ResponseWriter
+	r       *http.Request
+	ctx     context.Context // the request's; that of a write does not end with the connection
+	now     time.Time
+	id      *identity
+	domain  string // canonical and managed; "" when the path names neither domain nor account
+	account string // canonical
+	query   url.Values
+	dryRun  bool
+	raw     []byte
+	body    *node // of a JSON body
+}
+
+// answer is what an operation gives back.
+type answer struct {
+	status   int    // the operation's own when zero
+	rev      uint64 // becomes the ETag when etag is set
+	etag     bool
+	location string
+	body     any              // none for nil
+	wipe     []byte           // once it is answered
+	handler  http.HandlerFunc // answers instead; what is no JSON of ours
+}
+
+func found(rev uint64, body any) *answer { return &answer{rev: rev, etag: true, body: body} }
+
+func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
+	c := &call{server: s, op: op, w: w, r: r, ctx: r.Context(), now: time.Now()}
+	if op.method != http.MethodGet {
+		c.ctx = context.WithoutCancel(c.ctx) // what goes through several changes is not left half done
+	}
+	err := c.admit()
+	if err == nil && op.serve == nil { // a handler of its own answers
+		s.Login.ServeHTTP(w, r)
+		return
+	}
+	var ans *answer
+	if err == nil {
+		ans, err = c.answer()
+	}
+	if err == nil {
+		s.Metrics.request(op.id, ans.write(c))
+		return
+	}
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError {
+		s.Log.Error("api request", "operation", op.id, "status", p.Status, "error", err)
+	}
+	p.write(w)
+	s.Metrics.request(op.id, p.Status)
+}
+
+func (ans *answer) write(c *call) (status int) {
+	if ans.handler != nil {
+		ans.handler(c.w, c.r)
+		return http.StatusOK
+	}
+	h := c.w.Header()
+	status = ans.status
+	switch {
+	case c.dryRun:
+		h.Set("Dry-Run", "true")
+		status = http.StatusOK
+	case ans.etag:
+		h.Set("ETag", etag(ans.rev))
+	}
+	if ans.location != "" && !c.dryRun {
+		h.Set("Location", ans.location)
+	}
+	if status == 0 {
+		status = c.op.status()
+	}
+	if status == http.StatusNoContent {
+		h.Set("Cache-Control", "no-store")
+		c.w.WriteHeader(status)
+		return status
+	}
+	writeJSON(c.w, "application/json", status, ans.body)
+	clear(ans.wipe)
+	return status
+}
+
+// admit tells who calls, and whether they may.
+func (c *call) admit() error {
+	if c.op.roles&forAnyone != 0 {
+		return nil
+	}
+	var err error
+	if c.id, err = c.identify(c.r, c.now); err != nil {
+		return err
+	}
+	if loaded, _ := c.Store.State.Ready(); !loaded && !c.op.always {
+		return store.ErrUnavailable
+	}
+	return c.authorise()
+}
+
+// answer reads what was sent and carries the operation out.
+func (c *call) answer() (*answer, error) {
+	defer func() { clear(c.raw) }() // it may hold a password
+	if err := c.parameters(); err != nil {
+		return nil, err
+	}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	return c.op.serve(c)
+}
+
+// authorise resolves whom the path names, and holds the caller's role against
+// the operation. What is out of reach is not there.
+func (c *call) authorise() error {
+	var what string
+	var malformedAddress error
+	switch {
+	case strings.Contains(c.op.path, "{domain}"):
+		what = "domain"
+		c.domain, _ = address.ParseDomain(c.r.PathValue("domain")) // "" is managed by nobody
+	case strings.Contains(c.op.path, "{address}"):
+		what = "account"
+		addr, err := address.Parse(c.r.PathValue("address"), c.DefaultDomain)
+		malformedAddress = err
+		c.account = c.Store.State.Canonical(addr)
+		c.domain = address.Domain(c.account)
+	}
+	self := c.id.role == store.RoleSelf && what == "account" && c.account != c.id.account
+	if what != "" && malformedAddress == nil && (!c.id.reaches(c.domain) || self) {
+		return notFound(what)
+	}
+	if c.id.role != store.RoleAdmin && c.op.roles&rolesOf(c.id.role) == 0 {
+		return forbidden("a key of role %s may not do this", c.id.role)
+	}
+	if malformedAddress != nil {
+		var f faults
+		f.parameter("address", "invalid_address", "%v", malformedAddress)
+		return f.err()
+	}
+	if what == "" {
+		return nil
+	}
+	if _, managed := c.Store.State.Domain(c.domain); managed {
+		return nil
+	}
+	if of, ok := c.Store.State.ResolveDomain(c.domain); ok {
+		return refuse(http.StatusNotFound, "not_found", "this is an alias domain of %s: use that name", of)
+	}
+	return refuse(http.StatusNotFound, "not_found", "the domain is not managed: create it first")
+}
+
+// parameters reads the query. A parameter that is not known is refused: a
+// misspelt dry_run must not change anything.
+func (c *call) parameters() error {
+	query, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return malformed("the query cannot be read")
+	}
+	c.query = query
+	known := c.op.parameters()
+	var f faults
+	for name, values := range query {
+		if !slices.Contains(known, name) {
+			f.parameter(name[:min(len(name), maxName)], "unknown_parameter", "there is none of this name%s", suggest(name, known))
+			continue
+		}
+		if len(values) > 1 {
+			f.parameter(name, "duplicate", "is given more than once")
+			continue
+		}
+		p := parameter(name)
+		p.check(name, values[0], &f)
+	}
+	slices.SortFunc(f.list, func(a, b Fault) int { return strings.Compare(a.Parameter, b.Parameter) })
+	c.dryRun = c.flag("dry_run")
+	return f.err()
+}
+
+// flag returns a parameter that is true or false.
+func (c *call) flag(name string) bool { return c.query.Get(name) == "true" }
+
+// limit returns how many items a list is to have.
+func (c *call) limit() int {
+	n, err := strconv.Atoi(c.query.Get("limit"))
+	if err != nil {
+		return defaultLimit // left out: anything else was refused
+	}
+	return n
+}
+
+// read reads the body.
+func (c *call) read() error {
+	if c.op.in == nil {
+		if c.r.ContentLength > 0 {
+			return malformed("this request takes no body")
+		}
+		return nil
+	}
+	want, most := []string{"application/json"}, int64(maxBody)
+	switch {
+	case c.op.csv():
+		want, most = []string{"text/csv"}, maxImport
+	case c.r.Method == http.MethodPatch:
+		want = append(want, "application/merge-patch+json")
+	}
+	kind, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || !slices.Contains(want, kind) || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send Content-Type: %s in UTF-8", strings.Join(want, " or "))
+	}
+	if c.raw, err = readAll(c.w, c.r, most); err != nil {
+		var long *http.MaxBytesError
+		if errors.As(err, &long) {
+			return refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
+		}
+		return malformed("the body ended early")
+	}
+	if c.op.csv() {
+		return nil
+	}
+	c.body, err = parse(c.raw)
+	return err
+}
+
+// readAll reads a body into one piece of memory when its length is known, so
+// that a password in it is in one place only.
+func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	limited := http.MaxBytesReader(w, r.Body, most)
+	if r.ContentLength < 0 || r.ContentLength > most {
+		return io.ReadAll(limited)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(limited, body)
+	return body, err
+}
+
+// decode reads a value of type T from a body and notes all its faults. What
+// is faulty is left at its zero value.
+func decode[T any](c *call, n *node, f *faults) *T {
+	n = n.clone()
+	c.schemas.check(n, c.schemas.of(reflect.TypeFor[T]()), "", f)
+	text := n.encode(nil)
+	defer clear(text)
+	v := new(T)
+	if err := json.Unmarshal(text, v); err != nil {
+		f.add("", "malformed", "cannot be read as what is wanted here")
+	}
+	return v
+}
+
+// patch puts a merge patch over a view and reads the result.
+func patch[T any](c *call, view *T, with *node, f *faults) (*T, error) {
+	text, err := json.Marshal(view)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a view: %w", err)
+	}
+	base, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading a view: %w", err)
+	}
+	return decode[T](c, merge(base, with), f), nil
+}
+
+// change makes one change of a shard as the caller.
+func (c *call) change(shard store.Shard, f func(*store.Change) error) error {
+	return c.Store.Update(c.ctx, shard, c.id.actor, c.dryRun, f)
+}
+
+// audit says what a change is, for the record.
+func audit(ch *store.Change, action, domain, target string) {
+	ch.Audit.Action, ch.Audit.Domain, ch.Audit.Target = action, domain, target
+}
+
+func etag(rev uint64) string { return `"` + strconv.FormatUint(rev, 10) + `"` }
+
+// match holds the request's conditions (RFC 9110 section 13.1) against a
+// resource, or against there being none.
+func (c *call) match(exists bool, rev uint64) error {
+	met := func(header string) bool {
+		for tag := range strings.SplitSeq(strings.Join(c.r.Header.Values(header), ","), ",") {
+			if tag = strings.TrimSpace(tag); exists && (tag == "*" || tag == etag(rev)) {
+				return true
+			}
+		}
+		return false
+	}
+	if len(c.r.Header.Values("If-Match")) > 0 && !met("If-Match") {
+		return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is not, or no more, as If-Match says: read it again")
+	}
+	if len(c.r.Header.Values("If-None-Match")) > 0 && met("If-None-Match") {
+		return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is there already, which If-None-Match rules out")
+	}
+	return nil
+}
+
+// cursorOf hides a name in a cursor, so that nobody builds on what it is.
+func cursorOf(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
+
+// after returns the name behind which a list goes on.
+func (c *call) after() (string, error) {
+	name, err := base64.RawURLEncoding.DecodeString(c.query.Get("cursor"))
+	if err != nil {
+		return "", store.ErrBadCursor
+	}
+	return string(name), nil
+}
+
+// paged cuts a list that was read with one item more than wanted, and makes
+// the cursor of the next page from the last item's name.
+func paged[T any](items []T, limit int, name func(T) string) List[T] {
+	if len(items) <= limit {
+		return List[T]{Items: items}
+	}
+	items = items[:limit]
+	return List[T]{Items: items, Next: cursorOf(name(items[limit-1]))}
+}

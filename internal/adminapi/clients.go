@@ -1,0 +1,155 @@
+package adminapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// maxClientType bounds the name of a client type, in characters.
+const maxClientType = 40
+
+func viewClientType(t *store.ClientType) ClientType {
+	v := ClientType{Type: string(t.Type), Unproven: t.Unproven, Evidence: make([]Evidence, len(t.Evidence))}
+	for i, e := range t.Evidence {
+		ports := make([]int, len(e.LocalPorts))
+		for k, p := range e.LocalPorts {
+			ports[k] = int(p)
+		}
+		v.Evidence[i] = Evidence{
+			Networks: list(e.Networks), ClientCert: e.ClientCert, ServerNames: list(e.ServerNames),
+			LocalPorts: ports, Services: list(e.Services),
+		}
+	}
+	return v
+}
+
+func listClientTypes(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	items := []ClientType{}
+	for _, t := range c.Store.State.ClientTypes() {
+		if string(t.Doc.Type) > after {
+			items = append(items, viewClientType(t.Doc))
+		}
+	}
+	return &answer{body: paged(items, c.limit(), func(t ClientType) string { return t.Type })}, nil
+}
+
+func getClientType(c *call) (*answer, error) {
+	t, ok := c.Store.State.ClientType(access.ClientType(c.r.PathValue("type")))
+	if !ok {
+		return nil, notFound("client type with evidence")
+	}
+	return found(t.Rev, viewClientType(t.Doc)), nil
+}
+
+func putClientType(c *call) (*answer, error) {
+	name := c.r.PathValue("type")
+	var f faults
+	in := decode[ClientType](c, c.body, &f)
+	switch {
+	case name == string(access.ClientThirdParty):
+		f.parameter("type", "conflict", "third-party is what gave no proof: it can have no evidence")
+	case name == "" || len(name) > maxClientType || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		f.parameter("type", "invalid_name", "must be 1 to %d small letters, digits and hyphens", maxClientType)
+	case in.Type != "" && in.Type != name:
+		f.add("/type", "conflict", "is not the one in the URL")
+	}
+	next := &store.ClientType{Type: access.ClientType(name), Evidence: []access.Evidence{}}
+	for i, e := range in.Evidence {
+		evidence := e.read(at("/evidence", i), &f)
+		if !evidence.Proves() {
+			next.Unproven = true
+			if !in.Unproven {
+				f.add(at("/evidence", i), "proves_nothing", `has neither networks nor client_cert, so that anybody can pass for this type: add one of them, or insist with "unproven":true`)
+			}
+		}
+		next.Evidence = append(next.Evidence, evidence)
+	}
+	if len(in.Evidence) == 0 {
+		f.add("/evidence", "required", "has none: nothing would ever be of this type; DELETE forgets a type")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	ans := &answer{etag: true, body: viewClientType(next)}
+	err := c.change(store.Global, func(ch *store.Change) error {
+		cur, exists := c.Store.State.ClientType(next.Type)
+		if err := c.match(exists, cur.Rev); err != nil {
+			return err
+		}
+		ans.status, ans.rev = 0, ch.Rev
+		if exists && same(cur.Doc, next) {
+			ans.rev = cur.Rev
+			return nil
+		}
+		audit(ch, "client_type.update", "", name)
+		if !exists {
+			ans.status, ans.location = http.StatusCreated, "/v1/client-types/"+url.PathEscape(name)
+			audit(ch, "client_type.create", "", name)
+		}
+		ch.Diff(cur.Doc, next)
+		ch.PutClientType(next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// read holds one evidence against what it may be.
+func (e *Evidence) read(pointer string, f *faults) access.Evidence {
+	checkNetworks(e.Networks, pointer+"/networks", f)
+	for i, name := range e.ServerNames {
+		if _, err := address.ParseDomain(name); err != nil {
+			f.add(at(pointer+"/server_names", i), "invalid_domain", "%v", err)
+		}
+	}
+	for i, name := range e.Services {
+		if name == "" || strings.ContainsFunc(name, unprintable) {
+			f.add(at(pointer+"/services", i), "unprintable", "is empty, or has a character that does not print")
+		}
+	}
+	if strings.ContainsFunc(e.ClientCert, unprintable) {
+		f.add(pointer+"/client_cert", "unprintable", "has a character that does not print")
+	}
+	if len(e.Networks)+len(e.ClientCert)+len(e.ServerNames)+len(e.LocalPorts)+len(e.Services) == 0 {
+		f.add(pointer, "required", "is empty and would never match: leave it out, or say what proves the type")
+	}
+	evidence := access.Evidence{Networks: list(e.Networks), ClientCert: e.ClientCert, ServerNames: list(e.ServerNames), LocalPorts: []uint16{}, Services: list(e.Services)}
+	for _, p := range e.LocalPorts {
+		evidence.LocalPorts = append(evidence.LocalPorts, uint16(p)) //nolint:gosec // the schema bounds it
+	}
+	return evidence
+}
+
+func deleteClientType(c *call) (*answer, error) {
+	name := access.ClientType(c.r.PathValue("type"))
+	ans := &answer{}
+	err := c.change(store.Global, func(ch *store.Change) error {
+		cur, ok := c.Store.State.ClientType(name)
+		if !ok {
+			return notFound("client type with evidence")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		ans.body = viewClientType(cur.Doc)
+		audit(ch, "client_type.delete", "", string(name))
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteClientType(name)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}

@@ -1,0 +1,330 @@
+package adminapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+const (
+	maxDepartmentPath = 255 // bytes
+	maxDepartmentPart = 100 // bytes of one name in it
+	// maxRenamed bounds the accounts that one renaming rewrites: it is one transaction.
+	maxRenamed = 50_000
+)
+
+// checkDepartment says what is wrong with a department's path.
+func checkDepartment(path string) error {
+	if len(path) > maxDepartmentPath {
+		return fmt.Errorf("is longer than %d bytes", maxDepartmentPath)
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		switch {
+		case part == "" || part == "." || part == "..":
+			return errors.New(`has an empty part, or one that is "." or "..": write names separated by single slashes, as in sales/emea`)
+		case len(part) > maxDepartmentPart:
+			return fmt.Errorf("has a part longer than %d bytes", maxDepartmentPart)
+		case strings.TrimSpace(part) != part || strings.ContainsFunc(part, unprintable) || strings.Contains(part, ";"):
+			return errors.New("has a part that begins or ends with a space, or that has a semicolon or a character that does not print")
+		}
+	}
+	return nil
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// parents returns the paths above a department, from the top down.
+func parents(path string) []string {
+	var list []string
+	for i, c := range path {
+		if c == '/' {
+			list = append(list, path[:i])
+		}
+	}
+	return list
+}
+
+func viewDepartment(d *store.Department) Department { return Department(*d) }
+
+func listDepartments(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	items := []Department{}
+	for _, d := range c.Store.State.Departments(c.domain) {
+		if d.Doc.Path > after && len(items) <= c.limit() {
+			items = append(items, viewDepartment(d.Doc))
+		}
+	}
+	return &answer{body: paged(items, c.limit(), func(d Department) string { return d.Path })}, nil
+}
+
+func getDepartment(c *call) (*answer, error) {
+	d, ok := c.Store.State.Department(c.domain, c.r.PathValue("path"))
+	if !ok {
+		return nil, notFound("department")
+	}
+	return found(d.Rev, viewDepartment(d.Doc)), nil
+}
+
+// makeDepartment adds a department to a change, with those above it that are missing.
+func (c *call) makeDepartment(ch *store.Change, d *store.Department) {
+	for _, path := range parents(d.Path) {
+		if _, ok := c.Store.State.Department(c.domain, path); !ok {
+			ch.PutDepartment(c.domain, &store.Department{Path: path, Name: lastPart(path)})
+		}
+	}
+	ch.PutDepartment(c.domain, d)
+}
+
+func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// departmentOf reads a department as it was sent.
+func (c *call) departmentOf(in *Department, f *faults) *store.Department {
+	d := store.Department(*in)
+	if err := checkDepartment(d.Path); err != nil {
+		f.add("/path", "invalid_path", "%v", err)
+	}
+	if strings.ContainsFunc(d.Name, unprintable) {
+		f.add("/name", "unprintable", "has a character that does not print")
+	}
+	if d.Name == "" {
+		d.Name = lastPart(d.Path)
+	}
+	return &d
+}
+
+func putDepartment(c *call) (*answer, error) {
+	path := c.r.PathValue("path")
+	var f faults
+	in := decode[Department](c, c.body, &f)
+	if in.Path != "" && in.Path != path {
+		f.add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
+	}
+	in.Path = path
+	next := c.departmentOf(in, &f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	ans := &answer{etag: true, body: viewDepartment(next)}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		cur, exists := c.Store.State.Department(c.domain, path)
+		if err := c.match(exists, cur.Rev); err != nil {
+			return err
+		}
+		ans.status, ans.rev = 0, ch.Rev
+		if exists && same(cur.Doc, next) {
+			ans.rev = cur.Rev
+			return nil
+		}
+		audit(ch, "department.update", c.domain, path)
+		if !exists {
+			ans.status, ans.location = http.StatusCreated, c.departmentURL(path)
+			audit(ch, "department.create", c.domain, path)
+		}
+		ch.Diff(cur.Doc, next)
+		c.makeDepartment(ch, next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+func (c *call) departmentURL(path string) string {
+	parts := strings.Split(path, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return "/v1/domains/" + url.PathEscape(c.domain) + "/departments/" + strings.Join(parts, "/")
+}
+
+func patchDepartment(c *call) (*answer, error) {
+	path := c.r.PathValue("path")
+	ans := &answer{etag: true}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Department(c.domain, path)
+		if !ok {
+			return notFound("department")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		var f faults
+		view := viewDepartment(cur.Doc)
+		if view.Name == lastPart(path) {
+			view.Name = "" // follows the path
+		}
+		in, err := patch(c, &view, c.body, &f)
+		if err != nil {
+			return err
+		}
+		next := c.departmentOf(in, &f)
+		if strings.HasPrefix(next.Path, path+"/") {
+			f.add("/path", "conflict", "is below the department itself: choose another place")
+		}
+		if err := f.err(); err != nil {
+			return err
+		}
+		ans.rev, ans.body = ch.Rev, viewDepartment(next)
+		if same(cur.Doc, next) {
+			ans.rev = cur.Rev
+			return nil
+		}
+		audit(ch, "department.update", c.domain, path)
+		ch.Diff(cur.Doc, next)
+		if next.Path == path {
+			ch.PutDepartment(c.domain, next)
+			return nil
+		}
+		ans.location = c.departmentURL(next.Path)
+		return c.rename(ch, path, next)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// rename moves a department with those below it, and rewrites whatever names them.
+func (c *call) rename(ch *store.Change, from string, next *store.Department) error {
+	if _, taken := c.Store.State.Department(c.domain, next.Path); taken {
+		return conflict("exists", "there is a department at that path already")
+	}
+	moved := func(path string) (string, bool) {
+		if path == from {
+			return next.Path, true
+		}
+		if rest, ok := strings.CutPrefix(path, from+"/"); ok {
+			return next.Path + "/" + rest, true
+		}
+		return path, false
+	}
+	c.makeDepartment(ch, next)
+	for _, d := range c.Store.State.Departments(c.domain) {
+		to, ok := moved(d.Doc.Path)
+		if !ok {
+			continue
+		}
+		ch.DeleteDepartment(c.domain, d.Doc.Path)
+		if d.Doc.Path != from {
+			ch.PutDepartment(c.domain, &store.Department{Path: to, Name: d.Doc.Name})
+		}
+	}
+	accounts := 0
+	for _, a := range c.Store.State.Accounts(c.domain, "", 0) {
+		if !a.Doc.InDepartment(from) {
+			continue
+		}
+		if accounts++; accounts > maxRenamed {
+			return conflict("too_large", "more than %d accounts belong to it: move them to the new department by batches first", maxRenamed)
+		}
+		account := *a.Doc
+		account.Departments = slices.Clone(account.Departments)
+		for i, path := range account.Departments {
+			account.Departments[i], _ = moved(path)
+		}
+		ch.PutAccount(&account)
+	}
+	for _, p := range c.Store.State.Policies(c.domain) {
+		policy := *p.Doc
+		if renameScope(&policy.Scope, moved) {
+			ch.PutPolicy(c.domain, &policy)
+		}
+	}
+	d, ok := c.Store.State.Domain(c.domain)
+	if !ok {
+		return notFound("domain")
+	}
+	domain := *d.Doc
+	if renameScope(&domain.SecurePasswords.Scope, moved) {
+		ch.PutDomain(&domain)
+	}
+	ch.Audit.Note = fmt.Sprintf("renamed, with %d accounts", accounts)
+	return nil
+}
+
+// renameScope rewrites departments in a copy of a scope's lists, and reports
+// whether there was anything to rewrite.
+func renameScope(s *access.Scope, moved func(string) (string, bool)) bool {
+	changed := false
+	rename := func(list []access.ScopeDepartment) []access.ScopeDepartment {
+		list = slices.Clone(list)
+		for i := range list {
+			to, ok := moved(list[i].Path)
+			list[i].Path, changed = to, changed || ok
+		}
+		return list
+	}
+	s.Departments = rename(s.Departments)
+	s.Except.Departments = rename(s.Except.Departments)
+	return changed
+}
+
+func deleteDepartment(c *call) (*answer, error) {
+	path := c.r.PathValue("path")
+	ans := &answer{}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Department(c.domain, path)
+		if !ok {
+			return notFound("department")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		if in := c.referrers(path); len(in) > 0 {
+			p := conflict("in_use", "the department is in use: take out of it what referrers counts first")
+			p.Referrers = in
+			return p
+		}
+		ans.body = viewDepartment(cur.Doc)
+		audit(ch, "department.delete", c.domain, path)
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteDepartment(c.domain, path)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// referrers counts what names a department, by kind.
+func (c *call) referrers(path string) map[string]int {
+	n := map[string]int{}
+	for _, a := range c.Store.State.Accounts(c.domain, "", 0) {
+		if slices.Contains(a.Doc.Departments, path) {
+			n["accounts"]++
+		}
+	}
+	for _, d := range c.Store.State.Departments(c.domain) {
+		if strings.HasPrefix(d.Doc.Path, path+"/") {
+			n["departments"]++
+		}
+	}
+	names := func(s *access.Scope) bool {
+		is := func(d access.ScopeDepartment) bool { return d.Path == path }
+		return slices.ContainsFunc(s.Departments, is) || slices.ContainsFunc(s.Except.Departments, is)
+	}
+	for _, p := range c.Store.State.Policies(c.domain) {
+		if names(&p.Doc.Scope) {
+			n["policies"]++
+		}
+	}
+	if d, ok := c.Store.State.Domain(c.domain); ok && names(&d.Doc.SecurePasswords.Scope) {
+		n["secure_password_policy"]++
+	}
+	return n
+}

@@ -1,0 +1,537 @@
+package adminapi
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func listDomains(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	docs := c.Store.State.Domains(after, c.limit()+1)
+	if c.id.role == store.RoleDomain {
+		docs = docs[:0]
+		if d, ok := c.Store.State.Domain(c.id.domain); ok && d.Doc.Name > after {
+			docs = append(docs, d)
+		}
+	}
+	items := make([]Domain, len(docs))
+	for i, d := range docs {
+		items[i] = viewDomain(d.Doc)
+	}
+	return &answer{body: paged(items, c.limit(), func(d Domain) string { return d.Name })}, nil
+}
+
+func getDomain(c *call) (*answer, error) {
+	d, ok := c.Store.State.Domain(c.domain)
+	if !ok {
+		return nil, notFound("domain")
+	}
+	return found(d.Rev, viewDomain(d.Doc)), nil
+}
+
+func viewDomain(d *store.Domain) Domain {
+	return Domain{
+		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(d.Protocols),
+		MaxSecurePasswords: maxSecurePasswords(d), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
+		CreatedAt: d.CreatedAt,
+	}
+}
+
+// list makes a list that was never set an empty one, as JSON shows it.
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}
+
+func maxSecurePasswords(d *store.Domain) int {
+	if d.MaxSecurePasswords == 0 {
+		return store.DefaultMaxSecurePasswords
+	}
+	return d.MaxSecurePasswords
+}
+
+func viewProtocols(s access.Switches) Protocols {
+	of := func(p access.Protocol) *bool {
+		if on, ok := s[p.String()]; ok {
+			return &on
+		}
+		return nil
+	}
+	return Protocols{IMAP: of(access.IMAP), POP3: of(access.POP3), SMTP: of(access.SMTP), Sieve: of(access.Sieve)}
+}
+
+func (p *Protocols) switches() access.Switches {
+	s := access.Switches{}
+	for protocol, on := range map[access.Protocol]*bool{access.IMAP: p.IMAP, access.POP3: p.POP3, access.SMTP: p.SMTP, access.Sieve: p.Sieve} {
+		if on != nil {
+			s[protocol.String()] = *on
+		}
+	}
+	return s
+}
+
+// apply puts what was sent over a domain. Whose its names are is judged elsewhere.
+func (in *Domain) apply(d *store.Domain, f *faults) {
+	d.AliasDomains = make([]string, 0, len(in.AliasDomains))
+	for i, alias := range in.AliasDomains {
+		name, err := address.ParseDomain(alias)
+		switch pointer := at("/alias_domains", i); {
+		case err != nil:
+			f.add(pointer, "invalid_domain", "%v", err)
+		case name == d.Name:
+			f.add(pointer, "conflict", "is the domain's own name: leave it out")
+		case slices.Contains(d.AliasDomains, name):
+			f.add(pointer, "duplicate", "is named twice: leave it out")
+		default:
+			d.AliasDomains = append(d.AliasDomains, name)
+		}
+	}
+	d.Protocols = in.Protocols.switches()
+	if d.MaxSecurePasswords = in.MaxSecurePasswords; d.MaxSecurePasswords == 0 {
+		d.MaxSecurePasswords = store.DefaultMaxSecurePasswords
+	}
+	if d.SenderCheck = mailflow.SenderCheck(in.SenderCheck); d.SenderCheck == "" {
+		d.SenderCheck = mailflow.CheckBoth
+	}
+	d.TraceHeader = in.TraceHeader
+}
+
+func createDomain(c *call) (*answer, error) {
+	var f faults
+	in := decode[NewDomain](c, c.body, &f)
+	d := &store.Domain{}
+	if name, err := address.ParseDomain(in.Name); err != nil {
+		f.add("/name", "invalid_domain", "%v", err)
+	} else {
+		d.Name = name
+	}
+	in.apply(d, &f)
+	third := in.ThirdPartyAccess
+	if third == nil {
+		third = &ThirdPartyAccess{}
+	}
+	third.check("/third_party_access", &f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if err := c.match(c.managed(d.Name), 0); err != nil {
+		return nil, err
+	}
+	c.names.Lock()
+	defer c.names.Unlock()
+	if c.managed(d.Name) {
+		return nil, errManaged()
+	}
+	if err := c.claim(d.Name, append([]string{d.Name}, d.AliasDomains...)); err != nil {
+		return nil, err
+	}
+	// What an interrupted deletion may have left must not come to life again.
+	if err := c.sweep(d.Name); err != nil {
+		return nil, err
+	}
+	var rev uint64
+	err := c.change(store.ShardOf(d.Name), func(ch *store.Change) error {
+		if c.managed(d.Name) {
+			return errManaged()
+		}
+		d.CreatedAt, rev = ch.Now, ch.Rev
+		audit(ch, "domain.create", d.Name, d.Name)
+		ch.Diff(nil, d)
+		ch.PutDomain(d)
+		ch.PutPolicy(d.Name, managedPolicy(third, third.SecureLoginIPs, ch.Now))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ans := found(rev, viewDomain(d))
+	ans.location = "/v1/domains/" + url.PathEscape(d.Name)
+	return ans, nil
+}
+
+func errManaged() error { return conflict("exists", "the domain is managed already") }
+
+func (c *call) managed(domain string) bool {
+	_, ok := c.Store.State.Domain(domain)
+	return ok
+}
+
+// claim reserves names for a domain, all or none. Domains live in different
+// shards, so that a name is first claimed in the global one. A claim whose
+// holder does not have the name is what an interrupted change left, and is
+// taken over; two daemons that change names within the same few milliseconds
+// can so both win an alias, and all then agree on the domain that sorts first.
+func (c *call) claim(domain string, names []string) error {
+	return c.change(store.Global, func(ch *store.Change) error {
+		var claimed []string
+		for _, name := range names {
+			if of, ok := c.Store.State.ResolveDomain(name); ok && of != domain {
+				return conflict("exists", "the name %s is taken: it is, or is an alias of, the managed domain %s", name, of)
+			}
+			if holder, ok := c.Store.State.Claims(name); ok && holder == domain {
+				continue
+			}
+			ch.PutClaim(name, domain)
+			claimed = append(claimed, name)
+		}
+		audit(ch, "domain.claim", domain, strings.Join(claimed, " "))
+		return nil
+	})
+}
+
+// release gives up names that a domain no longer has. A claim that stays
+// behind does no harm: it is taken over by whoever needs the name.
+func (c *call) release(domain string, names []string) {
+	err := c.change(store.Global, func(ch *store.Change) error {
+		var released []string
+		for _, name := range names {
+			if holder, ok := c.Store.State.Claims(name); ok && holder == domain {
+				ch.DeleteClaim(name)
+				released = append(released, name)
+			}
+		}
+		audit(ch, "domain.release", domain, strings.Join(released, " "))
+		return nil
+	})
+	if err != nil {
+		c.Log.Warn("releasing names", "domain", domain, "error", err)
+	}
+}
+
+func patchDomain(c *call) (*answer, error) {
+	c.names.Lock()
+	defer c.names.Unlock()
+	// The aliases that are wanted have to be claimed before the domain has them.
+	var next *store.Domain
+	var rev uint64
+	var removed []string
+	prepare := func() (cur store.Revised[store.Domain], err error) {
+		cur, ok := c.Store.State.Domain(c.domain)
+		if !ok {
+			return cur, notFound("domain")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return cur, err
+		}
+		var f faults
+		view := viewDomain(cur.Doc)
+		in, err := patch(c, &view, c.body, &f)
+		if err != nil {
+			return cur, err
+		}
+		copied := *cur.Doc
+		next = &copied
+		in.apply(next, &f)
+		if name, err := address.ParseDomain(in.Name); err != nil || name != c.domain {
+			f.add("/name", "conflict", "cannot be changed: create the new domain and delete this one")
+		}
+		if err := f.err(); err != nil {
+			return cur, err
+		}
+		if c.id.role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.Doc.AliasDomains)) {
+			return cur, forbidden("alias_domains is for administrators of the site: leave it as it is")
+		}
+		return cur, nil
+	}
+	if _, err := prepare(); err != nil {
+		return nil, err
+	}
+	if err := c.claim(c.domain, append([]string{c.domain}, next.AliasDomains...)); err != nil {
+		return nil, err
+	}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, err := prepare()
+		if err != nil {
+			return err
+		}
+		rev, removed = ch.Rev, nil
+		for _, alias := range cur.Doc.AliasDomains {
+			if !slices.Contains(next.AliasDomains, alias) {
+				removed = append(removed, alias)
+			}
+		}
+		if same(cur.Doc, next) {
+			rev = cur.Rev
+			return nil
+		}
+		audit(ch, "domain.update", c.domain, c.domain)
+		ch.Diff(cur.Doc, next)
+		ch.PutDomain(next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(removed) > 0 {
+		c.release(c.domain, removed)
+	}
+	return found(rev, viewDomain(next)), nil
+}
+
+func deleteDomain(c *call) (*answer, error) {
+	cur, ok := c.Store.State.Domain(c.domain)
+	if !ok {
+		return nil, notFound("domain")
+	}
+	if err := c.match(true, cur.Rev); err != nil {
+		return nil, err
+	}
+	if !c.dryRun && !c.flag("confirm") {
+		return nil, conflict("confirm_required", "all accounts, secrets and records of the domain go with it: repeat with ?confirm=true")
+	}
+	c.names.Lock()
+	defer c.names.Unlock()
+	// Keys and aliases first: those that outlived the domain would be good for the next of that name.
+	err := c.revokeKeys(c.domain, func(k *store.Key) bool { return k.Domain == c.domain })
+	if err != nil {
+		return nil, err
+	}
+	if err := c.forgetAliases(append([]string{c.domain}, cur.Doc.AliasDomains...)); err != nil {
+		return nil, err
+	}
+	accounts := c.addresses(c.domain)
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok = c.Store.State.Domain(c.domain)
+		if !ok {
+			return notFound("domain")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		audit(ch, "domain.delete", c.domain, c.domain)
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteDomain(c.Store.State, c.domain, chunk)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ans := &answer{body: viewDomain(cur.Doc)}
+	if c.dryRun {
+		return ans, nil
+	}
+	if err := c.sweep(c.domain); err != nil {
+		return nil, err
+	}
+	c.release(c.domain, append([]string{c.domain}, cur.Doc.AliasDomains...))
+	if err := c.Journal.Forget(c.ctx, c.domain, accounts); err != nil {
+		c.Log.Warn("forgetting a deleted domain's records", "domain", c.domain, "error", err)
+	}
+	return ans, nil
+}
+
+func (c *call) addresses(domain string) []string {
+	docs := c.Store.State.Accounts(domain, "", 0)
+	names := make([]string, len(docs))
+	for i, a := range docs {
+		names[i] = a.Doc.Address
+	}
+	return names
+}
+
+// sweep removes what is left of a domain that is no longer managed, in pieces
+// that are no burden for one transaction.
+func (c *call) sweep(domain string) error {
+	for len(c.Store.State.Accounts(domain, "", 1)) > 0 && !c.dryRun {
+		err := c.change(store.ShardOf(domain), func(ch *store.Change) error {
+			if c.managed(domain) {
+				return nil // created anew meanwhile, which sweeps first
+			}
+			audit(ch, "domain.sweep", domain, domain)
+			ch.DeleteDomain(c.Store.State, domain, chunk)
+			return nil
+		})
+		if err != nil || c.managed(domain) {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetAliases takes a deleted domain's addresses out of accounts elsewhere:
+// they would be theirs again when somebody else creates the domain.
+func (c *call) forgetAliases(names []string) error {
+	foreign := func(alias string) bool { return slices.Contains(names, address.Domain(alias)) }
+	for _, d := range c.Store.State.Domains("", 0) {
+		if d.Doc.Name == c.domain {
+			continue
+		}
+		for _, a := range c.Store.State.Accounts(d.Doc.Name, "", 0) {
+			if !slices.ContainsFunc(a.Doc.Aliases, foreign) {
+				continue
+			}
+			err := c.change(store.ShardOf(d.Doc.Name), func(ch *store.Change) error {
+				cur, ok := c.Store.State.Account(a.Doc.Address)
+				if !ok {
+					return nil
+				}
+				next := *cur.Doc
+				next.Aliases = slices.DeleteFunc(slices.Clone(next.Aliases), foreign)
+				audit(ch, "account.update", d.Doc.Name, next.Address)
+				ch.Diff(cur.Doc, &next)
+				ch.PutAccount(&next)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// The simple switch (F1, F2) is a view of one managed policy.
+
+func getThirdParty(c *call) (*answer, error) {
+	view, rev := c.thirdParty()
+	return found(rev, view), nil
+}
+
+func (c *call) thirdParty() (view ThirdPartyAccess, rev uint64) {
+	p, ok := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
+	if !ok { // deleted: nothing blocks any more
+		return ThirdPartyAccess{Allow: true, Mode: string(access.Enforce), SecureLoginIPs: []string{}}, 0
+	}
+	view = ThirdPartyAccess{Allow: !p.Doc.Enabled, Mode: string(p.Doc.Mode), SecureLoginIPs: list(p.Doc.ExceptIPs)}
+	view.Customised = !same(normal(p.Doc), normal(managedPolicy(&view, view.SecureLoginIPs, p.Doc.CreatedAt)))
+	return view, p.Rev
+}
+
+// normal spells lists that are empty and lists that were never set alike.
+func normal(p *store.Policy) *store.Policy {
+	n := *p
+	n.IPs, n.Regions, n.ExceptIPs, n.Clients, n.Protocols = list(n.IPs), list(n.Regions), list(n.ExceptIPs), list(n.Clients), list(n.Protocols)
+	return &n
+}
+
+func (t *ThirdPartyAccess) check(pointer string, f *faults) {
+	checkNetworks(t.SecureLoginIPs, pointer+"/secure_login_ips", f)
+}
+
+func checkNetworks(entries []string, pointer string, f *faults) {
+	_, bad := address.ParseNetworks(entries)
+	for _, fault := range bad {
+		f.add(at(pointer, fault.Index), "invalid_network", "%v", fault.Err)
+	}
+}
+
+func putThirdParty(c *call) (*answer, error) {
+	var f faults
+	in := decode[ThirdPartyAccess](c, c.body, &f)
+	in.check("", &f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	var rev uint64
+	ips := in.SecureLoginIPs
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		cur, exists := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		created, before := ch.Now, (*store.Policy)(nil)
+		ips = in.SecureLoginIPs
+		if exists {
+			created, before = cur.Doc.CreatedAt, cur.Doc
+			if ips == nil {
+				ips = cur.Doc.ExceptIPs // left out: the list rests, and is kept
+			}
+		}
+		next := managedPolicy(in, ips, created)
+		if rev = ch.Rev; exists && same(cur.Doc, next) {
+			rev = cur.Rev
+			return nil
+		}
+		audit(ch, "third_party_access.update", c.domain, c.domain)
+		ch.Diff(before, next)
+		ch.PutPolicy(c.domain, next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found(rev, ThirdPartyAccess{Allow: in.Allow, Mode: in.mode(), SecureLoginIPs: list(ips)}), nil
+}
+
+func (t *ThirdPartyAccess) mode() string {
+	if t.Mode == "" {
+		return string(access.Enforce)
+	}
+	return t.Mode
+}
+
+func getSecurePolicy(c *call) (*answer, error) {
+	d, ok := c.Store.State.Domain(c.domain)
+	if !ok {
+		return nil, notFound("domain")
+	}
+	return found(d.Rev, viewSecurePolicy(&d.Doc.SecurePasswords)), nil
+}
+
+func viewSecurePolicy(p *store.SecurePasswordPolicy) SecurePasswordPolicy {
+	return SecurePasswordPolicy{Enforced: p.Enforced, Scope: viewScope(&p.Scope)}
+}
+
+func putSecurePolicy(c *call) (*answer, error) {
+	var next store.Domain
+	var rev uint64
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Domain(c.domain)
+		if !ok {
+			return notFound("domain")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		var f faults
+		in := decode[SecurePasswordPolicy](c, c.body, &f)
+		next = *cur.Doc
+		next.SecurePasswords = store.SecurePasswordPolicy{Enforced: in.Enforced, Scope: access.Scope{All: true}}
+		if in.Scope != nil {
+			next.SecurePasswords.Scope = c.scope(in.Scope, "/scope", &f)
+		}
+		if in.Enforced && in.Scope != nil && in.Scope.nobody() {
+			f.add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
+		}
+		if err := f.err(); err != nil {
+			return err
+		}
+		if rev = ch.Rev; same(cur.Doc, &next) {
+			rev = cur.Rev
+			return nil
+		}
+		audit(ch, "secure_password_policy.update", c.domain, c.domain)
+		ch.Diff(&cur.Doc.SecurePasswords, &next.SecurePasswords)
+		ch.PutDomain(&next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found(rev, viewSecurePolicy(&next.SecurePasswords)), nil
+}
+
+// managedPolicy is the policy that the simple switch maintains.
+func managedPolicy(t *ThirdPartyAccess, except []string, created time.Time) *store.Policy {
+	return &store.Policy{CreatedAt: created, Policy: access.Policy{
+		ID: store.ManagedThirdParty, Name: store.ManagedThirdPartyName, Managed: store.ManagedThirdParty,
+		Type: access.Blacklist, Enabled: !t.Allow, Mode: access.PolicyMode(t.mode()), Scope: access.Scope{All: true},
+		IPs: []string{}, Regions: []string{}, ExceptIPs: list(except),
+		Clients: []access.ClientType{access.ClientThirdParty, access.ClientCloudFetcher}, Protocols: []string{},
+	}}
+}

@@ -1,0 +1,222 @@
+package adminapi
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+)
+
+// operation is one method of one path.
+type operation struct {
+	method, path string
+	id           string // OpenAPI's operationId
+	summary      string
+	roles        roles // who may, beside admin
+	in           any   // a value of the body's type: nil for none, a string for text/csv
+	out          any   // a value of the answer's type: nil for none, a string for text/plain
+	serve        func(*call) (*answer, error)
+	query        []string
+	always       bool // also while the store was never loaded
+}
+
+// csv reports whether the body is text/csv.
+func (op *operation) csv() bool { _, ok := op.in.(string); return ok }
+
+// status is that of success; what may also replace answers 201 by itself.
+func (op *operation) status() int {
+	switch {
+	case op.method == http.MethodDelete:
+		return http.StatusNoContent
+	case strings.HasPrefix(op.id, "create-"):
+		return http.StatusCreated
+	default:
+		return http.StatusOK
+	}
+}
+
+// parameters returns the names of all that the query may hold.
+func (op *operation) parameters() []string {
+	if op.method == http.MethodGet || op.serve == nil {
+		return op.query
+	}
+	return append(slices.Clone(op.query), "dry_run")
+}
+
+type serveFunc = func(*call) (*answer, error)
+
+// operations is the table of all there is.
+func operations() []operation {
+	get := func(path, id, summary string, r roles, out any, f serveFunc, query ...string) operation {
+		return operation{method: http.MethodGet, path: path, id: id, summary: summary, roles: r, out: out, serve: f, query: query}
+	}
+	write := func(method, path, id, summary string, r roles, in, out any, f serveFunc, query ...string) operation {
+		return operation{method: method, path: path, id: id, summary: summary, roles: r, in: in, out: out, serve: f, query: query}
+	}
+	remove := func(path, id, summary string, r roles, f serveFunc, query ...string) operation {
+		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f, query: query}
+	}
+	always := func(op operation) operation {
+		op.always = true
+		return op
+	}
+	const (
+		post, put, patch = http.MethodPost, http.MethodPut, http.MethodPatch
+
+		domains     = "/v1/domains"
+		domain      = domains + "/{domain}"
+		third       = domain + "/third-party-access"
+		enforcement = domain + "/secure-password-policy"
+		departments = domain + "/departments"
+		department  = departments + "/{path...}"
+		accounts    = domain + "/accounts"
+		account     = "/v1/accounts/{address}"
+		secures     = account + "/secure-passwords"
+		secure      = secures + "/{id}"
+		types       = "/v1/client-types"
+		keys        = "/v1/keys"
+
+		domainReads  = forRead | forDomain
+		accountReads = forRead | forDomain | forSelf
+	)
+	return []operation{
+		get(domains, "list-domains", "List the managed domains", domainReads, List[Domain]{}, listDomains, "limit", "cursor"),
+		write(post, domains, "create-domain", "Bring a domain under management", forAdmin, NewDomain{}, Domain{}, createDomain),
+		get(domain, "get-domain", "Show a domain", domainReads, Domain{}, getDomain),
+		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
+		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain, "confirm"),
+		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
+		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty),
+		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
+		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or do not", forDomain, SecurePasswordPolicy{}, SecurePasswordPolicy{}, putSecurePolicy),
+
+		get(departments, "list-departments", "List a domain's departments", domainReads, List[Department]{}, listDepartments, "limit", "cursor"),
+		get(department, "get-department", "Show a department", domainReads, Department{}, getDepartment),
+		write(put, department, "put-department", "Make a department, with those above it that are missing", forDomain, Department{}, Department{}, putDepartment),
+		write(patch, department, "patch-department", "Change or rename a department", forDomain, Department{}, Department{}, patchDepartment),
+		remove(department, "delete-department", "Remove a department that nothing names", forDomain, deleteDepartment),
+
+		get(accounts, "list-accounts", "List a domain's accounts that have a record", domainReads, List[Account]{}, listAccounts, "limit", "cursor"),
+		write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, Batch{}, BatchResult{}, batchAccounts),
+		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", ImportResult{}, importAccounts, "create_departments"),
+		get(account, "get-account", "Show an account's record", accountReads, Account{}, getAccount),
+		write(put, account, "put-account", "Create or replace an account's record", forDomain, Account{}, Account{}, putAccount),
+		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, Account{}, Account{}, patchAccount),
+		remove(account, "delete-account", "Forget an account's record and secrets", forDomain, deleteAccount),
+		get(account+"/effective", "get-effective", "Show every setting of an account with what set it", accountReads, Effective{}, getEffective),
+		write(put, account+"/mailbox-password", "put-mailbox-password", "Set the mailbox password kept here", forDomain, MailboxPassword{}, MailboxPasswordSet{}, putMailboxPassword),
+
+		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, List[SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
+		write(post, secures, "create-secure-password", "Make a secure password, shown this once", forDomain|forSelf, NewSecurePassword{}, CreatedSecurePassword{}, createSecurePassword),
+		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, SecurePassword{}, getSecurePassword),
+		write(patch, secure, "patch-secure-password", "Change a secure password's label", forDomain|forSelf, SecurePassword{}, SecurePassword{}, patchSecurePassword),
+		remove(secure, "delete-secure-password", "Revoke a secure password", forDomain|forSelf, deleteSecurePassword),
+
+		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, List[LoginRecord]{}, listLogins,
+			"account", "ip", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
+		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, List[AuditEntry]{}, listAudit, "domain", "limit", "cursor"),
+
+		get(types, "list-client-types", "List the client types that have evidence", forRead, List[ClientType]{}, listClientTypes, "limit", "cursor"),
+		get(types+"/{type}", "get-client-type", "Show a client type", forRead, ClientType{}, getClientType),
+		write(put, types+"/{type}", "put-client-type", "Say what proves a client type", forAdmin, ClientType{}, ClientType{}, putClientType),
+		remove(types+"/{type}", "delete-client-type", "Forget what proves a client type", forAdmin, deleteClientType),
+
+		get(keys, "list-keys", "List the API's keys, without the keys", domainReads, List[Key]{}, listKeys, "limit", "cursor"),
+		write(post, keys, "create-key", "Make a key, shown this once", forDomain, NewKey{}, CreatedKey{}, createKey),
+		remove(keys+"/{id}", "delete-key", "Revoke a key", forDomain, deleteKey),
+
+		always(get("/v1/store", "get-store", "Show how the daemon and its store get on", forRead, StoreStatus{}, getStore)),
+		always(write(post, "/v1/store/adopt", "adopt-store", "Believe the store that answers now, whatever it was before", forAdmin, nil, StoreStatus{}, adoptStore)),
+		always(write(post, "/v1/login", "login", "Decide a login", forLogin, Login{}, access.Decision{}, nil)),
+
+		get("/livez", "livez", "Whether the daemon runs", forAnyone, Health{}, getLive),
+		get("/readyz", "readyz", "Whether decisions are possible", forAnyone, Health{}, getReady),
+		get("/metrics", "metrics", "Metrics in Prometheus' text format", forAnyone, "", getMetrics),
+		get("/openapi.json", "openapi", "This document", forAnyone, map[string]any{}, getOpenAPI),
+	}
+}
+
+// param is what a parameter of the query may be.
+type param struct {
+	doc  string
+	kind paramKind
+	enum []string
+}
+
+type paramKind uint8
+
+const (
+	paramText paramKind = iota
+	paramFlag
+	paramLimit
+	paramTime
+	paramIP
+)
+
+// parameter is the table of all parameters.
+func parameter(name string) param {
+	switch name {
+	case "limit":
+		return param{"Items of one page: 1 to 1000, 100 when left out.", paramLimit, nil}
+	case "cursor":
+		return param{"next of an earlier page.", paramText, nil}
+	case "dry_run":
+		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
+	case "confirm":
+		return param{"Needed.", paramFlag, nil}
+	case "create_departments":
+		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
+	case "account":
+		return param{"Records of this account only.", paramText, nil}
+	case "ip":
+		return param{"Records of logins from this address only.", paramIP, nil}
+	case "outcome":
+		return param{"Records with this outcome only.", paramText, outcomes()}
+	case "reason":
+		return param{"Records with this reason code only.", paramText, nil}
+	case "policy":
+		return param{"Records in which this policy refused, or would have, only.", paramText, nil}
+	case "since":
+		return param{"Not older than this.", paramTime, nil}
+	case "until":
+		return param{"Not newer than this.", paramTime, nil}
+	case "domain":
+		return param{"Entries of this domain only.", paramText, nil}
+	default:
+		return param{}
+	}
+}
+
+func outcomes() []string {
+	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
+}
+
+func (p *param) check(name, value string, f *faults) {
+	var err error
+	switch p.kind {
+	case paramFlag:
+		if value != "true" && value != "false" {
+			f.parameter(name, "not_in_list", "must be true or false")
+		}
+	case paramLimit:
+		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxLimit {
+			f.parameter(name, "out_of_range", "must be a whole number from 1 to %d", maxLimit)
+		}
+	case paramTime:
+		if _, err = time.Parse(time.RFC3339, value); err != nil {
+			f.parameter(name, "invalid_time", "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)")
+		}
+	case paramIP:
+		if _, err = address.ParseIP(value); err != nil {
+			f.parameter(name, "invalid_network", "%v", err)
+		}
+	case paramText:
+		if len(p.enum) > 0 && !slices.Contains(p.enum, value) {
+			f.parameter(name, "not_in_list", "must be one of %s", strings.Join(p.enum, ", "))
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package adminapi
+
+import (
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func listLogins(c *call) (*answer, error) {
+	q := store.RecordQuery{
+		Domain: c.domain, Outcome: c.query.Get("outcome"), Reason: c.query.Get("reason"), Policy: c.query.Get("policy"),
+		Since: c.time("since"), Until: c.time("until"), Limit: c.limit(), Cursor: c.query.Get("cursor"),
+	}
+	var f faults
+	if text := c.query.Get("ip"); text != "" {
+		ip, _ := address.ParseIP(text) // was checked
+		q.IP = ip.String()
+	}
+	if text := c.query.Get("account"); text != "" {
+		addr, err := address.Parse(text, c.domain)
+		q.Account = c.Store.State.Canonical(addr)
+		switch {
+		case err != nil:
+			f.parameter("account", "invalid_address", "%v", err)
+		case address.Domain(q.Account) != c.domain:
+			f.parameter("account", "outside_domain", "is no address of this domain")
+		}
+	}
+	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
+		f.parameter("until", "conflict", "is before since")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if c.id.role == store.RoleSelf {
+		if q.Account != "" && q.Account != c.id.account {
+			return nil, notFound("account")
+		}
+		q.Account = c.id.account
+	}
+	records, next, err := c.Journal.Records(c.ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	page := List[LoginRecord]{Items: make([]LoginRecord, len(records)), Next: next}
+	for i := range records {
+		page.Items[i] = LoginRecord(records[i])
+	}
+	return &answer{body: page}, nil
+}
+
+// time returns a parameter that is a time, or the zero Time.
+func (c *call) time(name string) time.Time {
+	t, _ := time.Parse(time.RFC3339, c.query.Get(name)) // was checked; "" is no time
+	return t
+}
+
+func listAudit(c *call) (*answer, error) {
+	q := store.AuditQuery{Limit: c.limit(), Cursor: c.query.Get("cursor")}
+	if text := c.query.Get("domain"); text != "" {
+		name, err := address.ParseDomain(text)
+		if err != nil {
+			var f faults
+			f.parameter("domain", "invalid_domain", "%v", err)
+			return nil, f.err()
+		}
+		q.Domain = name // of a domain that is gone, too
+	}
+	if c.id.role == store.RoleDomain {
+		if q.Domain != "" && q.Domain != c.id.domain {
+			return nil, notFound("domain")
+		}
+		q.Domain = c.id.domain
+	}
+	entries, next, err := c.Journal.Audit(c.ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	page := List[AuditEntry]{Items: make([]AuditEntry, len(entries)), Next: next}
+	for i := range entries {
+		page.Items[i] = AuditEntry(entries[i])
+	}
+	return &answer{body: page}, nil
+}

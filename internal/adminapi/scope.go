@@ -1,0 +1,82 @@
+package adminapi
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+)
+
+func viewScope(s *access.Scope) *Scope {
+	v := &Scope{All: s.All, Departments: viewDepartments(s.Departments), Members: s.Members}
+	if len(s.Except.Departments)+len(s.Except.Members) > 0 {
+		v.Except = &Exceptions{Departments: viewDepartments(s.Except.Departments), Members: s.Except.Members}
+	}
+	return v
+}
+
+func viewDepartments(departments []access.ScopeDepartment) []ScopeDepartment {
+	var v []ScopeDepartment
+	for _, d := range departments {
+		v = append(v, ScopeDepartment(d))
+	}
+	return v
+}
+
+// scope reads a scope. It reaches nowhere outside the call's domain: its
+// departments exist there, and its members are addresses of the domain.
+func (c *call) scope(in *Scope, pointer string, f *faults) access.Scope {
+	s := access.Scope{
+		All:         in.All,
+		Departments: c.scopeDepartments(in.Departments, pointer+"/departments", f),
+		Members:     c.scopeMembers(in.Members, pointer+"/members", f),
+	}
+	if in.Except != nil {
+		s.Except.Departments = c.scopeDepartments(in.Except.Departments, pointer+"/except/departments", f)
+		s.Except.Members = c.scopeMembers(in.Except.Members, pointer+"/except/members", f)
+	}
+	return s
+}
+
+func (c *call) scopeDepartments(in []ScopeDepartment, pointer string, f *faults) []access.ScopeDepartment {
+	var departments []access.ScopeDepartment
+	for i, d := range in {
+		if _, ok := c.Store.State.Department(c.domain, d.Path); !ok {
+			f.add(at(at(pointer, i), "path"), "unknown_department", "there is no such department: create it first")
+		}
+		departments = append(departments, access.ScopeDepartment(d))
+	}
+	return departments
+}
+
+func (c *call) scopeMembers(in []string, pointer string, f *faults) []string {
+	var members []string
+	seen := make(map[string]bool, len(in))
+	for i, m := range in {
+		addr, err := address.Parse(m, c.domain)
+		addr = c.Store.State.Canonical(addr)
+		switch {
+		case err != nil:
+			f.add(at(pointer, i), "invalid_address", "%v", err)
+		case address.Domain(addr) != c.domain:
+			f.add(at(pointer, i), "outside_domain", "is no address of this domain: a scope reaches no other")
+		case !seen[addr]:
+			seen[addr] = true
+			members = append(members, addr)
+		}
+	}
+	return members
+}
+
+// nobody reports whether a scope concerns nobody, whatever accounts there are.
+func (s *Scope) nobody() bool {
+	return !s.All && len(s.Departments)+len(s.Members) == 0
+}
+
+// same reports whether two documents are kept alike.
+func same(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}

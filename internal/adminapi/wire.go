@@ -1,0 +1,339 @@
+package adminapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// What requests and answers are made of. The tags are the API's rules and its
+// documentation at once: bodies are held against the schemas made from them,
+// and /openapi.json shows the same schemas. A field is optional unless it says
+// required; a readOnly one is answered, and ignored when it is sent back.
+
+// Domain is a mail domain under management.
+type Domain struct {
+	Name               string    `json:"name" required:"true" maxLength:"254" doc:"The domain, in its xn-- form when internationalised. Cannot be changed." example:"example.org"`
+	AliasDomains       []string  `json:"alias_domains" maxItems:"1000" doc:"Further names of the same domain: their addresses are this domain's."`
+	Protocols          Protocols `json:"protocols" doc:"The switches of accounts that have none of their own."`
+	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Live secure passwords that an account may have. Lowering it revokes none."`
+	SenderCheck        string    `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
+	TraceHeader        bool      `json:"trace_header" doc:"Submitted mail names the client type and the device it came from."`
+	CreatedAt          time.Time `json:"created_at,omitzero" readOnly:"true"`
+}
+
+// NewDomain is a domain with the setting that only its creator chooses.
+type NewDomain struct {
+	Domain
+	ThirdPartyAccess *ThirdPartyAccess `json:"third_party_access,omitempty" doc:"Whether third-party clients may come in. Left out, they are blocked."`
+}
+
+// Protocols are switches; one that is left out, or null, is inherited.
+type Protocols struct {
+	IMAP  *bool `json:"imap,omitempty"`
+	POP3  *bool `json:"pop3,omitempty"`
+	SMTP  *bool `json:"smtp,omitempty" doc:"Authenticated submission."`
+	Sieve *bool `json:"sieve,omitempty" doc:"ManageSieve."`
+}
+
+// ThirdPartyAccess is the simple switch: a view of the managed policy.
+type ThirdPartyAccess struct {
+	Allow          bool     `json:"allow" required:"true"`
+	Mode           string   `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
+	SecureLoginIPs []string `json:"secure_login_ips" doc:"Addresses, prefixes and a-b ranges that are exempt from the block. They rest while clients are allowed. Left out, the list stays as it is." example:"203.0.113.0/24"`
+	Customised     bool     `json:"customised,omitempty" readOnly:"true" doc:"The policy was changed beyond what this view shows; PUT restores its managed form."`
+}
+
+// SecurePasswordPolicy enforces secure passwords for a scope.
+type SecurePasswordPolicy struct {
+	Enforced bool   `json:"enforced" required:"true"`
+	Scope    *Scope `json:"scope,omitempty" doc:"Left out, it is everybody."`
+}
+
+// Scope says whom a rule concerns: all, or departments and members, minus exceptions.
+type Scope struct {
+	All         bool              `json:"all,omitempty"`
+	Departments []ScopeDepartment `json:"departments,omitempty"`
+	Members     []string          `json:"members,omitempty" doc:"Addresses of this domain."`
+	Except      *Exceptions       `json:"except,omitempty"`
+}
+
+// Exceptions are taken out of a scope.
+type Exceptions struct {
+	Departments []ScopeDepartment `json:"departments,omitempty"`
+	Members     []string          `json:"members,omitempty"`
+}
+
+// ScopeDepartment names a department, with or without those below it.
+type ScopeDepartment struct {
+	Path string `json:"path" required:"true" example:"sales"`
+	Sub  bool   `json:"sub,omitempty" doc:"With all departments below it."`
+}
+
+// Department is a node of a domain's tree.
+type Department struct {
+	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. A PATCH of it renames the department with all that names it." example:"sales/emea"`
+	Name string `json:"name" maxLength:"100" doc:"What people read; the last part of the path when left out."`
+}
+
+// Account is one address.
+type Account struct {
+	Address         string    `json:"address" maxLength:"320" doc:"local@domain, in lower case. Cannot be changed." example:"ann@example.org"`
+	Suspended       bool      `json:"suspended"`
+	Departments     []string  `json:"departments" maxItems:"100"`
+	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Further sender addresses."`
+	Protocols       Protocols `json:"protocols" doc:"A protocol that is not named follows the domain."`
+	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not kept: it is answered when the switches are as it sets them."`
+	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off" default:"optional" doc:"The account's own choice, which enforcement goes before. required: third-party clients need a secure password. off: secure passwords are inactive."`
+	// What follows is told, never taken.
+	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is kept here."`
+	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
+	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
+}
+
+// Setting is the value of one setting and what set it.
+type Setting[T any] struct {
+	Value T      `json:"value"`
+	SetBy string `json:"set_by" doc:"account, domain, default, or the id of a policy."`
+}
+
+// Effective is what holds for an account, record or not.
+type Effective struct {
+	Address            string             `json:"address"`
+	Record             bool               `json:"record" doc:"The account has a record of its own."`
+	Suspended          Setting[bool]      `json:"suspended"`
+	Departments        Setting[[]string]  `json:"departments"`
+	Protocols          EffectiveProtocols `json:"protocols"`
+	SecurePasswords    Setting[string]    `json:"secure_passwords"`
+	MaxSecurePasswords Setting[int]       `json:"max_secure_passwords"`
+	ThirdPartyAccess   Setting[string]    `json:"third_party_access" doc:"allow, block, or report: blocked in report mode only."`
+	SecureLoginIPs     Setting[[]string]  `json:"secure_login_ips" doc:"Addresses exempt from the block."`
+	SenderCheck        Setting[string]    `json:"sender_check"`
+	TraceHeader        Setting[bool]      `json:"trace_header"`
+}
+
+// EffectiveProtocols are the switches as they hold.
+type EffectiveProtocols struct {
+	IMAP  Setting[bool] `json:"imap"`
+	POP3  Setting[bool] `json:"pop3"`
+	SMTP  Setting[bool] `json:"smtp"`
+	Sieve Setting[bool] `json:"sieve"`
+}
+
+// MailboxPassword sets the password that is kept here: exactly one of its fields.
+type MailboxPassword struct {
+	Password Secret `json:"password,omitempty" format:"password" writeOnly:"true"`
+	Hash     Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation." example:"{BLF-CRYPT}$2y$…"`
+}
+
+// MailboxPasswordSet answers a change of the mailbox password.
+type MailboxPasswordSet struct {
+	Address string `json:"address"`
+	Scheme  string `json:"scheme" doc:"Of the hash that is kept." example:"ARGON2ID"`
+}
+
+// Batch changes many accounts at once.
+type Batch struct {
+	Select *Scope    `json:"select" required:"true"`
+	Set    *BatchSet `json:"set" required:"true" doc:"A merge patch: null means inherit."`
+}
+
+// BatchSet is what a batch can set.
+type BatchSet struct {
+	Suspended       bool      `json:"suspended"`
+	Departments     []string  `json:"departments" maxItems:"100"`
+	Protocols       Protocols `json:"protocols"`
+	Preset          string    `json:"preset" enum:"imap-smtp,pop3-smtp,all,none"`
+	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off"`
+}
+
+// BatchResult tells what a batch changed, or would change.
+type BatchResult struct {
+	Selected int      `json:"selected"`
+	Changed  int      `json:"changed"`
+	Accounts []string `json:"accounts" doc:"Those that changed."`
+}
+
+// ImportResult tells what an import changed, or would change.
+type ImportResult struct {
+	Lines       int      `json:"lines"`
+	Created     int      `json:"created"`
+	Changed     int      `json:"changed"`
+	Unchanged   int      `json:"unchanged"`
+	Departments []string `json:"departments" doc:"Those that were created."`
+}
+
+// SecurePassword is one device's secret, without the secret.
+type SecurePassword struct {
+	ID               string    `json:"id" readOnly:"true"`
+	Label            string    `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
+	CreatedAt        time.Time `json:"created_at" readOnly:"true"`
+	LastUsedAt       time.Time `json:"last_used_at,omitzero" readOnly:"true"`
+	LastUsedIP       string    `json:"last_used_ip,omitempty" readOnly:"true"`
+	LastUsedProtocol string    `json:"last_used_protocol,omitempty" readOnly:"true"`
+}
+
+// NewSecurePassword asks for a secure password. The secret is generated.
+type NewSecurePassword struct {
+	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
+}
+
+// CreatedSecurePassword shows a secure password for the only time.
+type CreatedSecurePassword struct {
+	ID        string    `json:"id"`
+	Label     string    `json:"label"`
+	Secret    Secret    `json:"secret,omitempty" doc:"Appears in this answer only. A dry run makes none."`
+	CreatedAt time.Time `json:"created_at"`
+	Warnings  []Warning `json:"warnings" doc:"Why the new secret could not log in now."`
+}
+
+// Warning is something that the caller should know of a change that was made.
+type Warning struct {
+	Code   string `json:"code" doc:"suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Detail string `json:"detail"`
+}
+
+// ClientType is a kind of program and the evidence that proves it.
+type ClientType struct {
+	Type     string     `json:"type" maxLength:"40"`
+	Evidence []Evidence `json:"evidence" required:"true" maxItems:"100" doc:"Any of them suffices."`
+	Unproven bool       `json:"unproven" doc:"Some evidence has neither networks nor a client certificate: anybody can pass for this type."`
+}
+
+// Evidence proves a client type when all kinds that are given match.
+type Evidence struct {
+	Networks    []string `json:"networks" doc:"Of the TCP peer: addresses, prefixes and a-b ranges."`
+	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"Fingerprint or name of a certificate that the server verified."`
+	ServerNames []string `json:"server_names" maxItems:"100" doc:"Narrows: what the client asked for (SNI)."`
+	LocalPorts  []int    `json:"local_ports" maxItems:"100" minimum:"1" maximum:"65535" doc:"Narrows: where the client connected to."`
+	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name."`
+}
+
+// Key opens the API.
+type Key struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Role      string    `json:"role"`
+	Domain    string    `json:"domain,omitempty" doc:"For role domain, and the account's for role self."`
+	Account   string    `json:"account,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+}
+
+// NewKey asks for a key.
+type NewKey struct {
+	Name      string    `json:"name" required:"true" minLength:"1" maxLength:"64" doc:"Names the key in the audit."`
+	Role      string    `json:"role" required:"true" enum:"admin,domain,read,login,self"`
+	Domain    string    `json:"domain,omitempty" doc:"For role domain only."`
+	Account   string    `json:"account,omitempty" doc:"For role self only."`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"Left out, it does not expire; a key that expires makes none that lasts longer."`
+}
+
+// CreatedKey shows a key for the only time.
+type CreatedKey struct {
+	Key
+	Secret Secret `json:"key,omitempty" doc:"Appears in this answer only. A dry run makes none."`
+}
+
+// LoginRecord is one decision on a login.
+type LoginRecord struct {
+	ID           string            `json:"id"`
+	Time         time.Time         `json:"time"`
+	Account      string            `json:"account"`
+	Domain       string            `json:"-"`
+	IP           string            `json:"ip" doc:"The user's address; empty when unknown."`
+	RealIP       string            `json:"real_ip,omitempty" doc:"The TCP peer, when it differs."`
+	Region       string            `json:"region,omitempty"`
+	Protocol     string            `json:"protocol"`
+	Service      string            `json:"service,omitempty"`
+	Mechanism    string            `json:"mechanism,omitempty"`
+	TLS          bool              `json:"tls"`
+	Client       access.ClientType `json:"client"`
+	ClientID     string            `json:"client_id,omitempty" doc:"What the client says of itself: a label, proof of nothing."`
+	Session      string            `json:"session,omitempty"`
+	MasterUser   string            `json:"master_user,omitempty"`
+	CredentialID string            `json:"credential_id,omitempty"`
+	Credential   string            `json:"credential,omitempty" doc:"The secure password's label."`
+	Outcome      access.Outcome    `json:"outcome" enum:"allow,deny,next,tempfail"`
+	Reason       access.Reason     `json:"reason"`
+	PolicyID     string            `json:"policy_id,omitempty"`
+	WouldRefuse  []string          `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused."`
+	Note         string            `json:"note,omitempty"`
+	ClosedAt     time.Time         `json:"closed_at,omitzero" doc:"When the next passdb's answer was learnt; outcome and reason are then its."`
+}
+
+// AuditEntry is one change on record.
+type AuditEntry struct {
+	ID      string                     `json:"id"`
+	Time    time.Time                  `json:"time"`
+	Actor   store.Actor                `json:"actor"`
+	Action  string                     `json:"action" example:"account.update"`
+	Domain  string                     `json:"domain,omitempty"`
+	Target  string                     `json:"target"`
+	Note    string                     `json:"note,omitempty"`
+	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"Field, and its value before and after. Of secrets and hashes only that they changed."`
+}
+
+// StoreStatus says how the daemon and its store get on.
+type StoreStatus struct {
+	StoreID  string    `json:"store_id" doc:"Empty while nothing is loaded."`
+	Loaded   bool      `json:"loaded"`
+	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When the store was last seen to agree with what this daemon holds."`
+	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused now."`
+	Foreign  bool      `json:"foreign" doc:"The store is empty, older or another than the one known: it is not believed until it is adopted."`
+	Changes  uint64    `json:"changes" doc:"Made to the store in all, as far as this daemon knows."`
+	Domains  int       `json:"domains"`
+	Accounts int       `json:"accounts" doc:"With a record of their own."`
+	Version  string    `json:"version" doc:"Of the daemon."`
+}
+
+// Health answers /livez and /readyz.
+type Health struct {
+	Status string `json:"status" enum:"ok,degraded,unavailable" doc:"degraded: decisions go on, changes are refused."`
+}
+
+// List is one page of a list.
+type List[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty" doc:"The cursor of the next page; missing on the last."`
+}
+
+// Login is the request of POST /v1/login, here for the documentation only.
+type Login struct {
+	Account    string    `json:"account" required:"true" doc:"As typed."`
+	Secret     string    `json:"secret" format:"password" writeOnly:"true"`
+	SecretB64  string    `json:"secret_b64" writeOnly:"true" doc:"Instead of secret, when it is not UTF-8."`
+	Service    string    `json:"service" doc:"Dovecot's service name. It or protocol is needed."`
+	Protocol   string    `json:"protocol" enum:"imap,pop3,smtp,sieve,web"`
+	IP         string    `json:"ip" doc:"The user's address."`
+	RealIP     string    `json:"real_ip" doc:"The TCP peer, when it differs."`
+	LocalIP    string    `json:"local_ip"`
+	LocalPort  int       `json:"local_port" minimum:"0" maximum:"65535"`
+	ServerName string    `json:"server_name"`
+	TLS        bool      `json:"tls"`
+	ClientCert string    `json:"client_cert"`
+	Mechanism  string    `json:"mechanism"`
+	Session    string    `json:"session"`
+	MasterUser string    `json:"master_user"`
+	Lookup     string    `json:"lookup" enum:"none,credentials,user"`
+	ClientID   string    `json:"client_id"`
+	Time       time.Time `json:"time,omitzero" doc:"Ignored: a login happens now."`
+}
+
+// Secret is a secret on its way in or out. Whoever prints one gets a placeholder.
+type Secret []byte
+
+// Format implements [fmt.Formatter] for every verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Secret) MarshalText() ([]byte, error) { return s, nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *Secret) UnmarshalText(b []byte) error {
+	*s = append(Secret{}, b...)
+	return nil
+}

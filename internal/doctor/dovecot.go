@@ -1,0 +1,625 @@
+package doctor
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+)
+
+const (
+	programName   = "drawbridge-checkpassword"
+	shippedPath   = "/usr/local/lib/drawbridge/" + programName // as contrib/dovecot has it
+	defaultSocket = "/run/drawbridge/login.sock"               // where the program asks without -s
+	policyPath    = "/v1/dovecot/policy"
+	policyURL     = "http://127.0.0.1:8481" + policyPath
+
+	// Below this limit of address space a Go program dies before main.
+	minAddressSpace = 768 << 20
+)
+
+// Dovecot checks the configuration of a Dovecot 2.3 against the daemon's settings. It looks at no file and asks nobody.
+func Dovecot(conf DovecotConf, c *config.Config) []Finding {
+	if major, minor, ok := version(conf.Version); ok && (major > 2 || major == 2 && minor >= 4) {
+		return dovecot24(conf)
+	}
+	base := dovecotView(conf.File, conf.All, c)
+	known := make(map[string]bool)
+	// The same passdb may have another number for a service.
+	key := func(f Finding, view string) string {
+		return f.Check + f.What + strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, strings.TrimPrefix(f.Where, view))
+	}
+	for _, f := range base {
+		known[key(f, conf.File)] = true
+	}
+	for _, service := range slices.Sorted(maps.Keys(conf.Services)) {
+		view := conf.File + ", protocol " + service
+		for _, f := range dovecotView(view, conf.Services[service], c) {
+			if f.Severity != OK && !known[key(f, view)] {
+				base = append(base, f)
+			}
+		}
+	}
+	return base
+}
+
+func version(text string) (major, minor int, ok bool) {
+	n, err := fmt.Sscanf(text, "%d.%d", &major, &minor)
+	return major, minor, err == nil && n == 2
+}
+
+// dovecot24 says where checkpassword went; the rest of 2.4 has other names and is not looked at.
+func dovecot24(conf DovecotConf) []Finding {
+	var f findings
+	for _, p := range conf.All.all("passdb") {
+		if p.get("driver", p.Name) == "checkpassword" {
+			f.fail("dovecot.version", conf.File+": "+p.title(), "passdb lua { … }",
+				"Dovecot %s has no checkpassword passdb and does not start with one: ask the login endpoint from a Lua passdb", conf.Version)
+		}
+	}
+	f.warn("dovecot.version", conf.File, "", "Dovecot %s: its settings have other names than those of 2.3 and are not checked", conf.Version)
+	return f
+}
+
+// dovecotView checks one view of the configuration: the whole of it, or what one service sees.
+func dovecotView(where string, all Section, c *config.Config) findings {
+	d := dovecotChecks{where: where, all: all, config: c}
+	d.passdbs()
+	d.memory()
+	d.mechanisms()
+	d.policyServer()
+	d.cache()
+	d.userdbs()
+	d.exposure()
+	return d.findings
+}
+
+type dovecotChecks struct {
+	findings
+	where  string
+	all    Section
+	config *config.Config
+}
+
+func (d *dovecotChecks) at(parts ...string) string {
+	return strings.Join(append([]string{d.where}, parts...), ": ")
+}
+
+// passdbTitle names a passdb by its place. Its args may hold a password and are not shown.
+func passdbTitle(all Section, i int) string {
+	return fmt.Sprintf("passdb %d (%s)", i+1, all.all("passdb")[i].get("driver", "no driver"))
+}
+
+// program splits the args of a checkpassword passdb as Dovecot does.
+func program(p Section) (file string, args []string) {
+	words := strings.Fields(p.get("args", ""))
+	if len(words) == 0 {
+		return "", nil
+	}
+	return words[0], words[1:]
+}
+
+func isOurs(s Section) bool {
+	file, _ := program(s)
+	return s.get("driver", "") == "checkpassword" && path.Base(file) == programName
+}
+
+// ours returns the place of our passdb among all, -1 if there is none that users' logins pass.
+func ours(all Section) int {
+	return slices.IndexFunc(all.all("passdb"), func(p Section) bool { return isOurs(p) && p.get("master", "no") != "yes" })
+}
+
+// socket returns where a checkpassword passdb of ours asks; not ok if it does not understand its own options.
+func socket(p Section) (path string, ok bool) {
+	path = defaultSocket
+	_, args := program(p)
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		if args[0] == "--" {
+			return path, true
+		}
+		if args[0] != "-s" || len(args) < 2 || !strings.HasPrefix(args[1], "/") {
+			return "", false
+		}
+		path, args = args[1], args[2:]
+	}
+	return path, true
+}
+
+func passdbBlock(args string) string {
+	return "passdb {\n  driver = checkpassword\n  args = " + args +
+		"\n  result_success = return-ok\n  result_failure = return-fail\n  result_internalfail = return-fail\n}"
+}
+
+func (d *dovecotChecks) passdbs() {
+	const present, first, results, filters = "dovecot.passdb.present", "dovecot.passdb.first", "dovecot.passdb.results", "dovecot.passdb.filters"
+	list := d.all.all("passdb")
+	at := ours(d.all)
+	if at < 0 {
+		what := "no passdb runs " + programName + ": Drawbridge is not asked"
+		switch {
+		case slices.ContainsFunc(list, isOurs):
+			what = "the passdb of " + programName + " has master = yes, so it is asked about master users only: remove that line"
+		case slices.ContainsFunc(list, func(p Section) bool {
+			return p.get("driver", "") == "lua" && strings.Contains(p.get("args", ""), "drawbridge")
+		}):
+			what = "Drawbridge is asked from a Lua passdb, which Dovecot 2.3 answers from its cache: use checkpassword"
+		}
+		d.fail(present, d.at("passdb"), "# above every other passdb\n"+passdbBlock(shippedPath), "%s", what)
+		return
+	}
+	p, title := list[at], passdbTitle(d.all, at)
+	d.ok(present, d.at(title), "%s runs %s", title, programName)
+
+	inOrder := true
+	for i, other := range list[:at] {
+		switch other := other; {
+		case other.get("master", "no") == "yes" || other.get("deny", "no") == "yes":
+		case isContinue(other):
+			inOrder = false
+			d.warn(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.get("args", "")),
+				"stands before Drawbridge, and is shown every secret first")
+		default:
+			inOrder = false
+			d.fail(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.get("args", "")),
+				"stands before Drawbridge: a password that is right there opens the account, whatever the rules say")
+		}
+	}
+	if inOrder {
+		d.ok(first, d.at(title), "no other passdb is asked before it")
+	}
+
+	d.results(results, title, p)
+	d.filters(filters, title, p)
+	d.arguments(title, p)
+	for i, other := range list[at+1:] {
+		if isOurs(other) && other.get("master", "no") != "yes" {
+			d.warn("dovecot.passdb.duplicate", d.at(passdbTitle(d.all, at+1+i)), "# remove this passdb",
+				"runs %s a second time: a login that it leaves to the next passdb comes back to it and fails", programName)
+		}
+	}
+	d.nextPassdb(list, at)
+	d.masters(list)
+}
+
+// isContinue tells whether a login goes on to the next passdb after it succeeded in p.
+func isContinue(p Section) bool {
+	return p.get("pass", "no") == "yes" || strings.HasPrefix(p.get("result_success", "return-ok"), "continue")
+}
+
+func (d *dovecotChecks) results(check, title string, p Section) {
+	well := true
+	for _, rule := range []struct{ setting, preset, want, why string }{
+		{"result_success", "return-ok", "return-ok", "what Drawbridge lets in is not let in"},
+		{"result_failure", "continue", "return-fail", "a refusal is overruled by a right password in another passdb"},
+		{"result_internalfail", "continue", "return-fail", "while the daemon is away, the other passdbs let in on their own"},
+	} {
+		if got := p.get(rule.setting, rule.preset); got != rule.want {
+			well = false
+			d.fail(check, d.at(title, rule.setting), rule.setting+" = "+rule.want, "is %q: %s", got, rule.why)
+		}
+	}
+	if well {
+		d.ok(check, d.at(title), "what Drawbridge answers is final")
+	}
+}
+
+// filters looks for what takes logins past our passdb, or turns its answer round.
+func (d *dovecotChecks) filters(check, title string, p Section) {
+	well := true
+	for _, rule := range []struct{ setting, want, why string }{
+		{"skip", "never", "such logins are not shown to Drawbridge and end in the other passdbs"},
+		{"mechanisms", "", "logins by other mechanisms are not shown to Drawbridge and end in the other passdbs"},
+		{"username_filter", "", "other names are not shown to Drawbridge and end in the other passdbs"},
+		{"deny", "no", "whatever Drawbridge answers is a refusal"},
+		{"pass", "no", "what Drawbridge lets in is not let in"},
+	} {
+		if got := p.get(rule.setting, rule.want); got != rule.want {
+			well = false
+			d.fail(check, d.at(title, rule.setting), "# remove "+rule.setting, "is %q: %s", got, rule.why)
+		}
+	}
+	if well {
+		d.ok(check, d.at(title), "every login is shown to it")
+	}
+}
+
+func (d *dovecotChecks) arguments(title string, p Section) {
+	const check = "dovecot.passdb.args"
+	file, _ := program(p)
+	args := p.get("args", "")
+	where := d.at(title, "args")
+	well := true
+	if strings.Contains(args, "%") {
+		well = false
+		d.fail(check, where, "args = "+shippedPath, "%q has a %% variable: who logs in writes arguments of the program", args)
+	}
+	if !path.IsAbs(file) {
+		well = false
+		d.fail(check, where, "args = "+shippedPath, "%q is not an absolute path: Dovecot does not find the program", file)
+	}
+	at, ok := socket(p)
+	if !ok {
+		d.fail(check, where, "args = "+file+" -s "+defaultSocket, "%q: the program takes \"-s SOCKET\" and nothing else; nobody gets in", args)
+		return
+	}
+	var listens []string
+	for _, s := range d.config.Login.Listen {
+		if s.Unix() {
+			listens = append(listens, s.Path)
+		}
+	}
+	if !slices.Contains(listens, path.Clean(at)) {
+		well = false
+		fix := fmt.Sprintf("[login]\nlisten = [%q]", "unix:"+at+"?mode=0660&group=dovecot")
+		if len(listens) > 0 {
+			fix = "args = " + file + " -s " + listens[0]
+		}
+		d.fail(check, where, fix, "it asks at %s, but login.listen has %s: nobody gets in", at, cmp.Or(strings.Join(listens, ", "), "no unix socket"))
+	}
+	if well {
+		d.ok(check, where, "it asks at %s, where the daemon listens", at)
+	}
+}
+
+func (d *dovecotChecks) nextPassdb(list []Section, at int) {
+	const check = "dovecot.passdb.next"
+	needed := d.asksNext()
+	found, well := false, true
+	for i, p := range list[at+1:] {
+		if p.get("master", "no") == "yes" || p.get("deny", "no") == "yes" || isOurs(p) {
+			continue
+		}
+		found = true
+		title := passdbTitle(d.all, at+1+i)
+		switch open, proxy := opensToAll(p); {
+		case open && proxy:
+			well = false
+			d.warn(check, d.at(title), "# a passdb that verifies passwords", "verifies no password and leaves that to the proxied server: Postfix's logins are not proxied and succeed with any password")
+		case open:
+			well = false
+			d.fail(check, d.at(title), "# a passdb that verifies passwords", "opens every account to any password, or to one and the same: whatever Drawbridge leaves to it is let in")
+		}
+	}
+	switch {
+	case needed && !found:
+		d.fail(check, d.at("passdb"), "[login]\nnext_passdb = false\nunmanaged = \"deny\"",
+			"no passdb follows, yet mailbox passwords belong to one (login.next_passdb, or login.unmanaged = \"next\"): they are answered with a temporary failure")
+	case !needed && found:
+		d.ok(check, d.at("passdb"), "login.next_passdb is false: the passdbs that follow are not asked about logins")
+	case well:
+		d.ok(check, d.at("passdb"), "what Drawbridge leaves to the next passdb is verified there")
+	}
+}
+
+// asksNext tells whether the daemon ever leaves a login to the next passdb.
+func (d *dovecotChecks) asksNext() bool {
+	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
+}
+
+// opensToAll tells whether a passdb succeeds for whoever asks, and whether it does so to hand the login on to another server.
+func opensToAll(p Section) (open, proxy bool) {
+	fields := strings.Fields(p.get("default_fields", "") + " " + p.get("override_fields", ""))
+	if p.get("driver", "") == "static" {
+		fields = append(fields, strings.Fields(p.get("args", ""))...)
+	}
+	for _, field := range fields {
+		switch name, _, _ := strings.Cut(field, "="); name {
+		case "nopassword":
+			open = true
+		case "password":
+			open = open || p.get("driver", "") == "static"
+		case "proxy", "proxy_maybe":
+			proxy = true
+		}
+	}
+	return open, proxy
+}
+
+// masters looks at the passdbs of master users, whose login is only then a user's when it goes on to the others.
+func (d *dovecotChecks) masters(list []Section) {
+	const check = "dovecot.passdb.master"
+	for i, p := range list {
+		if p.get("master", "no") != "yes" || isOurs(p) {
+			continue
+		}
+		title := passdbTitle(d.all, i)
+		if isContinue(p) {
+			d.ok(check, d.at(title), "a master user's login goes on to Drawbridge")
+			continue
+		}
+		d.fail(check, d.at(title, "result_success"), "result_success = continue",
+			"is %q: a master user's login ends there, and Drawbridge never hears of it", p.get("result_success", "return-ok"))
+	}
+}
+
+// memory checks what checkpassword inherits from the auth process.
+func (d *dovecotChecks) memory() {
+	const check = "dovecot.vsz_limit"
+	auth := d.all.one("service", "auth")
+	where, text := d.at("service auth", "vsz_limit"), auth.get("vsz_limit", "")
+	if size, ok := parseSize(text); !ok || size > 1<<62 { // doveconf -a writes "unset" as the largest number
+		where, text = d.at("default_vsz_limit"), d.all.get("default_vsz_limit", "256 M")
+	}
+	size, ok := parseSize(text)
+	switch {
+	case ok && (size == 0 || size >= minAddressSpace):
+		d.ok(check, where, "%s leaves %s enough address space", text, programName)
+	default:
+		d.fail(check, where, "service auth {\n  vsz_limit = 1G\n}",
+			"is %s: %s dies before it starts, and every login is a temporary failure; it needs 768 MB of address space, of which it uses 2", text, programName)
+	}
+	if chroot := auth.get("chroot", ""); chroot != "" {
+		d.fail("dovecot.chroot", d.at("service auth", "chroot"), "service auth {\n  chroot =\n}",
+			"is %q: the program and the login socket are not in there", chroot)
+	}
+}
+
+// parseSize reads a size as doveconf prints it: "1 G", "256 M", "0".
+func parseSize(text string) (uint64, bool) {
+	number, unit, _ := strings.Cut(strings.TrimSpace(text), " ")
+	n, err := strconv.ParseUint(number, 10, 64)
+	shift, known := map[string]uint{"": 0, "B": 0, "k": 10, "M": 20, "G": 30, "T": 40}[unit]
+	if err != nil || !known || n<<shift>>shift != n {
+		return 0, false
+	}
+	return n << shift, true
+}
+
+func (d *dovecotChecks) mechanisms() {
+	const check = "dovecot.mechanisms"
+	where := d.at("auth_mechanisms")
+	offered := strings.Fields(strings.ToUpper(d.all.get("auth_mechanisms", "plain")))
+	var bypass, hide, plain []string
+	for _, m := range offered {
+		switch {
+		case m == "PLAIN" || m == "LOGIN":
+			plain = append(plain, m)
+		case m == "ANONYMOUS", m == "GSSAPI", m == "GSS-SPNEGO", m == "NTLM" && d.all.get("auth_use_winbind", "no") == "yes":
+			bypass = append(bypass, m)
+		default:
+			hide = append(hide, m)
+		}
+	}
+	fix := "auth_mechanisms = plain login"
+	if len(bypass) > 0 {
+		d.fail(check, where, fix, "%s: who logs in by it is let in without any passdb, and so without Drawbridge", strings.Join(bypass, ", "))
+	}
+	if len(plain) == 0 {
+		d.fail(check, where, fix, "neither PLAIN nor LOGIN: no other mechanism shows the secret that Drawbridge has to see")
+	}
+	if len(hide) > 0 {
+		then := "secure passwords do not work by it, only the mailbox password of the next passdb does"
+		if !d.asksNext() {
+			then = "no login by it succeeds, since mailbox passwords are kept by Drawbridge"
+		}
+		d.warn(check, where, fix, "%s: hides the secret, so %s", strings.Join(hide, ", "), then)
+	}
+	if len(bypass)+len(hide) == 0 && len(plain) > 0 {
+		d.ok(check, where, "%s: Drawbridge sees the secret", strings.Join(plain, ", "))
+	}
+	format := d.all.get("auth_username_format", "%Lu")
+	drops := strings.Contains(format, "n") && !strings.ContainsAny(format, "ud")
+	if drops && d.config.Login.DefaultDomain == "" {
+		d.warn("dovecot.username_format", d.at("auth_username_format"), "auth_username_format = %Lu",
+			"is %q: names lose their domain before Drawbridge sees them; without login.default_domain all are refused", format)
+	}
+}
+
+// policyServer checks the report that tells how a login ended which Drawbridge left to the next passdb.
+func (d *dovecotChecks) policyServer() {
+	const check = "dovecot.auth_policy"
+	text := d.all.get("auth_policy_server_url", "")
+	where := d.at("auth_policy_server_url")
+	if !d.asksNext() && text == "" {
+		d.ok(check, where, "not needed: no login is left to the next passdb")
+		return
+	}
+	problems := len(d.findings)
+	defer func() {
+		if len(d.findings) == problems {
+			d.ok(check, where, "tells Drawbridge how the next passdb decided")
+		}
+	}()
+	if text == "" {
+		d.fail(check, where, "auth_policy_server_url = "+policyURL+"\nauth_policy_check_before_auth = no\nauth_policy_check_after_auth = no"+
+			"\nauth_policy_report_after_auth = yes\nauth_policy_server_api_header = Authorization: Bearer KEY\nauth_policy_hash_nonce = RANDOM",
+			"is empty: Drawbridge does not learn how the next passdb decided, so wrong mailbox passwords are neither recorded nor counted")
+		return
+	}
+	d.policyAddress(check, where, text)
+	header := d.all.get("auth_policy_server_api_header", "")
+	if word, key, _ := strings.Cut(header, ":"); !strings.EqualFold(word, "Authorization") || !strings.HasPrefix(strings.TrimSpace(key), "Bearer ") {
+		d.fail(check, d.at("auth_policy_server_api_header"), "auth_policy_server_api_header = Authorization: Bearer KEY",
+			"is not \"Authorization: Bearer\" with the key of login.key_file (%s): the report is refused", cmp.Or(d.config.Login.KeyFile, "not set"))
+	}
+	if d.all.get("auth_policy_report_after_auth", "yes") != "yes" {
+		d.fail(check, d.at("auth_policy_report_after_auth"), "auth_policy_report_after_auth = yes",
+			"is off: Drawbridge does not learn how the next passdb decided, so wrong mailbox passwords are neither recorded nor counted")
+	}
+	for _, name := range []string{"auth_policy_check_before_auth", "auth_policy_check_after_auth"} {
+		if d.all.get(name, "yes") != "no" {
+			d.warn(check, d.at(name), name+" = no", "every login waits for one more question, which Drawbridge always answers with \"go on\"")
+		}
+	}
+	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}"
+	attributes := d.all.get("auth_policy_request_attributes", preset)
+	var missing []string
+	for _, want := range []string{"login", "remote", "protocol", "session_id"} {
+		if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
+			missing = append(missing, want)
+		}
+	}
+	if len(missing) > 0 {
+		d.fail(check, d.at("auth_policy_request_attributes"), "auth_policy_request_attributes = "+preset,
+			"lacks %s: Drawbridge cannot tell which login the report is about", strings.Join(missing, ", "))
+	}
+}
+
+func (d *dovecotChecks) policyAddress(check, where, text string) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		d.fail(check, where, "auth_policy_server_url = "+policyURL, "is not a URL") // may hold a password: not shown
+		return
+	}
+	var listens []string
+	for _, s := range d.config.Login.Listen {
+		if s.Unix() || s.TLS() {
+			continue
+		}
+		listens = append(listens, s.Addr.String())
+		if sameAddress(u.Hostname(), cmp.Or(u.Port(), "80"), s.Addr) {
+			if u.Scheme != "http" || u.Path != policyPath {
+				d.fail(check, where, "auth_policy_server_url = http://"+u.Host+policyPath, "asks %s://%s%s, which is not there", u.Scheme, u.Host, u.Path)
+			}
+			return
+		}
+	}
+	if len(listens) == 0 {
+		d.fail(check, where, fmt.Sprintf("[login]\nlisten = [\"unix:%s?mode=0660&group=dovecot\", \"inet:127.0.0.1:8481\"]\nkey_file = \"/etc/drawbridge/login.key\"", defaultSocket),
+			"asks %s, but login.listen has no inet listener without TLS", u.Host)
+		return
+	}
+	d.fail(check, where, "auth_policy_server_url = http://"+listens[0]+policyPath, "asks %s, but login.listen has %s", u.Host, strings.Join(listens, ", "))
+}
+
+// sameAddress tells whether a client of host and port comes to a listener. A name other than localhost may be any address.
+func sameAddress(host, port string, listener netip.AddrPort) bool {
+	if port != strconv.Itoa(int(listener.Port())) {
+		return false
+	}
+	addr := listener.Addr()
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	switch {
+	case addr.IsUnspecified():
+		return true
+	case err != nil:
+		return !strings.EqualFold(host, "localhost") || addr.IsLoopback()
+	}
+	return ip.Unmap() == addr
+}
+
+func (d *dovecotChecks) cache() {
+	size, ok := parseSize(d.all.get("auth_cache_size", "0"))
+	if !ok || size == 0 {
+		return
+	}
+	d.ok("dovecot.auth_cache", d.at("auth_cache_size"), "on, and no harm: Dovecot asks a checkpassword passdb at every login all the same")
+}
+
+func (d *dovecotChecks) userdbs() {
+	const check = "dovecot.userdb"
+	list := d.all.all("userdb")
+	prefetch := 0
+	for i, u := range list {
+		where := d.at(fmt.Sprintf("userdb %d (%s)", i+1, u.get("driver", "no driver")))
+		switch {
+		case isOurs(u):
+			d.fail(check, where, "# remove this userdb", "%s knows no homes: mail for every account is put off or bounces", programName)
+			return
+		case u.get("driver", "") == "prefetch":
+			prefetch++
+		}
+	}
+	switch {
+	case len(list) > 0 && prefetch == len(list):
+		d.fail(check, d.at("userdb"), "userdb {\n  driver = …   # the site's own, after prefetch\n}",
+			"prefetch alone: it takes what the passdb found, and Drawbridge finds no home; logins with secure passwords fail")
+	case len(list) > 0:
+		d.ok(check, d.at("userdb"), "homes come from the site's own userdb")
+	}
+}
+
+// exposure looks for who may claim another address than his own, and for secrets in clear.
+func (d *dovecotChecks) exposure() {
+	if d.all.get("disable_plaintext_auth", "yes") == "no" && d.all.get("ssl", "yes") != "required" {
+		d.warn("dovecot.plaintext", d.at("disable_plaintext_auth"), "disable_plaintext_auth = yes", "is off: clients may send their secrets in clear")
+	}
+	d.trusted("login_trusted_networks")
+	proxied := slices.ContainsFunc(d.all.all("service"), func(s Section) bool {
+		return slices.ContainsFunc(s.all("inet_listener"), func(l Section) bool { return l.get("haproxy", "no") == "yes" })
+	})
+	if proxied {
+		d.trusted("haproxy_trusted_networks")
+	}
+	auth := d.all.one("service", "auth")
+	for _, l := range auth.all("unix_listener") {
+		mode, err := strconv.ParseUint(l.get("mode", "0600"), 8, 16)
+		// Dovecot's own are open to everyone in a directory that is not, or tell no more than homes.
+		own := strings.HasSuffix(l.Name, "userdb") || l.Name == "login/login" || l.Name == "token-login/tokenlogin"
+		if err == nil && mode&0o002 != 0 && !own {
+			d.warn("dovecot.auth_listener", d.at("service auth", l.title()), "mode = 0660\nuser = postfix\ngroup = postfix",
+				"mode %s lets every local user ask as though from any address", l.get("mode", ""))
+		}
+	}
+	for _, l := range auth.all("inet_listener") {
+		if port := l.get("port", "0"); port != "0" {
+			d.warn("dovecot.auth_listener", d.at("service auth", l.title()), "# a unix_listener instead",
+				"whoever reaches port %s may ask as though from any address", port)
+		}
+	}
+}
+
+func (d *dovecotChecks) trusted(setting string) {
+	const check = "dovecot.trusted_networks"
+	text := d.all.get(setting, "")
+	well := true
+	for _, word := range splitWords(text) {
+		switch n, ok := parseNetwork(word); {
+		case ok && n.Bits() == 0:
+			well = false
+			d.fail(check, d.at(setting), setting+" = 127.0.0.1", "%s is everyone: any client may claim any address, and policies with a place mean nothing", word)
+		case ok && isWide(n):
+			well = false
+			d.warn(check, d.at(setting), setting+" = ADDRESS-OF-THE-PROXY", "%s: whoever is in there may claim any address; name the proxies and the webmail alone", word)
+		}
+	}
+	if well && text != "" {
+		d.ok(check, d.at(setting), "only named hosts may claim an address for others")
+	}
+}
+
+func splitWords(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+}
+
+// parseNetwork reads an address or a prefix, also "[::1]/128" as Postfix writes it.
+func parseNetwork(text string) (netip.Prefix, bool) {
+	text = strings.NewReplacer("[", "", "]", "").Replace(text)
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	n, err := netip.ParsePrefix(text)
+	return n, err == nil
+}
+
+// isWide tells whether a network holds others than a site's own proxies: more addresses than such a group has, or several
+// public ones.
+func isWide(n netip.Prefix) bool {
+	a := n.Addr().Unmap()
+	if a.IsLoopback() {
+		return false
+	}
+	narrowest := 24
+	if !a.Is4() {
+		narrowest = 64
+	}
+	return n.Bits() < narrowest || !a.IsPrivate() && !a.IsLinkLocalUnicast() && n.Bits() < a.BitLen()
+}
+
+// loopbackHost tells whether a listening address is this machine's alone.
+func loopbackHost(host string) bool {
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && a.IsLoopback()
+}

@@ -1,0 +1,223 @@
+package doctor
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestDovecotShipped(t *testing.T) {
+	expectWell(t, Dovecot(runDoveconf(t, goodDovecot()), site(t)), 10)
+}
+
+// What doveconf -n leaves out are defaults, which the checks know: both forms are judged alike.
+func TestDovecotBothForms(t *testing.T) {
+	for _, text := range []string{
+		goodDovecot(), "protocols = imap\nssl = no\npassdb {\n driver = pam\n}\nuserdb {\n driver = passwd\n}\n",
+		strings.ReplaceAll(goodDovecot(), "result_", "# result_"),
+	} {
+		file := write(t, filepath.Join(t.TempDir(), "dovecot.conf"), text)
+		forms := make(map[string][]Finding)
+		for _, form := range []string{"-n", "-a"} {
+			needs(t, "doveconf", "dovecot-core dovecot-imapd")
+			out, err := run(t.Context(), "doveconf", form, "-c", file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, version, err := ParseDoveconf(strings.NewReader(string(out)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			forms[form] = bad(Dovecot(DovecotConf{File: "dovecot.conf", Version: version, All: all}, site(t)))
+		}
+		if n, a := table(t, forms["-n"]), table(t, forms["-a"]); n != a {
+			t.Errorf("doveconf -n:\n%s\ndoveconf -a:\n%s", n, a)
+		}
+	}
+}
+
+// Each trap, written as an administrator falls into it: old is replaced by new in the shipped configuration.
+func TestDovecotTraps(t *testing.T) {
+	const (
+		driver = "  driver = checkpassword\n"
+		pam    = "passdb {\n  driver = pam\n}\n"
+	)
+	program := "args = " + shippedPath
+	for name, c := range map[string]struct {
+		old, new, more string // more settings, at the end
+		severity       Severity
+		check          string
+		where, what    string
+	}{
+		"not there":                    {driver, "  driver = shadow\n", "", Fail, "dovecot.passdb.present", "passdb", "Drawbridge is not asked"},
+		"master users only":            {driver, driver + "  master = yes\n", "", Fail, "dovecot.passdb.present", "passdb", "master = yes"},
+		"Lua":                          {driver, "  driver = lua\n", "", Fail, "dovecot.passdb.present", "passdb", "from its cache"},
+		"another first":                {"mail_location", pam + "mail_location", "", Fail, "dovecot.passdb.first", "passdb 1 (pam)", "opens the account"},
+		"another first, goes on":       {"mail_location", "passdb {\n driver = pam\n result_success = continue-ok\n}\nmail_location", "", Warn, "dovecot.passdb.first", "passdb 1 (pam)", "shown every secret"},
+		"another first for IMAP":       {"", "", "protocol imap {\n" + pam + "}\n", Fail, "dovecot.passdb.first", "protocol imap: passdb 1 (pam)", "opens the account"},
+		"another first but for IMAP":   {"", "", "protocol !imap {\n" + pam + "}\n", Fail, "dovecot.passdb.first", "protocol smtp: passdb 1 (pam)", "opens the account"},
+		"failure goes on":              {"result_failure = return-fail", "", "", Fail, "dovecot.passdb.results", "result_failure", "overruled"},
+		"failure returns":              {"result_failure = return-fail", "result_failure = return", "", Fail, "dovecot.passdb.results", "result_failure", `"return"`},
+		"daemon away goes on":          {"result_internalfail = return-fail", "result_internalfail = continue-fail", "", Fail, "dovecot.passdb.results", "result_internalfail", "daemon is away"},
+		"success goes on":              {"result_success = return-ok", "result_success = continue", "", Fail, "dovecot.passdb.results", "result_success", "not let in"},
+		"skipped":                      {driver, driver + "  skip = authenticated\n", "", Fail, "dovecot.passdb.filters", "skip", "not shown to Drawbridge"},
+		"some mechanisms":              {driver, driver + "  mechanisms = login\n", "", Fail, "dovecot.passdb.filters", "mechanisms", "not shown to Drawbridge"},
+		"some names":                   {driver, driver + "  username_filter = *@example.org\n", "", Fail, "dovecot.passdb.filters", "username_filter", "not shown to Drawbridge"},
+		"deny":                         {driver, driver + "  deny = yes\n", "", Fail, "dovecot.passdb.filters", "deny", "refusal"},
+		"pass":                         {driver, driver + "  pass = yes\n", "", Fail, "dovecot.passdb.filters", "pass", "not let in"},
+		"variable in args":             {program, program + " %u", "", Fail, "dovecot.passdb.args", "args", "% variable"},
+		"relative program":             {program, "args = " + programName, "", Fail, "dovecot.passdb.args", "args", "absolute path"},
+		"unknown option":               {program, program + " -x", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
+		"option without value":         {program, program + " -s", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
+		"other socket":                 {program, program + " -s /run/other.sock", "", Fail, "dovecot.passdb.args", "args", "asks at /run/other.sock"},
+		"twice":                        {pam, "passdb {\n" + driver + program + "\n}\n" + pam, "", Warn, "dovecot.passdb.duplicate", "passdb 3", "a second time"},
+		"no next":                      {pam, "", "", Fail, "dovecot.passdb.next", "passdb", "no passdb follows"},
+		"next opens to all":            {"  driver = pam", "  driver = static\n  args = nopassword=y", "", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password"},
+		"next has one password":        {"  driver = pam", "  driver = static\n  args = password=open", "", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password"},
+		"next has nopassword":          {"  driver = pam", "  driver = pam\n  override_fields = nopassword=y", "", Fail, "dovecot.passdb.next", "passdb 3 (pam)", "any password"},
+		"next is a proxy":              {"  driver = pam", "  driver = static\n  args = proxy=y host=192.0.2.1 nopassword=y", "", Warn, "dovecot.passdb.next", "passdb 3 (static)", "Postfix's logins"},
+		"master users end early":       {"  result_success = continue\n", "", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "never hears"},
+		"limit too low":                {"vsz_limit = 1G", "vsz_limit = 512M", "", Fail, "dovecot.vsz_limit", "service auth", "is 512 M"},
+		"limit left out":               {"vsz_limit = 1G", "", "", Fail, "dovecot.vsz_limit", "default_vsz_limit", "is 256 M"},
+		"chroot":                       {"vsz_limit = 1G", "vsz_limit = 1G\n  chroot = login", "", Fail, "dovecot.chroot", "service auth", "login"},
+		"hidden secrets":               {"", "", "auth_mechanisms = plain cram-md5 scram-sha-256\n", Warn, "dovecot.mechanisms", "auth_mechanisms", "CRAM-MD5, SCRAM-SHA-256"},
+		"only hidden secrets":          {"", "", "auth_mechanisms = cram-md5\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "neither PLAIN nor LOGIN"},
+		"anonymous":                    {"", "", "auth_mechanisms = plain anonymous\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS: who"},
+		"Kerberos":                     {"", "", "auth_mechanisms = plain gss-spnego\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "GSS-SPNEGO: who"},
+		"name without domain":          {"", "", "auth_username_format = %Ln\n", Warn, "dovecot.username_format", "auth_username_format", "lose their domain"},
+		"no report":                    {"auth_policy_server_url =", "# ", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty"},
+		"report elsewhere":             {"127.0.0.1:8481", "127.0.0.1:4001", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "asks 127.0.0.1:4001"},
+		"report to another path":       {"8481/v1/dovecot/policy", "8481/", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is not there"},
+		"report without key":           {"\nauth_policy_server_api_header =", "\n# ", "", Fail, "dovecot.auth_policy", "api_header", "is refused"},
+		"report off":                   {"report_after_auth = yes", "report_after_auth = no", "", Fail, "dovecot.auth_policy", "report_after_auth", "is off"},
+		"asked before":                 {"check_before_auth = no", "check_before_auth = yes", "", Warn, "dovecot.auth_policy", "check_before_auth", "waits"},
+		"asked after":                  {"check_after_auth = no", "check_after_auth = yes", "", Warn, "dovecot.auth_policy", "check_after_auth", "waits"},
+		"attributes":                   {"session_id=%{session}", "", "", Fail, "dovecot.auth_policy", "request_attributes", "lacks session_id"},
+		"userdb":                       {"", "", "userdb {\n driver = checkpassword\n " + program + "\n}\n", Fail, "dovecot.userdb", "userdb 2", "knows no homes"},
+		"prefetch alone":               {"userdb {\n  driver = passwd\n}", "userdb {\n  driver = prefetch\n}", "", Fail, "dovecot.userdb", "userdb", "prefetch alone"},
+		"plaintext":                    {"", "", "disable_plaintext_auth = no\n", Warn, "dovecot.plaintext", "disable_plaintext_auth", "in clear"},
+		"everyone trusted":             {"", "", "login_trusted_networks = 127.0.0.1 0.0.0.0/0\n", Fail, "dovecot.trusted_networks", "login_trusted_networks", "0.0.0.0/0 is everyone"},
+		"everyone trusted, IPv6":       {"", "", "login_trusted_networks = ::/0\n", Fail, "dovecot.trusted_networks", "login_trusted_networks", "::/0 is everyone"},
+		"a public network trusted":     {"", "", "login_trusted_networks = 203.0.113.0/28\n", Warn, "dovecot.trusted_networks", "login_trusted_networks", "203.0.113.0/28"},
+		"a wide network trusted":       {"", "", "login_trusted_networks = 10.0.0.0/8\n", Warn, "dovecot.trusted_networks", "login_trusted_networks", "10.0.0.0/8"},
+		"HAProxy":                      {"", "", "haproxy_trusted_networks = 0.0.0.0/0\nservice imap-login {\n inet_listener x {\n port = 1143\n haproxy = yes\n}\n}\n", Fail, "dovecot.trusted_networks", "haproxy_trusted_networks", "everyone"},
+		"auth socket open to everyone": {"vsz_limit = 1G", "vsz_limit = 1G\n  unix_listener /var/spool/postfix/private/auth {\n mode = 0666\n}", "", Warn, "dovecot.auth_listener", "private/auth", "every local user"},
+		"auth port":                    {"vsz_limit = 1G", "vsz_limit = 1G\n  inet_listener {\n port = 12345\n}", "", Warn, "dovecot.auth_listener", "service auth", "port 12345"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := goodDovecot()
+			if !strings.Contains(text, c.old) {
+				t.Fatalf("the shipped configuration has no %q", c.old)
+			}
+			f := Dovecot(runDoveconf(t, strings.Replace(text, c.old, c.new, 1)+c.more), site(t))
+			x := expect(t, f, c.severity, c.check, c.where, c.what)
+			if x.Fix == "" {
+				t.Errorf("%s says nothing of what to do", x.Check)
+			}
+		})
+	}
+}
+
+// A line that a finding says to write is one that settles it.
+func TestDovecotFixes(t *testing.T) {
+	broken := strings.NewReplacer(
+		"vsz_limit = 1G", "vsz_limit = 256M",
+		"report_after_auth = yes", "report_after_auth = no",
+		"check_before_auth = no", "check_before_auth = yes",
+		"protocol=%s session_id=%{session}", "",
+		"127.0.0.1:8481", "127.0.0.1:4001",
+		"\nauth_policy_server_api_header", "\n#",
+	).Replace(goodDovecot()) + "auth_mechanisms = anonymous cram-md5\nauth_username_format = %Ln\nlogin_trusted_networks = 0.0.0.0/0\ndisable_plaintext_auth = no\n"
+	f := Dovecot(runDoveconf(t, broken), site(t))
+	if n := len(bad(f)); n < 10 {
+		t.Errorf("only %d faults found:\n%s", n, table(t, f))
+	}
+	fixed := broken
+	for _, x := range bad(f) {
+		fixed += x.Fix + "\n"
+	}
+	expectWell(t, Dovecot(runDoveconf(t, fixed), site(t)), 10)
+
+	// Those of the passdb itself, in the place of it.
+	f = Dovecot(runDoveconf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", "", 1)), site(t))
+	x := expect(t, f, Fail, "dovecot.passdb.present", "passdb", "")
+	f = Dovecot(runDoveconf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", x.Fix, 1)), site(t))
+	for _, check := range []string{"dovecot.passdb.present", "dovecot.passdb.first", "dovecot.passdb.results", "dovecot.passdb.args"} {
+		expectNone(t, f, check)
+	}
+}
+
+// What is right depends on the daemon's settings too.
+func TestDovecotSettings(t *testing.T) {
+	const login = "[login]\nkey_file = \"/k\"\n"
+	alone := strings.Replace(goodDovecot(), "passdb {\n  driver = pam\n}\n", "", 1)
+	unreported := strings.Replace(alone, "auth_policy_server_url =", "# ", 1)
+	for name, c := range map[string]struct {
+		text, settings string
+		check, what    string // none: all is well
+	}{
+		"own mailbox passwords":            {unreported, login + "next_passdb = false", "", ""},
+		"own mailbox passwords, next left": {goodDovecot(), login + "next_passdb = false\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
+		"unmanaged domains go on":          {alone, login + "next_passdb = false\nunmanaged = \"next\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
+		"no inet listener":                 {goodDovecot(), "", "dovecot.auth_policy", "no inet listener"},
+		"inet listener with TLS":           {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481?tls_cert=/c&tls_key=/k\"]", "dovecot.auth_policy", "no inet listener"},
+		"inet listener on all addresses":   {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:0.0.0.0:8481?allow_from=127.0.0.1\"]", "", ""},
+		"no unix listener":                 {goodDovecot(), login + "listen = [\"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "no unix socket"},
+		"another unix listener":            {goodDovecot(), login + "listen = [\"unix:/run/x.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "login.listen has /run/x.sock"},
+		"names without domain are known":   {goodDovecot() + "auth_username_format = %Ln\n", login + "default_domain = \"example.org\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
+		"hidden secrets without next":      {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login by it succeeds"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := Dovecot(runDoveconf(t, c.text), settingsOf(t, c.settings))
+			if c.check == "" {
+				expectWell(t, f, 10)
+				return
+			}
+			if list := bad(f); len(list) != 1 || list[0].Check != c.check || !strings.Contains(list[0].What, c.what) {
+				t.Errorf("want %s with %q alone, got\n%s", c.check, c.what, table(t, list))
+			}
+		})
+	}
+}
+
+// What looks alike but is well.
+func TestDovecotHarmless(t *testing.T) {
+	for name, more := range map[string]string{
+		"a cache":              "auth_cache_size = 10 M\n",
+		"LOGIN":                "auth_mechanisms = plain login\n",
+		"proxies by address":   "login_trusted_networks = 127.0.0.1 203.0.113.7 2001:db8::7 192.168.7.0/24\n",
+		"HAProxy not in use":   "haproxy_trusted_networks = 0.0.0.0/0\n",
+		"TLS is a must":        "disable_plaintext_auth = no\nssl = required\nssl_cert = </dev/null\nssl_key = </dev/null\n",
+		"prefetch and another": "userdb {\n driver = prefetch\n}\n",
+		"another deny list":    "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := goodDovecot() + more
+			if more == "" {
+				text = "passdb {\n driver = passwd-file\n args = /etc/deny\n deny = yes\n}\n" + text
+			}
+			expectWell(t, Dovecot(runDoveconf(t, text), site(t)), 10)
+		})
+	}
+}
+
+func TestDovecot24(t *testing.T) {
+	all, version, err := ParseDoveconf(strings.NewReader("# 2.4.1-4 (7d8c0e5759): /etc/dovecot/dovecot.conf\npassdb checkpassword {\n  driver = checkpassword\n}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Dovecot(DovecotConf{File: "dovecot.conf", Version: version, All: all}, site(t))
+	expect(t, f, Fail, "dovecot.version", "passdb checkpassword", "2.4.1-4 has no checkpassword")
+	f = Dovecot(DovecotConf{File: "dovecot.conf", Version: "2.4.1"}, site(t))
+	expect(t, f, Warn, "dovecot.version", "dovecot.conf", "not checked")
+}
+
+// Args of other passdbs, and the key of the report, are secrets.
+func TestDovecotSecrets(t *testing.T) {
+	text := strings.NewReplacer("  driver = pam", "  driver = static\n  args = password=SECRET1", "Bearer KEY", "Basic SECRET2",
+		"http://127.0.0.1:8481", "http://user:SECRET3@127.0.0.1:1").Replace(goodDovecot())
+	out := table(t, Dovecot(runDoveconf(t, "passdb {\n driver = static\n args = password=SECRET4\n}\n"+text), site(t)))
+	if strings.Contains(out, "SECRET") {
+		t.Errorf("a secret is shown:\n%s", out)
+	}
+}

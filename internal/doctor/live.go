@@ -1,0 +1,198 @@
+package doctor
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/listen"
+)
+
+const (
+	answerTime = 2 * time.Second
+	maxAnswer  = 4 << 10 // bytes
+)
+
+// askDaemon asks each listener of the daemon something that changes nothing.
+func askDaemon(ctx context.Context, c *config.Config) findings {
+	var f findings
+	for _, door := range []struct {
+		check, setting, then string
+		specs                []listen.Spec
+		ask                  func(context.Context, listen.Spec) error
+	}{
+		{"daemon.login", "login.listen", "every login that comes this way is a temporary failure", c.Login.Listen, askLogin},
+		{"daemon.policyd", "policyd.listen", "Postfix does what the policy service's default_action says", c.Policyd.Listen, askPolicy},
+		{"daemon.milter", "milter.listen", "Postfix does what milter_default_action says", c.Milter.Listen, askMilter},
+	} {
+		for _, spec := range door.specs {
+			if !askable(spec) {
+				continue
+			}
+			switch err := door.ask(ctx, spec); {
+			case err == nil:
+				f.ok(door.check, spec.Address(), "%s answers", spec.Address())
+			case errors.Is(err, fs.ErrPermission):
+				f.warn(door.check, spec.Address(), "# run this as root", "cannot be asked by you")
+			default:
+				f.fail(door.check, door.setting+": "+spec.Address(), "systemctl status drawbridged", "%v: %s", plainly(err), door.then)
+			}
+		}
+	}
+	return f
+}
+
+// plainly leaves out the address, which the finding says already.
+func plainly(err error) error {
+	if op := new(net.OpError); errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+// askable leaves out what does not speak in clear, or not to this machine.
+func askable(s listen.Spec) bool {
+	admitted := len(s.AllowFrom) == 0
+	for _, n := range s.AllowFrom {
+		admitted = admitted || n.Contains(dialable(s).Addr())
+	}
+	return s.Unix() || !s.TLS() && s.Addr.Port() != 0 && admitted
+}
+
+// dialable is where a listener on all addresses is reached from here.
+func dialable(s listen.Spec) netip.AddrPort {
+	switch a := s.Addr.Addr(); {
+	case a == netip.IPv4Unspecified():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.Addr.Port())
+	case a == netip.IPv6Unspecified():
+		return netip.AddrPortFrom(netip.IPv6Loopback(), s.Addr.Port())
+	}
+	return s.Addr
+}
+
+func dial(ctx context.Context, s listen.Spec) (net.Conn, error) {
+	d := net.Dialer{Timeout: answerTime}
+	address := s.Path
+	if !s.Unix() {
+		address = dialable(s).String()
+	}
+	conn, err := d.DialContext(ctx, s.Network(), address)
+	if err != nil {
+		return nil, err
+	}
+	return conn, conn.SetDeadline(time.Now().Add(answerTime))
+}
+
+// askLogin asks a login listener whether it lives.
+func askLogin(ctx context.Context, s listen.Spec) error {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, s) }}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: transport, Timeout: answerTime}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://login/livez", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read only
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/livez answers %s", resp.Status)
+	}
+	return nil
+}
+
+// askPolicy asks the policy service about mail of nobody who logged in, in which there is nothing to refuse.
+func askPolicy(ctx context.Context, s listen.Spec) error {
+	const question = "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address=127.0.0.1\nclient_name=localhost\n" +
+		"helo_name=localhost\nsender=\nrecipient=postmaster@localhost\nsasl_method=\nsasl_username=\ninstance=doctor\n\n"
+	conn, err := dial(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost
+	if _, err := io.WriteString(conn, question); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadString('\n')
+	switch {
+	case err != nil:
+		return fmt.Errorf("closes without an answer: %w", err)
+	case !strings.EqualFold(strings.TrimSpace(answer), "action=DUNNO"):
+		return fmt.Errorf("answers %q to a question about mail of nobody, where DUNNO is due", strings.TrimSpace(answer))
+	}
+	return nil
+}
+
+// askMilter opens a milter's session and ends it again: SMFIC_OPTNEG of version 2 that offers nothing, then SMFIC_QUIT.
+func askMilter(ctx context.Context, s listen.Spec) error {
+	conn, err := dial(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost
+	hello := append([]byte{0, 0, 0, 13, 'O'}, make([]byte, 12)...)
+	binary.BigEndian.PutUint32(hello[5:], 6)     // version
+	binary.BigEndian.PutUint32(hello[9:], 0x1ff) // all actions
+	binary.BigEndian.PutUint32(hello[13:], 0x7f) // the steps of version 2 that may be left out
+	if _, err := conn.Write(hello); err != nil {
+		return err
+	}
+	var head [5]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return fmt.Errorf("closes without an answer: %w", err)
+	}
+	if size := binary.BigEndian.Uint32(head[:]); size < 13 || size > maxAnswer || head[4] != 'O' {
+		return errors.New("does not answer as a milter does")
+	}
+	_, err = conn.Write([]byte{0, 0, 0, 1, 'Q'})
+	return err
+}
+
+// askAPI asks the daemon whether it decides.
+func askAPI(ctx context.Context, api, keyFile string) findings {
+	const check = "daemon.ready"
+	var f findings
+	client, err := adminclient.New(adminclient.Options{API: api, KeyFile: keyFile, Timeout: answerTime})
+	if err != nil {
+		f.fail(check, api, "drawbridge --api URL --key-file FILE doctor", "%v", err)
+		return f
+	}
+	defer client.Close()
+	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
+	refused := new(adminclient.Problem)
+	switch {
+	case errors.As(err, &refused):
+		f.fail(check, api, "drawbridge status", "the daemon does not decide now: %v", err)
+	case errors.Is(err, fs.ErrPermission):
+		f.warn(check, api, "# run this as root", "cannot be asked by you")
+	case err != nil:
+		f.fail(check, api, "systemctl status drawbridged", "%v", err)
+	case degraded(answer.Body):
+		f.warn(check, api, "drawbridge status", "degraded: logins are decided from what was known, and changes are refused, until the store is back")
+	default:
+		f.ok(check, api, "the daemon is ready")
+	}
+	return f
+}
+
+func degraded(body []byte) bool {
+	var health struct {
+		Status string `json:"status"`
+	}
+	return json.NewDecoder(bytes.NewReader(body)).Decode(&health) == nil && health.Status == "degraded"
+}

@@ -1,0 +1,167 @@
+package doctor
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// daemon listens in place of drawbridged and answers as answers says.
+type answers struct {
+	livez  int
+	readyz string // status code, blank, body
+	policy string
+	milter []byte
+}
+
+var healthy = answers{200, `200 {"status":"ok"}`, "action=DUNNO\n\n", append([]byte{0, 0, 0, 13, 'O', 0, 0, 0, 6}, make([]byte, 8)...)}
+
+func serve(t *testing.T, network, address string, handle func(net.Conn)) net.Addr {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				handle(c)
+			}()
+		}
+	}()
+	return l.Addr()
+}
+
+// startDaemon returns the directory of the sockets and the settings that name them.
+func startDaemon(t *testing.T, a answers) (dir, settings string) {
+	t.Helper()
+	dir = t.TempDir()
+	login := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/livez" {
+			t.Errorf("asked %s", r.URL.Path)
+		}
+		w.WriteHeader(a.livez)
+	}))
+	l, err := net.Listen("unix", filepath.Join(dir, "login.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	login.Listener = l
+	login.Start()
+	t.Cleanup(login.Close)
+
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			t.Errorf("asked %s", r.URL.Path)
+		}
+		code, body, _ := strings.Cut(a.readyz, " ")
+		if code == "503" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	if l, err = net.Listen("unix", filepath.Join(dir, "api.sock")); err != nil {
+		t.Fatal(err)
+	}
+	api.Listener = l
+	api.Start()
+	t.Cleanup(api.Close)
+
+	serve(t, "unix", filepath.Join(dir, "policy.sock"), func(c net.Conn) {
+		r := bufio.NewReader(c)
+		for line, err := r.ReadString('\n'); line != "\n"; line, err = r.ReadString('\n') {
+			if err != nil || strings.HasPrefix(line, "sasl_username=") && line != "sasl_username=\n" {
+				t.Errorf("the question has %q (%v)", line, err)
+				return
+			}
+		}
+		_, _ = io.WriteString(c, a.policy)
+	})
+	milter := serve(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+		hello := make([]byte, 17)
+		if _, err := io.ReadFull(c, hello); err != nil || binary.BigEndian.Uint32(hello) != 13 || hello[4] != 'O' {
+			t.Errorf("the milter is greeted with %q (%v)", hello, err)
+			return
+		}
+		_, _ = c.Write(a.milter)
+		if len(a.milter) > 4 { // else it hangs up
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+	return dir, `state_dir = "` + dir + `"
+[login]
+listen = ["unix:` + dir + `/login.sock"]
+next_passdb = false
+[policyd]
+listen = ["unix:` + dir + `/policy.sock"]
+[milter]
+listen = ["inet:` + milter.String() + `"]
+[api]
+listen = ["unix:` + dir + `/api.sock"]
+`
+}
+
+func TestAskDaemon(t *testing.T) {
+	change := func(f func(*answers)) answers {
+		a := healthy
+		f(&a)
+		return a
+	}
+	for name, c := range map[string]struct {
+		answers     answers
+		severity    Severity
+		check, what string
+	}{
+		"healthy":          {healthy, OK, "daemon.login", "answers"},
+		"policy refuses":   {change(func(a *answers) { a.policy = "action=REJECT\n\n" }), Fail, "daemon.policyd", `"action=REJECT"`},
+		"policy is silent": {change(func(a *answers) { a.policy = "" }), Fail, "daemon.policyd", "closes without an answer"},
+		"login is ill":     {change(func(a *answers) { a.livez = 500 }), Fail, "daemon.login", "500"},
+		"milter hangs up":  {change(func(a *answers) { a.milter = []byte{0, 0} }), Fail, "daemon.milter", ""},
+		"milter is none":   {change(func(a *answers) { a.milter = []byte("220 mail.example.org ESMTP\r\n") }), Fail, "daemon.milter", "as a milter does"},
+		"ready":            {healthy, OK, "daemon.ready", "is ready"},
+		"degraded":         {change(func(a *answers) { a.readyz = `200 {"status":"degraded"}` }), Warn, "daemon.ready", "until the store is back"},
+		"not ready":        {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "does not decide"},
+		"another's API":    {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, settings := startDaemon(t, c.answers)
+			f := append(askDaemon(t.Context(), settingsOf(t, settings)), askAPI(t.Context(), "unix:"+dir+"/api.sock", "")...)
+			if c.severity == OK {
+				expectWell(t, f, 4)
+				return
+			}
+			expect(t, f, c.severity, c.check, "", c.what)
+			if n := len(bad(f)); n != 1 {
+				t.Errorf("%d findings:\n%s", n, table(t, f))
+			}
+		})
+	}
+}
+
+func TestAskNobody(t *testing.T) {
+	dir := t.TempDir()
+	c := site(t)
+	c.Login.Listen = listeners(t, "unix:"+dir+"/login.sock", "inet:127.0.0.1:8481?allow_from=192.0.2.0/24", "inet:127.0.0.1:8482?tls_cert=/c&tls_key=/k", "inet:127.0.0.1:0")
+	c.Policyd.Listen = listeners(t, "unix:"+dir+"/policy.sock")
+	c.Milter.Listen = nil
+	f := askDaemon(t.Context(), c)
+	expect(t, f, Fail, "daemon.login", dir+"/login.sock", "temporary failure")
+	expect(t, f, Fail, "daemon.policyd", dir+"/policy.sock", "default_action")
+	if len(f) != 2 {
+		t.Errorf("others are asked:\n%s", table(t, f))
+	}
+	expect(t, askAPI(t.Context(), "unix:"+dir+"/api.sock", ""), Fail, "daemon.ready", "api.sock", "")
+	expect(t, askAPI(t.Context(), "ftp://x", ""), Fail, "daemon.ready", "ftp://x", "")
+}

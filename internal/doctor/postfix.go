@@ -1,0 +1,526 @@
+package doctor
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/listen"
+)
+
+// Postfix checks the configuration of a Postfix against the daemon's settings. It looks at no file and asks nobody.
+func Postfix(conf PostfixConf, c *config.Config) []Finding {
+	p := postfixChecks{conf: conf, config: c}
+	logins := make(map[string][]string) // smtpd_sasl_service → the services that use it
+	for i := range conf.Services {
+		s := p.smtpd(i)
+		if s == nil {
+			continue
+		}
+		p.policy(s)
+		p.milter(s)
+		p.origin(s)
+		if s.sasl {
+			p.sasl(s)
+			name := s.value("smtpd_sasl_service", "smtp")
+			logins[name] = append(logins[name], s.title)
+		}
+	}
+	p.local()
+	if len(logins) == 0 {
+		p.ok("postfix.sasl", p.main("smtpd_sasl_auth_enable"), "no service lets anybody log in")
+	}
+	for _, same := range logins {
+		if len(same) > 1 {
+			slices.Sort(same)
+			p.ok("postfix.sasl.service", conf.Dir+"/master.cf", "%s look alike to Drawbridge; smtpd_sasl_service and login.services tell them apart", strings.Join(same, ", "))
+		}
+	}
+	return merge(p.findings)
+}
+
+// merge puts together what is found alike at several services.
+func merge(f findings) findings {
+	merged := make(findings, 0, len(f))
+	for _, x := range f {
+		place, service, ok := strings.Cut(x.Where, forService)
+		at := slices.IndexFunc(merged, func(m Finding) bool {
+			other, _, _ := strings.Cut(m.Where, forService)
+			return ok && other == place && m.Check == x.Check && m.Severity == x.Severity && m.What == x.What && m.Fix == x.Fix
+		})
+		if at < 0 {
+			merged = append(merged, x)
+			continue
+		}
+		merged[at].Where += ", " + service
+	}
+	return merged
+}
+
+type postfixChecks struct {
+	findings
+	conf   PostfixConf
+	config *config.Config
+}
+
+func (p *postfixChecks) main(setting string) string { return p.conf.Dir + "/main.cf: " + setting }
+
+func (p *postfixChecks) queue() string {
+	return cmp.Or(strings.TrimSuffix(p.conf.Main["queue_directory"], "/"), "/var/spool/postfix")
+}
+
+// smtpd is a service of master.cf that runs an SMTP server, with the settings that hold there.
+type smtpd struct {
+	MasterService
+	conf   *PostfixConf
+	title  string // "submission/inet"
+	sasl   bool   // lets users log in
+	local  bool   // reached from this machine only
+	chroot bool
+}
+
+// smtpd returns the i-th service of master.cf, nil if it is no SMTP server.
+func (p *postfixChecks) smtpd(i int) *smtpd {
+	m := p.conf.Services[i]
+	if m.Command[strings.LastIndex(m.Command, "/")+1:] != "smtpd" {
+		return nil
+	}
+	s := &smtpd{MasterService: m, conf: &p.conf, title: m.Name + "/" + m.Type}
+	s.sasl = s.value("smtpd_sasl_auth_enable", "no") == "yes"
+	if at := strings.LastIndex(m.Name, ":"); m.Type == "inet" && at >= 0 {
+		s.local = loopbackHost(m.Name[:at])
+	} else if m.Type == "inet" || m.Type == "unix" {
+		s.local = m.Type == "unix" || slices.ContainsFunc([]string{"loopback-only", "localhost", "127.0.0.1"}, func(v string) bool {
+			return v == s.value("inet_interfaces", "all")
+		})
+	}
+	s.chroot = m.Chroot == "y"
+	if m.Chroot == "-" {
+		level, _ := strconv.ParseFloat(cmp.Or(p.conf.Main["compatibility_level"], "0"), 64)
+		s.chroot = level < 1 // as master(8) has it
+	}
+	return s
+}
+
+// value returns a setting as this service sees it, with $name written out.
+func (s *smtpd) value(name, preset string) string {
+	return cmp.Or(strings.TrimSpace(expand(s.raw(name), s.raw)), preset)
+}
+
+func (s *smtpd) raw(name string) string {
+	if v, ok := s.Overrides[name]; ok {
+		return v
+	}
+	return s.conf.Main[name]
+}
+
+const forService = ", for "
+
+// where names the place that sets a setting for this service.
+func (s *smtpd) where(setting string) string {
+	if _, ok := s.Overrides[setting]; ok {
+		return s.conf.Dir + "/master.cf: " + s.title + ": " + setting
+	}
+	return s.conf.Dir + "/main.cf: " + setting + forService + s.title
+}
+
+// line is what to write in the place that sets a setting for this service.
+func (s *smtpd) line(setting, value string) string {
+	switch _, ok := s.Overrides[setting]; {
+	case !ok:
+		return setting + " = " + value
+	case strings.ContainsAny(value, " \t"):
+		return "  -o { " + setting + " = " + value + " }"
+	}
+	return "  -o " + setting + "=" + value
+}
+
+// match says how an address that Postfix asks relates to a listener of ours.
+type match uint8
+
+const (
+	foreign   match = iota // another program's
+	same                   // where the daemon listens
+	elsewhere              // called drawbridge, but the daemon does not listen there
+	outside                // the daemon's, but not from within the chroot
+)
+
+func (p *postfixChecks) match(s server, specs []listen.Spec, chroot bool) match {
+	inside, isUnix := s.unixPath(p.queue(), chroot)
+	open, _ := s.unixPath(p.queue(), false)
+	host, port, isInet := s.hostPort()
+	found := foreign
+	if strings.Contains(s.address, "drawbridge") {
+		found = elsewhere
+	}
+	for _, spec := range specs {
+		switch {
+		case isUnix && spec.Unix() && inside == spec.Path:
+			return same
+		case isUnix && spec.Unix() && open == spec.Path:
+			found = outside
+		case isInet && !spec.Unix() && sameAddress(host, port, spec.Addr):
+			return same
+		}
+	}
+	return found
+}
+
+// address writes a listener of ours as Postfix asks it, within a chroot or not.
+func (p *postfixChecks) address(specs []listen.Spec) string {
+	spec := specs[0]
+	if !spec.Unix() {
+		return "inet:" + spec.Addr.String()
+	}
+	if inside, ok := strings.CutPrefix(spec.Path, p.queue()+"/"); ok {
+		return "unix:" + inside
+	}
+	return "unix:" + spec.Path
+}
+
+func addresses(specs []listen.Spec) string {
+	var list []string
+	for _, s := range specs {
+		list = append(list, s.Network()+" "+s.Address())
+	}
+	return strings.Join(list, ", ")
+}
+
+// walked is what was met on the way through a restriction list to our policy service.
+type walked struct {
+	found   bool
+	server  server
+	match   match
+	soft    bool     // warn_if_reject stands before it
+	permits []string // what ends the list before it
+	maybes  []string // what may end it, depending on a table or on another program
+}
+
+// walk goes through a restriction list up to our policy service. Restriction classes are entered, each once.
+func (p *postfixChecks) walk(s *smtpd, text string) walked {
+	return p.walkOn(s, text, make(map[string]bool))
+}
+
+func (p *postfixChecks) walkOn(s *smtpd, text string, entered map[string]bool) (w walked) {
+	classes := splitList(s.value("smtpd_restriction_classes", ""))
+	for _, r := range parseRestrictions(text) {
+		switch {
+		case r.name == "check_policy_service":
+			w.server = parseServer(r.arg)
+			if w.match = p.match(w.server, p.config.Policyd.Listen, s.chroot); w.match != foreign {
+				w.found, w.soft = true, w.soft || r.soft
+				return w
+			}
+			w.maybes = append(w.maybes, "check_policy_service "+w.server.address)
+		case slices.Contains(classes, r.name):
+			if entered[r.name] {
+				continue // it has nothing more to tell
+			}
+			entered[r.name] = true
+			inner := p.walkOn(s, s.value(r.name, ""), entered)
+			inner.permits = append(w.permits, inner.permits...)
+			inner.maybes = append(w.maybes, inner.maybes...)
+			inner.soft = inner.soft || r.soft
+			if w = inner; w.found {
+				return w
+			}
+		case r.name == "permit" || strings.HasPrefix(r.name, "permit_"):
+			w.permits = append(w.permits, r.name)
+		case strings.HasSuffix(r.name, "_access"), strings.ContainsAny(r.name, ":$"):
+			w.maybes = append(w.maybes, r.name)
+		case r.name == "reject" || r.name == "defer":
+			return w
+		}
+	}
+	return w
+}
+
+func (p *postfixChecks) policy(s *smtpd) {
+	const order, setting = "postfix.policy", "smtpd_recipient_restrictions"
+	if len(p.config.Policyd.Listen) == 0 {
+		p.ok(order, p.main(setting), "policyd.listen is empty: the policy service is switched off")
+		return
+	}
+	where, policy := s.where(setting), p.policyText(s)
+	fix := s.line(setting, joinList(s, policy, p.without(s, s.raw(setting))))
+	w := p.walk(s, s.value(setting, ""))
+	if relay := p.walk(s, s.value("smtpd_relay_restrictions", "")); !w.found && relay.found {
+		w, where = relay, s.where("smtpd_relay_restrictions") // asked at every recipient as well
+	}
+	switch {
+	case !w.found && s.local && !s.sasl:
+		p.ok(order, where, "%s takes mail from this machine only and lets nobody log in: it need not ask", s.title)
+		return
+	case !w.found && s.local:
+		p.warn(order, where, fix, "Drawbridge is not asked: from this machine, accounts that may not send go on sending")
+		return
+	case !w.found && !s.sasl:
+		p.warn(order, where, fix, "Drawbridge is not asked about mail from outside")
+		return
+	case !w.found:
+		p.fail(order, where, fix, "Drawbridge is not asked: an open session goes on sending when SMTP is switched off or the secret revoked")
+		return
+	case w.match == outside:
+		p.fail(order, where, fix,
+			"%s runs in the chroot %s and does not find %s there", s.title, p.queue(), w.server.address)
+		return
+	case w.match == elsewhere:
+		p.fail(order, where, fix, "asks %s, but policyd.listen has %s", w.server.address, addresses(p.config.Policyd.Listen))
+		return
+	}
+	well := len(p.findings)
+	if w.soft {
+		p.fail(order, where, fix, "warn_if_reject stands before Drawbridge's policy service: what it refuses is only logged")
+	}
+	if len(w.permits) > 0 {
+		add := p.fail
+		if !s.sasl {
+			add = p.warn
+		}
+		add(order, where, fix, "%s before Drawbridge's policy service: nobody is asked about whom that permits", stand(w.permits))
+	}
+	if len(w.maybes) > 0 {
+		p.warn(order, where, fix, "%s before Drawbridge's policy service, and may permit: nobody is asked about whom that permits", stand(w.maybes))
+	}
+	if len(p.findings) == well {
+		p.ok(order, where, "%s asks Drawbridge before anything that permits", s.title)
+	}
+	p.policyDefault(s, where, w.server)
+}
+
+func stand(names []string) string {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if len(names) == 1 {
+		return names[0] + " stands"
+	}
+	return strings.Join(names, ", ") + " stand"
+}
+
+func (p *postfixChecks) policyDefault(s *smtpd, where string, asked server) {
+	const check, shut = "postfix.policy.default_action", "451 4.3.0 Access rules cannot be read at the moment, please try again later"
+	action, fix := asked.options["default_action"], "{ default_action="+shut+" }"
+	if action == "" {
+		const setting = "smtpd_policy_service_default_action"
+		action, fix = s.value(setting, "451 4.3.5 Server configuration problem"), s.line(setting, shut)
+	}
+	first, _, _ := strings.Cut(strings.ToUpper(action), " ")
+	code, err := strconv.Atoi(first)
+	switch {
+	case err == nil && code >= 400 && code < 600, first == "REJECT", first == "DEFER", first == "DEFER_IF_PERMIT":
+		p.ok(check, where, "while the daemon is away, %s answers %q", s.title, action)
+	default:
+		p.warn(check, where, fix,
+			"default_action is %q: while the daemon is away everybody may send, which may be your choice", action)
+	}
+}
+
+// policyText is the restriction to write: by its name, when main.cf has one for it.
+func (p *postfixChecks) policyText(s *smtpd) string {
+	const name = "drawbridge_policy"
+	if w := p.walk(s, p.conf.Main[name]); w.found && w.match == same {
+		return "$" + name
+	}
+	return "check_policy_service " + p.address(p.config.Policyd.Listen)
+}
+
+// without returns the restrictions of a list but for our policy service, each with its argument.
+func (p *postfixChecks) without(s *smtpd, text string) (rest []string) {
+	words := splitList(text)
+	for i := 0; i < len(words); i++ {
+		item := words[i]
+		if takesArgument(strings.ToLower(item)) && i+1 < len(words) {
+			i++
+			item += " " + words[i]
+		}
+		text := expand(item, s.raw)
+		class := slices.Contains(splitList(s.value("smtpd_restriction_classes", "")), item)
+		alone := len(parseRestrictions(text)) == 1 && !class // what else comes with it is the site's, and asking twice does no harm
+		if alone && p.walk(s, text).found || strings.EqualFold(item, "warn_if_reject") {
+			continue
+		}
+		rest = append(rest, item)
+	}
+	return rest
+}
+
+// joinList writes a list as it is usual in the place that sets it. After -o it has no blanks, if that can be helped.
+func joinList(s *smtpd, first string, rest []string) string {
+	const setting = "smtpd_recipient_restrictions"
+	text := strings.Join(append([]string{first}, rest...), ", ")
+	if _, ok := s.Overrides[setting]; ok && !strings.Contains(text, "{") {
+		return strings.Join(splitList(text), ",")
+	}
+	return text
+}
+
+func (p *postfixChecks) milter(s *smtpd) {
+	const check, setting = "postfix.milter", "smtpd_milters"
+	specs := p.config.Milter.Listen
+	where := s.where(setting)
+	if len(specs) == 0 {
+		p.ok(check, where, "milter.listen is empty: the milter is switched off")
+		return
+	}
+	ours, what := p.findMilter(s, setting)
+	if slices.Contains(splitList(s.value("receive_override_options", "")), "no_milters") {
+		where, what = s.where("receive_override_options"), "no_milters: no milter is asked"
+	}
+	if what != "" && s.local && !s.sasl {
+		p.ok(check, where, "%s takes mail from this machine only and lets nobody log in: it need not ask", s.title)
+		return
+	}
+	switch fix := s.line(setting, p.milterText(s, setting)); {
+	case what == "":
+		p.ok(check, where, "%s asks Drawbridge's milter", s.title)
+		p.milterDefault(s, where, ours)
+	case s.sasl && !s.local:
+		p.fail(check, where, fix, "%s: senders and what they send are not checked", what)
+	default:
+		p.warn(check, where, fix, "%s: what comes in here is not checked", what)
+	}
+	if s.value("smtpd_milter_maps", "") != "" {
+		p.warn(check, s.where("smtpd_milter_maps"), "# remove smtpd_milter_maps", "it sets other milters for some clients, who are then not checked")
+	}
+	p.milterProtocol(s, ours)
+}
+
+// findMilter looks for ours in a list of milters, and says what is wrong when it is not there.
+func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours server, what string) {
+	what = "Drawbridge's milter is not in it"
+	if s.value(setting, "") == "" {
+		what = "is empty"
+	}
+	for _, word := range splitList(s.value(setting, "")) {
+		one := parseServer(word)
+		switch p.match(one, p.config.Milter.Listen, s.chroot) {
+		case same:
+			return one, ""
+		case outside:
+			what = fmt.Sprintf("%s runs in the chroot %s and does not find %s there", s.title, p.queue(), one.address)
+		case elsewhere:
+			what = fmt.Sprintf("asks %s, but milter.listen has %s", one.address, addresses(p.config.Milter.Listen))
+		case foreign:
+		}
+	}
+	return server{}, what
+}
+
+// milterText is the list of milters to write: ours by its name, when main.cf has one for it, before the others.
+func (p *postfixChecks) milterText(s *smtpd, setting string) string {
+	const name = "drawbridge_milter"
+	text := p.address(p.config.Milter.Listen)
+	if p.match(parseServer(expand(p.conf.Main[name], s.raw)), p.config.Milter.Listen, s.chroot) == same {
+		text = "$" + name
+	}
+	for _, word := range splitList(s.raw(setting)) {
+		if m := p.match(parseServer(expand(word, s.raw)), p.config.Milter.Listen, s.chroot); m == foreign {
+			text += ", " + word
+		}
+	}
+	return text
+}
+
+func (p *postfixChecks) milterDefault(s *smtpd, where string, ours server) {
+	const action = "postfix.milter.default_action"
+	switch a := cmp.Or(ours.options["default_action"], s.value("milter_default_action", "tempfail")); a {
+	case "accept":
+		p.warn(action, where, "milter_default_action = tempfail", "default_action is accept: while the daemon is away nothing is checked, which may be your choice")
+	case "tempfail", "shutdown":
+		p.ok(action, where, "while the daemon is away, %s puts mail off", s.title)
+	default:
+		p.warn(action, where, "milter_default_action = tempfail", "default_action is %q: while the daemon is away, mail is not put off but treated so for good", a)
+	}
+}
+
+// milterProtocol checks what a milter is told of a session.
+func (p *postfixChecks) milterProtocol(s *smtpd, ours server) {
+	const macros, protocol = "postfix.milter.macros", "postfix.milter.protocol"
+	mail := splitList(s.value("milter_mail_macros", "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}"))
+	const want = "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {client_addr} {client_port} {daemon_port}"
+	switch {
+	case !slices.Contains(mail, "{auth_authen}"):
+		p.fail(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {auth_authen}: the milter does not learn who logged in and checks nobody's sender")
+	case !slices.Contains(mail, "{client_addr}"):
+		p.warn(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {client_addr}: the milter does not learn from where a message comes")
+	default:
+		p.ok(macros, s.where("milter_mail_macros"), "the milter learns who logged in and from where")
+	}
+	version := cmp.Or(ours.options["protocol"], s.value("milter_protocol", "6"))
+	digits, _, _ := strings.Cut(version, " ")
+	if n, err := strconv.Atoi(digits); err == nil && n < 2 {
+		p.fail(protocol, s.where("milter_protocol"), "milter_protocol = 6", "is %s: Drawbridge's milter speaks version 2 and later", version)
+	}
+}
+
+// local checks the milter of what local programs hand in.
+func (p *postfixChecks) local() {
+	const check, setting = "postfix.milter.local", "non_smtpd_milters"
+	if len(p.config.Milter.Listen) == 0 {
+		return
+	}
+	// cleanup(8) connects, from a chroot or not as its entry says.
+	cleanup := &smtpd{conf: &p.conf, title: "cleanup/unix"}
+	for _, m := range p.conf.Services {
+		if m.Name == "cleanup" && m.Type == "unix" {
+			cleanup.MasterService = m
+			cleanup.chroot = m.Chroot == "y"
+		}
+	}
+	if _, what := p.findMilter(cleanup, setting); what != "" {
+		p.warn(check, cleanup.where(setting), cleanup.line(setting, p.milterText(cleanup, setting)), "%s: mail that local programs hand in is not checked", what)
+		return
+	}
+	p.ok(check, cleanup.where(setting), "mail that local programs hand in is checked")
+}
+
+// origin looks for who may claim another client's address.
+func (p *postfixChecks) origin(s *smtpd) {
+	const check, setting = "postfix.client_address", "smtpd_authorized_xclient_hosts"
+	for _, word := range splitList(s.value(setting, "")) {
+		switch n, ok := parseNetwork(word); {
+		case ok && n.Bits() == 0, strings.HasPrefix(word, "static:"):
+			p.fail(check, s.where(setting), s.line(setting, ""), "%s is everyone: any client may claim any address, and policies with a place mean nothing", word)
+		case ok && isWide(n):
+			p.warn(check, s.where(setting), s.line(setting, "ADDRESS-OF-THE-PROXY"), "%s: whoever is in there may claim any address", word)
+		}
+	}
+	if s.value("smtpd_upstream_proxy_protocol", "") != "" && !s.local {
+		p.warn(check, s.where("smtpd_upstream_proxy_protocol"), "# let only the proxy reach this port",
+			"whoever reaches %s without the proxy may claim any address", s.title)
+	}
+}
+
+func (p *postfixChecks) sasl(s *smtpd) {
+	const kind, service, plain = "postfix.sasl", "postfix.sasl.service", "postfix.sasl.plaintext"
+	if t := s.value("smtpd_sasl_type", "cyrus"); t != "dovecot" {
+		p.fail(kind, s.where("smtpd_sasl_type"), s.line("smtpd_sasl_type", "dovecot"), "is %q: logins do not pass Dovecot, and so not Drawbridge", t)
+	} else {
+		p.ok(kind, s.where("smtpd_sasl_type"), "logins to %s pass Dovecot", s.title)
+	}
+	if path := s.value("smtpd_sasl_path", "smtpd"); path == "smtpd" {
+		p.fail(kind, s.where("smtpd_sasl_path"), s.line("smtpd_sasl_path", "private/auth"), "is %q, Cyrus' name: Dovecot is not found there, and nobody can log in", path)
+	}
+	switch name := s.value("smtpd_sasl_service", "smtp"); name {
+	case "smtp", "submission":
+	default:
+		switch protocol := p.config.Login.Services[name]; protocol {
+		case "smtp":
+			p.ok(service, s.where("smtpd_sasl_service"), "%s is known as %q", s.title, name)
+		case "":
+			p.fail(service, s.where("smtpd_sasl_service"), fmt.Sprintf("[login]\nservices = { %q = \"smtp\" }", name),
+				"is %q, which login.services does not name: every login there is refused", name)
+		default:
+			p.fail(service, s.where("smtpd_sasl_service"), fmt.Sprintf("[login]\nservices = { %q = \"smtp\" }", name),
+				"is %q, which stands for %s in login.services", name, protocol)
+		}
+	}
+	level := s.value("smtpd_tls_security_level", "")
+	encrypted := level == "encrypt" || s.value("smtpd_enforce_tls", "no") == "yes" || s.value("smtpd_tls_wrappermode", "no") == "yes"
+	if !encrypted && !s.local && s.value("smtpd_tls_auth_only", "no") != "yes" {
+		p.warn(plain, s.where("smtpd_tls_auth_only"), s.line("smtpd_tls_auth_only", "yes"), "is off: clients may send their secrets in clear")
+	}
+}

@@ -1,0 +1,203 @@
+package doctor
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
+	"github.com/drawbridge/drawbridge/contrib/postfix"
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/listen"
+)
+
+// settingsOf is a daemon's settings from the text of its file.
+func settingsOf(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, err := config.Parse(strings.NewReader(text), "drawbridge.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// site is what the shipped pieces of configuration expect of the daemon.
+func site(t *testing.T) *config.Config {
+	return settingsOf(t, `[login]
+listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot", "inet:127.0.0.1:8481"]
+key_file = "/etc/drawbridge/login.key"
+`)
+}
+
+func listeners(t *testing.T, texts ...string) (specs []listen.Spec) {
+	t.Helper()
+	for _, text := range texts {
+		s, err := listen.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs = append(specs, s)
+	}
+	return specs
+}
+
+func needs(t *testing.T, program, install string) {
+	t.Helper()
+	if _, err := find(program); err != nil {
+		t.Fatalf("%v: apt-get install --no-install-recommends %s", err, install)
+	}
+}
+
+func write(t *testing.T, file, text string) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, file)
+	return file
+}
+
+// settle makes a file look old: Postfix reads one that is younger than a second again and again until it is older.
+func settle(t *testing.T, file string) {
+	t.Helper()
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dovecotSite is a Dovecot as an administrator has it, with the shipped piece in the place of %DRAWBRIDGE%.
+const dovecotSite = `protocols = imap
+ssl = no
+mail_location = maildir:~/Maildir
+%DRAWBRIDGE%
+passdb {
+  driver = passwd-file
+  args = /etc/dovecot/masters
+  master = yes
+  result_success = continue
+}
+passdb {
+  driver = pam
+}
+userdb {
+  driver = passwd
+}
+auth_policy_server_api_header = Authorization: Bearer KEY
+auth_policy_hash_nonce = nonce
+`
+
+func goodDovecot() string {
+	return strings.Replace(dovecotSite, "%DRAWBRIDGE%", dovecot.Conf23(), 1)
+}
+
+// runDoveconf has the real doveconf read text.
+func runDoveconf(t *testing.T, text string) DovecotConf {
+	t.Helper()
+	needs(t, "doveconf", "dovecot-core dovecot-imapd")
+	conf, err := readDovecot(t.Context(), write(t, filepath.Join(t.TempDir(), "dovecot.conf"), text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf.File = "dovecot.conf"
+	return conf
+}
+
+func goodMain() string {
+	return "compatibility_level = 3.6\nmyhostname = mail.example.org\n" + postfix.MainCF()
+}
+
+func goodMaster() string {
+	return "smtp inet n - y - - smtpd\n" + postfix.MasterCF() + `pickup unix n - y 60 1 pickup
+cleanup unix n - y - 0 cleanup
+127.0.0.1:10025 inet n - n - - smtpd
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o smtpd_milters=
+`
+}
+
+// runPostconf has the real postconf read both texts.
+func runPostconf(t *testing.T, main, master string) PostfixConf {
+	t.Helper()
+	needs(t, "postconf", "postfix")
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "main.cf"), main)
+	write(t, filepath.Join(dir, "master.cf"), master)
+	return postconfDir(t, dir)
+}
+
+func postconfDir(t *testing.T, dir string) PostfixConf {
+	t.Helper()
+	conf, err := readPostfix(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf.Dir = "postfix"
+	return conf
+}
+
+func postconf(t *testing.T, args ...string) string {
+	t.Helper()
+	program, err := find("postconf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), program, args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// bad returns the findings that are not well.
+func bad(f []Finding) (list []Finding) {
+	for _, x := range f {
+		if x.Severity != OK {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+func expectWell(t *testing.T, f []Finding, least int) {
+	t.Helper()
+	for _, x := range bad(f) {
+		t.Errorf("%v %s: %s: %s", x.Severity, x.Check, x.Where, x.What)
+	}
+	if len(f) < least {
+		t.Errorf("%d findings, fewer than %d checks: %+v", len(f), least, f)
+	}
+}
+
+// expect looks for one finding that is not well, and returns it. The place and the text are parts.
+func expect(t *testing.T, f []Finding, severity Severity, check, where, what string) Finding {
+	t.Helper()
+	for _, x := range f {
+		if x.Severity == severity && x.Check == check && strings.Contains(x.Where, where) && strings.Contains(x.What, what) {
+			return x
+		}
+	}
+	t.Fatalf("no %v %s at %q with %q in\n%s", severity, check, where, what, table(t, bad(f)))
+	return Finding{}
+}
+
+func expectNone(t *testing.T, f []Finding, check string) {
+	t.Helper()
+	for _, x := range bad(f) {
+		if x.Check == check {
+			t.Errorf("%v %s: %s: %s", x.Severity, x.Check, x.Where, x.What)
+		}
+	}
+}
+
+func table(t *testing.T, f findings) string {
+	t.Helper()
+	var b strings.Builder
+	if err := f.writeTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

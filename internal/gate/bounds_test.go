@@ -1,0 +1,243 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// journal takes what is written while it is up. The methods that are not here
+// are not wanted.
+type journal struct {
+	store.Journal
+	down     bool
+	records  []store.LoginRecord
+	closings []store.Closing
+	events   []store.Event
+	uses     map[string]map[string]store.LastUse
+}
+
+var errDown = errors.New("down")
+
+func (j *journal) AppendRecords(_ context.Context, r []store.LoginRecord, c []store.Closing) error {
+	if j.down {
+		return errDown
+	}
+	j.records, j.closings = append(j.records, r...), append(j.closings, c...)
+	return nil
+}
+
+func (j *journal) AppendEvents(_ context.Context, e []store.Event) error {
+	if j.down {
+		return errDown
+	}
+	j.events = append(j.events, e...)
+	return nil
+}
+
+func (j *journal) Touch(_ context.Context, account string, uses map[string]store.LastUse) error {
+	if j.down {
+		return errDown
+	}
+	j.uses[account] = uses
+	return nil
+}
+
+// While the store is away what waits is bounded, the oldest go first, and it
+// is said how many went; then all that is left is written, in order.
+func TestQueueIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
+	b := newBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	now := time.Now()
+	const beyond = 7
+	for i := range maxBehind + beyond {
+		b.record(&store.LoginRecord{ID: fmt.Sprint(i)})
+		b.close(store.Closing{ID: fmt.Sprint(i)})
+		b.touch(fmt.Sprint(i), "id"+fmt.Sprint(i), store.LastUse{Time: now})
+	}
+	b.event(store.Event{Account: "ann@example.org"})
+	for range 3 {
+		if b.flush(context.Background()) {
+			t.Fatal("the store is away, and it goes on")
+		}
+	}
+	// An older use that failed does not replace a newer one.
+	b.touch("0", "id0", store.LastUse{Time: now.Add(time.Hour), IP: "203.0.113.9"})
+	j.down = false
+	for b.flush(context.Background()) {
+	}
+	if len(j.records) != maxBehind || len(j.closings) != maxBehind || len(j.events) != 1 || len(j.uses) != maxBehind {
+		t.Fatalf("%d records, %d closings, %d events, uses of %d accounts", len(j.records), len(j.closings), len(j.events), len(j.uses))
+	}
+	for i, r := range j.records {
+		if r.ID != fmt.Sprint(i+beyond) {
+			t.Fatalf("record %d is %s", i, r.ID)
+		}
+	}
+	if j.uses["0"]["id0"].IP == "" {
+		t.Error("an older use replaced a newer one")
+	}
+	if want := fmt.Sprintf("count=%d", 2*beyond); !strings.Contains(log.String(), want) {
+		t.Errorf("logged %q, want %s", log.String(), want)
+	}
+	if len(b.touched) > maxBehind {
+		t.Errorf("%d uses remembered", len(b.touched))
+	}
+}
+
+// More jobs than can wait are dropped; those that wait when the daemon stops
+// still clean up.
+func TestJobsAreBounded(t *testing.T) {
+	b := newBehind(&journal{}, hclog.NewNullLogger())
+	ran, waiting := 0, 0
+	for range 1000 {
+		if b.do(func(ctx context.Context) {
+			if ctx.Err() == nil {
+				t.Error("a job runs after the end")
+			}
+			ran++
+		}) {
+			waiting++
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.work(ctx)
+	if waiting == 0 || waiting == 1000 || ran != waiting {
+		t.Errorf("%d of 1000 jobs waited, %d ran", waiting, ran)
+	}
+}
+
+// A flood from everywhere takes a bounded room, and leaves it with time.
+func TestCountersAreBounded(t *testing.T) {
+	g := newGuesses(Throttle{PerAddress: 5, PerAccount: 3, Window: time.Hour})
+	now := time.Now()
+	for i := range maxWindows + 100 {
+		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		g.add(fmt.Sprint(i), ip, uint64(i), now)
+		g.succeeded(fmt.Sprint(i), ip, now)
+	}
+	if len(g.accounts) > maxWindows || len(g.sources) > maxWindows || len(g.known) > maxWindows {
+		t.Errorf("%d accounts, %d addresses, %d known", len(g.accounts), len(g.sources), len(g.known))
+	}
+	one := netip.MustParseAddr("203.0.113.9")
+	for i := range 1000 {
+		g.add("ann@example.org", one, uint64(i), now.Add(time.Duration(i)*time.Second))
+	}
+	if n := len(g.accounts["ann@example.org"]); n > 10 {
+		t.Errorf("%d tokens of one account", n)
+	}
+	// The newest stay, so that it takes the whole window to go on.
+	last := now.Add(999 * time.Second)
+	if !g.throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), 0, last.Add(time.Hour-10*time.Second)) {
+		t.Error("the newest guesses were forgotten")
+	}
+	g.sweep(last.Add(time.Hour))
+	if len(g.accounts)+len(g.sources) != 0 || len(g.known) == 0 {
+		t.Errorf("after the window %d accounts, %d addresses, %d known", len(g.accounts), len(g.sources), len(g.known))
+	}
+	g.sweep(now.Add(known))
+	if len(g.known) != 0 {
+		t.Errorf("%d known", len(g.known))
+	}
+}
+
+func TestOpenLoginsAreBounded(t *testing.T) {
+	o := newOpen()
+	now := time.Now()
+	add := func(session, account string, at time.Time) {
+		o.add(&store.LoginRecord{Account: account, Session: session}, &access.Login{Session: session, Protocol: access.SMTP, Time: at}, 0)
+	}
+	for i := range maxOpen {
+		add("", fmt.Sprint("old", i%100), now)
+		add(fmt.Sprint("old", i), "ann", now)
+	}
+	if o.count != maxOpen || len(o.sessions) != maxOpen/2 {
+		t.Errorf("%d open, %d sessions", o.count, len(o.sessions))
+	}
+	o.sweep(now.Add(openFor + time.Second))
+	if o.count != 0 || len(o.sessions)+len(o.others) != 0 {
+		t.Errorf("%d open, %d sessions, %d others after their time", o.count, len(o.sessions), len(o.others))
+	}
+	add("s", "ann", now)
+	add("s", "ann", now)
+	add("", "ann", now)
+	add("", "ann", now.Add(time.Minute))
+	o.sweep(now.Add(openFor + time.Second))
+	if key := (openKey{account: "ann", protocol: access.SMTP}); o.count != 1 || o.take("", key) == nil || o.take("", key) != nil || o.take("s", key) != nil || o.count != 0 {
+		t.Errorf("%d open", o.count)
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	s := newSessions()
+	now := time.Now()
+	good := func(string) bool { return true }
+	at := func(i int) accountAddr {
+		return accountAddr{"ann", netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
+	}
+	for i := range maxSessions + 100 {
+		s.authenticated("ann", at(i).ip, "phone", now, false)
+		s.bind(connection{at(i), 1}, now, good)
+	}
+	if len(s.auths) > maxSessions || len(s.connections) > maxSessions {
+		t.Errorf("%d authentications, %d connections", len(s.auths), len(s.connections))
+	}
+	// Of one address each credential stays while it can, the newest last.
+	key := at(1 << 23)
+	for i := range 100 {
+		s.authenticated("ann", key.ip, []string{"phone", "tablet"}[i%2], now.Add(time.Duration(i)*time.Second), false)
+	}
+	s.authenticated("ann", key.ip, "laptop", now, false)
+	for i := range 100 {
+		s.authenticated("ann", key.ip, "phone", now.Add(time.Duration(100+i)*time.Second), false)
+	}
+	b := s.bind(connection{key, 1}, now.Add(time.Hour), good)
+	slices.Sort(b.credentials)
+	if !slices.Equal(b.credentials, []string{"laptop", "phone", "tablet"}) || len(s.auths[key]) != maxAuthentications {
+		t.Errorf("bound to %v of %d authentications", b.credentials, len(s.auths[key]))
+	}
+	for i := range 100 { // more credentials than are remembered
+		s.authenticated("ann", key.ip, fmt.Sprint(i), now, false)
+	}
+	if n := len(s.auths[key]); n != maxAuthentications {
+		t.Errorf("%d authentications of one address", n)
+	}
+	// What another daemon saw may be delivered twice.
+	s.authenticated("ann", key.ip, "99", now, false)
+	if list := s.auths[key]; list[len(list)-2].credential == "99" {
+		t.Error("an authentication counts twice")
+	}
+	s.sweep(now.Add(connectionMemory + 2*time.Second))
+	if len(s.connections) != 1 || len(s.auths) == 0 {
+		t.Errorf("after an hour %d authentications, %d connections", len(s.auths), len(s.connections))
+	}
+	s.sweep(now.Add(sessionMemory + time.Hour))
+	if len(s.auths)+len(s.connections) != 0 {
+		t.Errorf("after a day %d authentications, %d connections", len(s.auths), len(s.connections))
+	}
+}
+
+// However fast a connection asks twice at first, it is bound once.
+func TestBoundOnce(t *testing.T) {
+	s := newSessions()
+	now := time.Now()
+	c := connection{accountAddr{"ann", netip.MustParseAddr("203.0.113.9")}, 1}
+	s.authenticated("ann", c.ip, "phone", now, false)
+	a := s.bind(c, now, func(string) bool { return true })
+	if b := s.bind(c, now, func(string) bool { return false }); a != b || s.find(c, now) != a {
+		t.Error("bound twice")
+	}
+}

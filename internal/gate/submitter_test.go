@@ -1,0 +1,161 @@
+package gate_test
+
+import (
+	"mime"
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func TestOwnedAddresses(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.account("ann@example.org", func(a *store.Account) {
+		a.Aliases = []string{"info@example.org", "sales@example.net", "ann@elsewhere.example"}
+	})
+	ann := d.Submitter("Ann@example.net", ip(home), 1)
+	if ann.Account != "ann@example.org" {
+		t.Fatalf("%+v", ann)
+	}
+	for from, own := range map[string]bool{
+		"ann@example.org": true, "ANN@Example.ORG.": true, "ann@example.net": true, "ann+lists@example.org": true, "ann+lists@example.net": true,
+		"info@example.org": true, "info@example.net": true, "sales@example.org": true, "sales@example.net": true, "info+x@example.org": true,
+		"ann@elsewhere.example": true, "": true, // the null sender
+		"bob@example.org": false, "info@elsewhere.example": false, "annx@example.org": false, "ann@example.com": false, "ann": false, "@example.org": false,
+		"ann@example.org@example.com": false, "ann@example.org,bob@example.org": false, "+ann@example.org": false,
+	} {
+		if v := ann.Envelope(from); v.Refused == own {
+			t.Errorf("MAIL FROM:<%s> refused: %v", from, v.Refused)
+		}
+	}
+	// No record of one's own: the address alone.
+	bob := d.Submitter("bob@example.org", ip(home), 2)
+	if v := bob.Envelope("bob@example.net"); v.Refused {
+		t.Error("an account without a record may not write as itself")
+	}
+	if v := bob.Envelope("info@example.org"); !v.Refused {
+		t.Error("an account without a record may write as another's alias")
+	}
+}
+
+func TestWhomMessageRulesConcern(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	if d.Needs() != (mailflow.Needs{}) {
+		t.Errorf("without domains %+v", d.Needs())
+	}
+	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckEnvelope })
+	for what, login := range map[string]string{"of a domain not managed": "eve@other.example", "of nobody": "", "of no address": "no address"} {
+		m := d.Submitter(login, ip(home), 1)
+		if m.Account != "" || m.Unavailable || m.Envelope("x@y").Refused {
+			t.Errorf("a session %s: %+v", what, m)
+		}
+	}
+	m := d.Submitter("ann@example.org", ip(home), 1)
+	if m.Account == "" || m.Check != mailflow.CheckEnvelope || m.WantsHeaderFrom() || m.Trace != "" {
+		t.Errorf("%+v", m)
+	}
+	if d.Needs().Headers {
+		t.Error("headers are wanted though no rule looks at them")
+	}
+	d.domain(func(dom *store.Domain) { dom.SenderCheck, dom.TraceHeader = mailflow.CheckOff, true })
+	if !d.Needs().Headers {
+		t.Error("no headers are wanted though the trace goes there")
+	}
+	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckBoth })
+	if m := d.Submitter("ann@example.org", ip(home), 1); !d.Needs().Headers || !m.WantsHeaderFrom() {
+		t.Errorf("%+v, %+v", d.Needs(), m)
+	}
+}
+
+// M10: a bad message names the device.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(func(dom *store.Domain) { dom.TraceHeader = true })
+	d.clients(access.ClientWeb, webmail)
+	phone, tablet := d.device("ann@example.org", "id1"), d.device("ann@example.org", "id2")
+	d.account("ann@example.org", func(a *store.Account) {
+		a.Secrets = append([]store.SecurePassword{}, a.Secrets...)
+		a.Secrets[0].Label, a.Secrets[1].Label = "My iPhone", "Büro"
+	})
+	trace := func(from string, port uint16) string { return d.Submitter("ann@example.org", ip(from), port).Trace }
+	if got, want := trace(office, 1), "client=third-party"; got != want {
+		t.Errorf("of a session of which nothing is known: %s, want %s", got, want)
+	}
+	d.want(smtp("ann@example.org", phone, home), "allow ok")
+	if got, want := trace(home, 1), `client=third-party; credential="My iPhone"; id=id1`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	d.want(smtp("ann@example.org", tablet, home), "allow ok")
+	if got, want := trace(home, 2), `client=third-party; credential="My iPhone",=?utf-8?q?B=C3=BCro?=; id=id1,id2`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := trace(home, 1), `client=third-party; credential="My iPhone"; id=id1`; got != want {
+		t.Errorf("a connection's trace changed to %s, want %s", got, want)
+	}
+	d.want(smtp("ann@example.org", "right", webmail), "next ok")
+	if got, want := trace(webmail, 3), `client=web; credential="mailbox"; id=mailbox`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Whatever a device is called, the header stays one line of ASCII that reads back.
+func TestTraceOfOddLabels(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(func(dom *store.Domain) { dom.TraceHeader = true })
+	secret := d.device("ann@example.org", "id1")
+	d.want(smtp("ann@example.org", secret, home), "allow ok")
+	for _, label := range []string{
+		"plain", `"; id=other`, `back\slash\`, "line\r\nBcc: eve@other.example", "tab\there", "NUL\x00", "\x7f", "Ännchens Büro ☎",
+		strings.Repeat("ü", 64), "=?utf-8?q?x?=", "(comment)", "", "\u2028", "a\vb",
+	} {
+		d.account("ann@example.org", func(a *store.Account) {
+			a.Secrets = append([]store.SecurePassword{}, a.Secrets...)
+			a.Secrets[0].Label = label
+		})
+		got := d.Submitter("ann@example.org", ip(home), 1).Trace
+		for _, c := range []byte(got) {
+			if c != '\t' && (c < ' ' || c > '~') {
+				t.Errorf("label %q: octet %#x in %q", label, c, got)
+			}
+		}
+		value, ok := strings.CutPrefix(got, "client=third-party; credential=")
+		value, ok2 := strings.CutSuffix(value, "; id=id1")
+		if !ok || !ok2 {
+			t.Fatalf("label %q: %q", label, got)
+		}
+		if read := unquote(t, value); read != label {
+			t.Errorf("label %q reads back as %q from %q", label, read, value)
+		}
+	}
+}
+
+// unquote reads a quoted-string (RFC 5322) or encoded words (RFC 2047).
+func unquote(t *testing.T, s string) string {
+	t.Helper()
+	if !strings.HasPrefix(s, `"`) {
+		text, err := new(mime.WordDecoder).DecodeHeader(s)
+		if err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		return text
+	}
+	var b strings.Builder
+	inner := s[1 : len(s)-1]
+	for i := 0; i < len(inner); i++ {
+		if inner[i] == '"' {
+			t.Fatalf("%q ends early", s)
+		}
+		if inner[i] == '\\' {
+			i++
+		}
+		b.WriteByte(inner[i])
+	}
+	return b.String()
+}
