@@ -64,14 +64,9 @@ func FuzzSession(f *testing.F) {
 		said = packet(said, gomilter.CodeMacro, "M{auth_authen}\x00"+ann+"\x00")
 		said = packet(said, gomilter.CodeMail, "<"+ann+">\x00")
 		said = packet(said, gomilter.CodeHeader, "From\x00"+from+"\x00")
-		owned := true
 		mailboxes, err := mailflow.FromMailboxes([]string{from})
-		if err != nil {
-			owned = false
-		} else {
-			s := checking(mailflow.CheckBoth, "").Submitter(ann, netip.Addr{}, 0)
-			owned = !s.HeaderFrom(mailboxes).Refused
-		}
+		s := checking(mailflow.CheckBoth, "").Submitter(ann, netip.Addr{}, 0)
+		owned := err == nil && !s.HeaderFrom(mailboxes).Refused
 		want := "Ocy"
 		if owned {
 			want = "Oca"

@@ -100,12 +100,8 @@ func (r *reader) fill() error {
 const (
 	seenRequest = 1 << iota
 	seenAccount
-	seenMethod
 	seenIP
 	seenPort
-	seenSender
-	seenRecipient
-	seenCert
 )
 
 // parse takes the next request out of the buffer and notes it in last.
@@ -143,9 +139,6 @@ func (r *reader) parse() error {
 		case "sasl_username":
 			bit = seenAccount
 			reuse(&last.Account, value)
-		case "sasl_method":
-			bit = seenMethod
-			reuse(&last.Method, value)
 		case "client_address":
 			bit = seenIP
 			if reuse(&r.ip, value) {
@@ -160,15 +153,6 @@ func (r *reader) parse() error {
 				}
 				last.Port = uint16(port)
 			}
-		case "sender":
-			bit = seenSender
-			reuse(&last.Sender, value)
-		case "recipient":
-			bit = seenRecipient
-			reuse(&last.Recipient, value)
-		case "ccert_fingerprint":
-			bit = seenCert
-			reuse(&last.ClientCert, value)
 		}
 		if seen&bit != 0 {
 			return fmt.Errorf("%w: line %d repeats an attribute: %s", errMalformed, n, excerpt(line))
@@ -189,12 +173,8 @@ func (r *reader) forget(seen int) {
 		text *string
 	}{
 		{seenAccount, &r.last.Account},
-		{seenMethod, &r.last.Method},
 		{seenIP, &r.ip},
 		{seenPort, &r.port},
-		{seenSender, &r.last.Sender},
-		{seenRecipient, &r.last.Recipient},
-		{seenCert, &r.last.ClientCert},
 	} {
 		if seen&f.bit == 0 {
 			*f.text = ""

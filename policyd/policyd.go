@@ -119,7 +119,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, conns *connections
 				s.serve(c)
 			}()
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // ln was closed because ctx ended
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accepting policy connections: %w", err)
 		default: // such as too many open files: those in use will be closed

@@ -232,14 +232,14 @@ func TestMalformedRequestClosesTheConnection(t *testing.T) {
 
 func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	tr := start(t, gateFunc(func(s access.Submission) access.Decision {
-		if s.Sender == "crash" {
+		if s.Account == "crash" {
 			panic("at\nthe disco")
 		}
 		return access.Decision{Outcome: access.Allow}
 	}))
 	other := tr.dial()
 	c := tr.dial()
-	c.send(lines("sasl_username=ann@example.org", "sender=crash"))
+	c.send(lines("sasl_username=crash"))
 	c.expectClosed()
 	other.send(postfix)
 	other.expect("DUNNO")

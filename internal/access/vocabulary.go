@@ -243,13 +243,9 @@ const (
 // the mail server names the account and the client, and nothing of how they
 // authenticated.
 type Submission struct {
-	Account    string // SASL user name; empty when the session did not authenticate
-	IP         netip.Addr
-	Port       uint16 // of the client: with IP it names the connection
-	Method     string // SASL mechanism
-	Sender     string
-	Recipient  string
-	ClientCert string
+	Account string // SASL user name; empty when the session did not authenticate
+	IP      netip.Addr
+	Port    uint16 // of the client: with IP it names the connection
 }
 
 // Ending is how a login ended that some passdb decided, as Dovecot's

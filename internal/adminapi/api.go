@@ -423,8 +423,15 @@ func (c *call) read() error {
 	if c.op.csv() {
 		return nil
 	}
-	c.body, err = parse(c.raw)
-	return err
+	if c.body, err = parse(c.raw); err != nil {
+		return err
+	}
+	if c.body.kind != kindObject { // null would stand for a value that has nothing in it
+		var f faults
+		f.add("", "wrong_type", "must be an object")
+		return f.err()
+	}
+	return nil
 }
 
 // readAll reads a body into one piece of memory when its length is known, so

@@ -209,7 +209,11 @@ func TestSelf(t *testing.T) {
 		self.patch("/v1/accounts/ann@example.org", body).want(403, "forbidden")
 	}
 	self.patch("/v1/accounts/ann@example.org", `{"secure_passwords":"never"}`).faults("/secure_passwords not_in_list")
-	self.patch("/v1/accounts/ann@example.org", `[]`).want(422)
+	d.admin.patch("/v1/accounts/ann@example.org", `{"suspended":true}`).want(200)
+	for _, body := range []string{`[]`, `null`} { // neither names a field, and neither must do what naming one would
+		self.patch("/v1/accounts/ann@example.org", body).want(422)
+	}
+	d.admin.get("/v1/accounts/ann@example.org").want(200).has("suspended", `true`)
 
 	rec := func(account string) store.LoginRecord {
 		return store.LoginRecord{ID: "0" + store.NewID(), Time: time.Now().UTC(), Domain: "example.org", Account: account, IP: "203.0.113.9", Protocol: "imap", Outcome: access.Deny, Reason: access.ReasonPolicy}

@@ -39,7 +39,7 @@ type Pepper struct {
 // target held to the same. The error satisfies errors.Is(err, fs.ErrNotExist) when there is no such file.
 func LoadPepper(path string) (*Pepper, error) {
 	// Without O_NONBLOCK a FIFO in this place would hang the start.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the administrator names the file
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("load pepper: %w; restore it from the backup: without it no secure password works", err)
@@ -144,7 +144,7 @@ func writeOnce(path string, content []byte) error {
 	if err := os.Link(tmp.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(dir) //nolint:gosec // G304: the administrator names the file
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func parse(stored string) (storedHash, error) {
 // printableName bounds what of the input an error may quote.
 func printableName(name string) bool {
 	for _, c := range []byte(name) {
-		if !(c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '-' || c == '.') {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '.' {
 			return false
 		}
 	}
@@ -325,7 +325,7 @@ func parseYescrypt(value string, f []string) (storedHash, error) {
 // cryptText reports whether s has n characters, all of crypt(3)'s base 64.
 func cryptText(s string, n int) bool {
 	for _, c := range []byte(s) {
-		if !(c >= '.' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z') {
+		if (c < '.' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
 			return false
 		}
 	}

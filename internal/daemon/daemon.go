@@ -48,7 +48,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	sockets, err := open(cfg, log)
+	sockets, err := open(cfg, log) //nolint:contextcheck // binding takes no time worth a context
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		if err != nil {
 			return err
 		}
-		defer stopEmbedded(server, log)
+		defer stopEmbedded(server, log) //nolint:contextcheck // ctx has ended when it stops
 		go func() {
 			select {
 			case <-server.Done():

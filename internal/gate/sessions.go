@@ -53,7 +53,16 @@ type sessions struct {
 	mu          sync.RWMutex
 	auths       map[accountAddr][]authentication
 	connections map[connection]*bound
+	permits     map[access.Submission]permit
 	began       map[peer]time.Time
+}
+
+// permit is that a session may go on, as decided at a version of the state.
+// Most requests are the next command of a session that may.
+type permit struct {
+	version uint64
+	bound   *bound
+	access.Decision
 }
 
 // peer is the client's end of an SMTP connection.
@@ -92,7 +101,7 @@ type bound struct {
 func (b *bound) settled() bool { return len(b.credentials) > 0 || b.refused.Load() != nil }
 
 func newSessions() *sessions {
-	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, began: map[peer]time.Time{}}
+	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]time.Time{}}
 }
 
 // connected notes that a connection begins. An earlier one of the same port has ended.
@@ -138,6 +147,27 @@ func forgetOne(list []authentication) []authentication {
 		}
 	}
 	return slices.Delete(list, 0, 1)
+}
+
+// permitted returns the decision on an earlier request of the same connection,
+// if it was a permit and nothing has changed since.
+func (s *sessions) permitted(sub access.Submission, version uint64, now time.Time) (access.Decision, bool) {
+	s.mu.RLock()
+	p, ok := s.permits[sub]
+	ok = ok && p.version == version && p.bound.began.Equal(s.began[peer{sub.IP, sub.Port}])
+	s.mu.RUnlock()
+	if !ok {
+		return access.Decision{}, false
+	}
+	p.bound.seen.Store(now.Unix())
+	return p.Decision, true
+}
+
+func (s *sessions) permit(sub access.Submission, p permit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	makeRoom(s.permits, maxSessions)
+	s.permits[sub] = p
 }
 
 // find returns what a connection is bound to, or nil when it is to be bound.
@@ -252,6 +282,11 @@ func (s *sessions) sweep(now time.Time) {
 			delete(s.connections, k)
 		}
 	}
+	for k, p := range s.permits {
+		if s.connections[connection{accountAddr{p.Account, k.IP}, k.Port}] != p.bound {
+			delete(s.permits, k)
+		}
+	}
 }
 
 // bind notes that a submission session may begin, here and on all daemons.
@@ -351,13 +386,15 @@ func (noAsker) Mailbox() bool   { return false }
 // refusal is recorded and logged once per connection; permits are neither.
 func (g *Gate) Submission(sub access.Submission) access.Decision {
 	now := time.Now()
+	version := g.Store.State.Version()
+	if d, ok := g.sessions.permitted(sub, version, now); ok && g.Available(now) {
+		return d
+	}
 	var s session
 	switch o := g.session(&s, sub.Account, sub.IP, sub.Port, now); o {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
-	case access.Deny:
-		return access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
-	case access.Next:
+	case access.Deny, access.Next:
 		return access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
 	case access.Allow:
 	}
@@ -368,10 +405,11 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	var d access.Decision
 	for _, c := range s.bound.credentials {
 		if d = s.decide(c); d.Outcome == access.Deny {
-			break
+			return g.refused(&s, d)
 		}
 	}
-	return g.refused(&s, d)
+	g.sessions.permit(sub, permit{version, s.bound, d})
+	return d
 }
 
 // refused records a refusal, once per connection and reason.

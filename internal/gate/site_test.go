@@ -267,7 +267,7 @@ func end(d access.Decision) string { return d.Outcome.String() + " " + string(d.
 
 // mail is one request of a submission session: the port names the connection.
 func mail(account, from string, port uint16) access.Submission {
-	return access.Submission{Account: account, IP: ip(from), Port: port, Method: "PLAIN"}
+	return access.Submission{Account: account, IP: ip(from), Port: port}
 }
 
 // wantMail asks for a submission session and compares the answer.

@@ -122,6 +122,66 @@ func TestTriedPasswordDoesNotSaveRevokedSession(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 4), again)
 }
 
+// Where the milter tells when connections begin, each is bound to what
+// authenticated since: whoever asks first, and whatever was tried meanwhile.
+func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
+	t.Parallel()
+	d, phone, tablet := submitting(t, next)
+	connect := func(port uint16) { d.Connected(ip(home), port) }
+	connect(1)
+	d.want(smtp("ann@example.org", phone, home), "allow ok") // and waits
+	connect(2)
+	d.want(smtp("ann@example.org", phone, home), "allow ok")
+	d.wantMail(mail("ann@example.org", home, 2), goesOn)
+	connect(3)
+	d.want(smtp("ann@example.org", tablet, home), "allow ok")
+	d.wantMail(mail("ann@example.org", home, 3), goesOn)
+	d.revoke("ann@example.org", "phone")
+	d.wantMail(mail("ann@example.org", home, 3), goesOn) // another device's, behind the same address
+	d.wantMail(mail("ann@example.org", home, 2), again)
+
+	connect(4)
+	d.want(smtp("ann@example.org", tablet, home), "allow ok")
+	d.want(smtp("ann@example.org", "wrong", home), "next ok")
+	d.wantMail(mail("ann@example.org", home, 1), again) // asks first
+	d.wantMail(mail("ann@example.org", home, 4), goesOn)
+	d.wantMail(mail("ann@example.org", home, 1), again)
+
+	// A port that serves another connection by now.
+	connect(1)
+	d.want(smtp("ann@example.org", tablet, home), "allow ok")
+	d.wantMail(mail("ann@example.org", home, 1), goesOn)
+	connect(4)
+	d.want(smtp("ann@example.org", phone, home), "deny bad_secret")
+	d.domain(func(dom *store.Domain) {
+		dom.SecurePasswords = store.SecurePasswordPolicy{Enforced: true, Scope: access.Scope{All: true}}
+	})
+	d.wantMail(mail("ann@example.org", home, 4), enforce) // nobody authenticated on it
+	d.wantMail(mail("ann@example.org", home, 1), goesOn)
+	d.revoke("ann@example.org", "tablet")
+	d.wantMail(mail("ann@example.org", home, 1), again)
+}
+
+// The beginning is told to one daemon, and the authentication to another.
+func TestBeginningAndAuthenticationOnTwoDaemons(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	logins, mails := s.daemon(t, nil), s.daemon(t, nil)
+	logins.domain(func(dom *store.Domain) { dom.TraceHeader = true })
+	logins.mailbox("ann@example.org")
+	phone := logins.device("ann@example.org", "phone")
+	redistest.Eventually(t, "the account is known", func() bool { return logins.Store.State.Heads() == mails.Store.State.Heads() })
+	mails.Connected(ip(home), 1)
+	early := smtp("ann@example.org", phone, home)
+	early.Time = time.Now().Add(-time.Second) // by another clock
+	logins.want(early, "allow ok")
+	redistest.Eventually(t, "the session is bound", func() bool {
+		return strings.Contains(mails.Submitter("ann@example.org", ip(home), 1).Trace, "phone")
+	})
+	logins.revoke("ann@example.org", "phone")
+	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == again })
+}
+
 // One authentication may serve several connections while nothing was revoked:
 // a connection that Postfix' milter and policy service name by different ports
 // is not refused for it.

@@ -45,7 +45,7 @@ func (s *Server) Restart() {
 		"port 0", "unixsocket " + s.Socket, "unixsocketperm 700", "dir " + s.dir, "save \"\"",
 		"appendonly yes", "appendfsync always", "daemonize no", "loglevel warning",
 	}, s.extra...)
-	s.cmd = exec.Command("redis-server", "-") //nolint:gosec // a constant
+	s.cmd = exec.Command("redis-server", "-")
 	s.cmd.Stdin = strings.NewReader(strings.Join(conf, "\n") + "\n")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := s.cmd.Start(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -18,10 +19,12 @@ import (
 //
 // Documents that it hands out are shared and must not be changed.
 type State struct {
+	loaded  atomic.Bool
+	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
+	version atomic.Uint64 // counts changes of what is below
+
 	mu      sync.RWMutex
 	heads   [Shards]Head
-	synced  time.Time // when the store was last known to agree
-	loaded  bool
 	domains map[string]*domainState
 	names   map[string]string // a domain's or alias domain's name → the domain's name
 	types   map[access.ClientType]*revised[ClientType]
@@ -69,6 +72,7 @@ func (st *State) reset() {
 	st.byHash = map[string]string{}
 	st.claims = map[string]string{}
 	st.pepper = ""
+	st.version.Add(1)
 }
 
 // View is what a decision needs of the state, read at one moment.
@@ -84,10 +88,12 @@ type View struct {
 // Ready reports whether the state was ever loaded, and when it last agreed
 // with the store.
 func (st *State) Ready() (loaded bool, synced time.Time) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	return st.loaded, st.synced
+	return st.loaded.Load(), time.Unix(0, st.synced.Load())
 }
+
+// Version counts the changes of the state. What was decided at a version holds
+// as long as it stays the same.
+func (st *State) Version() uint64 { return st.version.Load() }
 
 // View looks up an address whose domain may still be an alias domain. The
 // returned address is canonical.
@@ -189,9 +195,7 @@ func (st *State) Counts() (domains, accounts int) {
 
 // agreed notes that the store was seen to agree with the state.
 func (st *State) agreed(now time.Time) {
-	st.mu.Lock()
-	st.synced = now
-	st.mu.Unlock()
+	st.synced.Store(now.UnixNano())
 }
 
 // replace puts the documents of one shard in place of what was there.
@@ -211,6 +215,7 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 			}
 		}
 	}
+	defer st.rename() // what is gone is in no document
 	return st.change(s, h, docs, nil)
 }
 
@@ -222,6 +227,7 @@ func (st *State) apply(s Shard, h Head, e *Entry) error {
 }
 
 func (st *State) change(s Shard, h Head, puts []Doc, dels []string) error {
+	defer st.version.Add(1) // under the lock, when all is in place
 	touched, renamed := map[string]bool{}, false
 	for _, d := range puts {
 		domain, err := st.put(d)
@@ -246,7 +252,7 @@ func (st *State) change(s Shard, h Head, puts []Doc, dels []string) error {
 		for name := range touched {
 			st.compile(name)
 		}
-		if renamed || h.N == 0 || len(puts) > 0 && st.heads[s].N+1 != h.N {
+		if renamed {
 			st.rename()
 		}
 	}

@@ -180,11 +180,9 @@ func (s *Store) check(ctx context.Context) error {
 		if err := s.Marker.SetStoreID(id); err != nil {
 			return err
 		}
-		s.State.mu.Lock()
-		s.State.loaded = true
-		s.State.mu.Unlock()
 	}
 	s.State.agreed(time.Now())
+	s.State.loaded.Store(true)
 	return nil
 }
 
@@ -239,8 +237,8 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 	if err := s.Marker.SetStoreID(id); err != nil {
 		return "", err
 	}
+	s.State.loaded.Store(false)
 	s.State.mu.Lock()
-	s.State.loaded = false
 	s.State.reset()
 	s.State.mu.Unlock()
 	s.setTrouble(ErrUnavailable) // until the next check has loaded it

@@ -44,13 +44,23 @@ func options(r *redistest.Server) redisstore.Options {
 // start runs a store as a daemon does, until the test ends.
 func start(t *testing.T, opt redisstore.Options, m *marker) *daemon {
 	t.Helper()
+	d := newDaemon(opt, m)
+	d.run(t)
+	return d
+}
+
+func newDaemon(opt redisstore.Options, m *marker) *daemon {
 	d := &daemon{redis: redisstore.Open(opt), marker: m}
 	d.Store = &store.Store{Log: d.redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: m}
+	return d
+}
+
+func (d *daemon) run(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); d.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; _ = d.redis.Close() })
-	return d
 }
 
 func (d *daemon) ready(t *testing.T) *daemon {
@@ -123,6 +133,41 @@ func TestConcurrentChangesAreSerialised(t *testing.T) {
 			dom, _ := d.State.Domain("example.org")
 			return dom.Doc.MaxSecurePasswords == 2*each
 		})
+	}
+}
+
+// deaf is a daemon's log whose streams never say anything, as after they were
+// trimmed: what changed is loaded with the whole shard.
+type deaf struct{ *redisstore.Redis }
+
+func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Received) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestLoadForgetsWhatIsGone(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := start(t, options(r), &marker{}).ready(t), newDaemon(options(r), &marker{})
+	b.Log = deaf{b.redis}
+	b.run(t)
+	b.ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the shard is loaded with the domain", func() bool { return b.has("example.org") })
+	err := a.Update(context.Background(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.DeleteDomain(a.State, "example.org", 1)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the shard is loaded without the domain", func() bool { return !b.has("example.org") })
+	if _, v := b.State.View("ann@example.org"); v.Known {
+		t.Error("a login still finds the domain")
+	}
+	if of, ok := b.State.ResolveDomain("example.org"); ok {
+		t.Errorf("the name is still taken by %s", of)
 	}
 }
 
