@@ -41,7 +41,10 @@ var benches = []struct {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 3 && args[0] == "serve" {
-		return serve(ctx, args[1], args[2])
+		if err := serve(ctx, args[1], args[2]); ctx.Err() == nil {
+			return err
+		}
+		return nil // told to end
 	}
 	for _, b := range benches {
 		if len(args) > 0 && !slices.Contains(args, b.name) {

@@ -1,6 +1,9 @@
 package access
 
-import "fmt"
+import (
+	"fmt"
+	mathbits "math/bits"
+)
 
 // SecretState is what one keyed hash told about the secret.
 type SecretState uint8
@@ -199,55 +202,63 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 // whitelists add up; the order never matters, except for which of several
 // equally refusing policies is named: the first.
 func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) (id string, place, refused bool) {
-	list, ok := r.byClient[q.Client]
+	sel, ok := r.byClient[q.Client]
 	if !ok {
-		list = r.anyClient
+		sel = &r.anyClient
 	}
 	if trace {
-		r.traceUnselected(q.Client, list, d)
+		r.traceUnselected(q.Client, sel.policies, d)
 	}
 	bit := uint8(1) << q.Login.Protocol
+	near := r.near.Contains(q.Login.IP)
 	var white *policy // the first enforced whitelist that applies and does not match
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
-	for _, p := range list {
-		if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
-			if trace {
-				d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": the account or the protocol is not in its scope"})
-			}
-			continue
-		}
-		if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
-			if trace {
-				d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": names no place, and a master logs in"})
-			}
-			continue
-		}
-		match := p.place(q.Login, q.Region)
+	for w := range sel.every {
+		word := sel.concerns(w, sub)
 		if trace {
-			d.Trace = append(d.Trace, p.step(match))
+			word = sel.every[w] // those out of scope are told of too
 		}
-		switch {
-		case p.deny && match && p.report:
-			d.WouldRefuse = append(d.WouldRefuse, p.id)
-		case p.deny && match:
-			if !refused {
-				id, place, refused = p.id, p.namesPlace(), true
+		for ; word != 0; word &= word - 1 {
+			p := sel.policies[w<<6+mathbits.TrailingZeros64(word)]
+			if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
+				if trace {
+					d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": the account or the protocol is not in its scope"})
+				}
+				continue
 			}
-		case p.deny:
-		case p.report:
-			reported = reported || !match
-		case match:
-			inside = true
-		case white == nil:
-			white = p
+			if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
+				if trace {
+					d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": names no place, and a master logs in"})
+				}
+				continue
+			}
+			match := p.place(q.Login, q.Region, near)
+			if trace {
+				d.Trace = append(d.Trace, p.step(match))
+			}
+			switch {
+			case p.deny && match && p.report:
+				d.WouldRefuse = append(d.WouldRefuse, p.id)
+			case p.deny && match:
+				if !refused {
+					id, place, refused = p.id, p.namesPlace(), true
+				}
+			case p.deny:
+			case p.report:
+				reported = reported || !match
+			case match:
+				inside = true
+			case white == nil:
+				white = p
+			}
 		}
 	}
 	if white != nil && !inside && !refused {
 		id, place, refused = white.id, true, true
 	}
 	if reported && !inside {
-		r.reportWhitelists(q, sub, list, bit, d)
+		r.reportWhitelists(q, sub, sel.policies, bit, d)
 	}
 	return id, place, refused
 }
@@ -256,7 +267,7 @@ func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) 
 // if they were enforced. Apart from the main loop, since none usually exists.
 func (r *Rules) reportWhitelists(q *Query, sub *subject, list []*policy, bit uint8, d *Decision) {
 	for _, p := range list {
-		if p.report && !p.deny && (p.protocols == 0 || p.protocols&bit != 0) && p.scope.covers(sub) && !p.place(q.Login, q.Region) {
+		if p.report && !p.deny && (p.protocols == 0 || p.protocols&bit != 0) && p.scope.covers(sub) && !p.place(q.Login, q.Region, true) {
 			d.WouldRefuse = append(d.WouldRefuse, p.id)
 		}
 	}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	mathbits "math/bits"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -26,11 +27,58 @@ type Rules struct {
 	departments map[string]uint32    // path → index into the scopes' bit sets
 	members     map[string]memberRef // accounts that some scope names
 	policies    []policy
-	byClient    map[ClientType][]*policy // includes the policies for any client
-	anyClient   []*policy                // for types that no policy names
+	byClient    map[ClientType]*selection // includes the policies for any client
+	anyClient   selection                 // for types that no policy names
+	near        address.Networks          // all that some policy names, in or out
 	enforced    bool
 	enforceFor  scope
 	blocked     address.Networks
+}
+
+// selection are the policies that select a client type, in their order, and
+// which of them can concern an account at all: one bit for each, so that the
+// others cost nothing.
+type selection struct {
+	policies    []*policy
+	every       bits
+	everyone    bits            // their scope is all members
+	members     bits            // their scope names accounts
+	departments map[uint32]bits // their scope has the department
+}
+
+func (s *selection) add(p *policy) {
+	n := uint32(len(s.policies)) // bounded far below 2^32
+	s.policies = append(s.policies, p)
+	s.every.set(n)
+	if p.scope.all {
+		s.everyone.set(n)
+	}
+	if p.scope.members {
+		s.members.set(n)
+	}
+	for w, word := range p.scope.in {
+		for ; word != 0; word &= word - 1 {
+			d := uint32(w<<6 + mathbits.TrailingZeros64(word))
+			b := s.departments[d]
+			b.set(n)
+			if s.departments == nil {
+				s.departments = map[uint32]bits{}
+			}
+			s.departments[d] = b
+		}
+	}
+}
+
+// concerns returns the w-th word of the policies that may have the subject in their scope.
+func (s *selection) concerns(w int, sub *subject) uint64 {
+	word := s.everyone.word(w)
+	if len(sub.ref.in) > 0 {
+		word |= s.members.word(w)
+	}
+	for _, d := range sub.departments {
+		word |= s.departments[d].word(w)
+	}
+	return word
 }
 
 type policy struct {
@@ -60,6 +108,20 @@ type memberRef struct{ in, out []uint32 }
 
 type bits []uint64
 
+func (b *bits) set(i uint32) {
+	for int(i>>6) >= len(*b) {
+		*b = append(*b, 0)
+	}
+	(*b)[i>>6] |= 1 << (i & 63)
+}
+
+func (b bits) word(w int) uint64 {
+	if w < len(b) {
+		return b[w]
+	}
+	return 0
+}
+
 func (b bits) has(i uint32) bool { return int(i>>6) < len(b) && b[i>>6]&(1<<(i&63)) != 0 }
 
 // Compile prepares a domain's settings for decisions.
@@ -68,7 +130,7 @@ func Compile(s *Settings) *Rules {
 		protocols:   s.Protocols,
 		departments: make(map[string]uint32, len(s.Departments)),
 		members:     map[string]memberRef{},
-		byClient:    map[ClientType][]*policy{},
+		byClient:    map[ClientType]*selection{},
 		enforced:    s.Enforced,
 	}
 	for i, path := range s.Departments {
@@ -82,37 +144,32 @@ func Compile(s *Settings) *Rules {
 		return r.compileScope(sc, number)
 	}
 	r.enforceFor = next(&s.EnforceFor)
+	var enabled []*Policy
+	var networks []string
 	for i := range s.Policies {
-		p := &s.Policies[i]
-		if !p.Enabled {
-			continue
-		}
-		r.policies = append(r.policies, compilePolicy(p, next(&p.Scope)))
-		if len(p.Clients) == 0 {
-			continue
-		}
-		for _, c := range p.Clients {
-			r.byClient[c] = nil // filled below, in the order of the policies
+		if p := &s.Policies[i]; p.Enabled {
+			enabled = append(enabled, p)
+			networks = append(append(networks, p.IPs...), p.ExceptIPs...)
+			for _, c := range p.Clients {
+				r.byClient[c] = &selection{}
+			}
 		}
 	}
-	i := 0
-	for k := range s.Policies {
-		p := &s.Policies[k]
-		if !p.Enabled {
-			continue
-		}
+	r.near, _ = address.ParseNetworks(networks)
+	r.policies = make([]policy, len(enabled))
+	for i, p := range enabled {
 		compiled := &r.policies[i]
-		i++
+		*compiled = compilePolicy(p, next(&p.Scope))
 		if len(p.Clients) == 0 {
-			r.anyClient = append(r.anyClient, compiled)
-			for c := range r.byClient {
-				r.byClient[c] = append(r.byClient[c], compiled)
+			r.anyClient.add(compiled)
+			for _, sel := range r.byClient {
+				sel.add(compiled)
 			}
 			continue
 		}
 		for n, c := range p.Clients {
 			if !contains(p.Clients[:n], c) {
-				r.byClient[c] = append(r.byClient[c], compiled)
+				r.byClient[c].add(compiled)
 			}
 		}
 	}
@@ -171,22 +228,16 @@ func (r *Rules) compileScope(s *Scope, number uint32) scope {
 
 func (r *Rules) departmentBits(list []ScopeDepartment) bits {
 	var b bits
-	set := func(i uint32) {
-		for int(i>>6) >= len(b) {
-			b = append(b, 0)
-		}
-		b[i>>6] |= 1 << (i & 63)
-	}
 	for _, d := range list {
 		if i, ok := r.departments[d.Path]; ok {
-			set(i)
+			b.set(i)
 		}
 		if !d.Sub {
 			continue
 		}
 		for path, i := range r.departments {
 			if strings.HasPrefix(path, d.Path) && len(path) > len(d.Path) && path[len(d.Path)] == '/' {
-				set(i)
+				b.set(i)
 			}
 		}
 	}
@@ -242,15 +293,16 @@ func has(list []uint32, n uint32) bool {
 }
 
 // place reports whether the policy's place matches. A missing address is in
-// no whitelist, and in every blacklist, whose place it might be.
-func (p *policy) place(l *Login, region string) bool {
+// no whitelist, and in every blacklist, whose place it might be. An address
+// that is not near is in no policy's lists.
+func (p *policy) place(l *Login, region string, near bool) bool {
 	if !l.IP.IsValid() {
 		return p.deny
 	}
-	if p.hasExcept && p.except.Contains(l.IP) {
+	if near && p.hasExcept && p.except.Contains(l.IP) {
 		return false
 	}
-	if p.anywhere || p.ips.Contains(l.IP) {
+	if p.anywhere || near && p.ips.Contains(l.IP) {
 		return true
 	}
 	if region == "" || len(p.regions) == 0 {
