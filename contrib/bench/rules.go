@@ -112,7 +112,7 @@ func newGate(ctx context.Context) (*gate.Gate, func(), error) {
 	}
 	redis := redisstore.Open(redisstore.Options{Network: "unix", Addr: server.URL()[len("unix://"):]})
 	ctx, cancel := context.WithCancel(ctx)
-	end := func() {
+	end := func() { //nolint:contextcheck // ctx has ended by then
 		cancel()
 		_ = redis.Close()
 		_ = server.Stop(context.Background())

@@ -47,7 +47,7 @@ type selection struct {
 }
 
 func (s *selection) add(p *policy) {
-	n := uint32(len(s.policies)) // bounded far below 2^32
+	n := uint32(len(s.policies)) //nolint:gosec // bounded far below 2^32
 	s.policies = append(s.policies, p)
 	s.every.set(n)
 	if p.scope.all {
@@ -58,7 +58,7 @@ func (s *selection) add(p *policy) {
 	}
 	for w, word := range p.scope.in {
 		for ; word != 0; word &= word - 1 {
-			d := uint32(w<<6 + mathbits.TrailingZeros64(word))
+			d := uint32(w<<6 + mathbits.TrailingZeros64(word)) //nolint:gosec // bounded far below 2^32
 			b := s.departments[d]
 			b.set(n)
 			if s.departments == nil {

@@ -75,7 +75,8 @@ func ping(socket string) error {
 		return err
 	}
 	answer, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && answer != "+PONG\r\n" {
+	// A server that wants a password is ready as well.
+	if err == nil && answer != "+PONG\r\n" && !strings.HasPrefix(answer, "-NOAUTH ") {
 		err = fmt.Errorf("answered %q", answer)
 	}
 	return err
