@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,4 +125,95 @@ func TestKills(t *testing.T) {
 	s.want("the live one, after the crash", s.imap(outside, ann, secret), "OK ")
 	s.refuse("the revoked one, after the crash", s.imap(outside, ann, old), "OK ")
 	s.want("the next passdb, after the crash", s.imap(outside, ann, s.passwords[ann]), "OK ")
+}
+
+// Nothing acknowledged is lost: changes go on while the embedded redis-server
+// and the daemon are killed again and again.
+func TestNothingAcknowledgedIsLost(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	d := s.Daemons[0]
+	acknowledged := map[string]bool{}
+	n := 0
+	change := func() bool {
+		path := fmt.Sprintf("d%d", n)
+		n++
+		status, err := s.try("PUT", "/v1/domains/example.org/departments/"+path, object{"name": path})
+		if err == nil && status < 300 {
+			acknowledged[path] = true
+			return true
+		}
+		return false
+	}
+	for round := range 6 {
+		for range 20 {
+			change()
+		}
+		begun := make(chan struct{})
+		killed := make(chan error, 1)
+		go func() { // in the middle of the changes below
+			<-begun
+			if round%3 == 2 {
+				killed <- d.Kill()
+			} else {
+				killed <- syscall.Kill(d.RedisPID(), syscall.SIGKILL)
+			}
+		}()
+		close(begun)
+		for range 20 {
+			change()
+		}
+		if err := <-killed; err != nil {
+			t.Fatal(err)
+		}
+		if round%3 == 2 {
+			if err := d.Start(s.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.eventually("changes are taken again", change)
+	}
+	found := map[string]bool{}
+	for _, item := range s.api("GET", "/v1/domains/example.org/departments?limit=1000", nil)["items"].([]any) {
+		found[item.(object)["path"].(string)] = true
+	}
+	for path := range acknowledged {
+		if !found[path] {
+			t.Errorf("%s was acknowledged and is lost", path)
+		}
+	}
+	if len(acknowledged) < 100 {
+		t.Errorf("%d changes of %d were acknowledged: too few to tell", len(acknowledged), n)
+	}
+}
+
+// The doctor finds nothing to mend in the site that the snippets make, and
+// finds what makes it fail open.
+func TestDoctor(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	d := s.Daemons[0]
+	examine := func(dovecotConf string) (string, int) {
+		cmd := d.Command(s.ctx, "doctor", "--dovecot-config", dovecotConf, "--postfix-config", s.PostfixDir(), "--config", d.Config)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	if out, status := examine(s.DovecotConf()); status != 0 {
+		t.Errorf("status %d:\n%s", status, out)
+	}
+	conf, err := os.ReadFile(s.DovecotConf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := s.DovecotConf() + ".open"
+	// A passdb before ours decides first.
+	bad := "passdb {\n  driver = static\n  args = nopassword=y\n}\n" + string(conf)
+	if err := os.WriteFile(open, []byte(bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := examine(open); status != 1 || !strings.Contains(out, "passdb") {
+		t.Errorf("a site that fails open: status %d:\n%s", status, out)
+	}
 }

@@ -98,8 +98,8 @@ func (s *site) in(t *testing.T) *site {
 	return &c
 }
 
-// call asks daemon n's API as root and returns status and answer.
-func (s *site) call(n int, method, path string, body any) (int, object) {
+// request sends a request to daemon n's API as root.
+func (s *site) request(n int, method, path string, body any) (*http.Response, error) {
 	s.t.Helper()
 	var r io.Reader
 	if body != nil {
@@ -116,7 +116,24 @@ func (s *site) call(n int, method, path string, body any) (int, object) {
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := s.Daemons[n].HTTP().Do(req)
+	return s.Daemons[n].HTTP().Do(req)
+}
+
+// try asks the first daemon, which may be away.
+func (s *site) try(method, path string, body any) (status int, err error) {
+	s.t.Helper()
+	resp, err := s.request(0, method, path, body)
+	if err != nil {
+		return 0, err
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// call asks daemon n's API as root and returns status and answer.
+func (s *site) call(n int, method, path string, body any) (int, object) {
+	s.t.Helper()
+	resp, err := s.request(n, method, path, body)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
