@@ -44,7 +44,7 @@ func (op *operation) parameters() []string {
 	if op.method == http.MethodGet || op.serve == nil {
 		return op.query
 	}
-	return append(slices.Clone(op.query), "dry_run")
+	return append(slices.Clone(op.query), "dry_run", "confirm")
 }
 
 type serveFunc = func(*call) (*answer, error)
@@ -88,7 +88,7 @@ func operations() []operation {
 		write(post, domains, "create-domain", "Bring a domain under management", forAdmin, NewDomain{}, Domain{}, createDomain),
 		get(domain, "get-domain", "Show a domain", domainReads, Domain{}, getDomain),
 		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
-		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain, "confirm"),
+		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain),
 		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
 		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty),
 		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
@@ -167,7 +167,7 @@ func parameter(name string) param {
 	case "dry_run":
 		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
 	case "confirm":
-		return param{"Needed.", paramFlag, nil}
+		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain.", paramFlag, nil}
 	case "create_departments":
 		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
 	case "account":

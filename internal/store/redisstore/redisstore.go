@@ -269,6 +269,10 @@ local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if tonumber(h[4]) > tonumber(ARGV[5]) then return redis.error_reply('SCHEMA newer') end
 if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] then return redis.error_reply('CONFLICT the head moved') end
+for i, kind in ipairs({'hash', 'stream', 'stream'}) do -- what a script did before it fails is not undone
+  local found = redis.call('TYPE', KEYS[i + 1]).ok
+  if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
+end
 local n = string.format('%d', tonumber(ARGV[2]) + 1)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
 redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7])
