@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/drawbridge/drawbridge/internal/trialstack"
+	"github.com/drawbridge/drawbridge/internal/trialstack/demo"
 )
 
 func main() { os.Exit(run()) }
@@ -47,7 +48,10 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	if err != nil {
 		return err
 	}
-	stack, err := trialstack.New(dir, trialstack.Options{Bin: bin, Ports: trialstack.DemoPorts(offset)})
+	stack, err := trialstack.New(dir, trialstack.Options{
+		Bin: bin, Ports: trialstack.DemoPorts(offset),
+		DovecotConf: trialstack.QuickFailures, // who tries refusals need not wait for each
+	})
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,11 @@ func serve(ctx context.Context, stack *trialstack.Stack) error {
 	if err := stack.Start(ctx); err != nil {
 		return err
 	}
-	if err := demonstrate(ctx, stack); err != nil {
+	fresh, err := demo.SetUp(ctx, stack)
+	if err != nil {
+		return err
+	}
+	if err := demo.Guide(os.Stdout, stack, fresh); err != nil {
 		return err
 	}
 	select {

@@ -354,7 +354,7 @@ func (d *daemon) site() *daemon {
 func TestCreateDomain(t *testing.T) {
 	d := start(t, true)
 	made := d.admin.post("/v1/domains", `{"name":"Example.ORG.","alias_domains":["Alias.example"],"protocols":{"pop3":false}}`).want(201)
-	made.has("name", `"example.org"`).has("alias_domains", `["alias.example"]`).has("protocols", `{"pop3":false}`).
+	made.has("name", `"example.org"`).has("alias_domains", `["alias.example"]`).has("protocols", `{"imap":true,"pop3":false,"sieve":true,"smtp":true}`).
 		has("max_secure_passwords", `10`).has("sender_check", `"both"`).has("trace_header", `false`)
 	if made.header.Get("Location") != dom {
 		t.Errorf("Location %q", made.header.Get("Location"))
@@ -529,14 +529,14 @@ func TestPatchDomain(t *testing.T) {
 	first := d.admin.get(dom)
 	a := d.admin.patch(dom, `{"protocols":{"imap":false,"smtp":true},"max_secure_passwords":3,"sender_check":"envelope","trace_header":true}`,
 		"Content-Type", "application/merge-patch+json").want(200)
-	a.has("protocols", `{"imap":false,"smtp":true}`).has("max_secure_passwords", `3`).has("alias_domains", `["alias.example"]`).has("sender_check", `"envelope"`).has("trace_header", `true`)
+	a.has("protocols", `{"imap":false,"pop3":true,"sieve":true,"smtp":true}`).has("max_secure_passwords", `3`).has("alias_domains", `["alias.example"]`).has("sender_check", `"envelope"`).has("trace_header", `true`)
 	if a.header.Get("ETag") == first.header.Get("ETag") {
 		t.Error("a change with the ETag of before")
 	}
 	// null means inherit; arrays are replaced.
 	d.admin.patch(dom, `{"protocols":{"imap":null},"max_secure_passwords":null,"sender_check":null,"alias_domains":["new.example"]}`).want(200).
-		has("protocols", `{"smtp":true}`).has("max_secure_passwords", `10`).has("sender_check", `"both"`).has("alias_domains", `["new.example"]`)
-	d.admin.patch(dom, `{"protocols":null}`).want(200).has("protocols", `{}`)
+		has("protocols", `{"imap":true,"pop3":true,"sieve":true,"smtp":true}`).has("max_secure_passwords", `10`).has("sender_check", `"both"`).has("alias_domains", `["new.example"]`)
+	d.admin.patch(dom, `{"protocols":null}`).want(200).has("protocols", `{"imap":true,"pop3":true,"sieve":true,"smtp":true}`)
 	if st := d.api.Store.State; st.Canonical("ann@new.example") != "ann@example.org" || st.Canonical("ann@alias.example") != "ann@alias.example" {
 		t.Error("alias domains do not resolve as they were set")
 	}

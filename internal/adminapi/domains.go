@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -40,8 +41,14 @@ func getDomain(c *call) (*answer, error) {
 }
 
 func viewDomain(d *store.Domain) Domain {
+	// On is the default: a domain says so for each, where an account leaves out what it inherits.
+	protocols := access.Switches{}
+	for _, p := range access.SwitchedProtocols {
+		protocols[p.String()] = true
+	}
+	maps.Copy(protocols, d.Protocols)
 	return Domain{
-		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(d.Protocols),
+		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
 		CreatedAt: d.CreatedAt,
 	}
@@ -99,6 +106,7 @@ func (in *Domain) apply(d *store.Domain, f *faults) {
 		}
 	}
 	d.Protocols = in.Protocols.switches()
+	maps.DeleteFunc(d.Protocols, func(_ string, on bool) bool { return on })
 	if d.MaxSecurePasswords = in.MaxSecurePasswords; d.MaxSecurePasswords == 0 {
 		d.MaxSecurePasswords = store.DefaultMaxSecurePasswords
 	}

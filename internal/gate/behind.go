@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -163,18 +164,18 @@ func (b *behind) flush(ctx context.Context) bool {
 	defer cancel()
 	err := error(nil)
 	if len(events) > 0 {
-		if err = b.journal.AppendEvents(ctx, events); err == nil {
+		if err = b.settle(b.journal.AppendEvents(ctx, events)); err == nil {
 			events = nil
 		}
 	}
 	if err == nil && len(records)+len(closings) > 0 {
-		if err = b.journal.AppendRecords(ctx, records, closings); err == nil {
+		if err = b.settle(b.journal.AppendRecords(ctx, records, closings)); err == nil {
 			records, closings = nil, nil
 		}
 	}
 	for account, u := range uses {
 		if err == nil {
-			if err = b.journal.Touch(ctx, account, u); err == nil {
+			if err = b.settle(b.journal.Touch(ctx, account, u)); err == nil {
 				delete(uses, account)
 			}
 		}
@@ -185,6 +186,16 @@ func (b *behind) flush(ctx context.Context) bool {
 	b.log.Debug("writing login records", "error", err)
 	b.putBack(records, closings, events, uses)
 	return false // the next tick or the next login tries again
+}
+
+// settle gives up what a damaged store can never take: put back, it would keep
+// all others waiting, and those that were written beside it would be written again.
+func (b *behind) settle(err error) error {
+	if !errors.Is(err, store.ErrDamaged) {
+		return err
+	}
+	b.log.Error("login records or counters were lost", "error", err)
+	return nil
 }
 
 func (b *behind) putBack(records []store.LoginRecord, closings []store.Closing, events []store.Event, uses map[string]map[string]store.LastUse) {

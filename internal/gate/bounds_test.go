@@ -54,6 +54,34 @@ func (j *journal) Touch(_ context.Context, account string, uses map[string]store
 	return nil
 }
 
+// damaged takes what it can, and says that the rest can never be taken.
+type damaged struct{ journal }
+
+func (j *damaged) AppendRecords(ctx context.Context, r []store.LoginRecord, c []store.Closing) error {
+	return errors.Join(store.ErrDamaged, j.journal.AppendRecords(ctx, r, c))
+}
+
+func (j *damaged) AppendEvents(context.Context, []store.Event) error { return store.ErrDamaged }
+
+// Where one key of the store is damaged the others' records are written, once.
+func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
+	var log bytes.Buffer
+	j := &damaged{journal{uses: map[string]map[string]store.LastUse{}}}
+	b := newBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b.event(store.Event{Account: "ann@example.org"})
+	b.record(&store.LoginRecord{ID: "1"})
+	b.close(store.Closing{ID: "1"})
+	b.touch("ann@example.org", "id", store.LastUse{Time: time.Now()})
+	for b.flush(context.Background()) {
+	}
+	if len(j.records) != 1 || len(j.closings) != 1 || len(j.uses) != 1 {
+		t.Errorf("%d records, %d closings, %d uses were written", len(j.records), len(j.closings), len(j.uses))
+	}
+	if n := strings.Count(log.String(), "[ERROR]"); n != 2 {
+		t.Errorf("what was lost is logged as %q", log.String())
+	}
+}
+
 // While the store is away what waits is bounded, the oldest go first, and it
 // is said how many went; then all that is left is written, in order.
 func TestQueueIsBounded(t *testing.T) {

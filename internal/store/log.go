@@ -69,6 +69,8 @@ func (h Head) Chain(payload []byte) Head {
 var (
 	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
 	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrDamaged, beside ErrUnavailable: a key in Redis is not of the type that it should be. Trying again does not help.
+	ErrDamaged = errors.New("a key of the store is not of its type")
 	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
 	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
 	// ErrConflict: another daemon changed the shard first.
@@ -113,6 +115,8 @@ type Log interface {
 // Journal is what daemons note beside the truth: records, last uses, counters'
 // events. Its writes are made behind decisions.
 type Journal interface {
+	// AppendRecords writes records, and how others ended. With [ErrDamaged] it
+	// wrote those that could be: the others never can.
 	AppendRecords(ctx context.Context, records []LoginRecord, closings []Closing) error
 	Records(ctx context.Context, q RecordQuery) (items []LoginRecord, next string, err error)
 	Touch(ctx context.Context, account string, uses map[string]LastUse) error

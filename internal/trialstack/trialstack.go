@@ -195,7 +195,7 @@ func (s *Stack) lay() error {
 
 // takeDir makes the directory this process's own until unlock. A directory with other things in it is not touched.
 func (s *Stack) takeDir() error {
-	if err := makeDir(s.Dir, 0o755, 0, 0); err != nil {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil { //nolint:gosec // G301: the servers' users pass through
 		return err
 	}
 	marker := filepath.Join(s.Dir, ".trialstack")
@@ -205,7 +205,7 @@ func (s *Stack) takeDir() error {
 			return err
 		}
 		if len(entries) > 0 {
-			return errors.New("the directory is not empty and not an earlier trial's: name an empty one, or one that does not exist")
+			return errors.New("the directory is not empty and not an earlier trial's: name an empty one, or one that does not exist (make run TRIAL_DIR=…)")
 		}
 	}
 	f, err := os.OpenFile(marker, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644) //nolint:gosec // G302, G304: nothing secret, in the caller's directory
@@ -214,10 +214,10 @@ func (s *Stack) takeDir() error {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
-		return errors.New("another trial stack is running in this directory: stop it, or name another directory")
+		return errors.New("another trial stack is running in this directory: stop it, or name another directory and other ports (make run TRIAL_DIR=… PORT_OFFSET=1000)")
 	}
 	s.lock = f
-	return nil
+	return makeDir(s.Dir, 0o755, 0, 0) // not before it is known to be ours
 }
 
 // unlock lets go of the directory.

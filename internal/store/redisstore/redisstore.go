@@ -127,6 +127,8 @@ func wrap(err error) error {
 		return store.ErrForeign
 	case strings.HasPrefix(err.Error(), "SCHEMA"):
 		return store.ErrNewerSchema
+	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
+		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrDamaged, err)
 	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }

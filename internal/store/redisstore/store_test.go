@@ -341,6 +341,63 @@ func TestFullDiskCountsAsUnavailable(t *testing.T) {
 	}
 }
 
+// A key that somebody made another of: what a change did before it met that
+// key would stand, and be followed by daemons, though it was refused.
+func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
+	ctx := context.Background()
+	for _, key := range []string{"docs", "changes", "audit"} {
+		t.Run(key, func(t *testing.T) {
+			r := redistest.Start(t)
+			a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+			if err := a.putDomain("example.org"); err != nil {
+				t.Fatal(err)
+			}
+			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+			t.Cleanup(func() { _ = raw.Close() })
+			shard := store.ShardOf("example.org")
+			name := fmt.Sprintf("drawbridge:{s%02d}:%s", int(shard), key)
+			before := a.State.Head(shard)
+			if err := errors.Join(raw.Rename(ctx, name, "aside").Err(), raw.Set(ctx, name, "x", 0).Err()); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.putDomain("example.org"); !errors.Is(err, store.ErrDamaged) || !errors.Is(err, store.ErrUnavailable) {
+				t.Fatalf("a change: %v", err)
+			}
+			if err := raw.Rename(ctx, "aside", name).Err(); err != nil {
+				t.Fatal(err)
+			}
+			redistest.Eventually(t, "the store is believed again", func() bool { return a.Trouble() == nil && b.Trouble() == nil })
+			if got := a.State.Head(shard); got != before {
+				t.Errorf("a refused change left %v, before it was %v", got, before)
+			}
+			if err := a.putDomain("example.org"); err != nil {
+				t.Errorf("once it is repaired: %v", err)
+			}
+			redistest.Eventually(t, "both daemons agree", func() bool { return a.State.Heads() == b.State.Heads() })
+		})
+	}
+}
+
+func TestDamagedRecordsHoldUpNoOthers(t *testing.T) {
+	r := redistest.Start(t)
+	ctx, now := context.Background(), time.Now().UTC().Truncate(time.Millisecond)
+	j := redisstore.Open(options(r))
+	t.Cleanup(func() { _ = j.Close() })
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.Set(ctx, fmt.Sprintf("drawbridge:{s%02d}:logins:bad.example", int(store.ShardOf("bad.example"))), "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	err := j.AppendRecords(ctx, []store.LoginRecord{record("bad.example", "eve@bad.example", now, access.Deny), record("example.org", "ann@example.org", now, access.Deny)}, nil)
+	if !errors.Is(err, store.ErrDamaged) {
+		t.Fatalf("records of which one cannot be written: %v", err)
+	}
+	items, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Limit: 10})
+	if err != nil || len(items) != 1 {
+		t.Errorf("%d records of the other domain, %v", len(items), err)
+	}
+}
+
 func record(domain, account string, at time.Time, o access.Outcome) store.LoginRecord {
 	return store.LoginRecord{
 		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at, Domain: domain, Account: account,

@@ -1,9 +1,18 @@
-package main
+// Package demo is what people see of a trial stack: a demo domain with departments, accounts and an office, and the guide
+// that "make run" prints, whose every command works as it stands.
+//
+//	fresh, err := demo.SetUp(ctx, stack) // after stack.Start
+//	err = demo.Guide(os.Stdout, stack, fresh)
+//
+// A stack that ran before keeps the rules that people left it with: SetUp adds what is missing and changes nothing that is there, and
+// the guide then says that its comments are a new stack's.
+package demo
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,9 +22,9 @@ import (
 )
 
 // The command's exit status for what exists already.
-const exists = 73
+const conflict = 73
 
-// rules are the demo domain's, as commands of drawbridge. On a stack that ran before they change nothing that is there.
+// rules are the demo domain's, as commands of drawbridge; the domain itself comes first.
 func rules() [][]string {
 	return [][]string{
 		{"domain", "create", "example.org", "--secure-login-ip", trialstack.Office},
@@ -28,32 +37,36 @@ func rules() [][]string {
 	}
 }
 
-// demonstrate makes the demo domain and says what to try.
-func demonstrate(ctx context.Context, stack *trialstack.Stack) error {
+// SetUp makes the demo domain on a running stack. Fresh says that there was none.
+func SetUp(ctx context.Context, stack *trialstack.Stack) (fresh bool, err error) {
 	daemon := stack.Daemons[0]
-	if err := drawbridge(ctx, daemon, "client-type", "show", "web"); err != nil {
-		if err := drawbridge(ctx, daemon, "client-type", "set", "web", "--network", trialstack.Webmail); err != nil {
-			return err
+	if _, err := add(ctx, daemon, "client-type", "show", "web"); err != nil {
+		if _, err := add(ctx, daemon, "client-type", "set", "web", "--network", trialstack.Webmail); err != nil {
+			return false, err
 		}
 	}
-	for _, args := range rules() {
-		if err := drawbridge(ctx, daemon, args...); err != nil {
-			return err
+	for i, args := range rules() {
+		added, err := add(ctx, daemon, args...)
+		if err != nil {
+			return false, err
+		}
+		if i == 0 {
+			fresh = added
 		}
 	}
-	return printGuide(stack)
+	return fresh, nil
 }
 
-// drawbridge runs the command; that a thing exists already is no error.
-func drawbridge(ctx context.Context, daemon *trialstack.Daemon, args ...string) error {
+// add runs the command; it is no error that a thing is there already.
+func add(ctx context.Context, daemon *trialstack.Daemon, args ...string) (added bool, err error) {
 	out, err := daemon.Command(ctx, args...).CombinedOutput()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == exists {
-		return nil
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == conflict {
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("drawbridge %s: %w: %s", strings.Join(args, " "), err, out)
+		return false, fmt.Errorf("drawbridge %s: %w: %s", strings.Join(args, " "), err, out)
 	}
-	return nil
+	return true, nil
 }
 
 // guide is what people can type. Whoever is not root needs sudo for the API's socket, and for nothing else.
@@ -61,6 +74,11 @@ const guide = `
 The trial stack runs. Its accounts: ann, bob, carol and dave @example.org, each with the mailbox password "NAME-mailbox";
 eve@example.net, whose domain is not managed. Third-party clients may come from the office ({{.Office}}) only, and the webmail's
 host is {{.Webmail}}. Your client's address is yours to choose: all of 127.0.0.0/8 is this machine.
+{{- if not .Fresh}}
+
+The rules are as the last run left them; what is said here of refusals is a new stack's. To begin anew, end this and remove
+{{.Dir}}.
+{{- end}}
 
 In another terminal:
 
@@ -71,27 +89,34 @@ In another terminal:
   curl -sSk imaps://{{.IMAPS}}/ -u ann@example.org:ann-mailbox --interface 127.0.1.7
   curl -sSk pop3s://{{.POP3S}}/ -u carol@example.org:carol-mailbox --interface 127.0.1.7
 
-  # Mail: from ann to bob, with somebody else's address, and from outside
+  # Mail: from ann to bob; with somebody else's address, refused; and from another site
   swaks --server {{.Submission}} --tls --local-interface 127.0.1.7 -a PLAIN -au ann@example.org -ap ann-mailbox -f ann@example.org -t bob@example.org
   swaks --server {{.Submission}} --tls --local-interface 127.0.1.7 -a PLAIN -au ann@example.org -ap ann-mailbox -f dave@example.org -t bob@example.org
   swaks --server {{.SMTP}} --local-interface {{.Outside}} -f zoe@example.com -t bob@example.org
 
-  # The rules
+  # Rules, each at once: let in from everywhere; a device with its own secret; no POP3 for ann
   db third-party allow example.org
   db secure-password create ann@example.org --label "My iPhone"
   db account set ann@example.org --pop3 off
+
+  # Who logged in, or did not, and why; who changed what; are Dovecot and Postfix set up well
   db logins example.org
   db audit example.org
+  db doctor --config {{.Config}} --dovecot-config {{.DovecotConf}} --postfix-config {{.PostfixDir}}
 
-ManageSieve is at {{.Sieve}}, the API at http://{{.HTTP}}/ too, the logs in {{.Dir}}/log. Ctrl-C ends it all.
+ManageSieve is at {{.Sieve}}, the API at http://{{.HTTP}}/ too (with a key: db key create), the logs are in {{.Dir}}/log.
+Ctrl-C ends it all; rules and mail are kept for the next time.
 `
 
-func printGuide(s *trialstack.Stack) error {
+// Guide writes what to try on the stack. Fresh is what SetUp said.
+func Guide(w io.Writer, stack *trialstack.Stack, fresh bool) error {
+	daemon := stack.Daemons[0]
 	values := struct {
 		*trialstack.Stack
-		Sudo, API, HTTP, Office, Webmail, Outside string
+		Fresh                                             bool
+		Sudo, API, HTTP, Config, Office, Webmail, Outside string
 	}{
-		Stack: s, API: s.Daemons[0].APISocket, HTTP: s.Daemons[0].APIAddr,
+		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config,
 		Office: trialstack.Office, Webmail: trialstack.Webmail, Outside: trialstack.Outside,
 	}
 	if os.Getenv("SUDO_UID") != "" {
@@ -101,5 +126,5 @@ func printGuide(s *trialstack.Stack) error {
 	if err != nil {
 		return err
 	}
-	return t.Execute(os.Stdout, values)
+	return t.Execute(w, values)
 }
