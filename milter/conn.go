@@ -118,8 +118,7 @@ func (c *conn) await(d time.Duration) {
 // offer, and leaves it to be read.
 func (c *conn) negotiation() ([]byte, error) {
 	if err := c.next(); err != nil {
-		c.fail(err)
-		return nil, c.cause
+		return nil, err
 	}
 	if code := c.buf[4]; code != byte(gomilter.CodeOptNeg) {
 		return nil, fmt.Errorf("%w: the first is %s, not an offer of options", errMalformed, strconv.QuoteRuneToASCII(rune(code)))

@@ -47,19 +47,14 @@ package milter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"runtime/debug"
-	"strconv"
-	"strings"
-	"sync"
-	"time"
 
 	gomilter "github.com/emersion/go-milter"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
 // Gate knows the rules. It must be safe for concurrent use and must not block:
@@ -82,59 +77,22 @@ type Server struct {
 	Log  hclog.Logger
 }
 
-// stopTimeout bounds the wait for packets in flight.
-const stopTimeout = 5 * time.Second
-
 // Serve answers connections on ln until ctx is done, then closes ln, answers
 // the packets in flight for at most 5 s and returns nil. It returns an error
-// when ln fails for good, or when connections had to be cut off.
+// when ln fails, or when connections had to be cut off. Accept errors that pass
+// are for ln to outlive, as the listeners of internal/listen do.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	conns := connections{open: map[*conn]struct{}{}}
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	err := s.accept(ctx, ln, &conns)
-	_ = ln.Close()
-	return errors.Join(err, conns.finish(stopTimeout))
-}
-
-func (s *Server) accept(ctx context.Context, ln net.Listener, conns *connections) error {
-	const longest = time.Second
-	pause := 5 * time.Millisecond
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 5 * time.Millisecond
-			c := newConn(nc)
-			conns.add(c)
-			go func() {
-				defer conns.remove(c)
-				s.serve(c)
-			}()
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // ln was closed because ctx ended
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accepting milter connections: %w", err)
-		default: // such as too many open files: those in use will be closed
-			s.Log.Error("accepting milter connections", "error", err, "retry_in", pause)
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, longest)
-		}
-	}
+	return serving.Serve(ctx, ln, "milter", s.Log, func(nc net.Conn) serving.Session {
+		c := newConn(nc)
+		return serving.Session{Answer: func() { s.serve(c) }, FinishReading: c.finishReading}
+	})
 }
 
 // serve answers one connection until it ends.
 func (s *Server) serve(c *conn) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.Log.Error("panic opening a milter connection", "panic", ascii(fmt.Sprint(v)), "stack", ascii(string(debug.Stack())))
-		}
-	}()
-	offered, err := c.negotiation()
-	if err == nil {
+	if offered, err := c.negotiation(); err != nil {
+		c.fail(err)
+	} else {
 		session := newSession(s, offered)
 		c.declined = session.declines
 		// A server of its own, because go-milter has one set of options for all of
@@ -147,13 +105,12 @@ func (s *Server) serve(c *conn) {
 		}
 		_ = server.Serve(&oneConn{Conn: c}) // ends at once, with the listener
 		<-c.closed
-		err = c.cause
 	}
 	switch {
-	case errors.Is(err, errMalformed):
-		s.Log.Warn("milter packet refused, connection closed", "error", err)
-	case err != nil:
-		s.Log.Info("milter connection lost", "error", err)
+	case errors.Is(c.cause, errMalformed):
+		s.Log.Warn("milter packet refused, connection closed", "error", c.cause)
+	case c.cause != nil:
+		s.Log.Info("milter connection lost", "error", c.cause)
 	}
 }
 
@@ -173,58 +130,3 @@ func (o *oneConn) Accept() (net.Conn, error) {
 
 func (o *oneConn) Close() error   { return nil } // of the listener, not of its connection
 func (o *oneConn) Addr() net.Addr { return o.LocalAddr() }
-
-// connections are those that a Serve has open.
-type connections struct {
-	mu   sync.Mutex
-	open map[*conn]struct{}
-	busy sync.WaitGroup
-}
-
-func (cs *connections) add(c *conn) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	cs.open[c] = struct{}{}
-	cs.busy.Add(1)
-}
-
-func (cs *connections) remove(c *conn) {
-	_ = c.Close()
-	cs.mu.Lock()
-	delete(cs.open, c)
-	cs.mu.Unlock()
-	cs.busy.Done()
-}
-
-func (cs *connections) each(f func(*conn)) (n int) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for c := range cs.open {
-		f(c)
-	}
-	return len(cs.open)
-}
-
-// finish lets packets in flight be answered, and cuts off what takes longer than patience.
-func (cs *connections) finish(patience time.Duration) error {
-	cs.each((*conn).finishReading)
-	done := make(chan struct{})
-	go func() {
-		cs.busy.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(patience):
-		n := cs.each(func(c *conn) { _ = c.Conn.Close() })
-		return fmt.Errorf("stopping: %d milter connections were cut off after %v", n, patience)
-	}
-}
-
-// ascii makes of anything one line of ASCII. Quotes are left to the log, which
-// escapes them itself.
-func ascii(s string) string {
-	quoted := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
-}

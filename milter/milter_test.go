@@ -2,14 +2,10 @@ package milter
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"log"
-	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
 
 const (
@@ -322,8 +319,8 @@ func TestClient(t *testing.T) {
 // The library's own client stands for MTAs of version 2: they want an answer to everything.
 func TestVersion2(t *testing.T) {
 	tr := start(t, checking(mailflow.CheckBoth, "third-party"))
-	c := gomilter.NewClientWithOptions("unix", tr.socket, gomilter.ClientOptions{
-		ReadTimeout: patience, WriteTimeout: patience, ActionMask: 0x3f, ProtocolMask: 0x7f,
+	c := gomilter.NewClientWithOptions("unix", tr.Socket, gomilter.ClientOptions{
+		ReadTimeout: servingtest.Patience, WriteTimeout: servingtest.Patience, ActionMask: 0x3f, ProtocolMask: 0x7f,
 	})
 	s, err := c.Session()
 	if err != nil {
@@ -413,9 +410,9 @@ func TestMalformedPacketClosesTheConnection(t *testing.T) {
 		}
 		m.expectClosed()
 		n++
-		tr.eventually(func() bool { return strings.Count(tr.log.String(), "\n") == n }, name+" is not logged")
+		tr.eventually(func() bool { return strings.Count(tr.Log.String(), "\n") == n }, name+" is not logged")
 	}
-	log := tr.log.String()
+	log := tr.Log.String()
 	if strings.Count(log, "milter packet refused") != n || strings.ContainsFunc(log, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }) {
 		t.Errorf("log: %q", log)
 	}
@@ -424,7 +421,7 @@ func TestMalformedPacketClosesTheConnection(t *testing.T) {
 // eventually waits for what another goroutine does.
 func (tr *trial) eventually(done func() bool, otherwise string) {
 	tr.t.Helper()
-	for deadline := time.Now().Add(patience); !done(); {
+	for deadline := time.Now().Add(servingtest.Patience); !done(); {
 		if time.Now().After(deadline) {
 			tr.t.Fatal(otherwise)
 		}
@@ -465,7 +462,7 @@ func play(t testing.TB, gate Gate, said []byte) string {
 }
 
 func TestPanicEndsOneConnectionOnly(t *testing.T) {
-	var library journal
+	var library servingtest.Journal
 	log.SetOutput(&library)
 	t.Cleanup(func() { log.SetOutput(io.Discard) })
 	crash := true
@@ -488,7 +485,7 @@ func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	m = tr.dial()
 	m.send(gomilter.CodeOptNeg, string(offer(postfixActions, postfixProtocol)))
 	m.expectClosed()
-	tr.eventually(func() bool { return strings.Contains(tr.log.String(), "panic") }, "the panic is not logged")
+	tr.eventually(func() bool { return strings.Contains(tr.Log.String(), "panic") }, "the panic is not logged")
 	crash = false
 	tr.postfix()
 }
@@ -520,76 +517,18 @@ func TestStopAnswersWhatIsInFlight(t *testing.T) {
 	idle.expect("a")
 	busy.mail(ann, ann)
 	<-asked
-	tr.stop()
+	tr.Stop()
 	idle.expectClosed()
 	silent.expectClosed()
-	if c, err := net.Dial("unix", tr.socket); err == nil {
-		_ = c.Close()
-		t.Error("a stopped server accepts connections")
-	}
+	tr.ExpectRefused()
 	close(answer)
 	busy.expect("y 451 4.7.1 The sender cannot be checked now, please try again later.")
 	busy.expectClosed()
-	if err := tr.wait(); err != nil {
+	if err := tr.Wait(); err != nil {
 		t.Error(err)
 	}
-}
-
-func TestStopIsBounded(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer func() { _ = theirs.Close() }()
-	cs := connections{open: map[*conn]struct{}{}}
-	c := newConn(ours)
-	cs.add(c)
-	err := cs.finish(time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "1 milter connections were cut off") {
-		t.Errorf("got %v", err)
-	}
-	if _, err := ours.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("writing to a connection that was cut off: %v", err)
-	}
-	cs.remove(c)
-}
-
-// moody is a listener that fails before it works.
-type moody struct {
-	net.Listener
-	errs []error
-}
-
-func (m *moody) Accept() (net.Conn, error) {
-	if len(m.errs) > 0 {
-		err := m.errs[0]
-		m.errs = m.errs[1:]
-		return nil, err
-	}
-	return m.Listener.Accept()
-}
-
-func TestAcceptGoesOnAfterAnError(t *testing.T) {
-	tr := &trial{t: t, socket: filepath.Join(t.TempDir(), "s"), served: make(chan error, 1)}
-	ln, err := net.Listen("unix", tr.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.serve(&moody{ln, []error{syscall.EMFILE}}, checking(mailflow.CheckEnvelope, ""))
-	m := tr.postfix()
-	m.mail(ann, ann)
-	m.expect("a")
-	if log := tr.log.String(); strings.Count(log, "accepting milter connections") != 1 {
+	if log := tr.Log.String(); strings.Contains(log, "panic") {
 		t.Errorf("log: %q", log)
-	}
-}
-
-func TestServeTellsOfALostListener(t *testing.T) {
-	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ln.Close()
-	s := &Server{Gate: checking(mailflow.CheckOff, ""), Log: hclog.NewNullLogger()}
-	if err := s.Serve(t.Context(), ln); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -602,7 +541,7 @@ func TestRefusalIsLogged(t *testing.T) {
 	m.expect("c")
 	m.headers("From: (")
 	m.expect(unreadable)
-	log := tr.log.String()
+	log := tr.Log.String()
 	for _, want := range []string{
 		`user=ann@example.org ip=203.0.113.9 sender="eve\"\xff\n ip=192.0.2.1@example.org" reply="550 5.7.1 The sender`,
 		`queue_id=4F1B986051 cause="reading From field 1 at octet 2: comment that does not end"`,

@@ -3,17 +3,12 @@ package milter
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,12 +17,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what should come at once.
-const patience = 10 * time.Second
 
 // What Postfix 3.7 offers: all actions and all options up to leading space.
 const (
@@ -66,68 +59,15 @@ func checking(check mailflow.SenderCheck, trace string) *rules {
 	}
 }
 
-// journal is a log that tests read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
 // trial is a server on a unix socket, stopped when the test ends.
 type trial struct {
-	t      testing.TB
-	socket string
-	log    journal
-	stop   context.CancelFunc
-	served chan error
+	*servingtest.Trial
+	t testing.TB
 }
 
 func start(t testing.TB, gate Gate) *trial {
 	t.Helper()
-	tr := &trial{t: t, socket: filepath.Join(t.TempDir(), "s"), served: make(chan error, 1)}
-	ln, err := net.Listen("unix", tr.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.serve(ln, gate)
-	return tr
-}
-
-func (tr *trial) serve(ln net.Listener, gate Gate) {
-	ctx, cancel := context.WithCancel(context.Background())
-	tr.stop = cancel
-	s := &Server{Gate: gate, Log: hclog.New(&hclog.LoggerOptions{Output: &tr.log})}
-	go func() { tr.served <- s.Serve(ctx, ln) }()
-	tr.t.Cleanup(func() {
-		cancel()
-		if err := tr.wait(); err != nil {
-			tr.t.Errorf("Serve: %v", err)
-		}
-	})
-}
-
-// wait returns what Serve returned.
-func (tr *trial) wait() error {
-	tr.t.Helper()
-	select {
-	case err := <-tr.served:
-		tr.served <- err
-		return err
-	case <-time.After(patience):
-		tr.t.Error("Serve does not return")
-		return nil
-	}
+	return &trial{servingtest.Start(t, func(log hclog.Logger) servingtest.Server { return &Server{Gate: gate, Log: log} }), t}
 }
 
 // mta speaks the milter protocol as Postfix does, and honours what was agreed.
@@ -143,14 +83,7 @@ type mta struct {
 // dial connects without a word.
 func (tr *trial) dial() *mta {
 	tr.t.Helper()
-	c, err := net.Dial("unix", tr.socket)
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	tr.t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		tr.t.Fatal(err)
-	}
+	c := tr.Dial()
 	return &mta{t: tr.t, Conn: c, r: bufio.NewReader(c)}
 }
 
@@ -243,9 +176,7 @@ func (m *mta) expect(want ...string) {
 // expectClosed checks that the connection ends without another word.
 func (m *mta) expectClosed() {
 	m.t.Helper()
-	if rest, err := io.ReadAll(m.r); err != nil && !errors.Is(err, syscall.ECONNRESET) || len(rest) > 0 {
-		m.t.Errorf("the connection says %q, %v", rest, err)
-	}
+	servingtest.ExpectClosed(m.t, m.r)
 }
 
 // mail begins a message; login "" means a session that did not authenticate.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
 const (
@@ -248,12 +249,12 @@ func (s *session) Abort(*gomilter.Modifier) error {
 // refuse logs a refusal, notes it and returns it.
 func (s *session) refuse(m *gomilter.Modifier, text string, cause error) gomilter.Response {
 	ip, _ := s.client(m.Macros)
-	args := []any{"user", ascii(s.message.login), "ip", ip, "sender", ascii(s.message.sender), "reply", text}
+	args := []any{"user", serving.ASCII(s.message.login), "ip", ip, "sender", serving.ASCII(s.message.sender), "reply", text}
 	if id := m.Macros["i"]; id != "" {
-		args = append(args, "queue_id", ascii(id))
+		args = append(args, "queue_id", serving.ASCII(id))
 	}
 	if cause != nil {
-		args = append(args, "cause", ascii(cause.Error()))
+		args = append(args, "cause", serving.ASCII(cause.Error()))
 	}
 	s.log.Info("message refused", args...)
 	s.message.refusal = reply(text)

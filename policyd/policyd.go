@@ -50,20 +50,16 @@ package policyd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
 // Gate judges a request of an authenticated session. It must be safe for
@@ -87,59 +83,22 @@ const (
 	writeTimeout = 100 * time.Second
 	// rearm is how stale a deadline may become before it costs a system timer again.
 	rearm = 30 * time.Second
-	// stopTimeout bounds the wait for requests in flight.
-	stopTimeout = 5 * time.Second
 )
 
 // Serve answers requests on ln until ctx is done, then closes ln, answers what
 // is in flight for at most 5 s and returns nil. It returns an error when ln
-// fails for good, or when connections had to be cut off.
+// fails, or when connections had to be cut off. Accept errors that pass are for
+// ln to outlive, as the listeners of internal/listen do.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	conns := connections{open: map[*conn]struct{}{}}
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	err := s.accept(ctx, ln, &conns)
-	_ = ln.Close()
-	return errors.Join(err, conns.finish(stopTimeout))
-}
-
-func (s *Server) accept(ctx context.Context, ln net.Listener, conns *connections) error {
-	const longest = time.Second
-	pause := 5 * time.Millisecond
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 5 * time.Millisecond
-			c := &conn{Conn: nc}
-			c.arm()
-			conns.add(c)
-			go func() {
-				defer conns.remove(c)
-				s.serve(c)
-			}()
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // ln was closed because ctx ended
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accepting policy connections: %w", err)
-		default: // such as too many open files: those in use will be closed
-			s.Log.Error("accepting policy connections", "error", err, "retry_in", pause)
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, longest)
-		}
-	}
+	return serving.Serve(ctx, ln, "policy", s.Log, func(nc net.Conn) serving.Session {
+		c := &conn{Conn: nc}
+		c.arm()
+		return serving.Session{Answer: func() { s.serve(c) }, FinishReading: c.finishReading}
+	})
 }
 
 // serve answers one connection until it ends.
 func (s *Server) serve(c *conn) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.Log.Error("panic answering a policy request", "panic", ascii(fmt.Sprint(v)), "stack", ascii(string(debug.Stack())))
-		}
-	}()
 	r := newReader(c)
 	var answer []byte
 	for {
@@ -205,59 +164,4 @@ func (c *conn) arm() {
 func (c *conn) finishReading() {
 	c.stopping.Store(true)
 	_ = c.SetReadDeadline(time.Now())
-}
-
-// connections are those that a Serve has open.
-type connections struct {
-	mu   sync.Mutex
-	open map[*conn]struct{}
-	busy sync.WaitGroup
-}
-
-func (cs *connections) add(c *conn) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	cs.open[c] = struct{}{}
-	cs.busy.Add(1)
-}
-
-func (cs *connections) remove(c *conn) {
-	_ = c.Close()
-	cs.mu.Lock()
-	delete(cs.open, c)
-	cs.mu.Unlock()
-	cs.busy.Done()
-}
-
-func (cs *connections) each(f func(*conn)) (n int) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for c := range cs.open {
-		f(c)
-	}
-	return len(cs.open)
-}
-
-// finish lets requests in flight be answered, and cuts off what takes longer than patience.
-func (cs *connections) finish(patience time.Duration) error {
-	cs.each((*conn).finishReading)
-	done := make(chan struct{})
-	go func() {
-		cs.busy.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-time.After(patience):
-		n := cs.each(func(c *conn) { _ = c.Close() })
-		return fmt.Errorf("stopping: %d policy connections were cut off after %v", n, patience)
-	}
-}
-
-// ascii makes of anything one line of ASCII. Quotes are left to the log, which
-// escapes them itself.
-func ascii(s string) string {
-	quoted := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }

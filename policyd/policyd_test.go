@@ -2,28 +2,19 @@ package policyd
 
 import (
 	"bufio"
-	"bytes"
-	"context"
-	"errors"
 	"io"
 	"net"
-	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what should come at once.
-const patience = 10 * time.Second
 
 type gateFunc func(access.Submission) access.Decision
 
@@ -34,68 +25,15 @@ func says(d access.Decision) gateFunc {
 	return func(access.Submission) access.Decision { return d }
 }
 
-// journal is a log that tests read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
 // trial is a server on a unix socket, stopped when the test ends.
 type trial struct {
-	t      testing.TB
-	socket string
-	log    journal
-	stop   context.CancelFunc
-	served chan error
+	*servingtest.Trial
+	t testing.TB
 }
 
 func start(t testing.TB, gate Gate) *trial {
 	t.Helper()
-	tr := &trial{t: t, socket: filepath.Join(t.TempDir(), "s"), served: make(chan error, 1)}
-	ln, err := net.Listen("unix", tr.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.serve(ln, gate)
-	return tr
-}
-
-func (tr *trial) serve(ln net.Listener, gate Gate) {
-	ctx, cancel := context.WithCancel(context.Background())
-	tr.stop = cancel
-	s := &Server{Gate: gate, Log: hclog.New(&hclog.LoggerOptions{Output: &tr.log})}
-	go func() { tr.served <- s.Serve(ctx, ln) }()
-	tr.t.Cleanup(func() {
-		cancel()
-		if err := tr.wait(); err != nil {
-			tr.t.Errorf("Serve: %v", err)
-		}
-	})
-}
-
-// wait returns what Serve returned.
-func (tr *trial) wait() error {
-	tr.t.Helper()
-	select {
-	case err := <-tr.served:
-		tr.served <- err
-		return err
-	case <-time.After(patience):
-		tr.t.Error("Serve does not return")
-		return nil
-	}
+	return &trial{servingtest.Start(t, func(log hclog.Logger) servingtest.Server { return &Server{Gate: gate, Log: log} }), t}
 }
 
 // client is a Postfix that asks by hand.
@@ -107,14 +45,7 @@ type client struct {
 
 func (tr *trial) dial() *client {
 	tr.t.Helper()
-	c, err := net.Dial("unix", tr.socket)
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-	tr.t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		tr.t.Fatal(err)
-	}
+	c := tr.Dial()
 	return &client{tr.t, c, bufio.NewReader(c)}
 }
 
@@ -143,9 +74,7 @@ func (c *client) expect(want string) {
 // expectClosed checks that the connection ends without another word.
 func (c *client) expectClosed() {
 	c.t.Helper()
-	if rest, err := io.ReadAll(c.r); err != nil && !errors.Is(err, syscall.ECONNRESET) || len(rest) > 0 {
-		c.t.Errorf("the connection says %q, %v", rest, err)
-	}
+	servingtest.ExpectClosed(c.t, c.r)
 }
 
 func TestUnauthenticatedIsNotAsked(t *testing.T) {
@@ -217,11 +146,11 @@ func TestMalformedRequestClosesTheConnection(t *testing.T) {
 	c = tr.dial()
 	c.send(strings.Repeat("x", maxRequest+1))
 	c.expectClosed()
-	tr.stop()
-	if err := tr.wait(); err != nil {
+	tr.Stop()
+	if err := tr.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	log := tr.log.String()
+	log := tr.Log.String()
 	if !strings.Contains(log, `longer than 65536 octets`) || !strings.Contains(log, `\xffeve\x1b@example.org`) {
 		t.Errorf("log: %q", log)
 	}
@@ -243,7 +172,7 @@ func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	c.expectClosed()
 	other.send(postfix)
 	other.expect("DUNNO")
-	if log := tr.log.String(); !strings.Contains(log, "panic") || strings.Count(log, "\n") != 1 {
+	if log := tr.Log.String(); !strings.Contains(log, "panic") || strings.Count(log, "\n") != 1 {
 		t.Errorf("log: %q", log)
 	}
 }
@@ -260,74 +189,13 @@ func TestStopAnswersWhatIsInFlight(t *testing.T) {
 	idle.expect("DUNNO")
 	busy.send(postfix)
 	<-asked
-	tr.stop()
+	tr.Stop()
 	idle.expectClosed()
-	if c, err := net.Dial("unix", tr.socket); err == nil {
-		_ = c.Close()
-		t.Error("a stopped server accepts connections")
-	}
+	tr.ExpectRefused()
 	close(answer)
 	busy.expect("554 5.7.1 Access denied")
 	busy.expectClosed()
-	if err := tr.wait(); err != nil {
+	if err := tr.Wait(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestStopIsBounded(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer func() { _ = theirs.Close() }()
-	cs := connections{open: map[*conn]struct{}{}}
-	c := &conn{Conn: ours}
-	cs.add(c)
-	err := cs.finish(time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "1 policy connections were cut off") {
-		t.Errorf("got %v", err)
-	}
-	if _, err := ours.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("writing to a connection that was cut off: %v", err)
-	}
-	cs.remove(c)
-}
-
-// moody is a listener that fails before it works, and then for good.
-type moody struct {
-	net.Listener
-	errs []error
-}
-
-func (m *moody) Accept() (net.Conn, error) {
-	if len(m.errs) > 0 {
-		err := m.errs[0]
-		m.errs = m.errs[1:]
-		return nil, err
-	}
-	return m.Listener.Accept()
-}
-
-func TestAcceptGoesOnAfterAnError(t *testing.T) {
-	tr := &trial{t: t, socket: filepath.Join(t.TempDir(), "s"), served: make(chan error, 1)}
-	ln, err := net.Listen("unix", tr.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr.serve(&moody{ln, []error{syscall.EMFILE, syscall.ECONNABORTED}}, says(access.Decision{Outcome: access.Allow}))
-	c := tr.dial()
-	c.send(postfix)
-	c.expect("DUNNO")
-	if log := tr.log.String(); strings.Count(log, "accepting policy connections") != 2 {
-		t.Errorf("log: %q", log)
-	}
-}
-
-func TestServeTellsOfALostListener(t *testing.T) {
-	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ln.Close()
-	s := &Server{Gate: says(access.Decision{}), Log: hclog.NewNullLogger()}
-	if err := s.Serve(t.Context(), ln); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("got %v", err)
 	}
 }

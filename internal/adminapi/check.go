@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
 // schemas are made from the types of wire.go: /openapi.json shows them and
@@ -188,7 +190,7 @@ func keys(properties map[string]*huma.Schema) []string {
 func suggest(name string, known []string) string {
 	best, least := "", 3
 	for _, k := range known {
-		if d := distance(name, k, least); d < least && d < len(k) {
+		if d := spelling.Distance(name, k, least); d < least && d < len(k) {
 			best, least = k, d
 		}
 	}
@@ -196,28 +198,4 @@ func suggest(name string, known []string) string {
 		return fmt.Sprintf(": known are %s", strings.Join(known, ", "))
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
-}
-
-// distance is the edit distance of two words, or limit when it is no less.
-func distance(a, b string, limit int) int {
-	if len(a) > len(b)+limit || len(b) > len(a)+limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], limit)
 }

@@ -402,17 +402,6 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-func TestEditDistance(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"unmanged", "unmanaged", 1}} {
-		if got := editDistance(tc.a, tc.b); got != tc.want {
-			t.Errorf("%q to %q: %d; want %d", tc.a, tc.b, got, tc.want)
-		}
-	}
-}
-
 func TestReadSecret(t *testing.T) {
 	dir := t.TempDir()
 	file := func(content string, mode fs.FileMode) string {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
 const maxName = 64 // bytes of an unknown name that is repeated and compared
@@ -31,7 +33,7 @@ func nearest(all []setting, name string, isTable bool) string {
 			candidate, _, _ = strings.Cut(s.name, ".")
 			candidate = "[" + candidate + "]"
 		}
-		distance := editDistance(strings.ToLower(name), strings.Trim(candidate, "[]"))
+		distance := spelling.Distance(strings.ToLower(name), strings.Trim(candidate, "[]"), bestDistance+1)
 		if !isTable && leaf == candidateLeaf && leaf != "listen" {
 			distance = 0 // the right name under the wrong table, as below a [table] line by mistake
 			if !strings.Contains(s.name, ".") {
@@ -43,27 +45,6 @@ func nearest(all []setting, name string, isTable bool) string {
 		}
 	}
 	return best
-}
-
-// editDistance counts the bytes to insert, delete or replace between a and b (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func shorten(name string) string {

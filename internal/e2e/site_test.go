@@ -189,56 +189,45 @@ func (s *site) device(account, label string) (id, secret string) {
 	return a["id"].(string), a["secret"].(string)
 }
 
+// must ends the test when something went wrong that no test is about.
+func (s *site) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// answer logs in under TLS, hangs up and returns what the server said to the login.
+func answer[R any](s *site, c io.Closer, startTLS func() (R, error), login func(user, password string) (R, error), user, password string) R {
+	s.t.Helper()
+	defer func() { _ = c.Close() }()
+	_, err := startTLS()
+	s.must(err)
+	r, err := login(user, password)
+	s.must(err)
+	return r
+}
+
 // imap logs in and returns the server's words.
 func (s *site) imap(from, user, password string) string {
 	s.t.Helper()
 	c, err := trialstack.Client{From: from}.IMAP(s.ctx, s.IMAP())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if _, err := c.StartTLS(); err != nil {
-		s.t.Fatal(err)
-	}
-	r, err := c.Login(user, password)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return r.Status
+	s.must(err)
+	return answer(s, c, c.StartTLS, c.Login, user, password).Status
 }
 
 func (s *site) pop3(from, user, password string) string {
 	s.t.Helper()
 	c, err := trialstack.Client{From: from}.POP3(s.ctx, s.POP3())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if _, err := c.StartTLS(); err != nil {
-		s.t.Fatal(err)
-	}
-	r, err := c.Login(user, password)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return r
+	s.must(err)
+	return answer(s, c, c.StartTLS, c.Login, user, password)
 }
 
 func (s *site) sieve(from, user, password string) string {
 	s.t.Helper()
 	c, err := trialstack.Client{From: from}.Sieve(s.ctx, s.Sieve())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if _, err := c.StartTLS(); err != nil {
-		s.t.Fatal(err)
-	}
-	r, err := c.Authenticate(user, password)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return r
+	s.must(err)
+	return answer(s, c, c.StartTLS, c.Authenticate, user, password)
 }
 
 func (s *site) smtp(from, user, password string) string {

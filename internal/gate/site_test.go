@@ -57,19 +57,6 @@ type daemon struct {
 	stop  func() // ends the gate as a daemon does that is told to stop
 }
 
-type marker struct {
-	mu sync.Mutex
-	id string
-}
-
-func (m *marker) StoreID() (string, error) { m.mu.Lock(); defer m.mu.Unlock(); return m.id, nil }
-func (m *marker) SetStoreID(id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.id = id
-	return nil
-}
-
 // lines keeps what is logged.
 type lines struct {
 	mu   sync.Mutex
@@ -97,11 +84,11 @@ func (l *lines) decisions() (list []string) {
 // open makes a daemon whose store is not loaded yet.
 func (s *site) open(t testing.TB, set func(*gate.Options)) *daemon {
 	t.Helper()
-	d := &daemon{t: t, site: s, log: &lines{}, redis: redisstore.Open(redisstore.Options{Network: "unix", Addr: s.redis.Socket})}
-	t.Cleanup(func() { _ = d.redis.Close() })
+	d := &daemon{t: t, site: s, log: &lines{}}
+	st, redis := redistest.NewStore(t, s.redis.Options())
+	d.redis = redis
 	o := gate.Options{
-		Store:   &store.Store{Log: d.redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &marker{}},
-		Journal: d.redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
+		Store: st, Journal: redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
 		Log:          hclog.New(&hclog.LoggerOptions{Output: d.log, DisableTime: true}),
 		MaxStaleness: time.Hour,
 		Throttle:     gate.Throttle{PerAddress: 5, PerAccount: 3, Window: time.Hour},
@@ -117,13 +104,12 @@ func (s *site) open(t testing.TB, set func(*gate.Options)) *daemon {
 func (s *site) daemon(t testing.TB, set func(*gate.Options)) *daemon {
 	t.Helper()
 	d := s.open(t, set)
+	redistest.Run(t, d.Store)
 	ctx, cancel := context.WithCancel(context.Background())
-	gateCtx, stopGate := context.WithCancel(ctx)
-	gateDone, storeDone := make(chan struct{}), make(chan struct{})
-	go func() { defer close(storeDone); d.Store.Run(ctx) }()
-	go func() { defer close(gateDone); d.Run(gateCtx) }()
-	d.stop = func() { stopGate(); <-gateDone }
-	t.Cleanup(func() { d.stop(); cancel(); <-storeDone })
+	done := make(chan struct{})
+	go func() { defer close(done); d.Run(ctx) }()
+	d.stop = func() { cancel(); <-done }
+	t.Cleanup(d.stop)
 	d.ready()
 	return d
 }

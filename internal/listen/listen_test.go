@@ -482,7 +482,7 @@ func TestSlotConnClosesWriteSide(t *testing.T) {
 	}
 }
 
-// failing answers Accept with these errors in turn, then with io.EOF.
+// failing answers Accept with these errors in turn before it works.
 type failing struct {
 	net.Listener
 	errs []error
@@ -490,7 +490,7 @@ type failing struct {
 
 func (f *failing) Accept() (net.Conn, error) {
 	if len(f.errs) == 0 {
-		return nil, io.EOF
+		return f.Listener.Accept()
 	}
 	err := f.errs[0]
 	f.errs = f.errs[1:]
@@ -505,9 +505,13 @@ func TestPatient(t *testing.T) {
 	defer base.Close()
 	log := make(messages, 8)
 	emfile := &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-	p := newPatient(&failing{base, []error{emfile, emfile, syscall.ECONNABORTED}}, hclog.New(&hclog.LoggerOptions{Output: log}))
+	p := newPatient(&failing{base, []error{emfile, emfile, syscall.ECONNABORTED, io.EOF}}, hclog.New(&hclog.LoggerOptions{Output: log}))
 	if _, err := p.Accept(); !errors.Is(err, io.EOF) {
 		t.Errorf("Accept ended with %v; want the first lasting error", err)
+	}
+	dial(t, base)
+	if _, err := p.Accept(); err != nil {
+		t.Errorf("Accept does not go on after the errors: %v", err)
 	}
 	if line := <-log; !strings.Contains(line, "too many open files") {
 		t.Errorf("logged %q", line)

@@ -1,4 +1,4 @@
-// Package redistest starts private redis-server children for tests.
+// Package redistest starts private redis-server children for tests, and stores on them.
 package redistest
 
 import (

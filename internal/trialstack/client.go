@@ -57,6 +57,20 @@ func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, e
 	return s, nil
 }
 
+// greeted connects and reads the line with which the server begins.
+func (c Client) greeted(ctx context.Context, addr string, secure bool) (*session, string, error) {
+	s, err := c.dial(ctx, addr, secure)
+	if err != nil {
+		return nil, "", err
+	}
+	greeting, err := s.line()
+	if err != nil {
+		_ = s.Close() // the first fault tells more
+		return nil, "", err
+	}
+	return s, greeting, nil
+}
+
 func (s *session) use(conn net.Conn) {
 	s.conn, s.r = conn, bufio.NewReader(conn)
 }

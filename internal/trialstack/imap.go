@@ -33,13 +33,8 @@ func (c Client) IMAPS(ctx context.Context, addr string) (*IMAP, error) {
 }
 
 func (c Client) imap(ctx context.Context, addr string, secure bool) (*IMAP, error) {
-	s, err := c.dial(ctx, addr, secure)
+	s, greeting, err := c.greeted(ctx, addr, secure)
 	if err != nil {
-		return nil, err
-	}
-	greeting, err := s.line()
-	if err != nil {
-		_ = s.Close() // the first fault tells more
 		return nil, err
 	}
 	return &IMAP{session: s, Greeting: greeting}, nil

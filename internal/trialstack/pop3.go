@@ -22,13 +22,8 @@ func (c Client) POP3S(ctx context.Context, addr string) (*POP3, error) {
 }
 
 func (c Client) pop3(ctx context.Context, addr string, secure bool) (*POP3, error) {
-	s, err := c.dial(ctx, addr, secure)
+	s, greeting, err := c.greeted(ctx, addr, secure)
 	if err != nil {
-		return nil, err
-	}
-	greeting, err := s.line()
-	if err != nil {
-		_ = s.Close() // the first fault tells more
 		return nil, err
 	}
 	return &POP3{session: s, Greeting: greeting}, nil

@@ -123,11 +123,17 @@ func TestNewRefuses(t *testing.T) {
 	if err := os.WriteFile(theirs, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := New(dir, Options{WithoutDrawbridge: true}); err == nil || !strings.Contains(err.Error(), "not empty and not an earlier trial's") {
 		t.Errorf("a directory in use gives %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("it now holds %v, %v", entries, err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("it now has the mode %v, %v", info.Mode(), err)
 	}
 
 	_, err = New("/tmp/with blank", Options{Daemons: 2, Accounts: []Account{{Address: "ann"}}})

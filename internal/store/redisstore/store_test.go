@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -18,54 +17,31 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
-type marker struct {
-	mu sync.Mutex
-	id string
-}
-
-func (m *marker) StoreID() (string, error) { m.mu.Lock(); defer m.mu.Unlock(); return m.id, nil }
-func (m *marker) SetStoreID(id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.id = id
-	return nil
-}
-
 type daemon struct {
 	*store.Store
 	redis  *redisstore.Redis
-	marker *marker
-}
-
-func options(r *redistest.Server) redisstore.Options {
-	return redisstore.Options{Network: "unix", Addr: r.Socket}
+	marker *redistest.Marker
 }
 
 // start runs a store as a daemon does, until the test ends.
-func start(t *testing.T, opt redisstore.Options, m *marker) *daemon {
+func start(t *testing.T, opt redisstore.Options, m *redistest.Marker) *daemon {
 	t.Helper()
-	d := newDaemon(opt, m)
-	d.run(t)
+	d := newDaemon(t, opt, m)
+	redistest.Run(t, d.Store)
 	return d
 }
 
-func newDaemon(opt redisstore.Options, m *marker) *daemon {
-	d := &daemon{redis: redisstore.Open(opt), marker: m}
-	d.Store = &store.Store{Log: d.redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: m}
-	return d
-}
-
-func (d *daemon) run(t *testing.T) {
+func newDaemon(t *testing.T, opt redisstore.Options, m *redistest.Marker) *daemon {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); d.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = d.redis.Close() })
+	d := &daemon{marker: m}
+	d.Store, d.redis = redistest.NewStore(t, opt)
+	d.Marker = m
+	return d
 }
 
 func (d *daemon) ready(t *testing.T) *daemon {
 	t.Helper()
-	redistest.Eventually(t, "the store is loaded", func() bool { ok, _ := d.State.Ready(); return ok && d.Trouble() == nil })
+	redistest.Ready(t, d.Store)
 	return d
 }
 
@@ -81,7 +57,7 @@ func (d *daemon) has(name string) bool { _, ok := d.State.Domain(name); return o
 
 func TestChangeHoldsOnEveryDaemon(t *testing.T) {
 	r := redistest.Start(t)
-	a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
@@ -89,10 +65,10 @@ func TestChangeHoldsOnEveryDaemon(t *testing.T) {
 		t.Fatal("the change does not hold on its own daemon when it is acknowledged")
 	}
 	redistest.Eventually(t, "the change holds on the other daemon", func() bool { return b.has("example.org") })
-	if a.marker.id == "" || a.marker.id != b.marker.id {
-		t.Fatalf("store ids %q and %q", a.marker.id, b.marker.id)
+	if a.marker.ID == "" || a.marker.ID != b.marker.ID {
+		t.Fatalf("store ids %q and %q", a.marker.ID, b.marker.ID)
 	}
-	c := start(t, options(r), &marker{id: a.marker.id}).ready(t)
+	c := start(t, r.Options(), &redistest.Marker{ID: a.marker.ID}).ready(t)
 	if !c.has("example.org") {
 		t.Fatal("a daemon that starts later does not know the domain")
 	}
@@ -104,7 +80,7 @@ func TestChangeHoldsOnEveryDaemon(t *testing.T) {
 // Two daemons change the same account at once: each change builds on the other.
 func TestConcurrentChangesAreSerialised(t *testing.T) {
 	r := redistest.Start(t)
-	a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
@@ -147,9 +123,9 @@ func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Rec
 
 func TestLoadForgetsWhatIsGone(t *testing.T) {
 	r := redistest.Start(t)
-	a, b := start(t, options(r), &marker{}).ready(t), newDaemon(options(r), &marker{})
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), newDaemon(t, r.Options(), &redistest.Marker{})
 	b.Log = deaf{b.redis}
-	b.run(t)
+	redistest.Run(t, b.Store)
 	b.ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
@@ -173,7 +149,7 @@ func TestLoadForgetsWhatIsGone(t *testing.T) {
 
 func TestAcknowledgedChangesSurviveKill(t *testing.T) {
 	r := redistest.Start(t)
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for i := range 20 {
 		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
 			t.Fatal(err)
@@ -189,7 +165,7 @@ func TestAcknowledgedChangesSurviveKill(t *testing.T) {
 	}
 	r.Restart()
 	a.ready(t)
-	b := start(t, options(r), &marker{}).ready(t)
+	b := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for i := range 20 {
 		if name := fmt.Sprintf("d%d.example", i); !b.has(name) {
 			t.Errorf("%s was acknowledged and is lost", name)
@@ -205,8 +181,8 @@ func TestAcknowledgedChangesSurviveKill(t *testing.T) {
 
 func TestEmptiedStoreIsNotBelieved(t *testing.T) {
 	r := redistest.Start(t)
-	m := &marker{}
-	a := start(t, options(r), m).ready(t)
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
@@ -223,19 +199,19 @@ func TestEmptiedStoreIsNotBelieved(t *testing.T) {
 		t.Fatalf("a change to a foreign store: %v", err)
 	}
 	// A daemon that starts now remembers its store, and does not begin another.
-	late := start(t, options(r), &marker{id: m.id})
+	late := start(t, r.Options(), &redistest.Marker{ID: m.ID})
 	redistest.Eventually(t, "the late daemon notices too", func() bool { return errors.Is(late.Trouble(), store.ErrForeign) })
 	if ok, _ := late.State.Ready(); ok {
 		t.Fatal("a daemon loaded a store that is not its own")
 	}
-	old := m.id
+	old := m.ID
 	id, err := a.Adopt(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.ready(t)
-	if id == old || m.id != id {
-		t.Fatalf("adopted %q, remembered %q, before %q", id, m.id, old)
+	if id == old || m.ID != id {
+		t.Fatalf("adopted %q, remembered %q, before %q", id, m.ID, old)
 	}
 	if a.has("example.org") {
 		t.Fatal("the adopted store is empty, and the domain is still there")
@@ -247,7 +223,7 @@ func TestEmptiedStoreIsNotBelieved(t *testing.T) {
 
 func TestRolledBackStoreIsNotBelieved(t *testing.T) {
 	r := redistest.Start(t)
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for _, name := range []string{"example.org", "example.org"} {
 		if err := a.putDomain(name); err != nil {
 			t.Fatal(err)
@@ -265,9 +241,9 @@ func TestRolledBackStoreIsNotBelieved(t *testing.T) {
 // A daemon whose place in the stream was trimmed away loads the shard anew.
 func TestTrimmedStream(t *testing.T) {
 	r := redistest.Start(t)
-	opt := options(r)
+	opt := r.Options()
 	opt.KeepChanges = 1
-	a, b := start(t, opt, &marker{}).ready(t), start(t, opt, &marker{}).ready(t)
+	a, b := start(t, opt, &redistest.Marker{}).ready(t), start(t, opt, &redistest.Marker{}).ready(t)
 	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
 	t.Cleanup(func() { _ = raw.Close() })
 	// The stream is emptied behind every change, so that b often has nothing to read.
@@ -285,7 +261,7 @@ func TestTrimmedStream(t *testing.T) {
 
 func TestNewerSchemaIsRefused(t *testing.T) {
 	r := redistest.Start(t)
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
 	t.Cleanup(func() { _ = raw.Close() })
 	key := fmt.Sprintf("drawbridge:{s%02d}:head", int(store.ShardOf("example.org")))
@@ -299,7 +275,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 
 func TestHungRedisRefusesChangesInTime(t *testing.T) {
 	r := redistest.Start(t)
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	r.Pause()
 	err := a.putDomain("example.org")
 	r.Resume()
@@ -308,15 +284,15 @@ func TestHungRedisRefusesChangesInTime(t *testing.T) {
 	}
 	// It was not acknowledged; whether Redis took it, all must agree.
 	a.ready(t)
-	b := start(t, options(r), &marker{}).ready(t)
+	b := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	redistest.Eventually(t, "both daemons agree", func() bool { return a.State.Heads() == b.State.Heads() && a.has("example.org") == b.has("example.org") })
 }
 
 func TestMinReplicas(t *testing.T) {
 	r := redistest.Start(t)
-	opt := options(r)
+	opt := r.Options()
 	opt.MinReplicas = 1
-	a := start(t, opt, &marker{}).ready(t)
+	a := start(t, opt, &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); !errors.Is(err, store.ErrUnconfirmed) {
 		t.Fatalf("a change without the replica that was asked for: %v", err)
 	}
@@ -324,7 +300,7 @@ func TestMinReplicas(t *testing.T) {
 
 func TestFullDiskCountsAsUnavailable(t *testing.T) {
 	r := redistest.Start(t, "maxmemory 3mb", "maxmemory-policy noeviction")
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	big := make([]string, 20_000)
 	for i := range big {
 		big[i] = fmt.Sprintf("user%d@example.org", i)
@@ -348,7 +324,7 @@ func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
 	for _, key := range []string{"docs", "changes", "audit"} {
 		t.Run(key, func(t *testing.T) {
 			r := redistest.Start(t)
-			a, b := start(t, options(r), &marker{}).ready(t), start(t, options(r), &marker{}).ready(t)
+			a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 			if err := a.putDomain("example.org"); err != nil {
 				t.Fatal(err)
 			}
@@ -381,7 +357,7 @@ func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
 func TestDamagedRecordsHoldUpNoOthers(t *testing.T) {
 	r := redistest.Start(t)
 	ctx, now := context.Background(), time.Now().UTC().Truncate(time.Millisecond)
-	j := redisstore.Open(options(r))
+	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
 	t.Cleanup(func() { _ = raw.Close() })
@@ -407,7 +383,7 @@ func record(domain, account string, at time.Time, o access.Outcome) store.LoginR
 
 func TestRecords(t *testing.T) {
 	r := redistest.Start(t)
-	j := redisstore.Open(options(r))
+	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	ctx := context.Background()
 	now := time.Now().UTC().Truncate(time.Millisecond)
@@ -459,7 +435,7 @@ func TestRecords(t *testing.T) {
 
 func TestExpireForgetsOldRecords(t *testing.T) {
 	r := redistest.Start(t)
-	opt := options(r)
+	opt := r.Options()
 	opt.Retention = time.Hour
 	j := redisstore.Open(opt)
 	t.Cleanup(func() { _ = j.Close() })
@@ -483,7 +459,7 @@ func TestExpireForgetsOldRecords(t *testing.T) {
 
 func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
 	r := redistest.Start(t)
-	a := start(t, options(r), &marker{}).ready(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for i := range 7 {
 		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
 			t.Fatal(err)
@@ -512,7 +488,7 @@ func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
 
 func TestEventsReachOtherDaemons(t *testing.T) {
 	r := redistest.Start(t)
-	j := redisstore.Open(options(r))
+	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9"}
 	if err := j.AppendEvents(context.Background(), []store.Event{want}); err != nil {
@@ -529,7 +505,7 @@ func TestEventsReachOtherDaemons(t *testing.T) {
 
 func TestLastUses(t *testing.T) {
 	r := redistest.Start(t)
-	j := redisstore.Open(options(r))
+	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	ctx := context.Background()
 	use := store.LastUse{Time: time.Now().UTC().Truncate(time.Second), IP: "203.0.113.9", Protocol: "imap"}
