@@ -34,8 +34,11 @@ TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
 all: build
 
+# Go 1.21 and later fetch the version that go.mod wants; earlier ones, such as Debian 12's, do not understand that line.
 go:
 	@command -v $(GO) >/dev/null || { echo "make: there is no $(GO): install Go 1.26 or later, https://go.dev/doc/install" >&2; exit 1; }
+	@case "$$($(GO) version)" in *" go1."[0-9]" "*|*" go1."[0-9].*|*" go1.1"[0-9]*|*" go1.20"*) \
+	  echo "make: $$(command -v $(GO)) is $$($(GO) version), which is too old: install Go 1.26 or later, https://go.dev/doc/install" >&2; exit 1;; esac
 
 build: go
 	@mkdir -p bin

@@ -13,8 +13,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	stdlog "log"
 	"os"
 	"os/signal"
@@ -37,7 +39,13 @@ func run() int {
 	changed := flags.Bool("n", false, "print the settings that differ from their defaults")
 	defaults := flags.Bool("d", false, "print all settings with their defaults and documentation")
 	printVersion := flags.Bool("V", false, "print the version")
-	if err := flags.Parse(os.Args[1:]); err != nil {
+	flags.Usage = func() {
+		fmt.Fprintln(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\ncheck validates the settings and exits with 0, or prints every problem and exits with 78.")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
 		return 64
 	}
 	check := flags.NArg() == 1 && flags.Arg(0) == "check"
@@ -53,6 +61,9 @@ func run() int {
 		return report(config.WriteDefaults(os.Stdout), 1)
 	}
 	cfg, err := config.Load(*file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: make it, an empty one works ('drawbridged -d' prints all there is to set)", err)
+	}
 	if err != nil {
 		return report(err, 78)
 	}

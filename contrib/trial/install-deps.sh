@@ -64,7 +64,7 @@ apt-get update -qq || echo "install-deps: the package lists could not be updated
 if ! apt-get install -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends --no-remove $missing </dev/null >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
 	fail "apt-get could not install:$missing
-  Another mail server (such as exim4) cannot stay beside Postfix, and this script removes none."
+  If that speaks of a conflict: another mail server (such as exim4) cannot stay beside Postfix, and this script removes none."
 fi
 
 if [ -n "$units" ] && command -v systemctl >/dev/null; then

@@ -86,7 +86,7 @@ func TestDovecotTraps(t *testing.T) {
 		"Kerberos":                     {"", "", "auth_mechanisms = plain gss-spnego\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "GSS-SPNEGO: who"},
 		"name without domain":          {"", "", "auth_username_format = %Ln\n", Warn, "dovecot.username_format", "auth_username_format", "lose their domain"},
 		"no report":                    {"auth_policy_server_url =", "# ", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty"},
-		"report elsewhere":             {"127.0.0.1:8481", "127.0.0.1:4001", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "asks 127.0.0.1:4001"},
+		"report elsewhere":             {"http://127.0.0.1:8481", "http://127.0.0.1:4001", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "asks 127.0.0.1:4001"},
 		"report to another path":       {"8481/v1/dovecot/policy", "8481/", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is not there"},
 		"report without key":           {"\nauth_policy_server_api_header =", "\n# ", "", Fail, "dovecot.auth_policy", "api_header", "is refused"},
 		"report off":                   {"report_after_auth = yes", "report_after_auth = no", "", Fail, "dovecot.auth_policy", "report_after_auth", "is off"},

@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
+	"github.com/drawbridge/drawbridge/contrib/postfix"
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+	"github.com/drawbridge/drawbridge/internal/trialstack/demo"
+)
+
+// What people type and what they are promised for it.
+type promise struct {
+	begins string // of the command
+	status int
+	prints string // regular expression
+}
+
+const (
+	letIn   = `INBOX`
+	refused = `Login denied`
+)
+
+// Every command of the README's session does what its comment says, in its order.
+func TestReadmeSession(t *testing.T) {
+	s, guide := demonstration(t)
+	session := strings.Split(s.moved(block(t, "<!-- session -->", "sh")), "\n")
+	s.keep(session, []promise{
+		{"curl -sSk imaps:", 67, refused},
+		{"curl -sSk imaps:", 0, letIn},
+		{"db third-party allow ", 0, `allow +on`},
+		{"secret=$(db secure-password create ", 0, `shown only now.*"My iPhone"`},
+		{"db secure-password-policy enforce ", 0, `enforced +on`},
+		{"curl -sSk imaps:", 67, refused},
+		{"curl -sSk imaps:", 0, letIn},
+		{"db account set ", 0, `protocols.pop3 +off`},
+		{"db logins ", 0, `deny +secure_password_required(.|\n)*allow +ok(.|\n)*deny +policy`},
+		{"db audit ", 0, `account.update(.|\n)*secure_password_policy.update(.|\n)*secure_password.create(.|\n)*third_party_access.update`},
+	}, indented(guide)[0])
+	s.switchedOff()
+}
+
+// Every command that "make run" prints does what it says there.
+func TestGuide(t *testing.T) {
+	s, guide := demonstration(t)
+	const queued = `250 2\.0\.0 Ok: queued`
+	s.keep(indented(guide), []promise{
+		{"alias db=", 0, `^$`},
+		{"curl -sSk imaps:", 67, refused},
+		{"curl -sSk imaps:", 0, letIn},
+		{"curl -sSk pop3s:", 67, refused},
+		{"swaks --server ", 0, `235 2(.|\n)*` + queued},
+		{"swaks --server ", 23, `550 5\.7\.1 The sender address does not belong to your account`},
+		{"swaks --server ", 0, queued},
+		{"db third-party allow ", 0, `allow +on`},
+		{"db secure-password create ", 0, `^[0-9a-z]{16}\n`},
+		{"db account set ", 0, `protocols.pop3 +off`},
+		{"db logins ", 0, `carol@example.org .* deny +protocol_disabled`},
+		{"db audit ", 0, `third_party_access.update`},
+		{"db doctor ", 0, `failed: 0, `},
+	})
+	s.want("imap from outside", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.switchedOff()
+	s.eventually("both messages at bob's", func() bool {
+		inbox, err := s.Inbox(bob)
+		return err == nil && len(inbox) == 2
+	})
+
+	// The next time nothing of what people changed is undone, and the guide says so.
+	fresh, err := demo.SetUp(s.ctx, s.Stack)
+	if err != nil || fresh {
+		t.Fatalf("setting up once more: fresh is %v, %v", fresh, err)
+	}
+	s.switchedOff()
+	var again bytes.Buffer
+	if err := demo.Guide(&again, s.Stack, fresh); err != nil || !strings.Contains(again.String(), "as the last run left them") {
+		t.Errorf("%v: the guide of a used stack: %s", err, &again)
+	}
+}
+
+// The README's way into a site refuses nobody until its last step.
+func TestReadmeOwnSite(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next"}})
+	const eve = "eve@example.net"
+	goesOn := func(when string) {
+		t.Helper()
+		for _, d := range doors {
+			s.want(d.name+" "+when, d.login(s, outside, eve, s.passwords[eve]), d.yes)
+		}
+	}
+	send := func() string {
+		t.Helper()
+		c, reply := s.submit(outside, ann, s.passwords[ann])
+		s.want("submission", reply, "235 ")
+		reply, err := c.Send(bob, bob, "From: "+bob+"\nSubject: test\n\nHello\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	_, section, _ := strings.Cut(readme(t), "\n## Putting it into your own site\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	commands := regexp.MustCompile("`drawbridge ((?:domain|client-type|logins|third-party) [^`]*)`").FindAllStringSubmatch(section, -1)
+	if len(commands) != 5 {
+		t.Fatalf("its commands are %q", commands)
+	}
+	goesOn("before a domain is managed")
+	for i, c := range commands {
+		if out, err := s.Daemons[0].Command(s.ctx, strings.Fields(c[1])...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", c[1], err, out)
+		}
+		if strings.HasPrefix(c[1], "third-party block") != (i == 3) {
+			t.Fatalf("command %d is %s", i+1, c[1])
+		}
+		if i < 3 {
+			s.want("somebody else's address", send(), "250 ")
+			s.want("imap", s.imap(outside, ann, s.passwords[ann]), "OK ")
+		} else {
+			s.refuse("imap", s.imap(outside, ann, s.passwords[ann]), "OK ")
+		}
+	}
+	goesOn("beside a managed domain")
+	domain := s.api("GET", "/v1/domains/example.org", nil)
+	if domain["sender_check"] != "both" {
+		t.Errorf("the domain ends as %v", domain)
+	}
+}
+
+// The snippets that the README shows are lines of those that are shipped.
+func TestReadmeSnippets(t *testing.T) {
+	for _, c := range []struct{ mark, shipped string }{
+		{"<!-- dovecot -->", dovecot.Conf23()},
+		{"<!-- postfix -->", postfix.MainCF()},
+	} {
+		shipped := plain(c.shipped)
+		for setting := range strings.SplitSeq(block(t, c.mark, ""), "\n\n") {
+			if !strings.Contains(shipped, plain(setting)) {
+				t.Errorf("%s is not as shipped:\n%s", c.mark, setting)
+			}
+		}
+	}
+}
+
+// The settings that the README shows are valid.
+func TestReadmeSettings(t *testing.T) {
+	settings := filepath.Join(t.TempDir(), "drawbridge.toml")
+	if err := os.WriteFile(settings, []byte(block(t, "<!-- settings -->", "toml")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "drawbridged"), "-c", settings, "check").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// What the README points at is there.
+func TestReadmeLinks(t *testing.T) {
+	links := regexp.MustCompile(`\]\(([^):#]+)\)`).FindAllStringSubmatch(readme(t), -1)
+	if len(links) < 10 {
+		t.Fatalf("it has %d links", len(links))
+	}
+	for _, l := range links {
+		if _, err := os.Stat(filepath.Join("..", "..", l[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// demonstration is a site as "make run" makes it, and what that prints.
+func demonstration(t *testing.T) (*site, string) {
+	t.Helper()
+	s := start(t, trialstack.Options{})
+	fresh, err := demo.SetUp(s.ctx, s.Stack)
+	if err != nil || !fresh {
+		t.Fatalf("setting up the demo: fresh is %v, %v", fresh, err)
+	}
+	var guide bytes.Buffer
+	if err := demo.Guide(&guide, s.Stack, fresh); err != nil {
+		t.Fatal(err)
+	}
+	return s, guide.String()
+}
+
+// switchedOff checks that POP3 is off for ann and IMAP is not, with a secret of her own.
+func (s *site) switchedOff() {
+	s.t.Helper()
+	_, secret := s.device(ann, "another")
+	s.refuse("pop3", s.pop3(outside, ann, secret), "+OK ")
+	s.want("imap", s.imap(outside, ann, secret), "OK ")
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// block returns the code that follows a mark in the README.
+func block(t *testing.T, mark, language string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(readme(t), mark+"\n```"+language+"\n")
+	code, _, closed := strings.Cut(text, "\n```")
+	if !ok || !closed {
+		t.Fatalf("README.md has no block %s", mark)
+	}
+	return code
+}
+
+// plain is a snippet without comments and line breaks.
+func plain(snippet string) string {
+	var words []string
+	for line := range strings.Lines(snippet) {
+		code, _, _ := strings.Cut(line, "#")
+		words = append(words, strings.Fields(code)...)
+	}
+	return strings.Join(words, " ")
+}
+
+// indented are the commands of a guide; the first is the alias db.
+func indented(guide string) []string {
+	return regexp.MustCompile(`(?m)^  [^ #].*$`).FindAllString(guide, -1)
+}
+
+// keep types commands into one shell, after those before, and checks what each was promised to do.
+func (s *site) keep(commands []string, promises []promise, before ...string) {
+	s.t.Helper()
+	if len(commands) != len(promises) {
+		s.t.Fatalf("%d commands for %d promises:\n%s", len(commands), len(promises), strings.Join(commands, "\n"))
+	}
+	script := append([]string{"shopt -s expand_aliases"}, before...)
+	for _, c := range commands {
+		script = append(script, c, `printf '\036%d\036' $?`)
+	}
+	shell := exec.CommandContext(s.ctx, "bash", "-s")
+	shell.Env = []string{"PATH=" + os.Getenv("PATH")}
+	shell.Stdin = strings.NewReader(strings.Join(script, "\n") + "\n")
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	fields := strings.Split(string(out), "\036") // output, status, output, status, …
+	if len(fields) != 2*len(commands)+1 {
+		s.t.Fatalf("the shell ended early: %s", out)
+	}
+	for i, p := range promises {
+		typed, printed, status := strings.TrimSpace(commands[i]), fields[2*i], fields[2*i+1]
+		if !strings.HasPrefix(typed, p.begins) || status != strconv.Itoa(p.status) || !regexp.MustCompile(p.prints).MatchString(printed) {
+			s.t.Errorf("$ %s\n%s=> %s; want %s…, %d, %s", typed, printed, status, p.begins, p.status, p.prints)
+		}
+	}
+}
+
+// moved puts this site's ports in the place of those that "make run" takes.
+func (s *site) moved(text string) string {
+	s.t.Helper()
+	told, here := reflect.ValueOf(trialstack.DemoPorts(0)), reflect.ValueOf(s.Ports)
+	ports := make(map[string]string)
+	for i := range told.NumField() {
+		ports[fmt.Sprint(told.Field(i).Int())] = fmt.Sprint(here.Field(i).Int())
+	}
+	return regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllStringFunc(text, func(address string) string {
+		_, port, _ := net.SplitHostPort(address)
+		if ports[port] == "" {
+			s.t.Fatalf("%s is nobody's address", address)
+		}
+		return net.JoinHostPort("127.0.0.1", ports[port])
+	})
+}
