@@ -58,6 +58,14 @@ func TestThirdPartyClients(t *testing.T) {
 			t.Errorf("the record does not say what would have been refused: %v", r)
 		}
 	})
+	t.Run("an open submission session ends when its client becomes forbidden", func(t *testing.T) {
+		s := s.in(t)
+		c, r := s.submit(outside, ann, pw)
+		s.want("auth", r, "235 ")
+		s.want("before", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nHello\n"), "250 ")
+		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "mode": "enforce", "secure_login_ips": []string{}})
+		s.want("after", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nHello\n"), "554 5.7.1 ")
+	})
 	t.Run("what the client says of itself proves nothing", func(t *testing.T) {
 		s := s.in(t)
 		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "mode": "enforce", "secure_login_ips": []string{}})
