@@ -29,6 +29,9 @@ const (
 	// idleTimeout has to outlast a slow client's message, during which Postfix
 	// says nothing. It is libmilter's.
 	idleTimeout = 7210 * time.Second
+	// offerTimeout bounds the wait for the first packet, which Postfix sends at
+	// once: else whoever reaches the listener could hold all of its places.
+	offerTimeout = 30 * time.Second
 	// packetTimeout bounds the wait for the rest of a packet, and for its answer to be taken.
 	packetTimeout = 100 * time.Second
 )
@@ -63,7 +66,7 @@ func newConn(nc net.Conn) *conn {
 // go-milter does not write to a log of its own.
 func (c *conn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
-		if err := c.next(); err != nil {
+		if err := c.next(idleTimeout); err != nil {
 			c.fail(err)
 			return 0, io.EOF
 		}
@@ -117,7 +120,7 @@ func (c *conn) await(d time.Duration) {
 // negotiation returns the data of the first packet, which must be the MTA's
 // offer, and leaves it to be read.
 func (c *conn) negotiation() ([]byte, error) {
-	if err := c.next(); err != nil {
+	if err := c.next(offerTimeout); err != nil {
 		return nil, err
 	}
 	if code := c.buf[4]; code != byte(gomilter.CodeOptNeg) {
@@ -127,13 +130,13 @@ func (c *conn) negotiation() ([]byte, error) {
 	return c.buf[5:], nil
 }
 
-// next writes what is due, and reads a packet into buf.
-func (c *conn) next() error {
+// next writes what is due, and reads into buf a packet that begins within patience.
+func (c *conn) next(patience time.Duration) error {
 	if err := c.flush(); err != nil {
 		return err
 	}
 	if c.in.Buffered() < 4 {
-		c.await(idleTimeout)
+		c.await(patience)
 	}
 	head, err := c.in.Peek(4)
 	if err != nil {

@@ -63,9 +63,10 @@ type Gate interface {
 	// Needs tells which parts of messages some rule in force wants to see. It
 	// is asked as each connection opens.
 	Needs() mailflow.Needs
-	// Connected tells that an SMTP session of a client begins now. Whatever
-	// authenticates it comes later.
-	Connected(ip netip.Addr, port uint16)
+	// Connected tells that an SMTP session of a client begins now, before
+	// anything can authenticate it, and is told by the function it returns
+	// that the session has ended.
+	Connected(ip netip.Addr, port uint16) (ended func())
 	// Submitter tells how the rules see a message that login submits from an
 	// SMTP session of the given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
@@ -105,6 +106,7 @@ func (s *Server) serve(c *conn) {
 		}
 		_ = server.Serve(&oneConn{Conn: c}) // ends at once, with the listener
 		<-c.closed
+		session.end()
 	}
 	switch {
 	case errors.Is(c.cause, errMalformed):

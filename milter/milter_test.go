@@ -500,7 +500,7 @@ func (p panicking) Needs() mailflow.Needs {
 	return mailflow.Needs{}
 }
 
-func (panicking) Connected(netip.Addr, uint16) {}
+func (panicking) Connected(netip.Addr, uint16) func() { return func() {} }
 func (panicking) Submitter(string, netip.Addr, uint16) mailflow.Submitter {
 	return mailflow.Submitter{}
 }
@@ -552,5 +552,32 @@ func TestRefusalIsLogged(t *testing.T) {
 	}
 	if strings.Count(log, "\n") != 2 {
 		t.Errorf("log: %q", log)
+	}
+}
+
+// The gate is told when a session has ended, however that came.
+func TestSessionEnds(t *testing.T) {
+	r := checking(mailflow.CheckBoth, "")
+	r.connected, r.ended = make(chan netip.AddrPort, 4), make(chan netip.AddrPort, 4)
+	tr := start(t, r)
+	for name, end := range map[string]func(*mta){
+		"quit":     func(m *mta) { m.send(gomilter.CodeQuit, "") },
+		"hung up":  func(m *mta) { _ = m.Close() },
+		"nonsense": func(m *mta) { m.send(gomilter.CodeMail, "") },
+	} {
+		m := tr.postfix()
+		began := <-r.connected
+		if len(r.ended) > 0 {
+			t.Errorf("%s: a session has ended that is open", name)
+		}
+		end(m)
+		select {
+		case ended := <-r.ended:
+			if ended != began {
+				t.Errorf("%s: %v ended, want %v", name, ended, began)
+			}
+		case <-time.After(servingtest.Patience):
+			t.Fatalf("%s: not told", name)
+		}
 	}
 }

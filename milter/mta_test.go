@@ -33,13 +33,19 @@ type rules struct {
 	needs     mailflow.Needs
 	submitter func(login string, client netip.AddrPort) mailflow.Submitter
 	connected chan netip.AddrPort // nil for nobody
+	ended     chan netip.AddrPort // the same
 }
 
 func (r *rules) Needs() mailflow.Needs { return r.needs }
 
-func (r *rules) Connected(ip netip.Addr, port uint16) {
+func (r *rules) Connected(ip netip.Addr, port uint16) func() {
 	if r.connected != nil {
 		r.connected <- netip.AddrPortFrom(ip, port)
+	}
+	return func() {
+		if r.ended != nil {
+			r.ended <- netip.AddrPortFrom(ip, port)
+		}
 	}
 }
 

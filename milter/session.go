@@ -54,6 +54,7 @@ type session struct {
 	options options
 	ip      netip.Addr
 	port    uint16
+	ended   func() // nil before a connection was told of
 	message message
 }
 
@@ -110,10 +111,19 @@ func (s *session) continueUnless(agreed gomilter.OptProtocol) gomilter.Response 
 func (s *session) Connect(_, _ string, port uint16, addr net.IP, _ *gomilter.Modifier) (gomilter.Response, error) {
 	ip, _ := netip.AddrFromSlice(addr)
 	s.ip, s.port = ip.Unmap(), port
+	s.end()
 	if port != 0 { // a program on the machine has none
-		s.gate.Connected(s.ip, port)
+		s.ended = s.gate.Connected(s.ip, port)
 	}
 	return gomilter.RespContinue, nil
+}
+
+// end tells that the session has ended, if it was told of.
+func (s *session) end() {
+	if s.ended != nil {
+		s.ended()
+		s.ended = nil
+	}
 }
 
 // Helo is not asked for; what the client says of itself proves nothing.

@@ -468,6 +468,27 @@ func TestHasherWeight(t *testing.T) {
 	}
 }
 
+// A wrong secret takes no less time where an older site's quick hash is kept than where there is no account.
+func TestWrongSecretOfQuickHashCostsAsDummy(t *testing.T) {
+	h := NewHasher(0)
+	for _, scheme := range []string{"SSHA512", "SHA512-CRYPT", "MD5-CRYPT"} {
+		stored := dovecotHash(t, testPassword, "-s", scheme)
+		verify := func(password string) uint64 {
+			return allocated(func() {
+				if ok, _, err := h.Verify(t.Context(), stored, []byte(password)); ok != (password == testPassword) || err != nil {
+					t.Errorf("%s: %v, %v", scheme, ok, err)
+				}
+			})
+		}
+		if wrong := verify("wrong"); wrong < argon2Memory<<10 {
+			t.Errorf("%s: a wrong secret allocates %d bytes only", scheme, wrong)
+		}
+		if right := verify(testPassword); right >= argon2Memory<<10 {
+			t.Errorf("%s: the right one allocates %d bytes", scheme, right)
+		}
+	}
+}
+
 func TestDummyCostsAsVerify(t *testing.T) {
 	h := NewHasher(0)
 	stored, err := h.Hash(t.Context(), []byte(testPassword))

@@ -48,13 +48,23 @@ const (
 //
 // Other daemons' authentications arrive a moment late, so a connection of which
 // nothing is known, and that was not refused, is bound again once there is
-// something to bind it to.
+// something to bind it to. Until then a bad one that it may have begun with counts.
 type sessions struct {
 	mu          sync.RWMutex
 	auths       map[accountAddr][]authentication
 	connections map[connection]*bound
 	permits     map[access.Submission]permit
-	began       map[peer]time.Time
+	began       map[peer]connected
+}
+
+// beginning is when the connections of one client's end began that are open:
+// mostly one. There may be two, to two ports of ours, and which of them a
+// request belongs to cannot be told: what counts is the first.
+type beginning struct{ first, last time.Time }
+
+type connected struct {
+	beginning
+	open int
 }
 
 // permit is that a session may go on, as decided at a version of the state.
@@ -92,7 +102,7 @@ type authentication struct {
 
 type bound struct {
 	credentials []string
-	began       time.Time    // of the connection; zero when nobody told
+	began       beginning    // of the connection; zero when nobody told
 	seen        atomic.Int64 // unix seconds
 	refused     atomic.Value // the access.Reason last logged
 }
@@ -101,15 +111,31 @@ type bound struct {
 func (b *bound) settled() bool { return len(b.credentials) > 0 || b.refused.Load() != nil }
 
 func newSessions() *sessions {
-	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]time.Time{}}
+	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]connected{}}
 }
 
-// connected notes that a connection begins. An earlier one of the same port has ended.
+// connected notes that a connection begins.
 func (s *sessions) connected(p peer, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	makeRoom(s.began, maxSessions)
-	s.began[p] = at
+	c := s.began[p]
+	if c.open == 0 {
+		c.first = at
+	}
+	c.last = at
+	c.open++
+	s.began[p] = c
+}
+
+// disconnected notes that a connection has ended.
+func (s *sessions) disconnected(p peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.began[p]; ok && c.open > 0 {
+		c.open--
+		s.began[p] = c
+	}
 }
 
 // makeRoom drops any entry from a map that is full: which, an attacker cannot choose.
@@ -154,7 +180,7 @@ func forgetOne(list []authentication) []authentication {
 func (s *sessions) permitted(sub access.Submission, version uint64, now time.Time) (access.Decision, bool) {
 	s.mu.RLock()
 	p, ok := s.permits[sub]
-	ok = ok && p.version == version && p.bound.began.Equal(s.began[peer{sub.IP, sub.Port}])
+	ok = ok && p.version == version && p.bound.began == s.began[peer{sub.IP, sub.Port}].beginning
 	s.mu.RUnlock()
 	if !ok {
 		return access.Decision{}, false
@@ -174,8 +200,8 @@ func (s *sessions) permit(sub access.Submission, p permit) {
 func (s *sessions) find(c connection, now time.Time) *bound {
 	s.mu.RLock()
 	b := s.connections[c]
-	if b != nil && !b.began.Equal(s.began[c.peer()]) {
-		b = nil // the port serves another connection by now
+	if b != nil && b.began != s.began[c.peer()].beginning {
+		b = nil // the port serves another connection, too
 	}
 	if b != nil && !b.settled() && len(s.auths[c.accountAddr]) > 0 {
 		b = nil
@@ -192,15 +218,28 @@ func (s *sessions) find(c connection, now time.Time) *bound {
 func (s *sessions) bind(c connection, now time.Time, good func(credential string) bool) *bound {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	began := s.began[c.peer()]
-	if b := s.connections[c]; b != nil && b.settled() && b.began.Equal(began) {
-		return b // another request of the same connection was first
+	began := s.began[c.peer()].beginning
+	before := s.connections[c]
+	if before != nil && before.settled() && before.began == began {
+		return before // another request of the same connection was first
 	}
 	b := &bound{began: began}
-	if list := s.auths[c.accountAddr]; began.IsZero() {
+	list := s.auths[c.accountAddr]
+	if !began.first.IsZero() {
+		b.credentials = since(list, began.first)
+	}
+	if before != nil && before.began.first.Equal(began.first) { // it may still be the connection that it was
+		for _, credential := range before.credentials {
+			if !slices.Contains(b.credentials, credential) {
+				b.credentials = append(b.credentials, credential)
+			}
+		}
+	}
+	if len(b.credentials) == 0 {
 		b.credentials = recent(list, now, good)
-	} else {
-		b.credentials = since(list, began)
+		if !began.first.IsZero() { // unheard of yet, which a bad one may be as well as a good one
+			b.credentials = slices.DeleteFunc(b.credentials, good)
+		}
 	}
 	b.seen.Store(now.Unix())
 	makeRoom(s.connections, maxSessions)
@@ -273,7 +312,7 @@ func (s *sessions) sweep(now time.Time) {
 		}
 	}
 	for p, at := range s.began {
-		if now.Sub(at) > sessionMemory {
+		if at.open == 0 && now.Sub(at.last) > connectionMemory || now.Sub(at.last) > sessionMemory {
 			delete(s.began, p)
 		}
 	}
@@ -295,9 +334,12 @@ func (g *Gate) bind(account string, ip netip.Addr, credentialID string, at time.
 	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: addrText(ip), Protocol: access.SMTP.String(), Credential: credentialID})
 }
 
-// Connected notes that an SMTP connection begins, as the milter tells.
-func (g *Gate) Connected(ip netip.Addr, port uint16) {
-	g.sessions.connected(peer{ip, port}, time.Now())
+// Connected notes that an SMTP connection begins, as the milter tells. The
+// function it returns is to be called when the connection has ended.
+func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
+	p := peer{ip, port}
+	g.sessions.connected(p, time.Now())
+	return sync.OnceFunc(func() { g.sessions.disconnected(p) })
 }
 
 // session is an authenticated submission session, looked up once per request.
@@ -353,15 +395,22 @@ func (s *session) decide(credential string) access.Decision {
 	case credentialMaster:
 		s.login.MasterUser = credentialMaster
 	default:
-		s.query.Secret = access.Secret{State: access.SecretRevoked, CredentialID: credential}
-		if p := secret(s.view.Account, credential); p != nil {
-			s.query.Secret.Label = p.Label
-			if p.Live() {
-				s.query.Secret.State = access.SecretLive
-			}
-		}
+		s.query.Secret = secretOf(s.view.Account, credential)
 	}
 	return access.Decide(&s.query, noAsker{}, false)
+}
+
+// secretOf is the secret that a secure password's id stands for. One that the
+// account does not have was revoked too long ago to be remembered.
+func secretOf(a *store.Account, id string) access.Secret {
+	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
+	if p := secret(a, id); p != nil {
+		s.Label = p.Label
+		if p.Live() {
+			s.State = access.SecretLive
+		}
+	}
+	return s
 }
 
 func secret(a *store.Account, id string) *store.SecurePassword {
@@ -376,7 +425,8 @@ func secret(a *store.Account, id string) *store.SecurePassword {
 	return nil
 }
 
-// noAsker answers for a session: its secret was verified when it began.
+// noAsker answers where nothing is verified or counted: for a session, whose
+// secret was verified when it began, and for a login that nobody makes.
 type noAsker struct{}
 
 func (noAsker) Throttled() bool { return false }

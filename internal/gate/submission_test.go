@@ -127,7 +127,8 @@ func TestTriedPasswordDoesNotSaveRevokedSession(t *testing.T) {
 func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
 	t.Parallel()
 	d, phone, tablet := submitting(t, next)
-	connect := func(port uint16) { d.Connected(ip(home), port) }
+	open := map[uint16]func(){}
+	connect := func(port uint16) { open[port] = d.Connected(ip(home), port) }
 	connect(1)
 	d.want(smtp("ann@example.org", phone, home), "allow ok") // and waits
 	connect(2)
@@ -148,9 +149,11 @@ func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 1), again)
 
 	// A port that serves another connection by now.
+	open[1]()
 	connect(1)
 	d.want(smtp("ann@example.org", tablet, home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 1), goesOn)
+	open[4]()
 	connect(4)
 	d.want(smtp("ann@example.org", phone, home), "deny bad_secret")
 	d.domain(func(dom *store.Domain) {
@@ -502,4 +505,18 @@ func TestManyDevicesBehindOneAddress(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 199), again)
 	d.want(smtp("ann@example.org", secrets[0], home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 200), goesOn)
+}
+
+// Somebody else's connection from the same address and port, to another port of the server, is no end of the session.
+func TestTwinConnectionHidesNoRevocation(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	secret := d.device("ann@example.org", "phone")
+	d.Connected(ip(home), 4711)
+	d.want(smtp("ann@example.org", secret, home), "allow ok")
+	d.wantMail(mail("ann@example.org", home, 4711), "allow ok")
+	d.revoke("ann@example.org", "phone")
+	d.Connected(ip(home), 4711) // to port 25
+	d.wantMail(mail("ann@example.org", home, 4711), "deny bad_secret")
 }
