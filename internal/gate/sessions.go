@@ -50,6 +50,8 @@ const (
 // nothing is known, and that was not refused, is bound again once there is
 // something to bind it to. Until then a bad one that it may have begun with counts.
 type sessions struct {
+	room sync.Pool // of *session, so that a request needs no memory of its own
+
 	mu          sync.RWMutex
 	auths       map[accountAddr][]authentication
 	connections map[connection]*bound
@@ -111,7 +113,7 @@ type bound struct {
 func (b *bound) settled() bool { return len(b.credentials) > 0 || b.refused.Load() != nil }
 
 func newSessions() *sessions {
-	return &sessions{auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]connected{}}
+	return &sessions{room: sync.Pool{New: func() any { return new(session) }}, auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]connected{}}
 }
 
 // connected notes that a connection begins.
@@ -440,8 +442,12 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	if d, ok := g.sessions.permitted(sub, version, now); ok && g.Available(now) {
 		return d
 	}
-	var s session
-	switch o := g.session(&s, sub.Account, sub.IP, sub.Port, now); o {
+	s, _ := g.sessions.room.Get().(*session)
+	defer func() {
+		*s = session{}
+		g.sessions.room.Put(s)
+	}()
+	switch o := g.session(s, sub.Account, sub.IP, sub.Port, now); o {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
 	case access.Deny, access.Next:
@@ -450,12 +456,12 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	}
 	if len(s.bound.credentials) == 0 {
 		// Nothing is known of how it authenticated: as little as the mailbox password proves.
-		return g.refused(&s, s.decide(store.CredentialMailbox))
+		return g.refused(s, s.decide(store.CredentialMailbox))
 	}
 	var d access.Decision
 	for _, c := range s.bound.credentials {
 		if d = s.decide(c); d.Outcome == access.Deny {
-			return g.refused(&s, d)
+			return g.refused(s, d)
 		}
 	}
 	g.sessions.permit(sub, permit{version, s.bound, d})
