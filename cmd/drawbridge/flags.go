@@ -257,6 +257,9 @@ type scope struct {
 	exceptMembers      []string
 }
 
+// scopeFlags are the flags of a scope.
+var scopeFlags = [...]string{"all", "department", "sub-department", "member", "except-department", "except-sub-department", "except-member"}
+
 func scoped(cmd *cobra.Command) *scope {
 	s := new(scope)
 	f := cmd.Flags()

@@ -27,6 +27,8 @@ func (c *cli) root() *cobra.Command {
 		c.domain(),
 		c.thirdParty(),
 		c.enforcement(),
+		c.policy(),
+		c.ipBlock(),
 		c.department(),
 		c.account(),
 		c.mailboxPassword(),

@@ -14,17 +14,7 @@ func (c *cli) tryLogin() *cobra.Command {
 		"asked for on a terminal, else read as one line from standard input. The exit status is 0 whatever the outcome."
 	cmd.Example = "  drawbridge try-login ann@example.org --protocol imap --ip 198.51.100.7"
 	s := &settings{cmd: cmd}
-	s.word("protocol", "protocol", "what the client speaks", "imap", "pop3", "smtp", "sieve", "web")
-	s.text("service", "service", "Dovecot's `name` of the service")
-	s.text("ip", "ip", "the user's `address`")
-	s.text("real-ip", "real_ip", "`address` of the TCP peer, when it is another")
-	s.text("local-ip", "local_ip", "`address` that the client connected to")
-	s.number("local-port", "local_port", "`port` that the client connected to")
-	s.text("server-name", "server_name", "the `name` that the client asked for by TLS")
-	s.text("client-cert", "client_cert", "`fingerprint` or name of a certificate that the server verified")
-	s.text("mechanism", "mechanism", "the SASL `mechanism`")
-	s.text("master-user", "master_user", "`name` of the master who logs in as the account")
-	s.onOff("tls", "tls", "over TLS")
+	loginFacts(s)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		login := object{"account": args[0]}
 		if err := s.into(login, nil); err != nil {
@@ -52,4 +42,19 @@ func (c *cli) tryLogin() *cobra.Command {
 		return c.printAnswer(cmd, a)
 	}
 	return cmd
+}
+
+// loginFacts adds flags for what is known of a login beside account and secret.
+func loginFacts(s *settings) {
+	s.word("protocol", "protocol", "what the client speaks", "imap", "pop3", "smtp", "sieve", "web")
+	s.text("service", "service", "Dovecot's `name` of the service")
+	s.text("ip", "ip", "the user's `address`")
+	s.text("real-ip", "real_ip", "`address` of the TCP peer, when it is another")
+	s.text("local-ip", "local_ip", "`address` that the client connected to")
+	s.number("local-port", "local_port", "`port` that the client connected to")
+	s.text("server-name", "server_name", "the `name` that the client asked for by TLS")
+	s.text("client-cert", "client_cert", "`fingerprint` or name of a certificate that the server verified")
+	s.text("mechanism", "mechanism", "the SASL `mechanism`")
+	s.text("master-user", "master_user", "`name` of the master who logs in as the account")
+	s.onOff("tls", "tls", "over TLS")
 }

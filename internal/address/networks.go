@@ -67,6 +67,24 @@ func ParseNetworks(list []string) (Networks, []Fault) {
 	return Networks{trie}, faults
 }
 
+// Within reports whether every address of a list is also in another. Entries
+// that cannot be read count as absent.
+func Within(list, in []string) bool {
+	var b netipx.IPSetBuilder
+	for _, entry := range list {
+		if r, err := ParseNetwork(entry); err == nil {
+			b.AddRange(r)
+		}
+	}
+	for _, entry := range in {
+		if r, err := ParseNetwork(entry); err == nil {
+			b.RemoveRange(r)
+		}
+	}
+	left, err := b.IPSet()
+	return err == nil && len(left.Ranges()) == 0
+}
+
 // ParseNetwork reads one entry of a list of networks.
 func ParseNetwork(entry string) (netipx.IPRange, error) {
 	switch {

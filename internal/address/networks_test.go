@@ -142,3 +142,23 @@ func BenchmarkContains(b *testing.B) {
 		set.Contains(ip)
 	}
 }
+
+func TestWithin(t *testing.T) {
+	for _, c := range []struct {
+		list, in []string
+		want     bool
+	}{
+		{nil, nil, true},
+		{[]string{"192.0.2.1"}, nil, false},
+		{[]string{"192.0.2.0/25", "192.0.2.128-192.0.2.255"}, []string{"192.0.2.0/24"}, true},
+		{[]string{"192.0.2.0/24"}, []string{"192.0.2.0/25", "192.0.2.129-192.0.2.255"}, false},
+		{[]string{"192.0.2.0/24"}, []string{"192.0.2.0/25", "192.0.2.128/25"}, true},
+		{[]string{"192.0.2.1", "2001:db8::1"}, []string{"0.0.0.0/0"}, false},
+		{[]string{"0.0.0.0/0", "::/0"}, []string{"0.0.0.0/0", "::/1", "8000::/1"}, true},
+		{[]string{"192.0.2.1"}, []string{"::/0", "nonsense"}, false},
+	} {
+		if got := Within(c.list, c.in); got != c.want {
+			t.Errorf("%q within %q: %v", c.list, c.in, got)
+		}
+	}
+}

@@ -286,6 +286,12 @@ func TestImportTellsAllFaults(t *testing.T) {
 		t.Errorf("%d faults listed: %s", n, long.text("detail"))
 	}
 	d.csv(path, strings.Repeat("x", 16<<20+1)).want(413, "too_large")
+	var many strings.Builder
+	many.WriteString("address\n")
+	for i := range 100_002 {
+		fmt.Fprintf(&many, "u%d\n", i)
+	}
+	d.csv(path, many.String()).faults("100002 too_many")
 	if d.api.Store.State.Heads() != before {
 		t.Error("a faulty file changed the store")
 	}

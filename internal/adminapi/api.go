@@ -21,10 +21,11 @@
 //
 // A key is sent as "Authorization: Bearer". On the unix socket, root and the
 // daemon's own user are administrators without a key, unless the request
-// carries Authorization, Cookie, Origin, Forwarded or X-Forwarded-*, which say
-// that somebody else may speak through them. Roles: admin; read (every GET);
-// login (POST /v1/login); domain (its domain); self (one account: its secure
-// passwords, its own switch, its login records). What is out of a key's reach
+// carries Authorization, Cookie, Origin, Referer, Sec-*, Forwarded, Via,
+// X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
+// them. Roles: admin; read (every GET, and the tests of policies); login (POST
+// /v1/login); domain (its domain); self (one account: its secure passwords, its
+// own switch, its login records). What is out of a key's reach
 // is 404, what it may not do within its reach 403. A key makes only weaker
 // keys: admin any but admin, domain those of its accounts; one that expires
 // makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json
@@ -51,6 +52,7 @@
 //	404 not_found                also for what belongs to others
 //	405 method_not_allowed       Allow says which are
 //	409 exists                   the name is taken
+//	409 limit                    there are as many as there may be
 //	409 in_use                   referrers counts by what
 //	409 confirm_required         say ?confirm=true
 //	409 secure_password_limit    revoke one first
@@ -131,6 +133,9 @@ type API struct {
 	Version       string
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
+	// Explain decides, step by step, a login that nobody makes: the credential is the id of a secure password of the
+	// account, "" its mailbox password; rules, unless nil, take the place of its domain's.
+	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// PeerUID tells who is at the other end of a unix socket; without it
@@ -239,8 +244,10 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 	}
 	err := c.admit()
 	if err == nil && op.serve == nil { // a handler of its own answers
-		s.Login.ServeHTTP(w, r)
-		return
+		if err = c.parameters(); err == nil {
+			s.Login.ServeHTTP(w, r)
+			return
+		}
 	}
 	var ans *answer
 	if err == nil {

@@ -23,10 +23,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
-	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
 // daemon is the API over a real store, on TCP and on a unix socket.
@@ -52,19 +52,6 @@ func (b *buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock()
 
 func (b *buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
 
-type marker struct {
-	mu sync.Mutex
-	id string
-}
-
-func (m *marker) StoreID() (string, error) { m.mu.Lock(); defer m.mu.Unlock(); return m.id, nil }
-func (m *marker) SetStoreID(id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.id = id
-	return nil
-}
-
 // start starts a daemon that ends with the test. next tells whether mailbox
 // passwords belong to the next passdb.
 func start(t *testing.T, next bool) *daemon {
@@ -76,7 +63,7 @@ func start(t *testing.T, next bool) *daemon {
 func join(t *testing.T, r *redistest.Server, next bool) *daemon {
 	t.Helper()
 	d := run(t, r, next)
-	redistest.Eventually(t, "the store is loaded", func() bool { ok, _ := d.api.Store.State.Ready(); return ok && d.api.Store.Trouble() == nil })
+	redistest.Ready(t, d.api.Store)
 	return d
 }
 
@@ -90,12 +77,9 @@ func run(t *testing.T, r *redistest.Server, next bool) *daemon {
 		}
 	})
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: d.log})
-	red := redisstore.Open(redisstore.Options{Network: "unix", Addr: r.Socket})
-	st := &store.Store{Log: red, State: store.NewState(), Logger: log, Marker: &marker{}, Timeout: 20 * time.Second}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); st.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = red.Close() })
+	st, red := redistest.NewStore(t, r.Options())
+	st.Logger, st.Timeout = log, 20*time.Second
+	redistest.Run(t, st)
 
 	pepper, err := credential.CreatePepper(filepath.Join(t.TempDir(), "pepper"))
 	if err != nil {
@@ -116,6 +100,7 @@ func run(t *testing.T, r *redistest.Server, next bool) *daemon {
 			return peer.UID, err == nil
 		},
 	}
+	d.api.Explain = gate.New(gate.Options{Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site}).Explain
 	handler, err := d.api.Handler()
 	if err != nil {
 		t.Fatal(err)
@@ -481,6 +466,7 @@ func TestBodies(t *testing.T) {
 		{"a made-up cursor", "GET", "/v1/domains?cursor=*", "", nil, 400, "bad_cursor"},
 		{"a made-up cursor of records", "GET", dom + "/logins?cursor=x", "", nil, 400, "bad_cursor"},
 		{"a misspelt dry run", "DELETE", "/v1/accounts/ann@example.org?dryrun=true", "", nil, 422, "invalid"},
+		{"a dry run of a login, which is none", "POST", "/v1/login?dry_run=true", `{}`, nil, 422, "invalid"},
 		{"half a flag", "DELETE", "/v1/accounts/ann@example.org?dry_run=1", "", nil, 422, "invalid"},
 		{"a key in the URL", "GET", "/v1/domains?key=dbk_x", "", nil, 422, "invalid"},
 		{"nothing there", "GET", "/v1/nothing", "", nil, 404, "not_found"},
@@ -585,8 +571,23 @@ func TestCreateDomainOverLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	err = d.api.Store.Update(context.Background(), store.Global, store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.PutKey(&store.Key{ID: "1", Role: store.RoleSelf, Domain: "example.org", Account: "ghost@example.org", Hash: "x"})
+		c.PutKey(&store.Key{ID: "2", Role: store.RoleDomain, Domain: "example.net", Hash: "y"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.admin.post("/v1/domains?dry_run=true", `{"name":"example.org"}`).want(200)
+	if got := d.admin.get("/v1/keys").want(200).each("items", "id"); !slices.Equal(got, []string{"1", "2"}) {
+		t.Errorf("a dry run left the keys %q", got)
+	}
 	d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
 	d.admin.get("/v1/accounts/ghost@example.org").want(404)
+	if got := d.admin.get("/v1/keys").want(200).each("items", "id"); !slices.Equal(got, []string{"2"}) {
+		t.Errorf("the keys %q are left", got)
+	}
 }
 
 func TestThirdPartyAccess(t *testing.T) {

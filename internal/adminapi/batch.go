@@ -21,6 +21,10 @@ import (
 // batch or an import is atomic; beyond, each chunk is.
 const chunk = 5000
 
+// maxImportLines bounds the accounts of one imported file: 16 MiB of the
+// shortest lines would take gigabytes, and hold up all changes of the shard.
+const maxImportLines = 100_000
+
 // edits are patches of accounts, to be made together.
 type edits struct {
 	c      *call
@@ -290,6 +294,10 @@ func (c *call) readImport(f *faults) []edit {
 			return list
 		}
 		f.line, _ = r.FieldPos(0)
+		if len(list) == maxImportLines {
+			f.add("", "too_many", "the file goes on behind %d accounts: split it; the lines from here on were not read", maxImportLines)
+			return list
+		}
 		if len(cells) != len(columns) {
 			f.add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
 			continue

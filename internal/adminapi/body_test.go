@@ -231,3 +231,39 @@ func TestSuggestions(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPolicy checks that a policy that is taken reads back as it is shown.
+func FuzzPolicy(f *testing.F) {
+	f.Add(`{"name":"Office","type":"whitelist","scope":{"all":true},"ips":["203.0.113.0/24"],"except_ips":["203.0.113.9"],"clients":["web","web"],"protocols":["imap"]}`)
+	f.Add(`{"id":"x","name":"x","type":"blacklist","enabled":false,"mode":"report","scope":{"members":["ANN","ann@example.org"],"except":{"members":["bob"]}}}`)
+	f.Add(`{"type":"blacklist","scope":{"departments":[{"path":"sales"}]},"regions":["DE"],"ips":["::1-::2","1.2.3.4/33"]}`)
+	f.Add(`{"name":null,"scope":null,"enabled":null,"managed":"x","warnings":[1]}`)
+	c := testCall()
+	f.Fuzz(func(t *testing.T, body string) {
+		n, err := parse([]byte(body))
+		if err != nil {
+			return
+		}
+		var bad faults
+		p := c.readPolicy(decode[Policy](c, n, &bad), "x", nil, "", &bad)
+		if len(bad.list) > 0 {
+			for _, fault := range bad.list {
+				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
+					t.Fatalf("fault %+v", fault)
+				}
+			}
+			return
+		}
+		text, err := json.Marshal(viewPolicy(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same := c.readPolicy(decode[Policy](c, again, &bad), "x", p, "", &bad); len(bad.list) > 0 || !reflect.DeepEqual(p, same) {
+			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.list)
+		}
+	})
+}

@@ -145,8 +145,12 @@ func createDomain(c *call) (*answer, error) {
 	if err := c.claim(d.Name, append([]string{d.Name}, d.AliasDomains...)); err != nil {
 		return nil, err
 	}
-	// What an interrupted deletion may have left must not come to life again.
+	// What an interrupted deletion may have left must not come to life again,
+	// nor a key that was being made meanwhile.
 	if err := c.sweep(d.Name); err != nil {
+		return nil, err
+	}
+	if err := c.revokeKeys(d.Name, func(k *store.Key) bool { return k.Domain == d.Name }); err != nil {
 		return nil, err
 	}
 	var rev uint64

@@ -160,14 +160,16 @@ func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 }
 
 // direct reports whether a request carries no sign of a browser or a proxy
-// that may speak for somebody else than the peer.
+// that may speak for somebody else than the peer. Browsers send Sec-Fetch-Site
+// also where they send no Origin: a page that reads what it takes for its own
+// server, which is our socket at the end of somebody's ssh -L.
 func direct(h http.Header) bool {
 	for name := range h {
 		switch name {
-		case "Authorization", "Cookie", "Origin", "Forwarded":
+		case "Authorization", "Cookie", "Origin", "Referer", "Forwarded", "Via", "X-Real-Ip":
 			return false
 		}
-		if strings.HasPrefix(name, "X-Forwarded-") {
+		if strings.HasPrefix(name, "X-Forwarded") || strings.HasPrefix(name, "Sec-") {
 			return false
 		}
 	}

@@ -51,7 +51,7 @@ func (s *server) openAPI(ops []operation) *huma.OpenAPI {
 			o.RequestBody = &huma.RequestBody{
 				Required: true,
 				Description: "A header line names the columns: address, departments, aliases (several separated by semicolons), imap, pop3, smtp, sieve, " +
-					"suspended (true or false, empty to inherit), preset, secure_passwords. What has no column stays as it is. At most 16 MiB.",
+					"suspended (true or false, empty to inherit), preset, secure_passwords. What has no column stays as it is. At most 16 MiB and 100 000 accounts.",
 				Content: map[string]*huma.MediaType{"text/csv": {Schema: &huma.Schema{Type: huma.TypeString}}},
 			}
 		case op.in != nil:

@@ -57,8 +57,8 @@ func operations() []operation {
 	write := func(method, path, id, summary string, r roles, in, out any, f serveFunc, query ...string) operation {
 		return operation{method: method, path: path, id: id, summary: summary, roles: r, in: in, out: out, serve: f, query: query}
 	}
-	remove := func(path, id, summary string, r roles, f serveFunc, query ...string) operation {
-		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f, query: query}
+	remove := func(path, id, summary string, r roles, f serveFunc) operation {
+		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f}
 	}
 	always := func(op operation) operation {
 		op.always = true
@@ -71,6 +71,9 @@ func operations() []operation {
 		domain      = domains + "/{domain}"
 		third       = domain + "/third-party-access"
 		enforcement = domain + "/secure-password-policy"
+		policies    = domain + "/policies"
+		policy      = policies + "/{id}"
+		blocks      = domain + "/ip-blocks"
 		departments = domain + "/departments"
 		department  = departments + "/{path...}"
 		accounts    = domain + "/accounts"
@@ -93,6 +96,18 @@ func operations() []operation {
 		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty),
 		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
 		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or do not", forDomain, SecurePasswordPolicy{}, SecurePasswordPolicy{}, putSecurePolicy),
+
+		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, List[Policy]{}, listPolicies, "limit", "cursor"),
+		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy),
+		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, PolicyTest{}, PolicyTested{}, testPolicy),
+		get(policy, "get-policy", "Show an access policy", domainReads, Policy{}, getPolicy),
+		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy),
+		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy),
+		remove(policy, "delete-policy", "Remove an access policy", forDomain, deletePolicy),
+		write(post, policy+"/test", "test-stored-policy", "Say how a login would be decided, and what a policy has to do with it", domainReads, PolicyTest{}, PolicyTested{}, testStoredPolicy),
+		get(blocks, "list-ip-blocks", "List the addresses that a domain refuses", domainReads, List[IPBlock]{}, listBlocks, "limit", "cursor"),
+		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, IPBlock{}, IPBlock{}, createBlock),
+		remove(blocks+"/{id}", "delete-ip-block", "Let an address in again", forDomain, deleteBlock),
 
 		get(departments, "list-departments", "List a domain's departments", domainReads, List[Department]{}, listDepartments, "limit", "cursor"),
 		get(department, "get-department", "Show a department", domainReads, Department{}, getDepartment),

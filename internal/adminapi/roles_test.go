@@ -24,6 +24,8 @@ type operation struct {
 }
 
 func matrix() []operation {
+	const office = `{"name":"Office","type":"whitelist","scope":{"all":true},"ips":["203.0.113.0/24"]}`
+	const login = `{"login":{"account":"ann@{D}","protocol":"imap","ip":"203.0.113.9"}}`
 	const all = `{"select":{"all":true},"set":{"suspended":true}}`
 	return []operation{
 		{"GET", "/v1/domains", "", "read domain"},
@@ -35,6 +37,17 @@ func matrix() []operation {
 		{"PUT", "/v1/domains/{D}/third-party-access", `{"allow":true}`, "domain"},
 		{"GET", "/v1/domains/{D}/secure-password-policy", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/secure-password-policy", `{"enforced":true}`, "domain"},
+		{"GET", "/v1/domains/{D}/policies", "", "read domain"},
+		{"POST", "/v1/domains/{D}/policies", office, "domain"},
+		{"POST", "/v1/domains/{D}/policies/test", login, "read domain"},
+		{"GET", "/v1/domains/{D}/policies/third-party-access", "", "read domain"},
+		{"PUT", "/v1/domains/{D}/policies/third-party-access", office, "domain"},
+		{"PATCH", "/v1/domains/{D}/policies/third-party-access", `{"enabled":false}`, "domain"},
+		{"DELETE", "/v1/domains/{D}/policies/third-party-access", "", "domain"},
+		{"POST", "/v1/domains/{D}/policies/third-party-access/test", login, "read domain"},
+		{"GET", "/v1/domains/{D}/ip-blocks", "", "read domain"},
+		{"POST", "/v1/domains/{D}/ip-blocks", `{"network":"198.51.100.7"}`, "domain"},
+		{"DELETE", "/v1/domains/{D}/ip-blocks/{block}", "", "domain"},
 		{"GET", "/v1/domains/{D}/departments", "", "read domain"},
 		{"GET", "/v1/domains/{D}/departments/sales", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/departments/x/y", `{}`, "domain"},
@@ -71,10 +84,11 @@ func matrix() []operation {
 
 func TestRoles(t *testing.T) {
 	d := start(t, false)
-	ids, keys := map[string]string{}, map[string]string{}
+	ids, keys, blocks := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, dn := range []string{"example.org", "example.net"} {
 		d.admin.post("/v1/domains", `{"name":"`+dn+`"}`).want(201)
 		d.admin.put("/v1/domains/"+dn+"/departments/sales", `{}`).want(201)
+		blocks[dn] = d.admin.post("/v1/domains/"+dn+"/ip-blocks", `{"network":"192.0.2.1"}`).want(201).text("id")
 		for _, who := range []string{"ann@", "bob@"} {
 			d.admin.put("/v1/accounts/"+who+dn, `{}`).want(201)
 			ids[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/secure-passwords", `{"label":"x"}`).want(201).text("id")
@@ -97,7 +111,7 @@ func TestRoles(t *testing.T) {
 		// The caller's own account, a colleague's, and a stranger's.
 		for _, target := range []string{"ann@example.org", "bob@example.org", "ann@example.net"} {
 			_, dn, _ := strings.Cut(target, "@")
-			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn])
+			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn])
 			path, body := fill.Replace(op.path), fill.Replace(op.body)
 			var headers []string
 			if strings.HasPrefix(body, "address\n") {
@@ -159,7 +173,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {
@@ -311,6 +325,10 @@ func TestWhoSpeaksOnTheSocket(t *testing.T) {
 		{"X-Forwarded-For", "192.0.2.1"},
 		{"X-Forwarded-Host", "x"},
 		{"x-forwarded-proto", "https"},
+		{"X-Real-IP", "192.0.2.1"},
+		{"Via", "1.1 proxy"},
+		{"Referer", "http://127.0.0.1:8080/"},
+		{"Sec-Fetch-Site", "same-origin"},
 	} {
 		d.admin.get("/v1/keys", h[0], h[1]).want(401, "unauthorized")
 	}

@@ -73,6 +73,51 @@ type ScopeDepartment struct {
 	Sub  bool   `json:"sub,omitempty" doc:"With all departments below it."`
 }
 
+// Policy is an access policy: whom it concerns, from where, with what.
+type Policy struct {
+	ID        string    `json:"id,omitempty" maxLength:"64" doc:"Generated when it is left out. Cannot be changed." example:"office"`
+	Name      string    `json:"name" maxLength:"100" doc:"What people read; no two policies of a domain have the same." example:"Only from the office"`
+	Type      string    `json:"type" required:"true" enum:"whitelist,blacklist" doc:"A blacklist refuses at its place. Whitelists refuse wherever none of those that apply has its place. Deny wins; the order never matters."`
+	Enabled   *bool     `json:"enabled,omitempty" default:"true"`
+	Mode      string    `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
+	Managed   string    `json:"managed,omitempty" readOnly:"true" doc:"The simple switch that maintains it."`
+	Scope     *Scope    `json:"scope,omitempty" doc:"Needed."`
+	IPs       []string  `json:"ips" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some; without any a blacklist is for anywhere." example:"203.0.113.0/24"`
+	Regions   []string  `json:"regions" doc:"Countries. There is no database of them in this version: leave it empty."`
+	ExceptIPs []string  `json:"except_ips" doc:"Taken out of the place."`
+	Clients   []string  `json:"clients" maxItems:"100" doc:"Client types; empty for any." example:"third-party"`
+	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty for any."`
+	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
+	Warnings  []Warning `json:"warnings,omitempty" readOnly:"true" doc:"In the answer to a change: what may not be meant."`
+}
+
+// PolicyTest is a login that nobody makes, and a policy to hold it against.
+type PolicyTest struct {
+	Policy *Policy            `json:"policy,omitempty" doc:"A draft, judged as if it were active beside all others, in place of the stored one of its id if there is one."`
+	Login  *HypotheticalLogin `json:"login" required:"true"`
+}
+
+// HypotheticalLogin is a login without its secret.
+type HypotheticalLogin struct {
+	LoginFacts
+	CredentialID string `json:"credential_id" doc:"A secure password of the account, live or revoked; left out, it is the mailbox password, verified."`
+}
+
+// PolicyTested is the decision that a login would get.
+type PolicyTested struct {
+	access.Decision
+	Verdict string `json:"verdict,omitempty" enum:"match,no_match,not_applicable,not_evaluated" doc:"What the policy itself says. not_applicable: it does not select the account, client type or protocol. not_evaluated: it is disabled."`
+}
+
+// IPBlock is an address or a range that is refused for a whole domain.
+type IPBlock struct {
+	ID        string    `json:"id,omitempty" readOnly:"true"`
+	Network   string    `json:"network" required:"true" maxLength:"100" doc:"An address, a prefix or an a-b range." example:"198.51.100.0/24"`
+	Note      string    `json:"note" maxLength:"200"`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it ends by itself; left out, never."`
+	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
+}
+
 // Department is a node of a domain's tree.
 type Department struct {
 	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. A PATCH of it renames the department with all that names it." example:"sales/emea"`
@@ -192,7 +237,7 @@ type CreatedSecurePassword struct {
 
 // Warning is something that the caller should know of a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"postmaster_included; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
@@ -303,9 +348,14 @@ type List[T any] struct {
 
 // Login is the request of POST /v1/login, here for the documentation only.
 type Login struct {
+	LoginFacts
+	Secret    string `json:"secret" format:"password" writeOnly:"true"`
+	SecretB64 string `json:"secret_b64" writeOnly:"true" doc:"Instead of secret, when it is not UTF-8."`
+}
+
+// LoginFacts is a login but for its secret.
+type LoginFacts struct {
 	Account    string    `json:"account" required:"true" doc:"As typed."`
-	Secret     string    `json:"secret" format:"password" writeOnly:"true"`
-	SecretB64  string    `json:"secret_b64" writeOnly:"true" doc:"Instead of secret, when it is not UTF-8."`
 	Service    string    `json:"service" doc:"Dovecot's service name. It or protocol is needed."`
 	Protocol   string    `json:"protocol" enum:"imap,pop3,smtp,sieve,web"`
 	IP         string    `json:"ip" doc:"The user's address."`

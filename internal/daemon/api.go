@@ -16,6 +16,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		Store: p.store, Journal: p.redis, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Version: p.version,
 		Login:     loginapi.Login(p.gate),
+		Explain:   p.gate.Explain,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		PeerUID: func(c net.Conn) (uint32, bool) {
 			peer, err := listen.PeerCred(c)

@@ -121,6 +121,26 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	return d
 }
 
+// Explain decides, step by step, a login that nobody makes: it leaves no
+// record, no count and no last use. The credential is the id of a secure
+// password of the account; "" stands for its mailbox password, verified.
+// Rules, unless nil, take the place of those that the account's domain has.
+func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) access.Decision {
+	l.Time = time.Now()
+	if l.Protocol == 0 {
+		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
+	}
+	q, v := g.query(l)
+	if rules != nil {
+		q.Rules = rules
+	}
+	q.Secret = access.Secret{State: access.SecretUnseen}
+	if credential != "" {
+		q.Secret = secretOf(v.Account, credential)
+	}
+	return access.Decide(q, noAsker{}, true)
+}
+
 // query gathers what a decision depends on.
 func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	q := &access.Query{Site: g.Site, Login: l}

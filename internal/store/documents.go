@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -116,6 +118,54 @@ func (st *State) Policies(domain string) []Revised[Policy] {
 	return nil
 }
 
+// Rules returns the rules of a domain as they would be with a policy, which
+// replaces the one of its id if there is one; nil for a domain that is not managed.
+func (st *State) Rules(domain string, with *access.Policy, now time.Time) *access.Rules {
+	st.mu.RLock()
+	d := st.domains[domain]
+	if d == nil || d.doc == nil {
+		st.mu.RUnlock()
+		return nil
+	}
+	set, _ := d.settings(now)
+	st.mu.RUnlock()
+	at := slices.IndexFunc(set.Policies, func(p access.Policy) bool { return p.ID == with.ID })
+	if at < 0 {
+		set.Policies = append(set.Policies, *with)
+	} else {
+		set.Policies[at] = *with
+	}
+	return access.Compile(&set)
+}
+
+// Block returns a blocked address of a domain, expired or not.
+func (st *State) Block(domain, id string) (Revised[Block], bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	if d := st.domains[domain]; d != nil {
+		return get(d.blocks[id])
+	}
+	return Revised[Block]{}, false
+}
+
+// Blocks returns all blocked addresses of a domain, expired or not, oldest first.
+func (st *State) Blocks(domain string) []Revised[Block] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil
+	}
+	list := make([]Revised[Block], 0, len(d.blocks))
+	for _, b := range d.blocks {
+		list = append(list, Revised[Block]{b.doc, b.rev})
+	}
+	slices.SortFunc(list, func(a, b Revised[Block]) int {
+		return cmp.Or(a.Doc.CreatedAt.Compare(b.Doc.CreatedAt), strings.Compare(a.Doc.ID, b.Doc.ID))
+	})
+	return list
+}
+
 // Account returns the record of a canonical address.
 func (st *State) Account(addr string) (Revised[Account], bool) {
 	st.mu.RLock()
@@ -200,6 +250,9 @@ func (c *Change) PutDepartment(domain string, d *Department) {
 // PutPolicy adds an access policy of a domain.
 func (c *Change) PutPolicy(domain string, p *Policy) { c.put(kindPolicy+"/"+domain+"/"+p.ID, p) }
 
+// PutBlock adds a blocked address of a domain.
+func (c *Change) PutBlock(domain string, b *Block) { c.put(kindBlock+"/"+domain+"/"+b.ID, b) }
+
 // PutAccount adds an account.
 func (c *Change) PutAccount(a *Account) { c.put(kindAccount+"/"+a.Address, a) }
 
@@ -225,6 +278,9 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, p := range st.Policies(name) {
 		c.DeletePolicy(name, p.Doc.ID)
 	}
+	for _, b := range st.Blocks(name) {
+		c.DeleteBlock(name, b.Doc.ID)
+	}
 	for _, a := range st.Accounts(name, "", accounts) {
 		c.DeleteAccount(a.Doc.Address)
 	}
@@ -238,6 +294,9 @@ func (c *Change) DeleteDepartment(domain, path string) {
 
 // DeletePolicy removes an access policy.
 func (c *Change) DeletePolicy(domain, id string) { c.del(kindPolicy + "/" + domain + "/" + id) }
+
+// DeleteBlock removes a blocked address.
+func (c *Change) DeleteBlock(domain, id string) { c.del(kindBlock + "/" + domain + "/" + id) }
 
 // DeleteAccount removes an account's record with its secrets.
 func (c *Change) DeleteAccount(addr string) { c.del(kindAccount + "/" + addr) }

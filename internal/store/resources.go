@@ -1,7 +1,7 @@
 // Package store keeps rules and credentials, in domain words.
 //
-// Everything is a document: a domain, a department, a policy, an account, a
-// client type, a key. A change is a set of documents put and deleted together
+// Everything is a document: a domain, a department, a policy, a blocked
+// address, an account, a client type, a key. A change is a set of documents put and deleted together
 // with its audit entry, numbered and chained to the change before it in its
 // shard ([Entry]); a [Log] (Redis, see redisstore) takes it whole or not at
 // all. [State] is what a daemon holds in memory, brought up to date by the
@@ -61,6 +61,18 @@ type Policy struct {
 	access.Policy
 	CreatedAt time.Time `json:"created_at"`
 }
+
+// Block is an address or a range that is refused for a whole domain (F15).
+type Block struct {
+	ID        string    `json:"id"`
+	Network   string    `json:"network"` // address, prefix or a-b range
+	Note      string    `json:"note,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero for never
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Expired reports whether the block no longer holds.
+func (b *Block) Expired(now time.Time) bool { return !b.ExpiresAt.IsZero() && !now.Before(b.ExpiresAt) }
 
 // Account is one address.
 type Account struct {

@@ -33,6 +33,7 @@ type State struct {
 	byHash  map[string]string // key hash → key id
 	claims  map[string]string // a name → the domain it was claimed for
 	pepper  string
+	expires time.Time // when the next block of any domain ends; zero for never
 }
 
 type revised[T any] struct {
@@ -50,7 +51,9 @@ type domainState struct {
 	doc         *revised[Domain] // nil while only leftovers of a deleted domain are there
 	departments map[string]*revised[Department]
 	policies    map[string]*revised[Policy]
+	blocks      map[string]*revised[Block]
 	accounts    map[string]*revised[Account]
+	expires     time.Time // when the rules' next block ends; zero for never
 	rules       *access.Rules
 	paths       []string
 }
@@ -72,6 +75,7 @@ func (st *State) reset() {
 	st.byHash = map[string]string{}
 	st.claims = map[string]string{}
 	st.pepper = ""
+	st.expires = time.Time{}
 	st.version.Add(1)
 }
 
@@ -287,7 +291,7 @@ func (st *State) compile(name string) {
 	if d == nil {
 		return
 	}
-	if d.doc == nil && len(d.accounts)+len(d.departments)+len(d.policies) == 0 {
+	if d.doc == nil && len(d.accounts)+len(d.departments)+len(d.policies)+len(d.blocks) == 0 {
 		delete(st.domains, name)
 		return
 	}
@@ -295,7 +299,15 @@ func (st *State) compile(name string) {
 		return
 	}
 	d.paths = slices.Sorted(maps.Keys(d.departments))
-	set := access.Settings{
+	set, expires := d.settings(time.Now())
+	d.rules, d.expires = access.Compile(&set), expires
+	st.expires = earlier(st.expires, expires)
+}
+
+// settings returns the domain's rules as they are at a time, and when a block
+// among them ends.
+func (d *domainState) settings(now time.Time) (set access.Settings, expires time.Time) {
+	set = access.Settings{
 		Protocols:   d.doc.doc.Protocols,
 		Departments: d.paths,
 		Enforced:    d.doc.doc.SecurePasswords.Enforced,
@@ -304,7 +316,42 @@ func (st *State) compile(name string) {
 	for _, p := range d.policiesInOrder() {
 		set.Policies = append(set.Policies, p.Doc.Policy)
 	}
-	d.rules = access.Compile(&set)
+	for _, b := range d.blocks {
+		if !b.doc.Expired(now) {
+			set.Blocked = append(set.Blocked, b.doc.Network)
+			expires = earlier(expires, b.doc.ExpiresAt)
+		}
+	}
+	return set, expires
+}
+
+// earlier returns the earlier of two times; zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// expire takes the blocks that have ended out of the rules.
+func (st *State) expire(now time.Time) {
+	st.mu.RLock()
+	due := !st.expires.IsZero() && !now.Before(st.expires)
+	st.mu.RUnlock()
+	if !due {
+		return
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	defer st.version.Add(1)
+	st.expires = time.Time{}
+	for name, d := range st.domains {
+		if d.expires.IsZero() || now.Before(d.expires) {
+			st.expires = earlier(st.expires, d.expires)
+			continue
+		}
+		st.compile(name)
+	}
 }
 
 // policiesInOrder: oldest first, so that traces and lists read the same everywhere.
@@ -328,6 +375,7 @@ func (st *State) domain(name string) *domainState {
 		d = &domainState{
 			departments: map[string]*revised[Department]{},
 			policies:    map[string]*revised[Policy]{},
+			blocks:      map[string]*revised[Block]{},
 			accounts:    map[string]*revised[Account]{},
 		}
 		st.domains[name] = d
@@ -348,6 +396,7 @@ const (
 	kindDomain     = "domain"     // domain/example.org
 	kindDepartment = "department" // department/example.org/sales/emea
 	kindPolicy     = "policy"     // policy/example.org/ID
+	kindBlock      = "block"      // block/example.org/ID
 	kindAccount    = "account"    // account/ann@example.org
 	kindClient     = "client"     // client/web
 	kindKey        = "key"        // key/ID
@@ -380,6 +429,14 @@ func (st *State) put(d Doc) (domain string, err error) {
 			return "", err
 		}
 		st.domain(name).policies[id] = v
+		return name, nil
+	case kindBlock:
+		name, id, _ := strings.Cut(rest, "/")
+		v, err := decode[Block](d)
+		if err != nil {
+			return "", err
+		}
+		st.domain(name).blocks[id] = v
 		return name, nil
 	case kindAccount:
 		v, err := decode[Account](d)
@@ -420,7 +477,7 @@ func (st *State) del(key string) (domain string) {
 	switch kind {
 	case kindDomain:
 		if d := st.domains[rest]; d != nil {
-			d.doc, d.rules = nil, nil
+			d.doc, d.rules, d.expires = nil, nil, time.Time{}
 		}
 		return rest
 	case kindDepartment:
@@ -433,6 +490,12 @@ func (st *State) del(key string) (domain string) {
 		name, id, _ := strings.Cut(rest, "/")
 		if d := st.domains[name]; d != nil {
 			delete(d.policies, id)
+		}
+		return name
+	case kindBlock:
+		name, id, _ := strings.Cut(rest, "/")
+		if d := st.domains[name]; d != nil {
+			delete(d.blocks, id)
 		}
 		return name
 	case kindAccount:

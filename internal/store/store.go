@@ -59,6 +59,9 @@ func (s *Store) setTrouble(err error) {
 // Run loads the state and keeps it up to date until ctx ends. It goes on
 // through every fault of Redis; [Store.Trouble] tells of them.
 func (s *Store) Run(ctx context.Context) {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.expire(ctx) })
 	for ctx.Err() == nil {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
@@ -68,6 +71,20 @@ func (s *Store) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// expire ends blocks on time, whether Redis is there or not.
+func (s *Store) expire(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			s.State.expire(now)
 		}
 	}
 }

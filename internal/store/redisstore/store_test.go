@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -521,5 +523,51 @@ func TestLastUses(t *testing.T) {
 	}
 	if got, _ := j.LastUses(ctx, "ann@example.org"); len(got) != 0 {
 		t.Fatalf("forgotten, and still there: %+v", got)
+	}
+}
+
+// A block ends on time on every daemon, also while Redis is away.
+func TestBlocksEndOnTime(t *testing.T) {
+	r := redistest.Start(t)
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	block := func(id, network string, expires time.Time) {
+		t.Helper()
+		err := a.Update(context.Background(), store.ShardOf("example.org"), store.Actor{}, false, func(c *store.Change) error {
+			c.PutBlock("example.org", &store.Block{ID: id, Network: network, ExpiresAt: expires, CreatedAt: c.Now})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	block("1", "192.0.2.1", now.Add(2*time.Second))
+	block("2", "192.0.2.2", now.Add(3*time.Second))
+	block("3", "192.0.2.3", time.Time{})
+	block("4", "192.0.2.4", now.Add(-time.Second))
+	refused := func(d *daemon) (list []int) {
+		_, v := d.State.View("ann@example.org")
+		for i := 1; i <= 4; i++ {
+			l := &access.Login{Protocol: access.IMAP, IP: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})}
+			q := &access.Query{Login: l, Address: "ann@example.org", Rules: v.Rules, Secret: access.Secret{State: access.SecretEmpty}}
+			if access.Decide(q, nil, false).Reason == access.ReasonIPBlocked {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
+	redistest.Eventually(t, "both refuse what is blocked", func() bool {
+		return slices.Equal(refused(a), []int{1, 2, 3}) && slices.Equal(refused(b), []int{1, 2, 3})
+	})
+	r.Kill()
+	version := b.State.Version()
+	for _, want := range [][]int{{2, 3}, {3}} {
+		redistest.Eventually(t, "a block ends", func() bool { return slices.Equal(refused(a), want) && slices.Equal(refused(b), want) })
+	}
+	if b.State.Version() == version {
+		t.Error("what was decided before a block ended passes for up to date")
 	}
 }

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func ipBlockPath(domain string, more ...string) string {
+	return domainPath(domain, append([]string{"ip-blocks"}, more...)...)
+}
+
+func (c *cli) ipBlock() *cobra.Command {
+	return group("ip-block", "Addresses that a domain refuses, whoever comes from there", c.ipBlockList(), c.ipBlockAdd(), c.ipBlockDelete())
+}
+
+func (c *cli) ipBlockList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "list DOMAIN",
+		Short:             "List the addresses that a domain refuses",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.list(cmd, ipBlockPath(args[0]), nil, *limit,
+			col("ID", "id"), col("NETWORK", "network"), col("EXPIRES", "expires_at"), col("NOTE", "note"), col("CREATED", "created_at"))
+	}
+	return cmd
+}
+
+func (c *cli) ipBlockAdd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "add DOMAIN NETWORK",
+		Short: "Refuse an address, a CIDR or an a-b range for a whole domain",
+		Long: "Refuse an address, a CIDR or an a-b range for a whole domain: every account, every client, webmail's users as well.\n" +
+			"Submission sessions that are open from there end at their next command.",
+		Example:           "  drawbridge ip-block add example.org 198.51.100.0/24 --note \"guesses since Monday\" --expires 7d",
+		Args:              takes("DOMAIN", "NETWORK"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	s := &settings{cmd: cmd}
+	s.text("note", "note", "what people should know of it")
+	expires := cmd.Flags().String("expires", "", "`when` it ends by itself: a time, a day, or after how long (24h, 7d)")
+	s.add("expires", func(body, _ object) error {
+		when, err := future(*expires, time.Now())
+		if err != nil {
+			return usage("--expires: %w", err)
+		}
+		body["expires_at"] = when.UTC().Format(time.RFC3339)
+		return nil
+	})
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body := object{"network": args[1]}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		return c.write(cmd, w, http.MethodPost, ipBlockPath(args[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) ipBlockDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "delete DOMAIN ID",
+		Short:             "Let an address in again",
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "ip-blocks", "id")),
+	}
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, ipBlockPath(args[0], args[1]), nil)
+	}
+	return cmd
+}

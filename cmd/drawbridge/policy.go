@@ -1,0 +1,257 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func policyPath(domain string, more ...string) string {
+	return domainPath(domain, append([]string{"policies"}, more...)...)
+}
+
+func (c *cli) policy() *cobra.Command {
+	return group("policy", "Who may log in to a domain, from where, with what",
+		c.policyList(), c.policyShow(), c.policyCreate(), c.policySet(),
+		c.policySwitch("enable", "Put a policy into force", true), c.policySwitch("disable", "Put a policy out of force, and keep it", false),
+		c.policyDelete(), c.policyTest())
+}
+
+func (c *cli) policyList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "list DOMAIN",
+		Short:             "List the access policies of a domain",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.list(cmd, policyPath(args[0]), nil, *limit,
+			col("ID", "id"),
+			col("NAME", "name"),
+			col("TYPE", "type"),
+			col("ENABLED", "enabled"),
+			col("MODE", "mode"),
+			col("WHOM", "scope"),
+			col("IPS", "ips"),
+			col("EXCEPT IPS", "except_ips"),
+			col("CLIENTS", "clients"),
+			col("PROTOCOLS", "protocols"),
+		)
+	}
+	return cmd
+}
+
+// onPolicy is a command about one policy.
+func (c *cli) onPolicy(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " DOMAIN ID",
+		Short:             short,
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
+	}
+}
+
+func (c *cli) completePolicy() completion { return c.completeIn("domains", "policies", "id") }
+
+func (c *cli) policyShow() *cobra.Command {
+	cmd := c.onPolicy("show", "Show an access policy")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, policyPath(args[0], args[1])) }
+	return cmd
+}
+
+// policySettings are the fields of a policy that create and set have in common.
+func policySettings(cmd *cobra.Command) (*settings, *scope) {
+	s := &settings{cmd: cmd}
+	s.text("name", "name", "what people read")
+	s.word("type", "type", "a blacklist refuses at its place, a whitelist everywhere else", "whitelist", "blacklist")
+	s.onOff("enabled", "enabled", "whether it is in force")
+	s.word("mode", "mode", "report only records what would be refused", "enforce", "report")
+	s.list("ip", "ips", "`address`, CIDR or a-b range")
+	s.list("except-ip", "except_ips", "but not this `address`, CIDR or a-b range")
+	s.list("client", "clients", "`type` of client, any without")
+	s.list("protocol", "protocols", "imap, pop3, smtp, sieve or web; any without")
+	return s, scoped(cmd)
+}
+
+func (c *cli) policyCreate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create DOMAIN",
+		Short: "Make an access policy",
+		Long: "Make an access policy: for whom (--all, --department …), from where (--ip, --except-ip), with what (--client,\n" +
+			"--protocol). A blacklist refuses at its place, or anywhere when it names none; whitelists refuse wherever none\n" +
+			"of them has its place. Deny wins, and the order never matters.",
+		Example: "  drawbridge policy create example.org --id office --name \"Only from the office\" --type whitelist --all --ip 203.0.113.0/24\n" +
+			"  drawbridge policy create example.org --name \"Interns: webmail only\" --type blacklist --department interns --client third-party",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	s, whom := policySettings(cmd)
+	s.text("id", "id", "what commands call it; generated without")
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		scope, err := whom.body()
+		if err != nil {
+			return err
+		}
+		body := object{"scope": scope}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		return c.write(cmd, w, http.MethodPost, policyPath(args[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) policySet() *cobra.Command {
+	cmd := c.onPolicy("set", "Change an access policy")
+	cmd.Long = "Change an access policy: what is named, and nothing else. Flags that say whom it concerns replace all of that."
+	cmd.Example = "  drawbridge policy set example.org office --add-ip 198.51.100.0/24"
+	s, whom := policySettings(cmd)
+	s.edits("add-ip", "remove-ip", "ips", "an `address`, CIDR or a-b range, spelled as in the list")
+	s.edits("add-except-ip", "remove-except-ip", "except_ips", "an `address`, CIDR or a-b range that is excepted")
+	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
+		scope, err := whom.body()
+		if err != nil {
+			return err
+		}
+		for _, part := range []string{"all", "departments", "members", "except"} {
+			if _, ok := scope[part]; !ok {
+				scope[part] = nil // a patch would leave it as it was
+			}
+		}
+		body["scope"] = scope
+		return nil
+	}})
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.patch(cmd, w, policyPath(args[0], args[1]), s)
+	}
+	return cmd
+}
+
+func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
+	cmd := c.onPolicy(verb, short)
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPatch, policyPath(args[0], args[1]), object{"enabled": on})
+	}
+	return cmd
+}
+
+func (c *cli) policyDelete() *cobra.Command {
+	cmd := c.onPolicy("delete", "Remove an access policy")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, policyPath(args[0], args[1]), nil)
+	}
+	return cmd
+}
+
+func (c *cli) policyTest() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "test DOMAIN [ID]",
+		Short: "Say how a login would be decided, and why",
+		Long: "Say how a login would be decided, step by step, and what a policy has to do with it. Nothing is recorded or\n" +
+			"counted. A policy is judged by its status, a draft (a policy as JSON) as if it were in force beside all others,\n" +
+			"in place of the one named. Without --credential the login has the mailbox password, verified.",
+		Example: "  drawbridge policy test example.org office --account ann@example.org --protocol imap --ip 198.51.100.7\n" +
+			"  drawbridge policy test example.org --draft policy.json --account ann@example.org --protocol smtp",
+		Args:              takes("DOMAIN", "[ID]"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
+	}
+	s := &settings{cmd: cmd}
+	s.text("account", "account", "`address` of who logs in")
+	s.text("credential", "credential_id", "`id` of a secure password of the account")
+	loginFacts(s)
+	draft := cmd.Flags().String("draft", "", "`file` with a policy as JSON; - for standard input")
+	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		login := object{}
+		if err := s.into(login, nil); err != nil {
+			return err
+		}
+		body := object{"login": login}
+		if *draft != "" {
+			policy, err := readFile(cmd, *draft)
+			if err != nil {
+				return err
+			}
+			if !json.Valid(policy) {
+				return usage("--draft %s: is not JSON", *draft)
+			}
+			body["policy"] = json.RawMessage(policy)
+		}
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		a, err := c.send(cmd, client, &writing{}, http.MethodPost, policyPath(args[0], append(args[1:], "test")...), nil, body)
+		if err != nil {
+			return err
+		}
+		return c.printDecision(cmd, a)
+	}
+	return cmd
+}
+
+// printDecision prints a decision and, in a table of its own, how it was reached.
+func (c *cli) printDecision(cmd *cobra.Command, a *adminclient.Answer) error {
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	var d struct {
+		Verdict     string   `json:"verdict"`
+		Outcome     string   `json:"outcome"`
+		Reason      string   `json:"reason"`
+		Message     string   `json:"message"`
+		Account     string   `json:"account"`
+		Client      string   `json:"client"`
+		PolicyID    string   `json:"policy_id"`
+		WouldRefuse []string `json:"would_refuse"`
+		Note        string   `json:"note"`
+		Trace       []struct {
+			Step   string `json:"step"`
+			Result string `json:"result"`
+			Policy string `json:"policy"`
+			Detail string `json:"detail"`
+		} `json:"trace"`
+	}
+	if err := json.Unmarshal(a.Body, &d); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(cmd.OutOrStdout())
+	for _, r := range []struct {
+		name  string
+		value any
+	}{
+		{"verdict", d.Verdict},
+		{"outcome", d.Outcome},
+		{"reason", d.Reason},
+		{"message", d.Message},
+		{"account", d.Account},
+		{"client", d.Client},
+		{"policy_id", d.PolicyID},
+		{"note", d.Note},
+	} {
+		t.row(r.name, cell(r.name, r.value))
+	}
+	for _, id := range d.WouldRefuse {
+		t.row("would_refuse", id)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	steps := newTable(cmd.OutOrStdout())
+	steps.row("")
+	steps.row("STEP", "RESULT", "POLICY", "DETAIL")
+	for _, step := range d.Trace {
+		steps.row(step.Step, step.Result, cell("", step.Policy), cell("", step.Detail))
+	}
+	return steps.Flush()
+}

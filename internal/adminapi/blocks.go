@@ -1,0 +1,126 @@
+package adminapi
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// maxBlocks bounds the blocked addresses of a domain.
+const maxBlocks = 10_000
+
+func viewBlock(b *store.Block) IPBlock { return IPBlock(*b) }
+
+func blockAge(b IPBlock) string { return byAge(b.CreatedAt, b.ID) }
+
+// blocks returns the blocks of the call's domain that have not expired.
+func (c *call) blocks(now time.Time) []store.Revised[store.Block] {
+	var live []store.Revised[store.Block]
+	for _, b := range c.Store.State.Blocks(c.domain) {
+		if !b.Doc.Expired(now) {
+			live = append(live, b)
+		}
+	}
+	return live
+}
+
+func listBlocks(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	items := []IPBlock{}
+	for _, b := range c.blocks(c.now) {
+		if v := viewBlock(b.Doc); blockAge(v) > after && len(items) <= c.limit() {
+			items = append(items, v)
+		}
+	}
+	return &answer{body: paged(items, c.limit(), blockAge)}, nil
+}
+
+func createBlock(c *call) (*answer, error) {
+	var f faults
+	in := decode[IPBlock](c, c.body, &f)
+	b := &store.Block{ID: store.NewID(), Network: in.Network, Note: in.Note}
+	if !in.ExpiresAt.IsZero() {
+		b.ExpiresAt = in.ExpiresAt.UTC()
+		if b.Expired(c.now) {
+			f.add("/expires_at", "in_the_past", "is not in the future")
+		}
+	}
+	network, err := address.ParseNetwork(in.Network)
+	if err != nil {
+		f.add("/network", "invalid_network", "%v", err)
+	}
+	if strings.TrimSpace(in.Note) != in.Note || strings.ContainsFunc(in.Note, unprintable) {
+		f.add("/note", "unprintable", "begins or ends with a space, or has a character that does not print")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	ans := &answer{etag: true}
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		live := c.blocks(ch.Now)
+		if len(live) >= maxBlocks {
+			return conflict("limit", "the domain has %d blocked addresses, the most there may be: delete those that are not needed, or block ranges", maxBlocks)
+		}
+		for _, other := range live {
+			if r, err := address.ParseNetwork(other.Doc.Network); err == nil && r == network {
+				return conflict("exists", "it is blocked already, by %s: delete that first to change note or expiry", other.Doc.ID)
+			}
+		}
+		b.CreatedAt, ans.rev = ch.Now, ch.Rev
+		ans.body = viewBlock(b)
+		audit(ch, "ip_block.create", c.domain, b.ID)
+		// Those that have expired concern nobody any more, and go with the next that is made.
+		if gone := c.forgetExpired(ch); gone > 0 {
+			ch.Audit.Note = fmt.Sprintf("forgot %d that had expired", gone)
+		}
+		ch.Diff(nil, b)
+		ch.PutBlock(c.domain, b)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+func (c *call) forgetExpired(ch *store.Change) (gone int) {
+	for _, b := range c.Store.State.Blocks(c.domain) {
+		if b.Doc.Expired(ch.Now) {
+			ch.DeleteBlock(c.domain, b.Doc.ID)
+			gone++
+		}
+	}
+	return gone
+}
+
+func deleteBlock(c *call) (*answer, error) {
+	id := c.r.PathValue("id")
+	ans := &answer{}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Block(c.domain, id)
+		if !ok || cur.Doc.Expired(ch.Now) {
+			return notFound("blocked address")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		ans.body = viewBlock(cur.Doc)
+		audit(ch, "ip_block.delete", c.domain, id)
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteBlock(c.domain, id)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}

@@ -1,0 +1,318 @@
+package adminapi
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+const (
+	maxPolicyID = 64 // characters
+	// maxPolicies bounds the access policies of a domain: all of them are compiled at each change.
+	maxPolicies = 10_000
+	// draft stands for the id of a policy that is tested and has none.
+	draft = "draft"
+	// draftName stands for its name.
+	draftName = "(draft)"
+)
+
+// everywhere are all addresses there are.
+func everywhere() []string { return []string{"0.0.0.0/0", "::/0"} }
+
+func viewPolicy(p *store.Policy) Policy {
+	enabled := p.Enabled // documents are shared: nothing points into them
+	return Policy{
+		ID: p.ID, Name: p.Name, Type: string(p.Type), Enabled: &enabled, Mode: string(p.Mode), Managed: p.Managed,
+		Scope: viewScope(&p.Scope), IPs: list(p.IPs), Regions: list(p.Regions), ExceptIPs: list(p.ExceptIPs),
+		Clients: texts(p.Clients), Protocols: list(p.Protocols), CreatedAt: p.CreatedAt,
+	}
+}
+
+// byAge is where something stands in a list that is oldest first.
+func byAge(created time.Time, id string) string {
+	return created.UTC().Format("20060102150405.000000000") + id
+}
+
+func policyAge(p Policy) string { return byAge(p.CreatedAt, p.ID) }
+
+func listPolicies(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	items := []Policy{}
+	for _, p := range c.Store.State.Policies(c.domain) {
+		if v := viewPolicy(p.Doc); policyAge(v) > after && len(items) <= c.limit() {
+			items = append(items, v)
+		}
+	}
+	return &answer{body: paged(items, c.limit(), policyAge)}, nil
+}
+
+func getPolicy(c *call) (*answer, error) {
+	p, ok := c.Store.State.Policy(c.domain, c.r.PathValue("id"))
+	if !ok {
+		return nil, notFound("policy")
+	}
+	return found(p.Rev, viewPolicy(p.Doc)), nil
+}
+
+// checkPolicyID refuses ids that would read as something else in a path.
+func checkPolicyID(id string, fault func(code, format string, args ...any)) {
+	switch {
+	case id == "" || len(id) > maxPolicyID || strings.ContainsFunc(id, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}):
+		fault("invalid_name", "must be 1 to %d letters, digits, hyphens and underscores", maxPolicyID)
+	case slices.Contains([]string{"test", "preview", "migrate", draft}, id):
+		fault("reserved", "is the name of something else: choose another")
+	}
+}
+
+// readPolicy reads a policy as it was sent. cur is the one that it replaces, nil for none.
+func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer string, f *faults) *store.Policy {
+	p := &store.Policy{Policy: access.Policy{
+		ID: id, Name: in.Name, Type: access.PolicyType(in.Type), Enabled: in.Enabled == nil || *in.Enabled,
+		Mode: access.PolicyMode(in.Mode), IPs: list(in.IPs), Regions: list(in.Regions), ExceptIPs: list(in.ExceptIPs),
+		Clients: []access.ClientType{}, Protocols: []string{},
+	}}
+	if id == store.ManagedThirdParty {
+		p.Managed = id
+	}
+	if cur != nil {
+		p.CreatedAt = cur.CreatedAt
+	}
+	if p.Mode == "" {
+		p.Mode = access.Enforce
+	}
+	c.policyName(p, pointer+"/name", f)
+	if in.Scope == nil {
+		f.add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
+	} else {
+		p.Scope = c.scope(in.Scope, pointer+"/scope", f)
+		if nobody(&p.Scope) {
+			f.add(pointer+"/scope", "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
+		}
+	}
+	c.policyPlace(p, pointer, f)
+	known := c.clientTypes()
+	if cur != nil {
+		known = append(known, cur.Clients...) // one that was forgotten meanwhile is no reason not to disable the policy
+	}
+	for i, name := range in.Clients {
+		client := access.ClientType(name)
+		switch {
+		case !slices.Contains(known, client):
+			f.add(at(pointer+"/clients", i), "unknown_client_type", "there is no such client type%s", suggest(name, texts(known)))
+		case !slices.Contains(p.Clients, client):
+			p.Clients = append(p.Clients, client)
+		}
+	}
+	for _, name := range in.Protocols {
+		if !slices.Contains(p.Protocols, name) {
+			p.Protocols = append(p.Protocols, name)
+		}
+	}
+	return p
+}
+
+func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
+	switch {
+	case p.Name == "":
+		f.add(pointer, "required", "is needed: people tell policies by it")
+	case strings.TrimSpace(p.Name) != p.Name || strings.ContainsFunc(p.Name, unprintable):
+		f.add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
+	}
+	for _, other := range c.Store.State.Policies(c.domain) {
+		if other.Doc.ID != p.ID && strings.EqualFold(other.Doc.Name, p.Name) {
+			f.add(pointer, "duplicate", "is the name of another policy of the domain: choose another")
+		}
+	}
+}
+
+// policyPlace judges where a policy matches. That it never does is told only
+// of lists that can be read.
+func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
+	before := len(f.list)
+	checkNetworks(p.IPs, pointer+"/ips", f)
+	checkNetworks(p.ExceptIPs, pointer+"/except_ips", f)
+	if len(p.Regions) > 0 {
+		f.add(pointer+"/regions", "regions_unavailable", "there is no database of regions in this version: name the addresses in ips, and leave regions out")
+	}
+	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 {
+		f.add(pointer+"/ips", "required", "is needed: a whitelist says from where to let in, and refuses everywhere else")
+	}
+	if len(f.list) > before || len(p.ExceptIPs) == 0 {
+		return
+	}
+	in := p.IPs
+	if len(in) == 0 {
+		in = everywhere()
+	}
+	if address.Within(in, p.ExceptIPs) {
+		f.add(pointer+"/except_ips", "never_matches", "excepts every address that the policy names, so that it would never match: except fewer")
+	}
+}
+
+// clientTypes are those that need no registration, and the site's own.
+func (c *call) clientTypes() []access.ClientType {
+	known := slices.Clone(access.KnownClientTypes[:])
+	for _, t := range c.Store.State.ClientTypes() {
+		if !slices.Contains(known, t.Doc.Type) {
+			known = append(known, t.Doc.Type)
+		}
+	}
+	return known
+}
+
+func texts(types []access.ClientType) []string {
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = string(t)
+	}
+	return names
+}
+
+// nobody reports whether a scope concerns nobody, whatever accounts there are:
+// each part of it is excepted by name.
+func nobody(s *access.Scope) bool {
+	return !s.All && !slices.ContainsFunc(s.Members, func(m string) bool { return !slices.Contains(s.Except.Members, m) }) &&
+		!slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool {
+			return !slices.ContainsFunc(s.Except.Departments, func(out access.ScopeDepartment) bool {
+				return out.Path == d.Path && (out.Sub || !d.Sub) || out.Sub && strings.HasPrefix(d.Path, out.Path+"/")
+			})
+		})
+}
+
+// policyWarnings tells what the administrator may not have thought of.
+func (c *call) policyWarnings(p *store.Policy) []Warning {
+	postmaster := "postmaster@" + c.domain
+	var departments, all []string
+	if a, ok := c.Store.State.Account(postmaster); ok {
+		departments = a.Doc.Departments
+	}
+	for _, d := range c.Store.State.Departments(c.domain) {
+		all = append(all, d.Doc.Path)
+	}
+	if !p.Scope.All || !p.Scope.Covers(postmaster, departments, all) {
+		return nil
+	}
+	return []Warning{{
+		"postmaster_included", "The policy binds " + postmaster + " like anyone. If that is not meant, put the address into scope.except.members.",
+	}}
+}
+
+// editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.
+func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*Policy, error)) (*answer, error) {
+	ans := &answer{etag: true}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		cur, exists := c.Store.State.Policy(c.domain, id)
+		if err := c.match(exists, cur.Rev); err != nil {
+			return err
+		}
+		var f faults
+		in, err := edit(cur.Doc, &f)
+		if err != nil {
+			return err
+		}
+		if in.ID != "" && in.ID != id {
+			f.add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new policy and delete this one")
+		}
+		next := c.readPolicy(in, id, cur.Doc, "", &f)
+		if err := f.err(); err != nil {
+			return err
+		}
+		if !exists {
+			if len(c.Store.State.Policies(c.domain)) >= maxPolicies {
+				return conflict("limit", "the domain has %d policies, the most there may be: delete those that are not needed", maxPolicies)
+			}
+			next.CreatedAt = ch.Now
+		}
+		view := viewPolicy(next)
+		view.Warnings = c.policyWarnings(next)
+		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", view
+		if exists && same(normal(cur.Doc), next) {
+			ans.rev = cur.Rev
+			return nil
+		}
+		audit(ch, "policy.update", c.domain, id)
+		if !exists {
+			ans.status, ans.location = http.StatusCreated, "/v1/domains/"+url.PathEscape(c.domain)+"/policies/"+url.PathEscape(id)
+			audit(ch, "policy.create", c.domain, id)
+		}
+		ch.Audit.Note = next.Name
+		ch.Diff(cur.Doc, next)
+		ch.PutPolicy(c.domain, next)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+func createPolicy(c *call) (*answer, error) {
+	id := store.NewID()
+	if named := c.body.get("id"); named != nil && named.kind == kindString {
+		id = unquote(named.raw)
+	}
+	return c.editPolicy(id, func(cur *store.Policy, f *faults) (*Policy, error) {
+		checkPolicyID(id, func(code, format string, args ...any) { f.add("/id", code, format, args...) })
+		in := decode[Policy](c, c.body, f)
+		if cur != nil {
+			return nil, conflict("exists", "there is a policy of this id already: PUT replaces it, PATCH changes it")
+		}
+		return in, nil
+	})
+}
+
+func putPolicy(c *call) (*answer, error) {
+	id := c.r.PathValue("id")
+	return c.editPolicy(id, func(_ *store.Policy, f *faults) (*Policy, error) {
+		checkPolicyID(id, func(code, format string, args ...any) { f.parameter("id", code, format, args...) })
+		return decode[Policy](c, c.body, f), nil
+	})
+}
+
+func patchPolicy(c *call) (*answer, error) {
+	return c.editPolicy(c.r.PathValue("id"), func(cur *store.Policy, f *faults) (*Policy, error) {
+		if cur == nil {
+			return nil, notFound("policy")
+		}
+		view := viewPolicy(cur)
+		return patch(c, &view, c.body, f)
+	})
+}
+
+func deletePolicy(c *call) (*answer, error) {
+	id := c.r.PathValue("id")
+	ans := &answer{}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		cur, ok := c.Store.State.Policy(c.domain, id)
+		if !ok {
+			return notFound("policy")
+		}
+		if err := c.match(true, cur.Rev); err != nil {
+			return err
+		}
+		ans.body = viewPolicy(cur.Doc)
+		audit(ch, "policy.delete", c.domain, id)
+		ch.Audit.Note = cur.Doc.Name
+		ch.Diff(cur.Doc, nil)
+		ch.DeletePolicy(c.domain, id)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}

@@ -1,0 +1,126 @@
+package adminapi
+
+import (
+	"slices"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// What a policy says of a login, by itself.
+const (
+	verdictNotApplicable = "not_applicable"
+	verdictNotEvaluated  = "not_evaluated"
+)
+
+// testPolicy judges a draft, if there is one, as if it were active beside all
+// other policies, and without one explains the login.
+func testPolicy(c *call) (*answer, error) { return c.tryPolicy("", nil) }
+
+// testStoredPolicy judges a policy by its status, or a draft in its place.
+func testStoredPolicy(c *call) (*answer, error) {
+	p, ok := c.Store.State.Policy(c.domain, c.r.PathValue("id"))
+	if !ok {
+		return nil, notFound("policy")
+	}
+	return c.tryPolicy(p.Doc.ID, p.Doc)
+}
+
+func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
+	var f faults
+	if login := c.body.get("login"); login != nil && login.kind == kindObject {
+		for _, name := range []string{"secret", "secret_b64"} {
+			if login.get(name) != nil {
+				f.add("/login/"+name, "unknown_field", "a test takes no secret: name a secure password by credential_id, or leave both out for a mailbox password that was verified")
+			}
+		}
+	}
+	in := decode[PolicyTest](c, c.body, &f)
+	login, credential := c.hypothetical(in.Login, &f)
+	var p *store.Policy
+	if in.Policy != nil {
+		switch {
+		case id == "" && in.Policy.ID != "":
+			id = in.Policy.ID
+			checkPolicyID(id, func(code, format string, args ...any) { f.add("/policy/id", code, format, args...) })
+		case id == "":
+			id = draft
+		case in.Policy.ID != "" && in.Policy.ID != id:
+			f.add("/policy/id", "conflict", "is not the one in the URL: leave it out")
+		}
+		if in.Policy.Name == "" {
+			in.Policy.Name = draftName
+		}
+		cur, _ := c.Store.State.Policy(c.domain, id)
+		p = c.readPolicy(in.Policy, id, cur.Doc, "/policy", &f)
+		p.Enabled = true
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	var rules *access.Rules
+	if p != nil {
+		rules = c.Store.State.Rules(c.domain, &p.Policy, c.now)
+	}
+	d := c.Explain(login, credential, rules)
+	tested := PolicyTested{Decision: d}
+	for _, other := range c.Store.State.Policies(c.domain) {
+		if !other.Doc.Enabled && (p == nil || other.Doc.ID != id) {
+			tested.Trace = append(tested.Trace, access.Step{Step: "policy", Result: verdictNotEvaluated, Policy: other.Doc.ID, Detail: other.Doc.Name + ": is disabled"})
+		}
+	}
+	switch {
+	case id == "":
+	case p == nil && !stored.Enabled:
+		tested.Verdict = verdictNotEvaluated
+	default:
+		tested.Verdict = verdict(d.Trace, id)
+	}
+	return &answer{body: tested}, nil
+}
+
+// verdict returns what the trace says of one policy. A login that the policies
+// were not asked about concerns none.
+func verdict(trace []access.Step, id string) string {
+	i := slices.IndexFunc(trace, func(s access.Step) bool { return s.Step == "policy" && s.Policy == id })
+	if i < 0 {
+		return verdictNotApplicable
+	}
+	return trace[i].Result
+}
+
+// hypothetical reads a login that nobody makes, at an account of the call's domain.
+func (c *call) hypothetical(in *HypotheticalLogin, f *faults) (l *access.Login, credential string) {
+	if in == nil { // told already
+		return nil, ""
+	}
+	r := loginapi.Request{
+		Account: in.Account, Service: in.Service, Protocol: in.Protocol, IP: in.IP, RealIP: in.RealIP, LocalIP: in.LocalIP,
+		LocalPort:  uint16(in.LocalPort), //nolint:gosec // the schema bounds it
+		ServerName: in.ServerName, TLS: in.TLS, ClientCert: in.ClientCert, Mechanism: in.Mechanism, Session: in.Session,
+		MasterUser: in.MasterUser, Lookup: in.Lookup, ClientID: in.ClientID,
+	}
+	l, bad := r.Login()
+	for _, fault := range bad {
+		f.add("/login"+fault.Pointer, fault.Code, "%s", fault.Detail)
+	}
+	addr, err := address.Parse(in.Account, c.domain)
+	if addr = c.Store.State.Canonical(addr); err != nil {
+		f.add("/login/account", "invalid_address", "%v", err)
+		return l, ""
+	}
+	if address.Domain(addr) != c.domain {
+		f.add("/login/account", "outside_domain", "is no address of this domain")
+		return l, ""
+	}
+	l.Account = addr
+	if in.CredentialID != "" {
+		a, ok := c.Store.State.Account(addr)
+		if !ok || !slices.ContainsFunc(a.Doc.Secrets, func(p store.SecurePassword) bool { return p.ID == in.CredentialID }) {
+			f.add("/login/credential_id", "unknown_credential", "the account has no such secure password, and had none lately: list them")
+		}
+	}
+	return l, in.CredentialID
+}
