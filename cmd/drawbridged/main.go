@@ -69,7 +69,7 @@ func run() int {
 	}
 	switch {
 	case check:
-		return 0
+		return report(daemon.Check(cfg), 78)
 	case *changed:
 		return report(config.WriteChanged(os.Stdout, cfg), 1)
 	}

@@ -52,10 +52,10 @@ the pepper file. It belongs to the daemon's user and nobody else reads it.`,
 
 		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
 A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "rediss://host:6379" with TLS.
-A Cluster: a list of some of its nodes, such as ["10.0.0.1:6379", "10.0.0.2:6379"] or ["rediss://…", "rediss://…"].
-With store.master the list names the Sentinels (port 26379 if none is given). No names, passwords or databases in it.`,
+Read, and refused by this version: a Cluster as a list of some of its nodes, such as ["10.0.0.1:6379", "10.0.0.2:6379"] or ["rediss://…", "rediss://…"],
+and Sentinels, which the list names when store.master is set (port 26379 if none is given). No names, passwords or databases in it.`,
 			func(c *Config) *StoreURL { return &c.Store.URL }, checkTarget),
-		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels.`,
+		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels. Refused by this version.`,
 			func(c *Config) *string { return &c.Store.Master }, printable, needsList),
 		row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
 			func(c *Config) *string { return &c.Store.Username }, printable, needsOwnServer, needsPassword),

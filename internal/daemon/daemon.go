@@ -39,6 +39,14 @@ import (
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
 
+// Check finds what is wrong with settings beyond what can be seen in the file
+// itself: files that they name, and what this version cannot do yet.
+func Check(cfg *config.Config) error {
+	_, storeErr := redisOptions(cfg)
+	_, keyErr := loginKey(cfg.Login.KeyFile)
+	return errors.Join(storeErr, keyErr)
+}
+
 // Run is the daemon: it serves until ctx ends or a part fails for good.
 // Version is what the API tells of itself.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {

@@ -264,7 +264,20 @@ func TestStartFaults(t *testing.T) {
 	t.Run("a list of servers", func(t *testing.T) {
 		cfg := settings(t, "[store]\nurl = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n")
 		want(t, fails(t, cfg), "store.url", "not supported")
+		want(t, fmt.Sprint(daemon.Check(cfg)), "store.url", "not supported")
 	})
+}
+
+// What the settings name is checked as well.
+func TestCheck(t *testing.T) {
+	cfg := settings(t, "")
+	if err := daemon.Check(cfg); err != nil {
+		t.Error(err)
+	}
+	cfg.Login.KeyFile = filepath.Join(cfg.StateDir, "nowhere")
+	if err := daemon.Check(cfg); err == nil || !strings.Contains(err.Error(), "login.key_file") {
+		t.Errorf("a key file that is missing: %v", err)
+	}
 }
 
 // A missing or another pepper stops the daemon, and none is made over it.
