@@ -169,7 +169,7 @@ func TestCountersAreBounded(t *testing.T) {
 	}
 	// The newest stay, so that it takes the whole window to go on.
 	last := now.Add(999 * time.Second)
-	if !g.throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), 0, last.Add(time.Hour-10*time.Second)) {
+	if !g.throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), last.Add(time.Hour-10*time.Second)) {
 		t.Error("the newest guesses were forgotten")
 	}
 	g.sweep(last.Add(time.Hour))

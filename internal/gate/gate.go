@@ -111,7 +111,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	default:
 		token = g.Pepper.Token(q.Address, nil) // all secrets that are not shown count as one
 	}
-	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token}
+	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account}
 	d := access.Decide(q, a, false)
 	if a.err != nil {
 		// Too many slow hashes at once: nothing was verified, nothing is said.
@@ -210,13 +210,12 @@ type asker struct {
 	login   *access.Login
 	account string
 	record  *store.Account
-	token   uint64
 	err     error
 }
 
 // Throttled implements [access.Asker].
 func (a *asker) Throttled() bool {
-	return a.g.guesses.throttled(a.account, a.login.IP, a.token, a.login.Time)
+	return a.g.guesses.throttled(a.account, a.login.IP, a.login.Time)
 }
 
 // Mailbox implements [access.Asker].

@@ -61,7 +61,7 @@ func prefix(ip netip.Addr) netip.Prefix {
 
 // throttled reports whether guessing has to stop. A secret that already counts
 // is throttled like any other: it must not be told apart.
-func (g *guesses) throttled(account string, ip netip.Addr, _ uint64, now time.Time) bool {
+func (g *guesses) throttled(account string, ip netip.Addr, now time.Time) bool {
 	p := prefix(ip)
 	g.mu.Lock()
 	defer g.mu.Unlock()
