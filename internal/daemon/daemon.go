@@ -39,12 +39,14 @@ import (
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
 
-// Check finds what is wrong with settings beyond what can be seen in the file
-// itself: files that they name, and what this version cannot do yet.
+// Check finds settings that this version cannot carry out. It opens nothing:
+// what they name may not be there yet.
 func Check(cfg *config.Config) error {
-	_, storeErr := redisOptions(cfg)
-	_, keyErr := loginKey(cfg.Login.KeyFile)
-	return errors.Join(storeErr, keyErr)
+	target, err := cfg.Store.Target()
+	if err == nil && (target.Cluster || target.Master != "") {
+		err = errors.New("store.url: this version speaks to a single server: a Cluster or Sentinels are not supported yet")
+	}
+	return err
 }
 
 // Run is the daemon: it serves until ctx ends or a part fails for good.
@@ -169,8 +171,8 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 	if err != nil || target.Embedded {
 		return opt, err
 	}
-	if target.Cluster || target.Master != "" {
-		return opt, errors.New("store.url: this version speaks to a single server: a Cluster or Sentinels are not supported yet")
+	if err := Check(cfg); err != nil {
+		return opt, err
 	}
 	opt.Network, opt.Addr, opt.DB, opt.Username = target.Network, target.Addresses[0], cfg.Store.DB, cfg.Store.Username
 	if cfg.Store.PasswordFile != "" {

@@ -268,18 +268,6 @@ func TestStartFaults(t *testing.T) {
 	})
 }
 
-// What the settings name is checked as well.
-func TestCheck(t *testing.T) {
-	cfg := settings(t, "")
-	if err := daemon.Check(cfg); err != nil {
-		t.Error(err)
-	}
-	cfg.Login.KeyFile = filepath.Join(cfg.StateDir, "nowhere")
-	if err := daemon.Check(cfg); err == nil || !strings.Contains(err.Error(), "login.key_file") {
-		t.Errorf("a key file that is missing: %v", err)
-	}
-}
-
 // A missing or another pepper stops the daemon, and none is made over it.
 func TestPepper(t *testing.T) {
 	cfg := settings(t, "")

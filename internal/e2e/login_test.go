@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -155,6 +156,21 @@ func TestProtocolSwitches(t *testing.T) {
 			t.Errorf("effective does not name pop3: %v", eff)
 		}
 		s.api("PATCH", "/v1/domains/example.org", object{"protocols": object{"pop3": nil}})
+	})
+	t.Run("records know how the next passdb decided", func(t *testing.T) {
+		s := s.in(t)
+		for i, d := range doors {
+			right, wrong := fmt.Sprintf("127.0.20.%d", i+1), fmt.Sprintf("127.0.21.%d", i+1)
+			s.want(d.name, d.login(s, right, ann, pw), d.yes)
+			s.refuse(d.name+" with a wrong password", d.login(s, wrong, ann, "wrong"), d.yes)
+			closed := func(r object) bool { return r["closed_at"] != nil && r["protocol"] == d.name }
+			if r := s.record("account="+ann+"&ip="+right, closed); r["outcome"] != "allow" || r["reason"] != "ok" {
+				t.Errorf("%s, right: %v", d.name, r)
+			}
+			if r := s.record("account="+ann+"&ip="+wrong, closed); r["outcome"] != "deny" || r["reason"] != "bad_secret" {
+				t.Errorf("%s, wrong: %v", d.name, r)
+			}
+		}
 	})
 	t.Run("an open submission session ends", func(t *testing.T) {
 		s := s.in(t)
