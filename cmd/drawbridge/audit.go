@@ -37,11 +37,19 @@ func (c *cli) audit() *cobra.Command {
 	return cmd
 }
 
-// changes shows the fields of a change, each with its value before, if it had one, and after.
+// changes shows the fields of a change, each with its value before, if it had
+// one, and after. Of a change to several resources it shows each with its fields.
 func changes(value any) string {
 	fields, _ := value.(map[string]any)
-	var texts []string
+	return cell("", strings.Join(changed(fields), "; "))
+}
+
+func changed(fields map[string]any) (texts []string) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if inner, ok := fields[name].(map[string]any); ok {
+			texts = append(texts, name+": "+become(inner))
+			continue
+		}
 		before, after := "-", cell(name, fields[name])
 		if pair, ok := fields[name].([]any); ok && len(pair) == 2 {
 			before, after = cell(name, pair[0]), cell(name, pair[1])
@@ -54,5 +62,17 @@ func changes(value any) string {
 			texts = append(texts, name+": "+before+" → "+after)
 		}
 	}
-	return cell("", strings.Join(texts, "; "))
+	return texts
+}
+
+// become shows what became of one resource of several. When it was created
+// never changes: it differs for those that were made or removed.
+func become(fields map[string]any) string {
+	if born, ok := fields["created_at"].([]any); ok && len(born) == 2 {
+		if born[0] == nil {
+			return "created"
+		}
+		return "deleted"
+	}
+	return cell("", strings.Join(changed(fields), ", "))
 }

@@ -26,7 +26,8 @@ func (c *cli) enforce() *cobra.Command {
 		Use:   "enforce DOMAIN",
 		Short: "Accept nothing but secure passwords from third-party clients",
 		Long: "Accept nothing but secure passwords from the third-party clients of the accounts named, and of no\n" +
-			"others. Connections that came in by the mailbox password stop at once.",
+			"others. Of those who come in by the mailbox password, new logins are refused at once, and open submission\n" +
+			"sessions at their next command; open IMAP, POP3 and ManageSieve sessions go on until they reconnect.",
 		Example:           "  drawbridge secure-password-policy enforce example.org --all --except-member scanner@example.org",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),

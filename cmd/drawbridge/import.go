@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -61,10 +62,14 @@ func (c *cli) accountImport() *cobra.Command {
 			if *departments {
 				q.Set("create_departments", "true")
 			}
-			return client.Do(cmd.Context(), adminclient.Request{
+			a, err := client.Do(cmd.Context(), adminclient.Request{
 				Method: http.MethodPost, Path: domainPath(p.domain, "accounts", "import"),
 				Query: q, Header: http.Header{"Content-Type": {"text/csv"}}, Body: p.csv(),
 			})
+			if problem := new(adminclient.Problem); errors.As(err, &problem) {
+				p.explain(problem, *departments)
+			}
+			return a, err
 		}
 		if len(parts) > 1 {
 			if err := tryAll(parts, send); err != nil {
@@ -172,6 +177,42 @@ func (p part) csv() []byte {
 		at = line.to
 	}
 	return out
+}
+
+// explain puts a refusal of a part in this command's own words.
+func (p part) explain(problem *adminclient.Problem, createDepartments bool) {
+	if problem.Status == http.StatusNotFound && problem.Code == "not_found" {
+		problem.Faults = []adminclient.Fault{{Detail: fmt.Sprintf("%sthe domain %s is not managed: create it first, or correct the address", p.where(), p.domain)}}
+	}
+	for i := range problem.Faults {
+		if f := &problem.Faults[i]; f.Code == "unknown_department" && !createDepartments {
+			f.Detail += ", or give --create-departments"
+		}
+	}
+}
+
+// where names the lines of the file that the part consists of, the first ones
+// if there are many; nothing when it is the whole file.
+func (p part) where() string {
+	lines := p.lines[1:] // without the header
+	if len(lines) == 0 {
+		return ""
+	}
+	const most = 5
+	var numbers []string
+	for _, line := range lines[:min(len(lines), most)] {
+		blank := len(p.file[line.from:line.to]) - len(bytes.TrimLeft(p.file[line.from:line.to], "\r\n"))
+		numbers = append(numbers, strconv.Itoa(1+bytes.Count(p.file[:line.from+blank], []byte("\n"))))
+	}
+	word := "lines "
+	if len(lines) == 1 {
+		word = "line "
+	}
+	text := word + strings.Join(numbers, ", ")
+	if len(lines) > most {
+		text += fmt.Sprintf(" and %d more", len(lines)-most)
+	}
+	return text + ": "
 }
 
 // tryAll sends all parts as dry runs, and returns the faults of all.

@@ -276,6 +276,12 @@ func TestImportTellsAllFaults(t *testing.T) {
 		"bad@example.org,a//b,,,,\n").faults(
 		"3/address invalid_address", "3/departments/0 unknown_department", "3/imap not_in_list", "3/preset not_in_list", "3/aliases/0 unmanaged_domain", "3/secure_passwords not_in_list",
 		"4/address outside_domain", "5/address duplicate", "5/preset conflict", "6 malformed", "8/departments/0 unknown_department")
+	places := d.csv(path, "address,departments,imap\nok@example.org,sales;nowhere,maybe\nok@example.org\n").want(422, "invalid").each("errors", "detail")
+	for i, want := range []string{"line 2, imap: must be", "line 2, departments, entry 2: there is no such department", "line 3: has 1 cells"} {
+		if len(places) != 3 || !strings.HasPrefix(places[i], want) {
+			t.Errorf("fault %d of %q does not begin with %q", i, places, want)
+		}
+	}
 	d.csv(path+"?create_departments=true", "address,departments\nbad@example.org,a//b\n").faults("2/departments/0 unknown_department")
 	d.csv(path, "addresses,imap,imap,web\n").faults("1/addresses unknown_field", "1/imap duplicate", "1/web unknown_field", "1/address required")
 	d.csv(path, "address\n\"ann@example.org\n").faults("2 malformed")
@@ -478,6 +484,41 @@ func TestNamesAreClaimedOnce(t *testing.T) {
 	if won != 1 {
 		t.Errorf("%d domains have the alias", won)
 	}
+}
+
+// A claim keeps others off for a minute, whether its holder is there or not.
+func TestClaimsOfOthers(t *testing.T) {
+	d := start(t, true)
+	claim := func(name string, age time.Duration) {
+		t.Helper()
+		err := d.api.Store.Update(t.Context(), store.Global, store.Actor{Name: "another daemon"}, false, func(ch *store.Change) error {
+			ch.PutClaim(name, store.Claim{Domain: "other.example", Time: ch.Now.Add(-age)})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	claim("fresh.example", 0)
+	claim("orphan.example", time.Minute)
+	before := d.api.Store.State.Heads()
+	d.admin.post("/v1/domains", `{"name":"example.org","alias_domains":["orphan.example","fresh.example"]}`).want(409, "exists")
+	d.admin.post("/v1/domains", `{"name":"fresh.example"}`).want(409, "exists")
+	if d.api.Store.State.Heads() != before {
+		t.Error("some of the names were claimed")
+	}
+	d.admin.post("/v1/domains", `{"name":"example.org","alias_domains":["orphan.example"]}`).want(201)
+	d.admin.patch(dom, `{"alias_domains":["fresh.example"]}`).want(409, "exists")
+	d.admin.post("/v1/domains", `{"name":"other.example","alias_domains":["fresh.example"]}`).want(201) // the holder
+	// What a domain claimed long ago, and does not have, it claims anew.
+	claim("late.example", time.Hour)
+	d.admin.patch("/v1/domains/other.example", `{"alias_domains":["fresh.example","late.example"]}`).want(200)
+	if got, ok := d.api.Store.State.Claim("late.example"); !ok || time.Since(got.Time) > time.Minute {
+		t.Errorf("the claim is of %v", got.Time)
+	}
+	// Given up, a name is free at once.
+	d.admin.patch("/v1/domains/other.example", `{"alias_domains":[]}`).want(200)
+	d.admin.patch(dom, `{"alias_domains":["fresh.example"]}`).want(200)
 }
 
 // The account's secrets and hashes are shown nowhere but once.

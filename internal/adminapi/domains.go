@@ -180,22 +180,32 @@ func (c *call) managed(domain string) bool {
 	return ok
 }
 
+// claimFor is how long a claim keeps others off a name that its holder does not
+// have yet: much longer than a change takes, and than daemons' clocks differ.
+const claimFor = time.Minute
+
 // claim reserves names for a domain, all or none. Domains live in different
-// shards, so that a name is first claimed in the global one. A claim whose
-// holder does not have the name is what an interrupted change left, and is
-// taken over; two daemons that change names within the same few milliseconds
-// can so both win an alias, and all then agree on the domain that sorts first.
+// shards, so that a name is first claimed in the global one, where one of two
+// daemons is first. A claim whose holder still does not have the name after
+// claimFor is what an interrupted change left, and is taken over. Only a change
+// that hung for that long, or clocks that differ by as much, let two domains
+// win a name; all daemons then agree on the one that sorts first.
 func (c *call) claim(domain string, names []string) error {
 	return c.change(store.Global, func(ch *store.Change) error {
 		var claimed []string
 		for _, name := range names {
-			if of, ok := c.Store.State.ResolveDomain(name); ok && of != domain {
+			of, has := c.Store.State.ResolveDomain(name)
+			if has && of != domain {
 				return conflict("exists", "the name %s is taken: it is, or is an alias of, the managed domain %s", name, of)
 			}
-			if holder, ok := c.Store.State.Claims(name); ok && holder == domain {
+			claim, ok := c.Store.State.Claim(name)
+			switch {
+			case ok && claim.Domain == domain && has:
 				continue
+			case ok && claim.Domain != domain && ch.Now.Sub(claim.Time) < claimFor:
+				return conflict("exists", "the name %s is being given to the domain %s: try again in a minute if that does not come about", name, claim.Domain)
 			}
-			ch.PutClaim(name, domain)
+			ch.PutClaim(name, store.Claim{Domain: domain, Time: ch.Now})
 			claimed = append(claimed, name)
 		}
 		audit(ch, "domain.claim", domain, strings.Join(claimed, " "))
@@ -204,12 +214,12 @@ func (c *call) claim(domain string, names []string) error {
 }
 
 // release gives up names that a domain no longer has. A claim that stays
-// behind does no harm: it is taken over by whoever needs the name.
+// behind does no harm: after claimFor whoever needs the name takes it over.
 func (c *call) release(domain string, names []string) {
 	err := c.change(store.Global, func(ch *store.Change) error {
 		var released []string
 		for _, name := range names {
-			if holder, ok := c.Store.State.Claims(name); ok && holder == domain {
+			if claim, ok := c.Store.State.Claim(name); ok && claim.Domain == domain {
 				ch.DeleteClaim(name)
 				released = append(released, name)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -149,9 +150,23 @@ func (f *faults) put(fault Fault) {
 		return
 	}
 	if fault.Line > 0 {
-		fault.Detail = fmt.Sprintf("line %d: %s", fault.Line, fault.Detail)
+		fault.Detail = fmt.Sprintf("line %d%s: %s", fault.Line, cellOf(fault.Pointer), fault.Detail)
 	}
 	f.list = append(f.list, fault)
+}
+
+// cellOf words where in an imported line a pointer leads: to a column, and
+// beyond its first entry to which one.
+func cellOf(pointer string) string {
+	column, entry, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	switch i, err := strconv.Atoi(entry); {
+	case column == "":
+		return ""
+	case err == nil && i > 0:
+		return fmt.Sprintf(", %s, entry %d", column, i+1)
+	default:
+		return ", " + column
+	}
 }
 
 // err returns the refusal for what was collected, or nil.

@@ -92,6 +92,17 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s: the router knows %q, the document %q", path, got, methods)
 		}
 	}
+	// Lists in requests are bounded.
+	lists := 0
+	for _, o := range ops {
+		body, _ := json.Marshal(o.op["requestBody"])
+		for _, m := range regexp.MustCompile(`#/components/schemas/(\w+)`).FindAllSubmatch(body, -1) {
+			lists += bounded(t, d, string(m[1]), map[string]bool{})
+		}
+	}
+	if lists == 0 {
+		t.Error("no list was looked at")
+	}
 	// References lead somewhere, and what they lead to is a schema of JSON Schema's types.
 	a := d.anybody().get("/openapi.json")
 	var doc map[string]any
@@ -126,6 +137,59 @@ func TestOpenAPI(t *testing.T) {
 	if d.anybody().get("/docs").status != 404 {
 		t.Error("there is a page")
 	}
+}
+
+// bounded complains of lists that a schema takes without a bound, and returns
+// how many lists there are.
+func bounded(t *testing.T, d *daemon, name string, seen map[string]bool) (lists int) {
+	t.Helper()
+	if seen[name] {
+		return 0
+	}
+	seen[name] = true
+	var doc struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct {
+					Type     string `json:"type"`
+					ReadOnly bool   `json:"readOnly"`
+					MaxItems int    `json:"maxItems"`
+					Ref      string `json:"$ref"`
+					Items    struct {
+						Ref string `json:"$ref"`
+					} `json:"items"`
+				} `json:"properties"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(d.anybody().get("/openapi.json").body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for field, p := range doc.Components.Schemas[name].Properties {
+		if p.Type == "array" && !p.ReadOnly {
+			if lists++; p.MaxItems == 0 {
+				t.Errorf("%s.%s has no bound", name, field)
+			}
+		}
+		for _, ref := range []string{p.Ref, p.Items.Ref} {
+			if _, inner, ok := strings.Cut(ref, "#/components/schemas/"); ok && !p.ReadOnly {
+				lists += bounded(t, d, inner, seen)
+			}
+		}
+	}
+	return lists
+}
+
+// What is too much is refused, and as one fault.
+func TestListsAreBounded(t *testing.T) {
+	d := start(t, true).site()
+	many := strings.Repeat(`"x",`, 10_000) + `"x"`
+	departments := strings.Repeat(`{"path":"x"},`, 10_000) + `{"path":"x"}`
+	d.admin.put(dom+"/secure-password-policy", `{"enforced":true,"scope":{"members":[`+many+`],"departments":[`+departments+`],"except":{"members":[`+many+`]}}}`).
+		faults("/scope/members too_many", "/scope/departments too_many", "/scope/except/members too_many", "/scope required")
+	d.admin.put(dom+"/third-party-access", `{"allow":false,"secure_login_ips":[`+many+`]}`).faults("/secure_login_ips too_many")
+	d.admin.post(dom+"/policies", `{"name":"p","type":"blacklist","scope":{"all":true},"ips":[`+many+`],"except_ips":[`+many+`]}`).
+		faults("/ips too_many", "/except_ips too_many")
 }
 
 func TestHealthAndMetrics(t *testing.T) {
@@ -186,19 +250,46 @@ func TestStoreAway(t *testing.T) {
 
 func (d *daemon) csvImport(file string) *answer { return d.csv(dom+"/accounts/import", file) }
 
+// While Redis answers and takes nothing, everybody who asks is told.
+func TestStoreRefuses(t *testing.T) {
+	d := start(t, true).site()
+	up := func() bool {
+		return strings.Contains(string(d.anybody().get("/metrics").body), "\ndrawbridge_store_up 1\n")
+	}
+	d.tell("CONFIG SET maxmemory 1")
+	d.admin.patch(dom, `{"trace_header":true}`).want(503, "store_unavailable")
+	d.anybody().get("/readyz").want(200).has("status", `"degraded"`)
+	if got := d.admin.get("/v1/store").want(200).has("foreign", `false`).text("trouble"); !strings.Contains(got, "OOM") {
+		t.Errorf("trouble %q", got)
+	}
+	if up() {
+		t.Error("drawbridge_store_up is 1")
+	}
+	d.tell("CONFIG SET maxmemory 0")
+	d.admin.patch(dom, `{"trace_header":true}`).want(200)
+	d.anybody().get("/readyz").want(200).has("status", `"ok"`)
+	d.admin.get("/v1/store").want(200).has("trouble", `null`)
+	if !up() {
+		t.Error("drawbridge_store_up is not 1")
+	}
+}
+
 // empty empties Redis behind the daemon's back.
-func (d *daemon) empty() {
+func (d *daemon) empty() { d.tell("FLUSHALL") }
+
+// tell has Redis do something that it answers with OK.
+func (d *daemon) tell(command string) {
 	d.t.Helper()
 	conn, err := net.Dial("unix", d.redis.Socket)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := io.WriteString(conn, "FLUSHALL\r\n"); err != nil {
+	if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
 		d.t.Fatal(err)
 	}
 	if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "+OK\r\n" {
-		d.t.Fatalf("FLUSHALL: %q, %v", answer, err)
+		d.t.Fatalf("%s: %q, %v", command, answer, err)
 	}
 }
 

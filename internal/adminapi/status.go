@@ -22,12 +22,20 @@ func (c *call) storeStatus() StoreStatus {
 	for _, h := range heads {
 		s.Changes += h.N
 	}
-	if err := c.Store.Trouble(); err != nil {
+	if err := trouble(c.Store); err != nil {
 		s.Trouble, s.Foreign = err.Error(), errors.Is(err, store.ErrForeign)
 	}
 	s.Domains, s.Accounts = c.Store.State.Counts()
 	s.Version = orUnknown(c.Version)
 	return s
+}
+
+// trouble says why changes are refused: before they are tried, or by Redis.
+func trouble(st *store.Store) error {
+	if err := st.Trouble(); err != nil {
+		return err
+	}
+	return st.Refusing()
 }
 
 func getStore(c *call) (*answer, error) { return &answer{body: c.storeStatus()}, nil }
@@ -58,7 +66,7 @@ func getReady(c *call) (*answer, error) {
 		return &answer{status: http.StatusServiceUnavailable, body: Health{"unavailable"}}, nil
 	}
 	status := "ok"
-	if c.Store.Trouble() != nil {
+	if trouble(c.Store) != nil {
 		status = "degraded"
 	}
 	return &answer{body: Health{status}}, nil
@@ -114,7 +122,7 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 	return errors.Join(
 		m.registry.Register(info),
 		m.registry.Register(gauge("drawbridge_store_up", "1 when changes are taken, 0 when they are refused.", func() float64 {
-			if loaded, _ := st.State.Ready(); !loaded || st.Trouble() != nil {
+			if loaded, _ := st.State.Ready(); !loaded || trouble(st) != nil {
 				return 0
 			}
 			return 1

@@ -43,7 +43,7 @@ type Protocols struct {
 type ThirdPartyAccess struct {
 	Allow          bool     `json:"allow" required:"true"`
 	Mode           string   `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
-	SecureLoginIPs []string `json:"secure_login_ips" doc:"Addresses, prefixes and a-b ranges that are exempt from the block. They rest while clients are allowed. Left out, the list stays as it is." example:"203.0.113.0/24"`
+	SecureLoginIPs []string `json:"secure_login_ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges that are exempt from the block. They rest while clients are allowed. Left out, the list stays as it is." example:"203.0.113.0/24"`
 	Customised     bool     `json:"customised,omitempty" readOnly:"true" doc:"The policy was changed beyond what this view shows; PUT restores its managed form."`
 }
 
@@ -56,15 +56,15 @@ type SecurePasswordPolicy struct {
 // Scope says whom a rule concerns: all, or departments and members, minus exceptions.
 type Scope struct {
 	All         bool              `json:"all,omitempty"`
-	Departments []ScopeDepartment `json:"departments,omitempty"`
-	Members     []string          `json:"members,omitempty" doc:"Addresses of this domain."`
+	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
+	Members     []string          `json:"members,omitempty" maxItems:"10000" doc:"Addresses of this domain."`
 	Except      *Exceptions       `json:"except,omitempty"`
 }
 
 // Exceptions are taken out of a scope.
 type Exceptions struct {
-	Departments []ScopeDepartment `json:"departments,omitempty"`
-	Members     []string          `json:"members,omitempty"`
+	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
+	Members     []string          `json:"members,omitempty" maxItems:"10000"`
 }
 
 // ScopeDepartment names a department, with or without those below it.
@@ -82,9 +82,9 @@ type Policy struct {
 	Mode      string    `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
 	Managed   string    `json:"managed,omitempty" readOnly:"true" doc:"The simple switch that maintains it."`
 	Scope     *Scope    `json:"scope,omitempty" doc:"Needed."`
-	IPs       []string  `json:"ips" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some; without any a blacklist is for anywhere." example:"203.0.113.0/24"`
-	Regions   []string  `json:"regions" doc:"Countries. There is no database of them in this version: leave it empty."`
-	ExceptIPs []string  `json:"except_ips" doc:"Taken out of the place."`
+	IPs       []string  `json:"ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some; without any a blacklist is for anywhere." example:"203.0.113.0/24"`
+	Regions   []string  `json:"regions" maxItems:"1000" doc:"Countries. There is no database of them in this version: leave it empty."`
+	ExceptIPs []string  `json:"except_ips" maxItems:"10000" doc:"Taken out of the place."`
 	Clients   []string  `json:"clients" maxItems:"100" doc:"Client types; empty for any." example:"third-party"`
 	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty for any."`
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
@@ -250,7 +250,7 @@ type ClientType struct {
 
 // Evidence proves a client type when all kinds that are given match.
 type Evidence struct {
-	Networks    []string `json:"networks" doc:"Of the TCP peer: addresses, prefixes and a-b ranges."`
+	Networks    []string `json:"networks" maxItems:"10000" doc:"Of the TCP peer: addresses, prefixes and a-b ranges."`
 	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"Fingerprint or name of a certificate that the server verified."`
 	ServerNames []string `json:"server_names" maxItems:"100" doc:"Narrows: what the client asked for (SNI)."`
 	LocalPorts  []int    `json:"local_ports" maxItems:"100" minimum:"1" maximum:"65535" doc:"Narrows: where the client connected to."`

@@ -39,6 +39,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -104,6 +105,18 @@ func (c *Client) Close() {
 	c.key = nil
 }
 
+// absolute is the path that was probably meant by one that is not.
+func absolute(path string) string {
+	if strings.Trim(path, "/") == "" {
+		return strings.TrimPrefix(DefaultAPI, "unix:")
+	}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return strings.TrimPrefix(DefaultAPI, "unix:")
+	}
+	return full
+}
+
 // parseAPI returns how to reach an API address, and the URL that requests begin with.
 func parseAPI(api string) (*http.Transport, string, error) {
 	t := &http.Transport{
@@ -115,7 +128,7 @@ func parseAPI(api string) (*http.Transport, string, error) {
 		socket = "/" + strings.TrimLeft(socket, "/")
 		switch {
 		case !strings.HasPrefix(api, "unix:/") || socket == "/":
-			return nil, "", errors.New("the socket's path must be absolute: write unix:/run/drawbridge/api.sock")
+			return nil, "", fmt.Errorf("the socket's path must be absolute: write unix:%s", absolute(strings.TrimPrefix(api, "unix:")))
 		case strings.ContainsAny(socket, "?#"):
 			return nil, "", errors.New("a socket's path and nothing else, please: leave out the ? and what follows")
 		case len(socket) > maxUnixPath:

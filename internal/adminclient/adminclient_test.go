@@ -108,7 +108,13 @@ func TestNoKeyNoAuthorization(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for api, want := range map[string]string{ // what the error says; "" for none
+		"unix:run/api.sock":                     "write unix:" + dir + "/run/api.sock",
+		"unix:":                                 "write " + DefaultAPI,
 		"unix:/run/drawbridge/api.sock":         "",
 		"unix:///run/drawbridge/api.sock":       "",
 		"https://mail.example.org":              "",

@@ -80,6 +80,8 @@ type Problem struct {
 // Fault is one thing wrong with a request.
 type Fault struct {
 	Pointer string `json:"pointer"` // JSON pointer of the field, or "" for what is no field
+	Line    int    `json:"line"`    // of an imported file, from 1; its detail says it and the column
+	Code    string `json:"code"`    // stable
 	Detail  string `json:"detail"`  // what is wrong, and what to do
 }
 
@@ -95,9 +97,9 @@ func (p *Problem) Error() string {
 	return text
 }
 
-// String is "pointer: what is wrong".
+// String is "pointer: what is wrong"; of an imported file it is the detail.
 func (f Fault) String() string {
-	if f.Pointer == "" {
+	if f.Pointer == "" || f.Line > 0 {
 		return f.Detail
 	}
 	return f.Pointer + ": " + f.Detail

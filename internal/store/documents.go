@@ -228,12 +228,12 @@ func (st *State) Keys() []Revised[Key] {
 	})
 }
 
-// Claims returns the domain that a domain name was claimed for.
-func (st *State) Claims(name string) (domain string, ok bool) {
+// Claim returns for which domain a domain name was claimed.
+func (st *State) Claim(name string) (Claim, bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	domain, ok = st.claims[name]
-	return domain, ok
+	claim, ok := st.claims[name]
+	return claim, ok
 }
 
 // Put adds a resource to the change. Resources must be complete: they replace
@@ -263,7 +263,7 @@ func (c *Change) PutClientType(t *ClientType) { c.put(kindClient+"/"+string(t.Ty
 func (c *Change) PutKey(k *Key) { c.put(kindKey+"/"+k.ID, k) }
 
 // PutClaim claims a domain name for a domain. Shard [Global].
-func (c *Change) PutClaim(name, domain string) { c.put(kindName+"/"+name, domain) }
+func (c *Change) PutClaim(name string, claim Claim) { c.put(kindName+"/"+name, claim) }
 
 // PutPepper notes the fingerprint of the pepper in use. Shard [Global].
 func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }

@@ -69,6 +69,9 @@ func (h Head) Chain(payload []byte) Head {
 var (
 	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
 	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as
+	// with a full disk (MISCONF), without memory (OOM) or as a replica (READONLY).
+	ErrRefused error = refused{}
 	// ErrDamaged, beside ErrUnavailable: a key in Redis is not of the type that it should be. Trying again does not help.
 	ErrDamaged = errors.New("a key of the store is not of its type")
 	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
@@ -86,6 +89,11 @@ var (
 	// ErrNewerSchema: a newer version of Drawbridge wrote to the store.
 	ErrNewerSchema = fmt.Errorf("the store was written by a newer version of Drawbridge (this one knows schema %d): upgrade", Schema)
 )
+
+type refused struct{}
+
+func (refused) Error() string { return "Redis refuses the command" }
+func (refused) Unwrap() error { return ErrUnavailable }
 
 // Received is one entry of a change stream as it was read.
 type Received struct {
@@ -107,6 +115,9 @@ type Log interface {
 	// Commit takes an encoded entry if the shard's head is still h. keepAudit
 	// is the audit entry's JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
+	// Probe tells whether a change of the shard would be taken, by a write that
+	// changes nothing.
+	Probe(ctx context.Context, s Shard, storeID string) error
 	// Follow delivers the entries behind the given numbers, in order per
 	// shard, until ctx ends, Redis fails, or deliver returns an error.
 	Follow(ctx context.Context, after [Shards]uint64, deliver func(Received) error) error

@@ -232,3 +232,19 @@ type LastUse struct {
 	IP       string    `json:"ip"`
 	Protocol string    `json:"protocol"`
 }
+
+// Claim reserves a domain name for a domain, which is about to have it.
+type Claim struct {
+	Domain string    `json:"domain"`
+	Time   time.Time `json:"time,omitzero"` // when it was made
+}
+
+// UnmarshalJSON also reads the form that had no time: the domain alone.
+func (c *Claim) UnmarshalJSON(b []byte) error {
+	*c = Claim{}
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &c.Domain)
+	}
+	type plain Claim
+	return json.Unmarshal(b, (*plain)(c))
+}

@@ -31,7 +31,7 @@ type State struct {
 	clients *access.Clients
 	keys    map[string]*revised[Key]
 	byHash  map[string]string // key hash → key id
-	claims  map[string]string // a name → the domain it was claimed for
+	claims  map[string]Claim  // by the name that is claimed
 	pepper  string
 	expires time.Time // when the next block of any domain ends; zero for never
 }
@@ -73,7 +73,7 @@ func (st *State) reset() {
 	st.clients = &access.Clients{}
 	st.keys = map[string]*revised[Key]{}
 	st.byHash = map[string]string{}
-	st.claims = map[string]string{}
+	st.claims = map[string]Claim{}
 	st.pepper = ""
 	st.expires = time.Time{}
 	st.version.Add(1)
@@ -210,7 +210,7 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 		st.types = map[access.ClientType]*revised[ClientType]{}
 		st.keys = map[string]*revised[Key]{}
 		st.byHash = map[string]string{}
-		st.claims = map[string]string{}
+		st.claims = map[string]Claim{}
 		st.pepper = ""
 	} else {
 		for name := range st.domains {
@@ -459,7 +459,7 @@ func (st *State) put(d Doc) (domain string, err error) {
 		st.keys[rest] = v
 		st.byHash[v.doc.Hash] = rest
 	case kindName:
-		v, err := decode[string](d)
+		v, err := decode[Claim](d)
 		if err != nil {
 			return "", err
 		}

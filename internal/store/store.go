@@ -24,7 +24,8 @@ type Store struct {
 	apply [Shards]sync.Mutex // whoever applies to a shard, alone
 
 	mu      sync.Mutex
-	trouble error // why the store is not believed now; nil when it is
+	trouble error         // why the store is not believed now; nil when it is
+	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
 }
 
 // Marker remembers which store this daemon belongs to, outside Redis, so that
@@ -41,6 +42,63 @@ func (s *Store) Trouble() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trouble
+}
+
+// Refusing returns why Redis, which answers, did not take the last change of
+// some shard; nil when all is well. Changes are tried all the same: the next
+// may be taken. When nobody makes one, a probe each second finds that out.
+func (s *Store) Refusing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusing()
+}
+
+func (s *Store) refusing() error {
+	for _, err := range s.refused {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteWrite remembers what became of a write to a shard. What says nothing of
+// Redis' will to take writes, such as a conflict, leaves things as they are.
+func (s *Store) noteWrite(i Shard, err error) {
+	switch {
+	case err == nil, errors.Is(err, ErrUnconfirmed): // Redis has it
+		err = nil
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrDamaged):
+	default:
+		return
+	}
+	s.mu.Lock()
+	before := s.refusing()
+	s.refused[i] = err
+	after := s.refusing()
+	s.mu.Unlock()
+	switch {
+	case before == nil && after != nil:
+		s.Logger.Error("store: changes are refused", "error", after)
+	case before != nil && after == nil:
+		s.Logger.Info("store takes changes again")
+	}
+}
+
+// probe asks for the shards whose last change was refused whether they take one now.
+func (s *Store) probe(ctx context.Context) {
+	s.mu.Lock()
+	refused := s.refused
+	s.mu.Unlock()
+	for i, err := range refused {
+		if err == nil {
+			continue
+		}
+		i := Shard(i)
+		s.apply[i].Lock() // so that it does not overtake what a change finds
+		s.noteWrite(i, s.Log.Probe(ctx, i, s.State.Head(i).StoreID))
+		s.apply[i].Unlock()
+	}
 }
 
 func (s *Store) setTrouble(err error) {
@@ -200,6 +258,7 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	s.State.agreed(time.Now())
 	s.State.loaded.Store(true)
+	s.probe(ctx)
 	return nil
 }
 
@@ -380,6 +439,7 @@ func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) erro
 		return ErrConflict
 	}
 	err = s.Log.Commit(ctx, shard, h, payload, e, audit)
+	s.noteWrite(shard, err)
 	if err != nil && !errors.Is(err, ErrUnconfirmed) {
 		return err
 	}

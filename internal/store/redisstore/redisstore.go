@@ -14,8 +14,8 @@
 //	drawbridge:{g}:events      stream  wrong secrets and successes, for the counters of all daemons
 //
 // Diagnostics: every error wraps one of store's sentinels; a command that
-// Redis refuses for want of memory or disk (OOM, MISCONF) counts as
-// unavailable, since nothing was taken.
+// Redis refuses for want of memory or disk (OOM, MISCONF) counts as refused,
+// and so as unavailable, since nothing was taken.
 package redisstore
 
 import (
@@ -129,6 +129,9 @@ func wrap(err error) error {
 		return store.ErrNewerSchema
 	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
 		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrDamaged, err)
+	}
+	if reply := redis.Error(nil); errors.As(err, &reply) {
+		return fmt.Errorf("%w: %w", store.ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
@@ -264,6 +267,13 @@ func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, error) {
 	return parseHead(v)
 }
 
+// types refuses keys that are not of their type: what a script did before it fails is not undone.
+const types = `
+for i, kind in ipairs({'hash', 'stream', 'stream'}) do
+  local found = redis.call('TYPE', KEYS[i + 1]).ok
+  if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
+end`
+
 // commit takes one change if the head is still where the writer saw it.
 // ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, key, value ..., keys to delete ...
 var commit = redis.NewScript(`
@@ -271,10 +281,7 @@ local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if tonumber(h[4]) > tonumber(ARGV[5]) then return redis.error_reply('SCHEMA newer') end
 if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] then return redis.error_reply('CONFLICT the head moved') end
-for i, kind in ipairs({'hash', 'stream', 'stream'}) do -- what a script did before it fails is not undone
-  local found = redis.call('TYPE', KEYS[i + 1]).ok
-  if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
-end
+` + types + `
 local n = string.format('%d', tonumber(ARGV[2]) + 1)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
 redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7])
@@ -305,7 +312,7 @@ func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload
 	for _, k := range e.Dels {
 		args = append(args, k)
 	}
-	keys := []string{tag(s) + "head", tag(s) + "docs", tag(s) + "changes", tag(s) + "audit"}
+	keys := commitKeys(s)
 	if r.opt.MinReplicas == 0 {
 		return wrap(commit.Run(ctx, r.client, keys, args...).Err())
 	}
@@ -319,6 +326,25 @@ func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload
 		return fmt.Errorf("%w: %d of %d", store.ErrUnconfirmed, n, r.opt.MinReplicas)
 	}
 	return nil
+}
+
+func commitKeys(s store.Shard) []string {
+	return []string{tag(s) + "head", tag(s) + "docs", tag(s) + "changes", tag(s) + "audit"}
+}
+
+// probe writes the head's schema as it is: Redis takes or refuses that as it does a change.
+var probe = redis.NewScript(`
+local h = redis.call('HMGET', KEYS[1], 'store', 'schema')
+if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
+` + types + `
+redis.call('HSET', KEYS[1], 'schema', h[2])
+return 'OK'`)
+
+// Probe implements [store.Log]. It takes 3 s at most.
+func (r *Redis) Probe(ctx context.Context, s store.Shard, storeID string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	return wrap(probe.Run(ctx, r.client, commitKeys(s), storeID).Err())
 }
 
 // Follow implements [store.Log].

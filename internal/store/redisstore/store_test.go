@@ -261,6 +261,96 @@ func TestTrimmedStream(t *testing.T) {
 	redistest.Eventually(t, "b is up to date", func() bool { return a.State.Heads() == b.State.Heads() })
 }
 
+// Reads work and writes do not: that is told, changes are tried all the same,
+// and it is noticed when it is over although nobody changes anything.
+func TestRefusedWritesAreTold(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	memory := func(limit string) {
+		t.Helper()
+		if err := raw.ConfigSet(context.Background(), "maxmemory", limit).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func() {
+		t.Helper()
+		memory("1")
+		if err := a.putDomain("example.org"); !errors.Is(err, store.ErrRefused) || !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("a change without memory: %v", err)
+		}
+		if err := a.Refusing(); !errors.Is(err, store.ErrRefused) || a.Trouble() != nil {
+			t.Fatalf("refusing %v, trouble %v", err, a.Trouble())
+		}
+	}
+	refused()
+	memory("0")
+	if err := a.putDomain("example.org"); err != nil || a.Refusing() != nil {
+		t.Fatalf("the next change: %v, refusing %v", err, a.Refusing())
+	}
+	refused()
+	head := a.State.Heads()
+	memory("0")
+	redistest.Eventually(t, "the probe is taken", func() bool { return a.Refusing() == nil })
+	if heads, err := a.redis.Heads(context.Background()); err != nil || heads != head {
+		t.Errorf("the probe changed the store: %v", err)
+	}
+	// A shard whose key is damaged stays refused, whatever others take.
+	key := fmt.Sprintf("drawbridge:{s%02d}:audit", int(store.ShardOf("example.org")))
+	if err := raw.Rename(context.Background(), key, "aside").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Set(context.Background(), key, "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.putDomain("example.org"); !errors.Is(err, store.ErrDamaged) || !errors.Is(a.Refusing(), store.ErrDamaged) {
+		t.Fatalf("a change of a damaged shard: %v, refusing %v", err, a.Refusing())
+	}
+	if err := a.putDomain("example.net"); err != nil || !errors.Is(a.Refusing(), store.ErrDamaged) {
+		t.Fatalf("a change of another shard: %v, refusing %v", err, a.Refusing())
+	}
+	if err := a.redis.Probe(context.Background(), store.ShardOf("example.org"), a.marker.ID); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("the probe of a damaged shard: %v", err)
+	}
+	if err := a.redis.Probe(context.Background(), store.Global, "another"); !errors.Is(err, store.ErrForeign) {
+		t.Errorf("the probe of another's store: %v", err)
+	}
+}
+
+// A claim of the form that had no time is read as one of long ago.
+func TestClaimsOfTheOldForm(t *testing.T) {
+	r := redistest.Start(t)
+	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
+	now := time.Now().UTC()
+	err := a.Update(context.Background(), store.Global, store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.PutClaim("new.example", store.Claim{Domain: "example.org", Time: now})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := a.State.Head(store.Global)
+	e := &store.Entry{N: h.N + 1, Schema: store.Schema, Puts: []store.Doc{{Key: "name/old.example", Rev: h.N + 1, Body: json.RawMessage(`"example.org"`)}}}
+	payload, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.redis.Commit(context.Background(), store.Global, h, payload, e, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, r.Options(), &redistest.Marker{}).ready(t) // one reads it from the stream, the other loads it
+	for _, d := range []*daemon{a, b} {
+		redistest.Eventually(t, "the old claim is known", func() bool { _, ok := d.State.Claim("old.example"); return ok })
+		if claim, _ := d.State.Claim("old.example"); claim != (store.Claim{Domain: "example.org"}) {
+			t.Errorf("the old claim is %+v", claim)
+		}
+		if claim, _ := d.State.Claim("new.example"); claim.Domain != "example.org" || !claim.Time.Equal(now) {
+			t.Errorf("the new claim is %+v", claim)
+		}
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	r := redistest.Start(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
