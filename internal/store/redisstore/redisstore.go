@@ -106,9 +106,6 @@ func (l logger) Printf(_ context.Context, format string, v ...any) {
 // Close ends all connections.
 func (r *Redis) Close() error { return r.client.Close() }
 
-// Ping asks Redis for a sign of life.
-func (r *Redis) Ping(ctx context.Context) error { return wrap(r.client.Ping(ctx).Err()) }
-
 func tag(s store.Shard) string {
 	if s == store.Global {
 		return "drawbridge:{g}:"
