@@ -44,7 +44,8 @@ func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
 			s.want(d.name+" with the mailbox password", d.login(s, outside, ann, pw), d.yes)
 			s.refuse(d.name+" with a wrong one", d.login(s, outside, ann, "wrong"), d.yes)
 		}
-		s.refused(503, "store_unavailable", "PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+		// Not acknowledged; Redis may still take it when it goes on.
+		s.refused(503, "store_unavailable", "PATCH", "/v1/accounts/carol@example.org", object{"suspended": true})
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
