@@ -95,12 +95,7 @@ func (g *guesses) add(account string, ip netip.Addr, token uint64, at time.Time)
 func note[K comparable](m map[K]window, key K, token uint64, seen guess, enough int) {
 	w := m[key]
 	if w == nil {
-		if len(m) >= maxWindows {
-			for k := range m { // any one: which, an attacker cannot choose
-				delete(m, k)
-				break
-			}
-		}
+		makeRoom(m, maxWindows)
 		w = window{}
 		m[key] = w
 	}
@@ -121,11 +116,8 @@ func (g *guesses) succeeded(account string, ip netip.Addr, at time.Time) (news b
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before, ok := g.known[key]
-	if !ok && len(g.known) >= maxWindows {
-		for k := range g.known {
-			delete(g.known, k)
-			break
-		}
+	if !ok {
+		makeRoom(g.known, maxWindows)
 	}
 	g.known[key] = at
 	return !ok || at.Sub(before) > time.Hour

@@ -202,25 +202,29 @@ func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
 }
 
-// replace puts the documents of one shard in place of what was there.
+// replace puts the documents of one shard in place of what was there: all, or
+// none when one of them cannot be read. They are read and compiled beside the
+// state, which goes on deciding meanwhile.
 func (st *State) replace(s Shard, h Head, docs []Doc) error {
+	fresh := NewState()
+	if err := fresh.change(s, h, docs, nil); err != nil {
+		return err
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	defer st.version.Add(1) // under the lock, when all is in place
 	if s == Global {
-		st.types = map[access.ClientType]*revised[ClientType]{}
-		st.keys = map[string]*revised[Key]{}
-		st.byHash = map[string]string{}
-		st.claims = map[string]Claim{}
-		st.pepper = ""
+		st.types, st.clients = fresh.types, fresh.clients
+		st.keys, st.byHash = fresh.keys, fresh.byHash
+		st.claims, st.pepper = fresh.claims, fresh.pepper
 	} else {
-		for name := range st.domains {
-			if ShardOf(name) == s {
-				delete(st.domains, name)
-			}
-		}
+		maps.DeleteFunc(st.domains, func(name string, _ *domainState) bool { return ShardOf(name) == s })
+		maps.Copy(st.domains, fresh.domains)
+		st.expires = earlier(st.expires, fresh.expires)
+		st.rename()
 	}
-	defer st.rename() // what is gone is in no document
-	return st.change(s, h, docs, nil)
+	st.heads[s] = h
+	return nil
 }
 
 // apply carries out one entry that follows the shard's head.
