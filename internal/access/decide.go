@@ -134,6 +134,22 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	return d
 }
 
+// Judge tells whether the rules refuse a login whatever its secret is, why, and
+// by which policy: the steps of [Decide] that do not depend on the secret, for
+// replaying logins whose secret is not known any more. Reason "" is no refusal.
+// The query needs Rules and an Address.
+func Judge(q *Query) (reason Reason, policyID string) {
+	acc := q.Account
+	if acc == nil {
+		acc = &Account{}
+	}
+	var room subjectRoom
+	sub := q.Rules.subject(q.Address, acc.Departments, &room)
+	var d Decision
+	reason, _ = q.Rules.judge(q, acc, &sub, &d, false)
+	return reason, d.PolicyID
+}
+
 // judge takes the steps that do not depend on the secret. It returns the first
 // refusal, or "", and whether that refusal asks where the login came from.
 func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace bool) (reason Reason, place bool) {

@@ -199,7 +199,9 @@ func compilePolicy(p *Policy, s scope) policy {
 	if len(p.Regions) > 0 {
 		c.regions = make(map[string]struct{}, len(p.Regions))
 		for _, region := range p.Regions {
-			c.regions[region] = struct{}{}
+			if region != RegionUnknown {
+				c.regions[region] = struct{}{}
+			}
 		}
 	}
 	for _, name := range p.Protocols {

@@ -147,6 +147,12 @@ func (c ClientType) Own() bool {
 	return c != "" && c != ClientThirdParty && c != ClientCloudFetcher
 }
 
+// RegionUnknown stands in a decision and a record for the region of a public
+// address that the database does not know. It is in no policy's list, so that
+// it matches no whitelist. The empty region is that of addresses that have
+// none, such as private ones.
+const RegionUnknown = "unknown"
+
 // Lookup tells a login apart from Dovecot's look-ups (AUTHORIZED=1).
 type Lookup uint8
 

@@ -299,7 +299,7 @@ func getEffective(c *call) (*answer, error) {
 	if record == nil {
 		record = &store.Account{}
 	}
-	acc := &access.Account{Suspended: record.Suspended, Departments: record.Departments, Protocols: record.Protocols, Secure: record.Secure}
+	acc := record.Facts(new(access.Account))
 	protocol := func(p access.Protocol) Setting[bool] {
 		on, by := v.Rules.ProtocolOn(p, acc)
 		return Setting[bool]{on, by}

@@ -96,6 +96,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -109,6 +110,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -121,7 +123,7 @@ const (
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
-// DefaultDomain, Version, PeerUID and Metrics.
+// DefaultDomain, Version, PeerUID, Region and Metrics.
 type API struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -136,6 +138,8 @@ type API struct {
 	// Explain decides, step by step, a login that nobody makes: the credential is the id of a secure password of the
 	// account, "" its mailbox password; rules, unless nil, take the place of its domain's.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
+	// Region tells the region of an address; nil when there is no database.
+	Region func(netip.Addr) string
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// PeerUID tells who is at the other end of a unix socket; without it
@@ -149,6 +153,7 @@ type server struct {
 	*API
 	schemas  schemas
 	document []byte // /openapi.json
+	history  *history.History
 	// names makes changes of domain names take turns on this daemon: they go
 	// through two shards.
 	names sync.Mutex
@@ -156,7 +161,7 @@ type server struct {
 
 // Handler returns what an API listener serves.
 func (a *API) Handler() (http.Handler, error) {
-	s := &server{API: a, schemas: newSchemas()}
+	s := &server{API: a, schemas: newSchemas(), history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Region}}
 	mux := http.NewServeMux()
 	ops := operations()
 	for i := range ops {

@@ -14,6 +14,7 @@ package gate
 import (
 	"bytes"
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Options are the parts and settings of a gate. All but Site, DefaultDomain
-// and Services are needed.
+// Options are the parts and settings of a gate. All but Site, DefaultDomain,
+// Services and Region are needed.
 type Options struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -38,6 +39,8 @@ type Options struct {
 	Services      map[string]string // further service names → protocol
 	MaxStaleness  time.Duration
 	Throttle      Throttle
+	// Region tells the region of an address; nil when there is no database.
+	Region func(netip.Addr) string
 	// Decided is told of every login that was decided; nil for nobody.
 	Decided func(access.Protocol, *access.Decision)
 }
@@ -153,22 +156,18 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	}
 	if v.Known {
 		q.Rules = v.Rules
-		q.Account = accessAccount(v.Account, new(access.Account))
+		q.Account = v.Account.Facts(new(access.Account))
 	}
-	q.Client = v.Clients.Classify(l)
+	q.Client, q.Region = v.Clients.Classify(l), g.region(l.IP)
 	return q, v
 }
 
-// accessAccount writes what decisions need of a record into room; nil without a record.
-func accessAccount(a *store.Account, room *access.Account) *access.Account {
-	if a == nil {
-		return nil
+// region returns the region of an address, "" when there is none.
+func (g *Gate) region(ip netip.Addr) string {
+	if g.Region == nil {
+		return ""
 	}
-	*room = access.Account{
-		Suspended: a.Suspended, Departments: a.Departments, Protocols: a.Protocols,
-		Secure: a.Secure, HasSecure: len(a.Secrets) > 0,
-	}
-	return room
+	return g.Region(ip)
 }
 
 // lookUpSecret tells what a secret is, at the cost of one keyed hash whatever

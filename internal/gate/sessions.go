@@ -374,8 +374,8 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 	// No ports, no certificate: what the login did not carry must not make
 	// another client type of its session.
 	s.login = access.Login{Service: "smtp", Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
-	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: accessAccount(s.view.Account, &s.record)}
-	s.query.Client = s.view.Clients.Classify(&s.login)
+	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
+	s.query.Client, s.query.Region = s.view.Clients.Classify(&s.login), g.region(s.login.IP)
 	// Whoever is told has authenticated.
 	if s.query.Site.Reveal == access.RevealWeb {
 		s.query.Site.Reveal = access.RevealVerified

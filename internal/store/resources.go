@@ -90,6 +90,18 @@ type Account struct {
 	Secrets []SecurePassword `json:"secrets,omitempty"`
 }
 
+// Facts writes what decisions need of the record into room; nil of a nil record.
+func (a *Account) Facts(room *access.Account) *access.Account {
+	if a == nil {
+		return nil
+	}
+	*room = access.Account{
+		Suspended: a.Suspended, Departments: a.Departments, Protocols: a.Protocols,
+		Secure: a.Secure, HasSecure: len(a.Secrets) > 0,
+	}
+	return room
+}
+
 // SecurePassword is one device's secret, of which only the keyed hash is kept.
 type SecurePassword struct {
 	ID        string          `json:"id"`
