@@ -2,6 +2,7 @@ package access
 
 import (
 	mathbits "math/bits"
+	"slices"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -17,6 +18,26 @@ type Settings struct {
 	Enforced    bool  // secure passwords are enforced (F5) ...
 	EnforceFor  Scope // ... for these
 	Blocked     []string
+}
+
+// PutPolicy adds a policy, or puts it in place of the one of its id.
+func (s *Settings) PutPolicy(p *Policy) {
+	if i := s.policy(p.ID); i >= 0 {
+		s.Policies[i] = *p
+		return
+	}
+	s.Policies = append(s.Policies, *p)
+}
+
+// RemovePolicy removes the policy of an id, if there is one.
+func (s *Settings) RemovePolicy(id string) {
+	if i := s.policy(id); i >= 0 {
+		s.Policies = slices.Delete(s.Policies, i, i+1)
+	}
+}
+
+func (s *Settings) policy(id string) int {
+	return slices.IndexFunc(s.Policies, func(p Policy) bool { return p.ID == id })
 }
 
 // Rules are a domain's rules, compiled. They are immutable and safe for

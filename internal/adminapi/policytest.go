@@ -62,7 +62,7 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 	}
 	var rules *access.Rules
 	if p != nil {
-		rules = c.Store.State.Rules(c.domain, &p.Policy, c.now)
+		rules = c.Store.State.Rules(c.domain, c.now, func(set *access.Settings) { set.PutPolicy(&p.Policy) })
 	}
 	d := c.Explain(login, credential, rules)
 	tested := PolicyTested{Decision: d}

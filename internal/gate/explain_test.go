@@ -37,15 +37,15 @@ func TestExplain(t *testing.T) {
 	d.wantRecords(ends...) // and no others
 
 	// Rules in place of the domain's, and a service that a setting maps to no protocol.
-	draft := access.Policy{ID: "office", Enabled: false}
-	rules := d.Store.State.Rules("example.org", &draft, time.Now())
+	disable := func(set *access.Settings) { set.PutPolicy(&access.Policy{ID: "office", Enabled: false}) }
+	rules := d.Store.State.Rules("example.org", time.Now(), disable)
 	if got := end(d.Explain(imap("ann@example.org", "", "198.51.100.1"), "", rules)); got != "next ok" {
 		t.Errorf("without the policy: %s", got)
 	}
 	if got := end(d.Explain(&access.Login{Account: "ann@example.org", Service: "xmpp", IP: netip.MustParseAddr("203.0.113.9")}, "", nil)); got != "deny protocol_disabled" {
 		t.Errorf("an unknown service: %s", got)
 	}
-	if rules := d.Store.State.Rules("example.com", &draft, time.Now()); rules != nil {
+	if rules := d.Store.State.Rules("example.com", time.Now(), disable); rules != nil {
 		t.Error("a domain that is not managed has rules")
 	}
 }

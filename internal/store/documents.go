@@ -118,9 +118,10 @@ func (st *State) Policies(domain string) []Revised[Policy] {
 	return nil
 }
 
-// Rules returns the rules of a domain as they would be with a policy, which
-// replaces the one of its id if there is one; nil for a domain that is not managed.
-func (st *State) Rules(domain string, with *access.Policy, now time.Time) *access.Rules {
+// Rules returns the rules of a domain as they would be after an edit of its
+// settings, whose lists are the edit's to change and whose documents are not;
+// nil for a domain that is not managed.
+func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)) *access.Rules {
 	st.mu.RLock()
 	d := st.domains[domain]
 	if d == nil || d.doc == nil {
@@ -129,12 +130,7 @@ func (st *State) Rules(domain string, with *access.Policy, now time.Time) *acces
 	}
 	set, _ := d.settings(now)
 	st.mu.RUnlock()
-	at := slices.IndexFunc(set.Policies, func(p access.Policy) bool { return p.ID == with.ID })
-	if at < 0 {
-		set.Policies = append(set.Policies, *with)
-	} else {
-		set.Policies[at] = *with
-	}
+	edit(&set)
 	return access.Compile(&set)
 }
 

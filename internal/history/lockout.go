@@ -1,0 +1,86 @@
+package history
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// maxRecent bounds the records that [History.Recent] reads, newest first: some
+// 200 ms of Redis' time.
+const maxRecent = 20_000
+
+// Recent is how the members of a domain came in lately.
+type Recent struct {
+	members map[string][]*Login // by account, newest first; one of several that the rules cannot tell apart
+}
+
+// kind is all of a login of a given account that rules look at.
+type kind struct {
+	account  string
+	ip       netip.Addr
+	client   access.ClientType
+	protocol access.Protocol
+}
+
+// Recent reads how members came in since a time, from the newest 20 000
+// records at most. Logins of masters are nobody's own.
+func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*Recent, error) {
+	r := &Recent{members: map[string][]*Login{}}
+	seen := map[kind]bool{}
+	read := 0
+	err := h.Each(ctx, domain, since, func(rec *store.LoginRecord) bool {
+		read++
+		l := new(Login)
+		if !CameIn(rec) || rec.MasterUser != "" || !h.Recall(rec, l) {
+			return read < maxRecent
+		}
+		k := kind{l.Address, l.login.IP, l.Client, l.login.Protocol}
+		if !seen[k] {
+			seen[k] = true
+			r.members[l.Address] = append(r.members[l.Address], l)
+		}
+		return read < maxRecent
+	})
+	return r, err
+}
+
+// Locked is a member whom a change of rules would lock out: none of the ways
+// in which they came lately would be open any more.
+type Locked struct {
+	Account  string
+	IP       netip.Addr // of their last login, as the following
+	Client   access.ClientType
+	Protocol access.Protocol
+	Time     time.Time
+	PolicyID string // that would refuse it, when one would
+}
+
+// LockedOut holds rules as they are against rules as they would be. Active are
+// the members whom the former let in by some way that they used lately, locked
+// those whom the latter would by none; both sorted by account.
+func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked []Locked) {
+	for account, logins := range r.members {
+		refused := func(rules *access.Rules) bool {
+			return !slices.ContainsFunc(logins, func(l *Login) bool { reason, _ := l.Judge(rules); return reason == "" })
+		}
+		if refused(before) {
+			continue
+		}
+		active = append(active, account)
+		if !refused(after) {
+			continue
+		}
+		last := logins[0]
+		_, policyID := last.Judge(after)
+		locked = append(locked, Locked{account, last.login.IP, last.Client, last.login.Protocol, last.login.Time, policyID})
+	}
+	slices.Sort(active)
+	slices.SortFunc(locked, func(a, b Locked) int { return strings.Compare(a.Account, b.Account) })
+	return active, locked
+}
