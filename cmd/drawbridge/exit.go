@@ -100,6 +100,9 @@ func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
 		text += ": " + hint
 	}
 	c.printError(out, code, text)
+	if code == "lockout" {
+		c.printLockout(out, p.Body)
+	}
 }
 
 // hintOf says what to do about a refusal in this command's own words.
@@ -107,6 +110,8 @@ func hintOf(p *adminclient.Problem) string {
 	switch {
 	case p.Code == "confirm_required":
 		return "that is --confirm here"
+	case p.Code == "lockout":
+		return "here these are --confirm and --revert-after 10m"
 	case p.Status == http.StatusUnauthorized:
 		return "name a file with an API key: --key-file"
 	case p.RetryAfter != "":

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,6 +54,8 @@ type writing struct {
 	dryRun  bool
 	confirm bool
 	ifMatch string
+	// revertAfter is when the change is undone unless it is confirmed; 0 for never.
+	revertAfter time.Duration
 }
 
 // writes adds --dry-run.
@@ -74,6 +77,17 @@ func (w *writing) confirmed(cmd *cobra.Command, help string) *writing {
 	return w
 }
 
+// undone adds --revert-after, for a change that can undo itself.
+func (w *writing) undone(cmd *cobra.Command) *writing {
+	cmd.Flags().DurationVar(&w.revertAfter, "revert-after", 0, "make it, and undo it after so `long`, such as 10m, unless it is confirmed (drawbridge revert confirm)")
+	return w
+}
+
+// guarded adds what gets a change made that would lock people out.
+func (w *writing) guarded(cmd *cobra.Command) *writing {
+	return w.undone(cmd).confirmed(cmd, "make it although it would lock people out")
+}
+
 func (w *writing) query() url.Values {
 	q := url.Values{}
 	if w.dryRun {
@@ -81,6 +95,9 @@ func (w *writing) query() url.Values {
 	}
 	if w.confirm {
 		q.Set("confirm", "true")
+	}
+	if w.revertAfter != 0 {
+		q.Set("revert_after", w.revertAfter.String())
 	}
 	return q
 }

@@ -51,7 +51,7 @@ func (c *cli) ipBlockAdd() *cobra.Command {
 		body["expires_at"] = when.UTC().Format(time.RFC3339)
 		return nil
 	})
-	w := writes(cmd)
+	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body := object{"network": args[1]}
 		if err := s.into(body, nil); err != nil {
@@ -69,7 +69,7 @@ func (c *cli) ipBlockDelete() *cobra.Command {
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "ip-blocks", "id")),
 	}
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).undone(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, ipBlockPath(args[0], args[1]), nil)
 	}

@@ -92,7 +92,7 @@ func (c *cli) policyCreate() *cobra.Command {
 	}
 	s, whom := policySettings(cmd)
 	s.text("id", "id", "what commands call it; generated without")
-	w := writes(cmd)
+	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := whom.body()
 		if err != nil {
@@ -127,7 +127,7 @@ func (c *cli) policySet() *cobra.Command {
 		body["scope"] = scope
 		return nil
 	}})
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, policyPath(args[0], args[1]), s)
 	}
@@ -136,7 +136,7 @@ func (c *cli) policySet() *cobra.Command {
 
 func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
 	cmd := c.onPolicy(verb, short)
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodPatch, policyPath(args[0], args[1]), object{"enabled": on})
 	}
@@ -145,7 +145,7 @@ func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
 
 func (c *cli) policyDelete() *cobra.Command {
 	cmd := c.onPolicy("delete", "Remove an access policy")
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, policyPath(args[0], args[1]), nil)
 	}

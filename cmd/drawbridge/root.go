@@ -29,6 +29,7 @@ func (c *cli) root() *cobra.Command {
 		c.enforcement(),
 		c.policy(),
 		c.ipBlock(),
+		c.revert(),
 		c.department(),
 		c.account(),
 		c.mailboxPassword(),

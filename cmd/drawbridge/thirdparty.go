@@ -44,7 +44,7 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 	s := &settings{cmd: cmd}
 	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range that third-party clients may always come from")
 	s.edits("add-ip", "remove-ip", "secure_login_ips", "an `address`, CIDR or a-b range, spelled as in the list")
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).undone(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path := domainPath(args[0], "third-party-access")
 		change := func(current object) (object, error) {

@@ -56,6 +56,7 @@
 //	409 in_use                   referrers counts by what
 //	409 confirm_required         say ?confirm=true
 //	409 secure_password_limit    revoke one first
+//	409 lockout                  it would lock people out; lockout.who lists them: say ?confirm=true or ?revert_after=
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
 //	409 interrupted              an import was overtaken by another change half way: run it again
@@ -123,7 +124,7 @@ const (
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
-// DefaultDomain, Version, PeerUID, Region and Metrics.
+// DefaultDomain, Version, PeerUID, Guard, Region and Metrics.
 type API struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -138,6 +139,7 @@ type API struct {
 	// Explain decides, step by step, a login that nobody makes: the credential is the id of a secure password of the
 	// account, "" its mailbox password; rules, unless nil, take the place of its domain's.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
+	Guard   Guard
 	// Region tells the region of an address; nil when there is no database.
 	Region func(netip.Addr) string
 	// Available reports whether decisions are possible now.
@@ -396,6 +398,12 @@ func (c *call) parameters() error {
 
 // flag returns a parameter that is true or false.
 func (c *call) flag(name string) bool { return c.query.Get(name) == "true" }
+
+// duration returns a parameter that is a time span, 0 when it is left out.
+func (c *call) duration(name string) time.Duration {
+	d, _ := time.ParseDuration(c.query.Get(name)) // was checked
+	return d
+}
 
 // limit returns how many items a list is to have.
 func (c *call) limit() int {

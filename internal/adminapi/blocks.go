@@ -62,6 +62,10 @@ func createBlock(c *call) (*answer, error) {
 		return nil, err
 	}
 	ans := &answer{etag: true}
+	e, err := c.guarded()
+	if err != nil {
+		return nil, err
+	}
 	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
 			return notFound("domain")
@@ -83,8 +87,9 @@ func createBlock(c *call) (*answer, error) {
 			ch.Audit.Note = fmt.Sprintf("forgot %d that had expired", gone)
 		}
 		ch.Diff(nil, b)
-		ch.PutBlock(c.domain, b)
-		return nil
+		e.blocks = map[string]*store.Block{b.ID: b}
+		_, err := c.edit(ch, e)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -116,8 +121,8 @@ func deleteBlock(c *call) (*answer, error) {
 		ans.body = viewBlock(cur.Doc)
 		audit(ch, "ip_block.delete", c.domain, id)
 		ch.Diff(cur.Doc, nil)
-		ch.DeleteBlock(c.domain, id)
-		return nil
+		_, err := c.edit(ch, &edition{blocks: map[string]*store.Block{id: nil}}) // it locks nobody out
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -212,6 +212,9 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 		}
 		return path, false
 	}
+	if c.unconfirmed(func(path string) bool { _, ok := moved(path); return ok }) > 0 {
+		return conflict("in_use", "a change of a policy that names it is not confirmed yet: confirm that, or wait until it is undone")
+	}
 	c.makeDepartment(ch, next)
 	for _, d := range c.Store.State.Departments(c.domain) {
 		to, ok := moved(d.Doc.Path)
@@ -314,10 +317,8 @@ func (c *call) referrers(path string) map[string]int {
 			n["departments"]++
 		}
 	}
-	names := func(s *access.Scope) bool {
-		is := func(d access.ScopeDepartment) bool { return d.Path == path }
-		return slices.ContainsFunc(s.Departments, is) || slices.ContainsFunc(s.Except.Departments, is)
-	}
+	is := func(p string) bool { return p == path }
+	names := func(s *access.Scope) bool { return namesDepartment(s, is) }
 	for _, p := range c.Store.State.Policies(c.domain) {
 		if names(&p.Doc.Scope) {
 			n["policies"]++
@@ -326,5 +327,27 @@ func (c *call) referrers(path string) map[string]int {
 	if d, ok := c.Store.State.Domain(c.domain); ok && names(&d.Doc.SecurePasswords.Scope) {
 		n["secure_password_policy"]++
 	}
+	if reverts := c.unconfirmed(is); reverts > 0 {
+		n["reverts"] = reverts
+	}
 	return n
+}
+
+func namesDepartment(s *access.Scope, is func(path string) bool) bool {
+	named := func(d access.ScopeDepartment) bool { return is(d.Path) }
+	return slices.ContainsFunc(s.Departments, named) || slices.ContainsFunc(s.Except.Departments, named)
+}
+
+// unconfirmed counts the changes which, undone, would bring back policies that name a department.
+func (c *call) unconfirmed(is func(path string) bool) (reverts int) {
+	for _, r := range c.Store.State.Reverts(c.domain) {
+		for id, before := range r.Doc.Policies {
+			cur, _ := c.Store.State.Policy(c.domain, id)
+			if before != nil && namesDepartment(&before.Scope, is) || cur.Doc != nil && namesDepartment(&cur.Doc.Scope, is) {
+				reverts++
+				break
+			}
+		}
+	}
+	return reverts
 }

@@ -94,7 +94,7 @@ func (s *server) documentParameters(op *operation) []*huma.Param {
 			schema.Format = "date-time"
 		case paramIP:
 			schema.Format = "ip"
-		case paramText:
+		case paramSpan, paramText:
 			for _, word := range known.enum {
 				schema.Enum = append(schema.Enum, word)
 			}

@@ -57,8 +57,8 @@ func operations() []operation {
 	write := func(method, path, id, summary string, r roles, in, out any, f serveFunc, query ...string) operation {
 		return operation{method: method, path: path, id: id, summary: summary, roles: r, in: in, out: out, serve: f, query: query}
 	}
-	remove := func(path, id, summary string, r roles, f serveFunc) operation {
-		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f}
+	remove := func(path, id, summary string, r roles, f serveFunc, query ...string) operation {
+		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f, query: query}
 	}
 	always := func(op operation) operation {
 		op.always = true
@@ -74,6 +74,7 @@ func operations() []operation {
 		policies    = domain + "/policies"
 		policy      = policies + "/{id}"
 		blocks      = domain + "/ip-blocks"
+		reverts     = domain + "/reverts"
 		departments = domain + "/departments"
 		department  = departments + "/{path...}"
 		accounts    = domain + "/accounts"
@@ -81,6 +82,8 @@ func operations() []operation {
 		secures     = account + "/secure-passwords"
 		secure      = secures + "/{id}"
 		types       = "/v1/client-types"
+
+		revertAfter = "revert_after"
 		keys        = "/v1/keys"
 
 		domainReads  = forRead | forDomain
@@ -93,21 +96,25 @@ func operations() []operation {
 		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
 		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain),
 		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
-		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty),
+		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty, revertAfter),
 		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
 		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or do not", forDomain, SecurePasswordPolicy{}, SecurePasswordPolicy{}, putSecurePolicy),
 
 		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, List[Policy]{}, listPolicies, "limit", "cursor"),
-		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy),
+		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy, revertAfter),
 		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, PolicyTest{}, PolicyTested{}, testPolicy),
 		get(policy, "get-policy", "Show an access policy", domainReads, Policy{}, getPolicy),
-		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy),
-		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy),
-		remove(policy, "delete-policy", "Remove an access policy", forDomain, deletePolicy),
+		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy, revertAfter),
+		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy, revertAfter),
+		remove(policy, "delete-policy", "Remove an access policy", forDomain, deletePolicy, revertAfter),
 		write(post, policy+"/test", "test-stored-policy", "Say how a login would be decided, and what a policy has to do with it", domainReads, PolicyTest{}, PolicyTested{}, testStoredPolicy),
 		get(blocks, "list-ip-blocks", "List the addresses that a domain refuses", domainReads, List[IPBlock]{}, listBlocks, "limit", "cursor"),
-		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, IPBlock{}, IPBlock{}, createBlock),
-		remove(blocks+"/{id}", "delete-ip-block", "Let an address in again", forDomain, deleteBlock),
+		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, IPBlock{}, IPBlock{}, createBlock, revertAfter),
+		remove(blocks+"/{id}", "delete-ip-block", "Let an address in again", forDomain, deleteBlock, revertAfter),
+
+		get(reverts, "list-reverts", "List the changes that undo themselves unless they are confirmed, the next one first", domainReads, List[Revert]{}, listReverts),
+		get(reverts+"/{id}", "get-revert", "Show a change that undoes itself unless it is confirmed", domainReads, Revert{}, getRevert),
+		write(post, reverts+"/{id}/confirm", "confirm-revert", "Keep a change: it does not undo itself any more", forDomain, nil, Revert{}, confirmRevert),
 
 		get(departments, "list-departments", "List a domain's departments", domainReads, List[Department]{}, listDepartments, "limit", "cursor"),
 		get(department, "get-department", "Show a department", domainReads, Department{}, getDepartment),
@@ -170,6 +177,7 @@ const (
 	paramLimit
 	paramTime
 	paramIP
+	paramSpan
 )
 
 // parameter is the table of all parameters.
@@ -182,7 +190,9 @@ func parameter(name string) param {
 	case "dry_run":
 		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
 	case "confirm":
-		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain.", paramFlag, nil}
+		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain, or to lock people out.", paramFlag, nil}
+	case "revert_after":
+		return param{"Make the change, and undo it after so long unless it is confirmed: a span such as 10m, 1s to 168h.", paramSpan, nil}
 	case "create_departments":
 		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
 	case "account":
@@ -228,6 +238,10 @@ func (p *param) check(name, value string, f *faults) {
 	case paramIP:
 		if _, err = address.ParseIP(value); err != nil {
 			f.parameter(name, "invalid_network", "%v", err)
+		}
+	case paramSpan:
+		if d, err := time.ParseDuration(value); err != nil || d < time.Second || d > maxRevertAfter {
+			f.parameter(name, "out_of_range", "must be a span from 1s to 168h, such as 90s, 10m or 24h")
 		}
 	case paramText:
 		if len(p.enum) > 0 && !slices.Contains(p.enum, value) {

@@ -60,7 +60,9 @@ func getPolicy(c *call) (*answer, error) {
 	if !ok {
 		return nil, notFound("policy")
 	}
-	return found(p.Rev, viewPolicy(p.Doc)), nil
+	view := viewPolicy(p.Doc)
+	view.Pending = c.pending(p.Doc.ID)
+	return found(p.Rev, view), nil
 }
 
 // checkPolicyID refuses ids that would read as something else in a path.
@@ -211,7 +213,11 @@ func (c *call) policyWarnings(p *store.Policy) []Warning {
 // editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.
 func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*Policy, error)) (*answer, error) {
 	ans := &answer{etag: true}
-	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+	e, err := c.guarded()
+	if err != nil {
+		return nil, err
+	}
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
 			return notFound("domain")
 		}
@@ -240,8 +246,9 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		view := viewPolicy(next)
 		view.Warnings = c.policyWarnings(next)
 		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", view
-		if exists && same(normal(cur.Doc), next) {
-			ans.rev = cur.Rev
+		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || c.pending(id) == nil) {
+			ans.rev, view.Pending = cur.Rev, c.pending(id)
+			ans.body = view
 			return nil
 		}
 		audit(ch, "policy.update", c.domain, id)
@@ -251,8 +258,10 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		}
 		ch.Audit.Note = next.Name
 		ch.Diff(cur.Doc, next)
-		ch.PutPolicy(c.domain, next)
-		return nil
+		e.policies = map[string]*store.Policy{id: next}
+		view.Pending, err = c.edit(ch, e)
+		ans.body = view
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -296,7 +305,11 @@ func patchPolicy(c *call) (*answer, error) {
 func deletePolicy(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
 	ans := &answer{}
-	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+	e, err := c.guarded()
+	if err != nil {
+		return nil, err
+	}
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Policy(c.domain, id)
 		if !ok {
 			return notFound("policy")
@@ -308,8 +321,9 @@ func deletePolicy(c *call) (*answer, error) {
 		audit(ch, "policy.delete", c.domain, id)
 		ch.Audit.Note = cur.Doc.Name
 		ch.Diff(cur.Doc, nil)
-		ch.DeletePolicy(c.domain, id)
-		return nil
+		e.policies = map[string]*store.Policy{id: nil}
+		_, err := c.edit(ch, e)
+		return err
 	})
 	if err != nil {
 		return nil, err

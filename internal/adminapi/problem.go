@@ -22,6 +22,8 @@ type Problem struct {
 	Errors []Fault `json:"errors,omitempty"`
 	// Referrers counts what still names a resource that was to be deleted, by kind.
 	Referrers map[string]int `json:"referrers,omitempty"`
+	// Lockout lists whom a change would lock out.
+	Lockout *Lockout `json:"lockout,omitempty"`
 }
 
 // Fault is one thing wrong with a request. Its detail says what to do, and

@@ -48,6 +48,9 @@ func matrix() []operation {
 		{"GET", "/v1/domains/{D}/ip-blocks", "", "read domain"},
 		{"POST", "/v1/domains/{D}/ip-blocks", `{"network":"198.51.100.7"}`, "domain"},
 		{"DELETE", "/v1/domains/{D}/ip-blocks/{block}", "", "domain"},
+		{"GET", "/v1/domains/{D}/reverts", "", "read domain"},
+		{"GET", "/v1/domains/{D}/reverts/{revert}", "", "read domain"},
+		{"POST", "/v1/domains/{D}/reverts/{revert}/confirm", "", "domain"},
 		{"GET", "/v1/domains/{D}/departments", "", "read domain"},
 		{"GET", "/v1/domains/{D}/departments/sales", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/departments/x/y", `{}`, "domain"},
@@ -84,11 +87,12 @@ func matrix() []operation {
 
 func TestRoles(t *testing.T) {
 	d := start(t, false)
-	ids, keys, blocks := map[string]string{}, map[string]string{}, map[string]string{}
+	ids, keys, blocks, reverts := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	for _, dn := range []string{"example.org", "example.net"} {
 		d.admin.post("/v1/domains", `{"name":"`+dn+`"}`).want(201)
 		d.admin.put("/v1/domains/"+dn+"/departments/sales", `{}`).want(201)
 		blocks[dn] = d.admin.post("/v1/domains/"+dn+"/ip-blocks", `{"network":"192.0.2.1"}`).want(201).text("id")
+		reverts[dn] = d.admin.patch("/v1/domains/"+dn+"/policies/third-party-access?revert_after=1h", `{"mode":"report"}`).want(200).text("pending.id")
 		for _, who := range []string{"ann@", "bob@"} {
 			d.admin.put("/v1/accounts/"+who+dn, `{}`).want(201)
 			ids[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/secure-passwords", `{"label":"x"}`).want(201).text("id")
@@ -111,7 +115,7 @@ func TestRoles(t *testing.T) {
 		// The caller's own account, a colleague's, and a stranger's.
 		for _, target := range []string{"ann@example.org", "bob@example.org", "ann@example.net"} {
 			_, dn, _ := strings.Cut(target, "@")
-			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn])
+			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn])
 			path, body := fill.Replace(op.path), fill.Replace(op.body)
 			var headers []string
 			if strings.HasPrefix(body, "address\n") {
@@ -173,7 +177,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

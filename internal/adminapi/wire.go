@@ -22,6 +22,7 @@ type Domain struct {
 	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Live secure passwords that an account may have. Lowering it revokes none."`
 	SenderCheck        string    `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
 	TraceHeader        bool      `json:"trace_header" doc:"Submitted mail names the client type and the device it came from."`
+	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of who administers the domain, whom no change may lock out unasked. Empty, it is the postmaster."`
 	CreatedAt          time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
@@ -89,6 +90,43 @@ type Policy struct {
 	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty for any."`
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
 	Warnings  []Warning `json:"warnings,omitempty" readOnly:"true" doc:"In the answer to a change: what may not be meant."`
+	// Pending tells of a change that is not confirmed yet.
+	Pending *PendingRevert `json:"pending,omitempty" readOnly:"true" doc:"The policy becomes what it was before, unless that is confirmed."`
+}
+
+// PendingRevert says when a change undoes itself.
+type PendingRevert struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
+}
+
+// Revert is a change that undoes itself unless it is confirmed.
+type Revert struct {
+	ID        string      `json:"id"`
+	At        time.Time   `json:"at" doc:"When what was there before is put back."`
+	CreatedAt time.Time   `json:"created_at"`
+	By        store.Actor `json:"by" doc:"Who made the change."`
+	Action    string      `json:"action" example:"policy.update"`
+	Target    string      `json:"target"`
+}
+
+// Lockout is whom a change would lock out.
+type Lockout struct {
+	Active    int   `json:"active" doc:"Members who came in lately and still could."`
+	LockedOut int   `json:"locked_out" doc:"Those of them who could not by any way that they used."`
+	Who       []Who `json:"who"`
+	More      int   `json:"more,omitempty" doc:"How many who does not list."`
+}
+
+// Who is one person whom a change would lock out.
+type Who struct {
+	Account   string            `json:"account"`
+	As        []string          `json:"as" enum:"author,administrator,member" doc:"author: an administrator, at the address that the change is made from. administrator: all of them would be locked out. member: more of them than may be."`
+	IP        string            `json:"ip" doc:"Of their last login, as client and protocol are."`
+	Client    access.ClientType `json:"client"`
+	Protocol  string            `json:"protocol"`
+	LastLogin time.Time         `json:"last_login,omitzero"`
+	PolicyID  string            `json:"policy_id,omitempty" doc:"That would refuse it."`
 }
 
 // PolicyTest is a login that nobody makes, and a policy to hold it against.

@@ -41,6 +41,7 @@ type Config struct {
 	Log      Log
 	Records  Records
 	Throttle Throttle
+	Guard    Guard
 }
 
 // Store is the table [store]. Target says what its addresses mean.
@@ -111,6 +112,12 @@ type Throttle struct {
 	Window                 time.Duration
 }
 
+// Guard is the table [guard].
+type Guard struct {
+	LockedOutPercent int
+	ActiveWithin     time.Duration
+}
+
 const day = 24 * time.Hour
 
 // Default returns the settings of an empty file.
@@ -138,6 +145,7 @@ func Default() *Config {
 			WrongSecretsPerAccount: 10,
 			Window:                 15 * time.Minute,
 		},
+		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }
 

@@ -22,6 +22,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil
 		},
+		Guard:   adminapi.Guard{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Metrics: p.metrics,
 	}
 	handler, err := api.Handler()

@@ -162,6 +162,41 @@ func (st *State) Blocks(domain string) []Revised[Block] {
 	return list
 }
 
+// Reverts returns the changes of a domain that undo themselves unless they are
+// confirmed, the next one due first.
+func (st *State) Reverts(domain string) []Revised[Revert] {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil
+	}
+	list := make([]Revised[Revert], 0, len(d.reverts))
+	for _, r := range d.reverts {
+		list = append(list, Revised[Revert]{r.doc, r.rev})
+	}
+	slices.SortFunc(list, func(a, b Revised[Revert]) int {
+		return cmp.Or(a.Doc.At.Compare(b.Doc.At), strings.Compare(a.Doc.ID, b.Doc.ID))
+	})
+	return list
+}
+
+// dueReverts returns the domains that have a revert which is due.
+func (st *State) dueReverts(now time.Time) []string {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	var due []string
+	for name, d := range st.domains {
+		for _, r := range d.reverts {
+			if d.doc != nil && !now.Before(r.doc.At) {
+				due = append(due, name)
+				break
+			}
+		}
+	}
+	return due
+}
+
 // Account returns the record of a canonical address.
 func (st *State) Account(addr string) (Revised[Account], bool) {
 	st.mu.RLock()
@@ -249,6 +284,9 @@ func (c *Change) PutPolicy(domain string, p *Policy) { c.put(kindPolicy+"/"+doma
 // PutBlock adds a blocked address of a domain.
 func (c *Change) PutBlock(domain string, b *Block) { c.put(kindBlock+"/"+domain+"/"+b.ID, b) }
 
+// PutRevert adds a change that undoes itself.
+func (c *Change) PutRevert(domain string, r *Revert) { c.put(kindRevert+"/"+domain+"/"+r.ID, r) }
+
 // PutAccount adds an account.
 func (c *Change) PutAccount(a *Account) { c.put(kindAccount+"/"+a.Address, a) }
 
@@ -277,6 +315,9 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, b := range st.Blocks(name) {
 		c.DeleteBlock(name, b.Doc.ID)
 	}
+	for _, r := range st.Reverts(name) {
+		c.DeleteRevert(name, r.Doc.ID)
+	}
 	for _, a := range st.Accounts(name, "", accounts) {
 		c.DeleteAccount(a.Doc.Address)
 	}
@@ -293,6 +334,9 @@ func (c *Change) DeletePolicy(domain, id string) { c.del(kindPolicy + "/" + doma
 
 // DeleteBlock removes a blocked address.
 func (c *Change) DeleteBlock(domain, id string) { c.del(kindBlock + "/" + domain + "/" + id) }
+
+// DeleteRevert removes a revert: the change that it was for stays.
+func (c *Change) DeleteRevert(domain, id string) { c.del(kindRevert + "/" + domain + "/" + id) }
 
 // DeleteAccount removes an account's record with its secrets.
 func (c *Change) DeleteAccount(addr string) { c.del(kindAccount + "/" + addr) }

@@ -13,7 +13,7 @@ import (
 
 // Schema is the version of the documents that this program writes. An older
 // program refuses entries of a newer schema.
-const Schema = 1
+const Schema = 2
 
 // Shard numbers a part of the store: domains are spread over [0, Global), and
 // what is common to all is in Global.

@@ -40,6 +40,7 @@ type Domain struct {
 	MaxSecurePasswords int                  `json:"max_secure_passwords"`
 	SenderCheck        mailflow.SenderCheck `json:"sender_check"`
 	TraceHeader        bool                 `json:"trace_header"`
+	Administrators     []string             `json:"administrators,omitempty"` // addresses; none means the postmaster
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
 	CreatedAt          time.Time            `json:"created_at"`
 }
@@ -60,6 +61,21 @@ type Department struct {
 type Policy struct {
 	access.Policy
 	CreatedAt time.Time `json:"created_at"`
+}
+
+// Revert puts back what a change of a domain's policies and blocked addresses
+// replaced, unless it is confirmed in time (F24).
+type Revert struct {
+	ID        string    `json:"id"`
+	At        time.Time `json:"at"` // when it is due
+	CreatedAt time.Time `json:"created_at"`
+	By        Actor     `json:"by"`     // who made the change
+	Action    string    `json:"action"` // of the change, as the audit has it
+	Target    string    `json:"target"`
+	Rev       uint64    `json:"rev"` // of the change: what has another by now was changed again, and stays
+	// What was there before, by id; nil for nothing.
+	Policies map[string]*Policy `json:"policies,omitempty"`
+	Blocks   map[string]*Block  `json:"blocks,omitempty"`
 }
 
 // Block is an address or a range that is refused for a whole domain (F15).

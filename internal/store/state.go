@@ -53,6 +53,7 @@ type domainState struct {
 	policies    map[string]*revised[Policy]
 	blocks      map[string]*revised[Block]
 	accounts    map[string]*revised[Account]
+	reverts     map[string]*revised[Revert]
 	expires     time.Time // when the rules' next block ends; zero for never
 	rules       *access.Rules
 	paths       []string
@@ -295,7 +296,7 @@ func (st *State) compile(name string) {
 	if d == nil {
 		return
 	}
-	if d.doc == nil && len(d.accounts)+len(d.departments)+len(d.policies)+len(d.blocks) == 0 {
+	if d.doc == nil && len(d.accounts)+len(d.departments)+len(d.policies)+len(d.blocks)+len(d.reverts) == 0 {
 		delete(st.domains, name)
 		return
 	}
@@ -381,6 +382,7 @@ func (st *State) domain(name string) *domainState {
 			policies:    map[string]*revised[Policy]{},
 			blocks:      map[string]*revised[Block]{},
 			accounts:    map[string]*revised[Account]{},
+			reverts:     map[string]*revised[Revert]{},
 		}
 		st.domains[name] = d
 	}
@@ -401,6 +403,7 @@ const (
 	kindDepartment = "department" // department/example.org/sales/emea
 	kindPolicy     = "policy"     // policy/example.org/ID
 	kindBlock      = "block"      // block/example.org/ID
+	kindRevert     = "revert"     // revert/example.org/ID
 	kindAccount    = "account"    // account/ann@example.org
 	kindClient     = "client"     // client/web
 	kindKey        = "key"        // key/ID
@@ -442,6 +445,14 @@ func (st *State) put(d Doc) (domain string, err error) {
 		}
 		st.domain(name).blocks[id] = v
 		return name, nil
+	case kindRevert:
+		name, id, _ := strings.Cut(rest, "/")
+		v, err := decode[Revert](d)
+		if err != nil {
+			return "", err
+		}
+		st.domain(name).reverts[id] = v
+		return "", nil // no rule changes by it until it is due
 	case kindAccount:
 		v, err := decode[Account](d)
 		if err != nil {
@@ -502,6 +513,12 @@ func (st *State) del(key string) (domain string) {
 			delete(d.blocks, id)
 		}
 		return name
+	case kindRevert:
+		name, id, _ := strings.Cut(rest, "/")
+		if d := st.domains[name]; d != nil {
+			delete(d.reverts, id)
+		}
+		return ""
 	case kindAccount:
 		name := address.Domain(rest)
 		if d := st.domains[name]; d != nil {

@@ -120,6 +120,7 @@ func (s *Store) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { s.expire(ctx) })
+	beside.Go(func() { s.revert(ctx) })
 	for ctx.Err() == nil {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {

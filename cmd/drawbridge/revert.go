@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *cli) revert() *cobra.Command {
+	return group("revert", "Changes that undo themselves unless they are confirmed", c.revertList(), c.revertConfirm())
+}
+
+func revertPath(domain string, more ...string) string {
+	return domainPath(domain, append([]string{"reverts"}, more...)...)
+}
+
+func (c *cli) revertList() *cobra.Command {
+	return &cobra.Command{
+		Use:               "list DOMAIN",
+		Short:             "List the changes that wait to be confirmed, the next one that is undone first",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.list(cmd, revertPath(args[0]), nil, 0,
+				col("ID", "id"), col("UNDONE AT", "at"), col("ACTION", "action"), col("TARGET", "target"), col("BY", "by.name"), col("MADE", "created_at"))
+		},
+	}
+}
+
+func (c *cli) revertConfirm() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "confirm DOMAIN ID",
+		Short:             "Keep a change: it does not undo itself any more",
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "reverts", "id")),
+	}
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPost, revertPath(args[0], args[1], "confirm"), nil)
+	}
+	return cmd
+}
+
+// printLockout lists whom a refused change would lock out.
+func (c *cli) printLockout(out io.Writer, problem []byte) {
+	var p struct {
+		Lockout struct {
+			Who []struct {
+				Account   string   `json:"account"`
+				As        []string `json:"as"`
+				IP        string   `json:"ip"`
+				Client    string   `json:"client"`
+				Protocol  string   `json:"protocol"`
+				LastLogin string   `json:"last_login"`
+				PolicyID  string   `json:"policy_id"`
+			} `json:"who"`
+			More json.Number `json:"more"`
+		} `json:"lockout"`
+	}
+	if json.Unmarshal(problem, &p) != nil {
+		return // its detail was printed
+	}
+	t := newTable(out)
+	t.row("ACCOUNT", "AS", "IP", "CLIENT", "PROTOCOL", "LAST LOGIN", "POLICY")
+	for _, w := range p.Lockout.Who {
+		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), w.Client, w.Protocol, cell("", w.LastLogin), cell("", w.PolicyID))
+	}
+	if p.Lockout.More != "" {
+		t.row("and " + p.Lockout.More.String() + " more")
+	}
+	_ = t.Flush() // standard error has nobody to complain to
+}

@@ -1,0 +1,338 @@
+package adminapi
+
+import (
+	"cmp"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Guard says which changes of policies and blocked addresses are refused
+// because they would lock people out (F24).
+type Guard struct {
+	// Percent of the active members: a change that would lock out more is refused. 50 when zero.
+	Percent int
+	// ActiveWithin is for how long a member who came in counts as active. 7 days when zero.
+	ActiveWithin time.Duration
+}
+
+// The defaults of [Guard].
+const (
+	DefaultGuardPercent = 50
+	DefaultActiveWithin = 7 * 24 * time.Hour
+)
+
+// maxRevertAfter bounds how long a change waits to be confirmed.
+const maxRevertAfter = 7 * 24 * time.Hour
+
+// maxWho bounds whom a refusal lists.
+const maxWho = 100
+
+// edition is a change of the call's domain's policies and blocked addresses,
+// by id; nil removes. All such changes are made through it.
+type edition struct {
+	policies map[string]*store.Policy
+	blocks   map[string]*store.Block
+	// recent is how members came in lately; nil when nobody is to be guarded against being locked out.
+	recent *history.Recent
+}
+
+// guarded begins a change that is refused if it would lock people out, unless
+// the caller confirms it or has it undone by itself.
+func (c *call) guarded() (*edition, error) {
+	e := &edition{}
+	if c.flag("confirm") || c.query.Has("revert_after") {
+		return e, nil
+	}
+	var err error
+	e.recent, err = c.history.Recent(c.ctx, c.domain, c.now.Add(-cmp.Or(c.Guard.ActiveWithin, DefaultActiveWithin)))
+	return e, err
+}
+
+// edit puts the policies and blocked addresses into a change, or refuses it.
+// It returns when the change undoes itself, nil for not.
+func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
+	if err := c.lockout(ch.Now, e); err != nil {
+		return nil, err
+	}
+	before := store.Revert{Policies: map[string]*store.Policy{}, Blocks: map[string]*store.Block{}}
+	for id, p := range e.policies {
+		before.Policies[id] = c.confirmed(id)
+		if p == nil {
+			ch.DeletePolicy(c.domain, id)
+		} else {
+			ch.PutPolicy(c.domain, p)
+		}
+	}
+	for id, b := range e.blocks {
+		cur, _ := c.Store.State.Block(c.domain, id)
+		before.Blocks[id] = cur.Doc
+		if b == nil {
+			ch.DeleteBlock(c.domain, id)
+		} else {
+			ch.PutBlock(c.domain, b)
+		}
+	}
+	c.settle(ch, e)
+	after := c.duration("revert_after")
+	if after == 0 {
+		return nil, nil
+	}
+	before.ID, before.CreatedAt, before.At = store.NewID(), ch.Now, ch.Now.Add(after)
+	before.By, before.Action, before.Target, before.Rev = c.id.actor, ch.Audit.Action, ch.Audit.Target, ch.Rev
+	ch.Audit.Note = strings.TrimSpace(ch.Audit.Note + " (undone at " + before.At.Format(time.RFC3339) + " unless it is confirmed)")
+	ch.PutRevert(c.domain, &before)
+	c.w.Header().Set("Revert", revertPath(c.domain, before.ID)) // a deletion answers nothing else
+	return &PendingRevert{ID: before.ID, At: before.At}, nil
+}
+
+// confirmed is a policy as it was when it was last certain; nil for none.
+func (c *call) confirmed(id string) *store.Policy {
+	for _, r := range c.Store.State.Reverts(c.domain) {
+		if before, ok := r.Doc.Policies[id]; ok {
+			return before
+		}
+	}
+	cur, _ := c.Store.State.Policy(c.domain, id)
+	return cur.Doc
+}
+
+// settle ends what earlier changes of the same policies and blocked addresses
+// would undo: whoever changes them again has not been locked out.
+func (c *call) settle(ch *store.Change, e *edition) {
+	for _, r := range c.Store.State.Reverts(c.domain) {
+		next := *r.Doc
+		next.Policies, next.Blocks = without(next.Policies, e.policies), without(next.Blocks, e.blocks)
+		switch {
+		case len(next.Policies)+len(next.Blocks) == 0:
+			ch.DeleteRevert(c.domain, next.ID)
+		case len(next.Policies)+len(next.Blocks) < len(r.Doc.Policies)+len(r.Doc.Blocks):
+			ch.PutRevert(c.domain, &next)
+		}
+	}
+}
+
+// without returns a map without the keys of another one.
+func without[V any](m, keys map[string]V) map[string]V {
+	left := make(map[string]V, len(m))
+	for k, v := range m {
+		if _, ok := keys[k]; !ok {
+			left[k] = v
+		}
+	}
+	return left
+}
+
+// lockout refuses an edition that would lock out the author at the address
+// that they call from, every administrator, or more members than may be.
+func (c *call) lockout(now time.Time, e *edition) error {
+	_, v := c.Store.State.View("@" + c.domain)
+	if e.recent == nil || !v.Known {
+		return nil
+	}
+	after := c.Store.State.Rules(c.domain, now, func(set *access.Settings) { e.apply(c.Store.State, c.domain, now, set) })
+	administrators := c.administrators(v.Settings)
+	var who locked
+	if author := c.author(); author.IsValid() && c.admits(v.Rules, administrators, author) && !c.admits(after, administrators, author) {
+		for _, a := range administrators {
+			_, policyID := access.Judge(c.consoleLogin(a, author, after))
+			who.add("author", Who{Account: a, IP: author.String(), Client: access.ClientConsole, Protocol: access.Web.String(), PolicyID: policyID})
+		}
+	}
+	active, out := e.recent.LockedOut(v.Rules, after)
+	administrator := func(account string) bool { return slices.Contains(administrators, account) }
+	var outAdministrators []history.Locked
+	for _, l := range out {
+		if administrator(l.Account) {
+			outAdministrators = append(outAdministrators, l)
+		}
+	}
+	if len(outAdministrators) > 0 && len(outAdministrators) == len(slices.DeleteFunc(slices.Clone(active), func(a string) bool { return !administrator(a) })) {
+		who.members("administrator", outAdministrators)
+	}
+	if len(out)*100 > len(active)*cmp.Or(c.Guard.Percent, DefaultGuardPercent) {
+		who.members("member", out)
+	}
+	if len(who) == 0 {
+		return nil
+	}
+	p := conflict("lockout", "it would lock out %d of the %d members who came in lately: lockout.who lists them, and administrators among them; "+
+		"?confirm=true makes the change all the same, ?revert_after=10m makes it and undoes it unless it is confirmed in time", len(out), len(active))
+	p.Lockout = &Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
+	return p
+}
+
+// locked lists whom a change would lock out, each account once.
+type locked []Who
+
+func (l *locked) add(as string, w Who) {
+	if i := slices.IndexFunc(*l, func(x Who) bool { return x.Account == w.Account }); i >= 0 {
+		(*l)[i].As = append((*l)[i].As, as)
+		return
+	}
+	w.As = []string{as}
+	*l = append(*l, w)
+}
+
+func (l *locked) members(as string, out []history.Locked) {
+	for _, m := range out {
+		l.add(as, Who{
+			Account: m.Account, IP: addrText(m.IP), Client: m.Client, Protocol: m.Protocol.String(), LastLogin: m.Time, PolicyID: m.PolicyID,
+		})
+	}
+}
+
+// admits reports whether some administrator could log in to the console from an address.
+func (c *call) admits(rules *access.Rules, administrators []string, ip netip.Addr) bool {
+	return slices.ContainsFunc(administrators, func(a string) bool {
+		reason, _ := access.Judge(c.consoleLogin(a, ip, rules))
+		return reason == ""
+	})
+}
+
+// apply makes the edition's changes in a domain's settings.
+func (e *edition) apply(st *store.State, domain string, now time.Time, set *access.Settings) {
+	for id, p := range e.policies {
+		if p == nil {
+			set.RemovePolicy(id)
+		} else {
+			set.PutPolicy(&p.Policy)
+		}
+	}
+	if len(e.blocks) == 0 {
+		return
+	}
+	set.Blocked = nil
+	for _, b := range st.Blocks(domain) {
+		if _, edited := e.blocks[b.Doc.ID]; !edited && !b.Doc.Expired(now) {
+			set.Blocked = append(set.Blocked, b.Doc.Network)
+		}
+	}
+	for _, b := range e.blocks {
+		if b != nil {
+			set.Blocked = append(set.Blocked, b.Network)
+		}
+	}
+}
+
+// administrators are the addresses of who administers a domain: its postmaster,
+// unless it names others.
+func (c *call) administrators(d *store.Domain) []string {
+	if len(d.Administrators) > 0 {
+		return d.Administrators
+	}
+	return []string{"postmaster@" + d.Name}
+}
+
+// author is the address that the caller is at; the zero Addr on a unix socket,
+// whose callers no policy concerns.
+func (c *call) author() netip.Addr {
+	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip, _ := address.ParseIP(host) // the zero Addr for none
+	return ip
+}
+
+// consoleLogin is a login of an administrator to the console.
+func (c *call) consoleLogin(account string, ip netip.Addr, rules *access.Rules) *access.Query {
+	q := &access.Query{
+		Login:   &access.Login{Account: account, Protocol: access.Web, Service: access.Web.String(), IP: ip, RealIP: ip, Time: c.now},
+		Address: account, Rules: rules, Client: access.ClientConsole,
+	}
+	if c.Region != nil {
+		q.Region = c.Region(ip)
+	}
+	a, _ := c.Store.State.Account(account)
+	q.Account = a.Doc.Facts(new(access.Account))
+	return q
+}
+
+func addrText(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	return ip.String()
+}
+
+// What undoes itself.
+
+func revertPath(domain, id string) string {
+	return "/v1/domains/" + url.PathEscape(domain) + "/reverts/" + url.PathEscape(id)
+}
+
+func viewRevert(r *store.Revert) Revert {
+	return Revert{ID: r.ID, At: r.At, CreatedAt: r.CreatedAt, By: r.By, Action: r.Action, Target: r.Target}
+}
+
+// pending returns when a policy of the call's domain is put back to what it was; nil when it is not.
+func (c *call) pending(id string) *PendingRevert {
+	for _, r := range c.Store.State.Reverts(c.domain) {
+		if _, ok := r.Doc.Policies[id]; ok {
+			return &PendingRevert{ID: r.Doc.ID, At: r.Doc.At}
+		}
+	}
+	return nil
+}
+
+func listReverts(c *call) (*answer, error) {
+	items := []Revert{}
+	for _, r := range c.Store.State.Reverts(c.domain) {
+		items = append(items, viewRevert(r.Doc))
+	}
+	return &answer{body: List[Revert]{Items: items}}, nil
+}
+
+func getRevert(c *call) (*answer, error) {
+	r, ok := c.revert()
+	if !ok {
+		return nil, errNoRevert()
+	}
+	return found(r.Rev, viewRevert(r.Doc)), nil
+}
+
+func errNoRevert() error {
+	return refuse(http.StatusNotFound, "not_found", "nothing of this id waits to be confirmed: it was confirmed, undone, or changed again")
+}
+
+func (c *call) revert() (store.Revised[store.Revert], bool) {
+	list := c.Store.State.Reverts(c.domain)
+	i := slices.IndexFunc(list, func(r store.Revised[store.Revert]) bool { return r.Doc.ID == c.r.PathValue("id") })
+	if i < 0 {
+		return store.Revised[store.Revert]{}, false
+	}
+	return list[i], true
+}
+
+// confirmRevert keeps a change: it is not undone any more.
+func confirmRevert(c *call) (*answer, error) {
+	ans := &answer{}
+	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		r, ok := c.revert()
+		if !ok {
+			return errNoRevert()
+		}
+		if err := c.match(true, r.Rev); err != nil {
+			return err
+		}
+		ans.body = viewRevert(r.Doc)
+		audit(ch, "revert.confirm", c.domain, r.Doc.Target)
+		ch.Audit.Note = r.Doc.Action + " by " + r.Doc.By.Name
+		ch.DeleteRevert(c.domain, r.Doc.ID)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}

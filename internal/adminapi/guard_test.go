@@ -1,0 +1,195 @@
+package adminapi_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// came writes a record of a login, so long ago.
+func (d *daemon) came(account, ip string, client access.ClientType, ago time.Duration, more ...func(*store.LoginRecord)) {
+	d.t.Helper()
+	at := time.Now().Add(-ago).UTC()
+	rec := store.LoginRecord{
+		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at, Account: account, Domain: "example.org", IP: ip,
+		Protocol: "imap", Client: client, Outcome: access.Allow, Reason: access.ReasonOK,
+	}
+	for _, f := range more {
+		f(&rec)
+	}
+	if err := d.api.Journal.AppendRecords(context.Background(), []store.LoginRecord{rec}, nil); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+const (
+	third     = access.ClientThirdParty
+	fromHere  = `{"name":"Only from the office","type":"whitelist","scope":{"all":true},"ips":["203.0.113.0/24"]}`
+	switchOff = dom + "/policies/third-party-access"
+)
+
+// F24: a change that would lock people out is refused, with the list of who.
+func TestLockout(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+	d.came("carol@example.org", "198.51.100.3", third, 3*time.Hour)
+	d.came("bob@example.org", "203.0.113.9", third, 2*time.Hour)
+	d.came("ann@example.org", "198.51.100.2", access.ClientWeb, 2*time.Hour)
+	d.came("ann@example.org", "198.51.100.1", third, time.Hour)
+	// None of these counts: too long ago, a master's, refused.
+	d.came("old@example.org", "198.51.100.9", third, 8*24*time.Hour)
+	d.came("dan@example.org", "198.51.100.9", third, time.Hour, func(r *store.LoginRecord) { r.MasterUser = "admin" })
+	d.came("eve@example.org", "198.51.100.9", third, time.Hour, func(r *store.LoginRecord) { r.Outcome = access.Deny })
+	before := d.api.Store.State.Heads()
+
+	refused := d.admin.put(office, fromHere).want(409, "lockout")
+	refused.has("lockout.active", `3`).has("lockout.locked_out", `2`).has("lockout.who.0.account", `"ann@example.org"`).has("lockout.who.0.ip", `"198.51.100.1"`).
+		has("lockout.who.0.policy_id", `"office"`).has("lockout.who.0.as", `["member"]`).has("lockout.who.1.account", `"carol@example.org"`)
+	d.admin.put(office+"?dry_run=true", fromHere).want(409, "lockout")
+	d.admin.post(dom+"/ip-blocks", `{"network":"198.51.100.0/24"}`).want(409, "lockout").has("lockout.locked_out", `2`)
+	if d.api.Store.State.Heads() != before {
+		t.Error("what was refused changed the store")
+	}
+
+	t.Run("half of the members, or those with another way in, are no lock-out", func(t *testing.T) {
+		for what, body := range map[string]string{
+			"one of three":           `{"name":"x","type":"blacklist","scope":{"all":true},"ips":["198.51.100.3"]}`,
+			"webmail stays":          `{"name":"x","type":"blacklist","scope":{"members":["ann@example.org","carol@example.org"]},"clients":["third-party"]}`,
+			"report mode":            strings.Replace(fromHere, `"type"`, `"mode":"report","type"`, 1),
+			"disabled":               strings.Replace(fromHere, `"type"`, `"enabled":false,"type"`, 1),
+			"those who do not apply": strings.Replace(fromHere, `"ips"`, `"protocols":["pop3"],"ips"`, 1),
+		} {
+			if got := d.admin.put(office+"?dry_run=true", body); got.status != 200 {
+				t.Errorf("%s: %s", what, got.body)
+			}
+		}
+	})
+	t.Run("confirmed, and then nobody more is locked out", func(t *testing.T) {
+		d.admin.put(office+"?confirm=true", fromHere).want(201)
+		d.admin.patch(office, `{"ips":["203.0.113.0/25"]}`).want(200)
+		d.admin.patch(office, `{"ips":["203.0.113.128/25"]}`).want(409, "lockout").has("lockout.active", `1`).has("lockout.who.0.account", `"bob@example.org"`)
+	})
+	t.Run("taking a whitelist away can lock out", func(t *testing.T) {
+		d.admin.put(policies+"/home", `{"name":"Home","type":"whitelist","scope":{"all":true},"ips":["198.51.100.0/24"]}`).want(201)
+		d.admin.del(policies+"/home").want(409, "lockout")
+		d.admin.patch(policies+"/home", `{"enabled":false}`).want(409, "lockout")
+		d.admin.del(policies+"/home?confirm=true").want(204)
+		d.admin.del(office).want(204)
+	})
+	t.Run("the simple switch is never refused", func(t *testing.T) {
+		d.admin.put(dom+"/third-party-access", `{"allow":false}`).want(200)
+		d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+		d.admin.patch(switchOff, `{"enabled":true}`).want(409, "lockout") // its policy is
+	})
+}
+
+// Administrators are guarded whatever their number, and the author at the address that they call from.
+func TestLockoutOfAdministrators(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+	for i := range 9 {
+		d.came(fmt.Sprintf("user%d@example.org", i), "203.0.113.9", third, time.Hour)
+	}
+	d.came("postmaster@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
+	d.admin.put(office, fromHere).want(409, "lockout").has("lockout.locked_out", `1`).has("lockout.who.0.as", `["administrator"]`)
+	d.admin.patch(dom, `{"administrators":["user1@alias.example"]}`).want(200).has("administrators", `["user1@example.org"]`)
+	d.admin.put(office+"?dry_run=true", fromHere).want(200)
+
+	key := d.key(`"role":"domain","domain":"example.org"`) // calls from 127.0.0.1
+	key.put(office, fromHere).want(409, "lockout").has("lockout.who", `[{"account":"user1@example.org","as":["author"],"client":"console","ip":"127.0.0.1","policy_id":"office","protocol":"web"}]`)
+	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips":[`, `"ips":["127.0.0.1",`, 1)).want(200)
+	key.put(office+"?dry_run=true", strings.Replace(fromHere, `{"all":true}`, `{"all":true,"except":{"members":["user1@example.org"]}}`, 1)).want(200)
+	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips"`, `"clients":["third-party"],"ips"`, 1)).want(200)
+	key.post(dom+"/ip-blocks", `{"network":"127.0.0.0/8"}`).want(409, "lockout")
+	d.admin.patch(dom, `{"administrators":["a@example.net","user1@example.org","user1@alias.example",""]}`).
+		faults("/administrators/0 outside_domain", "/administrators/2 duplicate", "/administrators/3 invalid_address")
+}
+
+func gone(d *daemon, path string) func() bool {
+	return func() bool { return d.admin.get(path).status == http.StatusNotFound }
+}
+
+// A change that undoes itself does so, on whatever daemon is there, unless it is confirmed.
+func TestRevert(t *testing.T) {
+	d := start(t, true).site()
+	d.came("ann@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
+	for _, span := range []string{"0s", "-5m", "200h", "ten%20minutes", ""} {
+		d.admin.put(office+"?revert_after="+span, fromHere).faults("?revert_after out_of_range")
+	}
+	d.admin.put(dom+"/secure-password-policy?revert_after=5m", `{"enforced":false}`).faults("?revert_after unknown_parameter")
+
+	t.Run("made, undone", func(t *testing.T) {
+		made := d.admin.put(office+"?revert_after=1s", fromHere).want(201)
+		if at, err := time.Parse(time.RFC3339, made.text("pending.at")); err != nil || time.Until(at) > time.Second {
+			t.Errorf("pending %s", made.body)
+		}
+		redistest.Eventually(t, "the policy is gone again", gone(d, office))
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+		last := d.admin.get("/v1/audit?domain=example.org&limit=1").want(200)
+		last.has("items.0.action", `"revert"`).has("items.0.target", `"office"`).has("items.0.actor.name", `"daemon"`)
+	})
+	t.Run("confirmed", func(t *testing.T) {
+		made := d.admin.put(office+"?revert_after=1h", fromHere).want(201)
+		path := made.header.Get("Revert")
+		d.admin.get(path).want(200).has("action", `"policy.create"`).has("by.name", `"root"`)
+		d.admin.get(office).want(200).has("pending.id", `"`+made.text("pending.id")+`"`)
+		d.admin.post(path+"/confirm?dry_run=true", "").want(200)
+		d.admin.post(path+"/confirm", "").want(200)
+		d.admin.post(path+"/confirm", "").want(404)
+		d.admin.get(office).want(200).has("pending", `null`)
+	})
+	t.Run("the same once more with confirm confirms", func(t *testing.T) {
+		d.admin.patch(office+"?revert_after=1h", `{"ips":["192.0.2.0/24"]}`).want(200)
+		d.admin.patch(office, `{"ips":["192.0.2.0/24"]}`).want(200)
+		d.admin.get(dom+"/reverts").want(200).has("items.0.target", `"office"`)
+		d.admin.patch(office+"?confirm=true", `{"ips":["192.0.2.0/24"]}`).want(200).has("pending", `null`)
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
+	t.Run("changed, deleted, blocked: what was there before comes back", func(t *testing.T) {
+		old := d.admin.get(office).want(200)
+		d.admin.patch(office+"?revert_after=1h", `{"enabled":false}`).want(200)
+		d.admin.patch(office+"?revert_after=1s", `{"enabled":true,"ips":["192.0.2.7"]}`).want(200) // goes back to what was certain
+		redistest.Eventually(t, "the change is undone", func() bool { return string(d.admin.get(office).body) == string(old.body) })
+		d.admin.del(office + "?revert_after=1s").want(204)
+		redistest.Eventually(t, "the deletion is undone", func() bool { return string(d.admin.get(office).body) == string(old.body) })
+		d.admin.post(dom+"/ip-blocks?revert_after=1s", `{"network":"0.0.0.0/0"}`).want(201)
+		redistest.Eventually(t, "the block is undone", func() bool { return d.admin.get(dom+"/ip-blocks").text("items.0.id") == "" })
+		d.admin.put(dom+"/third-party-access?revert_after=1s", `{"allow":true}`).want(200)
+		redistest.Eventually(t, "the switch is undone", func() bool { return d.admin.get(dom+"/third-party-access").value("allow") == false })
+	})
+	t.Run("who changes it again is not undone", func(t *testing.T) {
+		d.admin.patch(office+"?revert_after=1h", `{"ips":["192.0.2.9"]}`).want(200)
+		d.admin.patch(office+"?confirm=true", `{"name":"Office"}`).want(200)
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
+	t.Run("its departments wait", func(t *testing.T) {
+		d.admin.patch(office+"?confirm=true", `{"scope":{"all":null,"departments":[{"path":"board"}]}}`).want(200)
+		made := d.admin.patch(office+"?revert_after=1h", `{"scope":{"departments":[{"path":"sales"}]}}`).want(200)
+		d.admin.del(dom+"/departments/board").want(409, "in_use").has("referrers", `{"reverts":1}`)
+		d.admin.patch(dom+"/departments/board", `{"path":"directors"}`).want(409, "in_use")
+		d.admin.post(made.header.Get("Revert")+"/confirm", "").want(200)
+		d.admin.patch(dom+"/departments/board", `{"path":"directors"}`).want(200)
+	})
+	t.Run("by another daemon, after a restart of the store", func(t *testing.T) {
+		d.admin.put(policies+"/late?revert_after=2s", strings.Replace(fromHere, "Only", "Late", 1)).want(201)
+		d.redis.Kill()
+		d.redis.Restart()
+		other := join(t, d.redis, true)
+		redistest.Eventually(t, "it is undone on both", func() bool {
+			return gone(d, policies+"/late")() && gone(other, policies+"/late")()
+		})
+	})
+	t.Run("it goes with its domain", func(t *testing.T) {
+		d.admin.patch(office+"?revert_after=1h", `{"enabled":false}`).want(200)
+		d.admin.del(dom + "?confirm=true").want(204)
+		d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
+}
