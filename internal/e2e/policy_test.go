@@ -13,14 +13,14 @@ const policies = "/v1/domains/example.org/policies"
 
 func everybody() object { return object{"all": true} }
 
-// policy makes or replaces one.
+// policy makes or replaces one, whoever is locked out.
 func (s *site) policy(id, kind string, scope, more object) {
 	s.t.Helper()
 	body := object{"name": id, "type": kind, "scope": scope}
 	for k, v := range more {
 		body[k] = v
 	}
-	s.api("PUT", policies+"/"+id, body)
+	s.api("PUT", policies+"/"+id+"?confirm=true", body)
 }
 
 // tested asks what a login with the mailbox password would get.
@@ -73,11 +73,11 @@ func TestAccessPolicies(t *testing.T) {
 		s.refuse("ann by imap from the office", s.imap(office, ann, annPW), "OK ")
 		s.want("ann by pop3 from the office", s.pop3(office, ann, annPW), "+OK ")
 		s.want("bob by imap from the office", s.imap(office, bob, bobPW), "OK ")
-		s.api("PATCH", policies+"/not-imap", object{"except_ips": []string{"127.0.1.8"}, "ips": []string{"127.0.1.0/24"}})
+		s.api("PATCH", policies+"/not-imap?confirm=true", object{"except_ips": []string{"127.0.1.8"}, "ips": []string{"127.0.1.0/24"}})
 		s.refuse("the rest of the office", s.imap(office, ann, annPW), "OK ")
 		s.want("an excepted address", s.imap("127.0.1.8", ann, annPW), "OK ")
 		for _, id := range []string{"not-imap", "home", "office"} {
-			s.api("DELETE", policies+"/"+id, nil)
+			s.api("DELETE", policies+"/"+id+"?confirm=true", nil)
 		}
 		s.want("no policy, no objection", s.imap(outside, bob, bobPW), "OK ")
 	})
@@ -85,14 +85,14 @@ func TestAccessPolicies(t *testing.T) {
 		s := s.in(t)
 		s.policy("interns", "blacklist", object{"departments": []object{{"path": "interns"}}}, object{"clients": []string{"third-party", "cloud-fetcher"}})
 		s.want("those of the department itself", s.imap(outside, bob, bobPW), "OK ")
-		s.api("PATCH", policies+"/interns", object{"scope": object{"departments": []object{{"path": "interns", "sub": true}}}})
+		s.api("PATCH", policies+"/interns?confirm=true", object{"scope": object{"departments": []object{{"path": "interns", "sub": true}}}})
 		for _, d := range doors {
 			s.refuse(d.name, d.login(s, outside, bob, bobPW), d.yes)
 			s.refuse(d.name+" from the office", d.login(s, office, bob, bobPW), d.yes)
 			s.want(d.name+" by webmail", d.login(s, webmail, bob, bobPW), d.yes)
 			s.want(d.name+", others", d.login(s, outside, ann, annPW), d.yes)
 		}
-		s.api("PATCH", policies+"/interns", object{"enabled": false})
+		s.api("PATCH", policies+"/interns?confirm=true", object{"enabled": false})
 		s.want("disabled", s.imap(outside, bob, bobPW), "OK ")
 		if d := s.tested(policies+"/interns/test", bob, "imap", outside); d["verdict"] != "not_evaluated" || d["outcome"] != "next" {
 			t.Errorf("the test of a disabled policy: %v", d)
@@ -121,7 +121,7 @@ func TestAccessPolicies(t *testing.T) {
 		if !strings.Contains(r.Status, "The administrator has enabled IP login restrictions. Login from the current IP is not allowed.") {
 			t.Errorf("webmail's user from a place that is refused: %q", r.Status)
 		}
-		s.api("DELETE", policies+"/abroad", nil)
+		s.api("DELETE", policies+"/abroad?confirm=true", nil)
 	})
 	t.Run("report mode records and refuses nothing", func(t *testing.T) {
 		s := s.in(t)
@@ -132,14 +132,14 @@ func TestAccessPolicies(t *testing.T) {
 		if w, _ := r["would_refuse"].([]any); !slices.Contains(w, any("soon")) {
 			t.Errorf("the record does not say what would have been refused: %v", r)
 		}
-		s.api("DELETE", policies+"/soon", nil)
+		s.api("DELETE", policies+"/soon?confirm=true", nil)
 	})
 	t.Run("an address is blocked, and for a while only", func(t *testing.T) {
 		s := s.in(t)
 		const blocks, from = "/v1/domains/example.org/ip-blocks", "127.0.9.82"
 		open, r := s.submit(from, ann, annPW)
 		s.want("auth", r, "235 ")
-		id := s.api("POST", blocks, object{"network": from, "note": "guesses"})["id"].(string)
+		id := s.api("POST", blocks+"?confirm=true", object{"network": from, "note": "guesses"})["id"].(string)
 		if r, err := open.Mail(ann); err != nil {
 			t.Fatal(err)
 		} else if strings.HasPrefix(r, "250 ") {
@@ -159,7 +159,7 @@ func TestAccessPolicies(t *testing.T) {
 		s.want("let in again", s.imap(from, bob, bobPW), "OK ")
 
 		until := time.Now().Add(1500 * time.Millisecond).UTC()
-		s.api("POST", blocks, object{"network": from, "expires_at": until.Format(time.RFC3339Nano)})
+		s.api("POST", blocks+"?confirm=true", object{"network": from, "expires_at": until.Format(time.RFC3339Nano)})
 		s.refuse("until then", s.imap(from, bob, bobPW), "OK ")
 		s.eventually("the block ends", func() bool { return strings.HasPrefix(s.imap(from, bob, bobPW), "OK ") })
 	})

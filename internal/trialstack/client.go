@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -19,7 +20,12 @@ import (
 type Client struct {
 	From    string        // source address; "" leaves it to the kernel
 	Timeout time.Duration // for each answer; 0 means one minute
+	// Behind is the address of a client behind the load balancer, which From then is: a PROXY line (version 1) goes first.
+	Behind netip.Addr
 }
+
+// Balanced is a client of an address anywhere, behind the site's load balancer.
+func Balanced(ip netip.Addr) Client { return Client{From: Balancer, Behind: ip} }
 
 // A session is one connection of a line protocol. The fault that ends it is the error of every later call as well.
 type session struct {
@@ -49,6 +55,15 @@ func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, e
 		return nil, err
 	}
 	s.use(conn)
+	if c.Behind.IsValid() {
+		family, to := "TCP4", "192.0.2.1"
+		if c.Behind.Is6() {
+			family, to = "TCP6", "2001:db8::1"
+		}
+		if err := s.send(fmt.Sprintf("PROXY %s %s %s 40000 143", family, c.Behind, to)); err != nil {
+			return nil, err
+		}
+	}
 	if secure {
 		if err := s.encrypt(); err != nil {
 			return nil, err

@@ -219,13 +219,13 @@ func (s *Stack) write() error {
 func (s *Stack) writeServers() error {
 	values := struct {
 		*Stack
-		Hostname, Webmail          string
-		Domains                    []string
-		Drawbridge                 bool
-		MainCF, MasterCF           string
-		DovecotExtra, PostfixExtra string
+		Hostname, Webmail, Balancer string
+		Domains                     []string
+		Drawbridge                  bool
+		MainCF, MasterCF            string
+		DovecotExtra, PostfixExtra  string
 	}{
-		Stack: s, Hostname: Hostname, Webmail: Webmail, Domains: s.domains(), Drawbridge: !s.opts.WithoutDrawbridge,
+		Stack: s, Hostname: Hostname, Webmail: Webmail, Balancer: Balancer, Domains: s.domains(), Drawbridge: !s.opts.WithoutDrawbridge,
 		DovecotExtra: s.opts.DovecotConf, PostfixExtra: s.opts.MainCF,
 	}
 	if values.Drawbridge {

@@ -13,6 +13,8 @@ import (
 type Ports struct {
 	IMAP, IMAPS, POP3, POP3S, Sieve int // Dovecot
 	SMTP, Submission, SMTPS         int // Postfix
+	BalancedIMAP                    int // Dovecot, behind the load balancer
+	BalancedSubmission              int // Postfix, likewise
 	API, Login, Milter              int // the first drawbridged
 }
 
@@ -20,7 +22,7 @@ type Ports struct {
 func DemoPorts(offset int) Ports {
 	p := Ports{
 		IMAP: 10143, IMAPS: 10993, POP3: 10110, POP3S: 10995, Sieve: 14190,
-		SMTP: 10025, Submission: 10587, SMTPS: 10465,
+		SMTP: 10025, Submission: 10587, SMTPS: 10465, BalancedIMAP: 10144, BalancedSubmission: 10588,
 		API: 8480, Login: 8481, Milter: 10041,
 	}
 	for _, port := range p.named() {
@@ -44,6 +46,8 @@ func (p *Ports) named() []namedPort {
 		{"smtp", &p.SMTP},
 		{"submission", &p.Submission},
 		{"smtps", &p.SMTPS},
+		{"balanced imap", &p.BalancedIMAP},
+		{"balanced submission", &p.BalancedSubmission},
 		{"api", &p.API},
 		{"login", &p.Login},
 		{"milter", &p.Milter},

@@ -54,6 +54,8 @@ const (
 	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
 	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
 	Outside = "127.0.9.9"    // anyone else
+	// Balancer is the site's load balancer. Behind it, clients can have any address there is: see [Client.Behind].
+	Balancer = "127.0.0.6"
 )
 
 // The site's master user, who logs in as "ann@example.org*master".
@@ -310,6 +312,12 @@ func (s *Stack) Submission() string { return loopback(s.Ports.Submission) }
 
 // SMTPS is the address that stands for port 465: TLS, then a login.
 func (s *Stack) SMTPS() string { return loopback(s.Ports.SMTPS) }
+
+// BalancedIMAP is the IMAP address for clients behind the load balancer.
+func (s *Stack) BalancedIMAP() string { return loopback(s.Ports.BalancedIMAP) }
+
+// BalancedSubmission is the submission address for clients behind the load balancer.
+func (s *Stack) BalancedSubmission() string { return loopback(s.Ports.BalancedSubmission) }
 
 // DovecotConf is the path of dovecot.conf, for "doveadm -c" and "doveconf -c".
 func (s *Stack) DovecotConf() string { return s.path("etc", "dovecot.conf") }
