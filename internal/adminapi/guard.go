@@ -285,12 +285,20 @@ func (c *call) pending(id string) *PendingRevert {
 	return nil
 }
 
+func revertDue(r Revert) string { return byAge(r.At, r.ID) }
+
 func listReverts(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
 	items := []Revert{}
 	for _, r := range c.Store.State.Reverts(c.domain) {
-		items = append(items, viewRevert(r.Doc))
+		if v := viewRevert(r.Doc); revertDue(v) > after && len(items) <= c.limit() {
+			items = append(items, v)
+		}
 	}
-	return &answer{body: List[Revert]{Items: items}}, nil
+	return &answer{body: paged(items, c.limit(), revertDue)}, nil
 }
 
 func getRevert(c *call) (*answer, error) {

@@ -112,7 +112,7 @@ func operations() []operation {
 		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, IPBlock{}, IPBlock{}, createBlock, revertAfter),
 		remove(blocks+"/{id}", "delete-ip-block", "Let an address in again", forDomain, deleteBlock, revertAfter),
 
-		get(reverts, "list-reverts", "List the changes that undo themselves unless they are confirmed, the next one first", domainReads, List[Revert]{}, listReverts),
+		get(reverts, "list-reverts", "List the changes that undo themselves unless they are confirmed, the next one first", domainReads, List[Revert]{}, listReverts, "limit", "cursor"),
 		get(reverts+"/{id}", "get-revert", "Show a change that undoes itself unless it is confirmed", domainReads, Revert{}, getRevert),
 		write(post, reverts+"/{id}/confirm", "confirm-revert", "Keep a change: it does not undo itself any more", forDomain, nil, Revert{}, confirmRevert),
 
