@@ -12,17 +12,19 @@ import (
 func (s *Store) revert(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
+	var again time.Time // when to try once more what failed
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			if now.Before(again) || s.Trouble() != nil {
+				continue
+			}
 			for _, domain := range s.State.dueReverts(now) {
-				if s.Trouble() != nil {
-					break
-				}
 				if err := s.revertDue(ctx, domain); err != nil && ctx.Err() == nil {
 					s.Logger.Warn("undoing a change that was not confirmed", "domain", domain, "error", err)
+					again = now.Add(5 * time.Second)
 				}
 			}
 		}
