@@ -1,9 +1,6 @@
 package access
 
-import (
-	"fmt"
-	mathbits "math/bits"
-)
+import mathbits "math/bits"
 
 // SecretState is what one keyed hash told about the secret.
 type SecretState uint8
@@ -82,7 +79,7 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	d := Decision{Account: q.Address, Client: q.Client, Region: q.Region}
 	note := func(step, result, detail string) {
 		if trace {
-			d.Trace = append(d.Trace, Step{step, result, "", detail})
+			d.Trace = append(d.Trace, Step{Step: step, Result: result, Detail: detail})
 		}
 	}
 	if q.Login.NoLogin() {
@@ -155,7 +152,7 @@ func Judge(q *Query) (reason Reason, policyID string) {
 func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace bool) (reason Reason, place bool) {
 	note := func(step, result, detail string) {
 		if trace {
-			d.Trace = append(d.Trace, Step{step, result, "", detail})
+			d.Trace = append(d.Trace, Step{Step: step, Result: result, Detail: detail})
 		}
 	}
 	refuse := func(r Reason) {
@@ -167,23 +164,28 @@ func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace b
 		note("account", "refuse", "suspended")
 		refuse(ReasonSuspended)
 	} else {
-		note("account", "pass", "")
+		note("account", "pass", "not suspended")
 	}
-	if !r.blocked.Empty() && (!q.Login.IP.IsValid() || r.blocked.Contains(q.Login.IP)) {
-		note("ip_block", "refuse", "")
+	blocked := !r.blocked.Empty() && (!q.Login.IP.IsValid() || r.blocked.Contains(q.Login.IP))
+	if blocked {
 		refuse(ReasonIPBlocked)
 	}
+	if trace {
+		r.traceBlocks(q.Login, blocked, d)
+	}
 	on, setBy := r.protocolOn(q.Login.Protocol, acc)
-	switch {
-	case on:
-		note("protocol", "pass", setBy)
-	case q.Client.Own():
-		note("protocol", "pass", "off, but the switch does not bind the site's own clients")
-	default:
-		note("protocol", "refuse", setBy)
+	bound := !q.Client.Own()
+	if !on && bound {
 		refuse(ReasonProtocol)
 	}
-	if id, named, refused := r.policiesRefuse(q, sub, d, trace); refused {
+	if trace {
+		d.Trace = append(d.Trace, switchStep(q.Login.Protocol, on, setBy, bound))
+	}
+	id, named, refused := r.policiesRefuse(q, sub, d)
+	if trace {
+		r.tracePolicies(q, acc, sub, id, d)
+	}
+	if refused {
 		if reason == "" {
 			d.PolicyID, place = id, named
 		}
@@ -217,13 +219,10 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 // policiesRefuse holds the login against all policies. Deny wins; several
 // whitelists add up; the order never matters, except for which of several
 // equally refusing policies is named: the first.
-func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) (id string, place, refused bool) {
+func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision) (id string, place, refused bool) {
 	sel, ok := r.byClient[q.Client]
 	if !ok {
 		sel = &r.anyClient
-	}
-	if trace {
-		r.traceUnselected(q.Client, sel.policies, d)
 	}
 	bit := uint8(1) << q.Login.Protocol
 	near := r.near.Contains(q.Login.IP)
@@ -231,28 +230,15 @@ func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision, trace bool) 
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
 	for w := range sel.every {
-		word := sel.concerns(w, sub)
-		if trace {
-			word = sel.every[w] // those out of scope are told of too
-		}
-		for ; word != 0; word &= word - 1 {
+		for word := sel.concerns(w, sub); word != 0; word &= word - 1 {
 			p := sel.policies[w<<6+mathbits.TrailingZeros64(word)]
 			if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
-				if trace {
-					d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": the account or the protocol is not in its scope"})
-				}
 				continue
 			}
 			if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
-				if trace {
-					d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": names no place, and a master logs in"})
-				}
 				continue
 			}
 			match := p.place(q.Login, q.Region, near)
-			if trace {
-				d.Trace = append(d.Trace, p.step(match))
-			}
 			switch {
 			case p.deny && match && p.report:
 				d.WouldRefuse = append(d.WouldRefuse, p.id)
@@ -289,37 +275,6 @@ func (r *Rules) reportWhitelists(q *Query, sub *subject, list []*policy, bit uin
 	}
 }
 
-func (p *policy) step(match bool) Step {
-	kind, verdict := "whitelist", "no_match"
-	if p.deny {
-		kind = "blacklist"
-	}
-	if match {
-		verdict = "match"
-	}
-	detail := fmt.Sprintf("%s: %s applies, its place does not match", p.name, kind)
-	if match {
-		detail = fmt.Sprintf("%s: %s applies, its place matches", p.name, kind)
-	}
-	if p.report {
-		detail += " (report mode: refuses nothing)"
-	}
-	return Step{"policy", verdict, p.id, detail}
-}
-
-// traceUnselected notes the policies that do not select the client type.
-func (r *Rules) traceUnselected(c ClientType, selected []*policy, d *Decision) {
-	seen := make(map[*policy]bool, len(selected))
-	for _, p := range selected {
-		seen[p] = true
-	}
-	for i := range r.policies {
-		if p := &r.policies[i]; !seen[p] {
-			d.Trace = append(d.Trace, Step{"policy", "not_applicable", p.id, p.name + ": does not select client type " + string(c)})
-		}
-	}
-}
-
 // SecureRequired reports whether third-party clients of an account need a
 // secure password, and what set it: domain, account, or "".
 func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy string) {
@@ -351,7 +306,7 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 			if o == Deny {
 				result = "refuse"
 			}
-			d.Trace = append(d.Trace, Step{"secret", result, "", detail + by})
+			d.Trace = append(d.Trace, Step{Step: "secret", Result: result, Detail: detail + by})
 		}
 	}
 	third := !q.Client.Own()
@@ -407,7 +362,7 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 			set(Deny, ReasonBadSecret, d.Note, "")
 		default:
 			d.Verified = true
-			set(Allow, ReasonOK, "a live secure password", "")
+			set(Allow, ReasonOK, "a live secure password: ", q.Secret.Label)
 		}
 		return
 	case SecretRevoked:
@@ -455,7 +410,11 @@ func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Dec
 		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
 		return
 	}
-	set(Allow, ReasonOK, "the mailbox password", "")
+	assumed := ""
+	if q.Secret.State == SecretUnseen {
+		assumed = ", taken to be right"
+	}
+	set(Allow, ReasonOK, "the mailbox password", assumed)
 }
 
 // guessable reports whether the login shows a secret that may be a guess at

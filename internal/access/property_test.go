@@ -338,6 +338,79 @@ func TestExplainAndDecideAgree(t *testing.T) {
 	})
 }
 
+// The trace has one step for each enabled policy, and what the steps say
+// comes to what was decided.
+func TestTraceOfPolicies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		d := w.decide(true)
+		steps := map[string]access.Step{}
+		var sum access.Step
+		for _, s := range d.Trace {
+			if s.Step == "policies" {
+				sum = s
+			}
+			if s.Step != "policy" {
+				continue
+			}
+			if _, twice := steps[s.Policy]; twice {
+				t.Fatalf("two steps of policy %s", s.Policy)
+			}
+			steps[s.Policy] = s
+		}
+		var black, white, inside bool
+		var would []string
+		enabled := 0
+		for i := range w.set.Policies {
+			p := &w.set.Policies[i]
+			s, told := steps[p.ID]
+			if told != p.Enabled {
+				t.Fatalf("policy %s, enabled %v: step %+v", p.ID, p.Enabled, s)
+			}
+			if !told {
+				continue
+			}
+			enabled++
+			match := s.Result == "match"
+			entry := slices.Contains(p.IPs, s.Matched) || slices.Contains(p.Regions, s.Matched) || s.Matched == access.MatchedAnywhere && len(p.IPs)+len(p.Regions) == 0
+			if ip := w.query.Login.IP; ip.IsValid() && entry != match || !match && s.Matched != "" || s.Excepted != "" && (match || !slices.Contains(p.ExceptIPs, s.Excepted)) {
+				t.Fatalf("%+v\n%+v", p, s)
+			}
+			var in []string
+			if w.query.Account != nil {
+				in = w.query.Account.Departments
+			}
+			if out := strings.Contains(s.Detail, "excepts ") || strings.Contains(s.Detail, "does not concern "); out == plainScope(&p.Scope, w.query.Address, in) {
+				t.Fatalf("%+v\n%+v", p, s)
+			}
+			switch applies := s.Result != "not_applicable"; {
+			case !applies:
+			case p.Mode == access.Report:
+				if match == (p.Type == access.Blacklist) {
+					would = append(would, p.ID)
+				}
+			case p.Type == access.Blacklist:
+				black = black || match
+			default:
+				white, inside = true, inside || match
+			}
+		}
+		refused := black || white && !inside
+		if want := map[bool]string{true: "refuse", false: "pass"}[refused]; enabled > 0 && sum.Result != want || refused != (sum.Policy != "") {
+			t.Fatalf("the policies come to %+v\n%+v", sum, d.Trace)
+		}
+		if d.Reason == access.ReasonPolicy && d.PolicyID != sum.Policy {
+			t.Fatalf("decided by %s, explained by %s", d.PolicyID, sum.Policy)
+		}
+		if inside {
+			would = slices.DeleteFunc(would, func(id string) bool { return steps[id].Result == "no_match" })
+		}
+		if !slices.Equal(sorted(would), sorted(d.WouldRefuse)) {
+			t.Fatalf("would refuse %v, explained %v", d.WouldRefuse, would)
+		}
+	})
+}
+
 func TestOrderOfPoliciesNeverMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)

@@ -54,6 +54,7 @@ type Rules struct {
 	enforced    bool
 	enforceFor  scope
 	blocked     address.Networks
+	blockList   []string // as it is written, for explanations
 }
 
 // selection are the policies that select a client type, in their order, and
@@ -104,8 +105,8 @@ func (s *selection) concerns(w int, sub *subject) uint64 {
 
 type policy struct {
 	id        string
-	name      string
-	deny      bool // blacklist
+	source    *Policy // as it is written, for explanations
+	deny      bool    // blacklist
 	report    bool
 	anywhere  bool
 	hasExcept bool
@@ -145,7 +146,8 @@ func (b bits) word(w int) uint64 {
 
 func (b bits) has(i uint32) bool { return int(i>>6) < len(b) && b[i>>6]&(1<<(i&63)) != 0 }
 
-// Compile prepares a domain's settings for decisions.
+// Compile prepares a domain's settings for decisions. The rules keep what it is
+// given, for explanations: it must not be changed any more.
 func Compile(s *Settings) *Rules {
 	r := &Rules{
 		protocols:   s.Protocols,
@@ -158,6 +160,7 @@ func Compile(s *Settings) *Rules {
 		r.departments[path] = uint32(i) // a tree is bounded far below 2^32
 	}
 	r.blocked, _ = address.ParseNetworks(s.Blocked)
+	r.blockList = s.Blocked
 	r.policies = make([]policy, 0, len(s.Policies))
 	var number uint32
 	next := func(sc *Scope) scope {
@@ -208,7 +211,7 @@ func contains(list []ClientType, c ClientType) bool {
 
 func compilePolicy(p *Policy, s scope) policy {
 	c := policy{
-		id: p.ID, name: p.Name, scope: s,
+		id: p.ID, source: p, scope: s,
 		deny:   p.Type == Blacklist,
 		report: p.Mode == Report,
 		// A list that names nothing readable is still a list: only absence means anywhere.

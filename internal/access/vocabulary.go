@@ -229,10 +229,12 @@ type Decision struct {
 
 // Step is one step of how a decision was reached.
 type Step struct {
-	Step   string `json:"step"`             // name, account, ip_block, protocol, policy, secret, throttle
-	Result string `json:"result"`           // pass, refuse, report, match, no_match, not_applicable, ...
-	Policy string `json:"policy,omitempty"` // the policy's id, for step policy
-	Detail string `json:"detail,omitempty"`
+	Step     string `json:"step"`               // name, account, ip_block, protocol, policy, policies (what they come to), secret, next_passdb
+	Result   string `json:"result"`             // pass, refuse; of a policy match, no_match, not_applicable, not_evaluated
+	Policy   string `json:"policy,omitempty"`   // the policy's id, for steps policy and policies
+	Matched  string `json:"matched,omitempty"`  // which entry of a list holds the address, as it is written there, which region, or [MatchedAnywhere]
+	Excepted string `json:"excepted,omitempty"` // which entry of the policy's except_ips holds the address
+	Detail   string `json:"detail,omitempty"`   // why, in words
 }
 
 // Texts that clients may see (F10).

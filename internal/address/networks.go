@@ -85,6 +85,17 @@ func Within(list, in []string) bool {
 	return err == nil && len(left.Ranges()) == 0
 }
 
+// EntryOf returns the first entry of a list that holds ip, as it is written; ""
+// when none does. It reads the list anew: it is for explanations.
+func EntryOf(list []string, ip netip.Addr) string {
+	for _, entry := range list {
+		if r, err := ParseNetwork(entry); err == nil && r.Contains(ip) {
+			return entry
+		}
+	}
+	return ""
+}
+
 // ParseNetwork reads one entry of a list of networks.
 func ParseNetwork(entry string) (netipx.IPRange, error) {
 	switch {

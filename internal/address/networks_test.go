@@ -162,3 +162,17 @@ func TestWithin(t *testing.T) {
 		}
 	}
 }
+
+func TestEntryOf(t *testing.T) {
+	list := []string{"nonsense", "192.0.2.7", "192.0.2.0/28", "198.51.100.1-198.51.100.9", "2001:DB8::/32"}
+	for ip, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7", "192.0.2.8": "192.0.2.0/28", "198.51.100.9": "198.51.100.1-198.51.100.9", "198.51.100.10": "", "2001:db8::1": "2001:DB8::/32", "::1": "",
+	} {
+		if got := EntryOf(list, netip.MustParseAddr(ip)); got != want {
+			t.Errorf("%s is in %q, want %q", ip, got, want)
+		}
+	}
+	if got := EntryOf(list, netip.Addr{}); got != "" {
+		t.Errorf("no address is in %q", got)
+	}
+}

@@ -1,0 +1,233 @@
+package access
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+)
+
+// This file words what the engine decided. It runs for explanations only and
+// may be slow: it reads policies again as they are written, and asks the
+// compiled rules for what is true of them.
+
+// MatchedAnywhere is what [Step.Matched] says of a policy that names no place.
+const MatchedAnywhere = "anywhere"
+
+// traceBlocks notes what the domain's blocked addresses say of a login.
+func (r *Rules) traceBlocks(l *Login, refused bool, d *Decision) {
+	s := Step{Step: "ip_block", Result: "pass"}
+	switch {
+	case r.blocked.Empty():
+		return
+	case !refused:
+		s.Detail = l.IP.String() + " is at none of the domain's blocked addresses"
+	case !l.IP.IsValid():
+		s.Result, s.Detail = "refuse", "no address is known, and the domain has blocked addresses"
+	default:
+		s.Result, s.Matched = "refuse", address.EntryOf(r.blockList, l.IP)
+		s.Detail = inList(l.IP, s.Matched) + ", which the domain blocks"
+	}
+	d.Trace = append(d.Trace, s)
+}
+
+// switchStep says what a protocol's switch does to a login and who set it so.
+func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
+	s := Step{Step: "protocol", Result: "pass", Detail: p.String() + " is on"}
+	if !on {
+		s.Detail = p.String() + " is off"
+	}
+	if setBy == "default" {
+		s.Detail += ": nobody set it"
+	} else {
+		s.Detail += ": set by the " + setBy
+	}
+	switch {
+	case on:
+	case bound:
+		s.Result = "refuse"
+	default:
+		s.Detail += "; the site's own clients are not bound by it"
+	}
+	return s
+}
+
+// tracePolicies notes what each policy says of the login, in their order, and
+// what that comes to. The policy that refused is "" when none did.
+func (r *Rules) tracePolicies(q *Query, acc *Account, sub *subject, refusedBy string, d *Decision) {
+	if len(r.policies) == 0 {
+		return
+	}
+	var black, outside, inside []string // the names of enforced policies that refuse, do not let in, and let in
+	for i := range r.policies {
+		p := &r.policies[i]
+		s := r.policyStep(p, q, acc, sub)
+		d.Trace = append(d.Trace, s)
+		switch {
+		case p.report || s.Result == "not_applicable":
+		case p.deny && s.Result == "match":
+			black = append(black, p.source.Name)
+		case p.deny:
+		case s.Result == "match":
+			inside = append(inside, p.source.Name)
+		default:
+			outside = append(outside, p.source.Name)
+		}
+	}
+	sum := Step{Step: "policies", Result: "pass", Policy: refusedBy}
+	if refusedBy != "" {
+		sum.Result = "refuse"
+	}
+	switch {
+	case len(black) > 0:
+		sum.Detail = "refused by " + strings.Join(black, ", ")
+	case len(inside) > 0:
+		sum.Detail = "let in by " + strings.Join(inside, ", ")
+	case len(outside) > 0:
+		sum.Detail = "whitelists apply, and none of them lets in: " + strings.Join(outside, ", ")
+	default:
+		sum.Detail = "none refuses"
+	}
+	d.Trace = append(d.Trace, sum)
+}
+
+// policyStep says whether a policy applies, whether its place matches, and why.
+func (r *Rules) policyStep(p *policy, q *Query, acc *Account, sub *subject) Step {
+	s := Step{Step: "policy", Result: "not_applicable", Policy: p.id}
+	var why []string
+	if list := p.source.Clients; len(list) > 0 && !slices.Contains(list, q.Client) {
+		why = append(why, "selects client type "+joined(list)+", not "+string(q.Client))
+	}
+	if p.protocols != 0 && p.protocols&(1<<q.Login.Protocol) == 0 {
+		why = append(why, "selects protocol "+joined(p.source.Protocols)+", not "+q.Login.Protocol.String())
+	}
+	concerns := r.scopeWords(&p.source.Scope, q.Address, acc.Departments)
+	if !p.scope.covers(sub) {
+		why = append(why, concerns)
+	}
+	if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
+		why = append(why, "names no place, and a master logs in")
+	}
+	if len(why) == 0 {
+		match := p.place(q.Login, q.Region, true)
+		s.Result = "no_match"
+		if match {
+			s.Result = "match"
+		}
+		var place string
+		s.Matched, s.Excepted, place = p.source.placeWords(q.Login.IP, q.Region)
+		why = []string{concerns, place, p.effect(match)}
+	}
+	s.Detail = p.source.Name + ": " + strings.Join(why, "; ")
+	return s
+}
+
+// effect says what a policy that applies does.
+func (p *policy) effect(match bool) string {
+	kind, does, verb := "the whitelist ", "lets in", "let in"
+	if p.deny {
+		kind, does, verb = "the blacklist ", "refuses", "refuse"
+	}
+	switch {
+	case p.report && match:
+		return kind + "would " + verb + " (report mode)"
+	case p.report:
+		return kind + "would not " + verb + " (report mode)"
+	case match:
+		return kind + does
+	default:
+		return kind + "does not " + verb
+	}
+}
+
+// placeWords says where an address is, seen from the policy's place: which
+// entry or region of the policy holds it, or which entry excepts it.
+func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, text string) {
+	switch {
+	case !ip.IsValid() && p.Type == Blacklist:
+		return "", "", "no address is known, which is in the place of every blacklist"
+	case !ip.IsValid():
+		return "", "", "no address is known, which is in the place of no whitelist"
+	}
+	if excepted = address.EntryOf(p.ExceptIPs, ip); excepted != "" {
+		return "", excepted, inList(ip, excepted) + ", which is excepted"
+	}
+	if len(p.IPs)+len(p.Regions) == 0 {
+		return MatchedAnywhere, "", "its place is anywhere"
+	}
+	if matched = address.EntryOf(p.IPs, ip); matched != "" {
+		return matched, "", inList(ip, matched)
+	}
+	listed := slices.Contains(p.Regions, region)
+	switch {
+	case len(p.Regions) == 0:
+		return "", "", ip.String() + " is at none of its addresses"
+	case region == "":
+		return "", "", ip.String() + " is not in its place, and has no region"
+	case region == RegionUnknown:
+		return "", "", ip.String() + " is not in its place, and its region is unknown"
+	case listed:
+		return region, "", ip.String() + " is in region " + region
+	default:
+		return "", "", ip.String() + " is not in its place, and its region is " + region
+	}
+}
+
+func inList(ip netip.Addr, entry string) string {
+	if entry == ip.String() {
+		return ip.String() + " is listed"
+	}
+	return ip.String() + " is in " + entry
+}
+
+// scopeWords says why a scope concerns an account, or why not. Departments
+// that the domain does not have count for nothing.
+func (r *Rules) scopeWords(s *Scope, account string, departments []string) string {
+	departments = slices.DeleteFunc(slices.Clone(departments), func(path string) bool {
+		_, ok := r.departments[path]
+		return !ok
+	})
+	if slices.Contains(s.Except.Members, account) {
+		return "excepts " + account
+	}
+	if by := departmentWords(s.Except.Departments, departments); by != "" {
+		return "excepts " + by
+	}
+	if s.All {
+		return "concerns all members"
+	}
+	if slices.Contains(s.Members, account) {
+		return "concerns " + account
+	}
+	if by := departmentWords(s.Departments, departments); by != "" {
+		return "concerns " + by
+	}
+	if len(departments) == 0 {
+		return "does not concern " + account
+	}
+	return "does not concern " + account + " or department " + strings.Join(departments, ", ")
+}
+
+// departmentWords says which entry of a scope holds one of an account's departments; "" for none.
+func departmentWords(list []ScopeDepartment, in []string) string {
+	for _, d := range list {
+		for _, path := range in {
+			switch {
+			case path == d.Path:
+				return "department " + path
+			case d.Sub && strings.HasPrefix(path, d.Path+"/"):
+				return "department " + path + " as one below " + d.Path
+			}
+		}
+	}
+	return ""
+}
+
+func joined[T ~string](list []T) string {
+	texts := make([]string, len(list))
+	for i, x := range list {
+		texts[i] = string(x)
+	}
+	return strings.Join(texts, ", ")
+}
