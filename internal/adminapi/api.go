@@ -131,7 +131,7 @@ type API struct {
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
 	Log           hclog.Logger
-	Site          access.Site // NextPassdb counts
+	Site          access.Site
 	DefaultDomain string
 	Version       string
 	// Login serves POST /v1/login, for roles admin and login.

@@ -140,6 +140,8 @@ func operations() []operation {
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, List[LoginRecord]{}, listLogins,
 			"account", "ip", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
+		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, LoginRecord{}, getLogin),
+		get(domain+"/logins/{id}/explain", "explain-login", "Say how a recorded login would be decided by today's rules, and why", domainReads, ExplainedLogin{}, explainLogin),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, List[AuditEntry]{}, listAudit, "domain", "limit", "cursor"),
 
 		get(types, "list-client-types", "List the client types that have evidence", forRead, List[ClientType]{}, listClientTypes, "limit", "cursor"),

@@ -66,11 +66,11 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 	}
 	d := c.Explain(login, credential, rules)
 	tested := PolicyTested{Decision: d}
-	for _, other := range c.Store.State.Policies(c.domain) {
-		if !other.Doc.Enabled && (p == nil || other.Doc.ID != id) {
-			tested.Trace = append(tested.Trace, access.Step{Step: "policy", Result: verdictNotEvaluated, Policy: other.Doc.ID, Detail: other.Doc.Name + ": is disabled"})
-		}
+	drafted := ""
+	if p != nil {
+		drafted = id
 	}
+	tested.Trace = append(tested.Trace, c.disabledSteps(drafted)...)
 	switch {
 	case id == "":
 	case p == nil && !stored.Enabled:
@@ -79,6 +79,18 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 		tested.Verdict = verdict(d.Trace, id)
 	}
 	return &answer{body: tested}, nil
+}
+
+// disabledSteps tells of the policies that a decision knows nothing of, but for
+// one that a draft stands in for.
+func (c *call) disabledSteps(drafted string) []access.Step {
+	var steps []access.Step
+	for _, p := range c.Store.State.Policies(c.domain) {
+		if !p.Doc.Enabled && p.Doc.ID != drafted {
+			steps = append(steps, access.Step{Step: "policy", Result: verdictNotEvaluated, Policy: p.Doc.ID, Detail: p.Doc.Name + ": is disabled"})
+		}
+	}
+	return steps
 }
 
 // verdict returns what the trace says of one policy. A login that the policies

@@ -71,6 +71,8 @@ func matrix() []operation {
 		{"PATCH", "/v1/accounts/{A}/secure-passwords/{id}", `{"label":"y"}`, "domain self"},
 		{"DELETE", "/v1/accounts/{A}/secure-passwords/{id}", "", "domain self"},
 		{"GET", "/v1/domains/{D}/logins", "", "read domain self"},
+		{"GET", "/v1/domains/{D}/logins/{login}", "", "read domain self"},
+		{"GET", "/v1/domains/{D}/logins/{login}/explain", "", "read domain"},
 		{"GET", "/v1/audit", "", "read domain"},
 		{"GET", "/v1/client-types", "", "read"},
 		{"GET", "/v1/client-types/web", "", "read"},
@@ -87,7 +89,8 @@ func matrix() []operation {
 
 func TestRoles(t *testing.T) {
 	d := start(t, false)
-	ids, keys, blocks, reverts := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
+	ids, keys, blocks := map[string]string{}, map[string]string{}, map[string]string{}
+	reverts, logins := map[string]string{}, map[string]string{}
 	for _, dn := range []string{"example.org", "example.net"} {
 		d.admin.post("/v1/domains", `{"name":"`+dn+`"}`).want(201)
 		d.admin.put("/v1/domains/"+dn+"/departments/sales", `{}`).want(201)
@@ -96,6 +99,7 @@ func TestRoles(t *testing.T) {
 		for _, who := range []string{"ann@", "bob@"} {
 			d.admin.put("/v1/accounts/"+who+dn, `{}`).want(201)
 			ids[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/secure-passwords", `{"label":"x"}`).want(201).text("id")
+			logins[who+dn] = d.records(func(r *store.LoginRecord) { r.Domain, r.Account = dn, who+dn })[0]
 		}
 		keys[dn] = d.admin.post("/v1/keys", `{"name":"victim","role":"self","account":"bob@`+dn+`"}`).want(201).text("id")
 	}
@@ -115,7 +119,7 @@ func TestRoles(t *testing.T) {
 		// The caller's own account, a colleague's, and a stranger's.
 		for _, target := range []string{"ann@example.org", "bob@example.org", "ann@example.net"} {
 			_, dn, _ := strings.Cut(target, "@")
-			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn])
+			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn], "{login}", logins[target])
 			path, body := fill.Replace(op.path), fill.Replace(op.body)
 			var headers []string
 			if strings.HasPrefix(body, "address\n") {
@@ -156,7 +160,7 @@ func expect(op *operation, role, target string) int {
 		return http.StatusUnauthorized
 	case role == "domain" && foreign:
 		reaches = !strings.Contains(op.path, "{D}") && !strings.Contains(op.path, "{A}") && (!allowed || !strings.Contains(op.path, "{key}"))
-	case role == "self" && strings.Contains(op.path, "{A}"):
+	case role == "self" && (strings.Contains(op.path, "{A}") || allowed && strings.Contains(op.path, "{login}")):
 		reaches = target == "ann@example.org"
 	case role == "self" && strings.Contains(op.path, "{D}"):
 		reaches = !foreign
@@ -177,7 +181,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

@@ -338,6 +338,7 @@ type LoginRecord struct {
 	ClientID     string            `json:"client_id,omitempty" doc:"What the client says of itself: a label, proof of nothing."`
 	Session      string            `json:"session,omitempty"`
 	MasterUser   string            `json:"master_user,omitempty"`
+	SecretHidden bool              `json:"secret_hidden,omitempty" doc:"The mechanism did not show the secret."`
 	CredentialID string            `json:"credential_id,omitempty"`
 	Credential   string            `json:"credential,omitempty" doc:"The secure password's label."`
 	Outcome      access.Outcome    `json:"outcome" enum:"allow,deny,next,tempfail"`
@@ -346,6 +347,14 @@ type LoginRecord struct {
 	WouldRefuse  []string          `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused."`
 	Note         string            `json:"note,omitempty"`
 	ClosedAt     time.Time         `json:"closed_at,omitzero" doc:"When the next passdb's answer was learnt; outcome and reason are then its."`
+}
+
+// ExplainedLogin is a recorded login, decided again.
+type ExplainedLogin struct {
+	Record     LoginRecord     `json:"record"`
+	Decision   access.Decision `json:"decision" doc:"By the rules as they are now, with what the record tells: client type and address, which secure password, or that the secret was wrong."`
+	Differs    bool            `json:"differs" doc:"Outcome, reason or deciding policy are not those of the record."`
+	WhyDiffers string          `json:"why_differs,omitempty"`
 }
 
 // AuditEntry is one change on record.

@@ -139,7 +139,7 @@ func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) 
 	}
 	q.Secret = access.Secret{State: access.SecretUnseen}
 	if credential != "" {
-		q.Secret = secretOf(v.Account, credential)
+		q.Secret = v.Account.SecretOf(credential)
 	}
 	return access.Decide(q, noAsker{}, true)
 }

@@ -33,6 +33,7 @@ func newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
 		ClientID:     bounded(l.ClientID),
 		Session:      bounded(l.Session),
 		MasterUser:   bounded(l.MasterUser),
+		SecretHidden: l.Lookup == access.LookupCredentials,
 		CredentialID: d.CredentialID,
 		Outcome:      d.Outcome,
 		Reason:       d.Reason,

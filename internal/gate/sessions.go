@@ -397,36 +397,13 @@ func (s *session) decide(credential string) access.Decision {
 	case credentialMaster:
 		s.login.MasterUser = credentialMaster
 	default:
-		s.query.Secret = secretOf(s.view.Account, credential)
+		s.query.Secret = s.view.Account.SecretOf(credential)
 	}
 	return access.Decide(&s.query, noAsker{}, false)
 }
 
 // secretOf is the secret that a secure password's id stands for. One that the
 // account does not have was revoked too long ago to be remembered.
-func secretOf(a *store.Account, id string) access.Secret {
-	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
-	if p := secret(a, id); p != nil {
-		s.Label = p.Label
-		if p.Live() {
-			s.State = access.SecretLive
-		}
-	}
-	return s
-}
-
-func secret(a *store.Account, id string) *store.SecurePassword {
-	if a == nil {
-		return nil
-	}
-	for i := range a.Secrets {
-		if a.Secrets[i].ID == id {
-			return &a.Secrets[i]
-		}
-	}
-	return nil
-}
-
 // noAsker answers where nothing is verified or counted: for a session, whose
 // secret was verified when it began, and for a login that nobody makes.
 type noAsker struct{}
@@ -523,7 +500,7 @@ func (s *session) trace() string {
 	var labels, ids []string
 	for _, c := range s.bound.credentials {
 		label := c
-		if p := secret(s.view.Account, c); p != nil {
+		if p := s.view.Account.Secret(c); p != nil {
 			label = p.Label
 		}
 		labels = append(labels, quoteHeader(label))

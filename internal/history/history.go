@@ -1,14 +1,18 @@
 // Package history holds login records against rules: what a policy would have
 // done to the logins of the last days, and whom a change would lock out.
 //
-// A record does not hold the secret, so that only the steps that do not depend
-// on it are judged again ([access.Judge]): suspension, blocked addresses,
-// protocol switches, access policies. The account is taken as it is now, with
-// its departments and switches; client type and address are those of the record.
-// A region that the record lacks is looked up now.
+// A record does not hold the secret, so that [Login.Judge] takes only the steps
+// that do not depend on it ([access.Judge]): suspension, blocked addresses,
+// protocol switches, access policies. [Login.Explain] takes all steps, with what
+// the record tells of the secret: which secure password it was, that it was
+// wrong, or that it was good; else it is taken for the mailbox password. The
+// account is taken as it is now, with its departments and switches; client type
+// and address are those of the record. A region that the record lacks is looked
+// up now.
 package history
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -52,7 +56,21 @@ type Login struct {
 	access.Query // without Rules
 	login        access.Login
 	account      access.Account
+	then         then
 }
+
+// then is how a login ended. It answers the engine as it was answered then.
+type then struct {
+	outcome access.Outcome
+	reason  access.Reason
+	closed  bool // by the next passdb
+}
+
+// Throttled implements [access.Asker].
+func (t then) Throttled() bool { return t.reason == access.ReasonThrottled }
+
+// Mailbox implements [access.Asker].
+func (t then) Mailbox() bool { return t.reason != access.ReasonBadSecret }
 
 // Recall fills l with what a record and the account as it is now tell of a
 // login. It reports false for a record whose account is no address.
@@ -76,7 +94,30 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	}
 	a, _ := h.State.Account(addr)
 	l.Account = a.Doc.Facts(&l.account)
+	if rec.SecretHidden {
+		l.login.Lookup = access.LookupCredentials
+	}
+	l.then = then{rec.Outcome, rec.Reason, !rec.ClosedAt.IsZero()}
+	l.Secret = access.Secret{State: l.then.secret()}
+	if rec.CredentialID != "" {
+		l.Secret = a.Doc.SecretOf(rec.CredentialID)
+		l.Secret.Label = cmp.Or(l.Secret.Label, rec.Credential)
+	}
 	return true
+}
+
+// secret is what is known of a secret that was no secure password of the account.
+func (t then) secret() access.SecretState {
+	switch {
+	case t.outcome == access.Allow:
+		return access.SecretAuthenticated
+	case t.reason == access.ReasonThrottled, t.reason == access.ReasonBadSecret && t.closed:
+		return access.SecretOther
+	case t.reason == access.ReasonBadSecret:
+		return access.SecretShaped // or there was none: where mailbox passwords are another's, only these are refused here
+	default:
+		return access.SecretUnseen
+	}
 }
 
 // Judge tells whether rules refuse the login, why, and by which policy; reason
@@ -84,6 +125,27 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 func (l *Login) Judge(rules *access.Rules) (reason access.Reason, policyID string) {
 	l.Rules = rules
 	return access.Judge(&l.Query)
+}
+
+// Explain decides the login under rules, step by step. What the next passdb
+// would say is taken from the record; a secret that was wrong then is never
+// good now.
+func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
+	l.Site, l.Rules = site, rules
+	d := access.Decide(&l.Query, l.then, true)
+	step := access.Step{Step: "next_passdb", Result: "refuse"}
+	switch {
+	case d.Outcome != access.Next:
+		return d
+	case l.then.reason == access.ReasonBadSecret:
+		d.Outcome, d.Reason, step.Detail = access.Deny, access.ReasonBadSecret, "the secret was wrong then"
+	case l.then.outcome == access.Allow && l.then.closed:
+		d.Outcome, step.Result, step.Detail = access.Allow, "pass", "the secret was right then"
+	default:
+		return d
+	}
+	d.Trace = append(d.Trace, step)
+	return d
 }
 
 // CameIn reports whether the login of a record was admitted, as far as is

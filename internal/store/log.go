@@ -84,6 +84,8 @@ var (
 	ErrNothingToAdopt = errors.New("the store is the one known: there is nothing to adopt")
 	// ErrBadCursor: the cursor of a list is not one that was handed out.
 	ErrBadCursor = errors.New("the cursor is not one that was handed out: leave it out to begin anew")
+	// ErrNoRecord: there is no login record of this id, or it is forgotten.
+	ErrNoRecord = errors.New("there is no such login record")
 	// ErrGap: the change stream does not go on where the reader is.
 	ErrGap = errors.New("the change stream has a gap")
 	// ErrNewerSchema: a newer version of Drawbridge wrote to the store.
@@ -130,6 +132,8 @@ type Journal interface {
 	// wrote those that could be: the others never can.
 	AppendRecords(ctx context.Context, records []LoginRecord, closings []Closing) error
 	Records(ctx context.Context, q RecordQuery) (items []LoginRecord, next string, err error)
+	// Record returns one login record of a domain, or [ErrNoRecord].
+	Record(ctx context.Context, domain, id string) (*LoginRecord, error)
 	Touch(ctx context.Context, account string, uses map[string]LastUse) error
 	LastUses(ctx context.Context, account string) (map[string]LastUse, error)
 	AppendEvents(ctx context.Context, events []Event) error

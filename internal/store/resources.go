@@ -131,6 +131,33 @@ type SecurePassword struct {
 // Live reports whether the secure password has not been revoked.
 func (p *SecurePassword) Live() bool { return p.RevokedAt.IsZero() }
 
+// Secret returns a secure password by its id; nil when the account, which may
+// be nil, has it no more.
+func (a *Account) Secret(id string) *SecurePassword {
+	if a == nil {
+		return nil
+	}
+	for i := range a.Secrets {
+		if a.Secrets[i].ID == id {
+			return &a.Secrets[i]
+		}
+	}
+	return nil
+}
+
+// SecretOf is what decisions need of a secure password of the account, which
+// may be nil. One that it has no more counts as revoked.
+func (a *Account) SecretOf(id string) access.Secret {
+	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
+	if p := a.Secret(id); p != nil {
+		s.Label = p.Label
+		if p.Live() {
+			s.State = access.SecretLive
+		}
+	}
+	return s
+}
+
 // Live returns the live secure passwords, oldest first.
 func (a *Account) Live() []SecurePassword {
 	var live []SecurePassword
@@ -234,6 +261,7 @@ type LoginRecord struct {
 	ClientID     string            `json:"client_id,omitempty"` // IMAP ID: a label only
 	Session      string            `json:"session,omitempty"`
 	MasterUser   string            `json:"master_user,omitempty"`
+	SecretHidden bool              `json:"secret_hidden,omitempty"` // the mechanism did not show it
 	CredentialID string            `json:"credential_id,omitempty"`
 	Credential   string            `json:"credential,omitempty"` // label
 	Outcome      access.Outcome    `json:"outcome"`

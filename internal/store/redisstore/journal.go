@@ -3,6 +3,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -156,6 +157,54 @@ func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store
 		upper = "(" + next
 	}
 	return items, next, nil
+}
+
+// lateRecord is how far the clock of Redis may be behind that of a daemon.
+const lateRecord = time.Minute
+
+// Record implements [store.Journal]. A record's id begins with its time, and it
+// is written later than that, unless a daemon's clock is ahead of Redis's.
+func (r *Redis) Record(ctx context.Context, domain, id string) (*store.LoginRecord, error) {
+	ms, err := strconv.ParseInt(id[:min(len(id), 12)], 16, 64)
+	if _, bad := hex.DecodeString(id); err != nil || bad != nil {
+		return nil, store.ErrNoRecord
+	}
+	at, before := strconv.FormatInt(ms, 10), strconv.FormatInt(max(0, ms-lateRecord.Milliseconds()), 10)
+	rec, err := r.find(ctx, domain, id, at, "+")
+	if errors.Is(err, store.ErrNoRecord) {
+		return r.find(ctx, domain, id, before, "("+at)
+	}
+	return rec, err
+}
+
+// find looks for a record between two places of the stream, in as many records
+// as one query reads through.
+func (r *Redis) find(ctx context.Context, domain, id, lower, upper string) (*store.LoginRecord, error) {
+	mark := `"id":"` + id + `"`
+	for read := 0; read < scanned; {
+		page, err := r.client.XRangeN(ctx, loginsKey(domain), lower, upper, 500).Result()
+		if err != nil {
+			return nil, wrap(err)
+		}
+		for i := range page {
+			if body, _ := page[i].Values["r"].(string); !strings.Contains(body, mark) {
+				continue // most, and decoding is slow
+			}
+			found, err := r.closed(ctx, domain, page[i:i+1])
+			if err != nil {
+				return nil, err
+			}
+			if found[0].ID == id {
+				return &found[0], nil
+			}
+		}
+		if len(page) < 500 {
+			break
+		}
+		read += len(page)
+		lower = "(" + page[len(page)-1].ID
+	}
+	return nil, store.ErrNoRecord
 }
 
 // closed decodes records and puts in how those ended that were open.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -522,6 +523,39 @@ func TestRecords(t *testing.T) {
 	}
 	if _, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Cursor: "x", Limit: 1}); !errors.Is(err, store.ErrBadCursor) {
 		t.Fatalf("a made-up cursor: %v", err)
+	}
+}
+
+// One record by its id, wherever in the stream it is, and with its end.
+func TestRecord(t *testing.T) {
+	r := redistest.Start(t)
+	j := redisstore.Open(r.Options())
+	t.Cleanup(func() { _ = j.Close() })
+	ctx, now := context.Background(), time.Now().UTC().Truncate(time.Millisecond)
+	var list []store.LoginRecord
+	for range 1200 {
+		list = append(list, record("example.org", "ann@example.org", now, access.Next))
+	}
+	// Written an hour after the login, as when Redis was away; and a daemon's clock that is ahead of Redis's.
+	list = append(list, record("example.org", "ann@example.org", now.Add(-time.Hour), access.Deny), record("example.org", "ann@example.org", now.Add(30*time.Second), access.Deny))
+	list[7].Note = `"id":"` + list[1100].ID + `"` // tries to pass for another
+	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}
+	if err := j.AppendRecords(ctx, list, []store.Closing{closing}); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 7, 1100, 1199, 1200, 1201} {
+		got, err := j.Record(ctx, "example.org", list[i].ID)
+		if err != nil || got.ID != list[i].ID || !got.Time.Equal(list[i].Time) || i == 1199 && (got.Reason != access.ReasonBadSecret || got.ClosedAt.IsZero()) {
+			t.Errorf("record %d: %+v, %v", i, got, err)
+		}
+	}
+	for _, id := range []string{"", "x", list[0].ID[:20], strings.ToUpper(list[0].ID), list[0].ID + "00", record("example.org", "", now, access.Deny).ID, strings.Repeat("f", 28), `","note":"`} {
+		if got, err := j.Record(ctx, "example.org", id); !errors.Is(err, store.ErrNoRecord) {
+			t.Errorf("record %q: %+v, %v", id, got, err)
+		}
+	}
+	if _, err := j.Record(ctx, "other.example", list[0].ID); !errors.Is(err, store.ErrNoRecord) {
+		t.Errorf("a record of another domain: %v", err)
 	}
 }
 
