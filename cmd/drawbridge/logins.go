@@ -17,6 +17,7 @@ var loginColumns = [...]column{
 	col("OUTCOME", "outcome"),
 	col("REASON", "reason"),
 	col("WOULD REFUSE", "would_refuse"),
+	col("ID", "id"),
 	col("NOTE", "note"),
 }
 
@@ -26,7 +27,8 @@ func (c *cli) logins() *cobra.Command {
 		Short: "Show who logged in, or did not, and why",
 		Long: "Show the login records of a domain, newest first. --since and --until take a time (2026-01-31T09:30:00Z), a day\n" +
 			"(2026-01-31, local) or how long ago (90m, 24h, 7d). With --follow new records are shown as they come, oldest\n" +
-			"first, until Ctrl-C; a record is shown as it was when it came, and with -o json as one line.",
+			"first, until Ctrl-C; a record is shown as it was when it came, and with -o json as one line. drawbridge explain says\n" +
+			"of an ID how it was decided.",
 		Example:           "  drawbridge logins example.org --outcome deny --since 24h",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),

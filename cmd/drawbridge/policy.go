@@ -2,12 +2,9 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
-
-	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func policyPath(domain string, more ...string) string {
@@ -164,10 +161,7 @@ func (c *cli) policyTest() *cobra.Command {
 		Args:              takes("DOMAIN", "[ID]"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
 	}
-	s := &settings{cmd: cmd}
-	s.text("account", "account", "`address` of who logs in")
-	s.text("credential", "credential_id", "`id` of a secure password of the account")
-	loginFacts(s)
+	s := hypothetical(cmd)
 	draft := cmd.Flags().String("draft", "", "`file` with a policy as JSON; - for standard input")
 	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -186,72 +180,7 @@ func (c *cli) policyTest() *cobra.Command {
 			}
 			body["policy"] = json.RawMessage(policy)
 		}
-		client, err := c.client()
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		a, err := c.send(cmd, client, &writing{}, http.MethodPost, policyPath(args[0], append(args[1:], "test")...), nil, body)
-		if err != nil {
-			return err
-		}
-		return c.printDecision(cmd, a)
+		return c.decide(cmd, policyPath(args[0], append(args[1:], "test")...), body)
 	}
 	return cmd
-}
-
-// printDecision prints a decision and, in a table of its own, how it was reached.
-func (c *cli) printDecision(cmd *cobra.Command, a *adminclient.Answer) error {
-	if c.output == outputJSON {
-		return c.printAnswer(cmd, a)
-	}
-	var d struct {
-		Verdict     string   `json:"verdict"`
-		Outcome     string   `json:"outcome"`
-		Reason      string   `json:"reason"`
-		Message     string   `json:"message"`
-		Account     string   `json:"account"`
-		Client      string   `json:"client"`
-		PolicyID    string   `json:"policy_id"`
-		WouldRefuse []string `json:"would_refuse"`
-		Note        string   `json:"note"`
-		Trace       []struct {
-			Step   string `json:"step"`
-			Result string `json:"result"`
-			Policy string `json:"policy"`
-			Detail string `json:"detail"`
-		} `json:"trace"`
-	}
-	if err := json.Unmarshal(a.Body, &d); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	t := newTable(cmd.OutOrStdout())
-	for _, r := range []struct {
-		name  string
-		value any
-	}{
-		{"verdict", d.Verdict},
-		{"outcome", d.Outcome},
-		{"reason", d.Reason},
-		{"message", d.Message},
-		{"account", d.Account},
-		{"client", d.Client},
-		{"policy_id", d.PolicyID},
-		{"note", d.Note},
-	} {
-		t.row(r.name, cell(r.name, r.value))
-	}
-	for _, id := range d.WouldRefuse {
-		t.row("would_refuse", id)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	steps := newTable(cmd.OutOrStdout())
-	steps.row("")
-	steps.row("STEP", "RESULT", "POLICY", "DETAIL")
-	for _, step := range d.Trace {
-		steps.row(step.Step, step.Result, cell("", step.Policy), cell("", step.Detail))
-	}
-	return steps.Flush()
 }

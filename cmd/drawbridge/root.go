@@ -35,6 +35,7 @@ func (c *cli) root() *cobra.Command {
 		c.mailboxPassword(),
 		c.securePassword(),
 		c.logins(),
+		c.explain(),
 		c.tryLogin(),
 		c.clientType(),
 		c.key(),

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func (c *cli) explain() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain [DOMAIN [RECORD]]",
+		Short: "Say, step by step, why a login is decided as it is",
+		Long: "Say, step by step, how today's rules decide a recorded login, and whether that differs from what happened; or how\n" +
+			"they would decide a login that nobody made. Nothing is recorded or counted. RECORD is an ID of drawbridge logins.\n" +
+			"A login that nobody made has the mailbox password, taken to be right, unless --credential names a secure password.",
+		Example: "  drawbridge explain example.org 019ab1c2d3e4f5a6b7c8d9e0f1a2\n" +
+			"  drawbridge explain --account ann@example.org --protocol imap --ip 198.51.100.7",
+		Args:              takes("[DOMAIN]", "[RECORD]"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	s := hypothetical(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 2 && s.given():
+			return usage("RECORD tells what login it is: leave out the flags")
+		case len(args) == 2:
+			return c.explainRecord(cmd, domainPath(args[0], "logins", args[1], "explain"))
+		}
+		login := object{}
+		if err := s.into(login, nil); err != nil {
+			return err
+		}
+		account, _ := login["account"].(string)
+		_, domain, _ := strings.Cut(account, "@")
+		if len(args) == 1 {
+			domain = args[0]
+		}
+		if domain == "" {
+			return usage("say which login: DOMAIN and RECORD, or --account with its domain")
+		}
+		return c.decide(cmd, policyPath(domain, "test"), object{"login": login})
+	}
+	return cmd
+}
+
+// hypothetical adds flags for a login that nobody makes.
+func hypothetical(cmd *cobra.Command) *settings {
+	s := &settings{cmd: cmd}
+	s.text("account", "account", "`address` of who logs in")
+	s.text("credential", "credential_id", "`id` of a secure password of the account")
+	loginFacts(s)
+	s.word("lookup", "lookup", "credentials: the mechanism does not show the secret; user: no login", "none", "credentials", "user")
+	return s
+}
+
+// decide asks how a login would be decided, and prints the decision.
+func (c *cli) decide(cmd *cobra.Command, path string, body object) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	a, err := c.send(cmd, client, &writing{}, http.MethodPost, path, nil, body)
+	if err != nil {
+		return err
+	}
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	return printDecision(cmd.OutOrStdout(), a.Body)
+}
+
+func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path})
+	if err != nil {
+		return err
+	}
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	var e struct {
+		Record     json.RawMessage `json:"record"`
+		Decision   json.RawMessage `json:"decision"`
+		Differs    bool            `json:"differs"`
+		WhyDiffers string          `json:"why_differs"`
+	}
+	if err := json.Unmarshal(a.Body, &e); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(cmd.OutOrStdout())
+	if err := t.document("record", e.Record); err != nil {
+		return err
+	}
+	differs := "no"
+	if e.Differs {
+		differs = e.WhyDiffers
+	}
+	t.row("differs", differs)
+	t.row("")
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return printDecision(cmd.OutOrStdout(), e.Decision)
+}
+
+// printDecision prints a decision and, in a table of its own, how it was reached.
+func printDecision(out io.Writer, doc []byte) error {
+	var d struct {
+		Verdict     string   `json:"verdict"`
+		Outcome     string   `json:"outcome"`
+		Reason      string   `json:"reason"`
+		Message     string   `json:"message"`
+		Account     string   `json:"account"`
+		Client      string   `json:"client"`
+		Region      string   `json:"region"`
+		PolicyID    string   `json:"policy_id"`
+		WouldRefuse []string `json:"would_refuse"`
+		Note        string   `json:"note"`
+		Trace       []struct {
+			Step   string `json:"step"`
+			Result string `json:"result"`
+			Policy string `json:"policy"`
+			Detail string `json:"detail"`
+		} `json:"trace"`
+	}
+	if err := json.Unmarshal(doc, &d); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(out)
+	for _, r := range []struct {
+		name  string
+		value any
+	}{
+		{"verdict", d.Verdict},
+		{"outcome", d.Outcome},
+		{"reason", d.Reason},
+		{"message", d.Message},
+		{"account", d.Account},
+		{"client", d.Client},
+		{"region", d.Region},
+		{"policy_id", d.PolicyID},
+		{"note", d.Note},
+	} {
+		t.row(r.name, cell(r.name, r.value))
+	}
+	for _, id := range d.WouldRefuse {
+		t.row("would_refuse", id)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	steps := newTable(out)
+	steps.row("")
+	steps.row("STEP", "RESULT", "POLICY", "DETAIL")
+	for _, step := range d.Trace {
+		steps.row(step.Step, step.Result, cell("", step.Policy), cell("", step.Detail))
+	}
+	return steps.Flush()
+}
