@@ -80,7 +80,7 @@ func TestLockout(t *testing.T) {
 		d.admin.put(policies+"/home", `{"name":"Home","type":"whitelist","scope":{"all":true},"ips":["198.51.100.0/24"]}`).want(201)
 		d.admin.del(policies+"/home").want(409, "lockout")
 		d.admin.patch(policies+"/home", `{"enabled":false}`).want(409, "lockout")
-		d.admin.del(policies+"/home?confirm=true").want(204)
+		d.admin.del(policies + "/home?confirm=true").want(204)
 		d.admin.del(office).want(204)
 	})
 	t.Run("the simple switch is never refused", func(t *testing.T) {
