@@ -35,6 +35,9 @@ type History struct {
 func (h *History) Each(ctx context.Context, domain string, since time.Time, f func(*store.LoginRecord) bool) error {
 	q := store.RecordQuery{Domain: domain, Since: since, Limit: 1000}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		records, next, err := h.Journal.Records(ctx, q)
 		if err != nil {
 			return err
@@ -73,7 +76,8 @@ func (t then) Throttled() bool { return t.reason == access.ReasonThrottled }
 func (t then) Mailbox() bool { return t.reason != access.ReasonBadSecret }
 
 // Recall fills l with what a record and the account as it is now tell of a
-// login. It reports false for a record whose account is no address.
+// login. It reports false for a record whose account is no address, or whose
+// service was mapped to no protocol: no rule was ever asked about those.
 func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	addr, err := address.Parse(rec.Account, "")
 	if err != nil {
@@ -89,6 +93,9 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 		l.login.RealIP = l.login.IP
 	}
 	l.Query = access.Query{Login: &l.login, Address: addr, Client: rec.Client, Region: rec.Region}
+	if l.login.Protocol == 0 {
+		return false
+	}
 	if l.Region == "" && h.Region != nil {
 		l.Region = h.Region(l.login.IP)
 	}
@@ -152,6 +159,17 @@ func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 // known: one that the next passdb decides and that was never reported counts.
 func CameIn(rec *store.LoginRecord) bool {
 	return rec.Outcome == access.Allow || rec.Outcome == access.Next
+}
+
+// ruled reports whether it was a rule that refused the login of a record: its
+// secret may have been right.
+func ruled(rec *store.LoginRecord) bool {
+	switch rec.Reason {
+	case access.ReasonPolicy, access.ReasonIPBlocked, access.ReasonProtocol, access.ReasonSuspended:
+		return rec.Outcome == access.Deny
+	default:
+		return false
+	}
 }
 
 func parseAddr(s string) netip.Addr {
