@@ -40,6 +40,17 @@
 // DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null
 // means inherit, arrays are replaced.
 //
+// # What takes long
+//
+// A preview of a long history may take minutes. "Accept: application/x-ndjson"
+// is answered with lines that tell how far it is, a few a second, and a last
+// one with the result, or the problem that came up after the status was sent:
+//
+//	{"progress":{"examined":24000,"at":"2026-11-20T08:15:00Z","share":0.16}}
+//	{"result":{"since":"2026-10-26T09:00:00Z","examined":150000, …}}
+//
+// Without it there is the result alone. Either ends when the caller goes away.
+//
 // # Diagnostics
 //
 // Refusals are RFC 9457 problem documents. 422 lists all faults at once, each
@@ -66,6 +77,7 @@
 //	415 unsupported_media_type
 //	422 invalid
 //	500 internal                 the log says why
+//	429 busy                     a few requests that take long run already; Retry-After
 //	503 store_unavailable        nothing was acknowledged; Retry-After
 //	503 unconfirmed              made, but too few replicas confirmed it
 //
@@ -156,6 +168,7 @@ type server struct {
 	schemas  schemas
 	document []byte // /openapi.json
 	history  *history.History
+	turns    chan struct{} // of long operations
 	// names makes changes of domain names take turns on this daemon: they go
 	// through two shards.
 	names sync.Mutex
@@ -163,7 +176,10 @@ type server struct {
 
 // Handler returns what an API listener serves.
 func (a *API) Handler() (http.Handler, error) {
-	s := &server{API: a, schemas: newSchemas(), history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Region}}
+	s := &server{
+		API: a, schemas: newSchemas(), turns: make(chan struct{}, maxLong),
+		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Region},
+	}
 	mux := http.NewServeMux()
 	ops := operations()
 	for i := range ops {

@@ -119,6 +119,11 @@ func (s *server) documentAnswer(op *operation, o *huma.Operation, seen map[refle
 		r.Content = map[string]*huma.MediaType{kind: {Schema: s.schemas.of(t)}}
 		s.schemas.settle(t, seen)
 	}
+	if op.line != nil {
+		t := reflect.TypeOf(op.line)
+		r.Content[linesType] = &huma.MediaType{Schema: s.schemas.of(t)}
+		s.schemas.settle(t, seen)
+	}
 	o.Responses[strconv.Itoa(status)] = r
 	if op.method == http.MethodPut && strings.HasSuffix(op.path, "}") || op.id == "patch-account" { // these create as well
 		o.Responses["201"] = &huma.Response{Description: "Created", Content: r.Content}

@@ -19,6 +19,7 @@ type operation struct {
 	roles        roles // who may, beside admin
 	in           any   // a value of the body's type: nil for none, a string for text/csv
 	out          any   // a value of the answer's type: nil for none, a string for text/plain
+	line         any   // a value of the type of each line, for whoever accepts lines; nil when it answers none
 	serve        func(*call) (*answer, error)
 	query        []string
 	always       bool // also while the store was never loaded
@@ -64,6 +65,10 @@ func operations() []operation {
 		op.always = true
 		return op
 	}
+	long := func(op operation, line any) operation {
+		op.line = line
+		return op
+	}
 	const (
 		post, put, patch = http.MethodPost, http.MethodPut, http.MethodPatch
 
@@ -103,6 +108,7 @@ func operations() []operation {
 		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, List[Policy]{}, listPolicies, "limit", "cursor"),
 		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy, revertAfter),
 		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, PolicyTest{}, PolicyTested{}, testPolicy),
+		long(write(post, policies+"/preview", "preview-policy", "Say what a policy, its change or its removal would have done to recorded logins", domainReads, PolicyPreview{}, PolicyPreviewed{}, previewPolicy), PolicyPreviewLine{}),
 		get(policy, "get-policy", "Show an access policy", domainReads, Policy{}, getPolicy),
 		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy, revertAfter),
 		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy, revertAfter),

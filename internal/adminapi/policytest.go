@@ -41,21 +41,8 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 	login, credential := c.hypothetical(in.Login, &f)
 	var p *store.Policy
 	if in.Policy != nil {
-		switch {
-		case id == "" && in.Policy.ID != "":
-			id = in.Policy.ID
-			checkPolicyID(id, func(code, format string, args ...any) { f.add("/policy/id", code, format, args...) })
-		case id == "":
-			id = draft
-		case in.Policy.ID != "" && in.Policy.ID != id:
-			f.add("/policy/id", "conflict", "is not the one in the URL: leave it out")
-		}
-		if in.Policy.Name == "" {
-			in.Policy.Name = draftName
-		}
-		cur, _ := c.Store.State.Policy(c.domain, id)
-		p = c.readPolicy(in.Policy, id, cur.Doc, "/policy", &f)
-		p.Enabled = true
+		p = c.draftPolicy(in.Policy, id, &f)
+		id = p.ID
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -91,6 +78,28 @@ func (c *call) disabledSteps(drafted string) []access.Step {
 		}
 	}
 	return steps
+}
+
+// draftPolicy reads a draft, which stands at /policy, as if it were enabled.
+// It may take the place of the stored policy whose id it bears: the one in the
+// URL, "" for none.
+func (c *call) draftPolicy(in *Policy, id string, f *faults) *store.Policy {
+	switch {
+	case id == "" && in.ID != "":
+		id = in.ID
+		checkPolicyID(id, func(code, format string, args ...any) { f.add("/policy/id", code, format, args...) })
+	case id == "":
+		id = draft
+	case in.ID != "" && in.ID != id:
+		f.add("/policy/id", "conflict", "is not the one in the URL: leave it out")
+	}
+	if in.Name == "" {
+		in.Name = draftName
+	}
+	cur, _ := c.Store.State.Policy(c.domain, id)
+	p := c.readPolicy(in, id, cur.Doc, "/policy", f)
+	p.Enabled = true
+	return p
 }
 
 // verdict returns what the trace says of one policy. A login that the policies

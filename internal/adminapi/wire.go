@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -145,6 +146,25 @@ type HypotheticalLogin struct {
 type PolicyTested struct {
 	access.Decision
 	Verdict string `json:"verdict,omitempty" enum:"match,no_match,not_applicable,not_evaluated" doc:"What the policy itself says. not_applicable: it does not select the account, client type or protocol. not_evaluated: it is disabled."`
+}
+
+// PolicyPreview asks what one change of a domain's policies would have done.
+type PolicyPreview struct {
+	Policy *Policy `json:"policy,omitempty" doc:"A draft, judged as if it were enabled and enforced beside all others, in place of the stored one of its id if there is one. This or remove is needed."`
+	Remove string  `json:"remove,omitempty" maxLength:"64" doc:"The id of a stored policy: judged is its removal."`
+	Days   int     `json:"days" minimum:"1" maximum:"3650" default:"30" doc:"How far back to look. Records end with their retention."`
+}
+
+// PolicyPreviewed tells what the change would have done to recorded logins.
+type PolicyPreviewed struct {
+	history.Effect
+}
+
+// PolicyPreviewLine is one line of a preview for whoever accepts application/x-ndjson: progress, and at last one of the others.
+type PolicyPreviewLine struct {
+	Progress *history.Progress `json:"progress,omitempty"`
+	Result   *PolicyPreviewed  `json:"result,omitempty"`
+	Problem  *Problem          `json:"problem,omitempty"`
 }
 
 // IPBlock is an address or a range that is refused for a whole domain.
