@@ -37,6 +37,7 @@ var benches = []struct {
 	{"policyd", benchPolicyd},
 	{"change", benchChange},
 	{"logins", benchLogins},
+	{"preview", benchPreview},
 }
 
 func run(ctx context.Context, args []string) error {
