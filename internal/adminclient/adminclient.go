@@ -2,7 +2,8 @@
 //
 // It knows the transport and nothing of the resources: how to reach the
 // daemon, how to show a key, how big an answer may be, how an error is told
-// (RFC 9457), and how a list goes on from page to page.
+// (RFC 9457), how a list goes on from page to page, and how an answer that
+// takes long tells meanwhile how far it is.
 //
 //	c, err := adminclient.New(adminclient.Options{API: "unix:/run/drawbridge/api.sock"})
 //	a, err := c.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains", name)})
@@ -60,7 +61,7 @@ const (
 type Options struct {
 	API     string        // see the package comment; "" means [DefaultAPI]
 	KeyFile string        // file with the API key and nothing else, readable by its owner only; "" sends none
-	Timeout time.Duration // of one request with its answer; 0 means [DefaultTimeout]
+	Timeout time.Duration // of one request with its answer, or of each line of it; 0 means [DefaultTimeout]
 }
 
 // Client speaks to one daemon. It may be used by several goroutines.
@@ -197,6 +198,18 @@ type Answer struct {
 // Do sends one request and reads the whole answer. An answer of 2xx is an
 // [*Answer]; the errors are those of the package comment.
 func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.open(ctx, &r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return c.whole(&r, resp)
+}
+
+// open sends a request. The caller closes the answer's body.
+func (c *Client) open(ctx context.Context, r *Request) (*http.Response, error) {
 	// A segment that is empty or a dot would name another resource than the caller meant.
 	if !strings.HasPrefix(r.Path, "/") || path.Clean(r.Path) != r.Path || strings.ContainsAny(r.Path, "?#") {
 		return nil, &ArgumentError{fmt.Errorf("path %q: a name in it is empty, \".\" or \"..\", or it does not begin with /", r.Path)}
@@ -204,8 +217,6 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	if len(r.Body) > MaxBody {
 		return nil, &ArgumentError{fmt.Errorf("body of %d bytes: at most %d", len(r.Body), MaxBody)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	target := c.base + r.Path
 	if len(r.Query) > 0 {
 		target += "?" + r.Query.Encode()
@@ -229,7 +240,11 @@ func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	if err != nil {
 		return nil, c.unreachable(r.Method, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
+	return resp, nil
+}
+
+// whole reads an answer that is one document.
+func (c *Client) whole(r *Request, resp *http.Response) (*Answer, error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
 	if err != nil {
 		return nil, c.unreachable(r.Method, err)
