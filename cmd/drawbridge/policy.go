@@ -15,7 +15,7 @@ func (c *cli) policy() *cobra.Command {
 	return group("policy", "Who may log in to a domain, from where, with what",
 		c.policyList(), c.policyShow(), c.policyCreate(), c.policySet(),
 		c.policySwitch("enable", "Put a policy into force", true), c.policySwitch("disable", "Put a policy out of force, and keep it", false),
-		c.policyDelete(), c.policyTest())
+		c.policyDelete(), c.policyTest(), c.policyPreview())
 }
 
 func (c *cli) policyList() *cobra.Command {
@@ -162,8 +162,7 @@ func (c *cli) policyTest() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
 	}
 	s := hypothetical(cmd)
-	draft := cmd.Flags().String("draft", "", "`file` with a policy as JSON; - for standard input")
-	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
+	draft := drafted(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		login := object{}
 		if err := s.into(login, nil); err != nil {
@@ -171,16 +170,32 @@ func (c *cli) policyTest() *cobra.Command {
 		}
 		body := object{"login": login}
 		if *draft != "" {
-			policy, err := readFile(cmd, *draft)
+			policy, err := readDraft(cmd, *draft)
 			if err != nil {
 				return err
 			}
-			if !json.Valid(policy) {
-				return usage("--draft %s: is not JSON", *draft)
-			}
-			body["policy"] = json.RawMessage(policy)
+			body["policy"] = policy
 		}
 		return c.decide(cmd, policyPath(args[0], append(args[1:], "test")...), body)
 	}
 	return cmd
+}
+
+// drafted adds --draft to a command that judges policies.
+func drafted(cmd *cobra.Command) *string {
+	draft := cmd.Flags().String("draft", "", "`file` with a policy as JSON; - for standard input")
+	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
+	return draft
+}
+
+// readDraft reads the file that --draft names.
+func readDraft(cmd *cobra.Command, name string) (json.RawMessage, error) {
+	policy, err := readFile(cmd, name)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(policy) {
+		return nil, usage("--draft %s: is not JSON", name)
+	}
+	return policy, nil
 }

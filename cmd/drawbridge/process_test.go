@@ -239,3 +239,39 @@ func TestPasswordInterrupted(t *testing.T) {
 		t.Error("the terminal stays silent afterwards")
 	}
 }
+
+// A terminal shows how far a preview is, and no trace of that is left.
+func TestProgressOnTerminal(t *testing.T) {
+	next := make(chan struct{})
+	cmd := against(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_, _ = io.WriteString(w, `{"progress":{"examined":24000,"at":"2026-11-20T08:15:00Z","share":0.163}}`+"\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-next:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, `{"result":{"examined":150000}}`+"\n")
+	}, "policy", "preview", "example.org", "office", "--remove")
+	screen, tty := terminal(t)
+	cmd.Stderr = tty
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const far = "\r\x1b[K24000 logins, back to 2026-11-20 08:15:00, 16 %"
+	got := make([]byte, len(far))
+	if _, err := io.ReadFull(screen, got); err != nil || string(got) != far {
+		t.Errorf("shows %q, error %v; want %q", got, err, far)
+	}
+	close(next)
+	exitStatus(t, cmd, 0)
+	got = make([]byte, len(wipeLine))
+	if _, err := io.ReadFull(screen, got); err != nil || string(got) != wipeLine {
+		t.Errorf("leaves %q, error %v", got, err)
+	}
+	if !strings.Contains(out.String(), "150000") {
+		t.Errorf("prints %q", out.String())
+	}
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func (c *cli) policyPreview() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "preview DOMAIN [ID]",
+		Short: "Say whose recorded logins a policy would have refused",
+		Long: "Say what a policy would have done to the logins on record: how many it would have refused that came in, whose,\n" +
+			"with which device, from where, and how many it would have let in that are refused. Nothing is changed.\n" +
+			"A policy is judged as if it were in force, also one that is disabled or only reports; a draft (a policy as JSON)\n" +
+			"in place of the one named, if any. With --remove it is judged what would be without the policy.",
+		Example: "  drawbridge policy preview example.org office\n" +
+			"  drawbridge policy preview example.org office --draft policy.json --days 90\n" +
+			"  drawbridge policy preview example.org office --remove",
+		Args:              takes("DOMAIN", "[ID]"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
+	}
+	draft := drafted(cmd)
+	remove := cmd.Flags().Bool("remove", false, "judge the policy's removal")
+	days := cmd.Flags().Int("days", 30, "how many days to look back")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		domain, id := args[0], strings.Join(args[1:], "")
+		switch {
+		case id == "" && *draft == "":
+			return usage("name a policy, or a draft by --draft: %s", cmd.UseLine())
+		case *remove && (id == "" || *draft != ""):
+			return usage("--remove takes the ID of a policy, and no --draft")
+		}
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		body := object{"days": *days}
+		switch {
+		case *remove:
+			body["remove"] = id
+		case *draft != "":
+			policy, err := readDraft(cmd, *draft)
+			if err != nil {
+				return err
+			}
+			body["policy"] = policy
+			if id != "" {
+				var named object
+				if err := json.Unmarshal(policy, &named); err != nil || named == nil {
+					return usage("--draft %s: is no policy", *draft)
+				}
+				named["id"] = id
+				body["policy"] = named
+			}
+		default:
+			policy, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: policyPath(domain, id)})
+			if err != nil {
+				return err
+			}
+			body["policy"] = json.RawMessage(policy.Body)
+		}
+		a, err := c.sendLong(cmd, client, policyPath(domain, "preview"), body)
+		if err != nil {
+			return err
+		}
+		return c.printPreview(cmd, a)
+	}
+	return cmd
+}
+
+// sendLong asks for what may take long, and shows on a terminal how far it is.
+func (c *cli) sendLong(cmd *cobra.Command, client *adminclient.Client, path string, body any) (*adminclient.Answer, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("putting the request together: %w", err)
+	}
+	progress := func([]byte) {}
+	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
+		progress = func(far []byte) { showProgress(out, far) }
+		defer func() { _, _ = io.WriteString(out, wipeLine) }()
+	}
+	return client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Body: text}, progress)
+}
+
+// wipeLine empties a terminal's line.
+const wipeLine = "\r\x1b[K"
+
+// showProgress puts how far something is in place of what the line said before.
+func showProgress(out io.Writer, far []byte) {
+	var p struct {
+		Examined int       `json:"examined"`
+		At       time.Time `json:"at"`
+		Share    float64   `json:"share"`
+	}
+	if json.Unmarshal(far, &p) != nil {
+		return // the result says what is wrong
+	}
+	_, _ = fmt.Fprintf(out, wipeLine+"%d logins, back to %s, %.0f %%", p.Examined, p.At.Local().Format(time.DateTime), 100*p.Share)
+}
+
+// previewed is a preview's answer.
+type previewed struct {
+	Since    string   `json:"since"`
+	Oldest   string   `json:"oldest"`
+	Examined int      `json:"examined"`
+	CameIn   int      `json:"came_in"`
+	Refused  affected `json:"refused"`
+	Admitted affected `json:"admitted"`
+}
+
+type affected struct {
+	Logins    int    `json:"logins"`
+	First     string `json:"first"`
+	Last      string `json:"last"`
+	Accounts  spread `json:"accounts"`
+	Devices   spread `json:"devices"`
+	Addresses spread `json:"addresses"`
+	Regions   spread `json:"regions"`
+	Clients   spread `json:"clients"`
+	Protocols spread `json:"protocols"`
+}
+
+// total words how many logins there were, and when.
+func (a *affected) total() string {
+	if a.Logins == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d, %s to %s", a.Logins, cell("time", a.First), cell("time", a.Last))
+}
+
+type spread struct {
+	Items []struct {
+		Value   string `json:"value"`
+		Label   string `json:"label"`
+		Account string `json:"account"`
+		Logins  int    `json:"logins"`
+		First   string `json:"first"`
+		Last    string `json:"last"`
+	} `json:"items"`
+	Others int `json:"others"`
+}
+
+// shown is how many values of a kind a table has; -o json has them all.
+const shown = 20
+
+func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	var p previewed
+	if err := json.Unmarshal(a.Body, &p); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	out := cmd.OutOrStdout()
+	t := newTable(out)
+	for _, r := range [...][2]string{
+		{"since", cell("time", p.Since)},
+		{"oldest", cell("time", p.Oldest)},
+		{"examined", strconv.Itoa(p.Examined)},
+		{"came_in", strconv.Itoa(p.CameIn)},
+		{"refused", p.Refused.total()},
+		{"admitted", p.Admitted.total()},
+	} {
+		t.row(r[0], r[1])
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, side := range [...]struct {
+		word string
+		affected
+	}{{"REFUSED", p.Refused}, {"ADMITTED", p.Admitted}} {
+		if side.Logins == 0 {
+			continue
+		}
+		for _, kind := range [...]struct {
+			heading string
+			spread
+		}{
+			{"ACCOUNT", side.Accounts},
+			{"DEVICE", side.Devices},
+			{"ADDRESS", side.Addresses},
+			{"REGION", side.Regions},
+			{"CLIENT", side.Clients},
+			{"PROTOCOL", side.Protocols},
+		} {
+			if err := kind.print(out, side.word+" "+kind.heading); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// print prints the values of one kind in a table of its own.
+func (s *spread) print(out io.Writer, heading string) error {
+	t := newTable(out)
+	t.row("")
+	t.row(heading, "LOGINS", "FIRST", "LAST")
+	others := s.Others
+	for i, item := range s.Items {
+		if i >= shown {
+			others += item.Logins
+			continue
+		}
+		what := cell("", item.Value)
+		if item.Account != "" {
+			what = cell("", item.Label) + " of " + item.Account
+		}
+		t.row(what, strconv.Itoa(item.Logins), cell("time", item.First), cell("time", item.Last))
+	}
+	if others > 0 {
+		t.row("(others)", strconv.Itoa(others))
+	}
+	return t.Flush()
+}
