@@ -99,6 +99,18 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 	return content, nil
 }
 
+// readJSON reads a JSON document from the file that a flag names.
+func readJSON(cmd *cobra.Command, flag, name string) (json.RawMessage, error) {
+	doc, err := readFile(cmd, name)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(doc) {
+		return nil, usage("--%s %s: is not JSON", flag, name)
+	}
+	return doc, nil
+}
+
 // part is what a file says of one domain.
 type part struct {
 	domain string

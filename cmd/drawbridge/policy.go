@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -15,7 +14,7 @@ func (c *cli) policy() *cobra.Command {
 	return group("policy", "Who may log in to a domain, from where, with what",
 		c.policyList(), c.policyShow(), c.policyCreate(), c.policySet(),
 		c.policySwitch("enable", "Put a policy into force", true), c.policySwitch("disable", "Put a policy out of force, and keep it", false),
-		c.policyDelete(), c.policyTest(), c.policyPreview())
+		c.policyDelete(), c.policyTest(), c.policyPreview(), c.policyMigrate())
 }
 
 func (c *cli) policyList() *cobra.Command {
@@ -170,7 +169,7 @@ func (c *cli) policyTest() *cobra.Command {
 		}
 		body := object{"login": login}
 		if *draft != "" {
-			policy, err := readDraft(cmd, *draft)
+			policy, err := readJSON(cmd, "draft", *draft)
 			if err != nil {
 				return err
 			}
@@ -188,14 +187,3 @@ func drafted(cmd *cobra.Command) *string {
 	return draft
 }
 
-// readDraft reads the file that --draft names.
-func readDraft(cmd *cobra.Command, name string) (json.RawMessage, error) {
-	policy, err := readFile(cmd, name)
-	if err != nil {
-		return nil, err
-	}
-	if !json.Valid(policy) {
-		return nil, usage("--draft %s: is not JSON", name)
-	}
-	return policy, nil
-}

@@ -50,7 +50,7 @@ func (c *cli) policyPreview() *cobra.Command {
 		case *remove:
 			body["remove"] = id
 		case *draft != "":
-			policy, err := readDraft(cmd, *draft)
+			policy, err := readJSON(cmd, "draft", *draft)
 			if err != nil {
 				return err
 			}

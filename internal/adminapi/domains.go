@@ -474,25 +474,18 @@ func putThirdParty(c *call) (*answer, error) {
 		return nil, err
 	}
 	var rev uint64
-	ips := in.SecureLoginIPs
+	var next *store.Policy
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
 			return notFound("domain")
 		}
-		cur, exists := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
+		cur, _ := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
-		created, before := ch.Now, (*store.Policy)(nil)
-		ips = in.SecureLoginIPs
-		if exists {
-			created, before = cur.Doc.CreatedAt, cur.Doc
-			if ips == nil {
-				ips = cur.Doc.ExceptIPs // left out: the list rests, and is kept
-			}
-		}
-		next := managedPolicy(in, ips, created)
-		if rev = ch.Rev; exists && same(cur.Doc, next) {
+		var before *store.Policy
+		before, next = c.switched(in, ch.Now)
+		if rev = ch.Rev; before != nil && same(before, next) {
 			rev = cur.Rev
 			return nil
 		}
@@ -505,7 +498,20 @@ func putThirdParty(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return found(rev, ThirdPartyAccess{Allow: in.Allow, Mode: in.mode(), SecureLoginIPs: list(ips)}), nil
+	return found(rev, ThirdPartyAccess{Allow: in.Allow, Mode: in.mode(), SecureLoginIPs: list(next.ExceptIPs)}), nil
+}
+
+// switched returns the managed policy as it is, nil for none, and as the
+// simple switch wants it. A list that is left out rests, and is kept.
+func (c *call) switched(t *ThirdPartyAccess, now time.Time) (before, next *store.Policy) {
+	created, ips := now, t.SecureLoginIPs
+	if cur, exists := c.Store.State.Policy(c.domain, store.ManagedThirdParty); exists {
+		before, created = cur.Doc, cur.Doc.CreatedAt
+		if ips == nil {
+			ips = cur.Doc.ExceptIPs
+		}
+	}
+	return before, managedPolicy(t, ips, created)
 }
 
 func (t *ThirdPartyAccess) mode() string {

@@ -98,9 +98,7 @@ func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer stri
 		f.add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
 	} else {
 		p.Scope = c.scope(in.Scope, pointer+"/scope", f)
-		if nobody(&p.Scope) {
-			f.add(pointer+"/scope", "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
-		}
+		checkNobody(&p.Scope, pointer+"/scope", f)
 	}
 	c.policyPlace(p, pointer, f)
 	known := c.clientTypes()
@@ -181,6 +179,12 @@ func texts(types []access.ClientType) []string {
 	return names
 }
 
+func checkNobody(s *access.Scope, pointer string, f *faults) {
+	if nobody(s) {
+		f.add(pointer, "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
+	}
+}
+
 // nobody reports whether a scope concerns nobody, whatever accounts there are:
 // each part of it is excepted by name.
 func nobody(s *access.Scope) bool {
@@ -239,7 +243,7 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		}
 		if !exists {
 			if len(c.Store.State.Policies(c.domain)) >= maxPolicies {
-				return conflict("limit", "the domain has %d policies, the most there may be: delete those that are not needed", maxPolicies)
+				return tooManyPolicies()
 			}
 			next.CreatedAt = ch.Now
 		}
@@ -267,6 +271,10 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		return nil, err
 	}
 	return ans, nil
+}
+
+func tooManyPolicies() error {
+	return conflict("limit", "a domain may have %d policies: delete those that are not needed", maxPolicies)
 }
 
 func createPolicy(c *call) (*answer, error) {

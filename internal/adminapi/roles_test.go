@@ -41,6 +41,7 @@ func matrix() []operation {
 		{"POST", "/v1/domains/{D}/policies", office, "domain"},
 		{"POST", "/v1/domains/{D}/policies/test", login, "read domain"},
 		{"POST", "/v1/domains/{D}/policies/preview", `{"remove":"third-party-access"}`, "read domain"},
+		{"POST", "/v1/domains/{D}/policies/migrate", `{"third_party_allowed":true}`, "domain"},
 		{"GET", "/v1/domains/{D}/policies/third-party-access", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/policies/third-party-access", office, "domain"},
 		{"PATCH", "/v1/domains/{D}/policies/third-party-access", `{"enabled":false}`, "domain"},

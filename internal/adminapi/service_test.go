@@ -84,7 +84,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Errorf("only %d operations", len(ops))
 	}
 	const at = "/v1/domains/{domain}/policies/"
-	for _, name := range []string{"test", "preview"} { // where {id} may be that
+	for _, name := range []string{"test", "preview", "migrate"} { // where {id} may be that
 		paths[at+name] = append(paths[at+name], paths[at+"{id}"]...)
 	}
 	for path, methods := range paths {
@@ -352,6 +352,7 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		{"DELETE", dom, "", "name", `"example.org"`},
 		{"PUT", dom + "/third-party-access", `{"allow":true}`, "allow", `true`},
 		{"PUT", dom + "/secure-password-policy", `{"enforced":true}`, "enforced", `true`},
+		{"POST", dom + "/policies/migrate", `{"third_party_allowed":true,"native_clients":[{"client":"web","allowed":false}]}`, "created", `1`},
 		{"PUT", dom + "/departments/a/b", `{}`, "path", `"a/b"`},
 		{"PATCH", dom + "/departments/sales", `{"path":"trade"}`, "path", `"trade"`},
 		{"DELETE", dom + "/departments/board", "", "path", `"board"`},

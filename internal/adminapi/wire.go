@@ -130,6 +130,33 @@ type Who struct {
 	PolicyID  string            `json:"policy_id,omitempty" doc:"That would refuse it."`
 }
 
+// Migration are the settings of former days that access policies have replaced.
+type Migration struct {
+	ThirdPartyAllowed *bool          `json:"third_party_allowed,omitempty" doc:"Whether third-party clients might log in. Left out, their switch stays as it is."`
+	SecureLoginIPs    []string       `json:"secure_login_ips" maxItems:"10000" doc:"From where they might all the same: addresses, prefixes and a-b ranges. Left out, the list stays as it is." example:"203.0.113.0/24"`
+	NativeClients     []NativeClient `json:"native_clients" maxItems:"1000" doc:"Which of the site's own clients might be used."`
+}
+
+// NativeClient is the former setting of one of the site's own clients.
+type NativeClient struct {
+	Client  string `json:"client" required:"true" maxLength:"40" doc:"Any client type but third-party and cloud-fetcher." example:"native-mobile"`
+	Allowed bool   `json:"allowed" required:"true" doc:"true makes no policy: what no policy refuses is allowed."`
+	Scope   *Scope `json:"scope,omitempty" doc:"For whom. Left out, it is everybody."`
+}
+
+// Migrated are the policies that former settings stand for, made now or earlier.
+type Migrated struct {
+	Policies []MigratedPolicy `json:"policies"`
+	Created  int              `json:"created"`
+	Changed  int              `json:"changed"`
+}
+
+// MigratedPolicy is one of them.
+type MigratedPolicy struct {
+	Policy
+	Result string `json:"result" enum:"created,changed,kept" doc:"What became of it. Only the managed policy is ever changed; any other that is there is kept as it is."`
+}
+
 // PolicyTest is a login that nobody makes, and a policy to hold it against.
 type PolicyTest struct {
 	Policy *Policy            `json:"policy,omitempty" doc:"A draft, judged as if it were active beside all others, in place of the stored one of its id if there is one."`
@@ -295,7 +322,7 @@ type CreatedSecurePassword struct {
 
 // Warning is something that the caller should know of a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"postmaster_included; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"postmaster_included; refused_and_allowed, changed_since; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
