@@ -247,7 +247,7 @@ func (g *Gate) learn(e store.Event) {
 	case store.EventSuccess:
 		g.guesses.succeeded(e.Account, ip, e.Time)
 	case store.EventBind:
-		g.sessions.authenticated(e.Account, ip, e.Credential, e.Time, true)
+		g.sessions.authenticated(e.Account, ip, opening{e.Credential, e.Service}, e.Time, true)
 	}
 }
 

@@ -212,12 +212,13 @@ func TestOpenLoginsAreBounded(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	s := newSessions()
 	now := time.Now()
-	good := func(string) bool { return true }
+	good := func(opening) bool { return true }
+	phone, tablet, laptop := opening{"phone", "smtp"}, opening{"tablet", "smtp"}, opening{"laptop", "smtp"}
 	at := func(i int) accountAddr {
 		return accountAddr{"ann", netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
 	}
 	for i := range maxSessions + 100 {
-		s.authenticated("ann", at(i).ip, "phone", now, false)
+		s.authenticated("ann", at(i).ip, phone, now, false)
 		s.bind(connection{at(i), 1}, now, good)
 	}
 	if len(s.auths) > maxSessions || len(s.connections) > maxSessions {
@@ -226,25 +227,25 @@ func TestSessionsAreBounded(t *testing.T) {
 	// Of one address each credential stays while it can, the newest last.
 	key := at(1 << 23)
 	for i := range 100 {
-		s.authenticated("ann", key.ip, []string{"phone", "tablet"}[i%2], now.Add(time.Duration(i)*time.Second), false)
+		s.authenticated("ann", key.ip, []opening{phone, tablet}[i%2], now.Add(time.Duration(i)*time.Second), false)
 	}
-	s.authenticated("ann", key.ip, "laptop", now, false)
+	s.authenticated("ann", key.ip, laptop, now, false)
 	for i := range 100 {
-		s.authenticated("ann", key.ip, "phone", now.Add(time.Duration(100+i)*time.Second), false)
+		s.authenticated("ann", key.ip, phone, now.Add(time.Duration(100+i)*time.Second), false)
 	}
 	b := s.bind(connection{key, 1}, now.Add(time.Hour), good)
-	slices.Sort(b.credentials)
-	if !slices.Equal(b.credentials, []string{"laptop", "phone", "tablet"}) || len(s.auths[key]) != maxAuthentications {
-		t.Errorf("bound to %v of %d authentications", b.credentials, len(s.auths[key]))
+	slices.SortFunc(b.openings, func(x, y opening) int { return strings.Compare(x.credential, y.credential) })
+	if !slices.Equal(b.openings, []opening{laptop, phone, tablet}) || len(s.auths[key]) != maxAuthentications {
+		t.Errorf("bound to %v of %d authentications", b.openings, len(s.auths[key]))
 	}
 	for i := range 100 { // more credentials than are remembered
-		s.authenticated("ann", key.ip, fmt.Sprint(i), now, false)
+		s.authenticated("ann", key.ip, opening{fmt.Sprint(i), "smtp"}, now, false)
 	}
 	if n := len(s.auths[key]); n != maxAuthentications {
 		t.Errorf("%d authentications of one address", n)
 	}
 	// What another daemon saw may be delivered twice.
-	s.authenticated("ann", key.ip, "99", now, false)
+	s.authenticated("ann", key.ip, opening{"99", "smtp"}, now, false)
 	if list := s.auths[key]; list[len(list)-2].credential == "99" {
 		t.Error("an authentication counts twice")
 	}
@@ -263,9 +264,9 @@ func TestBoundOnce(t *testing.T) {
 	s := newSessions()
 	now := time.Now()
 	c := connection{accountAddr{"ann", netip.MustParseAddr("203.0.113.9")}, 1}
-	s.authenticated("ann", c.ip, "phone", now, false)
-	a := s.bind(c, now, func(string) bool { return true })
-	if b := s.bind(c, now, func(string) bool { return false }); a != b || s.find(c, now) != a {
+	s.authenticated("ann", c.ip, opening{"phone", "smtp"}, now, false)
+	a := s.bind(c, now, func(opening) bool { return true })
+	if b := s.bind(c, now, func(opening) bool { return false }); a != b || s.find(c, now) != a {
 		t.Error("bound twice")
 	}
 }

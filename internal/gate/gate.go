@@ -308,7 +308,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	case access.Deny, access.TempFail:
 	}
 	if l.Protocol == access.SMTP && v.Known && (d.Outcome == access.Allow || d.Outcome == access.Next) {
-		g.bind(d.Account, l.IP, sessionCredential(l, d), l.Time)
+		g.bind(d.Account, l.IP, opening{sessionCredential(l, d), rec.Service}, l.Time)
 	}
 	text := line("login", rec)
 	if d.Stale {

@@ -20,7 +20,7 @@ const maxOpen = 50_000
 
 // open holds the logins that the next passdb decides, until Dovecot reports.
 // A session's id names a login; Postfix has none, so there the oldest open
-// login of the same account, address and protocol is meant.
+// login of the same account, address and service is meant.
 type open struct {
 	mu       sync.Mutex
 	sessions map[string]*openLogin
@@ -31,6 +31,7 @@ type open struct {
 type openKey struct {
 	account  string
 	ip       netip.Addr
+	service  string
 	protocol access.Protocol
 }
 
@@ -46,7 +47,7 @@ func newOpen() *open {
 }
 
 func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
-	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, l.Protocol}, token: token, at: l.Time}
+	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, rec.Service, l.Protocol}, token: token, at: l.Time}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.count >= maxOpen {
@@ -130,7 +131,7 @@ func (g *Gate) Report(r *access.Ending) {
 		return
 	}
 	account = g.Store.State.Canonical(account)
-	p := g.open.take(bounded(r.Session), openKey{account, r.IP, access.ProtocolOfService(r.Service, g.Services)})
+	p := g.open.take(bounded(r.Session), openKey{account, r.IP, bounded(r.Service), access.ProtocolOfService(r.Service, g.Services)})
 	if p == nil {
 		return
 	}
@@ -143,7 +144,7 @@ func (g *Gate) Report(r *access.Ending) {
 	if p.rec.MasterUser == "" && r.Success {
 		g.success(p.rec.Account, p.key.ip, now)
 		if p.key.protocol == access.SMTP {
-			g.bind(p.rec.Account, p.key.ip, store.CredentialMailbox, now)
+			g.bind(p.rec.Account, p.key.ip, opening{store.CredentialMailbox, p.rec.Service}, now)
 		}
 	} else if p.rec.MasterUser == "" {
 		g.guess(p.rec.Account, p.key.ip, p.token, now)

@@ -54,8 +54,8 @@ func TestReportsCloseRecords(t *testing.T) {
 	d.Report(ending("s1", "ann@example.org", "imap", false))
 	d.Report(ending("s2", "bob@example.org", "imap", true))
 
-	// Without a session, as from Postfix: the oldest of account, address and protocol.
-	d.want(smtp("ann@example.org", "right", home), "next ok")
+	// Without a session, as from Postfix: the oldest of account, address and service.
+	d.want(smtpAt("submission", "ann@example.org", "right", home), "next ok")
 	d.want(smtp("ann@example.org", "wrong", home), "next ok")
 	d.want(smtp("ann@example.org", "right", office), "next ok")
 	d.want(imap("ann@example.org", "right", home), "next ok")

@@ -31,8 +31,9 @@ const (
 	credentialOpen = "mailbox?"
 )
 
-// sessions knows which credentials open submission sessions may have begun
-// with. Postfix tells no more of a session than its account and its client.
+// sessions knows how open submission sessions may have begun: with which
+// credentials, and at which services, which may be evidence of a client type.
+// Postfix tells no more of a session than its account and its client.
 //
 // Where the milter told when the connection began, it is bound, when first
 // asked about, to all credentials that authenticated the account from that
@@ -95,22 +96,26 @@ type connection struct {
 
 func (c connection) peer() peer { return peer{c.ip, c.port} }
 
+// opening is how a session began: the credential, and the service that the
+// login named, which Postfix has for each listener and does not repeat.
+type opening struct{ credential, service string }
+
 type authentication struct {
-	credential string
-	at         time.Time
-	matched    bool
-	elsewhere  bool // told by another daemon, whose clock may differ
+	opening
+	at        time.Time
+	matched   bool
+	elsewhere bool // told by another daemon, whose clock may differ
 }
 
 type bound struct {
-	credentials []string
-	began       beginning    // of the connection; zero when nobody told
-	seen        atomic.Int64 // unix seconds
-	refused     atomic.Value // the access.Reason last logged
+	openings []opening
+	began    beginning    // of the connection; zero when nobody told
+	seen     atomic.Int64 // unix seconds
+	refused  atomic.Value // the access.Reason last logged
 }
 
 // settled reports whether the connection stays bound as it is.
-func (b *bound) settled() bool { return len(b.credentials) > 0 || b.refused.Load() != nil }
+func (b *bound) settled() bool { return len(b.openings) > 0 || b.refused.Load() != nil }
 
 func newSessions() *sessions {
 	return &sessions{room: sync.Pool{New: func() any { return new(session) }}, auths: map[accountAddr][]authentication{}, connections: map[connection]*bound{}, permits: map[access.Submission]permit{}, began: map[peer]connected{}}
@@ -151,26 +156,26 @@ func makeRoom[K comparable, V any](m map[K]V, most int) {
 	}
 }
 
-func (s *sessions) authenticated(account string, ip netip.Addr, credential string, at time.Time, elsewhere bool) {
+func (s *sessions) authenticated(account string, ip netip.Addr, o opening, at time.Time, elsewhere bool) {
 	key := accountAddr{account, ip}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	makeRoom(s.auths, maxSessions)
 	list := s.auths[key]
-	if slices.ContainsFunc(list, func(a authentication) bool { return a.credential == credential && a.at.Equal(at) }) {
+	if slices.ContainsFunc(list, func(a authentication) bool { return a.opening == o && a.at.Equal(at) }) {
 		return // another daemon's, delivered again after Redis was away
 	}
 	if len(list) >= maxAuthentications {
 		list = forgetOne(list)
 	}
-	s.auths[key] = append(list, authentication{credential, at, false, elsewhere})
+	s.auths[key] = append(list, authentication{o, at, false, elsewhere})
 }
 
 // forgetOne drops the oldest authentication of a credential that has a newer
-// one, or the oldest of all: each credential stays in the set while it can.
+// one at the same service, or the oldest of all: each stays in the set while it can.
 func forgetOne(list []authentication) []authentication {
 	for i := range list {
-		if slices.ContainsFunc(list[i+1:], func(a authentication) bool { return a.credential == list[i].credential }) {
+		if slices.ContainsFunc(list[i+1:], func(a authentication) bool { return a.opening == list[i].opening }) {
 			return slices.Delete(list, i, i+1)
 		}
 	}
@@ -215,9 +220,9 @@ func (s *sessions) find(c connection, now time.Time) *bound {
 	return b
 }
 
-// bind binds a connection that is first seen or not yet settled. good tells whether a credential
-// may go on; it is called under the lock.
-func (s *sessions) bind(c connection, now time.Time, good func(credential string) bool) *bound {
+// bind binds a connection that is first seen or not yet settled. good tells whether a session that
+// began so may go on; it is called under the lock.
+func (s *sessions) bind(c connection, now time.Time, good func(opening) bool) *bound {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	began := s.began[c.peer()].beginning
@@ -228,19 +233,19 @@ func (s *sessions) bind(c connection, now time.Time, good func(credential string
 	b := &bound{began: began}
 	list := s.auths[c.accountAddr]
 	if !began.first.IsZero() {
-		b.credentials = since(list, began.first)
+		b.openings = since(list, began.first)
 	}
 	if before != nil && before.began.first.Equal(began.first) { // it may still be the connection that it was
-		for _, credential := range before.credentials {
-			if !slices.Contains(b.credentials, credential) {
-				b.credentials = append(b.credentials, credential)
+		for _, o := range before.openings {
+			if !slices.Contains(b.openings, o) {
+				b.openings = append(b.openings, o)
 			}
 		}
 	}
-	if len(b.credentials) == 0 {
-		b.credentials = recent(list, now, good)
+	if len(b.openings) == 0 {
+		b.openings = recent(list, now, good)
 		if !began.first.IsZero() { // unheard of yet, which a bad one may be as well as a good one
-			b.credentials = slices.DeleteFunc(b.credentials, good)
+			b.openings = slices.DeleteFunc(b.openings, good)
 		}
 	}
 	b.seen.Store(now.Unix())
@@ -252,35 +257,36 @@ func (s *sessions) bind(c connection, now time.Time, good func(credential string
 // clocks is by how much the clocks of two daemons may differ.
 const clocks = 2 * time.Second
 
-// since returns the credentials that authenticated since a connection began.
-func since(list []authentication, began time.Time) (credentials []string) {
+// since returns how the account authenticated since a connection began.
+func since(list []authentication, began time.Time) (openings []opening) {
 	for _, a := range list {
 		from := began
 		if a.elsewhere {
 			from = began.Add(-clocks)
 		}
-		if credential, _ := a.meant(); !a.at.Before(from) && !slices.Contains(credentials, credential) {
-			credentials = append(credentials, credential)
+		if o, _ := a.meant(); !a.at.Before(from) && !slices.Contains(openings, o) {
+			openings = append(openings, o)
 		}
 	}
-	return credentials
+	return openings
 }
 
-// recent returns the good credentials that authenticated lately; with one that
-// is no longer good, where the connection could be matched by no other.
-func recent(list []authentication, now time.Time, good func(credential string) bool) (credentials []string) {
-	bad, match := "", -1
+// recent returns how the account authenticated lately in ways that are good;
+// with one that no longer is, where the connection could be matched by no other.
+func recent(list []authentication, now time.Time, good func(opening) bool) (openings []opening) {
+	var bad opening
+	match := -1
 	for i, a := range list {
 		if now.Sub(a.at) > sessionMemory {
 			continue
 		}
-		credential, verified := a.meant()
-		if !good(credential) {
-			bad = credential
+		o, verified := a.meant()
+		if !good(o) {
+			bad = o
 			continue
 		}
-		if !slices.Contains(credentials, credential) {
-			credentials = append(credentials, credential)
+		if !slices.Contains(openings, o) {
+			openings = append(openings, o)
 		}
 		if verified && !a.matched {
 			match = i
@@ -288,18 +294,18 @@ func recent(list []authentication, now time.Time, good func(credential string) b
 	}
 	if match >= 0 {
 		list[match].matched = true
-	} else if bad != "" {
-		credentials = append(credentials, bad)
+	} else if bad.credential != "" {
+		openings = append(openings, bad)
 	}
-	return credentials
+	return openings
 }
 
-// meant returns the credential, and whether it was verified.
-func (a *authentication) meant() (credential string, verified bool) {
+// meant returns how it was, and whether the credential was verified.
+func (a *authentication) meant() (o opening, verified bool) {
 	if a.credential == credentialOpen {
-		return store.CredentialMailbox, false
+		return opening{store.CredentialMailbox, a.service}, false
 	}
-	return a.credential, true
+	return a.opening, true
 }
 
 func (s *sessions) sweep(now time.Time) {
@@ -331,9 +337,12 @@ func (s *sessions) sweep(now time.Time) {
 }
 
 // bind notes that a submission session may begin, here and on all daemons.
-func (g *Gate) bind(account string, ip netip.Addr, credentialID string, at time.Time) {
-	g.sessions.authenticated(account, ip, credentialID, at, false)
-	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: addrText(ip), Protocol: access.SMTP.String(), Credential: credentialID})
+func (g *Gate) bind(account string, ip netip.Addr, o opening, at time.Time) {
+	g.sessions.authenticated(account, ip, o, at, false)
+	g.behind.event(store.Event{
+		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: addrText(ip),
+		Protocol: access.SMTP.String(), Service: o.service, Credential: o.credential,
+	})
 }
 
 // Connected notes that an SMTP connection begins, as the milter tells. The
@@ -343,6 +352,11 @@ func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 	g.sessions.connected(p, time.Now())
 	return sync.OnceFunc(func() { g.sessions.disconnected(p) })
 }
+
+// unknownOpening is taken where nothing is known of how a session
+// authenticated: as little as the mailbox password proves, at a listener
+// without a service name of its own.
+func unknownOpening() opening { return opening{store.CredentialMailbox, "smtp"} }
 
 // session is an authenticated submission session, looked up once per request.
 type session struct {
@@ -372,38 +386,42 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 		return access.Deny
 	}
 	// No ports, no certificate: what the login did not carry must not make
-	// another client type of its session.
-	s.login = access.Login{Service: "smtp", Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
+	// another client type of its session. The service is added by decide.
+	s.login = access.Login{Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
 	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
-	s.query.Client, s.query.Region = s.view.Clients.Classify(&s.login), g.region(s.login.IP)
+	s.query.Region = g.region(s.login.IP)
 	// Whoever is told has authenticated.
 	if s.query.Site.Reveal == access.RevealWeb {
 		s.query.Site.Reveal = access.RevealVerified
 	}
 	c := connection{accountAddr{s.account, ip}, port}
 	if s.bound = g.sessions.find(c, now); s.bound == nil {
-		s.bound = g.sessions.bind(c, now, func(credential string) bool { return s.decide(credential).Outcome != access.Deny })
+		s.bound = g.sessions.bind(c, now, func(o opening) bool { return s.decide(o).Outcome != access.Deny })
 	}
 	return 0
 }
 
-// decide holds the rules against one of the credentials that the session may
-// have begun with.
-func (s *session) decide(credential string) access.Decision {
+// client returns the type of client that a session is of that began at a service.
+func (s *session) client(service string) access.ClientType {
+	s.login.Service = service
+	return s.view.Clients.Classify(&s.login)
+}
+
+// decide holds the rules against one of the ways that the session may have begun.
+func (s *session) decide(o opening) access.Decision {
+	s.query.Client = s.client(o.service)
 	s.login.MasterUser = ""
 	s.query.Secret = access.Secret{State: access.SecretAuthenticated}
-	switch credential {
+	switch o.credential {
 	case store.CredentialMailbox:
 	case credentialMaster:
 		s.login.MasterUser = credentialMaster
 	default:
-		s.query.Secret = s.view.Account.SecretOf(credential)
+		s.query.Secret = s.view.Account.SecretOf(o.credential)
 	}
 	return access.Decide(&s.query, noAsker{}, false)
 }
 
-// secretOf is the secret that a secure password's id stands for. One that the
-// account does not have was revoked too long ago to be remembered.
 // noAsker answers where nothing is verified or counted: for a session, whose
 // secret was verified when it began, and for a login that nobody makes.
 type noAsker struct{}
@@ -431,13 +449,12 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		return access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
 	case access.Allow:
 	}
-	if len(s.bound.credentials) == 0 {
-		// Nothing is known of how it authenticated: as little as the mailbox password proves.
-		return g.refused(s, s.decide(store.CredentialMailbox))
+	if len(s.bound.openings) == 0 {
+		return g.refused(s, s.decide(unknownOpening()))
 	}
 	var d access.Decision
-	for _, c := range s.bound.credentials {
-		if d = s.decide(c); d.Outcome == access.Deny {
+	for _, o := range s.bound.openings {
+		if d = s.decide(o); d.Outcome == access.Deny {
 			return g.refused(s, d)
 		}
 	}
@@ -497,19 +514,24 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 
 // trace is the value of the header that names client type and credential (M10).
 func (s *session) trace() string {
-	var labels, ids []string
-	for _, c := range s.bound.credentials {
-		label := c
-		if p := s.view.Account.Secret(c); p != nil {
+	if len(s.bound.openings) == 0 {
+		return "client=" + string(s.client(unknownOpening().service))
+	}
+	var clients, labels, ids []string
+	for _, o := range s.bound.openings {
+		if client := string(s.client(o.service)); !slices.Contains(clients, client) {
+			clients = append(clients, client)
+		}
+		if slices.Contains(ids, o.credential) {
+			continue
+		}
+		label := o.credential
+		if p := s.view.Account.Secret(o.credential); p != nil {
 			label = p.Label
 		}
-		labels = append(labels, quoteHeader(label))
-		ids = append(ids, c)
+		labels, ids = append(labels, quoteHeader(label)), append(ids, o.credential)
 	}
-	if len(ids) == 0 {
-		return "client=" + string(s.query.Client)
-	}
-	return "client=" + string(s.query.Client) + "; credential=" + strings.Join(labels, ",") + "; id=" + strings.Join(ids, ",")
+	return "client=" + strings.Join(clients, ",") + "; credential=" + strings.Join(labels, ",") + "; id=" + strings.Join(ids, ",")
 }
 
 // quoteHeader makes a label fit for a header: ASCII, one line, quoted.

@@ -164,8 +164,13 @@ func (d *daemon) account(addr string, set func(*store.Account)) {
 // clients says what proves a client type.
 func (d *daemon) clients(name access.ClientType, networks ...string) {
 	d.t.Helper()
+	d.evidence(name, access.Evidence{Networks: networks})
+}
+
+func (d *daemon) evidence(name access.ClientType, e access.Evidence) {
+	d.t.Helper()
 	err := d.Store.Update(context.Background(), store.Global, store.Actor{Name: "test"}, false, func(c *store.Change) error {
-		c.PutClientType(&store.ClientType{Type: name, Evidence: []access.Evidence{{Networks: networks}}})
+		c.PutClientType(&store.ClientType{Type: name, Evidence: []access.Evidence{e}})
 		return nil
 	})
 	if err != nil {

@@ -520,3 +520,78 @@ func TestTwinConnectionHidesNoRevocation(t *testing.T) {
 	d.Connected(ip(home), 4711) // to port 25
 	d.wantMail(mail("ann@example.org", home, 4711), "deny bad_secret")
 }
+
+// smtpAt is a login at a Postfix listener with a service name of its own.
+func smtpAt(service, account, secret, from string) *access.Login {
+	l := smtp(account, secret, from)
+	l.Service = service
+	return l
+}
+
+// A session is of the client type that its login was, also where the listener's
+// service is part of the evidence, which Postfix does not repeat after AUTH.
+func TestSessionKeepsClientTypeOfItsListener(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	set := func(o *gate.Options) {
+		o.Services = map[string]string{"submission587": "smtp", "submission465": "smtp"}
+	}
+	d, other := s.daemon(t, set), s.daemon(t, set)
+	d.domain(nil)
+	d.mailbox("ann@example.org", "bob@example.org")
+	d.evidence("native-desktop", access.Evidence{Networks: []string{home}, Services: []string{"submission587"}})
+	d.policy(access.Policy{
+		ID: "own", Type: access.Blacklist, Enabled: true, Mode: access.Enforce, Scope: access.Scope{All: true}, Clients: []access.ClientType{access.ClientThirdParty},
+	})
+	d.want(smtpAt("submission465", "ann@example.org", "right", home), "deny policy")
+	d.want(smtpAt("submission587", "ann@example.org", "right", cafe), "deny policy")
+	d.want(smtpAt("submission587", "ann@example.org", "right", home), "allow ok")
+	if got := d.wantMail(mail("ann@example.org", home, 1), goesOn); got.Client != "native-desktop" {
+		t.Errorf("the session is of type %s", got.Client)
+	}
+	if m := d.Submitter("ann@example.org", ip(home), 1); m.Account != "ann@example.org" {
+		t.Errorf("submitter %+v", m)
+	}
+	port := uint16(100)
+	redistest.Eventually(t, "another daemon knows how it authenticated", func() bool {
+		port++ // a connection that was refused stays so
+		return end(other.Submission(mail("ann@example.org", home, port))) == goesOn
+	})
+	d.wantMail(mail("bob@example.org", home, 3), "deny policy") // nobody saw it authenticate
+
+	// What the rules say of the type holds for the open session, and so does what proves it.
+	d.policy(access.Policy{
+		ID: "own", Type: access.Blacklist, Enabled: true, Mode: access.Enforce, Scope: access.Scope{All: true}, Clients: []access.ClientType{"native-desktop"},
+	})
+	d.wantMail(mail("ann@example.org", home, 1), "deny policy")
+	d.want(smtpAt("submission465", "bob@example.org", "right", home), "allow ok")
+	if got := d.wantMail(mail("bob@example.org", home, 4), goesOn); got.Client != access.ClientThirdParty {
+		t.Errorf("a session of the other listener is of type %s", got.Client)
+	}
+	d.evidence("native-desktop", access.Evidence{Networks: []string{home}})
+	d.wantMail(mail("bob@example.org", home, 4), "deny policy")
+}
+
+// Where the next passdb verifies, the listener is remembered as well.
+func TestSessionOfNextPassdbKeepsItsListener(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, func(o *gate.Options) {
+		next(o)
+		o.Services = map[string]string{"submission587": "smtp", "submission465": "smtp"}
+	})
+	d.domain(func(doc *store.Domain) { doc.TraceHeader = true })
+	d.evidence("native-desktop", access.Evidence{Networks: []string{home}, Services: []string{"submission587"}})
+	ended := d.Connected(ip(home), 1)
+	defer ended()
+	d.want(smtpAt("submission587", "ann@example.org", "right", home), "next ok")
+	d.want(smtpAt("submission465", "ann@example.org", "wrong", home), "next ok")
+	d.Report(&access.Ending{Account: "ann@example.org", IP: ip(home), Service: "submission465"})
+	d.Report(&access.Ending{Account: "ann@example.org", IP: ip(home), Service: "submission587", Success: true})
+	if r := d.wantRecords("allow ok", "deny bad_secret"); r[0].Client != "native-desktop" || r[1].Client != access.ClientThirdParty {
+		t.Errorf("the reports closed the wrong records: %+v", r)
+	}
+	d.wantMail(mail("ann@example.org", home, 1), goesOn2)
+	if m := d.Submitter("ann@example.org", ip(home), 1); m.Trace != `client=native-desktop,third-party; credential="mailbox"; id=mailbox` {
+		t.Errorf("trace %q", m.Trace)
+	}
+}

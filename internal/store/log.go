@@ -177,6 +177,7 @@ type Event struct {
 	Account    string
 	IP         string
 	Protocol   string
+	Service    string // of bind: what the login named, which may be evidence of a client type
 	Credential string // of success and bind: a secure password's id, or CredentialMailbox
 }
 

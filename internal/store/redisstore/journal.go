@@ -292,7 +292,7 @@ func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
 		for _, e := range events {
 			p.XAdd(ctx, &redis.XAddArgs{Stream: tag(store.Global) + "events", MaxLen: keepEvents, Approx: true, Values: []any{
 				"o", e.Origin, "t", e.Time.UnixMilli(), "e", string(e.Kind), "k", strconv.FormatUint(e.Token, 16),
-				"a", e.Account, "i", e.IP, "p", e.Protocol, "c", e.Credential,
+				"a", e.Account, "i", e.IP, "p", e.Protocol, "s", e.Service, "c", e.Credential,
 			}})
 		}
 		return nil
@@ -323,7 +323,7 @@ func (r *Redis) FollowEvents(ctx context.Context, since time.Time, deliver func(
 			token, _ := strconv.ParseUint(text("k"), 16, 64)
 			deliver(store.Event{
 				Origin: text("o"), Time: time.UnixMilli(ms), Kind: store.EventKind(text("e")), Token: token,
-				Account: text("a"), IP: text("i"), Protocol: text("p"), Credential: text("c"),
+				Account: text("a"), IP: text("i"), Protocol: text("p"), Service: text("s"), Credential: text("c"),
 			})
 		}
 	}

@@ -616,7 +616,7 @@ func TestEventsReachOtherDaemons(t *testing.T) {
 	r := redistest.Start(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
-	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9"}
+	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9", Protocol: "smtp", Service: "submission587", Credential: "5e2f"}
 	if err := j.AppendEvents(context.Background(), []store.Event{want}); err != nil {
 		t.Fatal(err)
 	}
