@@ -1,7 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,11 +52,14 @@ func (c *cli) clientTypeSet() *cobra.Command {
 		"--add joined by one more evidence, any of which suffices. Server names, ports and services only narrow\n" +
 		"a network or a certificate; alone they prove nothing, and --unproven must say that this is meant."
 	cmd.Example = "  drawbridge client-type set web --network 192.0.2.10 --service imap --service sieve\n" +
-		"  drawbridge client-type set native-mobile --add --client-cert 'SHA256:…'"
+		"  drawbridge client-type set native-mobile --add --client-cert valid\n" +
+		"  drawbridge client-type set cloud-fetcher --network-file fetchers.txt"
 	s := &settings{cmd: cmd}
 	f := cmd.Flags()
 	networks := f.StringArray("network", nil, "`address`, CIDR or a-b range of the TCP peer (repeatable)")
-	cert := f.String("client-cert", "", "`fingerprint` or name of a certificate that the server verified")
+	cert := f.String("client-cert", "", "what the server `tells` of a certificate that it verified; Dovecot 2.3 tells valid")
+	file := f.String("network-file", "", "`file` with more of them, one a line, # before remarks; - for standard input")
+	_ = cmd.MarkFlagFilename("network-file") // the flag is there
 	names := f.StringArray("server-name", nil, "only under this `name` that the client asks for by TLS (repeatable)")
 	ports := f.IntSlice("local-port", nil, "only on this `port` of the server (repeatable)")
 	services := f.StringArray("service", nil, "only for this `service` of Dovecot (repeatable)")
@@ -68,18 +76,72 @@ func (c *cli) clientTypeSet() *cobra.Command {
 		if err := s.into(evidence, nil); err != nil {
 			return err
 		}
+		listed := networkFile{name: *file, first: len(*networks)}
+		if *file != "" {
+			if err := listed.read(cmd); err != nil {
+				return err
+			}
+			evidence["networks"] = slices.Concat(*networks, listed.networks)
+		}
 		if len(evidence) == 0 {
-			return usage("no evidence: give --network or --client-cert")
+			return usage("no evidence: give --network, --network-file or --client-cert")
 		}
 		if !*more {
-			return c.write(cmd, w, http.MethodPut, clientTypePath(args[0]), object{"evidence": []object{evidence}, "unproven": *unproven})
+			return listed.explain(0, c.write(cmd, w, http.MethodPut, clientTypePath(args[0]), object{"evidence": []object{evidence}, "unproven": *unproven}))
 		}
-		return c.edit(cmd, w, http.MethodPut, clientTypePath(args[0]), func(current object) (object, error) {
+		before := 0
+		err := c.edit(cmd, w, http.MethodPut, clientTypePath(args[0]), func(current object) (object, error) {
 			list, _ := current["evidence"].([]any)
+			before = len(list)
 			return object{"evidence": append(list, evidence), "unproven": *unproven || current["unproven"] == true}, nil
 		})
+		return listed.explain(before, err)
 	}
 	return cmd
+}
+
+// networkFile is a list of networks in a file.
+type networkFile struct {
+	name     string
+	first    int // how many networks are named before those of the file
+	networks []string
+	lines    []int // where each stands, from 1
+}
+
+func (n *networkFile) read(cmd *cobra.Command) error {
+	text, err := readFile(cmd, n.name)
+	if err != nil {
+		return err
+	}
+	number := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
+		number++
+		network, _, _ := strings.Cut(line, "#")
+		if network = strings.TrimSpace(network); network != "" {
+			n.networks, n.lines = append(n.networks, network), append(n.lines, number)
+		}
+	}
+	if len(n.networks) == 0 {
+		return usage("--network-file %s: names no network", n.name)
+	}
+	return nil
+}
+
+// explain says of the faults of an evidence's networks where in the file they are.
+func (n *networkFile) explain(evidence int, err error) error {
+	problem := new(adminclient.Problem)
+	if !errors.As(err, &problem) {
+		return err
+	}
+	for i := range problem.Faults {
+		f := &problem.Faults[i]
+		index, found := strings.CutPrefix(f.Pointer, fmt.Sprintf("/evidence/%d/networks/", evidence))
+		if at, err := strconv.Atoi(index); found && err == nil && at >= n.first && at-n.first < len(n.lines) {
+			f.Line = n.lines[at-n.first]
+			f.Detail = fmt.Sprintf("%s, line %d: %s", n.name, f.Line, f.Detail)
+		}
+	}
+	return err
 }
 
 func (c *cli) clientTypeDelete() *cobra.Command {

@@ -136,7 +136,7 @@ const (
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
-// DefaultDomain, Version, PeerUID, Guard, Region and Metrics.
+// DefaultDomain, Services, Version, PeerUID, Guard, Region and Metrics.
 type API struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -145,6 +145,7 @@ type API struct {
 	Log           hclog.Logger
 	Site          access.Site
 	DefaultDomain string
+	Services      map[string]string // further service names → protocol
 	Version       string
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,8 +11,12 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxClientType bounds the name of a client type, in characters.
-const maxClientType = 40
+const (
+	// maxClientType bounds the name of a client type, in characters.
+	maxClientType = 40
+	// certificateValid is what Dovecot 2.3 tells of any certificate that it verified.
+	certificateValid = "valid"
+)
 
 func viewClientType(t *store.ClientType) ClientType {
 	v := ClientType{Type: string(t.Type), Unproven: t.Unproven, Evidence: make([]Evidence, len(t.Evidence))}
@@ -64,11 +69,12 @@ func putClientType(c *call) (*answer, error) {
 	}
 	next := &store.ClientType{Type: access.ClientType(name), Evidence: []access.Evidence{}}
 	for i, e := range in.Evidence {
-		evidence := e.read(at("/evidence", i), &f)
-		if !evidence.Proves() {
+		pointer := at("/evidence", i)
+		evidence := e.read(pointer, &f)
+		if !evidence.Proves() && !f.has(pointer+"/networks") {
 			next.Unproven = true
 			if !in.Unproven {
-				f.add(at("/evidence", i), "proves_nothing", `has neither networks nor client_cert, so that anybody can pass for this type: add one of them, or insist with "unproven":true`)
+				f.add(pointer, "proves_nothing", `has neither networks nor client_cert, so that anybody can pass for this type: add one of them, or insist with "unproven":true`)
 			}
 		}
 		next.Evidence = append(next.Evidence, evidence)
@@ -79,7 +85,9 @@ func putClientType(c *call) (*answer, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	ans := &answer{etag: true, body: viewClientType(next)}
+	view := viewClientType(next)
+	view.Warnings = c.evidenceWarnings(next.Evidence)
+	ans := &answer{etag: true, body: view}
 	err := c.change(store.Global, func(ch *store.Change) error {
 		cur, exists := c.Store.State.ClientType(next.Type)
 		if err := c.match(exists, cur.Rev); err != nil {
@@ -121,7 +129,7 @@ func (e *Evidence) read(pointer string, f *faults) access.Evidence {
 	if strings.ContainsFunc(e.ClientCert, unprintable) {
 		f.add(pointer+"/client_cert", "unprintable", "has a character that does not print")
 	}
-	if len(e.Networks)+len(e.ClientCert)+len(e.ServerNames)+len(e.LocalPorts)+len(e.Services) == 0 {
+	if len(e.Networks)+len(e.ClientCert)+len(e.ServerNames)+len(e.LocalPorts)+len(e.Services) == 0 && !f.has(pointer+"/networks") {
 		f.add(pointer, "required", "is empty and would never match: leave it out, or say what proves the type")
 	}
 	evidence := access.Evidence{Networks: list(e.Networks), ClientCert: e.ClientCert, ServerNames: list(e.ServerNames), LocalPorts: []uint16{}, Services: list(e.Services)}
@@ -129,6 +137,41 @@ func (e *Evidence) read(pointer string, f *faults) access.Evidence {
 		evidence.LocalPorts = append(evidence.LocalPorts, uint16(p)) //nolint:gosec // the schema bounds it
 	}
 	return evidence
+}
+
+// evidenceWarnings tells which evidence the mail servers do not carry, so that
+// it never matches there, and what brings it back.
+func (c *call) evidenceWarnings(evidence []access.Evidence) []Warning {
+	var list []Warning
+	warn := func(i int, code, format string, args ...any) {
+		list = append(list, Warning{code, fmt.Sprintf("Evidence %d: ", i+1) + fmt.Sprintf(format, args...)})
+	}
+	for i := range evidence {
+		e := &evidence[i]
+		atPostfix := len(e.Services) == 0
+		for _, service := range e.Services {
+			switch access.ProtocolOfService(service, c.Services) {
+			case 0:
+				warn(i, "unmapped_service", "the service %s is mapped to no protocol, and logins that name it are refused: add it to services in [login] of the settings", service)
+			case access.SMTP:
+				atPostfix = atPostfix || service != "submission" // which is Dovecot's own
+			case access.IMAP, access.POP3, access.Sieve, access.Web:
+			}
+		}
+		switch {
+		case !atPostfix:
+		case len(e.LocalPorts)+len(e.ServerNames) > 0:
+			warn(i, "not_at_postfix", "Postfix tells neither the port nor the name that a client asked for, so that no client of its listeners is of this type by it. "+
+				`Give the listener a service name (master.cf: -o smtpd_sasl_service=submission587; [login] of the settings: services = {"submission587" = "smtp"}) `+
+				"and add an evidence with services in place of local_ports and server_names")
+		case e.ClientCert != "":
+			warn(i, "not_at_postfix", "Postfix tells nothing of a client's certificate, so that no client of its listeners is of this type by it: add an evidence with networks")
+		}
+		if e.ClientCert != "" && e.ClientCert != certificateValid {
+			warn(i, "certificate_not_told", "Dovecot 2.3 tells of a certificate that it verified only that it is %s: say that in client_cert, unless the logins come by POST /v1/login with what is there", certificateValid)
+		}
+	}
+	return list
 }
 
 func deleteClientType(c *call) (*answer, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -155,6 +156,11 @@ func (f *faults) put(fault Fault) {
 		fault.Detail = fmt.Sprintf("line %d%s: %s", fault.Line, cellOf(fault.Pointer), fault.Detail)
 	}
 	f.list = append(f.list, fault)
+}
+
+// has reports whether a fault was noted at a place.
+func (f *faults) has(pointer string) bool {
+	return slices.ContainsFunc(f.list, func(fault Fault) bool { return fault.Pointer == pointer })
 }
 
 // cellOf words where in an imported line a pointer leads: to a column, and

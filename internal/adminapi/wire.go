@@ -322,7 +322,7 @@ type CreatedSecurePassword struct {
 
 // Warning is something that the caller should know of a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"postmaster_included; refused_and_allowed, changed_since; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"postmaster_included; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
@@ -331,15 +331,16 @@ type ClientType struct {
 	Type     string     `json:"type" maxLength:"40"`
 	Evidence []Evidence `json:"evidence" required:"true" maxItems:"100" doc:"Any of them suffices."`
 	Unproven bool       `json:"unproven" doc:"Some evidence has neither networks nor a client certificate: anybody can pass for this type."`
+	Warnings []Warning  `json:"warnings,omitempty" readOnly:"true" doc:"In the answer to a change: evidence that a mail server does not carry."`
 }
 
 // Evidence proves a client type when all kinds that are given match.
 type Evidence struct {
 	Networks    []string `json:"networks" maxItems:"10000" doc:"Of the TCP peer: addresses, prefixes and a-b ranges."`
-	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"Fingerprint or name of a certificate that the server verified."`
+	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"What the server tells of a certificate that it verified. Dovecot 2.3 tells valid and no more, Postfix nothing; who asks POST /v1/login may send a fingerprint."`
 	ServerNames []string `json:"server_names" maxItems:"100" doc:"Narrows: what the client asked for (SNI)."`
 	LocalPorts  []int    `json:"local_ports" maxItems:"100" minimum:"1" maximum:"65535" doc:"Narrows: where the client connected to."`
-	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name."`
+	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name. A listener of Postfix is smtp, or what its smtpd_sasl_service says."`
 }
 
 // Key opens the API.

@@ -18,8 +18,10 @@ import (
 // A Client speaks the mail protocols from an address of its choice, and returns what the servers say, word for word. The
 // zero value comes from 127.0.0.1 and accepts any certificate: it plays clients, it keeps no secrets.
 type Client struct {
-	From    string        // source address; "" leaves it to the kernel
-	Timeout time.Duration // for each answer; 0 means one minute
+	From         string            // source address; "" leaves it to the kernel
+	Timeout      time.Duration     // for each answer; 0 means one minute
+	ServerName   string            // what it asks for under TLS (SNI); "" is nothing
+	Certificates []tls.Certificate // what it shows when it is asked for one
 	// Behind is the address of a client behind the load balancer, which From then is: a PROXY line (version 1) goes first.
 	Behind netip.Addr
 }
@@ -32,6 +34,7 @@ type session struct {
 	conn    net.Conn
 	r       *bufio.Reader
 	timeout time.Duration
+	tls     *tls.Config
 }
 
 // dial connects; with TLS from the first byte when secure.
@@ -44,7 +47,10 @@ func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, e
 		}
 		dialer.LocalAddr = &net.TCPAddr{IP: ip}
 	}
-	s := &session{timeout: c.Timeout}
+	s := &session{timeout: c.Timeout, tls: &tls.Config{
+		InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, //nolint:gosec // G402: loopback, see Client
+		ServerName: c.ServerName, Certificates: c.Certificates,
+	}}
 	if s.timeout == 0 {
 		s.timeout = time.Minute
 	}
@@ -92,7 +98,7 @@ func (s *session) use(conn net.Conn) {
 
 // encrypt begins TLS on the connection.
 func (s *session) encrypt() error {
-	conn := tls.Client(s.conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // G402: loopback, see Client
+	conn := tls.Client(s.conn, s.tls)
 	if err := conn.SetDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}

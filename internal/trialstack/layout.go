@@ -241,6 +241,14 @@ func (s *Stack) writeServers() error {
 		if err != nil {
 			return fmt.Errorf("master.cf.drawbridge: %w", err)
 		}
+		if s.opts.SASLServices {
+			values.MasterCF, err = edit(values.MasterCF,
+				change{"# -o smtpd_sasl_service=submission587", "  -o smtpd_sasl_service=submission587"},
+				change{"# -o smtpd_sasl_service=submission465", "  -o smtpd_sasl_service=submission465"})
+			if err != nil {
+				return fmt.Errorf("master.cf.drawbridge: %w", err)
+			}
+		}
 	}
 	for name, path := range map[string]string{
 		"dovecot.conf": s.DovecotConf(),

@@ -113,6 +113,9 @@ type Options struct {
 
 	DovecotConf string // put at the end of dovecot.conf
 	MainCF      string // put at the end of main.cf
+
+	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the setting login.services has to map.
+	SASLServices bool
 }
 
 // A Stack is one site. Its services can also be stopped, killed and started one by one.
