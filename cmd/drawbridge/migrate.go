@@ -47,7 +47,7 @@ func (c *cli) policyMigrate() *cobra.Command {
 	}})
 	file := cmd.Flags().String("settings", "", "`file` with all settings as JSON; - for standard input")
 	_ = cmd.MarkFlagFilename("settings", "json") // the flag is there
-	w := writes(cmd)
+	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var body any
 		switch {

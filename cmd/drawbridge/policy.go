@@ -186,4 +186,3 @@ func drafted(cmd *cobra.Command) *string {
 	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
 	return draft
 }
-

@@ -33,7 +33,11 @@ type migration struct {
 // the first one made, whatever the order of the entries.
 func migratePolicies(c *call) (*answer, error) {
 	var out Migrated
-	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+	e, err := c.guarded()
+	if err != nil {
+		return nil, err
+	}
+	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
 			return notFound("domain")
 		}
@@ -47,10 +51,11 @@ func migratePolicies(c *call) (*answer, error) {
 			return err
 		}
 		out = Migrated{Policies: make([]MigratedPolicy, len(list))}
-		audit(ch, "policy.migrate", c.domain, c.domain)
+		e.policies = map[string]*store.Policy{}
 		for i, m := range list {
 			view := viewPolicy(m.next)
 			view.Warnings = append(c.policyWarnings(m.next), m.warnings...)
+			view.Pending = c.pending(m.next.ID)
 			out.Policies[i] = MigratedPolicy{view, m.result}
 			switch m.result {
 			case resultKept:
@@ -61,12 +66,22 @@ func migratePolicies(c *call) (*answer, error) {
 				out.Changed++
 			}
 			ch.DiffOf(m.next.ID, m.cur, m.next)
-			ch.PutPolicy(c.domain, m.next)
+			e.policies[m.next.ID] = m.next
+		}
+		if len(e.policies) == 0 {
+			return nil
 		}
 		if len(c.Store.State.Policies(c.domain))+out.Created > maxPolicies {
 			return tooManyPolicies()
 		}
-		return nil
+		audit(ch, "policy.migrate", c.domain, c.domain)
+		pending, err := c.edit(ch, e)
+		for i := range out.Policies {
+			if out.Policies[i].Result != resultKept {
+				out.Policies[i].Pending = pending
+			}
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -75,6 +76,24 @@ func TestMigrate(t *testing.T) {
 	d.admin.post(migrate, `{"third_party_allowed":false}`).want(200).has("created", `1`)
 }
 
+// F24 holds for a migration as for its policies one by one.
+func TestMigrationIsGuarded(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+	d.came("ann@example.org", "198.51.100.1", access.ClientThirdParty, time.Hour)
+	d.came("bob@example.org", "198.51.100.2", "native-mobile", time.Hour)
+	const settings = `{"third_party_allowed":false,"native_clients":[{"client":"native-mobile","allowed":false}]}`
+	d.admin.post(migrate+"?dry_run=true", settings).want(409, "lockout").has("lockout.locked_out", `2`)
+	made := d.admin.post(migrate+"?revert_after=1h", settings).want(200).has("created", `1`).has("changed", `1`)
+	id := made.text("policies.1.pending.id")
+	if id == "" || made.text("policies.0.pending.id") != id {
+		t.Fatalf("no undoing: %s", made.body)
+	}
+	d.admin.post(migrate, settings).want(200).has("created", `0`).has("policies.1.pending.id", `"`+id+`"`)
+	d.admin.post(dom+"/reverts/"+id+"/confirm", "").want(200).has("action", `"policy.migrate"`)
+	d.admin.post(migrate, settings).want(200).has("policies.1.pending", `null`)
+}
+
 func TestMigrateFaults(t *testing.T) {
 	d := start(t, true).site()
 	before := d.api.Store.State.Heads()
@@ -138,9 +157,12 @@ func TestMigrationChangesNoDecision(t *testing.T) {
 	ips := []netip.Addr{{}, addr("192.0.2.1"), addr("192.0.2.200"), addr("198.51.100.1"), addr("2001:db8::1")}
 	networks := []string{"192.0.2.0/25", "198.51.100.1/32", "2001:db8::/64", "0.0.0.0/0"}
 	scopes := []*adminapi.Scope{
-		nil, {All: true, Except: &adminapi.Exceptions{Members: []string{"bob@example.org"}}},
-		{Departments: []adminapi.ScopeDepartment{{Path: "sales"}}}, {Departments: []adminapi.ScopeDepartment{{Path: "sales", Sub: true}}},
-		{Members: []string{"zoe@example.org", "bob@example.org"}}, {Members: []string{"ann@example.org"}},
+		nil,
+		{All: true, Except: &adminapi.Exceptions{Members: []string{"bob@example.org"}}},
+		{Departments: []adminapi.ScopeDepartment{{Path: "sales"}}},
+		{Departments: []adminapi.ScopeDepartment{{Path: "sales", Sub: true}}},
+		{Members: []string{"zoe@example.org", "bob@example.org"}},
+		{Members: []string{"ann@example.org"}},
 		{Departments: []adminapi.ScopeDepartment{{Path: "sales", Sub: true}}, Except: &adminapi.Exceptions{Departments: []adminapi.ScopeDepartment{{Path: "sales/emea"}}}},
 	}
 	existing := []string{

@@ -109,7 +109,7 @@ func operations() []operation {
 		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy, revertAfter),
 		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, PolicyTest{}, PolicyTested{}, testPolicy),
 		long(write(post, policies+"/preview", "preview-policy", "Say what a policy, its change or its removal would have done to recorded logins", domainReads, PolicyPreview{}, PolicyPreviewed{}, previewPolicy), PolicyPreviewLine{}),
-		write(post, policies+"/migrate", "migrate-policies", "Make policies of the settings of former days", forDomain, Migration{}, Migrated{}, migratePolicies),
+		write(post, policies+"/migrate", "migrate-policies", "Make policies of the settings of former days", forDomain, Migration{}, Migrated{}, migratePolicies, revertAfter),
 		get(policy, "get-policy", "Show an access policy", domainReads, Policy{}, getPolicy),
 		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy, revertAfter),
 		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy, revertAfter),
