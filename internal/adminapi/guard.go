@@ -42,6 +42,9 @@ const maxWho = 100
 type edition struct {
 	policies map[string]*store.Policy
 	blocks   map[string]*store.Block
+	// simple is the one of policies that the simple switch sets: to keep mail programs out is what it is for, so that it guards
+	// nobody. nil for none.
+	simple *store.Policy
 	// recent is how members came in lately; nil when nobody is to be guarded against being locked out.
 	recent *history.Recent
 }
@@ -139,16 +142,20 @@ func (c *call) lockout(now time.Time, e *edition) error {
 	if e.recent == nil || !v.Known {
 		return nil
 	}
+	before := v.Rules
+	if e.simple != nil {
+		before = c.Store.State.Rules(c.domain, now, func(set *access.Settings) { set.PutPolicy(&e.simple.Policy) })
+	}
 	after := c.Store.State.Rules(c.domain, now, func(set *access.Settings) { e.apply(c.Store.State, c.domain, now, set) })
 	administrators := c.administrators(v.Settings)
 	var who locked
-	if author := c.author(); author.IsValid() && c.admits(v.Rules, administrators, author) && !c.admits(after, administrators, author) {
+	if author := c.author(); author.IsValid() && c.admits(before, administrators, author) && !c.admits(after, administrators, author) {
 		for _, a := range administrators {
 			_, policyID := access.Judge(c.consoleLogin(a, author, after))
 			who.add("author", Who{Account: a, IP: author.String(), Client: access.ClientConsole, Protocol: access.Web.String(), PolicyID: policyID})
 		}
 	}
-	active, out := e.recent.LockedOut(v.Rules, after)
+	active, out := e.recent.LockedOut(before, after)
 	administrator := func(account string) bool { return slices.Contains(administrators, account) }
 	var outAdministrators []history.Locked
 	for _, l := range out {

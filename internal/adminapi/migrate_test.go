@@ -76,14 +76,15 @@ func TestMigrate(t *testing.T) {
 	d.admin.post(migrate, `{"third_party_allowed":false}`).want(200).has("created", `1`)
 }
 
-// F24 holds for a migration as for its policies one by one.
+// F24 holds for a migration as for its policies one by one: the simple switch guards nobody.
 func TestMigrationIsGuarded(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
 	d.came("ann@example.org", "198.51.100.1", access.ClientThirdParty, time.Hour)
 	d.came("bob@example.org", "198.51.100.2", "native-mobile", time.Hour)
 	const settings = `{"third_party_allowed":false,"native_clients":[{"client":"native-mobile","allowed":false}]}`
-	d.admin.post(migrate+"?dry_run=true", settings).want(409, "lockout").has("lockout.locked_out", `2`)
+	d.admin.post(migrate+"?dry_run=true", `{"third_party_allowed":false}`).want(200).has("changed", `1`)
+	d.admin.post(migrate+"?dry_run=true", settings).want(409, "lockout").has("lockout.locked_out", `1`).has("lockout.who.0.account", `"bob@example.org"`)
 	made := d.admin.post(migrate+"?revert_after=1h", settings).want(200).has("created", `1`).has("changed", `1`)
 	id := made.text("policies.1.pending.id")
 	if id == "" || made.text("policies.0.pending.id") != id {
