@@ -85,8 +85,10 @@ func (p *Protocols) preset(name, pointer string, f *faults) {
 
 func viewAccount(a *store.Account) Account {
 	v := Account{
-		Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases),
-		Protocols: viewProtocols(a.Protocols), SecurePasswords: string(a.Secure),
+		AccountSettings: AccountSettings{
+			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases),
+			Protocols: viewProtocols(a.Protocols), SecurePasswords: string(a.Secure),
+		},
 		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
 	}
 	if v.SecurePasswords == "" {
@@ -99,7 +101,7 @@ func viewAccount(a *store.Account) Account {
 // record puts what was sent over an account's record. What a record keeps
 // beside (secrets, the mailbox password) stays. The function given tells which
 // departments there are.
-func (c *call) record(in *Account, cur *store.Account, exists func(department string) bool, f *faults) *store.Account {
+func (c *call) record(in *AccountSettings, cur *store.Account, exists func(department string) bool, f *faults) *store.Account {
 	next := new(store.Account)
 	*next = *cur
 	next.Suspended = in.Suspended
@@ -151,7 +153,11 @@ func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []strin
 	return list
 }
 
+// department reports whether the domain has a department, or would have it.
 func (c *call) department(path string) bool {
+	if c.would.departments != nil {
+		return c.would.departments[path]
+	}
 	_, ok := c.Store.State.Department(c.domain, path)
 	return ok
 }
@@ -182,7 +188,7 @@ func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, e
 		if !exists {
 			base = newRecord(c.account, ch)
 		}
-		next := c.record(in, base, c.department, &f)
+		next := c.record(&in.AccountSettings, base, c.department, &f)
 		if err := f.err(); err != nil {
 			return err
 		}
@@ -238,7 +244,7 @@ func patchAccount(c *call) (*answer, error) {
 
 // patchRecord puts a merge patch over an account's record, nil for none.
 func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *faults) (*Account, error) {
-	view := Account{Address: addr, SecurePasswords: string(access.SecureOptional)}
+	view := Account{AccountSettings: AccountSettings{Address: addr, SecurePasswords: string(access.SecureOptional)}}
 	if cur != nil {
 		view = viewAccount(cur)
 		view.Preset = "" // told by the switches; kept, it would speak against a patch of them

@@ -246,6 +246,14 @@ type call struct {
 	dryRun  bool
 	raw     []byte
 	body    *node // of a JSON body
+	would   would
+}
+
+// would is what a domain would have, where a document is judged that makes it so. A nil map
+// stands for what the domain has now.
+type would struct {
+	departments map[string]bool   // by path
+	policies    map[string]string // the id by the name, as [foldName] spells it
 }
 
 // answer is what an operation gives back.

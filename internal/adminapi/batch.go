@@ -119,7 +119,7 @@ func (e *edits) part(list []edit, f *faults, dry bool) error {
 				base = newRecord(edit.addr, ch)
 				created++
 			}
-			next := c.record(in, base, exists, f)
+			next := c.record(&in.AccountSettings, base, exists, f)
 			if ok && same(cur.Doc, next) {
 				unchanged++
 				continue

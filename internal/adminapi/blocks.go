@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"go4.org/netipx"
+
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -44,19 +46,9 @@ func listBlocks(c *call) (*answer, error) {
 func createBlock(c *call) (*answer, error) {
 	var f faults
 	in := decode[IPBlock](c, c.body, &f)
-	b := &store.Block{ID: store.NewID(), Network: in.Network, Note: in.Note}
-	if !in.ExpiresAt.IsZero() {
-		b.ExpiresAt = in.ExpiresAt.UTC()
-		if b.Expired(c.now) {
-			f.add("/expires_at", "in_the_past", "is not in the future")
-		}
-	}
-	network, err := address.ParseNetwork(in.Network)
-	if err != nil {
-		f.add("/network", "invalid_network", "%v", err)
-	}
-	if strings.TrimSpace(in.Note) != in.Note || strings.ContainsFunc(in.Note, unprintable) {
-		f.add("/note", "unprintable", "begins or ends with a space, or has a character that does not print")
+	b, network := readBlock(in, &f)
+	if b.Expired(c.now) {
+		f.add("/expires_at", "in_the_past", "is not in the future")
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -95,6 +87,22 @@ func createBlock(c *call) (*answer, error) {
 		return nil, err
 	}
 	return ans, nil
+}
+
+// readBlock reads a block as it was sent.
+func readBlock(in *IPBlock, f *faults) (*store.Block, netipx.IPRange) {
+	b := &store.Block{ID: store.NewID(), Network: in.Network, Note: in.Note}
+	if !in.ExpiresAt.IsZero() {
+		b.ExpiresAt = in.ExpiresAt.UTC()
+	}
+	network, err := address.ParseNetwork(in.Network)
+	if err != nil {
+		f.add("/network", "invalid_network", "%v", err)
+	}
+	if strings.TrimSpace(in.Note) != in.Note || strings.ContainsFunc(in.Note, unprintable) {
+		f.add("/note", "unprintable", "begins or ends with a space, or has a character that does not print")
+	}
+	return b, network
 }
 
 func (c *call) forgetExpired(ch *store.Change) (gone int) {

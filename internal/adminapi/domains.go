@@ -279,10 +279,7 @@ func patchDomain(c *call) (*answer, error) {
 		if err := f.err(); err != nil {
 			return cur, err
 		}
-		if c.id.role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.Doc.AliasDomains)) {
-			return cur, forbidden("alias_domains is for administrators of the site: leave it as it is")
-		}
-		return cur, nil
+		return cur, c.mayName(cur.Doc, next)
 	}
 	if _, err := prepare(); err != nil {
 		return nil, err
@@ -295,12 +292,7 @@ func patchDomain(c *call) (*answer, error) {
 		if err != nil {
 			return err
 		}
-		rev, removed = ch.Rev, nil
-		for _, alias := range cur.Doc.AliasDomains {
-			if !slices.Contains(next.AliasDomains, alias) {
-				removed = append(removed, alias)
-			}
-		}
+		rev, removed = ch.Rev, givenUp(cur.Doc, next)
 		if same(cur.Doc, next) {
 			rev = cur.Rev
 			return nil
@@ -317,6 +309,19 @@ func patchDomain(c *call) (*answer, error) {
 		c.release(c.domain, removed)
 	}
 	return found(rev, viewDomain(next)), nil
+}
+
+// mayName refuses a change of a domain's names to whoever administers the domain only.
+func (c *call) mayName(cur, next *store.Domain) error {
+	if c.id.role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.AliasDomains)) {
+		return forbidden("alias_domains is for administrators of the site: leave it as it is")
+	}
+	return nil
+}
+
+// givenUp returns the names that a domain no longer has after a change.
+func givenUp(cur, next *store.Domain) []string {
+	return slices.DeleteFunc(slices.Clone(cur.AliasDomains), func(alias string) bool { return slices.Contains(next.AliasDomains, alias) })
 }
 
 func deleteDomain(c *call) (*answer, error) {
@@ -545,15 +550,8 @@ func putSecurePolicy(c *call) (*answer, error) {
 			return err
 		}
 		var f faults
-		in := decode[SecurePasswordPolicy](c, c.body, &f)
 		next = *cur.Doc
-		next.SecurePasswords = store.SecurePasswordPolicy{Enforced: in.Enforced, Scope: access.Scope{All: true}}
-		if in.Scope != nil {
-			next.SecurePasswords.Scope = c.scope(in.Scope, "/scope", &f)
-		}
-		if in.Enforced && in.Scope != nil && in.Scope.nobody() {
-			f.add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
-		}
+		next.SecurePasswords = c.readSecurePolicy(decode[SecurePasswordPolicy](c, c.body, &f), &f)
 		if err := f.err(); err != nil {
 			return err
 		}
@@ -570,6 +568,18 @@ func putSecurePolicy(c *call) (*answer, error) {
 		return nil, err
 	}
 	return found(rev, viewSecurePolicy(&next.SecurePasswords)), nil
+}
+
+// readSecurePolicy reads whom secure passwords are enforced for, as it was sent.
+func (c *call) readSecurePolicy(in *SecurePasswordPolicy, f *faults) store.SecurePasswordPolicy {
+	p := store.SecurePasswordPolicy{Enforced: in.Enforced, Scope: access.Scope{All: true}}
+	if in.Scope != nil {
+		p.Scope = c.scope(in.Scope, "/scope", f)
+	}
+	if in.Enforced && in.Scope != nil && in.Scope.nobody() {
+		f.add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
+	}
+	return p
 }
 
 // managedPolicy is the policy that the simple switch maintains.

@@ -129,12 +129,24 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 	case strings.TrimSpace(p.Name) != p.Name || strings.ContainsFunc(p.Name, unprintable):
 		f.add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
-	for _, other := range c.Store.State.Policies(c.domain) {
-		if other.Doc.ID != p.ID && strings.EqualFold(other.Doc.Name, p.Name) {
-			f.add(pointer, "duplicate", "is the name of another policy of the domain: choose another")
-		}
+	if c.policyNamed(p.Name, p.ID) {
+		f.add(pointer, "duplicate", "is the name of another policy of the domain: choose another")
 	}
 }
+
+// policyNamed reports whether a policy other than the one of an id has a name.
+func (c *call) policyNamed(name, id string) bool {
+	if c.would.policies != nil {
+		other, ok := c.would.policies[foldName(name)]
+		return ok && other != id
+	}
+	return slices.ContainsFunc(c.Store.State.Policies(c.domain), func(p store.Revised[store.Policy]) bool {
+		return p.Doc.ID != id && foldName(p.Doc.Name) == foldName(name)
+	})
+}
+
+// foldName spells names alike that differ in upper and lower case only.
+func foldName(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // policyPlace judges where a policy matches. That it never does is told only
 // of lists that can be read.

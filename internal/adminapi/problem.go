@@ -129,10 +129,12 @@ type faults struct {
 	seen map[string]bool
 	line int // of an import; 0 elsewhere
 	more int
+	// under is the pointer of the part that is being read: what is noted of it is below.
+	under string
 }
 
 func (f *faults) add(pointer, code, format string, args ...any) {
-	f.put(Fault{Pointer: pointer, Line: f.line, Code: code, Detail: fmt.Sprintf(format, args...)})
+	f.put(Fault{Pointer: f.under + pointer, Line: f.line, Code: code, Detail: fmt.Sprintf(format, args...)})
 }
 
 func (f *faults) parameter(name, code, format string, args ...any) {

@@ -211,6 +211,15 @@ type Department struct {
 
 // Account is one address.
 type Account struct {
+	AccountSettings
+	// What follows is told, never taken.
+	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is kept here."`
+	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
+	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
+}
+
+// AccountSettings is what an account may be told to be.
+type AccountSettings struct {
 	Address         string    `json:"address" maxLength:"320" doc:"local@domain, in lower case. Cannot be changed." example:"ann@example.org"`
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
@@ -218,10 +227,6 @@ type Account struct {
 	Protocols       Protocols `json:"protocols" doc:"A protocol that is not named follows the domain."`
 	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not kept: it is answered when the switches are as it sets them."`
 	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off" default:"optional" doc:"The account's own choice, which enforcement goes before. required: third-party clients need a secure password. off: secure passwords are inactive."`
-	// What follows is told, never taken.
-	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is kept here."`
-	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
-	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
 // Setting is the value of one setting and what set it.

@@ -463,14 +463,14 @@ func (c *Change) del(key string) { c.dels = append(c.dels, key) }
 // Diff notes in the audit entry which fields of a resource change. Secrets
 // and hashes are named, never shown.
 func (c *Change) Diff(before, after any) {
-	for name, v := range changes(before, after) {
+	for name, v := range Changes(before, after) {
 		c.note(name, v)
 	}
 }
 
 // DiffOf does the same for one of several resources of a change, under its name.
 func (c *Change) DiffOf(resource string, before, after any) {
-	b, err := json.Marshal(changes(before, after))
+	b, err := json.Marshal(Changes(before, after))
 	if err != nil {
 		c.err = errors.Join(c.err, fmt.Errorf("encoding the changes of %s: %w", resource, err))
 		return
@@ -485,8 +485,9 @@ func (c *Change) note(name string, v json.RawMessage) {
 	c.Audit.Changes[name] = v
 }
 
-// changes maps the fields that differ to [before, after].
-func changes(before, after any) map[string]json.RawMessage {
+// Changes maps the fields in which two values differ to [before, after], as JSON;
+// of secrets and hashes it tells only that they changed.
+func Changes(before, after any) map[string]json.RawMessage {
 	b, a := fields(before), fields(after)
 	for name := range b {
 		if _, ok := a[name]; !ok {
