@@ -40,6 +40,11 @@
 // DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null
 // means inherit, arrays are replaced.
 //
+// A whole domain is written as one document (GET …/export, POST …/apply). The
+// answer is the plan, and a dry run's has the ETag that the change is to be
+// made conditional on. A document with the revision that it was exported with
+// does not overwrite what others changed since.
+//
 // # What takes long
 //
 // A preview of a long history may take minutes. "Accept: application/x-ndjson"
@@ -70,10 +75,11 @@
 //	409 lockout                  it would lock people out; lockout.who lists them: say ?confirm=true or ?revert_after=
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
-//	409 interrupted              an import was overtaken by another change half way: run it again
+//	409 interrupted              an import or a document was overtaken by another change: run it again
 //	409 nothing_to_adopt
+//	409 stale                    what a document would change was changed since it was exported
 //	412 precondition_failed      the ETag is another by now
-//	413 too_large                the body is over 1 MiB (imports: 16 MiB)
+//	413 too_large                the body is over 1 MiB (imports and documents: 16 MiB)
 //	415 unsupported_media_type
 //	422 invalid
 //	500 internal                 the log says why
@@ -261,6 +267,7 @@ type answer struct {
 	status   int    // the operation's own when zero
 	rev      uint64 // becomes the ETag when etag is set
 	etag     bool
+	tag      string // an ETag that is no revision's; that of a dry run too, which the change can be made conditional on
 	location string
 	body     any              // none for nil
 	wipe     []byte           // once it is answered
@@ -304,6 +311,9 @@ func (ans *answer) write(c *call) (status int) {
 	}
 	h := c.w.Header()
 	status = ans.status
+	if ans.tag != "" {
+		h.Set("ETag", ans.tag)
+	}
 	switch {
 	case c.dryRun:
 		h.Set("Dry-Run", "true")
@@ -451,6 +461,8 @@ func (c *call) read() error {
 	switch {
 	case c.op.csv():
 		want, most = []string{"text/csv"}, maxImport
+	case c.op.large:
+		most = maxImport
 	case c.r.Method == http.MethodPatch:
 		want = append(want, "application/merge-patch+json")
 	}
@@ -528,14 +540,18 @@ func audit(ch *store.Change, action, domain, target string) {
 	ch.Audit.Action, ch.Audit.Domain, ch.Audit.Target = action, domain, target
 }
 
-func etag(rev uint64) string { return `"` + strconv.FormatUint(rev, 10) + `"` }
+func etag(rev uint64) string { return quoted(strconv.FormatUint(rev, 10)) }
 
-// match holds the request's conditions (RFC 9110 section 13.1) against a
-// resource, or against there being none.
-func (c *call) match(exists bool, rev uint64) error {
+func quoted(tag string) string { return `"` + tag + `"` }
+
+// match holds the request's conditions against a resource, or against there being none.
+func (c *call) match(exists bool, rev uint64) error { return c.matchTag(exists, etag(rev)) }
+
+// matchTag holds the request's conditions (RFC 9110 section 13.1) against an ETag.
+func (c *call) matchTag(exists bool, current string) error {
 	met := func(header string) bool {
 		for tag := range strings.SplitSeq(strings.Join(c.r.Header.Values(header), ","), ",") {
-			if tag = strings.TrimSpace(tag); exists && (tag == "*" || tag == etag(rev)) {
+			if tag = strings.TrimSpace(tag); exists && (tag == "*" || tag == current) {
 				return true
 			}
 		}

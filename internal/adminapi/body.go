@@ -8,8 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds how deep a body nests.
-const maxDepth = 32
+const (
+	// maxDepth bounds how deep a body nests.
+	maxDepth = 32
+	// maxValues bounds the values in it: each costs a hundred bytes, however short it is written.
+	maxValues = 2_000_000
+)
 
 // node is a JSON value as it was sent, in place: its scalars are slices of the
 // body, so that a secret in it is nowhere else.
@@ -71,6 +75,7 @@ func parse(body []byte) (*node, error) {
 type parser struct {
 	text []byte
 	at   int
+	read int // values
 }
 
 // skip passes over white space and what else stands between values.
@@ -84,6 +89,9 @@ func (p *parser) skip() byte {
 func (p *parser) value(depth int) (*node, error) {
 	if depth > maxDepth {
 		return nil, malformed("the body nests deeper than %d levels", maxDepth)
+	}
+	if p.read++; p.read > maxValues {
+		return nil, malformed("the body holds more than %d values", maxValues)
 	}
 	switch c := p.skip(); c {
 	case '{':

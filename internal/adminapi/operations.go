@@ -23,6 +23,7 @@ type operation struct {
 	serve        func(*call) (*answer, error)
 	query        []string
 	always       bool // also while the store was never loaded
+	large        bool // the body may be as long as an imported file
 }
 
 // csv reports whether the body is text/csv.
@@ -69,6 +70,10 @@ func operations() []operation {
 		op.line = line
 		return op
 	}
+	large := func(op operation) operation {
+		op.large = true
+		return op
+	}
 	const (
 		post, put, patch = http.MethodPost, http.MethodPut, http.MethodPatch
 
@@ -100,6 +105,8 @@ func operations() []operation {
 		get(domain, "get-domain", "Show a domain", domainReads, Domain{}, getDomain),
 		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
 		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain),
+		get(domain+"/export", "export-domain", "Show all that is set for a domain as one document", domainReads, DomainDocument{}, exportDomain, "accounts"),
+		large(write(post, domain+"/apply", "apply-domain", "Make a domain what a document says", forDomain, DomainDocument{}, Plan{}, applyDomain)),
 		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
 		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty, revertAfter),
 		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
@@ -199,9 +206,11 @@ func parameter(name string) param {
 	case "dry_run":
 		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
 	case "confirm":
-		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain, or to lock people out.", paramFlag, nil}
+		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain, to lock people out, or to apply a document that removes accounts with secrets.", paramFlag, nil}
 	case "revert_after":
 		return param{"Make the change, and undo it after so long unless it is confirmed: a span such as 10m, 1s to 168h.", paramSpan, nil}
+	case "accounts":
+		return param{"false leaves the accounts out.", paramFlag, nil}
 	case "create_departments":
 		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
 	case "account":

@@ -33,6 +33,8 @@ func matrix() []operation {
 		{"GET", "/v1/domains/{D}", "", "read domain"},
 		{"PATCH", "/v1/domains/{D}", `{"trace_header":true}`, "domain"},
 		{"DELETE", "/v1/domains/{D}", "", ""},
+		{"GET", "/v1/domains/{D}/export", "", "read domain"},
+		{"POST", "/v1/domains/{D}/apply", `{"policies":[]}`, "domain"},
 		{"GET", "/v1/domains/{D}/third-party-access", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/third-party-access", `{"allow":true}`, "domain"},
 		{"GET", "/v1/domains/{D}/secure-password-policy", "", "read domain"},

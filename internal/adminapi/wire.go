@@ -203,6 +203,36 @@ type IPBlock struct {
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
+// DomainDocument is all that is set for a domain. A section that is left out is
+// left alone when the document is applied; an empty one empties the domain's.
+type DomainDocument struct {
+	Format               int                   `json:"format" minimum:"1" maximum:"1" default:"1" doc:"Of the document."`
+	Revision             string                `json:"revision,omitempty" maxLength:"100" doc:"Of the sections when they were exported: with it, what somebody else changed since is not overwritten. Left out, the document holds whatever was changed."`
+	Domain               *Domain               `json:"domain,omitempty" doc:"The settings; those that are left out become the default."`
+	SecurePasswordPolicy *SecurePasswordPolicy `json:"secure_password_policy,omitempty"`
+	Departments          []Department          `json:"departments,omitzero" maxItems:"100000"`
+	Policies             []Policy              `json:"policies,omitzero" maxItems:"10000" doc:"Each with its id. The one of the simple switch is among them, as third-party-access."`
+	IPBlocks             []IPBlock             `json:"ip_blocks,omitzero" maxItems:"10000" doc:"Told apart by their networks. Those that have ended count as absent."`
+	Accounts             []AccountSettings     `json:"accounts,omitzero" maxItems:"100000" doc:"With a record of their own. Their secrets are not in the document, and stay."`
+}
+
+// Plan tells what a document changes.
+type Plan struct {
+	Revision  string     `json:"revision" doc:"Of the document's sections as they are in the domain now. Its ETag as well."`
+	Applied   bool       `json:"applied"`
+	Additions []PlanItem `json:"additions"`
+	Changes   []PlanItem `json:"changes"`
+	Removals  []PlanItem `json:"removals"`
+	Warnings  []Warning  `json:"warnings,omitempty"`
+}
+
+// PlanItem is one thing that a document changes.
+type PlanItem struct {
+	Kind    string                     `json:"kind" enum:"domain,department,policy,ip_block,account"`
+	ID      string                     `json:"id" doc:"The policy's id, the department's path, the account's address, the domain's name, or the blocked range."`
+	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"Of what is changed: field, and its value before and after."`
+}
+
 // Department is a node of a domain's tree.
 type Department struct {
 	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. A PATCH of it renames the department with all that names it." example:"sales/emea"`
@@ -327,7 +357,7 @@ type CreatedSecurePassword struct {
 
 // Warning is something that the caller should know of a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"postmaster_included; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"postmaster_included; secrets_lost; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 

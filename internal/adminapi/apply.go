@@ -1,0 +1,583 @@
+package adminapi
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// applyTries bounds how often a document is held against a domain anew because
+// the domain changed between the look and the change.
+const applyTries = 4
+
+// errMoved is that change.
+var errMoved = errors.New("the domain changed meanwhile")
+
+// applyDomain makes a domain what a document says (F32).
+func applyDomain(c *call) (*answer, error) {
+	var f faults
+	in := decode[DomainDocument](c, c.body, &f)
+	if in.Domain != nil {
+		if name, err := address.ParseDomain(in.Domain.Name); err != nil || name != c.domain {
+			f.add("/domain/name", "conflict", "is not the domain in the URL: apply the document to its own domain, or correct the name")
+		}
+	}
+	base, ok := parseRevision(in.Revision)
+	if in.Revision != "" && !ok {
+		f.add("/revision", "malformed", "is no revision that an export has: leave it as it was exported, or leave it out to overwrite what there is")
+	}
+	for range applyTries {
+		var p *plan
+		err := c.Store.Update(c.ctx, store.ShardOf(c.domain), c.id.actor, true, func(ch *store.Change) (err error) {
+			p, err = c.plan(ch, in, base, &f)
+			return err
+		})
+		if err == nil && !c.dryRun {
+			err = p.carryOut()
+		}
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return p.answer(), nil
+	}
+	return nil, conflict("interrupted", "other changes keep coming between; nothing was changed: apply it again")
+}
+
+// plan is what a document changes.
+type plan struct {
+	c    *call
+	in   *DomainDocument
+	base revision // that the document was exported with
+	cur  *content
+	next *content
+	was  revision // of cur
+	// steps are in the order in which they are made.
+	steps []step
+}
+
+// step is one change of a plan.
+type step struct {
+	PlanItem
+	does      effect
+	section   section
+	cur, next any // as the store keeps it; nil pointers for nothing
+	write     func(*store.Change) error
+}
+
+// plan holds a document against the domain as it is.
+func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, f *faults) (*plan, error) {
+	p := &plan{c: c, in: in, base: base, cur: c.content(in.has(), ch.Now)}
+	if p.cur == nil {
+		return nil, notFound("domain")
+	}
+	p.was = p.cur.document().revision()
+	if err := c.matchTag(true, quoted(p.was.String())); err != nil {
+		return nil, err
+	}
+	// What the policies would be is next.policies; nil when the document does not say.
+	p.next = c.wanted(in, p.cur, ch, f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	if p.next.domain != nil {
+		if err := c.mayName(p.cur.domain, p.next.domain); err != nil {
+			return nil, err
+		}
+	}
+	p.compare()
+	if err := p.stale(); err != nil {
+		return nil, err
+	}
+	if lost := p.secretsLost(); lost > 0 && !c.dryRun && !c.flag("confirm") {
+		return nil, conflict("confirm_required", "%d accounts that the document leaves out have secure passwords or a mailbox password here, which would be lost: repeat with ?confirm=true", lost)
+	}
+	return p, nil
+}
+
+// wanted reads what a document wants the domain to be. Its parts are judged by
+// each other: what a department, a policy or an account names must be there when all is done.
+func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *faults) *content {
+	next := &content{}
+	defer func() { c.would, f.under = would{}, "" }()
+	if in.Departments != nil {
+		next.departments = c.wantedDepartments(in.Departments, f)
+		c.would.departments = map[string]bool{}
+		for _, d := range next.departments {
+			c.would.departments[d.Path] = true
+		}
+	}
+	if cur.domain != nil {
+		domain := *cur.domain
+		next.domain = &domain
+		if in.Domain != nil {
+			f.under = "/domain"
+			in.Domain.apply(next.domain, f)
+		}
+		if in.SecurePasswordPolicy != nil {
+			f.under = "/secure_password_policy"
+			next.domain.SecurePasswords = c.readSecurePolicy(in.SecurePasswordPolicy, f)
+		}
+	}
+	if in.Policies != nil {
+		next.policies = c.wantedPolicies(in.Policies, cur.policies, ch, f)
+	}
+	if in.IPBlocks != nil {
+		next.blocks = wantedBlocks(in.IPBlocks, cur.blocks, ch, f)
+	}
+	if in.Accounts != nil {
+		next.accounts = c.wantedAccounts(in.Accounts, cur.accounts, ch, f)
+	}
+	f.under = ""
+	if in.Departments != nil {
+		c.stillNamed(in, f)
+	}
+	return next
+}
+
+// wantedDepartments are those of a document, with those above them, which a
+// document may leave out as PUT may.
+func (c *call) wantedDepartments(in []Department, f *faults) []*store.Department {
+	byPath := map[string]*store.Department{}
+	for i := range in {
+		f.under = at("/departments", i)
+		d := c.departmentOf(&in[i], f)
+		if byPath[d.Path] != nil {
+			f.add("/path", "duplicate", "is named twice: leave it out")
+		}
+		byPath[d.Path] = d
+	}
+	for i := range in {
+		for _, path := range parents(in[i].Path) {
+			if byPath[path] == nil {
+				byPath[path] = &store.Department{Path: path, Name: lastPart(path)}
+			}
+		}
+	}
+	return slices.AppendSeq([]*store.Department{}, maps.Values(byPath))
+}
+
+func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change, f *faults) []*store.Policy {
+	byID := map[string]*store.Policy{}
+	for _, p := range cur {
+		byID[p.ID] = p
+	}
+	c.would.policies = map[string]string{}
+	for i := range in {
+		if name := foldName(in[i].Name); c.would.policies[name] == "" {
+			c.would.policies[name] = in[i].ID
+		}
+	}
+	next, seen := make([]*store.Policy, 0, len(in)), map[string]bool{}
+	for i := range in {
+		f.under = at("/policies", i)
+		id := in[i].ID
+		switch {
+		case id == "":
+			f.add("/id", "required", "is needed in a document: it tells which policy is meant when the document is applied again")
+		case seen[id]:
+			f.add("/id", "duplicate", "is the id of another policy of the document: choose another")
+		default:
+			checkPolicyID(id, func(code, format string, args ...any) { f.add("/id", code, format, args...) })
+		}
+		seen[id] = true
+		p := c.readPolicy(&in[i], id, byID[id], "", f)
+		if byID[id] == nil {
+			p.CreatedAt = ch.Now
+		}
+		next = append(next, p)
+	}
+	return next
+}
+
+// wantedBlocks are those of a document that have not ended: one that is kept
+// may well outlive its blocks.
+func wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults) []*store.Block {
+	byRange := map[string]*store.Block{}
+	for _, b := range cur {
+		byRange[blockRange(b)] = b
+	}
+	next, seen := make([]*store.Block, 0, len(in)), map[string]bool{}
+	for i := range in {
+		f.under = at("/ip_blocks", i)
+		b, network := readBlock(&in[i], f)
+		if b.Expired(ch.Now) {
+			continue
+		}
+		if seen[network.String()] {
+			f.add("/network", "duplicate", "is blocked twice: leave one out")
+		}
+		seen[network.String()] = true
+		b.CreatedAt = ch.Now
+		if was := byRange[network.String()]; was != nil {
+			b.ID, b.CreatedAt = was.ID, was.CreatedAt
+		}
+		next = append(next, b)
+	}
+	return next
+}
+
+func (c *call) wantedAccounts(in []AccountSettings, cur []*store.Account, ch *store.Change, f *faults) []*store.Account {
+	byAddress := make(map[string]*store.Account, len(cur))
+	for _, a := range cur {
+		byAddress[a.Address] = a
+	}
+	next, seen := make([]*store.Account, 0, len(in)), make(map[string]bool, len(in))
+	for i := range in {
+		f.under = at("/accounts", i)
+		addr, err := address.Parse(in[i].Address, c.domain)
+		addr = c.Store.State.Canonical(addr)
+		switch {
+		case in[i].Address == "":
+			f.add("/address", "required", "is needed")
+		case err != nil:
+			f.add("/address", "invalid_address", "%v", err)
+		case address.Domain(addr) != c.domain:
+			f.add("/address", "outside_domain", "is no address of this domain")
+		case seen[addr]:
+			f.add("/address", "duplicate", "is the address of another account of the document: leave one out")
+		}
+		seen[addr] = true
+		base := byAddress[addr]
+		if base == nil {
+			base = newRecord(addr, ch)
+		}
+		settings := in[i] // a preset is written into it
+		next = append(next, c.record(&settings, base, c.department, f))
+	}
+	return next
+}
+
+// stillNamed notes a fault when a document leaves out departments that what it
+// leaves alone goes on naming.
+func (c *call) stillNamed(in *DomainDocument, f *faults) {
+	named := map[string]bool{}
+	scoped := func(s *access.Scope) {
+		for _, d := range slices.Concat(s.Departments, s.Except.Departments) {
+			named[d.Path] = true
+		}
+	}
+	if in.Accounts == nil {
+		for _, a := range c.Store.State.Accounts(c.domain, "", 0) {
+			for _, path := range a.Doc.Departments {
+				named[path] = true
+			}
+		}
+	}
+	if in.Policies == nil {
+		for _, p := range c.Store.State.Policies(c.domain) {
+			scoped(&p.Doc.Scope)
+		}
+	}
+	if d, ok := c.Store.State.Domain(c.domain); ok && in.SecurePasswordPolicy == nil {
+		scoped(&d.Doc.SecurePasswords.Scope)
+	}
+	var left []string
+	for _, d := range c.Store.State.Departments(c.domain) {
+		if path := d.Doc.Path; named[path] && !c.would.departments[path] {
+			left = append(left, path)
+		}
+	}
+	if len(left) > 0 {
+		f.add("/departments", "in_use", "leaves out %d departments, %q first, that are still named by what the document leaves alone: keep them, or take them out there as well", len(left), left[0])
+	}
+}
+
+// resource is a kind of thing in a document: what tells one from another, what
+// a document shows of it, and how it is written; nil to write for nothing there.
+type resource[D, V any] struct {
+	kind    string
+	section section
+	id      func(*D) string
+	view    func(*D) V
+	write   func(ch *store.Change, cur, next *D) error
+}
+
+// steps are what is different.
+func (r resource[D, V]) steps(cur, next []*D) []step {
+	before, after := map[string]*D{}, map[string]*D{}
+	for _, d := range cur {
+		before[r.id(d)] = d
+	}
+	for _, d := range next {
+		after[r.id(d)] = d
+	}
+	all := maps.Clone(before)
+	maps.Copy(all, after)
+	var list []step
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		b, a := before[id], after[id]
+		s := step{
+			PlanItem: PlanItem{Kind: r.kind, ID: id}, section: r.section, cur: b, next: a,
+			write: func(ch *store.Change) error { return r.write(ch, b, a) },
+		}
+		switch {
+		case b == nil:
+			s.does = addition
+		case a == nil:
+			s.does = removal
+		default:
+			if s.Changes = store.Changes(r.view(b), r.view(a)); len(s.Changes) == 0 {
+				continue
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// shownSettings is a domain as a plan compares it.
+type shownSettings struct {
+	Domain
+	SecurePasswordPolicy SecurePasswordPolicy `json:"secure_password_policy"`
+}
+
+// compare finds the steps from what is to what is wanted.
+func (p *plan) compare() {
+	c := p.c
+	if p.cur.domain != nil {
+		domain := resource[store.Domain, shownSettings]{
+			"domain", sectionDomain, func(d *store.Domain) string { return d.Name },
+			func(d *store.Domain) shownSettings {
+				return shownSettings{shownDomain(d), viewSecurePolicy(&d.SecurePasswords)}
+			},
+			func(ch *store.Change, _, next *store.Domain) error { ch.PutDomain(next); return nil },
+		}
+		p.steps = domain.steps([]*store.Domain{p.cur.domain}, []*store.Domain{p.next.domain})
+	}
+	department := resource[store.Department, Department]{
+		"department", sectionDepartments, func(d *store.Department) string { return d.Path }, viewDepartment,
+		func(ch *store.Change, cur, next *store.Department) error {
+			if next == nil {
+				ch.DeleteDepartment(c.domain, cur.Path)
+			} else {
+				ch.PutDepartment(c.domain, next)
+			}
+			return nil
+		},
+	}
+	policy := resource[store.Policy, Policy]{
+		"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy,
+		func(ch *store.Change, cur, next *store.Policy) error {
+			if next == nil {
+				ch.DeletePolicy(c.domain, cur.ID)
+			} else {
+				ch.PutPolicy(c.domain, next)
+			}
+			return nil
+		},
+	}
+	block := resource[store.Block, IPBlock]{
+		"ip_block", sectionBlocks, blockRange, shownBlock,
+		func(ch *store.Change, cur, next *store.Block) error {
+			if next == nil {
+				ch.DeleteBlock(c.domain, cur.ID)
+			} else {
+				ch.PutBlock(c.domain, next)
+			}
+			return nil
+		},
+	}
+	account := resource[store.Account, AccountSettings]{
+		"account", sectionAccounts, func(a *store.Account) string { return a.Address }, shownAccount, c.writeAccount,
+	}
+	// Departments go last: in between, accounts that are still to be written may be in them.
+	departments := department.steps(p.cur.departments, p.next.departments)
+	gone := func(s step) bool { return s.does == removal }
+	p.steps = slices.Concat(p.steps, slices.DeleteFunc(slices.Clone(departments), gone), policy.steps(p.cur.policies, p.next.policies),
+		block.steps(p.cur.blocks, p.next.blocks), account.steps(p.cur.accounts, p.next.accounts),
+		slices.DeleteFunc(departments, func(s step) bool { return !gone(s) }))
+}
+
+// writeAccount writes an account's record as it was planned, with the secrets
+// that it has by now. It may be a later transaction than the one that the plan
+// was held against: what somebody set meanwhile is not overwritten.
+func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
+	planned := next
+	if planned == nil {
+		planned = cur
+	}
+	now, exists := c.Store.State.Account(planned.Address)
+	if exists != (cur != nil) || exists && !same(shownAccount(now.Doc), shownAccount(cur)) {
+		return conflict("interrupted", "somebody else changed an account of the document meanwhile: export the domain again, and apply what is still to be done")
+	}
+	if next == nil {
+		ch.DeleteAccount(cur.Address)
+		return nil
+	}
+	written := *next
+	if exists {
+		written.Secrets, written.MailboxHash = now.Doc.Secrets, now.Doc.MailboxHash
+	}
+	ch.PutAccount(&written)
+	return nil
+}
+
+// stale refuses a document of which a section was changed in the domain since
+// it was exported, and says otherwise: whoever changed it would lose that.
+func (p *plan) stale() error {
+	var f faults
+	for s := range sections {
+		changes := slices.ContainsFunc(p.steps, func(step step) bool { return step.section == s })
+		if p.base[s] != "" && p.base[s] != p.was[s] && changes {
+			f.add(s.field(), "stale", "was changed in the domain since the document was exported, and the document says otherwise: "+
+				"export it again and put what you want into that, or take revision out of the document to overwrite what was changed")
+		}
+	}
+	if len(f.list) == 0 {
+		return nil
+	}
+	refusal := conflict("stale", "the domain was changed since the document was exported; errors lists where")
+	refusal.Errors = f.list
+	return refusal
+}
+
+// removed are the accounts that the document leaves out.
+func (p *plan) removed() map[string]*store.Account {
+	gone := map[string]*store.Account{}
+	for _, s := range p.steps {
+		if a, ok := s.cur.(*store.Account); ok && s.does == removal {
+			gone[a.Address] = a
+		}
+	}
+	return gone
+}
+
+// secretsLost counts the accounts that would go with a secret that opens something.
+func (p *plan) secretsLost() (lost int) {
+	for _, a := range p.removed() {
+		if a.MailboxHash != "" || len(a.Live()) > 0 {
+			lost++
+		}
+	}
+	return lost
+}
+
+// carryOut makes the changes of a plan. All of them are one transaction, unless
+// there are more accounts than one transaction takes: then those that are left
+// follow in further ones, and last the departments that go.
+func (p *plan) carryOut() error {
+	c := p.c
+	if len(p.steps) == 0 {
+		return nil
+	}
+	if p.next.domain != nil && !slices.Equal(p.next.domain.AliasDomains, list(p.cur.domain.AliasDomains)) {
+		c.names.Lock()
+		defer c.names.Unlock()
+		if err := c.claim(c.domain, append([]string{c.domain}, p.next.domain.AliasDomains...)); err != nil {
+			return err
+		}
+	}
+	// Keys first: one that outlived its account would open the next of that name.
+	if gone := p.removed(); len(gone) > 0 {
+		if err := c.revokeKeys(c.domain, func(k *store.Key) bool { return gone[k.Account] != nil }); err != nil {
+			return err
+		}
+	}
+	parts := p.parts()
+	for i := range parts {
+		err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+			if i == 0 { // held against the state that it changes
+				again, err := c.plan(ch, p.in, p.base, &faults{})
+				if err != nil {
+					return err
+				}
+				if again.was != p.was {
+					return errMoved
+				}
+				*p, parts = *again, again.parts()
+			}
+			return p.write(ch, parts[i])
+		})
+		if err != nil && i > 0 {
+			refusal := *problemOf(err)
+			refusal.Detail = fmt.Sprintf("all but %d changes were made, and then: %s", len(slices.Concat(parts[i:]...)), refusal.Detail)
+			c.Log.Error("applying a document", "domain", c.domain, "error", err)
+			return &refusal
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if p.next.domain != nil {
+		if names := givenUp(p.cur.domain, p.next.domain); len(names) > 0 {
+			c.release(c.domain, names)
+		}
+	}
+	return nil
+}
+
+// parts divides the steps into what one transaction takes.
+func (p *plan) parts() [][]step {
+	first := slices.IndexFunc(p.steps, func(s step) bool { return s.section == sectionAccounts })
+	if first < 0 {
+		return [][]step{p.steps}
+	}
+	end := len(p.steps)
+	for p.steps[end-1].section != sectionAccounts {
+		end--
+	}
+	parts := slices.Collect(slices.Chunk(p.steps[first:end], chunk))
+	parts[0] = slices.Concat(p.steps[:first], parts[0])
+	last := len(parts) - 1
+	parts[last] = slices.Concat(parts[last], p.steps[end:])
+	return parts
+}
+
+func (p *plan) write(ch *store.Change, steps []step) error {
+	count := map[effect]int{}
+	for _, s := range steps {
+		count[s.does]++
+		ch.DiffOf(s.Kind+"/"+s.ID, s.cur, s.next)
+		if err := s.write(ch); err != nil {
+			return err
+		}
+	}
+	audit(ch, "domain.apply", p.c.domain, p.c.domain)
+	ch.Audit.Note = fmt.Sprintf("%d added, %d changed, %d removed", count[addition], count[alteration], count[removal])
+	return nil
+}
+
+// effect is what a step does.
+type effect uint8
+
+const (
+	alteration effect = iota
+	addition
+	removal
+)
+
+// answer tells of a plan, with the revision that the domain has now: before the
+// change for a dry run, and else after it.
+func (p *plan) answer() *answer {
+	v := Plan{Applied: !p.c.dryRun, Additions: []PlanItem{}, Changes: []PlanItem{}, Removals: []PlanItem{}, Revision: p.was.String()}
+	if v.Applied {
+		v.Revision = p.next.document().Revision
+	}
+	for _, s := range p.steps {
+		switch s.does {
+		case addition:
+			v.Additions = append(v.Additions, s.PlanItem)
+		case removal:
+			v.Removals = append(v.Removals, s.PlanItem)
+		case alteration:
+			v.Changes = append(v.Changes, s.PlanItem)
+		}
+		if next, ok := s.next.(*store.Policy); ok && next != nil {
+			for _, w := range p.c.policyWarnings(next) {
+				v.Warnings = append(v.Warnings, Warning{w.Code, "Policy " + next.ID + ": " + w.Detail})
+			}
+		}
+	}
+	if lost := p.secretsLost(); lost > 0 {
+		v.Warnings = append(v.Warnings, Warning{"secrets_lost", fmt.Sprintf("Of the accounts to be removed, %d have secure passwords or a mailbox password here, which go with them.", lost)})
+	}
+	return &answer{tag: quoted(v.Revision), body: v}
+}

@@ -1,0 +1,463 @@
+package adminapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/drawbridge/drawbridge/internal/adminapi"
+)
+
+const (
+	export  = dom + "/export"
+	apply   = dom + "/apply"
+	annPath = "/v1/accounts/ann@example.org"
+)
+
+// exported is the domain as a document that a test edits.
+func (c *client) exported(query string) *adminapi.DomainDocument {
+	c.t.Helper()
+	d := new(adminapi.DomainDocument)
+	if err := json.Unmarshal(c.get(export+query).want(200).body, d); err != nil {
+		c.t.Fatal(err)
+	}
+	return d
+}
+
+func (c *client) apply(query string, d *adminapi.DomainDocument, headers ...string) *answer {
+	c.t.Helper()
+	text, err := json.Marshal(d)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.post(apply+query, string(text), headers...)
+}
+
+// planned holds what a plan does, as "+ kind id", against what is expected.
+func (a *answer) planned(want ...string) *answer {
+	a.t.Helper()
+	a.want(200)
+	got := []string{}
+	for list, sign := range map[string]string{"additions": "+", "changes": "~", "removals": "-"} {
+		kinds, ids := a.each(list, "kind"), a.each(list, "id")
+		for i := range ids {
+			got = append(got, sign+" "+kinds[i]+" "+ids[i])
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		a.t.Fatalf("%s: the plan is %q, want %q: %s", a.what, got, want, a.body)
+	}
+	return a
+}
+
+func blacklist(id string) adminapi.Policy {
+	return adminapi.Policy{ID: id, Name: "Policy " + id, Type: "blacklist", Mode: "enforce", Scope: &adminapi.Scope{All: true}, IPs: []string{"192.0.2.1"}}
+}
+
+// rich makes a site with something in every section, and with secrets.
+func rich(t *testing.T) (d *daemon, secrets []string) {
+	t.Helper()
+	d = start(t, false).site()
+	d.admin.post(policies, `{"id":"office","name":"Only from the office","type":"whitelist","scope":{"departments":[{"path":"sales","sub":true}]},"ips":["203.0.113.0/24"]}`).want(201)
+	d.admin.post(dom+"/ip-blocks", `{"network":"198.51.100.0/24","note":"guesses","expires_at":"2099-01-01T00:00:00Z"}`).want(201)
+	d.admin.put(dom+"/secure-password-policy", `{"enforced":true,"scope":{"departments":[{"path":"board"}]}}`).want(200)
+	d.admin.patch(annPath, `{"preset":"imap-smtp","aliases":["a@example.org"]}`).want(200)
+	d.admin.put(annPath+"/mailbox-password", `{"password":"correct horse battery"}`).want(200)
+	secrets = append(secrets, "correct horse battery", d.admin.post(annPath+"/secure-passwords", `{"label":"My iPhone"}`).want(201).text("secret"))
+	key := d.key(`"role":"self","account":"ann@example.org"`)
+	a, _ := d.api.Store.State.Account("ann@example.org")
+	for _, s := range a.Doc.Secrets {
+		hash, err := json.Marshal(s.Hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets = append(secrets, strings.Trim(string(hash), `"`), s.ID, s.PepperID)
+	}
+	secrets = append(secrets, a.Doc.MailboxHash, key.key, key.id, "My iPhone")
+	return d, secrets
+}
+
+func TestExport(t *testing.T) {
+	d, secrets := rich(t)
+	a := d.admin.get(export).want(200)
+	a.has("format", `1`).has("domain.name", `"example.org"`).has("domain.alias_domains", `["alias.example"]`).has("domain.created_at", `null`).
+		has("secure_password_policy", `{"enforced":true,"scope":{"departments":[{"path":"board"}]}}`).
+		has("ip_blocks", `[{"expires_at":"2099-01-01T00:00:00Z","network":"198.51.100.0/24","note":"guesses"}]`).
+		has("accounts.0", `{"address":"ann@example.org","aliases":["a@example.org"],"departments":["sales/emea"],"protocols":{"imap":true,"pop3":false,"smtp":true},"secure_passwords":"optional","suspended":false}`)
+	if got := a.each("departments", "path"); !slices.Equal(got, []string{"board", "sales", "sales/emea"}) {
+		t.Errorf("departments %q", got)
+	}
+	if got := a.each("policies", "id"); !slices.Equal(got, []string{"office", "third-party-access"}) {
+		t.Errorf("policies %q", got)
+	}
+	if got := a.header.Get("ETag"); got != `"`+a.text("revision")+`"` || a.text("revision") == "" {
+		t.Errorf("ETag %s of %s", got, a.body)
+	}
+	for _, secret := range append(secrets, "hash", "secret\"", "secrets", "mailbox_password", "secure_password_count", "created_at", "pepper", "label") {
+		if secret == "" || strings.Contains(string(a.body), secret) {
+			t.Errorf("the export holds %q", secret)
+		}
+	}
+	if again := d.admin.get(export).want(200); !bytes.Equal(again.body, a.body) {
+		t.Error("two exports of one state differ")
+	}
+	d.admin.get(export+"?accounts=false").want(200).has("accounts", `null`)
+	// A secret that changes is no change of what a document says; a switch is.
+	d.admin.post(annPath+"/secure-passwords", `{"label":"Tablet"}`).want(201)
+	if again := d.admin.get(export).want(200); again.text("revision") != a.text("revision") {
+		t.Error("a secure password changed the revision")
+	}
+	d.admin.patch(annPath, `{"suspended":true}`).want(200)
+	if again := d.admin.get(export).want(200); again.text("revision") == a.text("revision") {
+		t.Error("a suspension did not change the revision")
+	}
+	d.admin.get("/v1/domains/nobody.example/export").want(404)
+}
+
+func TestApply(t *testing.T) {
+	d, _ := rich(t)
+	doc := d.admin.exported("")
+	d.admin.apply("", doc).planned().has("applied", `true`)
+	before := d.api.Store.State.Heads()
+
+	doc.Domain.TraceHeader = true
+	doc.SecurePasswordPolicy.Scope = &adminapi.Scope{Departments: []adminapi.ScopeDepartment{{Path: "new/team"}}}
+	doc.Departments = slices.DeleteFunc(doc.Departments, func(v adminapi.Department) bool { return v.Path == "board" })
+	doc.Departments = append(doc.Departments, adminapi.Department{Path: "new/team"})
+	doc.Policies[0].IPs = []string{"203.0.113.0/25"}
+	doc.Policies = append(doc.Policies, adminapi.Policy{
+		ID: "team", Name: "Team", Type: "blacklist", Mode: "enforce",
+		Scope: &adminapi.Scope{Departments: []adminapi.ScopeDepartment{{Path: "new", Sub: true}}}, Clients: []string{"third-party"},
+	}, blacklist("everybody"))
+	doc.IPBlocks = append(doc.IPBlocks, adminapi.IPBlock{Network: "192.0.2.7"}, adminapi.IPBlock{Network: "192.0.2.8", ExpiresAt: time.Now().Add(-time.Hour)})
+	doc.IPBlocks[0].Note = "more guesses"
+	doc.Accounts[1].Departments = []string{"new/team"}
+	doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: "Carl@alias.example", Preset: "all", SecurePasswords: "optional"})
+	want := []string{
+		"~ domain example.org", "- department board", "+ department new", "+ department new/team", "~ policy office", "+ policy team", "+ policy everybody",
+		"~ ip_block 198.51.100.0-198.51.100.255", "+ ip_block 192.0.2.7-192.0.2.7", "~ account bob@example.org", "+ account carl@example.org",
+	}
+	plan := d.admin.apply("?dry_run=true", doc).planned(want...).has("applied", `false`).has("revision", `"`+doc.Revision+`"`).
+		has("changes.1.changes", `{"ips":[["203.0.113.0/24"],["203.0.113.0/25"]]}`)
+	if w := plan.each("warnings", "code"); !slices.Equal(w, []string{"postmaster_included"}) {
+		t.Errorf("warnings %q", w)
+	}
+	if plan.header.Get("ETag") != `"`+doc.Revision+`"` || plan.header.Get("Dry-Run") != "true" {
+		t.Errorf("headers of a plan: %v", plan.header)
+	}
+	if d.api.Store.State.Heads() != before {
+		t.Fatal("a plan changed the store")
+	}
+	done := d.admin.apply("", doc, "If-Match", plan.header.Get("ETag")).planned(want...).has("applied", `true`)
+	if now := d.admin.exported(""); now.Revision != done.text("revision") || done.header.Get("ETag") != `"`+now.Revision+`"` {
+		t.Errorf("the revision is %s, told was %s", now.Revision, done.body)
+	}
+	d.admin.apply("", doc).planned() // by its old revision, and with what is implied and ended in it
+	audit := d.admin.get("/v1/audit?domain=example.org&limit=1").want(200)
+	if audit.text("items.0.action") != "domain.apply" || audit.text("items.0.note") != "6 added, 4 changed, 1 removed" ||
+		!strings.Contains(string(audit.body), `"policy/office":{"ips":[["203.0.113.0/24"],["203.0.113.0/25"]]}`) {
+		t.Errorf("audit: %s", audit.body)
+	}
+	d.admin.get(annPath).want(200).has("mailbox_password_set", `true`).has("secure_password_count", `1`)
+	if ids := d.admin.get(dom+"/ip-blocks").want(200).each("items", "note"); !slices.Equal(ids, []string{"more guesses", ""}) {
+		t.Errorf("blocks: %q", ids)
+	}
+
+	// What a document leaves out is left alone; what is empty in it goes.
+	d.admin.post(apply, `{"ip_blocks":[]}`).planned("- ip_block 192.0.2.7-192.0.2.7", "- ip_block 198.51.100.0-198.51.100.255")
+	d.admin.post(apply, `{}`).planned()
+	d.admin.post(apply, `{"departments":[]}`).faults("/departments in_use")
+	d.admin.post(apply, `{"secure_password_policy":{"enforced":false}}`).planned("~ domain example.org").has("changes.0.changes.trace_header", `null`)
+	d.admin.get(dom).want(200).has("trace_header", `true`)
+	// Two policies swap their names.
+	swap := d.admin.exported("?accounts=false")
+	swap.Policies[0].Name, swap.Policies[1].Name = swap.Policies[1].Name, swap.Policies[0].Name
+	d.admin.apply("", swap).planned("~ policy everybody", "~ policy office")
+	// Names of the domain go the way of PATCH.
+	swap = d.admin.exported("?accounts=false")
+	swap.Domain.AliasDomains = []string{"other.example"}
+	d.admin.apply("", swap).planned("~ domain example.org")
+	d.admin.post("/v1/domains", `{"name":"other.example"}`).want(409, "exists")
+	d.admin.post("/v1/domains", `{"name":"alias.example"}`).want(201)
+	swap.Domain.AliasDomains, swap.Revision = []string{"example.net"}, ""
+	d.admin.apply("", swap).want(409, "exists")
+	d.admin.get(dom).want(200).has("alias_domains", `["other.example"]`)
+}
+
+func TestApplyRemovesAccounts(t *testing.T) {
+	d, _ := rich(t)
+	key := d.key(`"role":"self","account":"ann@example.org"`)
+	doc := d.admin.exported("")
+	doc.Accounts = []adminapi.AccountSettings{}
+	plan := d.admin.apply("?dry_run=true", doc).planned("- account ann@example.org", "- account bob@example.org")
+	if got := plan.each("warnings", "code"); !slices.Equal(got, []string{"secrets_lost"}) {
+		t.Errorf("warnings %q", got)
+	}
+	refused := d.admin.apply("", doc).want(409, "confirm_required")
+	if !strings.Contains(refused.text("detail"), "1 accounts") {
+		t.Errorf("it does not say how many: %s", refused.body)
+	}
+	key.get(annPath).want(200)
+	d.admin.apply("?confirm=true", doc).planned("- account ann@example.org", "- account bob@example.org")
+	d.admin.get(annPath).want(404)
+	key.get(annPath).want(401)
+}
+
+func TestApplyFaults(t *testing.T) {
+	d, _ := rich(t)
+	before := d.api.Store.State.Heads()
+	d.admin.post(apply, `{"format":2,"revision":"x","domain":{"name":"example.net","sender_check":"maybe","alias_domains":["x..y"]},
+		"secure_password_policy":{"enforced":true,"scope":{"departments":[{"path":"nowhere"}]}},
+		"departments":[{"path":"sales"},{"path":"a//b"},{"path":"sales"}],
+		"policies":[{"id":"a","name":"One","type":"blacklist","scope":{"departments":[{"path":"board"}]}},{"name":"oNE","type":"whitelist","scope":{"all":true},"ips":["192.0.2.300"]},
+			{"id":"a","name":"Three","type":"greylist","scope":{"members":["x@example.net"]}},{"id":"a b","name":"Four","type":"blacklist","scope":{"all":true},"colour":1}],
+		"ip_blocks":[{"network":"192.0.2.1"},{"network":"192.0.2.1/32"},{"network":"x"}],
+		"accounts":[{"address":"ann@example.org","departments":["board"],"secrets":[]},{"address":"ANN@alias.example"},{"address":"x@example.net","secure_passwords":"on"},{"address":"@"},{}],
+		"keys":[]}`).faults("/format out_of_range", "/revision malformed", "/domain/name conflict", "/domain/sender_check not_in_list", "/domain/alias_domains/0 invalid_domain",
+		"/secure_password_policy/scope/departments/0/path unknown_department", "/departments/1/path invalid_path", "/departments/2/path duplicate",
+		"/policies/0/scope/departments/0/path unknown_department", "/policies/1/id required", "/policies/1/name duplicate", "/policies/1/ips/0 invalid_network", "/policies/2/id duplicate",
+		"/policies/2/type not_in_list", "/policies/2/scope never_matches", "/policies/2/scope/members/0 outside_domain", "/policies/3/id invalid_name", "/policies/3/colour unknown_field",
+		"/ip_blocks/1/network duplicate", "/ip_blocks/2/network invalid_network", "/accounts/0/departments/0 unknown_department", "/accounts/0/secrets unknown_field",
+		"/accounts/1/address duplicate", "/accounts/2/address outside_domain", "/accounts/2/secure_passwords not_in_list", "/accounts/3/address invalid_address",
+		"/accounts/4/address required", "/keys unknown_field")
+	d.admin.post(apply, `[]`).faults(" wrong_type")
+	d.admin.post(apply, `{"policies":null,"policies":[]}`).want(400, "malformed")
+	d.admin.post(apply+"?revision=x", `{}`).faults("?revision unknown_parameter")
+	d.admin.get(export + "?accounts=no").faults("?accounts not_in_list")
+	d.admin.post(apply, `{"policies":[`+strings.Repeat(`0,`, 2_000_000)+`0]}`).want(400, "malformed")
+	d.admin.post(apply, `{"x":"`+strings.Repeat("x", 16<<20)+`"}`).want(413, "too_large")
+	if d.api.Store.State.Heads() != before {
+		t.Error("what was refused changed the store")
+	}
+}
+
+// Whoever has a key of the domain changes the domain by a document, and nothing beyond it.
+func TestApplyByDomainKey(t *testing.T) {
+	d, _ := rich(t)
+	key, foreign := d.key(`"role":"domain","domain":"example.org"`), d.key(`"role":"domain","domain":"example.net"`)
+	foreign.get(export).want(404)
+	foreign.post(apply, `{}`).want(404)
+	doc := key.exported("")
+	key.apply("", doc).planned()
+	doc.Policies = append(doc.Policies, blacklist("mine"))
+	key.apply("", doc).planned("+ policy mine")
+	doc = key.exported("")
+	doc.Accounts[0].Aliases = append(doc.Accounts[0].Aliases, "carl@example.net")
+	doc.Policies[0].Scope = &adminapi.Scope{Members: []string{"carl@example.net"}}
+	key.apply("", doc).faults("/accounts/0/aliases/1 outside_domain", "/policies/0/scope never_matches", "/policies/0/scope/members/0 outside_domain")
+	doc = key.exported("?accounts=false")
+	doc.Domain.AliasDomains = nil
+	key.apply("", doc).want(403, "forbidden")
+	key.post("/v1/domains/example.net/apply", `{}`).want(404)
+	doc.Domain.Name = "example.net"
+	foreign.apply("", doc).want(404)
+	d.key(`"role":"read"`).post(apply, `{}`).want(403)
+}
+
+// Two people who exported the same state: whoever is second is told, and overwrites nothing.
+func TestApplyTwoPeople(t *testing.T) {
+	d, _ := rich(t)
+	anns, bobs := d.admin.exported(""), d.admin.exported("")
+	anns.Policies = append(anns.Policies, blacklist("anns"))
+	bobs.Policies = append(bobs.Policies, blacklist("bobs"))
+	plan := d.admin.apply("?dry_run=true", bobs).planned("+ policy bobs")
+	d.admin.apply("", anns).planned("+ policy anns")
+	d.admin.apply("", bobs, "If-Match", plan.header.Get("ETag")).want(412, "precondition_failed")
+	for _, query := range []string{"", "?dry_run=true", "?confirm=true"} {
+		stale := d.admin.apply(query, bobs).want(409, "stale")
+		if got := stale.each("errors", "pointer"); !slices.Equal(got, []string{"/policies"}) {
+			t.Errorf("stale are %q", got)
+		}
+	}
+	d.admin.get(policies + "/anns").want(200)
+	d.admin.get(policies + "/bobs").want(404)
+	// Ann's own document, applied again, has nothing left to do; what it would undo of others it does not.
+	d.admin.apply("", anns).planned()
+	d.admin.patch(annPath, `{"suspended":true}`).want(200)
+	d.admin.apply("", anns).want(409, "stale").has("errors.0.pointer", `"/accounts"`)
+	// A change elsewhere does not matter to a document that does not speak of it.
+	anns.Accounts = nil
+	d.admin.apply("", anns).planned()
+	bobs = d.admin.exported("?accounts=false")
+	d.admin.patch(annPath, `{"suspended":false}`).want(200)
+	bobs.Policies = append(bobs.Policies, blacklist("bobs"))
+	d.admin.apply("", bobs).planned("+ policy bobs")
+	// A deletion is a change as well, although it leaves no trace in what is there.
+	d.admin.del(policies + "/anns").want(204)
+	bobs.Revision = d.admin.exported("?accounts=false").Revision
+	anns = d.admin.exported("?accounts=false")
+	d.admin.del(policies + "/bobs").want(204)
+	d.admin.apply("", anns).want(409, "stale")
+	// Without a revision a document holds whatever was changed.
+	anns.Revision = ""
+	d.admin.apply("", anns).planned("+ policy bobs")
+}
+
+// Many who export, edit and apply at once, on two daemons, lose nothing of each other's.
+func TestApplyAtOnce(t *testing.T) {
+	d := start(t, true).site()
+	daemons := []*daemon{d, join(t, d.redis, true)}
+	const people, each = 4, 3
+	var wg sync.WaitGroup
+	for person := range people {
+		wg.Go(func() {
+			c := daemons[person%2].admin
+			for n := range each {
+				for {
+					doc := c.exported("")
+					doc.Policies = append(doc.Policies, blacklist(fmt.Sprintf("p%d-%d", person, n)))
+					a := c.apply("", doc)
+					if a.status == http.StatusOK {
+						break
+					}
+					if a.status != http.StatusConflict {
+						t.Errorf("%d %s", a.status, a.body)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(d.admin.get(policies).want(200).each("items", "id")); got != 1+people*each {
+		t.Errorf("there are %d policies, want %d", got, 1+people*each)
+	}
+}
+
+// Beyond one transaction's accounts, what is named goes after what names it.
+func TestApplyManyAccounts(t *testing.T) {
+	d := start(t, true).site()
+	doc := d.admin.exported("")
+	doc.Departments = append(doc.Departments, adminapi.Department{Path: "many", Name: "many"})
+	for i := range 5100 {
+		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
+	}
+	if got, _ := d.admin.apply("", doc).want(200).value("additions").([]any); len(got) != 5101 {
+		t.Errorf("%d additions", len(got))
+	}
+	after := d.admin.exported("")
+	d.admin.apply("", doc).planned()
+	after.Departments = slices.DeleteFunc(after.Departments, func(v adminapi.Department) bool { return v.Path == "many" })
+	for i := range after.Accounts {
+		after.Accounts[i].Departments = []string{}
+	}
+	d.admin.apply("", after).want(200)
+	d.admin.apply("", after).planned()
+	d.admin.get(dom + "/departments/many").want(404)
+	entries := d.admin.get("/v1/audit?domain=example.org&limit=2").want(200)
+	if got := entries.each("items", "note"); !slices.Equal(got, []string{"0 added, 102 changed, 1 removed", "0 added, 5000 changed, 0 removed"}) {
+		t.Errorf("audit: %q", got)
+	}
+}
+
+// Any document is what the domain is after it was applied, whatever it was
+// before; the plan says all of what is done, and applying twice is applying once.
+func TestApplyAnyDocument(t *testing.T) {
+	d := start(t, true).site()
+	rapid.Check(t, func(rt *rapid.T) {
+		doc := anyDocument(rt)
+		want := shown(rt, doc)
+		before := d.admin.exported("")
+		plan := d.admin.apply("?dry_run=true", doc).want(200)
+		done := d.admin.apply("?confirm=true", doc).want(200)
+		for _, list := range []string{"additions", "changes", "removals"} {
+			if p, q := shown(rt, plan.value(list)), shown(rt, done.value(list)); p != q {
+				rt.Fatalf("%s planned: %s, done: %s", list, p, q)
+			}
+		}
+		after := d.admin.exported("")
+		if again := d.admin.apply("", doc); again.status != 200 || len(again.each("additions", "id"))+len(again.each("changes", "id"))+len(again.each("removals", "id")) > 0 {
+			rt.Fatalf("applied again: %s", again.body)
+		}
+		if after.Revision != done.text("revision") {
+			rt.Fatalf("revision %s, told was %s", after.Revision, done.text("revision"))
+		}
+		if same := after.Revision == before.Revision; same != (len(done.each("additions", "id"))+len(done.each("changes", "id"))+len(done.each("removals", "id")) == 0) {
+			rt.Fatalf("the revision changed: %v, the plan: %s", !same, done.body)
+		}
+		after.Revision = ""
+		if got := shown(rt, after); got != want {
+			rt.Fatalf("the domain is\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+func shown(t *rapid.T, v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// anyDocument is one in the form of an export: sorted, with nothing left out.
+func anyDocument(t *rapid.T) *adminapi.DomainDocument {
+	some := func(label string, from ...string) []string {
+		picked := map[string]bool{}
+		for _, v := range from {
+			if rapid.Bool().Draw(t, label+" "+v) {
+				picked[v] = true
+			}
+		}
+		return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(picked))))
+	}
+	yes := func(label string) bool { return rapid.Bool().Draw(t, label) }
+	one := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
+	onOff := func(label string) *bool { v := yes(label); return &v }
+	doc := &adminapi.DomainDocument{Format: 1, Departments: []adminapi.Department{}, Policies: []adminapi.Policy{}, IPBlocks: []adminapi.IPBlock{}, Accounts: []adminapi.AccountSettings{}}
+	doc.Domain = &adminapi.Domain{
+		Name: "example.org", AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
+		SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
+		Protocols: adminapi.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
+	}
+	departments := some("department", "a", "b", "c d", "ü")
+	if slices.Contains(departments, "a") {
+		departments = append([]string{}, append([]string{"a", "a/x"}, departments[1:]...)...)
+	}
+	for _, path := range departments {
+		doc.Departments = append(doc.Departments, adminapi.Department{Path: path, Name: one("name of "+path, path, "Some Name", "true")})
+	}
+	scope := func(label string) *adminapi.Scope {
+		s := &adminapi.Scope{All: yes(label + " all"), Members: []string{"ann@example.org"}}
+		for _, path := range some(label, departments...) {
+			s.Departments = append(s.Departments, adminapi.ScopeDepartment{Path: path, Sub: yes(label + " sub " + path)})
+		}
+		if yes(label + " except") {
+			s.Except = &adminapi.Exceptions{Members: []string{"zoe@example.org"}}
+		}
+		return s
+	}
+	doc.SecurePasswordPolicy = &adminapi.SecurePasswordPolicy{Enforced: yes("enforced"), Scope: scope("enforcement")}
+	for _, id := range some("policy", "p1", "p2", "third-party-access", "null") {
+		doc.Policies = append(doc.Policies, adminapi.Policy{
+			ID: id, Name: id + one("name of "+id, "", " later", ": # quoted"), Type: one("type", "whitelist", "blacklist"), Enabled: onOff("enabled"), Mode: one("mode", "enforce", "report"),
+			Scope: scope(id), IPs: append([]string{"192.0.2.0/24"}, some("ips", "2001:db8::/32")...), Regions: []string{}, ExceptIPs: some("except", "192.0.2.9"),
+			Clients: some("clients", "third-party", "web"), Protocols: some("protocols", "imap", "web"),
+		})
+	}
+	for _, network := range some("block", "198.51.100.0/24", "198.51.200.1", "203.0.113.7-203.0.113.9") {
+		b := adminapi.IPBlock{Network: network, Note: one("note", "", "yes", "multiple words")}
+		if yes("expires") {
+			b.ExpiresAt = time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+		}
+		doc.IPBlocks = append(doc.IPBlocks, b)
+	}
+	for _, who := range some("account", "ann", "bob", "eve") {
+		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{
+			Address: who + "@example.org", Suspended: yes("suspended"), Departments: some("in", departments...), Aliases: some("aliases", "x@example.org"),
+			Protocols: adminapi.Protocols{IMAP: onOff("imap"), Sieve: onOff("sieve")}, SecurePasswords: one("mode", "optional", "required", "off"),
+		})
+	}
+	return doc
+}
