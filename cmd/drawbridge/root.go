@@ -25,6 +25,8 @@ type cli struct {
 func (c *cli) root() *cobra.Command {
 	root := group("drawbridge", "Administer a running drawbridged",
 		c.domain(),
+		c.export(),
+		c.apply(),
 		c.thirdParty(),
 		c.enforcement(),
 		c.policy(),
