@@ -51,7 +51,7 @@ func applyDomain(c *call) (*answer, error) {
 	return nil, conflict("interrupted", "other changes keep coming between; nothing was changed: apply it again")
 }
 
-// plan is what a document changes.
+// plan is what a document changes, at a head of the domain's shard.
 type plan struct {
 	c    *call
 	in   *DomainDocument
@@ -59,6 +59,7 @@ type plan struct {
 	cur  *content
 	next *content
 	was  revision // of cur
+	head store.Head
 	// steps are in the order in which they are made.
 	steps []step
 }
@@ -74,8 +75,8 @@ type step struct {
 
 // plan holds a document against the domain as it is.
 func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, f *faults) (*plan, error) {
-	p := &plan{c: c, in: in, base: base, cur: c.content(in.has(), ch.Now)}
-	if p.cur == nil {
+	p := &plan{c: c, in: in, base: base, head: c.Store.State.Head(store.ShardOf(c.domain))}
+	if p.cur = c.content(in.has(), ch.Now); p.cur == nil {
 		return nil, notFound("domain")
 	}
 	p.was = p.cur.document().revision()
@@ -108,7 +109,7 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 	next := &content{}
 	defer func() { c.would, f.under = would{}, "" }()
 	if in.Departments != nil {
-		next.departments = c.wantedDepartments(in.Departments, f)
+		next.departments = c.wantedDepartments(in.Departments, cur.departments, f)
 		c.would.departments = map[string]bool{}
 		for _, d := range next.departments {
 			c.would.departments[d.Path] = true
@@ -143,8 +144,8 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 }
 
 // wantedDepartments are those of a document, with those above them, which a
-// document may leave out as PUT may.
-func (c *call) wantedDepartments(in []Department, f *faults) []*store.Department {
+// document may leave out as PUT may: they stay as they are, or are made.
+func (c *call) wantedDepartments(in []Department, cur []*store.Department, f *faults) []*store.Department {
 	byPath := map[string]*store.Department{}
 	for i := range in {
 		f.under = at("/departments", i)
@@ -154,14 +155,19 @@ func (c *call) wantedDepartments(in []Department, f *faults) []*store.Department
 		}
 		byPath[d.Path] = d
 	}
-	for i := range in {
-		for _, path := range parents(in[i].Path) {
-			if byPath[path] == nil {
-				byPath[path] = &store.Department{Path: path, Name: lastPart(path)}
-			}
+	above := map[string]*store.Department{}
+	for path := range byPath {
+		for _, parent := range parents(path) {
+			above[parent] = &store.Department{Path: parent, Name: lastPart(parent)}
 		}
 	}
-	return slices.AppendSeq([]*store.Department{}, maps.Values(byPath))
+	for _, d := range cur {
+		if above[d.Path] != nil {
+			above[d.Path] = d
+		}
+	}
+	maps.Copy(above, byPath)
+	return slices.AppendSeq([]*store.Department{}, maps.Values(above))
 }
 
 func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change, f *faults) []*store.Policy {
@@ -323,10 +329,10 @@ func (r resource[D, V]) steps(cur, next []*D) []step {
 			s.does = addition
 		case a == nil:
 			s.does = removal
+		case same(r.view(b), r.view(a)):
+			continue
 		default:
-			if s.Changes = store.Changes(r.view(b), r.view(a)); len(s.Changes) == 0 {
-				continue
-			}
+			s.Changes = store.Changes(r.view(b), r.view(a))
 		}
 		list = append(list, s)
 	}
@@ -484,7 +490,7 @@ func (p *plan) carryOut() error {
 	parts := p.parts()
 	for i := range parts {
 		err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
-			if i == 0 { // held against the state that it changes
+			if i == 0 && c.Store.State.Head(store.ShardOf(c.domain)) != p.head {
 				again, err := c.plan(ch, p.in, p.base, &faults{})
 				if err != nil {
 					return err
@@ -492,7 +498,7 @@ func (p *plan) carryOut() error {
 				if again.was != p.was {
 					return errMoved
 				}
-				*p, parts = *again, again.parts()
+				*p, parts = *again, again.parts() // what moved was something else, such as a secret
 			}
 			return p.write(ch, parts[i])
 		})

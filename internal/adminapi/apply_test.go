@@ -180,6 +180,9 @@ func TestApply(t *testing.T) {
 	d.admin.post(apply, `{"departments":[]}`).faults("/departments in_use")
 	d.admin.post(apply, `{"secure_password_policy":{"enforced":false}}`).planned("~ domain example.org").has("changes.0.changes.trace_header", `null`)
 	d.admin.get(dom).want(200).has("trace_header", `true`)
+	// What is above a department is implied, as it is.
+	d.admin.patch(dom+"/departments/new", `{"name":"The new ones"}`).want(200)
+	d.admin.post(apply, `{"departments":[{"path":"new/team"},{"path":"sales/emea","name":"Sales EMEA"}]}`).planned()
 	// Two policies swap their names.
 	swap := d.admin.exported("?accounts=false")
 	swap.Policies[0].Name, swap.Policies[1].Name = swap.Policies[1].Name, swap.Policies[0].Name
@@ -308,15 +311,24 @@ func TestApplyTwoPeople(t *testing.T) {
 func TestApplyAtOnce(t *testing.T) {
 	d := start(t, true).site()
 	daemons := []*daemon{d, join(t, d.redis, true)}
-	const people, each = 4, 3
+	const people, each, devices = 4, 3, 10
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := range devices {
+			if a := d.admin.post("/v1/accounts/bob@example.org/secure-passwords", fmt.Sprintf(`{"label":"device %d"}`, n)); a.status != http.StatusCreated {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+	})
 	for person := range people {
 		wg.Go(func() {
 			c := daemons[person%2].admin
 			for n := range each {
 				for {
 					doc := c.exported("")
-					doc.Policies = append(doc.Policies, blacklist(fmt.Sprintf("p%d-%d", person, n)))
+					id := fmt.Sprintf("p%d-%d", person, n)
+					doc.Policies = append(doc.Policies, blacklist(id))
+					doc.Accounts[1].Aliases = append(doc.Accounts[1].Aliases, id+"@example.org")
 					a := c.apply("", doc)
 					if a.status == http.StatusOK {
 						break
@@ -332,6 +344,10 @@ func TestApplyAtOnce(t *testing.T) {
 	wg.Wait()
 	if got := len(d.admin.get(policies).want(200).each("items", "id")); got != 1+people*each {
 		t.Errorf("there are %d policies, want %d", got, 1+people*each)
+	}
+	bob := d.admin.get("/v1/accounts/bob@example.org").want(200).has("secure_password_count", fmt.Sprint(devices))
+	if aliases, _ := bob.value("aliases").([]any); len(aliases) != people*each {
+		t.Errorf("bob has %d aliases, want %d", len(aliases), people*each)
 	}
 }
 
