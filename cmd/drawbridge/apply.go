@@ -124,6 +124,9 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 		a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Query: w.query(), Header: header, Body: doc.json})
 		if problem := new(adminclient.Problem); errors.As(err, &problem) {
 			doc.locate(problem)
+			if problem.Status == http.StatusPreconditionFailed {
+				problem.Detail = "the domain changed since the plan was made, and nothing was done: look at a new plan with --dry-run"
+			}
 		}
 		if err != nil {
 			return nil, nil, err
