@@ -74,7 +74,7 @@ func (c *cli) apply() *cobra.Command {
 	domain := cmd.Flags().String("domain", "", "the `domain`, for a file that has no section of that name")
 	_ = cmd.RegisterFlagCompletionFunc("domain", c.completeDomain) // the flag is there
 	goOn := cmd.Flags().Bool("write-revision", false, "put the domain's new revision into FILE, to go on editing it")
-	w := writes(cmd).confirmed(cmd, "the change is meant, although it removes accounts with their secrets")
+	w := writes(cmd).undone(cmd).confirmed(cmd, "make it although it would lock people out, or removes accounts with their secrets")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		file, err := readFile(cmd, args[0])
 		if err != nil {
@@ -101,6 +101,9 @@ func (c *cli) apply() *cobra.Command {
 		done, err := c.applyDocument(cmd, w, domainPath(head.Domain.Name, "apply"), doc)
 		if err != nil || w.dryRun || done.empty() {
 			return err
+		}
+		if done.Pending.ID != "" {
+			c.note(cmd, "it is undone at %s, unless you keep it: drawbridge revert confirm %s %s", cell("undone_at", done.Pending.At), head.Domain.Name, done.Pending.ID)
 		}
 		switch {
 		case *goOn:
@@ -137,7 +140,9 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 		}
 		return a, p, nil
 	}
-	a, p, err := send(&writing{dryRun: true}, nil)
+	look := *w
+	look.dryRun = true
+	a, p, err := send(&look, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +171,10 @@ type plan struct {
 	Warnings  []struct {
 		Detail string `json:"detail"`
 	} `json:"warnings"`
+	Pending struct {
+		ID string `json:"id"`
+		At string `json:"at"`
+	} `json:"pending"`
 }
 
 type planItem struct {

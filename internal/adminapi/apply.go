@@ -8,6 +8,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -31,10 +32,17 @@ func applyDomain(c *call) (*answer, error) {
 	if in.Revision != "" && !ok {
 		f.add("/revision", "malformed", "is no revision that an export has: leave it as it was exported, or leave it out to overwrite what there is")
 	}
+	e := &edition{}
+	if in.Policies != nil || in.IPBlocks != nil {
+		var err error
+		if e, err = c.guarded(); err != nil {
+			return nil, err
+		}
+	}
 	for range applyTries {
 		var p *plan
 		err := c.Store.Update(c.ctx, store.ShardOf(c.domain), c.id.actor, true, func(ch *store.Change) (err error) {
-			p, err = c.plan(ch, in, base, &f)
+			p, err = c.plan(ch, in, base, e.recent, &f)
 			return err
 		})
 		if err == nil && !c.dryRun {
@@ -60,8 +68,12 @@ type plan struct {
 	next *content
 	was  revision // of cur
 	head store.Head
+	// recent is how members came in lately, to guard them; nil for nobody.
+	recent *history.Recent
 	// steps are in the order in which they are made.
 	steps []step
+	// pending tells when what was made undoes itself.
+	pending *PendingRevert
 }
 
 // step is one change of a plan.
@@ -69,13 +81,13 @@ type step struct {
 	PlanItem
 	does      effect
 	section   section
-	cur, next any // as the store keeps it; nil pointers for nothing
-	write     func(*store.Change) error
+	cur, next any                       // as the store keeps it; nil pointers for nothing
+	write     func(*store.Change) error // nil for what an edition writes
 }
 
 // plan holds a document against the domain as it is.
-func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, f *faults) (*plan, error) {
-	p := &plan{c: c, in: in, base: base, head: c.Store.State.Head(store.ShardOf(c.domain))}
+func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent *history.Recent, f *faults) (*plan, error) {
+	p := &plan{c: c, in: in, base: base, recent: recent, head: c.Store.State.Head(store.ShardOf(c.domain))}
 	if p.cur = c.content(in.has(), ch.Now); p.cur == nil {
 		return nil, notFound("domain")
 	}
@@ -83,7 +95,6 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, f *faul
 	if err := c.matchTag(true, quoted(p.was.String())); err != nil {
 		return nil, err
 	}
-	// What the policies would be is next.policies; nil when the document does not say.
 	p.next = c.wanted(in, p.cur, ch, f)
 	if err := f.err(); err != nil {
 		return nil, err
@@ -95,6 +106,12 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, f *faul
 	}
 	p.compare()
 	if err := p.stale(); err != nil {
+		return nil, err
+	}
+	if err := p.undoable(); err != nil {
+		return nil, err
+	}
+	if err := c.lockout(ch.Now, p.edition()); err != nil {
 		return nil, err
 	}
 	if lost := p.secretsLost(); lost > 0 && !c.dryRun && !c.flag("confirm") {
@@ -297,7 +314,8 @@ func (c *call) stillNamed(in *DomainDocument, f *faults) {
 }
 
 // resource is a kind of thing in a document: what tells one from another, what
-// a document shows of it, and how it is written; nil to write for nothing there.
+// a document shows of it, and how it is written, nothing (nil) for a removal; no
+// write for what an edition writes.
 type resource[D, V any] struct {
 	kind    string
 	section section
@@ -320,9 +338,9 @@ func (r resource[D, V]) steps(cur, next []*D) []step {
 	var list []step
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		b, a := before[id], after[id]
-		s := step{
-			PlanItem: PlanItem{Kind: r.kind, ID: id}, section: r.section, cur: b, next: a,
-			write: func(ch *store.Change) error { return r.write(ch, b, a) },
+		s := step{PlanItem: PlanItem{Kind: r.kind, ID: id}, section: r.section, cur: b, next: a}
+		if r.write != nil {
+			s.write = func(ch *store.Change) error { return r.write(ch, b, a) }
 		}
 		switch {
 		case b == nil:
@@ -369,28 +387,8 @@ func (p *plan) compare() {
 			return nil
 		},
 	}
-	policy := resource[store.Policy, Policy]{
-		"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy,
-		func(ch *store.Change, cur, next *store.Policy) error {
-			if next == nil {
-				ch.DeletePolicy(c.domain, cur.ID)
-			} else {
-				ch.PutPolicy(c.domain, next)
-			}
-			return nil
-		},
-	}
-	block := resource[store.Block, IPBlock]{
-		"ip_block", sectionBlocks, blockRange, shownBlock,
-		func(ch *store.Change, cur, next *store.Block) error {
-			if next == nil {
-				ch.DeleteBlock(c.domain, cur.ID)
-			} else {
-				ch.PutBlock(c.domain, next)
-			}
-			return nil
-		},
-	}
+	policy := resource[store.Policy, Policy]{"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy, nil}
+	block := resource[store.Block, IPBlock]{"ip_block", sectionBlocks, blockRange, shownBlock, nil}
 	account := resource[store.Account, AccountSettings]{
 		"account", sectionAccounts, func(a *store.Account) string { return a.Address }, shownAccount, c.writeAccount,
 	}
@@ -400,6 +398,33 @@ func (p *plan) compare() {
 	p.steps = slices.Concat(p.steps, slices.DeleteFunc(slices.Clone(departments), gone), policy.steps(p.cur.policies, p.next.policies),
 		block.steps(p.cur.blocks, p.next.blocks), account.steps(p.cur.accounts, p.next.accounts),
 		slices.DeleteFunc(departments, func(s step) bool { return !gone(s) }))
+}
+
+// edition is what of a plan can lock people out.
+func (p *plan) edition() *edition {
+	e := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}, recent: p.recent}
+	for _, s := range p.steps {
+		switch next := s.next.(type) {
+		case *store.Policy:
+			e.policies[s.ID] = next
+		case *store.Block:
+			if cur, _ := s.cur.(*store.Block); cur != nil {
+				e.blocks[cur.ID] = next
+			} else {
+				e.blocks[next.ID] = next
+			}
+		}
+	}
+	return e
+}
+
+// undoable refuses that a change undo itself of which only a part could.
+func (p *plan) undoable() error {
+	var f faults
+	if p.c.query.Has("revert_after") && slices.ContainsFunc(p.steps, func(s step) bool { return s.write != nil }) {
+		f.parameter("revert_after", "conflict", "undoes policies and blocked addresses only, and the document changes more: apply the other sections first")
+	}
+	return f.err()
 }
 
 // writeAccount writes an account's record as it was planned, with the secrets
@@ -491,7 +516,7 @@ func (p *plan) carryOut() error {
 	for i := range parts {
 		err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 			if i == 0 && c.Store.State.Head(store.ShardOf(c.domain)) != p.head {
-				again, err := c.plan(ch, p.in, p.base, &faults{})
+				again, err := c.plan(ch, p.in, p.base, p.recent, &faults{})
 				if err != nil {
 					return err
 				}
@@ -539,16 +564,26 @@ func (p *plan) parts() [][]step {
 
 func (p *plan) write(ch *store.Change, steps []step) error {
 	count := map[effect]int{}
+	edited := false
 	for _, s := range steps {
 		count[s.does]++
 		ch.DiffOf(s.Kind+"/"+s.ID, s.cur, s.next)
+		if s.write == nil {
+			edited = true
+			continue
+		}
 		if err := s.write(ch); err != nil {
 			return err
 		}
 	}
 	audit(ch, "domain.apply", p.c.domain, p.c.domain)
 	ch.Audit.Note = fmt.Sprintf("%d added, %d changed, %d removed", count[addition], count[alteration], count[removal])
-	return nil
+	if !edited {
+		return nil
+	}
+	var err error
+	p.pending, err = p.c.edit(ch, p.edition()) // they are all in one part
+	return err
 }
 
 // effect is what a step does.
@@ -563,7 +598,7 @@ const (
 // answer tells of a plan, with the revision that the domain has now: before the
 // change for a dry run, and else after it.
 func (p *plan) answer() *answer {
-	v := Plan{Applied: !p.c.dryRun, Additions: []PlanItem{}, Changes: []PlanItem{}, Removals: []PlanItem{}, Revision: p.was.String()}
+	v := Plan{Applied: !p.c.dryRun, Additions: []PlanItem{}, Changes: []PlanItem{}, Removals: []PlanItem{}, Revision: p.was.String(), Pending: p.pending}
 	if v.Applied {
 		v.Revision = p.next.document().Revision
 	}

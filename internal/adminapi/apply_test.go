@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/redistest"
 )
 
 const (
@@ -307,6 +308,36 @@ func TestApplyTwoPeople(t *testing.T) {
 	d.admin.apply("", anns).planned("+ policy bobs")
 }
 
+// A document is held against how members came in lately like any change, and can undo itself like one.
+func TestApplyLocksNobodyOut(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+	d.came("ann@example.org", "198.51.100.1", third, time.Hour)
+	doc := d.admin.exported("")
+	office := blacklist("abroad")
+	office.IPs = []string{"198.51.100.0/24"}
+	doc.Policies = append(doc.Policies, office)
+	before := d.api.Store.State.Heads()
+	d.admin.apply("", doc).want(409, "lockout").has("lockout.who.0.account", `"ann@example.org"`)
+	d.admin.apply("?dry_run=true", doc).want(409, "lockout")
+	if d.api.Store.State.Heads() != before {
+		t.Error("what was refused changed the store")
+	}
+	doc.Domain.TraceHeader = true
+	d.admin.apply("?revert_after=1s", doc).faults("?revert_after conflict")
+	doc.Domain.TraceHeader = false
+	undone := d.admin.apply("?revert_after=1s", doc).planned("+ policy abroad")
+	if undone.text("pending.id") == "" || undone.header.Get("Revert") == "" {
+		t.Errorf("it does not say that it undoes itself: %s", undone.body)
+	}
+	redistest.Eventually(t, "it is undone", func() bool { return d.admin.get(policies+"/abroad").status == 404 })
+	d.admin.apply("?confirm=true", doc).planned("+ policy abroad").has("pending", `null`)
+	blocks := d.admin.exported("")
+	blocks.Policies = nil
+	blocks.IPBlocks = []adminapi.IPBlock{{Network: "192.0.2.0/24"}}
+	d.admin.apply("", blocks).planned("+ ip_block 192.0.2.0-192.0.2.255")
+}
+
 // Many who export, edit and apply at once, on two daemons, lose nothing of each other's.
 func TestApplyAtOnce(t *testing.T) {
 	d := start(t, true).site()
@@ -433,7 +464,7 @@ func anyDocument(t *rapid.T) *adminapi.DomainDocument {
 	onOff := func(label string) *bool { v := yes(label); return &v }
 	doc := &adminapi.DomainDocument{Format: 1, Departments: []adminapi.Department{}, Policies: []adminapi.Policy{}, IPBlocks: []adminapi.IPBlock{}, Accounts: []adminapi.AccountSettings{}}
 	doc.Domain = &adminapi.Domain{
-		Name: "example.org", AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
+		Name: "example.org", Administrators: some("administrator", "ann@example.org"), AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
 		SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
 		Protocols: adminapi.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
 	}

@@ -106,7 +106,7 @@ func operations() []operation {
 		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
 		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain),
 		get(domain+"/export", "export-domain", "Show all that is set for a domain as one document", domainReads, DomainDocument{}, exportDomain, "accounts"),
-		large(write(post, domain+"/apply", "apply-domain", "Make a domain what a document says", forDomain, DomainDocument{}, Plan{}, applyDomain)),
+		large(write(post, domain+"/apply", "apply-domain", "Make a domain what a document says", forDomain, DomainDocument{}, Plan{}, applyDomain, revertAfter)),
 		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
 		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty, revertAfter),
 		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),

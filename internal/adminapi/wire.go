@@ -224,6 +224,8 @@ type Plan struct {
 	Changes   []PlanItem `json:"changes"`
 	Removals  []PlanItem `json:"removals"`
 	Warnings  []Warning  `json:"warnings,omitempty"`
+	// Pending tells of a change that is not confirmed yet.
+	Pending *PendingRevert `json:"pending,omitempty" doc:"The policies and blocked addresses become what they were before, unless that is confirmed."`
 }
 
 // PlanItem is one thing that a document changes.

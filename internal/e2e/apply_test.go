@@ -49,13 +49,16 @@ policies:
   ips: [127.0.1.0/24]
 `, 1))
 
-	if status, plan, errs := s.status("apply", edited, "--dry-run"); status != 0 || plan != "+ policy  office\n" {
+	if status, _, errs := s.status("apply", edited); status != 73 || !strings.Contains(errs, ann) {
+		t.Errorf("it locks out who has just come in, and is not refused: %d %s", status, errs)
+	}
+	if status, plan, errs := s.status("apply", edited, "--confirm", "--dry-run"); status != 0 || plan != "+ policy  office\n" {
 		t.Errorf("the plan: %d %q %s", status, plan, errs)
 	}
 	s.want("a plan changes nothing", s.imap(outside, ann, pw), "OK ")
 	open, r := s.submit(outside, ann, pw)
 	s.want("auth", r, "235 ")
-	if status, plan, errs := s.status("apply", edited); status != 0 || plan != "+ policy  office\n" {
+	if status, plan, errs := s.status("apply", edited, "--confirm"); status != 0 || plan != "+ policy  office\n" {
 		t.Errorf("apply: %d %q %s", status, plan, errs)
 	}
 	s.refuse("from outside", s.imap(outside, ann, pw), "OK ")
