@@ -286,6 +286,22 @@ func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy 
 	return r.secureRequired(acc, &sub)
 }
 
+// Applying returns the ids of the policies whose scope an account is in, in
+// the order in which they were compiled; nil means a record is missing.
+func (r *Rules) Applying(addr string, acc *Account) []string {
+	if acc == nil {
+		acc = &Account{}
+	}
+	sub := r.subject(addr, acc.Departments, new(subjectRoom))
+	var ids []string
+	for i := range r.policies {
+		if p := &r.policies[i]; p.scope.covers(&sub) {
+			ids = append(ids, p.id)
+		}
+	}
+	return ids
+}
+
 func (r *Rules) secureRequired(acc *Account, sub *subject) (required bool, setBy string) {
 	if r.enforced && r.enforceFor.covers(sub) {
 		return true, "domain"

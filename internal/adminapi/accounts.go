@@ -87,15 +87,20 @@ func viewAccount(a *store.Account) Account {
 	v := Account{
 		AccountSettings: AccountSettings{
 			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases),
-			Protocols: viewProtocols(a.Protocols), SecurePasswords: string(a.Secure),
+			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
 		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
 	}
-	if v.SecurePasswords == "" {
-		v.SecurePasswords = string(access.SecureOptional)
-	}
 	v.Preset = presetOf(&v.Protocols)
 	return v
+}
+
+// secureMode is the account's own choice; a record without one leaves it open.
+func secureMode(a *store.Account) string {
+	if a.Secure == "" {
+		return string(access.SecureOptional)
+	}
+	return string(a.Secure)
 }
 
 // record puts what was sent over an account's record. What a record keeps
@@ -121,6 +126,9 @@ func (c *call) record(in *AccountSettings, cur *store.Account, exists func(depar
 	next.Protocols = in.Protocols.switches()
 	if next.Secure = access.SecureMode(in.SecurePasswords); next.Secure == "" {
 		next.Secure = access.SecureOptional
+	}
+	if len(cur.Batches) > 0 {
+		next.Batches = unmark(cur.Batches, changed(cur, next))
 	}
 	return next
 }
@@ -308,12 +316,12 @@ func getEffective(c *call) (*answer, error) {
 	acc := record.Facts(new(access.Account))
 	protocol := func(p access.Protocol) Setting[bool] {
 		on, by := v.Rules.ProtocolOn(p, acc)
-		return Setting[bool]{on, by}
+		return own(Setting[bool]{Value: on, SetBy: by}, record, "protocols."+p.String())
 	}
 	e := Effective{
 		Address: c.account, Record: v.Account != nil,
-		Suspended:   set(record.Suspended, false, "account"),
-		Departments: Setting[[]string]{list(record.Departments), "default"},
+		Suspended:   own(set(record.Suspended, false, "account"), record, "suspended"),
+		Departments: Setting[[]string]{Value: list(record.Departments), SetBy: "default"},
 		Protocols:   EffectiveProtocols{protocol(access.IMAP), protocol(access.POP3), protocol(access.SMTP), protocol(access.Sieve)},
 		// A domain's settings are always written out: as good as the default is the default.
 		MaxSecurePasswords: set(maxSecurePasswords(v.Settings), store.DefaultMaxSecurePasswords, "domain"),
@@ -322,16 +330,15 @@ func getEffective(c *call) (*answer, error) {
 	}
 	if len(record.Departments) > 0 {
 		e.Departments.SetBy = "account"
+		e.Departments = own(e.Departments, record, "departments")
 	}
-	mode := record.Secure
-	if mode == "" {
-		mode = access.SecureOptional
-	}
-	e.SecurePasswords = set(string(mode), string(access.SecureOptional), "account")
+	e.SecurePasswords = set(secureMode(record), string(access.SecureOptional), "account")
 	if required, by := v.Rules.SecureRequired(c.account, acc); required {
-		e.SecurePasswords = Setting[string]{string(access.SecureRequired), by}
+		e.SecurePasswords = Setting[string]{Value: string(access.SecureRequired), SetBy: by}
 	}
+	e.SecurePasswords = own(e.SecurePasswords, record, "secure_passwords")
 	e.ThirdPartyAccess, e.SecureLoginIPs = c.thirdPartyFor(record.Departments)
+	e.Policies = c.policiesOf(record.Departments, v.Rules.Applying(c.account, acc))
 	return &answer{body: e}, nil
 }
 
@@ -339,7 +346,7 @@ func set[T comparable](value, fallback T, by string) Setting[T] {
 	if value == fallback {
 		by = "default"
 	}
-	return Setting[T]{value, by}
+	return Setting[T]{Value: value, SetBy: by}
 }
 
 // thirdPartyFor tells whether third-party clients are kept from an account
@@ -349,7 +356,7 @@ func (c *call) thirdPartyFor(departments []string) (Setting[string], Setting[[]s
 	for _, d := range c.Store.State.Departments(c.domain) {
 		paths = append(paths, d.Doc.Path)
 	}
-	switched, except := Setting[string]{"allow", "default"}, Setting[[]string]{[]string{}, "default"}
+	switched, except := Setting[string]{Value: "allow", SetBy: "default"}, Setting[[]string]{Value: []string{}, SetBy: "default"}
 	for _, p := range c.Store.State.Policies(c.domain) {
 		if p.Doc.ID == store.ManagedThirdParty && switched.SetBy == "default" {
 			switched.SetBy = p.Doc.ID
@@ -358,9 +365,9 @@ func (c *call) thirdPartyFor(departments []string) (Setting[string], Setting[[]s
 			continue
 		}
 		if p.Doc.Mode == access.Enforce {
-			return Setting[string]{"block", p.Doc.ID}, Setting[[]string]{list(p.Doc.ExceptIPs), p.Doc.ID}
+			return Setting[string]{Value: "block", SetBy: p.Doc.ID}, Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
 		}
-		switched, except = Setting[string]{"report", p.Doc.ID}, Setting[[]string]{list(p.Doc.ExceptIPs), p.Doc.ID}
+		switched, except = Setting[string]{Value: "report", SetBy: p.Doc.ID}, Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
 	}
 	return switched, except
 }

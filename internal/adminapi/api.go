@@ -56,13 +56,22 @@
 //
 // Without it there is the result alone. Either ends when the caller goes away.
 //
+// A batch is answered in lines as well, each chunk of it once it is durable:
+//
+//	{"item":{"address":"ann@example.org","result":"changed","changes":{"protocols.pop3":[null,false]}}}
+//	{"progress":{"done":5000,"selected":12000,"cursor":"…"}}
+//	{"result":{"selected":12000,"changed":1, …}}
+//
+// When the caller goes away it stops behind a chunk, and ?resume= with the
+// cursor goes on from there. Without lines it runs to its end.
+//
 // # Diagnostics
 //
 // Refusals are RFC 9457 problem documents. 422 lists all faults at once, each
 // with a JSON pointer, a code and what to do; no refusal repeats a value.
 //
 //	400 malformed                the body or the query cannot be read
-//	400 bad_cursor               the cursor was not handed out by this list
+//	400 bad_cursor               the cursor was not handed out by this list, or for this batch
 //	401 unauthorized, key_expired
 //	403 forbidden                the key's role does not go that far
 //	404 not_found                also for what belongs to others
@@ -75,7 +84,7 @@
 //	409 lockout                  it would lock people out; lockout.who lists them: say ?confirm=true or ?revert_after=
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
-//	409 interrupted              an import or a document was overtaken by another change: run it again
+//	409 interrupted              a batch, an import or a document was overtaken by another change half way: resume it, or run it again
 //	409 nothing_to_adopt
 //	409 stale                    what a document would change was changed since it was exported
 //	412 precondition_failed      the ETag is another by now

@@ -2,7 +2,11 @@ package adminapi
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +14,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -25,25 +30,45 @@ const chunk = 5000
 // shortest lines would take gigabytes, and hold up all changes of the shard.
 const maxImportLines = 100_000
 
-// edits are patches of accounts, to be made together.
+// edits are changes of accounts, to be made together.
 type edits struct {
 	c      *call
 	action string // for the audit
 	list   []edit
 	makes  bool // missing departments are made
-	// What came of it.
-	created   int
-	changed   []string // the created among them
-	unchanged int
-	made      map[string]bool // departments
+	// over makes of an edit and a record what the record is to be.
+	over func(e *edit, cur *store.Account, f *faults) (*Account, error)
+	// Of a batch; nil for an import:
+	still func(addr string, cur *store.Account) bool // whether an account is still concerned
+	batch *store.BatchMark                           // left in the accounts that change
+	tally
 }
 
 type edit struct {
 	addr string
-	with *node // a merge patch
 	line int   // of an imported file, from 1
-	// still tells whether the account is still concerned; nil for always.
-	still func(cur *store.Account) bool
+	with *node // a merge patch, of an import
+}
+
+// tally is what came of edits.
+type tally struct {
+	created   int
+	changed   []string // the created among them
+	unchanged int
+	made      map[string]bool // departments
+	// Of a batch:
+	skipped, failed int
+	results         []BatchAccount
+}
+
+// add adds what came of another part, but for its results.
+func (t *tally) add(part *tally) {
+	t.created += part.created
+	t.changed = append(t.changed, part.changed...)
+	t.unchanged += part.unchanged
+	t.skipped += part.skipped
+	t.failed += part.failed
+	maps.Copy(t.made, part.made)
 }
 
 // try holds all edits against the state as it is, and notes all their faults.
@@ -55,37 +80,47 @@ func (e *edits) make() error {
 	if e.c.dryRun {
 		return nil
 	}
-	err := e.run(&faults{}, false)
-	if p := new(Problem); errors.As(err, &p) && p.Status == http.StatusUnprocessableEntity {
-		return conflict("interrupted", "another change came between; %d accounts were written: run it again", len(e.changed))
-	}
-	if err != nil && len(e.changed) > 0 {
-		p := *problemOf(err)
-		p.Detail = fmt.Sprintf("%d accounts were written, and then: %s", len(e.changed), p.Detail)
-		e.c.Log.Error("changing many accounts", "error", err)
-		return &p
-	}
-	return err
-}
-
-func (e *edits) run(f *faults, dry bool) error {
-	e.created, e.changed, e.unchanged, e.made = 0, nil, 0, map[string]bool{}
-	for part := range slices.Chunk(e.list, chunk) {
-		if err := e.part(part, f, dry); err != nil {
-			return err
-		}
+	if err := e.run(&faults{}, false); err != nil {
+		return e.stopped(err)
 	}
 	return nil
 }
 
+func (e *edits) run(f *faults, dry bool) error {
+	e.tally = tally{made: map[string]bool{}}
+	for part := range slices.Chunk(e.list, chunk) {
+		t, err := e.part(part, f, dry)
+		if err != nil {
+			return err
+		}
+		e.add(t)
+	}
+	return nil
+}
+
+// stopped says what was written before an error.
+func (e *edits) stopped(err error) *Problem {
+	written := len(e.changed)
+	p := problemOf(err)
+	switch {
+	case p.Status == http.StatusUnprocessableEntity:
+		p = conflict("interrupted", "another change came between; %d accounts were written: run it again", written)
+	case written > 0:
+		p = new(Problem)
+		*p = *problemOf(err)
+		p.Detail = fmt.Sprintf("%d accounts were written, and then: %s", written, p.Detail)
+		e.c.Log.Error("changing many accounts", "error", err)
+	}
+	p.Written = written
+	return p
+}
+
 // part makes edits in one transaction.
-func (e *edits) part(list []edit, f *faults, dry bool) error {
+func (e *edits) part(list []edit, f *faults, dry bool) (*tally, error) {
 	c := e.c
-	var created, unchanged int
-	var changed []string
-	made := map[string]bool{}
+	var t *tally
 	exists := func(path string) bool {
-		if c.department(path) || e.made[path] || made[path] {
+		if c.department(path) || e.made[path] || t.made[path] {
 			return true
 		}
 		if !e.makes || checkDepartment(path) != nil {
@@ -93,7 +128,7 @@ func (e *edits) part(list []edit, f *faults, dry bool) error {
 		}
 		for _, p := range append(parents(path), path) {
 			if !c.department(p) && !e.made[p] {
-				made[p] = true
+				t.made[p] = true
 			}
 		}
 		return true
@@ -102,56 +137,189 @@ func (e *edits) part(list []edit, f *faults, dry bool) error {
 		if !c.managed(c.domain) {
 			return notFound("domain")
 		}
-		created, unchanged, changed = 0, 0, nil
-		clear(made)
+		t = &tally{made: map[string]bool{}}
 		for _, edit := range list {
-			cur, ok := c.Store.State.Account(edit.addr)
-			if edit.still != nil && !edit.still(cur.Doc) {
-				continue
-			}
-			f.line = edit.line
-			in, err := c.patchRecord(cur.Doc, edit.addr, edit.with, f)
-			if err != nil {
+			if err := e.one(&edit, exists, t, f, ch, dry); err != nil {
 				return err
-			}
-			base := cur.Doc
-			if !ok {
-				base = newRecord(edit.addr, ch)
-				created++
-			}
-			next := c.record(&in.AccountSettings, base, exists, f)
-			if ok && same(cur.Doc, next) {
-				unchanged++
-				continue
-			}
-			changed = append(changed, edit.addr)
-			if !dry {
-				ch.DiffOf(edit.addr, cur.Doc, next)
-				ch.PutAccount(next)
 			}
 		}
 		f.line = 0
 		if dry {
 			return nil
 		}
-		for path := range made {
+		for path := range t.made {
 			ch.PutDepartment(c.domain, &store.Department{Path: path, Name: lastPart(path)})
 		}
 		audit(ch, e.action, c.domain, c.domain)
-		ch.Audit.Note = fmt.Sprintf("%d accounts", len(changed))
+		ch.Audit.Note = fmt.Sprintf("%d accounts", len(t.changed))
 		return f.err()
 	})
+	return t, err
+}
+
+// one adds the edit of one account to a change.
+func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f *faults, ch *store.Change, dry bool) error {
+	c := e.c
+	cur, ok := c.Store.State.Account(edit.addr)
+	if e.still != nil && !e.still(edit.addr, cur.Doc) {
+		t.skipped++
+		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "skipped"})
+		return nil
+	}
+	base := cur.Doc
+	if !ok {
+		base = newRecord(edit.addr, ch)
+	}
+	f.line = edit.line
+	if e.batch != nil {
+		f = &faults{} // of this account alone: it does not keep the batch from the others
+	}
+	in, err := e.over(edit, base, f)
 	if err != nil {
 		return err
 	}
-	e.created += created
-	e.unchanged += unchanged
-	e.changed = append(e.changed, changed...)
-	maps.Copy(e.made, made)
+	next := c.record(&in.AccountSettings, base, exists, f)
+	if e.batch != nil && len(f.list) > 0 {
+		t.failed++
+		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "failed", Errors: f.list})
+		return nil
+	}
+	if ok && same(cur.Doc, next) {
+		t.unchanged++
+		if e.batch != nil {
+			t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "unchanged"})
+		}
+		return nil
+	}
+	if !ok {
+		t.created++
+	}
+	t.changed = append(t.changed, edit.addr)
+	if e.batch != nil {
+		differ := changed(base, next)
+		mark(next, *e.batch, differ)
+		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "changed", Changes: differ})
+	}
+	if !dry {
+		ch.DiffOf(edit.addr, cur.Doc, next)
+		ch.PutAccount(next)
+	}
 	return nil
 }
 
+// batchSet is what a batch sets, read once for all its accounts.
+type batchSet struct {
+	BatchSet
+	named map[string]bool // "suspended", "protocols.imap" ...: what is set to null, too
+}
+
+func readSet(in *BatchSet, sent *node) *batchSet {
+	s := &batchSet{*in, map[string]bool{}}
+	for _, f := range sent.fields {
+		s.named[f.name] = true
+		inner := f.value.fields
+		if f.name == "protocols" && f.value.kind == kindNull { // all of them
+			inner = []field{{name: "imap"}, {name: "pop3"}, {name: "smtp"}, {name: "sieve"}}
+		}
+		for _, i := range inner {
+			s.named[f.name+"."+i.name] = true
+		}
+	}
+	if s.Preset != "" {
+		s.named["protocols.imap"], s.named["protocols.pop3"], s.named["protocols.smtp"] = true, true, true
+	}
+	return s
+}
+
+// over puts the settings over an account's record as a merge patch of it would.
+func (s *batchSet) over(cur *store.Account) *Account {
+	in := viewAccount(cur)
+	in.Preset = s.Preset // not that which explains the switches as they are
+	if s.named["suspended"] {
+		in.Suspended = s.Suspended
+	}
+	if s.named["departments"] {
+		in.Departments = s.Departments
+	}
+	if s.named["secure_passwords"] {
+		in.SecurePasswords = s.SecurePasswords
+	}
+	for _, p := range []struct {
+		name     string
+		to, from **bool
+	}{
+		{"imap", &in.Protocols.IMAP, &s.Protocols.IMAP},
+		{"pop3", &in.Protocols.POP3, &s.Protocols.POP3},
+		{"smtp", &in.Protocols.SMTP, &s.Protocols.SMTP},
+		{"sieve", &in.Protocols.Sieve, &s.Protocols.Sieve},
+	} {
+		if s.named["protocols."+p.name] {
+			*p.to = *p.from
+		}
+	}
+	return &in
+}
+
+// maxResults bounds the results in an answer that is not streamed.
+const maxResults = 10_000
+
+// batch is one run of a batch over the accounts that it selects.
+type batch struct {
+	edits
+	id       string // of its body: a cursor is of no use to another
+	selected int
+	earlier  int    // of the selected, what an earlier run did
+	cursor   string // behind the last account that is done
+}
+
 func batchAccounts(c *call) (*answer, error) {
+	b, err := c.readBatch()
+	if err != nil {
+		return nil, err
+	}
+	if accepts(c.r, linesType) {
+		return &answer{handler: func(http.ResponseWriter, *http.Request) { b.stream(newStream(c)) }}, nil
+	}
+	result := BatchResult{Results: []BatchAccount{}}
+	err = b.run(func(chunk []BatchAccount) error {
+		hold(c.w)
+		room := min(len(chunk), maxResults-len(result.Results))
+		result.Results = append(result.Results, chunk[:room]...)
+		result.More += len(chunk) - room
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	result.BatchTotals, result.Accounts = b.totals(), list(b.changed)
+	return &answer{body: result}, nil
+}
+
+// stream makes the batch and tells of it on the way. Once the client is gone
+// it stops behind a chunk: the cursor that was sent last, or before that
+// chunk, resumes it.
+func (b *batch) stream(s *stream) {
+	gone := false
+	err := b.run(func(chunk []BatchAccount) error {
+		for i := range chunk {
+			if err := s.item(&chunk[i]); err != nil {
+				gone = true
+				return err
+			}
+		}
+		err := s.progress(BatchProgress{Done: b.done(), Selected: b.selected, Cursor: b.cursor})
+		gone = err != nil
+		return err
+	})
+	if gone {
+		b.c.Log.Warn("a batch stopped: its client is gone", "domain", b.c.domain, "done", b.done(), "selected", b.selected, "error", err)
+		return
+	}
+	s.end(b.totals(), err)
+}
+
+// readBatch reads what was sent and selects the accounts.
+func (c *call) readBatch() (*batch, error) {
 	var f faults
 	in := decode[Batch](c, c.body, &f)
 	var scope access.Scope
@@ -161,14 +329,17 @@ func batchAccounts(c *call) (*answer, error) {
 			f.add("/select", "required", `names nobody: say "all":true, or name departments or members`)
 		}
 	}
-	set := c.body.get("set")
-	if set != nil && set.kind == kindObject && len(set.fields) == 0 {
+	sent := c.body.get("set")
+	if sent != nil && sent.kind == kindObject && len(sent.fields) == 0 {
 		f.add("/set", "required", "sets nothing: name what is to change")
 	}
 	if in.Set != nil {
 		for i, path := range in.Set.Departments {
-			if !c.department(path) {
-				f.add(at("/set/departments", i), "unknown_department", "there is no such department: create it first")
+			switch pointer := at("/set/departments", i); {
+			case !c.department(path):
+				f.add(pointer, "unknown_department", "there is no such department: create it first")
+			case slices.Contains(in.Set.Departments[:i], path):
+				f.add(pointer, "duplicate", "is named twice: leave it out")
 			}
 		}
 		in.Set.Protocols.preset(in.Set.Preset, "/set", &f)
@@ -176,7 +347,30 @@ func batchAccounts(c *call) (*answer, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
-	covers := c.covers(&scope)
+	set, covers := readSet(in.Set, sent), c.covers(&scope)
+	b := &batch{id: c.batchID(), cursor: c.query.Get("resume"), edits: edits{
+		c: c, action: "account.batch", still: covers,
+		over:  func(_ *edit, cur *store.Account, _ *faults) (*Account, error) { return set.over(cur), nil },
+		batch: &store.BatchMark{At: c.now.UTC().Truncate(time.Millisecond), By: c.id.actor.Name, Scope: wordsOf(&scope)},
+		tally: tally{made: map[string]bool{}},
+	}}
+	after, err := b.after()
+	if err != nil {
+		return nil, err
+	}
+	for _, addr := range c.selects(&scope, covers) {
+		b.selected++
+		if addr <= after {
+			b.earlier++
+			continue
+		}
+		b.list = append(b.list, edit{addr: addr})
+	}
+	return b, nil
+}
+
+// selects returns the accounts in a scope, sorted.
+func (c *call) selects(scope *access.Scope, covers func(string, *store.Account) bool) []string {
 	var selected []string
 	for _, a := range c.Store.State.Accounts(c.domain, "", 0) {
 		if covers(a.Doc.Address, a.Doc) {
@@ -189,20 +383,58 @@ func batchAccounts(c *call) (*answer, error) {
 		}
 	}
 	slices.Sort(selected)
-	e := edits{c: c, action: "account.batch"}
-	for _, addr := range selected {
-		e.list = append(e.list, edit{addr: addr, with: set, still: func(cur *store.Account) bool { return covers(addr, cur) }})
+	return selected
+}
+
+// batchID tells batches apart: by domain, what was sent, however it is
+// written, and whether it is a dry run, behind which nothing is done.
+func (c *call) batchID() string {
+	var v any
+	_ = json.Unmarshal(c.raw, &v) // was parsed
+	text, _ := json.Marshal([]any{c.domain, c.dryRun, v})
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// after returns the account behind which the batch goes on; "" for all of it.
+func (b *batch) after() (string, error) {
+	if b.cursor == "" {
+		return "", nil
 	}
-	if err := e.try(&f); err != nil {
-		return nil, err
+	text, err := base64.RawURLEncoding.DecodeString(b.cursor)
+	id, after, _ := strings.Cut(string(text), " ")
+	if err != nil || id != b.id {
+		return "", refuse(http.StatusBadRequest, "bad_cursor", "the cursor is not of this batch: send the body that it was handed out for, or leave it out to begin anew, which does no harm")
 	}
-	if err := f.err(); err != nil {
-		return nil, err
+	return after, nil
+}
+
+// run makes the edits in chunks. Each chunk's results are handed over once
+// they are durable; an error of that is returned as it is.
+func (b *batch) run(told func(chunk []BatchAccount) error) error {
+	for part := range slices.Chunk(b.list, chunk) {
+		t, err := b.part(part, &faults{}, b.c.dryRun)
+		if err != nil {
+			p := b.stopped(err)
+			p.Cursor = b.cursor
+			return p
+		}
+		b.add(t)
+		b.cursor = cursorOf(b.id + " " + part[len(part)-1].addr)
+		if err := told(t.results); err != nil {
+			return err
+		}
 	}
-	if err := e.make(); err != nil {
-		return nil, err
+	return nil
+}
+
+func (b *batch) done() int { return b.earlier + len(b.changed) + b.unchanged + b.skipped + b.failed }
+
+func (b *batch) totals() BatchTotals {
+	return BatchTotals{
+		Selected: b.selected, Earlier: b.earlier,
+		Changed: len(b.changed), Unchanged: b.unchanged, Skipped: b.skipped, Failed: b.failed,
 	}
-	return &answer{body: BatchResult{Selected: len(selected), Changed: len(e.changed), Accounts: list(e.changed)}}, nil
 }
 
 // covers compiles a scope, so that asking it for many accounts is cheap: it
@@ -231,6 +463,9 @@ func importColumns() []string {
 func importAccounts(c *call) (*answer, error) {
 	var f faults
 	e := edits{c: c, action: "account.import", makes: c.flag("create_departments")}
+	e.over = func(e *edit, cur *store.Account, f *faults) (*Account, error) {
+		return c.patchRecord(cur, e.addr, e.with, f)
+	}
 	e.list = c.readImport(&f)
 	if err := e.try(&f); err != nil {
 		return nil, err

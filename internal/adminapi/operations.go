@@ -137,7 +137,7 @@ func operations() []operation {
 		remove(department, "delete-department", "Remove a department that nothing names", forDomain, deleteDepartment),
 
 		get(accounts, "list-accounts", "List a domain's accounts that have a record", domainReads, List[Account]{}, listAccounts, "limit", "cursor"),
-		write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, Batch{}, BatchResult{}, batchAccounts),
+		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, Batch{}, BatchResult{}, batchAccounts, "resume"), BatchLine{}),
 		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", ImportResult{}, importAccounts, "create_departments"),
 		get(account, "get-account", "Show an account's record", accountReads, Account{}, getAccount),
 		write(put, account, "put-account", "Create or replace an account's record", forDomain, Account{}, Account{}, putAccount),
@@ -213,6 +213,8 @@ func parameter(name string) param {
 		return param{"false leaves the accounts out.", paramFlag, nil}
 	case "create_departments":
 		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
+	case "resume":
+		return param{"cursor of a batch that was interrupted: goes on behind the last account done. The body and dry_run must be the same. Beginning anew does no harm either.", paramText, nil}
 	case "account":
 		return param{"Records of this account only.", paramText, nil}
 	case "ip":

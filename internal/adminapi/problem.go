@@ -25,6 +25,10 @@ type Problem struct {
 	Referrers map[string]int `json:"referrers,omitempty"`
 	// Lockout lists whom a change would lock out.
 	Lockout *Lockout `json:"lockout,omitempty"`
+	// Written counts the accounts that were changed before a batch or an import
+	// stopped; Cursor is where the batch can be resumed.
+	Written int    `json:"written,omitempty"`
+	Cursor  string `json:"cursor,omitempty"`
 }
 
 // Fault is one thing wrong with a request. Its detail says what to do, and

@@ -263,8 +263,16 @@ type AccountSettings struct {
 
 // Setting is the value of one setting and what set it.
 type Setting[T any] struct {
-	Value T      `json:"value"`
-	SetBy string `json:"set_by" doc:"account, domain, default, or the id of a policy."`
+	Value T          `json:"value"`
+	SetBy string     `json:"set_by" doc:"account, batch, domain, default, or the id of a policy."`
+	Batch *BatchMark `json:"batch,omitempty" doc:"The batch, when one set it and nobody has since."`
+}
+
+// BatchMark is the batch that set something.
+type BatchMark struct {
+	At    time.Time `json:"at"`
+	By    string    `json:"by" doc:"Who made it, as the audit names them." example:"root"`
+	Scope string    `json:"scope" doc:"Whom it selected, in words; long lists are cut short." example:"sales with those below"`
 }
 
 // Effective is what holds for an account, record or not.
@@ -280,6 +288,19 @@ type Effective struct {
 	SecureLoginIPs     Setting[[]string]  `json:"secure_login_ips" doc:"Addresses exempt from the block."`
 	SenderCheck        Setting[string]    `json:"sender_check"`
 	TraceHeader        Setting[bool]      `json:"trace_header"`
+	Policies           []EffectivePolicy  `json:"policies" doc:"The enabled policies that concern the account, oldest first."`
+}
+
+// EffectivePolicy is a policy that concerns an account, and why it does.
+type EffectivePolicy struct {
+	ID         string   `json:"id"`
+	Name       string   `json:"name"`
+	Type       string   `json:"type" enum:"whitelist,blacklist"`
+	Mode       string   `json:"mode" enum:"enforce,report"`
+	Clients    []string `json:"clients" doc:"Empty for any."`
+	Protocols  []string `json:"protocols" doc:"Empty for any."`
+	NamedBy    string   `json:"named_by" enum:"member,department,all" doc:"The closest part of its scope that names the account."`
+	Department string   `json:"department,omitempty" doc:"Of the scope, when that names it."`
 }
 
 // EffectiveProtocols are the switches as they hold.
@@ -317,11 +338,46 @@ type BatchSet struct {
 	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off"`
 }
 
+// BatchTotals count what a batch did, or would do, to the accounts in its scope.
+type BatchTotals struct {
+	Selected  int `json:"selected"`
+	Earlier   int `json:"earlier,omitempty" doc:"Of the selected, those up to the cursor that it was resumed from."`
+	Changed   int `json:"changed"`
+	Unchanged int `json:"unchanged"`
+	Skipped   int `json:"skipped" doc:"They left the scope while the batch ran."`
+	Failed    int `json:"failed" doc:"Their record has faults, which do not keep the batch from the others."`
+}
+
 // BatchResult tells what a batch changed, or would change.
 type BatchResult struct {
-	Selected int      `json:"selected"`
-	Changed  int      `json:"changed"`
-	Accounts []string `json:"accounts" doc:"Those that changed."`
+	BatchTotals
+	Accounts []string       `json:"accounts" doc:"Those that changed."`
+	Results  []BatchAccount `json:"results" doc:"Of each account in turn; 10 000 at most, a streamed answer has all."`
+	More     int            `json:"more,omitempty" doc:"How many results were left off."`
+}
+
+// BatchAccount is what became of one account in a batch.
+type BatchAccount struct {
+	Address string            `json:"address"`
+	Result  string            `json:"result" enum:"changed,unchanged,skipped,failed" doc:"skipped: it left the scope while the batch ran. failed: errors says why, and nothing of it changed."`
+	Changes map[string][2]any `json:"changes,omitempty" doc:"Setting, and its value before and after; a null is inherited." example:"{\"protocols.pop3\":[null,false]}"`
+	Errors  []Fault           `json:"errors,omitempty"`
+}
+
+// BatchProgress tells how far a batch is: what is done is durable.
+type BatchProgress struct {
+	Done     int    `json:"done"`
+	Selected int    `json:"selected"`
+	Cursor   string `json:"cursor" doc:"With resume, the same batch goes on from here."`
+}
+
+// BatchLine is one line of a batch's streamed answer: one of its fields. The
+// last line is result or problem.
+type BatchLine struct {
+	Item     *BatchAccount  `json:"item,omitempty"`
+	Progress *BatchProgress `json:"progress,omitempty" doc:"Behind the items of each chunk, once they are durable."`
+	Result   *BatchTotals   `json:"result,omitempty"`
+	Problem  *Problem       `json:"problem,omitempty"`
 }
 
 // ImportResult tells what an import changed, or would change.

@@ -99,11 +99,31 @@ type Account struct {
 	Protocols   access.Switches   `json:"protocols"`
 	Secure      access.SecureMode `json:"secure_passwords"`
 	CreatedAt   time.Time         `json:"created_at"`
+	// Batches are those that set what nobody has set otherwise since, oldest first.
+	Batches []BatchMark `json:"batches,omitempty"`
 
 	// MailboxHash is the mailbox password kept here, in Dovecot's {SCHEME} form.
 	MailboxHash string `json:"mailbox_hash,omitempty"`
 	// Secrets are the live secure passwords and the revoked ones still recognised.
 	Secrets []SecurePassword `json:"secrets,omitempty"`
+}
+
+// BatchMark remembers a batch in the accounts that it changed.
+type BatchMark struct {
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`       // the actor's name
+	Scope    string    `json:"scope"`    // in words, of bounded length: a record is no place for thousands of members
+	Settings []string  `json:"settings"` // those that still are as it set them: "suspended", "protocols.pop3", ...
+}
+
+// SetByBatch returns the batch that set a setting of the account; nil for none.
+func (a *Account) SetByBatch(setting string) *BatchMark {
+	for i := range a.Batches {
+		if slices.Contains(a.Batches[i].Settings, setting) {
+			return &a.Batches[i]
+		}
+	}
+	return nil
 }
 
 // Facts writes what decisions need of the record into room; nil of a nil record.
