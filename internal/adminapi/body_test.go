@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -264,6 +267,64 @@ func FuzzPolicy(f *testing.F) {
 		}
 		if same := c.readPolicy(decode[Policy](c, again, &bad), "x", p, "", &bad); len(bad.list) > 0 || !reflect.DeepEqual(p, same) {
 			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.list)
+		}
+	})
+}
+
+// A batch does to each account what a merge patch of it would do.
+func TestBatchPatchesEach(t *testing.T) {
+	c := testCall()
+	everything := func(string) bool { return true }
+	rapid.Check(t, func(t *rapid.T) {
+		maybe := func(name string, values ...string) string {
+			return rapid.SampledFrom(append(values, "")).Draw(t, name)
+		}
+		object := func(label string, fields map[string][]string) string {
+			var list []string
+			for _, name := range slices.Sorted(maps.Keys(fields)) {
+				if v := maybe(label+name, fields[name]...); v != "" {
+					list = append(list, `"`+name+`":`+v)
+				}
+			}
+			return "{" + strings.Join(list, ",") + "}"
+		}
+		switches := func(label string) string {
+			on := []string{"true", "false", "null"}
+			return object(label, map[string][]string{"imap": on, "pop3": on, "smtp": on, "sieve": on})
+		}
+		settings := func(label string) map[string][]string {
+			return map[string][]string{
+				"suspended": {"true", "false", "null"}, "departments": {`["a"]`, `["b","a"]`, "[]", "null"},
+				"secure_passwords": {`"required"`, `"off"`, "null"}, "protocols": {switches(label), "null"},
+			}
+		}
+		var f faults
+		read := func(text string) *node {
+			n, err := parse([]byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		cur := c.record(decode[Account](c, read(object("cur", settings("cur"))), &f), &store.Account{Address: "ann@example.org"}, everything, &f)
+		cur.Batches = []store.BatchMark{{By: "x", Settings: []string{"suspended", "protocols.pop3"}}}
+		fields := settings("set")
+		fields["preset"] = []string{`"imap-smtp"`, `"none"`, "null"}
+		text := object("set", fields)
+
+		in := decode[BatchSet](c, read(text), &f)
+		in.Protocols.preset(in.Preset, "/set", &f)
+		if len(f.list) > 0 {
+			return // refused before any account is looked at
+		}
+		patched, err := c.patchRecord(cur, cur.Address, read(text), &f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.record(patched, cur, everything, &f)
+		got := c.record(readSet(in, read(text)).over(cur), cur, everything, &f)
+		if len(f.list) > 0 || !same(got, want) {
+			t.Fatalf("%s over %+v: %+v, patched %+v (%v)", text, cur, got, want, f.list)
 		}
 	})
 }
