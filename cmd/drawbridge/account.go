@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -94,26 +96,71 @@ func (c *cli) accountEffective() *cobra.Command {
 		if c.output == outputJSON {
 			return c.printAnswer(cmd, a)
 		}
-		return printEffective(newTable(cmd.OutOrStdout()), a.Body)
+		return printEffective(cmd.OutOrStdout(), a.Body)
 	}
 	return cmd
 }
 
-// printEffective puts the value of a setting and what set it on one line.
-func printEffective(t table, doc []byte) error {
+// printEffective puts the value of a setting and what set it on one line, and
+// lists the policies that concern the account.
+func printEffective(out io.Writer, doc []byte) error {
+	t := newTable(out)
 	t.row("SETTING", "VALUE", "SET BY")
-	value := ""
+	var row []string // to be written when all that belongs to it was read
+	next := func(cells ...string) {
+		if row != nil {
+			t.row(row...)
+		}
+		row = cells
+	}
 	err := flatten(decoder(doc), "", func(name, text string) {
-		if _, ok := strings.CutSuffix(name, ".value"); ok {
-			value = text
-		} else if setting, ok := strings.CutSuffix(name, ".set_by"); ok {
-			t.row(setting, value, text)
-		} else {
-			t.row(name, text, "-")
+		setting, part := name, ""
+		if i := strings.LastIndexByte(name, '.'); i >= 0 {
+			setting, part = name[:i], name[i+1:]
+		}
+		switch {
+		case strings.HasPrefix(name, "policies"):
+		case part == "value":
+			next(setting, text, "")
+		case part == "set_by":
+			row[2] = text
+		case strings.HasSuffix(setting, ".batch"):
+			row[2] += map[string]string{"at": " of ", "by": " by ", "scope": ": "}[part] + text
+		default:
+			next(name, text, "-")
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
+	}
+	next()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	var rest struct {
+		Policies []json.RawMessage `json:"policies"`
+	}
+	if err := json.Unmarshal(doc, &rest); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if len(rest.Policies) == 0 {
+		return nil
+	}
+	return printRows(out, rest.Policies, col("POLICY", "id"), col("NAME", "name"), col("TYPE", "type"), col("MODE", "mode"),
+		col("CLIENTS", "clients"), col("PROTOCOLS", "protocols"), col("NAMED BY", "named_by"), col("DEPARTMENT", "department"))
+}
+
+// printRows prints a table below another.
+func printRows(out io.Writer, items []json.RawMessage, columns ...column) error {
+	t := newTable(out)
+	t.row("")
+	t.row(headings(columns)...)
+	for _, item := range items {
+		cells, err := cellsOf(item, columns)
+		if err != nil {
+			return err
+		}
+		t.row(cells...)
 	}
 	return t.Flush()
 }

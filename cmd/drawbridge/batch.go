@@ -1,26 +1,40 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
 	"net/http"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func (c *cli) accountBatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "batch DOMAIN",
 		Short: "Change a setting of many accounts at once",
-		Long: "Change settings of all accounts in a scope, in one call. --set takes imap, pop3, smtp or sieve = on|off|default,\n" +
+		Long: "Change settings of all accounts in a scope. --set takes imap, pop3, smtp or sieve = on|off|default,\n" +
 			"suspended = on|off, preset = " + strings.Join(presets, "|") + ", secure-passwords = " + strings.Join(securePasswords, "|") + ",\n" +
-			"departments = paths separated by semicolons, which replace theirs; nothing empties them.",
+			"departments = paths separated by semicolons, which replace theirs; nothing empties them.\n\n" +
+			"Accounts are changed in chunks of 5000, each whole or not at all. What is interrupted says how to go on with\n" +
+			"--resume; beginning anew does no harm either. What each account got is shown, and account effective tells later\n" +
+			"which settings are from a batch.",
 		Example:           "  drawbridge account batch example.org --sub-department sales --except-member ann@example.org --set pop3=off --dry-run",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	whom := scoped(cmd)
 	set := cmd.Flags().StringArray("set", nil, "`setting=value` (repeatable)")
+	resume := cmd.Flags().String("resume", "", "go on behind the `cursor` that an interrupted run of the same batch showed")
+	all := cmd.Flags().Bool("all-results", false, "list every account, also those that stay as they are")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := whom.body()
@@ -37,9 +51,153 @@ func (c *cli) accountBatch() *cobra.Command {
 				return usage("--set %s: %w", s, err)
 			}
 		}
-		return c.write(cmd, w, http.MethodPost, domainPath(args[0], "accounts", "batch"), object{"select": scope, "set": body})
+		query := w.query()
+		if *resume != "" {
+			query.Set("resume", *resume)
+		}
+		return c.runBatch(cmd, w, *all, domainPath(args[0], "accounts", "batch"), query, object{"select": scope, "set": body})
 	}
 	return cmd
+}
+
+// batchRun is what a batch has told so far.
+type batchRun struct {
+	all      bool // keep the results of accounts that stay as they are, too
+	results  []json.RawMessage
+	failed   int
+	progress struct {
+		Done     int    `json:"done"`
+		Selected int    `json:"selected"`
+		Cursor   string `json:"cursor"`
+	}
+}
+
+// batchResult is one account's.
+type batchResult struct {
+	Address string                        `json:"address"`
+	Result  string                        `json:"result"`
+	Changes map[string][2]json.RawMessage `json:"changes"`
+	Errors  []adminclient.Fault           `json:"errors"`
+}
+
+// item keeps one account's result. What cannot be read is kept, and complained of when it is shown.
+func (b *batchRun) item(line []byte) {
+	var r batchResult
+	_ = json.Unmarshal(line, &r)
+	if r.Result == "failed" {
+		b.failed++
+	}
+	if b.all || r.Result != "unchanged" {
+		b.results = append(b.results, bytes.Clone(line))
+	}
+}
+
+func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, query url.Values, body object) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	text, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("putting the request together: %w", err)
+	}
+	b := batchRun{all: all}
+	show, wipe := func() {}, func() {}
+	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
+		show = func() {
+			_, _ = fmt.Fprintf(out, wipeLine+"%d of %d accounts", b.progress.Done, b.progress.Selected)
+		}
+		wipe = func() { _, _ = io.WriteString(out, wipeLine) }
+	}
+	a, err := client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Query: query, Body: text},
+		func(line []byte) {
+			_ = json.Unmarshal(line, &b.progress) // the result says what is wrong
+			show()
+		}, b.item)
+	wipe()
+	if err != nil {
+		if b.progress.Cursor != "" {
+			c.note(cmd, "%d of %d accounts are done: the same command goes on with --resume %s", b.progress.Done, b.progress.Selected, b.progress.Cursor)
+		}
+		return err
+	}
+	if w.dryRun {
+		c.note(cmd, "dry run: nothing was changed")
+	}
+	if err := c.printBatch(cmd, &b, a.Body); err != nil {
+		return err
+	}
+	if b.failed > 0 {
+		return &adminclient.Problem{
+			Status: http.StatusUnprocessableEntity, Code: "invalid",
+			Detail: fmt.Sprintf("%d accounts have faults and stay as they were: mend them with account set", b.failed),
+		}
+	}
+	return nil
+}
+
+// printBatch prints the totals and who changed how.
+func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
+	if c.output == outputJSON {
+		doc := object{}
+		if err := json.Unmarshal(totals, &doc); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		doc["results"] = b.results
+		text, err := json.Marshal(doc)
+		if err != nil {
+			return fmt.Errorf("putting the answer together: %w", err)
+		}
+		return printJSON(cmd.OutOrStdout(), text)
+	}
+	t := newTable(cmd.OutOrStdout())
+	if err := t.document("", totals); err != nil {
+		return err
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	results := b.results
+	if !b.all {
+		results = results[:min(len(results), shown)]
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	t = newTable(cmd.OutOrStdout())
+	t.row("")
+	t.row("ADDRESS", "RESULT", "CHANGES")
+	for _, raw := range results {
+		var r batchResult
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return fmt.Errorf("reading a result: %w", err)
+		}
+		t.row(r.Address, r.Result, r.words())
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if more := len(b.results) - len(results); more > 0 {
+		c.note(cmd, "and %d more: --all-results lists them", more)
+	}
+	return nil
+}
+
+// words says what changed, from what to what, or why nothing could.
+func (r *batchResult) words() string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(r.Changes)) {
+		var values [2]any
+		for i, raw := range r.Changes[name] {
+			_ = decoder(raw).Decode(&values[i]) // is JSON: it was read as such
+		}
+		list = append(list, name+": "+cell(name, values[0])+" → "+cell(name, values[1]))
+	}
+	for _, f := range r.Errors {
+		list = append(list, f.String())
+	}
+	return cell("", strings.Join(list, "; "))
 }
 
 // putSwitch adds an account's setting, given as two words, to a merge patch.

@@ -90,7 +90,7 @@ func (c *cli) sendLong(cmd *cobra.Command, client *adminclient.Client, path stri
 		progress = func(far []byte) { showProgress(out, far) }
 		defer func() { _, _ = io.WriteString(out, wipeLine) }()
 	}
-	return client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Body: text}, progress)
+	return client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Body: text}, progress, nil)
 }
 
 // wipeLine empties a terminal's line.

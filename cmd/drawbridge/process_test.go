@@ -275,3 +275,38 @@ func TestProgressOnTerminal(t *testing.T) {
 		t.Errorf("prints %q", out.String())
 	}
 }
+
+// A batch shows on a terminal how far it is, and when it is interrupted how to go on.
+func TestBatchInterrupted(t *testing.T) {
+	cmd := against(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_, _ = io.WriteString(w, `{"progress":{"done":5000,"selected":12000,"cursor":"Yw"}}`+"\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}, "account", "batch", "example.org", "--all", "--set", "pop3=off")
+	keys, tty := terminal(t)
+	cmd.Stderr = tty
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	screen := bufio.NewReader(keys)
+	until := func(want string) {
+		t.Helper()
+		var seen strings.Builder
+		for !strings.Contains(seen.String(), want) {
+			c, err := screen.ReadByte()
+			if err != nil {
+				t.Fatalf("shows %q, want %q: %v", seen.String(), want, err)
+			}
+			seen.WriteByte(c)
+		}
+	}
+	until("5000 of 12000 accounts")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	until("5000 of 12000 accounts are done: the same command goes on with --resume Yw\r\n")
+	until("interrupted")
+	exitStatus(t, cmd, exitInternal)
+}

@@ -14,11 +14,11 @@ import (
 
 const linesType = "application/x-ndjson"
 
-// Stream sends a request whose answer may take long, and gives progress what
-// the daemon tells meanwhile: JSON, the callee's only during the call. The
-// answer's body is the result. [Options.Timeout] bounds the wait for each line,
-// not the whole.
-func (c *Client) Stream(ctx context.Context, r Request, progress func([]byte)) (*Answer, error) {
+// Stream sends a request whose answer may take long, and gives progress and
+// item what the daemon tells meanwhile: JSON, the callee's only during the call.
+// Either may be nil. The answer's body is the result. [Options.Timeout] bounds
+// the wait for each line, not the whole.
+func (c *Client) Stream(ctx context.Context, r Request, progress, item func([]byte)) (*Answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	silence := time.AfterFunc(c.timeout, func() { cancel(context.DeadlineExceeded) })
@@ -40,7 +40,7 @@ func (c *Client) Stream(ctx context.Context, r Request, progress func([]byte)) (
 	lines.Buffer(nil, MaxBody)
 	for lines.Scan() {
 		silence.Reset(c.timeout)
-		var line struct{ Progress, Result, Problem json.RawMessage }
+		var line struct{ Progress, Item, Result, Problem json.RawMessage }
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			return nil, fmt.Errorf("reading a line of the answer to %s %s: %w", r.Method, r.Path, err)
 		}
@@ -53,8 +53,10 @@ func (c *Client) Stream(ctx context.Context, r Request, progress func([]byte)) (
 				return nil, fmt.Errorf("reading the problem with %s %s: %w", r.Method, r.Path, err)
 			}
 			return nil, p
-		case line.Progress != nil:
+		case line.Progress != nil && progress != nil:
 			progress(line.Progress)
+		case line.Item != nil && item != nil:
+			item(line.Item)
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {

@@ -35,18 +35,19 @@ var long = Request{Method: http.MethodPost, Path: "/v1/long", Body: []byte(`{}`)
 
 func TestStream(t *testing.T) {
 	next := make(chan struct{})
-	api := inLines(t, next, `{"progress":{"n":1}}`, `{"progress":{"n":2}}`, `{"other":1}`, `{"result":{"n":3}}`, `{"progress":{"n":4}}`)
+	api := inLines(t, next, `{"progress":{"n":1}}`, `{"progress":{"n":2}}`, `{"item":{"n":2}}`, `{"other":1}`, `{"result":{"n":3}}`, `{"progress":{"n":4}}`)
 	var got []string
 	go func() {
-		for range 3 {
+		for range 4 {
 			next <- struct{}{}
 		}
 	}()
-	a, err := client(t, Options{API: api}).Stream(t.Context(), long, func(line []byte) { got = append(got, string(line)) })
+	a, err := client(t, Options{API: api}).Stream(t.Context(), long,
+		func(line []byte) { got = append(got, "progress "+string(line)) }, func(line []byte) { got = append(got, "item "+string(line)) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(a.Body) != `{"n":3}` || a.Status != 200 || strings.Join(got, " ") != `{"n":1} {"n":2}` {
+	if string(a.Body) != `{"n":3}` || a.Status != 200 || strings.Join(got, ", ") != `progress {"n":1}, progress {"n":2}, item {"n":2}` {
 		t.Errorf("answer %d %s, progress %q", a.Status, a.Body, got)
 	}
 }
@@ -65,7 +66,7 @@ func TestStreamRefusals(t *testing.T) {
 		"on the way":    inLines(t, nil, `{"progress":{}}`, `{"problem":`+busy+`}`),
 		"without lines": inLines(t, nil, `{"problem":`+busy+`}`),
 	} {
-		_, err := client(t, Options{API: api}).Stream(t.Context(), long, func([]byte) {})
+		_, err := client(t, Options{API: api}).Stream(t.Context(), long, nil, nil)
 		p := new(Problem)
 		if !errors.As(err, &p) || p.Status != 429 || p.Code != "busy" || string(p.Body) != busy {
 			t.Errorf("%s: %v", name, err)
@@ -86,7 +87,7 @@ func TestStreamRefusals(t *testing.T) {
 		"nobody is there": {"unix:/nowhere/api.sock", 0, "is drawbridged running"},
 		"too long a line": {inLines(t, nil, `{"progress":"`+strings.Repeat("x", MaxBody)+`"}`), 0, "longer than 64 MiB"},
 	} {
-		_, err := client(t, Options{API: c.api, Timeout: c.timeout}).Stream(t.Context(), long, func([]byte) {})
+		_, err := client(t, Options{API: c.api, Timeout: c.timeout}).Stream(t.Context(), long, nil, nil)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
@@ -115,7 +116,7 @@ func TestStreamOutlastsItsTimeout(t *testing.T) {
 	}()
 	lines := append(strings.Split(strings.Repeat(`{"progress":{}} `, 6), " ")[:6], `{"result":{}}`)
 	begin := time.Now()
-	if _, err := client(t, Options{API: inLines(t, next, lines...), Timeout: limit}).Stream(t.Context(), long, func([]byte) {}); err != nil {
+	if _, err := client(t, Options{API: inLines(t, next, lines...), Timeout: limit}).Stream(t.Context(), long, nil, nil); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(begin); took < limit {
