@@ -36,6 +36,7 @@ var benches = []struct {
 	{"decision", benchDecision},
 	{"policyd", benchPolicyd},
 	{"change", benchChange},
+	{"batch", benchBatch},
 	{"logins", benchLogins},
 	{"preview", benchPreview},
 }
