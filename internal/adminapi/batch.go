@@ -184,11 +184,18 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "failed", Errors: f.list})
 		return nil
 	}
-	if ok && same(cur.Doc, next) {
+	var differ map[string][2]any
+	if e.batch != nil {
+		differ = changed(base, next)
+	}
+	switch {
+	case !ok:
+	case e.batch == nil && same(cur.Doc, next):
 		t.unchanged++
-		if e.batch != nil {
-			t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "unchanged"})
-		}
+		return nil
+	case e.batch != nil && len(differ) == 0:
+		t.unchanged++
+		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "unchanged"})
 		return nil
 	}
 	if !ok {
@@ -196,7 +203,6 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 	}
 	t.changed = append(t.changed, edit.addr)
 	if e.batch != nil {
-		differ := changed(base, next)
 		mark(next, *e.batch, differ)
 		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "changed", Changes: differ})
 	}

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -221,6 +225,38 @@ func TestBatchClientGone(t *testing.T) {
 	if n := d.suspended(); n != 5000 {
 		t.Errorf("%d accounts are suspended", n)
 	}
+}
+
+// The server's limits are for requests that are soon over: a batch outlasts them.
+func TestBatchOutlastsLimits(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	d := start(t, true).site().many(10_000)
+	api := *d.api
+	api.Metrics = nil // has been registered
+	h, err := api.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "slow")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: h, ReadTimeout: limit, WriteTimeout: limit, ConnContext: api.ConnContext}}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := &client{t: t, base: "http://drawbridge", http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}}
+	t.Cleanup(c.http.CloseIdleConnections)
+	begin := time.Now()
+	s := c.stream(batchPath, suspendMass)
+	s.next()
+	redistest.Eventually(t, "the limits are over", func() bool { return time.Since(begin) > 2*limit })
+	_, last, _ := s.rest()
+	last.has("result.changed", `10000`)
 }
 
 // Accounts that leave the scope while a batch runs are left alone.

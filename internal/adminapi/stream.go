@@ -24,6 +24,7 @@ type stream struct {
 
 // newStream begins the answer, with 200: what goes wrong from here on is a problem line.
 func newStream(c *call) *stream {
+	hold(c.w)
 	h := c.w.Header()
 	h.Set("Content-Type", linesType)
 	h.Set("Cache-Control", "no-store")
