@@ -52,12 +52,11 @@ type edit struct {
 
 // tally is what came of edits.
 type tally struct {
-	created   int
-	changed   []string // the created among them
-	unchanged int
-	made      map[string]bool // departments
-	// Of a batch:
-	skipped, failed int
+	created         int
+	changed         []string // the created among them
+	unchanged       int
+	made            map[string]bool // departments
+	skipped, failed int             // of a batch
 	results         []BatchAccount
 }
 
@@ -101,18 +100,18 @@ func (e *edits) run(f *faults, dry bool) error {
 // stopped says what was written before an error.
 func (e *edits) stopped(err error) *Problem {
 	written := len(e.changed)
-	p := problemOf(err)
+	p := *problemOf(err)
 	switch {
+	case p.Status >= http.StatusInternalServerError:
+		e.c.Log.Error("changing many accounts", "domain", e.c.domain, "written", written, "error", err)
 	case p.Status == http.StatusUnprocessableEntity:
-		p = conflict("interrupted", "another change came between; %d accounts were written: run it again", written)
-	case written > 0:
-		p = new(Problem)
-		*p = *problemOf(err)
+		p = *conflict("interrupted", "another change came between: run it again")
+	}
+	if written > 0 {
 		p.Detail = fmt.Sprintf("%d accounts were written, and then: %s", written, p.Detail)
-		e.c.Log.Error("changing many accounts", "error", err)
 	}
 	p.Written = written
-	return p
+	return &p
 }
 
 // part makes edits in one transaction.
@@ -185,15 +184,14 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 		return nil
 	}
 	var differ map[string][2]any
+	alike := ok
 	if e.batch != nil {
 		differ = changed(base, next)
+		alike = alike && len(differ) == 0
+	} else {
+		alike = alike && same(cur.Doc, next)
 	}
-	switch {
-	case !ok:
-	case e.batch == nil && same(cur.Doc, next):
-		t.unchanged++
-		return nil
-	case e.batch != nil && len(differ) == 0:
+	if alike {
 		t.unchanged++
 		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "unchanged"})
 		return nil
@@ -202,14 +200,19 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 		t.created++
 	}
 	t.changed = append(t.changed, edit.addr)
+	t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "changed", Changes: differ})
 	if e.batch != nil {
 		mark(next, *e.batch, differ)
-		t.results = append(t.results, BatchAccount{Address: edit.addr, Result: "changed", Changes: differ})
 	}
-	if !dry {
+	if dry {
+		return nil
+	}
+	if e.batch != nil && ok {
+		ch.NoteOf(edit.addr, fieldsOf(differ, base, next))
+	} else {
 		ch.DiffOf(edit.addr, cur.Doc, next)
-		ch.PutAccount(next)
 	}
+	ch.PutAccount(next)
 	return nil
 }
 

@@ -38,6 +38,19 @@ func changed(cur, next *store.Account) map[string][2]any {
 	return differ
 }
 
+// fieldsOf maps the fields of a record that hold the settings which changed,
+// as the audit tells them, to [before, after].
+func fieldsOf(settings map[string][2]any, cur, next *store.Account) map[string][2]any {
+	fields := make(map[string][2]any, len(settings))
+	for name, v := range settings {
+		if strings.HasPrefix(name, "protocols.") {
+			name, v = "protocols", [2]any{cur.Protocols, next.Protocols}
+		}
+		fields[name] = v
+	}
+	return fields
+}
+
 // unmark returns marks that no longer speak for settings which were set otherwise.
 func unmark(marks []store.BatchMark, settings map[string][2]any) []store.BatchMark {
 	if len(settings) == 0 {

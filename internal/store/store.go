@@ -470,7 +470,15 @@ func (c *Change) Diff(before, after any) {
 
 // DiffOf does the same for one of several resources of a change, under its name.
 func (c *Change) DiffOf(resource string, before, after any) {
-	b, err := json.Marshal(Changes(before, after))
+	c.noteOf(resource, Changes(before, after))
+}
+
+// NoteOf does what DiffOf does for whoever has compared the fields already,
+// which is most of its cost: fields maps those that change to [before, after].
+func (c *Change) NoteOf(resource string, fields map[string][2]any) { c.noteOf(resource, fields) }
+
+func (c *Change) noteOf(resource string, changes any) {
+	b, err := json.Marshal(changes)
 	if err != nil {
 		c.err = errors.Join(c.err, fmt.Errorf("encoding the changes of %s: %w", resource, err))
 		return
