@@ -306,7 +306,7 @@ func TestBatchPatchesEach(t *testing.T) {
 			}
 			return n
 		}
-		cur := c.record(decode[Account](c, read(object("cur", settings("cur"))), &f), &store.Account{Address: "ann@example.org"}, everything, &f)
+		cur := c.record(&decode[Account](c, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
 		cur.Batches = []store.BatchMark{{By: "x", Settings: []string{"suspended", "protocols.pop3"}}}
 		fields := settings("set")
 		fields["preset"] = []string{`"imap-smtp"`, `"none"`, "null"}
@@ -321,8 +321,8 @@ func TestBatchPatchesEach(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := c.record(patched, cur, everything, &f)
-		got := c.record(readSet(in, read(text)).over(cur), cur, everything, &f)
+		want := c.record(&patched.AccountSettings, cur, everything, &f)
+		got := c.record(&readSet(in, read(text)).over(cur).AccountSettings, cur, everything, &f)
 		if len(f.list) > 0 || !same(got, want) {
 			t.Fatalf("%s over %+v: %+v, patched %+v (%v)", text, cur, got, want, f.list)
 		}
