@@ -2,8 +2,6 @@ package adminapi
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -37,9 +35,9 @@ func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, 
 	rc := http.NewResponseController(c.w)
 	_ = rc.SetWriteDeadline(time.Time{}) // until there is something to write
 	if accepts(c.r, linesType) {
-		return &answer{handler: func(w http.ResponseWriter, r *http.Request) {
+		return &answer{handler: func(_ http.ResponseWriter, r *http.Request) {
 			defer func() { <-c.turns }()
-			c.writeLines(r.Context(), w, run)
+			c.writeLines(r.Context(), run)
 		}}, nil
 	}
 	defer func() { <-c.turns }()
@@ -51,18 +49,8 @@ func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, 
 	return &answer{body: result}, nil
 }
 
-func (c *call) writeLines(ctx context.Context, w http.ResponseWriter, run func(context.Context, progress) (any, error)) {
-	h := w.Header()
-	h.Set("Content-Type", linesType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	rc := http.NewResponseController(w)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	line := func(name string, value any) error {
-		_ = rc.SetWriteDeadline(time.Now().Add(lineWithin))
-		return errors.Join(enc.Encode(map[string]any{name: value}), rc.Flush())
-	}
+func (c *call) writeLines(ctx context.Context, run func(context.Context, progress) (any, error)) {
+	s := newStream(c)
 	var last time.Time
 	var gone error
 	result, err := run(ctx, func(far any) error {
@@ -71,17 +59,11 @@ func (c *call) writeLines(ctx context.Context, w http.ResponseWriter, run func(c
 			return nil
 		}
 		last = now
-		gone = line("progress", far)
+		gone = s.progress(far)
 		return gone
 	})
-	switch {
-	case gone != nil || ctx.Err() != nil: // nobody is there to be told
-	case err != nil:
-		p := problemOf(err)
-		c.Log.Error("api request", "operation", c.op.id, "status", p.Status, "error", err)
-		_ = line("problem", p) // as in writeJSON
-	default:
-		_ = line("result", result)
+	if gone == nil && ctx.Err() == nil { // somebody is there to be told
+		s.end(result, err)
 	}
 }
 
