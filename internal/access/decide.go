@@ -58,7 +58,7 @@ type Query struct {
 	Rules   *Rules   // nil when the domain is not managed
 	Account *Account // nil when there is no record
 	Client  ClientType
-	Region  string
+	Region  string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionUntold
 	Secret  Secret
 }
 
@@ -77,6 +77,9 @@ type Asker interface {
 // Without trace a decision that has nothing to note in words does not allocate.
 func Decide(q *Query, ask Asker, trace bool) Decision {
 	d := Decision{Account: q.Address, Client: q.Client, Region: q.Region}
+	if d.Region == RegionUntold {
+		d.Region = ""
+	}
 	note := func(step, result, detail string) {
 		if trace {
 			d.Trace = append(d.Trace, Step{Step: step, Result: result, Detail: detail})

@@ -101,7 +101,7 @@ func drawWorld(t *rapid.T) *world {
 		Login:   l,
 		Address: rapid.SampledFrom(members).Draw(t, "account"),
 		Client:  rapid.SampledFrom(types).Draw(t, "client"),
-		Region:  rapid.SampledFrom(append([]string{""}, regions...)).Draw(t, "region"),
+		Region:  rapid.SampledFrom(append([]string{"", access.RegionUnknown, access.RegionUntold}, regions...)).Draw(t, "region"),
 	}
 	if rapid.IntRange(0, 4).Draw(t, "record") > 0 {
 		q.Account = &access.Account{
@@ -283,6 +283,9 @@ func plainPlace(p *access.Policy, ip netip.Addr, region string) bool {
 	if holds(p.ExceptIPs) {
 		return false
 	}
+	if region == access.RegionUntold && len(p.Regions) > 0 && p.Type == access.Blacklist {
+		return true
+	}
 	return len(p.IPs)+len(p.Regions) == 0 || holds(p.IPs) || region != "" && slices.Contains(p.Regions, region)
 }
 
@@ -373,7 +376,9 @@ func TestTraceOfPolicies(t *testing.T) {
 			enabled++
 			match := s.Result == "match"
 			entry := slices.Contains(p.IPs, s.Matched) || slices.Contains(p.Regions, s.Matched) || s.Matched == access.MatchedAnywhere && len(p.IPs)+len(p.Regions) == 0
-			if ip := w.query.Login.IP; ip.IsValid() && entry != match || !match && s.Matched != "" || s.Excepted != "" && (match || !slices.Contains(p.ExceptIPs, s.Excepted)) {
+			// A match that nothing in the lists tells of is that of what may be in a blacklist's place.
+			named := entry || p.Type == access.Blacklist && (!w.query.Login.IP.IsValid() || w.query.Region == access.RegionUntold)
+			if match && !named || !match && s.Matched != "" || s.Excepted != "" && (match || !slices.Contains(p.ExceptIPs, s.Excepted)) {
 				t.Fatalf("%+v\n%+v", p, s)
 			}
 			var in []string

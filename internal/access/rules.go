@@ -319,7 +319,8 @@ func has(list []uint32, n uint32) bool {
 }
 
 // place reports whether the policy's place matches. A missing address is in
-// no whitelist, and in every blacklist, whose place it might be. An address
+// no whitelist, and in every blacklist, whose place it might be; so is, of the
+// policies that name regions, an address whose region nobody tells. An address
 // that is not near is in no policy's lists.
 func (p *policy) place(l *Login, region string, near bool) bool {
 	if !l.IP.IsValid() {
@@ -333,6 +334,9 @@ func (p *policy) place(l *Login, region string, near bool) bool {
 	}
 	if region == "" || len(p.regions) == 0 {
 		return false
+	}
+	if region == RegionUntold {
+		return p.deny
 	}
 	_, ok := p.regions[region]
 	return ok

@@ -165,6 +165,10 @@ func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, te
 		return "", "", ip.String() + " is at none of its addresses"
 	case region == "":
 		return "", "", ip.String() + " is not in its place, and has no region"
+	case region == RegionUntold && p.Type == Blacklist:
+		return "", "", ip.String() + " may be in its regions, of which there is no database"
+	case region == RegionUntold:
+		return "", "", ip.String() + " is not in its place, as far as can be told without a database of regions"
 	case region == RegionUnknown:
 		return "", "", ip.String() + " is not in its place, and its region is unknown"
 	case listed:

@@ -147,11 +147,18 @@ func (c ClientType) Own() bool {
 	return c != "" && c != ClientThirdParty && c != ClientCloudFetcher
 }
 
-// RegionUnknown stands in a decision and a record for the region of a public
-// address that the database does not know. It is in no policy's list, so that
-// it matches no whitelist. The empty region is that of addresses that have
-// none, such as private ones.
-const RegionUnknown = "unknown"
+// What stands for a region in a query where there is none to name. The empty
+// region is that of addresses that have none, such as private ones.
+const (
+	// RegionUnknown is that of a public address that the database does not
+	// know. It is in no policy's list: it matches nothing.
+	RegionUnknown = "unknown"
+	// RegionUntold is that of a public address while there is no database. It
+	// might be any: it is in no whitelist, and in every blacklist that names
+	// regions, so that a database that is missing weakens no rule. Decisions do
+	// not show it.
+	RegionUntold = "untold"
+)
 
 // Lookup tells a login apart from Dovecot's look-ups (AUTHORIZED=1).
 type Lookup uint8
