@@ -52,6 +52,7 @@ sudo:
 
 install-deps:
 	@contrib/trial/install-deps.sh
+	@contrib/trial/fetch-regions.sh
 
 run: sudo install-deps build
 	@$(GO) $(BUILD) -o bin/drawbridge-trial ./contrib/trial
@@ -61,7 +62,7 @@ test: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
-RACE := ./internal/gate ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
+RACE := ./internal/gate ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
 
 check: go install-deps
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make: not formatted: run gofmt -w' >&2; exit 1; }

@@ -1,0 +1,231 @@
+// Package region tells the country of an address, IPv4 and IPv6, from a
+// database that an administrator or the distribution keeps up to date.
+//
+// Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the
+// second named as the first with a 6 at its end:
+//
+//	# Generated: Thu, 25 Jun 2026 04:33:59 GMT
+//	16777216,16777471,AU
+//	16777472,16778239,CN
+//
+//	2001:200::,2001:200:134:ffff:ffff:ffff:ffff:ffff,JP
+//
+// And a MaxMind database (.mmdb) with country.iso_code, or else
+// registered_country.iso_code, of which [MaxMind DB 2.0] is the format.
+//
+// Either is read as a whole into sorted arrays: a [Database] is immutable, its
+// look-ups are binary searches that allocate nothing, and what happens to the
+// file meanwhile harms nobody. A [Source] keeps the database of a setting
+// current while the daemon runs.
+//
+// # Diagnostics
+//
+// A file is taken as a whole or not at all. Errors name the file, and of a CSV
+// the line:
+//
+//	/usr/share/tor/geoip:17: the range begins before the end of the one above
+//
+// # What it does not do
+//
+// It fetches nothing, and knows nothing below countries. It does not believe
+// that a region proves anything: networks move, and anybody can rent an address.
+//
+// [MaxMind DB 2.0]: https://maxmind.github.io/MaxMind-DB/
+package region
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+)
+
+// Database is the countries of all addresses, in memory. It is immutable and
+// safe for concurrent use. The nil Database knows nothing.
+type Database struct {
+	Paths              []string
+	Kind               string    // KindCSV or KindMMDB
+	Date               time.Time // of the data: as the files say, else of the files
+	RangesV4, RangesV6 int       // in the files
+	ReadAt             time.Time
+
+	names []string // the first is access.RegionUnknown
+	v4    stretches[uint32]
+	v6    stretches[uint128]
+}
+
+// The kinds of database.
+const (
+	KindCSV  = "csv"
+	KindMMDB = "mmdb"
+)
+
+type uint128 struct{ hi, lo uint64 }
+
+func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a.lo > b.lo }
+
+// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2 (or
+// what else the database holds, such as XK); [access.RegionUnknown] for a public
+// address that the database does not know, and [access.RegionUntold] from a nil
+// Database; "" for an address that has no region: private, shared (RFC 6598),
+// loopback, link-local, multicast, unspecified or none at all.
+func (d *Database) Lookup(ip netip.Addr) string {
+	ip = ip.Unmap()
+	if !public(ip) {
+		return ""
+	}
+	if d == nil {
+		return access.RegionUntold
+	}
+	return d.names[d.find(ip)]
+}
+
+var shared = netip.MustParsePrefix("100.64.0.0/10") // carrier-grade NAT, RFC 6598
+
+func public(ip netip.Addr) bool {
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+}
+
+// find returns the code of the last stretch that begins at or before an address.
+func (d *Database) find(ip netip.Addr) uint16 {
+	if ip.Is4() {
+		key, starts := key4(ip), d.v4.starts
+		return d.v4.codes[sort.Search(len(starts), func(i int) bool { return starts[i] > key })-1]
+	}
+	key, starts := key6(ip), d.v6.starts
+	return d.v6.codes[sort.Search(len(starts), func(i int) bool { return starts[i].above(key) })-1]
+}
+
+// stretches are the addresses of one family: each begins at its start, and ends
+// before the next one's. The first start is the family's lowest address. A code is
+// an index into the names of regions.
+type stretches[K comparable] struct {
+	starts []K
+	codes  []uint16
+}
+
+// begin begins a stretch, or goes on with one that has the same region.
+func (s *stretches[K]) begin(key K, code uint16) {
+	last := len(s.starts) - 1
+	switch {
+	case last >= 0 && s.codes[last] == code:
+	case last >= 0 && s.starts[last] == key: // the family's lowest address: nothing is before it
+		s.codes[last] = code
+	default:
+		s.starts, s.codes = append(s.starts, key), append(s.codes, code)
+	}
+}
+
+// clip gives back the room that appending took.
+func (s *stretches[K]) clip() {
+	s.starts, s.codes = slices.Clone(s.starts), slices.Clone(s.codes)
+}
+
+func key4(ip netip.Addr) uint32 {
+	b := ip.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func key6(ip netip.Addr) uint128 {
+	b := ip.As16()
+	return uint128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// Holds reports whether the database has addresses of a region.
+func (d *Database) Holds(code string) bool {
+	return d != nil && slices.Contains(d.names[1:], code)
+}
+
+// Codes returns the regions that the database has addresses of, in order.
+func (d *Database) Codes() []string {
+	if d == nil {
+		return nil
+	}
+	codes := slices.Clone(d.names[1:])
+	slices.Sort(codes)
+	return codes
+}
+
+// builder fills a database range by range.
+type builder struct {
+	Database
+	codes      map[string]uint16
+	end4, end6 netip.Addr // last addresses of the ranges so far
+}
+
+func newBuilder() *builder {
+	b := &builder{}
+	b.names = []string{access.RegionUnknown}
+	b.codes = map[string]uint16{}
+	b.v4.begin(0, 0)
+	b.v6.begin(uint128{}, 0)
+	return b
+}
+
+// code returns the index of a region's name.
+func (b *builder) code(name string) (uint16, error) {
+	switch name {
+	case "??", "ZZ": // ZZ is what CLDR calls an unknown region
+		return 0, nil
+	case "UK": // reserved for, and in some data meaning, the United Kingdom
+		name = "GB"
+	}
+	if n, ok := b.codes[name]; ok {
+		return n, nil
+	}
+	letter := func(c byte) bool { return 'A' <= c && c <= 'Z' }
+	if len(name) != 2 || !letter(name[0]) || !letter(name[1]) {
+		return 0, errors.New("the region is not two capital letters, nor ?? for unknown")
+	}
+	n := uint16(len(b.names)) //nolint:gosec // two letters make no more than 676
+	b.codes[name] = n
+	b.names = append(b.names, name)
+	return n, nil
+}
+
+// add adds a range, which lies above all those of its family before it.
+func (b *builder) add(low, high netip.Addr, code uint16) error {
+	end, count := &b.end4, &b.RangesV4
+	if low.Is6() {
+		end, count = &b.end6, &b.RangesV6
+	}
+	switch {
+	case high.Less(low):
+		return errors.New("the range ends before it begins")
+	case end.IsValid() && !end.Less(low):
+		return errors.New("the range begins before the end of the one above")
+	}
+	if end.IsValid() && end.Next() != low {
+		b.from(end.Next(), 0)
+	}
+	b.from(low, code)
+	*end = high
+	*count++
+	return nil
+}
+
+// from says which region the addresses have from one on.
+func (b *builder) from(ip netip.Addr, code uint16) {
+	if ip.Is4() {
+		b.v4.begin(key4(ip), code)
+	} else {
+		b.v6.begin(key6(ip), code)
+	}
+}
+
+// finish ends the last ranges and returns the database.
+func (b *builder) finish() *Database {
+	for _, end := range []netip.Addr{b.end4, b.end6} {
+		if next := end.Next(); end.IsValid() && next.IsValid() {
+			b.from(next, 0)
+		}
+	}
+	d := b.Database
+	d.v4.clip()
+	d.v6.clip()
+	return &d
+}

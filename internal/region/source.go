@@ -1,0 +1,241 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Debian is the database of Debian's tor-geoipdb.
+const Debian = "/usr/share/tor/geoip"
+
+const pollEvery = 2 * time.Second
+
+// Load reads a database: path is that of an .mmdb, or of the IPv4 file of a CSV
+// pair. The error is one line that names the file.
+func Load(path string) (*Database, error) {
+	b := newBuilder()
+	b.Paths, b.Kind = files(path)
+	var modified time.Time
+	for i, name := range b.Paths {
+		info, err := regular(name)
+		if err != nil {
+			return nil, err
+		}
+		if modified.IsZero() || info.ModTime().Before(modified) {
+			modified = info.ModTime()
+		}
+		if err := b.readFile(i, name); err != nil {
+			return nil, err
+		}
+	}
+	if b.Date.IsZero() {
+		b.Date = modified.UTC()
+	}
+	b.ReadAt = time.Now().UTC()
+	return b.finish(), nil
+}
+
+func files(path string) (paths []string, kind string) {
+	if strings.HasSuffix(path, ".mmdb") {
+		return []string{path}, KindMMDB
+	}
+	return []string{path, path + "6"}, KindCSV
+}
+
+// regular returns what is known of a file; what is none, such as a pipe, could
+// keep its reader waiting.
+func regular(name string) (fs.FileInfo, error) {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: is not a regular file", name)
+	}
+	return info, err
+}
+
+func (b *builder) readFile(i int, name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	switch {
+	case b.Kind == KindMMDB:
+		// Read, not mapped: whoever truncates a mapped file ends the process.
+		data, err := io.ReadAll(io.LimitReader(f, maxMMDB+1))
+		if err == nil && len(data) > maxMMDB {
+			err = fmt.Errorf("is larger than %d MiB: take the edition that holds countries only", maxMMDB>>20)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return b.readMMDB(data, name)
+	case i == 0:
+		return b.readCSV(f, name, parseDecimal)
+	default:
+		return b.readCSV(f, name, parseIPv6)
+	}
+}
+
+// Source is the database of a setting, kept current. It is safe for concurrent
+// use. A nil Source has none.
+type Source struct {
+	path    string
+	wanted  bool // it was named, or has been there
+	current atomic.Pointer[Database]
+
+	// What the last poll saw, and what was read last, well or not.
+	seen, read []identity
+	readErr    error
+
+	mu    sync.Mutex
+	fault error
+}
+
+// identity tells one content of a file from another.
+type identity struct {
+	inode    uint64
+	size     int64
+	modified time.Time
+}
+
+// Open loads a database from a path, as [Load] does; "" stands for Debian's, if it
+// is there, now or later. The error is one line that names the file.
+func Open(path string) (*Source, error) {
+	s := &Source{path: path, wanted: path != ""}
+	if path == "" {
+		s.path = Debian
+		if _, err := os.Stat(Debian); errors.Is(err, fs.ErrNotExist) {
+			return s, nil
+		}
+	}
+	var err error
+	if s.read, err = identify(s.path); err != nil {
+		return nil, err
+	}
+	d, err := Load(s.path)
+	if err != nil {
+		return nil, err
+	}
+	s.current.Store(d)
+	s.wanted = true
+	return s, nil
+}
+
+func identify(path string) ([]identity, error) {
+	var list []identity
+	paths, _ := files(path)
+	for _, name := range paths {
+		info, err := regular(name)
+		if err != nil {
+			return nil, err
+		}
+		id := identity{size: info.Size(), modified: info.ModTime()}
+		if s, ok := info.Sys().(*syscall.Stat_t); ok {
+			id.inode = s.Ino
+		}
+		list = append(list, id)
+	}
+	return list, nil
+}
+
+// Database returns the database in force, nil for none.
+func (s *Source) Database() *Database {
+	if s == nil {
+		return nil
+	}
+	return s.current.Load()
+}
+
+// Lookup is [Database.Lookup] in the database in force.
+func (s *Source) Lookup(ip netip.Addr) string { return s.Database().Lookup(ip) }
+
+// Fault returns why the files as they are now are not in force, or nil.
+func (s *Source) Fault() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
+}
+
+// Run looks every two seconds whether the files are others, and puts them into force
+// once they have stayed the same for that long: a file that is being written is
+// not read half way. One that is broken, or gone, leaves the former content in
+// force. Changed is called after each change. Run returns when ctx ends.
+func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
+	if s == nil {
+		return
+	}
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		before := s.Fault()
+		if d := s.poll(); d != nil {
+			log.Info("the database of regions was read", "path", s.path, "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
+			changed()
+		}
+		switch now := s.Fault(); {
+		case now != nil && (before == nil || before.Error() != now.Error()):
+			log.Error("the database of regions is left as it was read before", "error", now)
+		case now == nil && before != nil:
+			log.Info("the files of the database of regions are as they should be again", "path", s.path)
+		}
+	}
+}
+
+// poll looks at the files once. It returns a database that was put into force.
+func (s *Source) poll() *Database {
+	now, err := identify(s.path)
+	if err != nil {
+		if !s.wanted && errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		s.setFault(err)
+		return nil
+	}
+	settled := slices.Equal(now, s.seen)
+	s.seen = now
+	if slices.Equal(now, s.read) {
+		s.setFault(s.readErr)
+		return nil
+	}
+	if !settled {
+		return nil
+	}
+	d, err := Load(s.path)
+	if after, changed := identify(s.path); changed != nil || !slices.Equal(after, now) {
+		return nil // while it was read: the next poll sees what became of it
+	}
+	s.wanted, s.read, s.readErr = true, now, err
+	s.setFault(err)
+	if err != nil {
+		return nil
+	}
+	s.current.Store(d)
+	return d
+}
+
+func (s *Source) setFault(err error) {
+	s.mu.Lock()
+	s.fault = err
+	s.mu.Unlock()
+}
