@@ -76,10 +76,7 @@ type Asker interface {
 // nothing else differs, so that an explanation cannot disagree with the login.
 // Without trace a decision that has nothing to note in words does not allocate.
 func Decide(q *Query, ask Asker, trace bool) Decision {
-	d := Decision{Account: q.Address, Client: q.Client, Region: q.Region}
-	if d.Region == RegionUntold {
-		d.Region = ""
-	}
+	d := Decision{Account: q.Address, Client: q.Client, Region: ShownRegion(q.Region)}
 	note := func(step, result, detail string) {
 		if trace {
 			d.Trace = append(d.Trace, Step{Step: step, Result: result, Detail: detail})

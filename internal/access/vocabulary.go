@@ -155,10 +155,18 @@ const (
 	RegionUnknown = "unknown"
 	// RegionUntold is that of a public address while there is no database. It
 	// might be any: it is in no whitelist, and in every blacklist that names
-	// regions, so that a database that is missing weakens no rule. Decisions do
-	// not show it.
+	// regions, so that a database that is missing weakens no rule.
 	RegionUntold = "untold"
 )
+
+// ShownRegion returns a region as decisions, records and previews show it:
+// without a database there is none to show.
+func ShownRegion(region string) string {
+	if region == RegionUntold {
+		return ""
+	}
+	return region
+}
 
 // Lookup tells a login apart from Dovecot's look-ups (AUTHORIZED=1).
 type Lookup uint8

@@ -87,6 +87,7 @@
 //	409 interrupted              a batch, an import or a document was overtaken by another change half way: resume it, or run it again
 //	409 nothing_to_adopt
 //	409 stale                    what a document would change was changed since it was exported
+//	409 regions_unavailable      there is no database of regions to look in
 //	412 precondition_failed      the ETag is another by now
 //	413 too_large                the body is over 1 MiB (imports and documents: 16 MiB)
 //	415 unsupported_media_type
@@ -124,7 +125,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -139,6 +139,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -151,7 +152,7 @@ const (
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
-// DefaultDomain, Services, Version, PeerUID, Guard, Region and Metrics.
+// DefaultDomain, Services, Version, PeerUID, Guard, Regions and Metrics.
 type API struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -168,8 +169,7 @@ type API struct {
 	// account, "" its mailbox password; rules, unless nil, take the place of its domain's.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
 	Guard   Guard
-	// Region tells the region of an address; nil when there is no database.
-	Region func(netip.Addr) string
+	Regions *region.Source // nil for none
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// PeerUID tells who is at the other end of a unix socket; without it
@@ -194,7 +194,7 @@ type server struct {
 func (a *API) Handler() (http.Handler, error) {
 	s := &server{
 		API: a, schemas: newSchemas(), turns: make(chan struct{}, maxLong),
-		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Region},
+		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
 	}
 	mux := http.NewServeMux()
 	ops := operations()

@@ -54,21 +54,21 @@ func (b *buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.
 
 // start starts a daemon that ends with the test. next tells whether mailbox
 // passwords belong to the next passdb.
-func start(t *testing.T, next bool) *daemon {
+func start(t *testing.T, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
-	return join(t, redistest.Start(t), next)
+	return join(t, redistest.Start(t), next, set...)
 }
 
 // join starts a daemon on a store that may be another's as well.
-func join(t *testing.T, r *redistest.Server, next bool) *daemon {
+func join(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
-	d := run(t, r, next)
+	d := run(t, r, next, set...)
 	redistest.Ready(t, d.api.Store)
 	return d
 }
 
 // run starts a daemon without waiting for its store.
-func run(t *testing.T, r *redistest.Server, next bool) *daemon {
+func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
 	d := &daemon{t: t, redis: r, log: &buffer{}}
 	t.Cleanup(func() {
@@ -100,7 +100,12 @@ func run(t *testing.T, r *redistest.Server, next bool) *daemon {
 			return peer.UID, err == nil
 		},
 	}
-	d.api.Explain = gate.New(gate.Options{Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site}).Explain
+	for _, f := range set {
+		f(d.api)
+	}
+	d.api.Explain = gate.New(gate.Options{
+		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
+	}).Explain
 	handler, err := d.api.Handler()
 	if err != nil {
 		t.Fatal(err)

@@ -256,9 +256,7 @@ func (c *call) consoleLogin(account string, ip netip.Addr, rules *access.Rules) 
 	q := &access.Query{
 		Login:   &access.Login{Account: account, Protocol: access.Web, Service: access.Web.String(), IP: ip, RealIP: ip, Time: c.now},
 		Address: account, Rules: rules, Client: access.ClientConsole,
-	}
-	if c.Region != nil {
-		q.Region = c.Region(ip)
+		Region: c.Regions.Lookup(ip),
 	}
 	a, _ := c.Store.State.Account(account)
 	q.Account = a.Doc.Facts(new(access.Account))

@@ -95,6 +95,7 @@ func operations() []operation {
 
 		revertAfter = "revert_after"
 		keys        = "/v1/keys"
+		regions     = "/v1/regions"
 
 		domainReads  = forRead | forDomain
 		accountReads = forRead | forDomain | forSelf
@@ -166,6 +167,10 @@ func operations() []operation {
 		get(keys, "list-keys", "List the API's keys, without the keys", domainReads, List[Key]{}, listKeys, "limit", "cursor"),
 		write(post, keys, "create-key", "Make a key, shown this once", forDomain, NewKey{}, CreatedKey{}, createKey),
 		remove(keys+"/{id}", "delete-key", "Revoke a key", forDomain, deleteKey),
+
+		always(get(regions, "get-regions", "Show the database of regions", domainReads, RegionStatus{}, getRegions)),
+		get(regions+"/codes", "list-regions", "List the regions that policies can name", domainReads, List[Region]{}, listRegions, "limit", "cursor"),
+		get(regions+"/{ip}", "get-region", "Tell the region of an address", domainReads, AddressRegion{}, getRegion),
 
 		always(get("/v1/store", "get-store", "Show how the daemon and its store get on", forRead, StoreStatus{}, getStore)),
 		always(write(post, "/v1/store/adopt", "adopt-store", "Believe the store that answers now, whatever it was before", forAdmin, nil, StoreStatus{}, adoptStore)),

@@ -81,15 +81,17 @@ func checkPolicyID(id string, fault func(code, format string, args ...any)) {
 func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer string, f *faults) *store.Policy {
 	p := &store.Policy{Policy: access.Policy{
 		ID: id, Name: in.Name, Type: access.PolicyType(in.Type), Enabled: in.Enabled == nil || *in.Enabled,
-		Mode: access.PolicyMode(in.Mode), IPs: list(in.IPs), Regions: list(in.Regions), ExceptIPs: list(in.ExceptIPs),
+		Mode: access.PolicyMode(in.Mode), IPs: list(in.IPs), ExceptIPs: list(in.ExceptIPs),
 		Clients: []access.ClientType{}, Protocols: []string{},
 	}}
 	if id == store.ManagedThirdParty {
 		p.Managed = id
 	}
+	var regions []string
 	if cur != nil {
-		p.CreatedAt = cur.CreatedAt
+		p.CreatedAt, regions = cur.CreatedAt, cur.Regions
 	}
+	p.Regions = c.policyRegions(in.Regions, regions, pointer+"/regions", f)
 	if p.Mode == "" {
 		p.Mode = access.Enforce
 	}
@@ -154,17 +156,14 @@ func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
 	before := len(f.list)
 	checkNetworks(p.IPs, pointer+"/ips", f)
 	checkNetworks(p.ExceptIPs, pointer+"/except_ips", f)
-	if len(p.Regions) > 0 {
-		f.add(pointer+"/regions", "regions_unavailable", "there is no database of regions in this version: name the addresses in ips, and leave regions out")
-	}
 	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 {
-		f.add(pointer+"/ips", "required", "is needed: a whitelist says from where to let in, and refuses everywhere else")
+		f.add(pointer+"/ips", "required", "is needed: or regions are: a whitelist says from where to let in, and refuses everywhere else")
 	}
 	if len(f.list) > before || len(p.ExceptIPs) == 0 {
 		return
 	}
 	in := p.IPs
-	if len(in) == 0 {
+	if len(in) == 0 || len(p.Regions) > 0 { // a region may be anywhere
 		in = everywhere()
 	}
 	if address.Within(in, p.ExceptIPs) {

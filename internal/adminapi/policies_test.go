@@ -94,7 +94,7 @@ func TestPolicyFaults(t *testing.T) {
 			},
 		},
 		{"no place", `{"name":"x","type":"whitelist","scope":{"all":true}}`, []string{"/ips required"}},
-		{"regions", `{"name":"x","type":"whitelist","scope":{"all":true},"regions":["DE"]}`, []string{"/regions regions_unavailable"}},
+		{"regions", `{"name":"x","type":"whitelist","scope":{"all":true},"regions":["DE"]}`, []string{"/regions/0 regions_unavailable"}},
 		{"all excepted", `{"name":"x","type":"blacklist","scope":{"all":true},"ips":["192.0.2.0/25","192.0.2.200"],"except_ips":["192.0.2.0-192.0.2.255"]}`, []string{"/except_ips never_matches"}},
 		{"the world excepted", `{"name":"x","type":"blacklist","scope":{"all":true},"except_ips":["0.0.0.0/0","::/1","8000::/1"]}`, []string{"/except_ips never_matches"}},
 		{"nobody", `{"name":"x","type":"blacklist","scope":{"except":{"members":["ann@example.org"]}}}`, []string{"/scope never_matches"}},

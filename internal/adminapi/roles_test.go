@@ -85,6 +85,9 @@ func matrix() []operation {
 		{"GET", "/v1/keys", "", "read domain"},
 		{"POST", "/v1/keys", `{"name":"k","role":"self","account":"{A}"}`, "domain"},
 		{"DELETE", "/v1/keys/{key}", "", "domain"},
+		{"GET", "/v1/regions", "", "read domain"},
+		{"GET", "/v1/regions/codes", "", "read domain"},
+		{"GET", "/v1/regions/127.0.0.1", "", "read domain"},
 		{"GET", "/v1/store", "", "read"},
 		{"POST", "/v1/store/adopt", "", ""}, // refused with 409: there is nothing to adopt
 		{"POST", "/v1/login", `{}`, "login"},
@@ -185,7 +188,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

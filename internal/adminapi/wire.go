@@ -84,8 +84,8 @@ type Policy struct {
 	Mode      string    `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
 	Managed   string    `json:"managed,omitempty" readOnly:"true" doc:"The simple switch that maintains it."`
 	Scope     *Scope    `json:"scope,omitempty" doc:"Needed."`
-	IPs       []string  `json:"ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some; without any a blacklist is for anywhere." example:"203.0.113.0/24"`
-	Regions   []string  `json:"regions" maxItems:"1000" doc:"Countries. There is no database of them in this version: leave it empty."`
+	IPs       []string  `json:"ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some, or regions; without either a blacklist is for anywhere." example:"203.0.113.0/24"`
+	Regions   []string  `json:"regions" maxItems:"1000" doc:"Countries by their code of ISO 3166-1, or what else GET /v1/regions/codes lists. An address that the database does not know is in none." example:"DE"`
 	ExceptIPs []string  `json:"except_ips" maxItems:"10000" doc:"Taken out of the place."`
 	Clients   []string  `json:"clients" maxItems:"100" doc:"Client types; empty for any." example:"third-party"`
 	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty for any."`
@@ -521,6 +521,31 @@ type StoreStatus struct {
 	Domains  int       `json:"domains"`
 	Accounts int       `json:"accounts" doc:"With a record of their own."`
 	Version  string    `json:"version" doc:"Of the daemon."`
+}
+
+// RegionStatus says what the regions of addresses are told from.
+type RegionStatus struct {
+	Kind     string    `json:"kind" enum:"csv,mmdb,none"`
+	Paths    []string  `json:"paths" doc:"The files that were read."`
+	Date     time.Time `json:"date,omitzero" doc:"Of the data: as the files say, else of the files."`
+	AgeDays  int       `json:"age_days" doc:"Full days since then."`
+	V4       int       `json:"ranges_v4"`
+	V6       int       `json:"ranges_v6"`
+	LoadedAt time.Time `json:"loaded_at,omitzero"`
+	Error    string    `json:"error,omitempty" doc:"Why the files as they are now were not taken: what was read before stays in force."`
+	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists let none in."`
+}
+
+// Region is a region that policies can name.
+type Region struct {
+	Region string `json:"region" example:"DE"`
+	Name   string `json:"name" doc:"In English; empty for what only the database knows." example:"Germany"`
+}
+
+// AddressRegion is the region of an address.
+type AddressRegion struct {
+	IP string `json:"ip"`
+	Region
 }
 
 // Health answers /livez and /readyz.

@@ -38,6 +38,7 @@ type Config struct {
 	Policyd  Service
 	Milter   Service
 	API      Service
+	Regions  Regions
 	Log      Log
 	Records  Records
 	Throttle Throttle
@@ -92,6 +93,14 @@ const (
 type Service struct {
 	Listen []listen.Spec
 }
+
+// Regions is the table [regions].
+type Regions struct {
+	Database string // NoRegions, or as region.Open takes it
+}
+
+// NoRegions is the value of regions.database that wants none.
+const NoRegions = "none"
 
 // Log is the table [log].
 type Log struct {

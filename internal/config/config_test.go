@@ -110,7 +110,7 @@ max_staleness = "1d12h"
 listen = []
 
 [regions]
-database = ""
+database = "none"
 
 [throttle]
 window = "90m"
@@ -138,6 +138,8 @@ max_staleness = "36h"
 services = {"a\"b" = "imap", "submission587" = "smtp"}
 [policyd]
 listen = []
+[regions]
+database = "none"
 [throttle]
 window = "1h30m"
 `
@@ -175,7 +177,9 @@ password = "hunter2"
 [milter]
 listen = ["inet:0.0.0.0:1", "unix:/x?mode=9"]
 [regions]
-database = "/x.mmdb"
+database = "x.mmdb"
+[sessions]
+key_file = "/x"
 `)
 	var problems *Error
 	if !errors.As(err, &problems) {
@@ -194,7 +198,8 @@ f:13: login.next_passdb: must be true or false, not a string
 f:14: login.password: there is no such setting: remove it ('drawbridged -d' prints all there are)
 f:16: milter.listen: listener "inet:0.0.0.0:1": beyond loopback, name who may connect with allow_from=10.0.0.0/8 or encrypt with tls_cert=/path&tls_key=/path
 f:16: milter.listen: listener "unix:/x?mode=9": mode "9": write octal permissions from 0600 to 0777 with which the owner can read and write, such as 0660
-f:18: regions.database: is not supported by this version: remove it, or leave it empty`
+f:18: regions.database: "x.mmdb" is not an absolute path: start it with /
+f:20: sessions.key_file: is not supported by this version: remove it, or leave it empty`
 	if err.Error() != want {
 		t.Errorf("problems:\n%v\nwant:\n%s", err, want)
 	}

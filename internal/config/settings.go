@@ -106,7 +106,10 @@ Debian's smtpd is chrooted, so a unix socket stands below /var/spool/postfix.`,
 		row("api.listen", `Where the HTTP API is served: listeners as in login.listen. On a unix socket root and the daemon's user need no key.`,
 			func(c *Config) *[]listen.Spec { return &c.API.Listen }, apart("api.listen")),
 
-		later("regions.database", `Database of the countries of addresses (.mmdb).`),
+		row("regions.database", `Where the countries of addresses are: a MaxMind database ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file has
+a 6 more at its end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one when it is there, now or later.
+"none": no database. It is read anew when it changes. One that is named must be there when the daemon starts.`,
+			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute)),
 		later("sessions.doveadm", `How to reach doveadm, to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
 		later("sessions.key_file", `File with doveadm's API key, for http.`),
 
@@ -151,6 +154,16 @@ func absolute(_ *Config, v string) []string {
 		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v)}
 	}
 	return nil
+}
+
+// unless makes an exception of a word.
+func unless(word string, check func(*Config, string) []string) func(*Config, string) []string {
+	return func(c *Config, v string) []string {
+		if v == word {
+			return nil
+		}
+		return check(c, v)
+	}
 }
 
 func printable(_ *Config, v string) []string {

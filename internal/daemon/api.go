@@ -23,6 +23,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			return peer.UID, err == nil
 		},
 		Guard:   adminapi.Guard{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+		Regions: p.regions,
 		Metrics: p.metrics,
 	}
 	handler, err := api.Handler()

@@ -1,7 +1,7 @@
 // Package daemon wires drawbridged: store, gate and the services that ask it.
 //
-// It starts from what others need: state directory, embedded store, sockets,
-// store, pepper, gate, services. It stops in reverse: no new connections, what
+// It starts from what others need: state directory, database of regions, sockets,
+// embedded store, store, pepper, gate, services. It stops in reverse: no new connections, what
 // is in flight is answered, records are written, the store is closed; each
 // step is bounded.
 //
@@ -32,6 +32,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/embedded"
 	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
@@ -39,9 +40,15 @@ import (
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
 
-// Check finds settings that this version cannot carry out. It opens nothing:
-// what they name may not be there yet.
+// Check finds settings that this version cannot carry out, and a database of
+// regions that cannot be used. It opens nothing else: what settings name may
+// not be there yet.
 func Check(cfg *config.Config) error {
+	_, err := openRegions(cfg)
+	return errors.Join(checkStore(cfg), err)
+}
+
+func checkStore(cfg *config.Config) error {
 	target, err := cfg.Store.Target()
 	if err == nil && (target.Cluster || target.Master != "") {
 		err = errors.New("store.url: this version speaks to a single server: a Cluster or Sentinels are not supported yet")
@@ -58,6 +65,10 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
+	regions, err := openRegions(cfg)
+	if err != nil {
+		return err
+	}
 	sockets, err := open(cfg, log) //nolint:contextcheck // binding takes no time worth a context
 	if err != nil {
 		return err
@@ -109,7 +120,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		Store: st, Journal: redis, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, UnmanagedAsk: cfg.Login.Unmanaged == config.Next, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services,
-		MaxStaleness: cfg.Store.MaxStaleness, Decided: metrics.Decision,
+		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,
 		Throttle: gate.Throttle{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 		},
@@ -125,8 +136,12 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		}
 	}()
 	go expireRecords(ctx, st, redis, log)
+	go regions.Run(ctx, log.Named("regions"), g.RegionsChanged)
+	go missRegions(ctx, regions, st, log)
 
-	err = serve(ctx, fail, sockets, &parts{cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics})
+	err = serve(ctx, fail, sockets, &parts{
+		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
+	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -171,7 +186,7 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 	if err != nil || target.Embedded {
 		return opt, err
 	}
-	if err := Check(cfg); err != nil {
+	if err := checkStore(cfg); err != nil {
 		return opt, err
 	}
 	opt.Network, opt.Addr, opt.DB, opt.Username = target.Network, target.Addresses[0], cfg.Store.DB, cfg.Store.Username
@@ -331,6 +346,32 @@ func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st
 		}
 	}
 	return nil
+}
+
+// openRegions loads the database of regions: nil for none. One that cannot be
+// used is no reason to go on without: rules by region would mean something else.
+func openRegions(cfg *config.Config) (*region.Source, error) {
+	if cfg.Regions.Database == config.NoRegions {
+		return nil, nil
+	}
+	regions, err := region.Open(cfg.Regions.Database)
+	if err != nil {
+		return nil, fmt.Errorf("regions.database: %w: mend it, name another, or write \"none\"", err)
+	}
+	return regions, nil
+}
+
+// missRegions says once, when the store is known, which domains want a database
+// of regions that is not there.
+func missRegions(ctx context.Context, regions *region.Source, st *store.Store, log hclog.Logger) {
+	for !loaded(ctx, st, time.Minute) {
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	if domains := st.State.NamingRegions(); len(domains) > 0 && regions.Database() == nil {
+		log.Error("policies name regions, and there is no database of them: until regions.database names one, their blacklists refuse every public address and their whitelists let none in", "domains", domains)
+	}
 }
 
 // expireRecords forgets login records beyond the retention, a few times a day.

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,6 +262,20 @@ func TestStartFaults(t *testing.T) {
 		}
 		want(t, fails(t, cfg), "state_dir", "65534", "chown")
 	})
+	t.Run("a database of regions that is not there", func(t *testing.T) {
+		cfg := settings(t, "[regions]\ndatabase = \"/nowhere/geoip\"\n")
+		want(t, fails(t, cfg), "regions.database", "/nowhere/geoip", "no such file")
+		want(t, fmt.Sprint(daemon.Check(cfg)), "regions.database", "/nowhere/geoip")
+	})
+	t.Run("a database of regions that is broken", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.mmdb")
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg := settings(t, fmt.Sprintf("[regions]\ndatabase = %q\n", path))
+		want(t, fails(t, cfg), "regions.database", path, `"none"`)
+		want(t, fmt.Sprint(daemon.Check(cfg)), "regions.database", path)
+	})
 	t.Run("a list of servers", func(t *testing.T) {
 		cfg := settings(t, "[store]\nurl = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n")
 		want(t, fails(t, cfg), "store.url", "not supported")
@@ -306,4 +321,61 @@ func TestPepper(t *testing.T) {
 	}
 	run(t, cfg)
 	ready(t, cfg)
+}
+
+// A daemon without a database of regions says which domains miss it.
+func TestRegionsAreMissed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "geoip")
+	for name, text := range map[string]string{path: "3405803776,3405804031,DE\n", path + "6": "2001:db8::,2001:db8::ffff,DE\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := settings(t, fmt.Sprintf("[regions]\ndatabase = %q\n", path))
+	stop := run(t, cfg)
+	ready(t, cfg)
+	if status, m := call(t, cfg, "GET", "/v1/regions/203.0.113.9", nil); status != 200 || m["region"] != "DE" {
+		t.Errorf("%d %v", status, m)
+	}
+	call(t, cfg, "POST", "/v1/domains", map[string]any{"name": "example.org"})
+	status, m := call(t, cfg, "POST", "/v1/domains/example.org/policies", map[string]any{
+		"name": "Home", "type": "whitelist", "scope": map[string]any{"all": true}, "regions": []string{"DE"},
+	})
+	if status != 201 {
+		t.Fatalf("%d %v", status, m)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	cfg.Regions.Database = config.NoRegions
+	var said lines
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- daemon.Run(ctx, cfg, hclog.New(&hclog.LoggerOptions{Output: &said}), "test") }()
+	redistest.Eventually(t, "the domain is named", func() bool {
+		return strings.Contains(said.String(), "there is no database of them") && strings.Contains(said.String(), "example.org")
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// lines keeps what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

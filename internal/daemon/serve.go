@@ -19,6 +19,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/milter"
@@ -82,6 +83,7 @@ type parts struct {
 	hasher  *credential.Hasher
 	gate    *gate.Gate
 	metrics *adminapi.Metrics
+	regions *region.Source // nil for none
 }
 
 // serve runs all services until ctx ends, and then until what is in flight is

@@ -39,7 +39,8 @@ type Options struct {
 	Services      map[string]string // further service names → protocol
 	MaxStaleness  time.Duration
 	Throttle      Throttle
-	// Region tells the region of an address; nil when there is no database.
+	// Region tells the region of an address, as a region.Source does; nil as if
+	// no address had one. [Gate.RegionsChanged] is to be called when it tells another.
 	Region func(netip.Addr) string
 	// Decided is told of every login that was decided; nil for nobody.
 	Decided func(access.Protocol, *access.Decision)

@@ -51,7 +51,8 @@ const (
 // nothing is known, and that was not refused, is bound again once there is
 // something to bind it to. Until then a bad one that it may have begun with counts.
 type sessions struct {
-	room sync.Pool // of *session, so that a request needs no memory of its own
+	room    sync.Pool     // of *session, so that a request needs no memory of its own
+	regions atomic.Uint64 // changes of the regions of addresses
 
 	mu          sync.RWMutex
 	auths       map[accountAddr][]authentication
@@ -70,13 +71,24 @@ type connected struct {
 	open int
 }
 
-// permit is that a session may go on, as decided at a version of the state.
+// permit is that a session may go on, as decided at a version of what decides.
 // Most requests are the next command of a session that may.
 type permit struct {
-	version uint64
+	version version
 	bound   *bound
 	access.Decision
 }
+
+// version tells whether anything that a permit depends on has changed.
+type version struct{ state, regions uint64 }
+
+func (g *Gate) version() version {
+	return version{g.Store.State.Version(), g.sessions.regions.Load()}
+}
+
+// RegionsChanged has open sessions judged again at their next request: their
+// addresses may be in other regions now.
+func (g *Gate) RegionsChanged() { g.sessions.regions.Add(1) }
 
 // peer is the client's end of an SMTP connection.
 type peer struct {
@@ -184,10 +196,10 @@ func forgetOne(list []authentication) []authentication {
 
 // permitted returns the decision on an earlier request of the same connection,
 // if it was a permit and nothing has changed since.
-func (s *sessions) permitted(sub access.Submission, version uint64, now time.Time) (access.Decision, bool) {
+func (s *sessions) permitted(sub access.Submission, v version, now time.Time) (access.Decision, bool) {
 	s.mu.RLock()
 	p, ok := s.permits[sub]
-	ok = ok && p.version == version && p.bound.began == s.began[peer{sub.IP, sub.Port}].beginning
+	ok = ok && p.version == v && p.bound.began == s.began[peer{sub.IP, sub.Port}].beginning
 	s.mu.RUnlock()
 	if !ok {
 		return access.Decision{}, false
@@ -433,8 +445,8 @@ func (noAsker) Mailbox() bool   { return false }
 // refusal is recorded and logged once per connection; permits are neither.
 func (g *Gate) Submission(sub access.Submission) access.Decision {
 	now := time.Now()
-	version := g.Store.State.Version()
-	if d, ok := g.sessions.permitted(sub, version, now); ok && g.Available(now) {
+	v := g.version() // before anything is looked up: what changes meanwhile ends the permit
+	if d, ok := g.sessions.permitted(sub, v, now); ok && g.Available(now) {
 		return d
 	}
 	s, _ := g.sessions.room.Get().(*session)
@@ -458,7 +470,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 			return g.refused(s, d)
 		}
 	}
-	g.sessions.permit(sub, permit{version, s.bound, d})
+	g.sessions.permit(sub, permit{v, s.bound, d})
 	return d
 }
 

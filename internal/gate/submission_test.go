@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -594,4 +595,38 @@ func TestSessionOfNextPassdbKeepsItsListener(t *testing.T) {
 	if m := d.Submitter("ann@example.org", ip(home), 1); m.Trace != `client=native-desktop,third-party; credential="mailbox"; id=mailbox` {
 		t.Errorf("trace %q", m.Trace)
 	}
+}
+
+// An open session is held against the regions as they are now.
+func TestRegionsChangeInOpenSession(t *testing.T) {
+	t.Parallel()
+	var region atomic.Value
+	region.Store("DE")
+	d, phone, _ := submitting(t, func(o *gate.Options) {
+		o.Region = func(netip.Addr) string { return region.Load().(string) }
+	})
+	d.policy(access.Policy{ID: "home", Name: "home", Type: access.Whitelist, Enabled: true, Scope: access.Scope{All: true}, Regions: []string{"DE"}})
+	d.want(smtp("ann@example.org", phone, home), "allow ok")
+	s := mail("ann@example.org", home, 1)
+	d.wantMail(s, goesOn)
+	region.Store("FR")
+	d.RegionsChanged()
+	if got := d.wantMail(s, "deny policy"); got.Region != "FR" || got.PolicyID != "home" {
+		t.Errorf("%+v", got)
+	}
+	region.Store(access.RegionUnknown)
+	d.RegionsChanged()
+	d.wantMail(s, "deny policy")
+	region.Store("DE")
+	d.RegionsChanged()
+	d.wantMail(s, goesOn)
+
+	// Without a database nobody is let in for a region, and the record does not claim one.
+	region.Store(access.RegionUntold)
+	d.RegionsChanged()
+	if got := d.wantMail(s, "deny policy"); got.Region != "" {
+		t.Errorf("region %q", got.Region)
+	}
+	d.policy(access.Policy{ID: "home", Name: "home", Type: access.Blacklist, Enabled: true, Scope: access.Scope{All: true}, Regions: []string{"FR"}})
+	d.wantMail(s, "deny policy")
 }

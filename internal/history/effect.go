@@ -37,7 +37,7 @@ type Affected struct {
 	Accounts  Spread `json:"accounts"`
 	Devices   Spread `json:"devices" doc:"By id of the secure password; mailbox for mailbox passwords, master for master users."`
 	Addresses Spread `json:"addresses" doc:"Empty when it was unknown."`
-	Regions   Spread `json:"regions" doc:"Empty when it was unknown."`
+	Regions   Spread `json:"regions" doc:"unknown for a public address that the database does not know; empty for one that has no region, and without a database."`
 	Clients   Spread `json:"clients"`
 	Protocols Spread `json:"protocols"`
 }
@@ -131,7 +131,7 @@ func (t *tally) add(rec *store.LoginRecord, l *Login) {
 	t.accounts.add(Part{Value: l.Address}, rec.Time)
 	t.devices.add(device(rec, l), rec.Time)
 	t.addresses.add(Part{Value: rec.IP}, rec.Time)
-	t.regions.add(Part{Value: l.Region}, rec.Time)
+	t.regions.add(Part{Value: access.ShownRegion(l.Region)}, rec.Time)
 	t.clients.add(Part{Value: string(rec.Client)}, rec.Time)
 	t.protocols.add(Part{Value: rec.Protocol}, rec.Time)
 }

@@ -26,7 +26,8 @@ import (
 type History struct {
 	State   *store.State
 	Journal store.Journal
-	// Region tells the region of an address; nil when there is no database.
+	// Region tells the region of an address, as a region.Source does; nil as if
+	// no address had one.
 	Region func(netip.Addr) string
 }
 

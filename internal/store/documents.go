@@ -118,6 +118,26 @@ func (st *State) Policies(domain string) []Revised[Policy] {
 	return nil
 }
 
+// NamingRegions returns the domains with a policy in force that names regions,
+// in order.
+func (st *State) NamingRegions() (domains []string) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	for name, d := range st.domains {
+		if d.doc == nil {
+			continue
+		}
+		for _, p := range d.policies {
+			if p.doc.Enabled && len(p.doc.Regions) > 0 {
+				domains = append(domains, name)
+				break
+			}
+		}
+	}
+	slices.Sort(domains)
+	return domains
+}
+
 // Rules returns the rules of a domain as they would be after an edit of its
 // settings, whose lists are the edit's to change and whose documents are not;
 // nil for a domain that is not managed.

@@ -1,0 +1,88 @@
+package adminapi
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// wantRegions says what to do where there is no database of regions.
+const wantRegions = "the daemon has no database of regions: install tor-geoipdb, or name a database in the setting regions.database"
+
+func getRegions(c *call) (*answer, error) {
+	s := RegionStatus{Kind: "none", Paths: []string{}, Domains: list(c.Store.State.NamingRegions())}
+	if d := c.Regions.Database(); d != nil {
+		s.Kind, s.Paths, s.V4, s.V6 = d.Kind, d.Paths, d.RangesV4, d.RangesV6
+		s.Date, s.LoadedAt = d.Date, d.ReadAt
+		s.AgeDays = max(0, int(c.now.Sub(d.Date)/(24*time.Hour)))
+	}
+	if err := c.Regions.Fault(); err != nil {
+		s.Error = err.Error()
+	}
+	if c.id.role == store.RoleDomain {
+		s.Domains = slices.DeleteFunc(s.Domains, func(name string) bool { return name != c.id.domain })
+	}
+	return &answer{body: s}, nil
+}
+
+func listRegions(c *call) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	all := []Region{}
+	for _, country := range region.Countries() {
+		all = append(all, Region{country.Code, country.Name})
+	}
+	for _, code := range c.Regions.Database().Codes() {
+		if region.Name(code) == "" {
+			all = append(all, Region{code, ""})
+		}
+	}
+	slices.SortFunc(all, func(a, b Region) int { return cmp.Compare(a.Region, b.Region) })
+	items := slices.DeleteFunc(all, func(r Region) bool { return r.Region <= after })
+	return &answer{body: paged(items, c.limit(), func(r Region) string { return r.Region })}, nil
+}
+
+func getRegion(c *call) (*answer, error) {
+	ip, err := address.ParseIP(c.r.PathValue("ip"))
+	if err != nil {
+		var f faults
+		f.parameter("ip", "invalid_network", "%v", err)
+		return nil, f.err()
+	}
+	code := c.Regions.Lookup(ip)
+	if code == access.RegionUntold {
+		return nil, conflict("regions_unavailable", "%s", wantRegions)
+	}
+	return &answer{body: AddressRegion{ip.String(), Region{code, region.Name(code)}}}, nil
+}
+
+// policyRegions reads the regions of a policy. Those that it had already may stay.
+func (c *call) policyRegions(in, had []string, pointer string, f *faults) []string {
+	regions := []string{}
+	for i, text := range in {
+		code, at := strings.ToUpper(text), at(pointer, i)
+		switch meant := region.Meant(text); {
+		case slices.Contains(regions, code):
+			continue
+		case slices.Contains(had, code):
+		case strings.EqualFold(text, access.RegionUnknown):
+			f.add(at, "unknown_region", "stands for addresses whose region nobody knows, and would match nothing; a whitelist refuses them anyway: leave it out")
+		case meant != "":
+			f.add(at, "unknown_region", "is not the code of a region: did you mean %s?", meant)
+		case region.Name(code) == "" && !c.Regions.Database().Holds(code):
+			f.add(at, "unknown_region", "is not the code of a region: name a country by two letters, as GET /v1/regions/codes lists them")
+		case c.Regions.Database() == nil:
+			f.add(at, "regions_unavailable", "%s; or name the addresses in ips", wantRegions)
+		}
+		regions = append(regions, code)
+	}
+	return regions
+}
