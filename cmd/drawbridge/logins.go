@@ -11,6 +11,7 @@ var loginColumns = [...]column{
 	col("TIME", "time"),
 	col("ACCOUNT", "account"),
 	col("IP", "ip"),
+	col("REGION", "region"),
 	col("PROTOCOL", "protocol"),
 	col("CLIENT", "client"),
 	col("CREDENTIAL", "credential"),

@@ -34,6 +34,7 @@ func (c *cli) policyList() *cobra.Command {
 			col("MODE", "mode"),
 			col("WHOM", "scope"),
 			col("IPS", "ips"),
+			col("REGIONS", "regions"),
 			col("EXCEPT IPS", "except_ips"),
 			col("CLIENTS", "clients"),
 			col("PROTOCOLS", "protocols"),
@@ -61,16 +62,18 @@ func (c *cli) policyShow() *cobra.Command {
 }
 
 // policySettings are the fields of a policy that create and set have in common.
-func policySettings(cmd *cobra.Command) (*settings, *scope) {
+func (c *cli) policySettings(cmd *cobra.Command) (*settings, *scope) {
 	s := &settings{cmd: cmd}
 	s.text("name", "name", "what people read")
 	s.word("type", "type", "a blacklist refuses at its place, a whitelist everywhere else", "whitelist", "blacklist")
 	s.onOff("enabled", "enabled", "whether it is in force")
 	s.word("mode", "mode", "report only records what would be refused", "enforce", "report")
 	s.list("ip", "ips", "`address`, CIDR or a-b range")
+	s.list("region", "regions", "`country` by its code, such as DE")
 	s.list("except-ip", "except_ips", "but not this `address`, CIDR or a-b range")
 	s.list("client", "clients", "`type` of client, any without")
 	s.list("protocol", "protocols", "imap, pop3, smtp, sieve or web; any without")
+	_ = cmd.RegisterFlagCompletionFunc("region", c.completeRegion) // the flag is there
 	return s, scoped(cmd)
 }
 
@@ -78,15 +81,16 @@ func (c *cli) policyCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create DOMAIN",
 		Short: "Make an access policy",
-		Long: "Make an access policy: for whom (--all, --department …), from where (--ip, --except-ip), with what (--client,\n" +
-			"--protocol). A blacklist refuses at its place, or anywhere when it names none; whitelists refuse wherever none\n" +
+		Long: "Make an access policy: for whom (--all, --department …), from where (--ip, --region, --except-ip), with what\n" +
+			"(--client, --protocol). A blacklist refuses at its place, or anywhere when it names none; whitelists refuse wherever none\n" +
 			"of them has its place. Deny wins, and the order never matters.",
 		Example: "  drawbridge policy create example.org --id office --name \"Only from the office\" --type whitelist --all --ip 203.0.113.0/24\n" +
+			"  drawbridge policy create example.org --name \"Nobody from abroad\" --type whitelist --all --region DE --ip 192.0.2.0/24\n" +
 			"  drawbridge policy create example.org --name \"Interns: webmail only\" --type blacklist --department interns --client third-party",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
-	s, whom := policySettings(cmd)
+	s, whom := c.policySettings(cmd)
 	s.text("id", "id", "what commands call it; generated without")
 	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -107,8 +111,9 @@ func (c *cli) policySet() *cobra.Command {
 	cmd := c.onPolicy("set", "Change an access policy")
 	cmd.Long = "Change an access policy: what is named, and nothing else. Flags that say whom it concerns replace all of that."
 	cmd.Example = "  drawbridge policy set example.org office --add-ip 198.51.100.0/24"
-	s, whom := policySettings(cmd)
+	s, whom := c.policySettings(cmd)
 	s.edits("add-ip", "remove-ip", "ips", "an `address`, CIDR or a-b range, spelled as in the list")
+	s.edits("add-region", "remove-region", "regions", "a `country` by its code, spelled as in the list")
 	s.edits("add-except-ip", "remove-except-ip", "except_ips", "an `address`, CIDR or a-b range that is excepted")
 	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
 		scope, err := whom.body()

@@ -40,6 +40,7 @@ func (c *cli) root() *cobra.Command {
 		c.explain(),
 		c.tryLogin(),
 		c.clientType(),
+		c.region(),
 		c.key(),
 		c.audit(),
 		c.store(),

@@ -14,8 +14,8 @@ import (
 func (c *cli) status() *cobra.Command {
 	return &cobra.Command{
 		Use:               "status",
-		Short:             "Show whether the daemon decides, and how it and its store get on",
-		Long:              "Show whether the daemon decides, and how it and its store get on. The exit status is 75 when it does not decide.",
+		Short:             "Show whether the daemon decides, and how it, its store and its database of regions get on",
+		Long:              "Show whether the daemon decides, and how it, its store and its database of regions get on. The exit status is 75 when it does not decide.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -24,30 +24,36 @@ func (c *cli) status() *cobra.Command {
 				return err
 			}
 			defer client.Close()
-			var both struct {
-				Ready json.RawMessage `json:"ready"`
-				Store json.RawMessage `json:"store,omitempty"`
+			var all struct {
+				Ready   json.RawMessage `json:"ready"`
+				Store   json.RawMessage `json:"store,omitempty"`
+				Regions json.RawMessage `json:"regions,omitempty"`
 			}
 			a, notReady := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
 			refused := new(adminclient.Problem)
 			switch {
 			case notReady == nil:
-				both.Ready = a.Body
+				all.Ready = a.Body
 			case errors.As(notReady, &refused) && json.Valid(refused.Body):
-				both.Ready = refused.Body
+				all.Ready = refused.Body
 			default:
 				return notReady
 			}
-			a, err = client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "store")})
-			switch {
-			case err == nil:
-				both.Store = a.Body
-			case notReady == nil && !errors.As(err, &refused):
-				return err
-			default:
-				c.note(cmd, "the store is not told: %v", err)
+			for _, part := range []struct {
+				path, what string
+				body       *json.RawMessage
+			}{{"store", "the store is", &all.Store}, {"regions", "the regions are", &all.Regions}} {
+				a, err = client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", part.path)})
+				switch {
+				case err == nil:
+					*part.body = a.Body
+				case notReady == nil && !errors.As(err, &refused):
+					return err
+				default:
+					c.note(cmd, "%s not told: %v", part.what, err)
+				}
 			}
-			doc, err := json.Marshal(both)
+			doc, err := json.Marshal(all)
 			if err != nil {
 				return fmt.Errorf("putting the answers together: %w", err)
 			}

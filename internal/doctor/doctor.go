@@ -13,7 +13,7 @@
 // Three layers of checks follow each other. [Dovecot] and [Postfix] judge configuration alone, as doveconf and postconf print
 // it: with defaults, with what master.cf overrides, with $name written out, and for Dovecot also as each protocol sees it.
 // Then come files: who can change the program, who reaches the sockets. Last, the daemon itself is asked, in ways that change
-// nothing: /readyz, /livez, a policy question about nobody, a milter session without a message.
+// nothing: /readyz, /livez, /v1/regions, a policy question about nobody, a milter session without a message.
 //
 // A finding has an identifier, a severity, the place, what follows from it, and the lines to write. The lines are meant to be
 // pasted; a word in capitals in them is the reader's to fill in, and a line that begins with # says what to do instead.
@@ -24,7 +24,7 @@
 //	login_socket.*       the socket that checkpassword asks: there, reached by Dovecot, closed to others
 //	policy_socket, milter_socket, sasl_socket
 //	                     the sockets that Postfix asks, in its chroot where it has one
-//	daemon.*             the daemon's answers
+//	daemon.*             the daemon's answers, and how old its database of regions is
 //	doctor.*             what could not be looked at, and why
 //
 // # Diagnostics

@@ -187,6 +187,48 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	default:
 		f.ok(check, api, "the daemon is ready")
 	}
+	if err == nil {
+		f = append(f, askRegions(ctx, client, api)...)
+	}
+	return f
+}
+
+// maxRegionAge is from which age on a database of regions is told of: by then networks have moved.
+const maxRegionAge = 180 // days
+
+// askRegions asks the daemon for its database of regions. Without one, and without policies that want it, there is nothing to say.
+func askRegions(ctx context.Context, client *adminclient.Client, api string) findings {
+	const check, update = "daemon.regions", "apt-get update && apt-get install --only-upgrade tor-geoipdb\n# or fetch the file again that regions.database names"
+	var f findings
+	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "regions")})
+	refused := new(adminclient.Problem)
+	if errors.As(err, &refused) {
+		return nil // this key may not know
+	}
+	var regions struct {
+		Kind    string
+		Paths   []string
+		AgeDays int `json:"age_days"`
+		Error   string
+		Domains []string
+	}
+	if err == nil {
+		err = json.Unmarshal(answer.Body, &regions)
+	}
+	switch where := strings.Join(regions.Paths, ", "); {
+	case err != nil:
+		f.warn(check, api, "drawbridge region status", "%v", err)
+	case regions.Kind == "none" && len(regions.Domains) > 0:
+		f.warn(check, "regions.database", "apt-get install tor-geoipdb\n# or name a database in regions.database",
+			"there is none, and policies name regions: they refuse whoever has a public address in %s", strings.Join(regions.Domains, ", "))
+	case regions.Error != "":
+		f.warn(check, where, "# mend the file", "what was read before stays in force: %s", regions.Error)
+	case regions.Kind == "none":
+	case regions.AgeDays > maxRegionAge:
+		f.warn(check, where, update, "the data is %d days old: addresses are taken for those of countries that they have left", regions.AgeDays)
+	default:
+		f.ok(check, where, "the database of regions is %d days old", regions.AgeDays)
+	}
 	return f
 }
 

@@ -18,9 +18,11 @@ type answers struct {
 	readyz string // status code, blank, body
 	policy string
 	milter []byte
+
+	regions string // none: 403
 }
 
-var healthy = answers{200, `200 {"status":"ok"}`, "action=DUNNO\n\n", append([]byte{0, 0, 0, 13, 'O', 0, 0, 0, 6}, make([]byte, 8)...)}
+var healthy = answers{livez: 200, readyz: `200 {"status":"ok"}`, policy: "action=DUNNO\n\n", milter: append([]byte{0, 0, 0, 13, 'O', 0, 0, 0, 6}, make([]byte, 8)...)}
 
 func serve(t *testing.T, network, address string, handle func(net.Conn)) net.Addr {
 	t.Helper()
@@ -63,7 +65,18 @@ func startDaemon(t *testing.T, a answers) (dir, settings string) {
 	t.Cleanup(login.Close)
 
 	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/readyz" {
+		switch r.URL.Path {
+		case "/readyz":
+		case "/v1/regions":
+			body := a.regions
+			if body == "" {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(http.StatusForbidden)
+				body = `{"status":403,"code":"forbidden","detail":"a key of role login may not do this"}`
+			}
+			_, _ = io.WriteString(w, body)
+			return
+		default:
 			t.Errorf("asked %s", r.URL.Path)
 		}
 		code, body, _ := strings.Cut(a.readyz, " ")
@@ -133,6 +146,10 @@ func TestAskDaemon(t *testing.T) {
 		"ready":            {healthy, OK, "daemon.ready", "is ready"},
 		"degraded":         {change(func(a *answers) { a.readyz = `200 {"status":"degraded"}` }), Warn, "daemon.ready", "until the store is back"},
 		"not ready":        {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "does not decide"},
+		"old regions":      {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a","/a6"],"age_days":181}` }), Warn, "daemon.regions", "181 days"},
+		"broken regions":   {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
+		"no regions":       {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},
+		"strange regions":  {change(func(a *answers) { a.regions = `[]` }), Warn, "daemon.regions", ""},
 		"another's API":    {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,6 +164,22 @@ func TestAskDaemon(t *testing.T) {
 				t.Errorf("%d findings:\n%s", n, table(t, f))
 			}
 		})
+	}
+}
+
+// A database that nobody needs is not missed; one that is young is fine.
+func TestAskRegions(t *testing.T) {
+	for regions, want := range map[string]int{
+		`{"kind":"none","paths":[],"domains":[]}`:                                    0,
+		`{"kind":"mmdb","paths":["/a.mmdb"],"age_days":180,"domains":["a.example"]}`: 1,
+	} {
+		a := healthy
+		a.regions = regions
+		dir, _ := startDaemon(t, a)
+		f := askAPI(t.Context(), "unix:"+dir+"/api.sock", "")
+		if len(bad(f)) > 0 || len(f) != 1+want {
+			t.Errorf("%s:\n%s", regions, table(t, f))
+		}
 	}
 }
 
