@@ -48,8 +48,13 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	if err != nil {
 		return err
 	}
+	regions, err := trialstack.Regions(".")
+	if err != nil {
+		return err
+	}
 	stack, err := trialstack.New(dir, trialstack.Options{
-		Bin: bin, Ports: trialstack.DemoPorts(offset),
+		Settings: map[string]any{"regions.database": regions},
+		Bin:      bin, Ports: trialstack.DemoPorts(offset),
 		DovecotConf: trialstack.QuickFailures, // who tries refusals need not wait for each
 	})
 	if err != nil {

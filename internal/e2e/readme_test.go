@@ -65,6 +65,8 @@ func TestGuide(t *testing.T) {
 		{"db third-party allow ", 0, `allow +on`},
 		{"db secure-password create ", 0, `^[0-9a-z]{16}\n`},
 		{"db account set ", 0, `protocols.pop3 +off`},
+		{"db region lookup ", 0, `region +NL`},
+		{"echo ", 0, `verdict +no_match(.|\n)*region +NL`},
 		{"db logins ", 0, `carol@example.org .* deny +protocol_disabled`},
 		{"db audit ", 0, `third_party_access.update`},
 		{"db doctor ", 0, `failed: 0, `},
@@ -178,7 +180,7 @@ func TestReadmeLinks(t *testing.T) {
 // demonstration is a site as "make run" makes it, and what that prints.
 func demonstration(t *testing.T) (*site, string) {
 	t.Helper()
-	s := start(t, trialstack.Options{})
+	s := start(t, trialstack.Options{Settings: map[string]any{"regions.database": debian(t)}})
 	fresh, err := demo.SetUp(s.ctx, s.Stack)
 	if err != nil || !fresh {
 		t.Fatalf("setting up the demo: fresh is %v, %v", fresh, err)

@@ -53,7 +53,7 @@ func TestPolicyRecipes(t *testing.T) {
 	for _, name := range []string{"ann", "ida", "tom", "scanner", "postmaster"} {
 		accounts = append(accounts, trialstack.Account{Address: name + "@example.org", Password: name + "-mailbox"})
 	}
-	s := start(t, trialstack.Options{Accounts: accounts})
+	s := start(t, trialstack.Options{Accounts: accounts, Settings: map[string]any{"regions.database": debian(t)}})
 	s.domain(nil)
 	for account, department := range map[string]string{"ann": "sales/emea", "ida": "interns/summer", "tom": "travellers"} {
 		s.api("PUT", "/v1/domains/example.org/departments/"+department, object{})

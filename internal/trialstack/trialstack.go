@@ -108,7 +108,8 @@ type Options struct {
 	Daemons     int
 	SharedRedis bool // one redis-server of the stack's, instead of store.url = "embedded"
 
-	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}.
+	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}. There is no database of regions
+	// unless "regions.database" names one.
 	Settings map[string]any
 
 	DovecotConf string // put at the end of dovecot.conf

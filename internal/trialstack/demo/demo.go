@@ -99,6 +99,10 @@ In another terminal:
   db secure-password create ann@example.org --label "My iPhone"
   db account set ann@example.org --pop3 off
 
+  # Who may come in from which country: say what a policy would do, before it is one
+  db region lookup 193.0.6.139
+  echo '{"type":"whitelist","scope":{"all":true},"regions":["DE"]}' | db policy test example.org --draft - --account ann@example.org --protocol imap --ip 193.0.6.139
+
   # Who logged in, or did not, and why; who changed what; are Dovecot and Postfix set up well
   db logins example.org
   db audit example.org
