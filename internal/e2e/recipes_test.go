@@ -33,7 +33,8 @@ func recipes(t *testing.T) []recipe {
 	}
 	var list []recipe
 	block := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$|^\\| (\\w+) \\| ([0-9a-f.:]+) \\| ([a-z ]+) \\| ([a-z, ]+) \\|$")
-	for _, section := range strings.Split(string(text), "\n## ")[1:] {
+	recipes, _, _ := strings.Cut(string(text), "\n# What is behind them\n")
+	for _, section := range strings.Split(recipes, "\n## ")[1:] {
 		title, body, _ := strings.Cut(section, "\n")
 		r := recipe{title: title}
 		for _, m := range block.FindAllStringSubmatch(body, -1) {
