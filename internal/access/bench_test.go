@@ -3,9 +3,11 @@ package access_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
 )
 
 // mailbox answers as if the secret were the mailbox password.
@@ -74,6 +76,22 @@ func TestPermitDoesNotAllocate(t *testing.T) {
 				t.Errorf("%v allocations", n)
 			}
 		})
+	}
+}
+
+// The lists of all policies together may have more entries than one list.
+func TestManyPrefixes(t *testing.T) {
+	long := slices.Repeat([]string{"10.0.0.1"}, address.MaxNetworks*2/3)
+	set := access.Settings{Policies: []access.Policy{
+		{ID: "one", Type: access.Blacklist, Enabled: true, Scope: access.Scope{All: true}, IPs: long},
+		{ID: "two", Type: access.Blacklist, Enabled: true, Scope: access.Scope{All: true}, IPs: append(long, "10.0.0.2")},
+	}}
+	q := &access.Query{
+		Login: &access.Login{Protocol: access.IMAP, IP: netip.MustParseAddr("10.0.0.2")}, Address: "ann@example.org",
+		Rules: access.Compile(&set), Client: access.ClientThirdParty,
+	}
+	if reason, id := access.Judge(q); reason != access.ReasonPolicy || id != "two" {
+		t.Errorf("%q by %q", reason, id)
 	}
 }
 

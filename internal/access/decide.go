@@ -116,12 +116,12 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 		acc = &none
 	}
 	var room subjectRoom
-	sub := q.Rules.subject(q.Address, acc.Departments, &room)
+	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
 
 	// All steps are taken before anything is answered: how long the answer
 	// takes must not tell which of them refused.
-	rule, place := q.Rules.judge(q, acc, &sub, &d, trace)
-	q.secret(acc, known, &sub, ask, &d, trace)
+	rule, place := q.Rules.judge(q, acc, sub, &d, trace)
+	q.secret(acc, known, sub, ask, &d, trace)
 	if rule != "" {
 		d.Outcome, d.Reason = Deny, rule
 	}
@@ -141,15 +141,15 @@ func Judge(q *Query) (reason Reason, policyID string) {
 		acc = &Account{}
 	}
 	var room subjectRoom
-	sub := q.Rules.subject(q.Address, acc.Departments, &room)
+	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
 	var d Decision
-	reason, _ = q.Rules.judge(q, acc, &sub, &d, false)
+	reason, _ = q.Rules.judge(q, acc, sub, &d, false)
 	return reason, d.PolicyID
 }
 
 // judge takes the steps that do not depend on the secret. It returns the first
 // refusal, or "", and whether that refusal asks where the login came from.
-func (r *Rules) judge(q *Query, acc *Account, sub *subject, d *Decision, trace bool) (reason Reason, place bool) {
+func (r *Rules) judge(q *Query, acc *Account, sub subject, d *Decision, trace bool) (reason Reason, place bool) {
 	note := func(step, result, detail string) {
 		if trace {
 			d.Trace = append(d.Trace, Step{Step: step, Result: result, Detail: detail})
@@ -219,22 +219,17 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 // policiesRefuse holds the login against all policies. Deny wins; several
 // whitelists add up; the order never matters, except for which of several
 // equally refusing policies is named: the first.
-func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision) (id string, place, refused bool) {
-	sel, ok := r.byClient[q.Client]
-	if !ok {
-		sel = &r.anyClient
-	}
-	bit := uint8(1) << q.Login.Protocol
+func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, place, refused bool) {
 	near := r.near.Contains(q.Login.IP)
 	var white *policy // the first enforced whitelist that applies and does not match
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
-	for w := range sel.every {
-		for word := sel.concerns(w, sub); word != 0; word &= word - 1 {
-			p := sel.policies[w<<6+mathbits.TrailingZeros64(word)]
-			if p.protocols != 0 && p.protocols&bit == 0 || !p.scope.covers(sub) {
-				continue
-			}
+	var room subjectRoom
+	sel := r.selected(q.Client)
+	walk := sub.walk(sel.everyone, &room)
+	for w := walk.next(); w < len(sel.policies); w = walk.next() {
+		for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
+			p := &r.policies[w<<6+mathbits.TrailingZeros64(word)]
 			if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
 				continue
 			}
@@ -260,19 +255,33 @@ func (r *Rules) policiesRefuse(q *Query, sub *subject, d *Decision) (id string, 
 		id, place, refused = white.id, true, true
 	}
 	if reported && !inside {
-		r.reportWhitelists(q, sub, sel.policies, bit, d)
+		r.reportWhitelists(q, sub, d)
 	}
 	return id, place, refused
 }
 
 // reportWhitelists notes the whitelists in report mode that would have refused
 // if they were enforced. Apart from the main loop, since none usually exists.
-func (r *Rules) reportWhitelists(q *Query, sub *subject, list []*policy, bit uint8, d *Decision) {
-	for _, p := range list {
-		if p.report && !p.deny && (p.protocols == 0 || p.protocols&bit != 0) && p.scope.covers(sub) && !p.place(q.Login, q.Region, true) {
-			d.WouldRefuse = append(d.WouldRefuse, p.id)
+func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
+	var room subjectRoom
+	sel := r.selected(q.Client)
+	walk := sub.walk(sel.everyone, &room)
+	for w := walk.next(); w < len(sel.policies); w = walk.next() {
+		for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
+			p := &r.policies[w<<6+mathbits.TrailingZeros64(word)]
+			if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
+				d.WouldRefuse = append(d.WouldRefuse, p.id)
+			}
 		}
 	}
+}
+
+// selected returns the policies that select a client type.
+func (r *Rules) selected(c ClientType) *selection {
+	if sel, ok := r.byClient[c]; ok {
+		return sel
+	}
+	return &r.anyClient
 }
 
 // SecureRequired reports whether third-party clients of an account need a
@@ -282,8 +291,8 @@ func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy 
 	if acc == nil {
 		acc = &none
 	}
-	sub := r.subject(addr, acc.Departments, new(subjectRoom))
-	return r.secureRequired(acc, &sub)
+	sub := r.scopes.subject(addr, acc.Departments, new(subjectRoom))
+	return r.secureRequired(acc, sub)
 }
 
 // Applying returns the ids of the policies whose scope an account is in, in
@@ -292,18 +301,18 @@ func (r *Rules) Applying(addr string, acc *Account) []string {
 	if acc == nil {
 		acc = &Account{}
 	}
-	sub := r.subject(addr, acc.Departments, new(subjectRoom))
+	sub := r.scopes.subject(addr, acc.Departments, new(subjectRoom))
 	var ids []string
 	for i := range r.policies {
-		if p := &r.policies[i]; p.scope.covers(&sub) {
-			ids = append(ids, p.id)
+		if sub.covered(uint32(i)) { // bounded far below 2^32
+			ids = append(ids, r.policies[i].id)
 		}
 	}
 	return ids
 }
 
-func (r *Rules) secureRequired(acc *Account, sub *subject) (required bool, setBy string) {
-	if r.enforced && r.enforceFor.covers(sub) {
+func (r *Rules) secureRequired(acc *Account, sub subject) (required bool, setBy string) {
+	if r.enforced && sub.covered(r.enforcement()) {
 		return true, "domain"
 	}
 	if acc.Secure == SecureRequired {
@@ -314,7 +323,7 @@ func (r *Rules) secureRequired(acc *Account, sub *subject) (required bool, setBy
 
 // secret takes the steps that depend on the secret: it sets outcome, reason
 // and what is known of the credential.
-func (q *Query) secret(acc *Account, known bool, sub *subject, ask Asker, d *Decision, trace bool) {
+func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Decision, trace bool) {
 	set := func(o Outcome, r Reason, detail, by string) {
 		d.Outcome, d.Reason = o, r
 		if trace {

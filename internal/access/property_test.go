@@ -83,6 +83,11 @@ func drawWorld(t *rapid.T) *world {
 		Blocked: some(t, "blocked", networks[:6], 1),
 	}}
 	for i := range rapid.IntRange(0, 5).Draw(t, "policies") {
+		for k := range rapid.SampledFrom([]int{0, 0, 0, 1, 63, 64, 130}).Draw(t, "policies of others between") {
+			w.set.Policies = append(w.set.Policies, access.Policy{
+				ID: fmt.Sprintf("other%d-%d", i, k), Type: access.Blacklist, Enabled: true, Scope: access.Scope{Members: []string{"other@example.org"}},
+			})
+		}
 		w.set.Policies = append(w.set.Policies, drawPolicy(t, fmt.Sprintf("p%d", i)))
 	}
 	l := &access.Login{Service: "imap", Protocol: access.Protocol(rapid.IntRange(1, 5).Draw(t, "protocol"))}
@@ -320,6 +325,32 @@ func TestSecondOpinion(t *testing.T) {
 		}
 		if d.Message != "" && !d.Verified && (w.query.Site.Reveal != access.RevealWeb || w.query.Client != access.ClientWeb) {
 			t.Fatalf("told to somebody who proved nothing: %s", say(&d))
+		}
+	})
+}
+
+// What was compiled before must not show in the rules.
+func TestRecompiledIsCompiled(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		before, w := drawWorld(t), drawWorld(t)
+		for i := range w.set.Policies { // as after a change of some
+			if i < len(before.set.Policies) && rapid.Bool().Draw(t, "unchanged") {
+				w.set.Policies[i] = before.set.Policies[i]
+			}
+		}
+		rules := access.Compile(&before.set)
+		q, ask := before.query, before.ask
+		q.Rules = rules
+		first := access.Decide(&q, &ask, true)
+
+		other, ask := w.query, w.ask
+		other.Rules = rules.Recompile(&w.set)
+		if d, want := access.Decide(&other, &ask, true), w.decide(true); !reflect.DeepEqual(d, want) {
+			t.Fatalf("recompiled decide %s, compiled %s", say(&d), say(&want))
+		}
+		ask = before.ask
+		if again := access.Decide(&q, &ask, true); !reflect.DeepEqual(again, first) {
+			t.Fatalf("the rules from before decide %s, and decided %s", say(&again), say(&first))
 		}
 	})
 }

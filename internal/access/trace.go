@@ -55,14 +55,14 @@ func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
 
 // tracePolicies notes what each policy says of the login, in their order, and
 // what that comes to. The policy that refused is "" when none did.
-func (r *Rules) tracePolicies(q *Query, acc *Account, sub *subject, refusedBy string, d *Decision) {
+func (r *Rules) tracePolicies(q *Query, acc *Account, sub subject, refusedBy string, d *Decision) {
 	if len(r.policies) == 0 {
 		return
 	}
 	var black, outside, inside []string // the names of enforced policies that refuse, do not let in, and let in
 	for i := range r.policies {
 		p := &r.policies[i]
-		s := r.policyStep(p, q, acc, sub)
+		s := r.policyStep(i, q, acc, sub)
 		d.Trace = append(d.Trace, s)
 		switch {
 		case p.report || s.Result == "not_applicable":
@@ -93,17 +93,18 @@ func (r *Rules) tracePolicies(q *Query, acc *Account, sub *subject, refusedBy st
 }
 
 // policyStep says whether a policy applies, whether its place matches, and why.
-func (r *Rules) policyStep(p *policy, q *Query, acc *Account, sub *subject) Step {
+func (r *Rules) policyStep(i int, q *Query, acc *Account, sub subject) Step {
+	p := &r.policies[i]
 	s := Step{Step: "policy", Result: "not_applicable", Policy: p.id}
 	var why []string
 	if list := p.source.Clients; len(list) > 0 && !slices.Contains(list, q.Client) {
 		why = append(why, "selects client type "+joined(list)+", not "+string(q.Client))
 	}
-	if p.protocols != 0 && p.protocols&(1<<q.Login.Protocol) == 0 {
-		why = append(why, "selects protocol "+joined(p.source.Protocols)+", not "+q.Login.Protocol.String())
+	if list := p.source.Protocols; len(list) > 0 && !slices.Contains(list, q.Login.Protocol.String()) {
+		why = append(why, "selects protocol "+joined(list)+", not "+q.Login.Protocol.String())
 	}
 	concerns := r.scopeWords(&p.source.Scope, q.Address, acc.Departments)
-	if !p.scope.covers(sub) {
+	if !sub.covered(uint32(i)) { //nolint:gosec // bounded far below 2^32
 		why = append(why, concerns)
 	}
 	if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
@@ -189,7 +190,7 @@ func inList(ip netip.Addr, entry string) string {
 // that the domain does not have count for nothing.
 func (r *Rules) scopeWords(s *Scope, account string, departments []string) string {
 	departments = slices.DeleteFunc(slices.Clone(departments), func(path string) bool {
-		_, ok := r.departments[path]
+		_, ok := r.scopes.departments[path]
 		return !ok
 	})
 	if slices.Contains(s.Except.Members, account) {

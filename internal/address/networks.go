@@ -43,28 +43,39 @@ func ParseNetworks(list []string) (Networks, []Fault) {
 	if len(list) > MaxNetworks {
 		return Networks{}, []Fault{{MaxNetworks, fmt.Errorf("list has more than %d entries", MaxNetworks)}}
 	}
-	var b netipx.IPSetBuilder
+	trie := new(bart.Lite)
+	var prefixes []netip.Prefix
 	for i, entry := range list {
 		r, err := ParseNetwork(entry)
 		if err != nil {
 			faults = append(faults, Fault{i, err})
 			continue
 		}
-		b.AddRange(r)
+		prefixes = r.AppendPrefixes(prefixes[:0])
+		for _, p := range prefixes {
+			trie.Insert(p)
+		}
 	}
-	set, err := b.IPSet()
-	if err != nil { // the builder complains of invalid ranges only, and those were filtered
-		return Networks{}, append(faults, Fault{0, err})
-	}
-	prefixes := set.Prefixes()
-	if len(prefixes) == 0 {
+	if trie.Size() == 0 {
 		return Networks{}, faults
 	}
-	trie := new(bart.Lite)
-	for _, p := range prefixes {
-		trie.Insert(p)
-	}
+	trie.Aggregate() // neighbours become one, for the memory's sake
 	return Networks{trie}, faults
+}
+
+// Union returns the set of all addresses of some sets.
+func Union(sets []Networks) Networks {
+	trie := new(bart.Lite)
+	for _, s := range sets {
+		if s.trie != nil {
+			trie.Union(s.trie)
+		}
+	}
+	if trie.Size() == 0 {
+		return Networks{}
+	}
+	trie.Aggregate()
+	return Networks{trie}
 }
 
 // Within reports whether every address of a list is also in another. Entries

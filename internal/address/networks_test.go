@@ -176,3 +176,24 @@ func TestEntryOf(t *testing.T) {
 		t.Errorf("no address is in %q", got)
 	}
 }
+
+// A union holds what its sets hold, and leaves them as they are.
+func TestUnion(t *testing.T) {
+	a, _ := ParseNetworks([]string{"10.0.0.0/25", "2001:db8::/64"})
+	b, _ := ParseNetworks([]string{"10.0.0.128/25", "192.0.2.1-192.0.2.3"})
+	all := Union([]Networks{a, {}, b})
+	for ip, in := range map[string][2]bool{
+		"10.0.0.1": {true, false}, "10.0.0.200": {false, true}, "192.0.2.3": {false, true}, "2001:db8::1": {true, false}, "192.0.2.4": {},
+	} {
+		addr := netip.MustParseAddr(ip)
+		if got := [2]bool{a.Contains(addr), b.Contains(addr)}; got != in {
+			t.Errorf("%s in the sets: %v", ip, got)
+		}
+		if all.Contains(addr) != (in[0] || in[1]) {
+			t.Errorf("%s in the union: %v", ip, all.Contains(addr))
+		}
+	}
+	if !Union(nil).Empty() || !Union([]Networks{{}}).Empty() || all.Empty() {
+		t.Error("what is empty is not told from what is not")
+	}
+}
