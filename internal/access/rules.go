@@ -92,15 +92,17 @@ func (b bits) word(w int) uint64 {
 
 // Compile prepares a domain's settings for decisions. The rules keep what they
 // are given: its lists must not be changed any more.
-func Compile(s *Settings) *Rules { return new(Rules).Recompile(s) }
+func Compile(s *Settings) *Rules { return (*Rules)(nil).Recompile(s) }
 
-// Recompile prepares settings of which most were compiled before, into r: it
-// takes over the networks of policies whose lists are the same, which are most
-// of the work. r itself does not change.
+// Recompile prepares settings of which most were compiled before, into r (nil
+// for none): it takes over the networks of policies whose lists are the same,
+// which are most of the work. r itself does not change.
 func (r *Rules) Recompile(s *Settings) *Rules {
-	before := make(map[string]*policy, len(r.policies))
-	for i := range r.policies {
-		before[r.policies[i].id] = &r.policies[i]
+	before := map[string]*policy{}
+	if r != nil {
+		for i := range r.policies {
+			before[r.policies[i].id] = &r.policies[i]
+		}
 	}
 	n := &Rules{protocols: s.Protocols, enforced: s.Enforced, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)

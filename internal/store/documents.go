@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,87 +35,71 @@ func get[T any](r *revised[T]) (Revised[T], bool) {
 	return Revised[T]{r.doc, r.rev}, true
 }
 
-// Domain returns a managed domain by its own name (not an alias).
-func (st *State) Domain(name string) (Revised[Domain], bool) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	if d := st.domains[name]; d != nil {
-		return get(d.doc)
-	}
-	return Revised[Domain]{}, false
+// named is a document with the name that it is sorted by.
+type named[T any] struct {
+	name string
+	*revised[T]
 }
 
-// Domains returns up to limit managed domains whose names follow after, sorted.
-func (st *State) Domains(after string, limit int) []Revised[Domain] {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	names := make([]string, 0, len(st.domains))
-	for name, d := range st.domains {
-		if d.doc != nil && name > after {
-			names = append(names, name)
+// behind returns the documents of a map whose names follow after, in no order.
+func behind[K ~string, T any](m map[K]*revised[T], after string) []named[T] {
+	list := make([]named[T], 0, len(m))
+	for name, r := range m {
+		if string(name) > after {
+			list = append(list, named[T]{string(name), r})
 		}
 	}
-	return page(names, limit, func(name string) Revised[Domain] {
-		d := st.domains[name].doc
-		return Revised[Domain]{d.doc, d.rev}
-	})
+	return list
 }
 
-func page[T any](names []string, limit int, f func(string) T) []T {
-	slices.Sort(names)
-	if limit > 0 && len(names) > limit {
-		names = names[:limit]
+// page returns up to limit documents, 0 for all, sorted. Not to be called with
+// the state locked: a million take a second.
+func page[T any](list []named[T], limit int) []Revised[T] {
+	slices.SortFunc(list, func(a, b named[T]) int { return strings.Compare(a.name, b.name) })
+	if limit > 0 && len(list) > limit {
+		list = list[:limit]
 	}
-	items := make([]T, len(names))
-	for i, name := range names {
-		items[i] = f(name)
+	items := make([]Revised[T], len(list))
+	for i, e := range list {
+		items[i] = Revised[T]{e.doc, e.rev}
 	}
 	return items
 }
 
+// Domain returns a managed domain by its own name (not an alias).
+func (st *State) Domain(name string) (Revised[Domain], bool) { return get(st.ruling(name).doc) }
+
+// Domains returns up to limit managed domains whose names follow after, sorted.
+func (st *State) Domains(after string, limit int) []Revised[Domain] {
+	var list []named[Domain]
+	st.mu.RLock()
+	for name, d := range st.domains {
+		if d.doc != nil && name > after {
+			list = append(list, named[Domain]{name, d.doc})
+		}
+	}
+	st.mu.RUnlock()
+	return page(list, limit)
+}
+
 // Department returns a department of a domain.
 func (st *State) Department(domain, path string) (Revised[Department], bool) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	if d := st.domains[domain]; d != nil {
-		return get(d.departments[path])
-	}
-	return Revised[Department]{}, false
+	return get(st.ruling(domain).departments[path])
 }
 
 // Departments returns all departments of a domain, sorted by path.
 func (st *State) Departments(domain string) []Revised[Department] {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	d := st.domains[domain]
-	if d == nil {
-		return nil
-	}
-	return page(slices.Collect(maps.Keys(d.departments)), 0, func(path string) Revised[Department] {
-		r := d.departments[path]
-		return Revised[Department]{r.doc, r.rev}
-	})
+	return page(behind(st.ruling(domain).departments, ""), 0)
 }
 
 // Policy returns an access policy of a domain.
 func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	if d := st.domains[domain]; d != nil {
-		return get(d.policies[id])
-	}
-	return Revised[Policy]{}, false
+	return get(st.ruling(domain).policies[id])
 }
 
-// Policies returns all access policies of a domain, oldest first.
-func (st *State) Policies(domain string) []Revised[Policy] {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	if d := st.domains[domain]; d != nil {
-		return d.policiesInOrder()
-	}
-	return nil
-}
+// Policies returns all access policies of a domain, oldest first. The list is
+// shared and must not be changed.
+func (st *State) Policies(domain string) []Revised[Policy] { return st.ruling(domain).inOrder }
 
 // NamingRegions returns the domains with a policy in force that names regions,
 // in order.
@@ -142,38 +125,25 @@ func (st *State) NamingRegions() (domains []string) {
 // settings, whose lists are the edit's to change and whose documents are not;
 // nil for a domain that is not managed.
 func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)) *access.Rules {
-	st.mu.RLock()
-	d := st.domains[domain]
-	if d == nil || d.doc == nil {
-		st.mu.RUnlock()
+	r := st.ruling(domain)
+	if r.doc == nil {
 		return nil
 	}
-	set, _ := d.settings(now)
-	st.mu.RUnlock()
+	set, _ := r.settings(now)
 	edit(&set)
-	return access.Compile(&set)
+	return r.rules.Recompile(&set)
 }
 
 // Block returns a blocked address of a domain, expired or not.
 func (st *State) Block(domain, id string) (Revised[Block], bool) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	if d := st.domains[domain]; d != nil {
-		return get(d.blocks[id])
-	}
-	return Revised[Block]{}, false
+	return get(st.ruling(domain).blocks[id])
 }
 
 // Blocks returns all blocked addresses of a domain, expired or not, oldest first.
 func (st *State) Blocks(domain string) []Revised[Block] {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	d := st.domains[domain]
-	if d == nil {
-		return nil
-	}
-	list := make([]Revised[Block], 0, len(d.blocks))
-	for _, b := range d.blocks {
+	blocks := st.ruling(domain).blocks
+	list := make([]Revised[Block], 0, len(blocks))
+	for _, b := range blocks {
 		list = append(list, Revised[Block]{b.doc, b.rev})
 	}
 	slices.SortFunc(list, func(a, b Revised[Block]) int {
@@ -185,14 +155,9 @@ func (st *State) Blocks(domain string) []Revised[Block] {
 // Reverts returns the changes of a domain that undo themselves unless they are
 // confirmed, the next one due first.
 func (st *State) Reverts(domain string) []Revised[Revert] {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	d := st.domains[domain]
-	if d == nil {
-		return nil
-	}
-	list := make([]Revised[Revert], 0, len(d.reverts))
-	for _, r := range d.reverts {
+	reverts := st.ruling(domain).reverts
+	list := make([]Revised[Revert], 0, len(reverts))
+	for _, r := range reverts {
 		list = append(list, Revised[Revert]{r.doc, r.rev})
 	}
 	slices.SortFunc(list, func(a, b Revised[Revert]) int {
@@ -230,22 +195,13 @@ func (st *State) Account(addr string) (Revised[Account], bool) {
 // Accounts returns up to limit accounts of a domain whose addresses follow
 // after, sorted; limit 0 means all.
 func (st *State) Accounts(domain, after string, limit int) []Revised[Account] {
+	var list []named[Account]
 	st.mu.RLock()
-	defer st.mu.RUnlock()
-	d := st.domains[domain]
-	if d == nil {
-		return nil
+	if d := st.domains[domain]; d != nil {
+		list = behind(d.accounts, after)
 	}
-	names := make([]string, 0, len(d.accounts))
-	for name := range d.accounts {
-		if name > after {
-			names = append(names, name)
-		}
-	}
-	return page(names, limit, func(name string) Revised[Account] {
-		r := d.accounts[name]
-		return Revised[Account]{r.doc, r.rev}
-	})
+	st.mu.RUnlock()
+	return page(list, limit)
 }
 
 // ClientType returns a client type that has evidence.
@@ -258,25 +214,17 @@ func (st *State) ClientType(name access.ClientType) (Revised[ClientType], bool) 
 // ClientTypes returns the client types that have evidence, sorted.
 func (st *State) ClientTypes() []Revised[ClientType] {
 	st.mu.RLock()
-	defer st.mu.RUnlock()
-	names := make([]string, 0, len(st.types))
-	for name := range st.types {
-		names = append(names, string(name))
-	}
-	return page(names, 0, func(name string) Revised[ClientType] {
-		r := st.types[access.ClientType(name)]
-		return Revised[ClientType]{r.doc, r.rev}
-	})
+	list := behind(st.types, "")
+	st.mu.RUnlock()
+	return page(list, 0)
 }
 
 // Keys returns all API keys, sorted by id.
 func (st *State) Keys() []Revised[Key] {
 	st.mu.RLock()
-	defer st.mu.RUnlock()
-	return page(slices.Collect(maps.Keys(st.keys)), 0, func(id string) Revised[Key] {
-		r := st.keys[id]
-		return Revised[Key]{r.doc, r.rev}
-	})
+	list := behind(st.keys, "")
+	st.mu.RUnlock()
+	return page(list, 0)
 }
 
 // Claim returns for which domain a domain name was claimed.

@@ -1,8 +1,7 @@
 package store
 
 import (
-	"encoding/json"
-	"fmt"
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -15,13 +14,17 @@ import (
 )
 
 // State is what a daemon holds in memory: all that decisions need. Plain maps
-// for now; nothing outside this file knows.
+// for now; nothing outside this package knows.
 //
 // Documents that it hands out are shared and must not be changed.
 type State struct {
 	loaded  atomic.Bool
 	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
 	version atomic.Uint64 // counts changes of what is below
+
+	// Whoever changes a shard does so alone, and holds mu only to put in place
+	// what it has read and compiled: decisions go on meanwhile.
+	alone [Shards]sync.Mutex
 
 	mu      sync.RWMutex
 	heads   [Shards]Head
@@ -33,7 +36,6 @@ type State struct {
 	byHash  map[string]string // key hash → key id
 	claims  map[string]Claim  // by the name that is claimed
 	pepper  string
-	expires time.Time // when the next block of any domain ends; zero for never
 }
 
 type revised[T any] struct {
@@ -48,15 +50,23 @@ type Revised[T any] struct {
 }
 
 type domainState struct {
+	*ruling  // the one in place
+	accounts map[string]*revised[Account]
+}
+
+// ruling is a domain without its accounts. Once it is in place it does not
+// change any more: another takes its place.
+type ruling struct {
 	doc         *revised[Domain] // nil while only leftovers of a deleted domain are there
 	departments map[string]*revised[Department]
 	policies    map[string]*revised[Policy]
 	blocks      map[string]*revised[Block]
-	accounts    map[string]*revised[Account]
-	reverts     map[string]*revised[Revert]
-	expires     time.Time // when the rules' next block ends; zero for never
-	rules       *access.Rules
-	paths       []string
+	reverts     map[string]*revised[Revert] // no rule changes by them until they are due
+
+	// Compiled of these, at some time.
+	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
+	expires time.Time         // when the rules' next block ends; zero for never
+	rules   *access.Rules
 }
 
 // NewState returns an empty state that is not loaded.
@@ -76,8 +86,18 @@ func (st *State) reset() {
 	st.byHash = map[string]string{}
 	st.claims = map[string]Claim{}
 	st.pepper = ""
-	st.expires = time.Time{}
 	st.version.Add(1)
+}
+
+// forget empties the state.
+func (st *State) forget() {
+	for i := range st.alone {
+		st.alone[i].Lock()
+		defer st.alone[i].Unlock()
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.reset()
 }
 
 // View is what a decision needs of the state, read at one moment.
@@ -204,11 +224,12 @@ func (st *State) agreed(now time.Time) {
 }
 
 // replace puts the documents of one shard in place of what was there: all, or
-// none when one of them cannot be read. They are read and compiled beside the
-// state, which goes on deciding meanwhile.
+// none when one of them cannot be read.
 func (st *State) replace(s Shard, h Head, docs []Doc) error {
+	st.alone[s].Lock()
+	defer st.alone[s].Unlock()
 	fresh := NewState()
-	if err := fresh.change(s, h, docs, nil); err != nil {
+	if err := fresh.apply(s, h, &Entry{Puts: docs}); err != nil {
 		return err
 	}
 	st.mu.Lock()
@@ -221,7 +242,6 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 	} else {
 		maps.DeleteFunc(st.domains, func(name string, _ *domainState) bool { return ShardOf(name) == s })
 		maps.Copy(st.domains, fresh.domains)
-		st.expires = earlier(st.expires, fresh.expires)
 		st.rename()
 	}
 	st.heads[s] = h
@@ -230,43 +250,47 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 
 // apply carries out one entry that follows the shard's head.
 func (st *State) apply(s Shard, h Head, e *Entry) error {
+	st.alone[s].Lock()
+	defer st.alone[s].Unlock()
+	next, err := st.prepare(e.Puts, e.Dels, time.Now())
+	if err != nil {
+		return err
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.change(s, h, e.Puts, e.Dels)
-}
-
-func (st *State) change(s Shard, h Head, puts []Doc, dels []string) error {
-	defer st.version.Add(1) // under the lock, when all is in place
-	touched, renamed := map[string]bool{}, false
-	for _, d := range puts {
-		domain, err := st.put(d)
-		if err != nil {
-			return fmt.Errorf("document %s: %w", d.Key, err)
-		}
-		touched[domain] = true
-		renamed = renamed || strings.HasPrefix(d.Key, kindDomain+"/")
-	}
-	for _, key := range dels {
-		touched[st.del(key)] = true
-		renamed = renamed || strings.HasPrefix(key, kindDomain+"/")
-	}
-	if s == Global {
-		types := make(map[access.ClientType][]access.Evidence, len(st.types))
-		for name, t := range st.types {
-			types[name] = t.doc.Evidence
-		}
-		st.clients = access.CompileClients(types)
-	} else {
-		delete(touched, "")
-		for name := range touched {
-			st.compile(name)
-		}
-		if renamed {
-			st.rename()
-		}
-	}
+	st.place(next)
 	st.heads[s] = h
 	return nil
+}
+
+// expire takes the blocks that have ended out of the rules.
+func (st *State) expire(now time.Time) {
+	var names []string
+	st.mu.RLock()
+	for name, d := range st.domains {
+		if d.due(now) {
+			names = append(names, name)
+		}
+	}
+	st.mu.RUnlock()
+	for _, name := range names {
+		st.expireIn(name, now)
+	}
+}
+
+func (st *State) expireIn(name string, now time.Time) {
+	s := ShardOf(name)
+	st.alone[s].Lock()
+	defer st.alone[s].Unlock()
+	next := st.draft()
+	r := next.ruling(name)
+	if !r.due(now) {
+		return // a change was first, and may be of a later time
+	}
+	r.compile(now)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.place(next)
 }
 
 // rename rebuilds the names of domains. Where two domains name the same alias,
@@ -291,37 +315,48 @@ func (st *State) rename() {
 	st.names = names
 }
 
-func (st *State) compile(name string) {
-	d := st.domains[name]
-	if d == nil {
-		return
-	}
-	if d.doc == nil && len(d.accounts)+len(d.departments)+len(d.policies)+len(d.blocks)+len(d.reverts) == 0 {
-		delete(st.domains, name)
-		return
-	}
-	if d.doc == nil {
-		return
-	}
-	d.paths = slices.Sorted(maps.Keys(d.departments))
-	set, expires := d.settings(time.Now())
-	d.rules, d.expires = access.Compile(&set), expires
-	st.expires = earlier(st.expires, expires)
+// due reports whether a block in the rules has ended.
+func (r *ruling) due(now time.Time) bool { return !r.expires.IsZero() && !now.Before(r.expires) }
+
+// clone returns a copy that may be changed until it is in place.
+func (r *ruling) clone() *ruling {
+	c := *r
+	c.departments, c.policies = maps.Clone(r.departments), maps.Clone(r.policies)
+	c.blocks, c.reverts = maps.Clone(r.blocks), maps.Clone(r.reverts)
+	return &c
 }
 
-// settings returns the domain's rules as they are at a time, and when a block
-// among them ends.
-func (d *domainState) settings(now time.Time) (set access.Settings, expires time.Time) {
+// compile makes the rules of what is there, as they are at a time.
+func (r *ruling) compile(now time.Time) {
+	r.inOrder = make([]Revised[Policy], 0, len(r.policies))
+	for _, p := range r.policies {
+		r.inOrder = append(r.inOrder, Revised[Policy]{p.doc, p.rev})
+	}
+	slices.SortFunc(r.inOrder, func(a, b Revised[Policy]) int {
+		return cmp.Or(a.Doc.CreatedAt.Compare(b.Doc.CreatedAt), strings.Compare(a.Doc.ID, b.Doc.ID))
+	})
+	if r.doc == nil {
+		r.rules, r.expires = nil, time.Time{}
+		return
+	}
+	set, expires := r.settings(now)
+	r.rules, r.expires = r.rules.Recompile(&set), expires
+}
+
+// settings returns the domain's rules as they are at a time, in lists of their
+// own, and when a block among them ends.
+func (r *ruling) settings(now time.Time) (set access.Settings, expires time.Time) {
 	set = access.Settings{
-		Protocols:   d.doc.doc.Protocols,
-		Departments: d.paths,
-		Enforced:    d.doc.doc.SecurePasswords.Enforced,
-		EnforceFor:  d.doc.doc.SecurePasswords.Scope,
+		Protocols:   r.doc.doc.Protocols,
+		Departments: slices.Sorted(maps.Keys(r.departments)),
+		Policies:    make([]access.Policy, len(r.inOrder)),
+		Enforced:    r.doc.doc.SecurePasswords.Enforced,
+		EnforceFor:  r.doc.doc.SecurePasswords.Scope,
 	}
-	for _, p := range d.policiesInOrder() {
-		set.Policies = append(set.Policies, p.Doc.Policy)
+	for i, p := range r.inOrder {
+		set.Policies[i] = p.Doc.Policy
 	}
-	for _, b := range d.blocks {
+	for _, b := range r.blocks {
 		if !b.doc.Expired(now) {
 			set.Blocked = append(set.Blocked, b.doc.Network)
 			expires = earlier(expires, b.doc.ExpiresAt)
@@ -338,202 +373,31 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// expire takes the blocks that have ended out of the rules.
-func (st *State) expire(now time.Time) {
+// ruling returns what there is of a domain beside its accounts; nothing for
+// one that is not known.
+func (st *State) ruling(name string) *ruling {
 	st.mu.RLock()
-	due := !st.expires.IsZero() && !now.Before(st.expires)
-	st.mu.RUnlock()
-	if !due {
-		return
+	defer st.mu.RUnlock()
+	if d := st.domains[name]; d != nil {
+		return d.ruling
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	defer st.version.Add(1)
-	st.expires = time.Time{}
-	for name, d := range st.domains {
-		if d.expires.IsZero() || now.Before(d.expires) {
-			st.expires = earlier(st.expires, d.expires)
-			continue
-		}
-		st.compile(name)
-	}
+	return newRuling()
 }
 
-// policiesInOrder: oldest first, so that traces and lists read the same everywhere.
-func (d *domainState) policiesInOrder() []Revised[Policy] {
-	list := make([]Revised[Policy], 0, len(d.policies))
-	for _, p := range d.policies {
-		list = append(list, Revised[Policy]{p.doc, p.rev})
+func newRuling() *ruling {
+	return &ruling{
+		departments: map[string]*revised[Department]{},
+		policies:    map[string]*revised[Policy]{},
+		blocks:      map[string]*revised[Block]{},
+		reverts:     map[string]*revised[Revert]{},
 	}
-	slices.SortFunc(list, func(a, b Revised[Policy]) int {
-		if c := a.Doc.CreatedAt.Compare(b.Doc.CreatedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Doc.ID, b.Doc.ID)
-	})
-	return list
 }
 
 func (st *State) domain(name string) *domainState {
 	d := st.domains[name]
 	if d == nil {
-		d = &domainState{
-			departments: map[string]*revised[Department]{},
-			policies:    map[string]*revised[Policy]{},
-			blocks:      map[string]*revised[Block]{},
-			accounts:    map[string]*revised[Account]{},
-			reverts:     map[string]*revised[Revert]{},
-		}
+		d = &domainState{newRuling(), map[string]*revised[Account]{}}
 		st.domains[name] = d
 	}
 	return d
-}
-
-func decode[T any](d Doc) (*revised[T], error) {
-	v := new(T)
-	if err := json.Unmarshal(d.Body, v); err != nil {
-		return nil, err
-	}
-	return &revised[T]{v, d.Rev}, nil
-}
-
-// The kinds of documents, as their keys begin.
-const (
-	kindDomain     = "domain"     // domain/example.org
-	kindDepartment = "department" // department/example.org/sales/emea
-	kindPolicy     = "policy"     // policy/example.org/ID
-	kindBlock      = "block"      // block/example.org/ID
-	kindRevert     = "revert"     // revert/example.org/ID
-	kindAccount    = "account"    // account/ann@example.org
-	kindClient     = "client"     // client/web
-	kindKey        = "key"        // key/ID
-	kindName       = "name"       // name/example.net: who has this domain name
-	kindPepper     = "pepper"     // pepper/fingerprint
-)
-
-func (st *State) put(d Doc) (domain string, err error) {
-	kind, rest, _ := strings.Cut(d.Key, "/")
-	switch kind {
-	case kindDomain:
-		v, err := decode[Domain](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(rest).doc = v
-		return rest, nil
-	case kindDepartment:
-		name, path, _ := strings.Cut(rest, "/")
-		v, err := decode[Department](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(name).departments[path] = v
-		return name, nil
-	case kindPolicy:
-		name, id, _ := strings.Cut(rest, "/")
-		v, err := decode[Policy](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(name).policies[id] = v
-		return name, nil
-	case kindBlock:
-		name, id, _ := strings.Cut(rest, "/")
-		v, err := decode[Block](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(name).blocks[id] = v
-		return name, nil
-	case kindRevert:
-		name, id, _ := strings.Cut(rest, "/")
-		v, err := decode[Revert](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(name).reverts[id] = v
-		return "", nil // no rule changes by it until it is due
-	case kindAccount:
-		v, err := decode[Account](d)
-		if err != nil {
-			return "", err
-		}
-		st.domain(address.Domain(rest)).accounts[rest] = v
-		return "", nil // no rule of the domain changes with an account
-	case kindClient:
-		v, err := decode[ClientType](d)
-		if err != nil {
-			return "", err
-		}
-		st.types[access.ClientType(rest)] = v
-	case kindKey:
-		v, err := decode[Key](d)
-		if err != nil {
-			return "", err
-		}
-		st.keys[rest] = v
-		st.byHash[v.doc.Hash] = rest
-	case kindName:
-		v, err := decode[Claim](d)
-		if err != nil {
-			return "", err
-		}
-		st.claims[rest] = *v.doc
-	case kindPepper:
-		return "", json.Unmarshal(d.Body, &st.pepper)
-	default:
-		return "", fmt.Errorf("kind %q: %w", kind, ErrNewerSchema)
-	}
-	return "", nil
-}
-
-func (st *State) del(key string) (domain string) {
-	kind, rest, _ := strings.Cut(key, "/")
-	switch kind {
-	case kindDomain:
-		if d := st.domains[rest]; d != nil {
-			d.doc, d.rules, d.expires = nil, nil, time.Time{}
-		}
-		return rest
-	case kindDepartment:
-		name, path, _ := strings.Cut(rest, "/")
-		if d := st.domains[name]; d != nil {
-			delete(d.departments, path)
-		}
-		return name
-	case kindPolicy:
-		name, id, _ := strings.Cut(rest, "/")
-		if d := st.domains[name]; d != nil {
-			delete(d.policies, id)
-		}
-		return name
-	case kindBlock:
-		name, id, _ := strings.Cut(rest, "/")
-		if d := st.domains[name]; d != nil {
-			delete(d.blocks, id)
-		}
-		return name
-	case kindRevert:
-		name, id, _ := strings.Cut(rest, "/")
-		if d := st.domains[name]; d != nil {
-			delete(d.reverts, id)
-		}
-		return ""
-	case kindAccount:
-		name := address.Domain(rest)
-		if d := st.domains[name]; d != nil {
-			delete(d.accounts, rest)
-		}
-		return ""
-	case kindClient:
-		delete(st.types, access.ClientType(rest))
-	case kindKey:
-		if k := st.keys[rest]; k != nil {
-			delete(st.byHash, k.doc.Hash)
-		}
-		delete(st.keys, rest)
-	case kindName:
-		delete(st.claims, rest)
-	}
-	return ""
 }

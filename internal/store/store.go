@@ -315,9 +315,7 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.State.loaded.Store(false)
-	s.State.mu.Lock()
-	s.State.reset()
-	s.State.mu.Unlock()
+	s.State.forget()
 	s.setTrouble(ErrUnavailable) // until the next check has loaded it
 	return id, nil
 }
