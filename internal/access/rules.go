@@ -50,7 +50,8 @@ type Rules struct {
 	byClient   map[ClientType]*selection // includes the policies for any client
 	anyClient  selection                 // for types that no policy names
 	byProtocol [len(protocolNames)]bits  // the policies that select a protocol
-	near       address.Networks          // all that some policy names, in or out
+	near       address.Networks          // all that some policy names, in or out, and what some named that are gone
+	gone       int                       // how many policies those are
 	enforced   bool
 	blocked    address.Networks
 	blockList  []string // as it is written, for explanations
@@ -92,17 +93,18 @@ func (b bits) word(w int) uint64 {
 
 // Compile prepares a domain's settings for decisions. The rules keep what they
 // are given: its lists must not be changed any more.
-func Compile(s *Settings) *Rules { return (*Rules)(nil).Recompile(s) }
+func Compile(s *Settings) *Rules { return new(Rules).Recompile(s) }
 
 // Recompile prepares settings of which most were compiled before, into r (nil
 // for none): it takes over the networks of policies whose lists are the same,
 // which are most of the work. r itself does not change.
 func (r *Rules) Recompile(s *Settings) *Rules {
-	before := map[string]*policy{}
-	if r != nil {
-		for i := range r.policies {
-			before[r.policies[i].id] = &r.policies[i]
-		}
+	if r == nil {
+		r = new(Rules)
+	}
+	before := make(map[string]*policy, len(r.policies))
+	for i := range r.policies {
+		before[r.policies[i].id] = &r.policies[i]
 	}
 	n := &Rules{protocols: s.Protocols, enforced: s.Enforced, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)
@@ -116,12 +118,10 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 		}
 	}
 	var said audience
-	networks := make([]address.Networks, 0, 2*len(n.policies))
 	for i := range n.policies {
 		p, number := &n.policies[i], uint32(i) //nolint:gosec // bounded far below 2^32
 		said.add(number, &p.source.Scope)
 		n.selects(p.source, number)
-		networks = append(networks, p.ips, p.except)
 	}
 	said.add(n.enforcement(), &s.EnforceFor)
 	n.scopes = said.scopes(s.Departments)
@@ -129,8 +129,29 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	for _, sel := range n.byClient {
 		sel.everyone = n.scopes.everyone.only(sel.policies)
 	}
-	n.near = address.Union(networks)
+	n.nearby(r, before)
 	return n
+}
+
+// nearby gathers the networks of all policies: it adds those that are new to
+// what was gathered last, unless half of that is of policies that are gone.
+func (r *Rules) nearby(last *Rules, before map[string]*policy) {
+	var all, fresh []address.Networks
+	kept := 0
+	for i := range r.policies {
+		p := &r.policies[i]
+		all = append(all, p.ips, p.except)
+		if b := before[p.id]; b != nil && b.ips == p.ips && b.except == p.except {
+			kept++
+		} else {
+			fresh = append(fresh, p.ips, p.except)
+		}
+	}
+	if r.gone = last.gone + len(last.policies) - kept; 2*r.gone < len(r.policies) {
+		r.near = last.near.With(fresh)
+		return
+	}
+	r.near, r.gone = address.Networks{}.With(all), 0
 }
 
 // enforcement is the number of the scope for which secure passwords are enforced.

@@ -63,18 +63,24 @@ func ParseNetworks(list []string) (Networks, []Fault) {
 	return Networks{trie}, faults
 }
 
-// Union returns the set of all addresses of some sets.
-func Union(sets []Networks) Networks {
-	trie := new(bart.Lite)
-	for _, s := range sets {
-		if s.trie != nil {
-			trie.Union(s.trie)
+// With returns the set with all addresses of others. n itself does not change.
+func (n Networks) With(others []Networks) Networks {
+	trie := n.trie
+	if n.Empty() {
+		trie = new(bart.Lite)
+	}
+	for _, o := range others {
+		switch {
+		case o.Empty():
+		case n.Empty(): // nobody else has the trie
+			trie.Union(o.trie)
+		default:
+			trie = trie.UnionPersist(o.trie)
 		}
 	}
 	if trie.Size() == 0 {
 		return Networks{}
 	}
-	trie.Aggregate()
 	return Networks{trie}
 }
 

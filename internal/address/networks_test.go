@@ -177,11 +177,11 @@ func TestEntryOf(t *testing.T) {
 	}
 }
 
-// A union holds what its sets hold, and leaves them as they are.
-func TestUnion(t *testing.T) {
+// What is put together holds what its parts hold, and leaves them as they are.
+func TestWith(t *testing.T) {
 	a, _ := ParseNetworks([]string{"10.0.0.0/25", "2001:db8::/64"})
 	b, _ := ParseNetworks([]string{"10.0.0.128/25", "192.0.2.1-192.0.2.3"})
-	all := Union([]Networks{a, {}, b})
+	all := a.With([]Networks{{}, b})
 	for ip, in := range map[string][2]bool{
 		"10.0.0.1": {true, false}, "10.0.0.200": {false, true}, "192.0.2.3": {false, true}, "2001:db8::1": {true, false}, "192.0.2.4": {},
 	} {
@@ -190,10 +190,10 @@ func TestUnion(t *testing.T) {
 			t.Errorf("%s in the sets: %v", ip, got)
 		}
 		if all.Contains(addr) != (in[0] || in[1]) {
-			t.Errorf("%s in the union: %v", ip, all.Contains(addr))
+			t.Errorf("%s in all: %v", ip, all.Contains(addr))
 		}
 	}
-	if !Union(nil).Empty() || !Union([]Networks{{}}).Empty() || all.Empty() {
+	if !(Networks{}).With([]Networks{{}}).Empty() || all.Empty() {
 		t.Error("what is empty is not told from what is not")
 	}
 }

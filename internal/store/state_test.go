@@ -64,7 +64,7 @@ func TestRulesCompileBesideReaders(t *testing.T) {
 // Whatever happens at once, in the end the rules are those of all changes,
 // and at every moment those of one change.
 func TestChangesAndExpiriesAtOnce(t *testing.T) {
-	const changes = 100
+	const changes = 60
 	domains := []string{"a.example", "b.example", "c.example"}
 	ip := netip.MustParseAddr("192.0.2.1")
 	st := NewState()
