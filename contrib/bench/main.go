@@ -34,6 +34,7 @@ var benches = []struct {
 	run  func(context.Context) error
 }{
 	{"decision", benchDecision},
+	{"scale", benchScale},
 	{"policyd", benchPolicyd},
 	{"change", benchChange},
 	{"batch", benchBatch},

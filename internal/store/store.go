@@ -248,7 +248,7 @@ func (s *Store) check(ctx context.Context) error {
 		if loaded && s.catchUp(ctx, Shard(i), h.N) {
 			continue
 		}
-		if err := s.load(ctx, Shard(i)); err != nil {
+		if err := s.load(ctx, Shard(i), h.N); err != nil {
 			return err
 		}
 	}
@@ -320,9 +320,13 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-func (s *Store) load(ctx context.Context, i Shard) error {
+// load reads a shard anew, unless a change that was being applied brought it to n.
+func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 	s.apply[i].Lock()
 	defer s.apply[i].Unlock()
+	if loaded, _ := s.State.Ready(); loaded && s.State.Head(i).N >= n {
+		return nil
+	}
 	h, docs, err := s.Log.Load(ctx, i)
 	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
@@ -411,7 +415,7 @@ func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, 
 			if ctx.Err() != nil {
 				return fmt.Errorf("%w: another daemon keeps changing the shard", ErrUnavailable)
 			}
-			if err := s.load(ctx, shard); err != nil {
+			if err := s.load(ctx, shard, h.N+1); err != nil {
 				return err
 			}
 		}
