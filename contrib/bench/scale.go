@@ -7,10 +7,10 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -86,8 +86,8 @@ func newSite(ctx context.Context, list []access.Policy, accounts, departments in
 		for i := range departments {
 			c.PutDepartment("example.org", &store.Department{Path: fmt.Sprintf("department%d", i)})
 		}
-		near := blacklist(len(list), nil)
-		near.Scope.All, near.IPs, near.Clients = true, []string{home.String()}, []access.ClientType{"native-mobile"}
+		near := blacklist(len(list), all(0))
+		near.IPs, near.Clients = []string{home.String()}, []access.ClientType{"native-mobile"}
 		c.PutPolicy("example.org", &store.Policy{Policy: near})
 		for _, p := range list {
 			c.PutPolicy("example.org", &store.Policy{Policy: p})
@@ -128,51 +128,58 @@ func (s *site) decide(n int) error {
 	return nil
 }
 
-// nanoseconds returns the CPU time of a decision, of so many: they are one
+// find does what a decision does until it comes to the policies: it finds the
+// account's record and what the rules say of it and its departments.
+func (s *site) find(n int) error {
+	addr, v := s.store.State.View(s.names[n%len(s.names)])
+	var room access.Account
+	if required, _ := v.Rules.SecureRequired(addr, v.Account.Facts(&room)); required {
+		return fmt.Errorf("%s needs a secure password", addr)
+	}
+	return nil
+}
+
+// nanoseconds returns the CPU time of one turn, of so many: they are one
 // thread's work alone, which this does not let others on the machine lengthen.
-func (s *site) nanoseconds(decisions int) (float64, error) {
+func (s *site) nanoseconds(turns int, turn func(n int) error) (float64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	begin, err := threadTime()
 	if err != nil {
 		return 0, err
 	}
-	for range decisions {
+	for range turns {
 		s.next++
-		if err := s.decide(s.next); err != nil {
+		if err := turn(s.next); err != nil {
 			return 0, err
 		}
 	}
 	end, err := threadTime()
-	return float64(end-begin) / float64(decisions), err
+	return float64(end-begin) / float64(turns), err
 }
 
 // threadTime is how much CPU time the calling thread has used.
 func threadTime() (time.Duration, error) {
-	const thread = 1 // RUSAGE_THREAD, getrusage(2)
-	var u syscall.Rusage
-	if err := syscall.Getrusage(thread, &u); err != nil {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
 		return 0, fmt.Errorf("CPU time: %w", err)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+	return time.Duration(t.Nano()), nil
 }
 
-// blacklist is the i-th policy: it names so many prefixes, of its own, and
-// none that a login comes from.
-func blacklist(i int, scope func(int) access.Scope) access.Policy {
-	p := access.Policy{ID: fmt.Sprintf("p%d", i), Name: fmt.Sprintf("policy %d", i), Type: access.Blacklist, Enabled: true, Mode: access.Enforce}
-	if scope != nil {
-		p.Scope = scope(i)
-	}
-	return p
+// blacklist returns the i-th policy, without a place.
+func blacklist(i int, scope access.Scope) access.Policy {
+	return access.Policy{ID: fmt.Sprintf("p%d", i), Name: fmt.Sprintf("policy %d", i), Type: access.Blacklist, Enabled: true, Mode: access.Enforce, Scope: scope}
 }
 
+// blacklists returns policies that each name so many prefixes of their own, of
+// which none is where the logins come from.
 func blacklists(n, prefixesEach int, scope func(int) access.Scope) []access.Policy {
 	list := make([]access.Policy, n)
 	for i := range list {
-		list[i] = blacklist(i, scope)
+		list[i] = blacklist(i, scope(i))
 		for k := range prefixesEach {
-			at := i*prefixesEach + k // 2^24 of them, from 10.0.0.0 on
+			at := i*prefixesEach + k // from 10.0.0.0 on, eight addresses each
 			list[i].IPs = append(list[i].IPs, fmt.Sprintf("%d.%d.%d.%d/29", 10+at>>21, at>>13&255, at>>5&255, at<<3&255))
 		}
 	}
@@ -227,7 +234,7 @@ func scaleTable(ctx context.Context, what, goal string, rows []scaleRow) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sites := make([]*site, len(rows))
-	times := make([][]float64, len(rows))
+	decides, finds := make([][]float64, len(rows)), make([][]float64, len(rows))
 	for i, r := range rows {
 		var err error
 		if sites[i], err = newSite(ctx, blacklists(r.policies, r.prefixesEach, r.scope), r.accounts, max(1, r.policies/perDepartment)); err != nil {
@@ -237,19 +244,24 @@ func scaleTable(ctx context.Context, what, goal string, rows []scaleRow) error {
 	runtime.GC()
 	for range rounds {
 		for i, s := range sites {
-			decisions := 100_000
+			turns := 100_000
 			if rows[i].scope(0).All {
-				decisions = max(200, decisions/rows[i].policies)
+				turns = max(200, turns/rows[i].policies)
 			}
-			t, err := s.nanoseconds(decisions)
+			decide, err := s.nanoseconds(turns, s.decide)
 			if err != nil {
 				return err
 			}
-			times[i] = append(times[i], t)
+			find, err := s.nanoseconds(100_000, s.find)
+			if err != nil {
+				return err
+			}
+			decides[i], finds[i] = append(decides[i], decide), append(finds[i], find)
 		}
 	}
+	fmt.Println("a decision, with so many " + what + ":")
 	for i, r := range rows {
-		line(what+": "+r.count, fmt.Sprintf("%.0f ns, %.1f × the first", median(times[i]), median(times[i])/median(times[0])), goal)
+		line("  "+r.count, fmt.Sprintf("%.0f ns, %.0f to find the account", median(decides[i]), median(finds[i])), goal)
 	}
 	return nil
 }
