@@ -246,7 +246,7 @@ func scaleTable(ctx context.Context, what, goal string, rows []scaleRow) error {
 		for i, s := range sites {
 			turns := 100_000
 			if rows[i].scope(0).All {
-				turns = max(200, turns/rows[i].policies)
+				turns = min(turns, 2_000_000/rows[i].policies)
 			}
 			decide, err := s.nanoseconds(turns, s.decide)
 			if err != nil {
