@@ -91,8 +91,8 @@ func (b bits) word(w int) uint64 {
 	return 0
 }
 
-// Compile prepares a domain's settings for decisions. The rules keep what they
-// are given: its lists must not be changed any more.
+// Compile prepares a domain's settings for decisions. The rules keep the
+// policies, for explanations: what is in their lists must not be changed any more.
 func Compile(s *Settings) *Rules { return new(Rules).Recompile(s) }
 
 // Recompile prepares settings of which most were compiled before, into r (nil
@@ -109,8 +109,9 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	n := &Rules{protocols: s.Protocols, enforced: s.Enforced, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)
 	n.blockList = s.Blocked
-	for i := range s.Policies {
-		if p := &s.Policies[i]; p.Enabled {
+	sources := slices.Clone(s.Policies)
+	for i := range sources {
+		if p := &sources[i]; p.Enabled {
 			n.policies = append(n.policies, compilePolicy(p, before[p.ID]))
 			for _, c := range p.Clients {
 				n.byClient[c] = &selection{}
