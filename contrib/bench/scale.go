@@ -102,6 +102,7 @@ func newSite(ctx context.Context, list []access.Policy, accounts, departments in
 			}
 		})
 	}
+	//nolint:gosec // the order of the logins is no secret
 	rand.Shuffle(len(s.names), func(i, j int) { s.names[i], s.names[j] = s.names[j], s.names[i] })
 	return s, err
 }

@@ -82,12 +82,12 @@ func drawWorld(t *rapid.T) *world {
 		Enforced: rapid.Bool().Draw(t, "enforced"), EnforceFor: drawScope(t, "enforced for"),
 		Blocked: some(t, "blocked", networks[:6], 1),
 	}}
+	for i := range rapid.SampledFrom([]int{0, 0, 0, 62, 130}).Draw(t, "policies of others before") {
+		w.set.Policies = append(w.set.Policies, access.Policy{
+			ID: fmt.Sprintf("other%d", i), Type: access.Blacklist, Enabled: true, Scope: access.Scope{Members: []string{"other@example.org"}},
+		})
+	}
 	for i := range rapid.IntRange(0, 5).Draw(t, "policies") {
-		for k := range rapid.SampledFrom([]int{0, 0, 0, 1, 63, 64, 130}).Draw(t, "policies of others between") {
-			w.set.Policies = append(w.set.Policies, access.Policy{
-				ID: fmt.Sprintf("other%d-%d", i, k), Type: access.Blacklist, Enabled: true, Scope: access.Scope{Members: []string{"other@example.org"}},
-			})
-		}
 		w.set.Policies = append(w.set.Policies, drawPolicy(t, fmt.Sprintf("p%d", i)))
 	}
 	l := &access.Login{Service: "imap", Protocol: access.Protocol(rapid.IntRange(1, 5).Draw(t, "protocol"))}

@@ -120,7 +120,7 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	}
 	var said audience
 	for i := range n.policies {
-		p, number := &n.policies[i], uint32(i) //nolint:gosec // bounded far below 2^32
+		p, number := &n.policies[i], uint32(i) // bounded far below 2^32
 		said.add(number, &p.source.Scope)
 		n.selects(p.source, number)
 	}
