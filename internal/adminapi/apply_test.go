@@ -373,6 +373,9 @@ func TestApplyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for _, other := range daemons[1:] { // the last change may be another daemon's, which this one learns a moment later
+		redistest.Eventually(t, "all have all changes", func() bool { return d.api.Store.State.Heads() == other.api.Store.State.Heads() })
+	}
 	if got := len(d.admin.get(policies).want(200).each("items", "id")); got != 1+people*each {
 		t.Errorf("there are %d policies, want %d", got, 1+people*each)
 	}
