@@ -134,7 +134,7 @@ then logins with mailbox passwords are refused. Secure passwords are never throt
 		row("guard.locked_out_percent", `A change of access policies or blocked addresses that would lock out more than this share of the members who
 came in within guard.active_within is refused unless it is confirmed, 1 to 100. 100: only administrators are guarded.`,
 			func(c *Config) *int { return &c.Guard.LockedOutPercent }, between(1, 100)),
-		row("guard.active_within", `For how long a member who came in counts as active, "1h" to "90d". The newest 20000 login records are looked at.`,
+		row("guard.active_within", `For how long a member who came in counts as active, "1h" to "90d". The newest 20000 logins are looked at.`,
 			func(c *Config) *time.Duration { return &c.Guard.ActiveWithin }, span(time.Hour, 90*day)),
 	}
 }

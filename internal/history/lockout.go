@@ -11,9 +11,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxRecent bounds the records that [History.Recent] reads, newest first: some
-// 200 ms of Redis' time.
-const maxRecent = 20_000
+// What [History.Recent] reads at most, newest first: logins that came in, some
+// 300 ms of them, and records in all, so that a flood of guesses does not hide
+// who came in.
+const (
+	maxRecent     = 20_000
+	maxRecentRead = 100_000
+)
 
 // Recent is how the members of a domain came in lately.
 type Recent struct {
@@ -28,24 +32,25 @@ type kind struct {
 	protocol access.Protocol
 }
 
-// Recent reads how members came in since a time, from the newest 20 000
-// records at most. Logins of masters are nobody's own.
+// Recent reads how members came in since a time: the newest 20 000 logins, or
+// those among the newest 100 000 records. Logins of masters are nobody's own.
 func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*Recent, error) {
 	r := &Recent{members: map[string][]*Login{}}
 	seen := map[kind]bool{}
-	read := 0
+	read, came := 0, 0
+	l := new(Login)
 	err := h.Each(ctx, domain, since, func(rec *store.LoginRecord) bool {
 		read++
-		l := new(Login)
-		if !CameIn(rec) || rec.MasterUser != "" || !h.Recall(rec, l) {
-			return read < maxRecent
+		if CameIn(rec) && rec.MasterUser == "" && h.Recall(rec, l) {
+			came++
+			k := kind{l.Address, l.login.IP, l.Client, l.login.Protocol}
+			if !seen[k] {
+				seen[k] = true
+				r.members[l.Address] = append(r.members[l.Address], l)
+				l = new(Login)
+			}
 		}
-		k := kind{l.Address, l.login.IP, l.Client, l.login.Protocol}
-		if !seen[k] {
-			seen[k] = true
-			r.members[l.Address] = append(r.members[l.Address], l)
-		}
-		return read < maxRecent
+		return came < maxRecent && read < maxRecentRead
 	})
 	return r, err
 }
