@@ -448,9 +448,14 @@ func (c *call) thirdParty() (view ThirdPartyAccess, rev uint64) {
 	if !ok { // deleted: nothing blocks any more
 		return ThirdPartyAccess{Allow: true, Mode: string(access.Enforce), SecureLoginIPs: []string{}}, 0
 	}
-	view = ThirdPartyAccess{Allow: !p.Doc.Enabled, Mode: string(p.Doc.Mode), SecureLoginIPs: list(p.Doc.ExceptIPs)}
-	view.Customised = !same(normal(p.Doc), normal(managedPolicy(&view, view.SecureLoginIPs, p.Doc.CreatedAt)))
-	return view, p.Rev
+	return viewThirdParty(p.Doc), p.Rev
+}
+
+// viewThirdParty shows the managed policy as the simple switch.
+func viewThirdParty(p *store.Policy) ThirdPartyAccess {
+	view := ThirdPartyAccess{Allow: !p.Enabled, Mode: string(p.Mode), SecureLoginIPs: list(p.ExceptIPs)}
+	view.Customised = !same(normal(p), normal(managedPolicy(&view, view.SecureLoginIPs, p.CreatedAt)))
+	return view
 }
 
 // normal spells lists that are empty and lists that were never set alike.

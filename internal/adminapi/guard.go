@@ -42,9 +42,6 @@ const maxWho = 100
 type edition struct {
 	policies map[string]*store.Policy
 	blocks   map[string]*store.Block
-	// simple is the one of policies that the simple switch sets: to keep mail programs out is what it is for, so that it guards
-	// nobody. nil for none.
-	simple *store.Policy
 	// recent is how members came in lately; nil when nobody is to be guarded against being locked out.
 	recent *history.Recent
 }
@@ -143,8 +140,9 @@ func (c *call) lockout(now time.Time, e *edition) error {
 		return nil
 	}
 	before := v.Rules
-	if e.simple != nil {
-		before = c.Store.State.Rules(c.domain, now, func(set *access.Settings) { set.PutPolicy(&e.simple.Policy) })
+	// What the simple switch can say guards nobody, however it is said: to keep mail programs out is what it is for.
+	if p := e.policies[store.ManagedThirdParty]; p != nil && !viewThirdParty(p).Customised {
+		before = c.Store.State.Rules(c.domain, now, func(set *access.Settings) { set.PutPolicy(&p.Policy) })
 	}
 	after := c.Store.State.Rules(c.domain, now, func(set *access.Settings) { e.apply(c.Store.State, c.domain, now, set) })
 	administrators := c.administrators(v.Settings)

@@ -86,7 +86,9 @@ func TestLockout(t *testing.T) {
 	t.Run("the simple switch is never refused", func(t *testing.T) {
 		d.admin.put(dom+"/third-party-access", `{"allow":false}`).want(200)
 		d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
-		d.admin.patch(switchOff, `{"enabled":true}`).want(409, "lockout") // its policy is
+		d.admin.patch(switchOff, `{"enabled":true}`).want(200) // nor by its policy
+		d.admin.patch(switchOff, `{"enabled":false}`).want(200)
+		d.admin.patch(switchOff, `{"enabled":true,"clients":["third-party","web"]}`).want(409, "lockout") // which is then another's
 	})
 }
 

@@ -46,7 +46,6 @@ func migratePolicies(c *call) (*answer, error) {
 		list := c.restrictions(in, ch, &f)
 		if third := c.formerSwitch(in, ch, &f); third != nil {
 			list = slices.Insert(list, 0, *third)
-			e.simple = third.next
 		}
 		if err := f.err(); err != nil {
 			return err
