@@ -95,14 +95,14 @@ func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
 	if len(p.Faults) > 0 {
 		return
 	}
+	if code == "lockout" && c.printLockout(out, p.Body) {
+		return
+	}
 	text := p.Error()
 	if hint := hintOf(p); hint != "" {
 		text += ": " + hint
 	}
 	c.printError(out, code, text)
-	if code == "lockout" {
-		c.printLockout(out, p.Body)
-	}
 }
 
 // hintOf says what to do about a refusal in this command's own words.
@@ -110,8 +110,6 @@ func hintOf(p *adminclient.Problem) string {
 	switch {
 	case p.Code == "confirm_required":
 		return "that is --confirm here"
-	case p.Code == "lockout":
-		return "here these are --confirm and --revert-after 10m"
 	case p.Status == http.StatusUnauthorized:
 		return "name a file with an API key: --key-file"
 	case p.RetryAfter != "":

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,11 +46,14 @@ func (c *cli) revertConfirm() *cobra.Command {
 	return cmd
 }
 
-// printLockout lists whom a refused change would lock out.
-func (c *cli) printLockout(out io.Writer, problem []byte) {
+// printLockout lists whom a refused change would lock out, and says what to do
+// in this command's own words. It reports whether there was such a list.
+func (c *cli) printLockout(out io.Writer, problem []byte) bool {
 	var p struct {
 		Lockout struct {
-			Who []struct {
+			Active    int `json:"active"`
+			LockedOut int `json:"locked_out"`
+			Who       []struct {
 				Account   string   `json:"account"`
 				As        []string `json:"as"`
 				IP        string   `json:"ip"`
@@ -60,9 +65,23 @@ func (c *cli) printLockout(out io.Writer, problem []byte) {
 			More json.Number `json:"more"`
 		} `json:"lockout"`
 	}
-	if json.Unmarshal(problem, &p) != nil {
-		return // its detail was printed
+	if json.Unmarshal(problem, &p) != nil || len(p.Lockout.Who) == 0 {
+		return false
 	}
+	who := fmt.Sprintf("%d of the %d members who came in lately", p.Lockout.LockedOut, p.Lockout.Active)
+	for _, as := range [...][2]string{
+		{"administrator", ", all administrators among them"},
+		{"author", ", and all administrators at the address that you call from"},
+	} {
+		for _, w := range p.Lockout.Who {
+			if slices.Contains(w.As, as[0]) {
+				who += as[1]
+				break
+			}
+		}
+	}
+	c.printError(out, "lockout", "refused: it would lock out "+who+
+		". --confirm makes the change all the same; --revert-after 10m makes it, and undoes it unless you confirm it in time")
 	t := newTable(out)
 	t.row("ACCOUNT", "AS", "IP", "CLIENT", "PROTOCOL", "LAST LOGIN", "POLICY")
 	for _, w := range p.Lockout.Who {
@@ -72,4 +91,5 @@ func (c *cli) printLockout(out io.Writer, problem []byte) {
 		t.row("and " + p.Lockout.More.String() + " more")
 	}
 	_ = t.Flush() // standard error has nobody to complain to
+	return true
 }

@@ -170,7 +170,7 @@ func (c *call) lockout(now time.Time, e *edition) error {
 	if len(who) == 0 {
 		return nil
 	}
-	p := conflict("lockout", "it would lock out %d of the %d members who came in lately: lockout.who lists them, and administrators among them; "+
+	p := conflict("lockout", "it would lock out %d of the %d members who came in lately: lockout.who lists whom, and as what; "+
 		"?confirm=true makes the change all the same, ?revert_after=10m makes it and undoes it unless it is confirmed in time", len(out), len(active))
 	p.Lockout = &Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
 	return p
