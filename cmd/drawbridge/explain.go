@@ -31,6 +31,8 @@ func (c *cli) explain() *cobra.Command {
 			return usage("RECORD tells what login it is: leave out the flags")
 		case len(args) == 2:
 			return c.explainRecord(cmd, domainPath(args[0], "logins", args[1], "explain"))
+		case !s.given():
+			return usage("say which login: DOMAIN and RECORD, an ID of drawbridge logins DOMAIN; or one that nobody made: --account, --protocol and --ip")
 		}
 		login := object{}
 		if err := s.into(login, nil); err != nil {

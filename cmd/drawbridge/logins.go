@@ -17,6 +17,7 @@ var loginColumns = [...]column{
 	col("CREDENTIAL", "credential"),
 	col("OUTCOME", "outcome"),
 	col("REASON", "reason"),
+	col("POLICY", "policy_id"),
 	col("WOULD REFUSE", "would_refuse"),
 	col("ID", "id"),
 	col("NOTE", "note"),
@@ -30,7 +31,8 @@ func (c *cli) logins() *cobra.Command {
 			"(2026-01-31, local) or how long ago (90m, 24h, 7d). With --follow new records are shown as they come, oldest\n" +
 			"first, until Ctrl-C; a record is shown as it was when it came, and with -o json as one line. drawbridge explain says\n" +
 			"of an ID how it was decided.",
-		Example:           "  drawbridge logins example.org --outcome deny --since 24h",
+		Example: "  drawbridge logins example.org --outcome deny --since 24h\n" +
+			"  drawbridge logins example.org --account ann@example.org --outcome deny --limit 1",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
@@ -39,7 +41,7 @@ func (c *cli) logins() *cobra.Command {
 	f.String("ip", "", "from this `address`")
 	choose(cmd, "outcome", "with this outcome", "allow", "deny", "next", "tempfail")
 	f.String("reason", "", "for this reason, by its `code` such as policy or bad_secret")
-	f.String("policy", "", "decided by the policy with this `id`")
+	f.String("policy", "", "refused by the policy with this `id`, or would be if it were not in report mode")
 	f.String("since", "", "from this `time` on")
 	f.String("until", "", "before this `time`")
 	follow := f.BoolP("follow", "f", false, "go on showing new records")
