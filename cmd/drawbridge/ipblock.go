@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,12 +69,47 @@ func (c *cli) ipBlockDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "delete DOMAIN ID",
 		Short:             "Let an address in again",
+		Long:              "Let an address in again. ID is that of drawbridge ip-block list, or the network as it stands there.",
+		Example:           "  drawbridge ip-block delete example.org 198.51.100.0/24",
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "ip-blocks", "id")),
 	}
 	w := writes(cmd).versioned(cmd).undone(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.write(cmd, w, http.MethodDelete, ipBlockPath(args[0], args[1]), nil)
+		id, err := c.ipBlockID(cmd, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		return c.write(cmd, w, http.MethodDelete, ipBlockPath(args[0], id), nil)
 	}
 	return cmd
+}
+
+// ipBlockID returns the id of the block that is called so: by its id, or by its network.
+func (c *cli) ipBlockID(cmd *cobra.Command, domain, name string) (string, error) {
+	if !strings.ContainsAny(name, ".:") {
+		return name, nil
+	}
+	client, err := c.client()
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	list, err := client.List(cmd.Context(), ipBlockPath(domain), nil, 0)
+	if err != nil {
+		return "", err
+	}
+	for _, raw := range list.Items {
+		var block struct {
+			ID      string `json:"id"`
+			Network string `json:"network"`
+		}
+		if err := json.Unmarshal(raw, &block); err != nil {
+			return "", fmt.Errorf("reading a blocked address: %w", err)
+		}
+		if block.Network == name {
+			return block.ID, nil
+		}
+	}
+	return "", usage("%s is not in the list that drawbridge ip-block list %s shows: take an ID or a network from there", name, domain)
 }
