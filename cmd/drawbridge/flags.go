@@ -204,20 +204,58 @@ func (s *settings) edits(add, remove, field, what string) {
 			if !replaced {
 				list = texts(current[field])
 			}
-			for _, v := range *removing {
-				i := slices.Index(list, v)
-				if i < 0 {
-					return usage("--%s %s: the list does not hold that, but: %s", remove, v, strings.Join(list, ", "))
-				}
-				list = slices.Delete(list, i, i+1)
-			}
-			for _, v := range *adding {
-				if !slices.Contains(list, v) {
-					list = append(list, v)
-				}
-			}
+			list, err := edited(list, *adding, *removing, remove)
 			body[field] = list
-			return nil
+			return err
+		},
+	})
+}
+
+// edited returns the list without what is removed, by the flag remove, and with what is added.
+func edited(list, adding, removing []string, remove string) ([]string, error) {
+	for _, v := range removing {
+		i := slices.Index(list, v)
+		if i < 0 {
+			return nil, usage("--%s %s: the list does not hold that, but: %s", remove, v, cell("", strings.Join(list, ", ")))
+		}
+		list = slices.Delete(list, i, i+1)
+	}
+	for _, v := range adding {
+		if !slices.Contains(list, v) {
+			list = append(list, v)
+		}
+	}
+	return list, nil
+}
+
+// members adds two flags that add and remove single accounts of a scope, or of
+// its exceptions, and leave the rest of the scope as it is.
+func (s *settings) members(add, remove, whom string, except bool) {
+	adding := s.cmd.Flags().StringArray(add, nil, "add one `account` "+whom+" (repeatable)")
+	removing := s.cmd.Flags().StringArray(remove, nil, "remove one `account` "+whom+" (repeatable)")
+	s.fields = append(s.fields, setting{
+		flags: []string{add, remove},
+		edits: true,
+		apply: func(body, current object) error {
+			if slices.ContainsFunc(scopeFlags[:], s.cmd.Flags().Changed) {
+				return usage("--%s and --%s change whom it concerns: leave out the flags that replace that", add, remove)
+			}
+			part := object{}
+			before, _ := current["scope"].(map[string]any)
+			scope, _ := body["scope"].(object)
+			if scope == nil {
+				scope = object{}
+				body["scope"] = scope
+			}
+			if except {
+				before, _ = before["except"].(map[string]any)
+				scope["except"] = part
+			} else {
+				part = scope
+			}
+			list, err := edited(texts(before["members"]), *adding, *removing, remove)
+			part["members"] = list
+			return err
 		},
 	})
 }
@@ -306,6 +344,34 @@ func (s *scope) body() (object, error) {
 		o["except"] = except
 	}
 	return o, nil
+}
+
+// whomText is a scope in words.
+func whomText(value any) string {
+	named := func(scope map[string]any) []string {
+		var list []string
+		departments, _ := scope["departments"].([]any)
+		for _, d := range departments {
+			department, _ := d.(map[string]any)
+			path := cell("", department["path"])
+			if department["sub"] == true {
+				path += " and below"
+			}
+			list = append(list, path)
+		}
+		return append(list, texts(scope["members"])...)
+	}
+	scope, _ := value.(map[string]any)
+	list := named(scope)
+	if scope["all"] == true {
+		list = []string{"all"}
+	}
+	text := strings.Join(list, ", ")
+	except, _ := scope["except"].(map[string]any)
+	if out := named(except); len(out) > 0 {
+		text += " but " + strings.Join(out, ", ")
+	}
+	return cell("", text)
 }
 
 func whom(o object, departments, trees, members []string) {

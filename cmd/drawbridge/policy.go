@@ -21,6 +21,7 @@ func (c *cli) policyList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "list DOMAIN",
 		Short:             "List the access policies of a domain",
+		Long:              "List the access policies of a domain. drawbridge account effective ACCOUNT lists those that concern an account.",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
@@ -32,7 +33,7 @@ func (c *cli) policyList() *cobra.Command {
 			col("TYPE", "type"),
 			col("ENABLED", "enabled"),
 			col("MODE", "mode"),
-			col("WHOM", "scope"),
+			column{"WHOM", "scope", whomText},
 			col("IPS", "ips"),
 			col("REGIONS", "regions"),
 			col("EXCEPT IPS", "except_ips"),
@@ -72,7 +73,7 @@ func (c *cli) policySettings(cmd *cobra.Command) (*settings, *scope) {
 	s.list("region", "regions", "`country` by its code, such as DE")
 	s.list("except-ip", "except_ips", "but not this `address`, CIDR or a-b range")
 	s.list("client", "clients", "`type` of client, any without")
-	s.list("protocol", "protocols", "imap, pop3, smtp, sieve or web; any without")
+	s.list("protocol", "protocols", "`protocol`: imap, pop3, smtp, sieve or web; any without")
 	_ = cmd.RegisterFlagCompletionFunc("region", c.completeRegion) // the flag is there
 	return s, scoped(cmd)
 }
@@ -109,8 +110,10 @@ func (c *cli) policyCreate() *cobra.Command {
 
 func (c *cli) policySet() *cobra.Command {
 	cmd := c.onPolicy("set", "Change an access policy")
-	cmd.Long = "Change an access policy: what is named, and nothing else. Flags that say whom it concerns replace all of that."
-	cmd.Example = "  drawbridge policy set example.org office --add-ip 198.51.100.0/24"
+	cmd.Long = "Change an access policy: what is named, and nothing else. Flags that say whom it concerns replace all of that,\n" +
+		"but for --add-member, --add-except-member and their counterparts."
+	cmd.Example = "  drawbridge policy set example.org office --add-ip 198.51.100.0/24\n" +
+		"  drawbridge policy set example.org office --add-except-member ann@example.org"
 	s, whom := c.policySettings(cmd)
 	s.edits("add-ip", "remove-ip", "ips", "an `address`, CIDR or a-b range, spelled as in the list")
 	s.edits("add-region", "remove-region", "regions", "a `country` by its code, spelled as in the list")
@@ -128,6 +131,8 @@ func (c *cli) policySet() *cobra.Command {
 		body["scope"] = scope
 		return nil
 	}})
+	s.members("add-member", "remove-member", "whom it concerns", false)
+	s.members("add-except-member", "remove-except-member", "whom it does not concern", true)
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, policyPath(args[0], args[1]), s)
@@ -146,6 +151,8 @@ func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
 
 func (c *cli) policyDelete() *cobra.Command {
 	cmd := c.onPolicy("delete", "Remove an access policy")
+	cmd.Long = "Remove an access policy. What its removal would let in, and whom it would lock out as whitelists add up, says\n" +
+		"drawbridge policy preview DOMAIN ID --remove; drawbridge policy disable keeps it for later."
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, policyPath(args[0], args[1]), nil)
