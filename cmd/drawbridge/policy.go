@@ -151,8 +151,8 @@ func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
 
 func (c *cli) policyDelete() *cobra.Command {
 	cmd := c.onPolicy("delete", "Remove an access policy")
-	cmd.Long = "Remove an access policy. What its removal would let in, and whom it would lock out as whitelists add up, says\n" +
-		"drawbridge policy preview DOMAIN ID --remove; drawbridge policy disable keeps it for later."
+	cmd.Long = "Remove an access policy. drawbridge policy preview DOMAIN ID --remove says before what that would have let in or\n" +
+		"refused; drawbridge policy disable keeps the policy for later."
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, policyPath(args[0], args[1]), nil)

@@ -99,9 +99,13 @@ In another terminal:
   db secure-password create ann@example.org --label "My iPhone"
   db account set ann@example.org --pop3 off
 
-  # Who may come in from which country: say what a policy would do, before it is one
+  # Nobody from abroad: a policy that only reports at first; whom it would have refused so far; one login, step by step; and
+  # in force for ten minutes, unless you confirm it. Addresses such as 127.0.0.0/8 have no country, and are named
   db region lookup 193.0.6.139
-  echo '{"type":"whitelist","scope":{"all":true},"regions":["DE"]}' | db policy test example.org --draft - --account ann@example.org --protocol imap --ip 193.0.6.139
+  db policy create example.org --id abroad --name "Not from abroad" --type whitelist --region DE --all --except-member postmaster@example.org --mode report
+  db policy preview example.org abroad
+  db policy test example.org abroad --account ann@example.org --protocol imap --ip 193.0.6.139
+  db policy set example.org abroad --add-ip 127.0.0.0/8 --mode enforce --revert-after 10m
 
   # Who logged in, or did not, and why; who changed what; are Dovecot and Postfix set up well
   db logins example.org
