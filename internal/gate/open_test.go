@@ -205,7 +205,7 @@ func TestRecord(t *testing.T) {
 	if len(r.ClientID) > 300 || !strings.HasPrefix(r.ClientID, "ää") {
 		t.Errorf("a client's own words take %d bytes: %q", len(r.ClientID), r.ClientID)
 	}
-	want := "login allow: user=ann@example.org ip=203.0.113.9 real_ip=127.0.0.1 proto=imap client=web reason=ok would_refuse=soft session=s1"
+	want := "login allow: user=ann@example.org ip=203.0.113.9 proto=imap client=web reason=ok real_ip=127.0.0.1 would_refuse=soft session=s1"
 	if log := d.log.decisions(); !slices.Equal(log, []string{want}) {
 		t.Errorf("logged %q, want %q", log, want)
 	}

@@ -87,9 +87,6 @@ func format(what string, rec *store.LoginRecord, reason access.Reason) string {
 	field := func(name, value string) { b.WriteString(" " + name + "=" + quoted(value)) }
 	field("user", rec.Account)
 	field("ip", rec.IP)
-	if rec.RealIP != "" {
-		field("real_ip", rec.RealIP)
-	}
 	proto := rec.Protocol
 	if proto == "" {
 		proto = rec.Service
@@ -97,6 +94,10 @@ func format(what string, rec *store.LoginRecord, reason access.Reason) string {
 	field("proto", proto)
 	field("client", string(rec.Client))
 	field("reason", string(reason))
+	// What else there is goes behind: log watchers match the fields up to here as one.
+	if rec.RealIP != "" {
+		field("real_ip", rec.RealIP)
+	}
 	if rec.PolicyID != "" {
 		field("policy", rec.PolicyID)
 	}

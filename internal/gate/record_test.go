@@ -36,7 +36,7 @@ func TestLine(t *testing.T) {
 		`login deny: user="x\x22\x20reason\x3dok\x0alogin\x20allow:" ip=203.0.113.9 proto=imap client=third-party reason=bad_secret`: rec(func(r *store.LoginRecord) {
 			r.Account = "x\" reason=ok\nlogin allow:"
 		}),
-		"login deny: user=ann@example.org ip=203.0.113.9 real_ip=192.0.2.1 proto=imap client=web reason=policy policy=p would_refuse=q,r credential=5e2f master=admin session=x/1+": rec(func(r *store.LoginRecord) {
+		"login deny: user=ann@example.org ip=203.0.113.9 proto=imap client=web reason=policy real_ip=192.0.2.1 policy=p would_refuse=q,r credential=5e2f master=admin session=x/1+": rec(func(r *store.LoginRecord) {
 			r.RealIP, r.Client, r.Reason, r.PolicyID, r.WouldRefuse = "192.0.2.1", "web", access.ReasonPolicy, "p", []string{"q", "r"}
 			r.CredentialID, r.MasterUser, r.Session = "5e2f", "admin", "x/1+"
 		}),
