@@ -389,6 +389,10 @@ func (p *plan) compare() {
 	}
 	policy := resource[store.Policy, Policy]{"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy, nil}
 	block := resource[store.Block, IPBlock]{"ip_block", sectionBlocks, blockRange, shownBlock, nil}
+	blocks := block.steps(p.cur.blocks, p.next.blocks)
+	for i := range blocks {
+		blocks[i].ID = blocks[i].network() // people know it as it is written, not by the range
+	}
 	account := resource[store.Account, AccountSettings]{
 		"account", sectionAccounts, func(a *store.Account) string { return a.Address }, shownAccount, c.writeAccount,
 	}
@@ -396,8 +400,16 @@ func (p *plan) compare() {
 	departments := department.steps(p.cur.departments, p.next.departments)
 	gone := func(s step) bool { return s.does == removal }
 	p.steps = slices.Concat(p.steps, slices.DeleteFunc(slices.Clone(departments), gone), policy.steps(p.cur.policies, p.next.policies),
-		block.steps(p.cur.blocks, p.next.blocks), account.steps(p.cur.accounts, p.next.accounts),
+		blocks, account.steps(p.cur.accounts, p.next.accounts),
 		slices.DeleteFunc(departments, func(s step) bool { return !gone(s) }))
+}
+
+// network is the one that a step of a blocked address is about, as the document has it, or else as the domain has it.
+func (s *step) network() string {
+	if next, _ := s.next.(*store.Block); next != nil {
+		return next.Network
+	}
+	return s.cur.(*store.Block).Network
 }
 
 // edition is what of a plan can lock people out.

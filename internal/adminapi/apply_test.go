@@ -147,7 +147,7 @@ func TestApply(t *testing.T) {
 	doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: "Carl@alias.example", Preset: "all", SecurePasswords: "optional"})
 	want := []string{
 		"~ domain example.org", "- department board", "+ department new", "+ department new/team", "~ policy office", "+ policy team", "+ policy everybody",
-		"~ ip_block 198.51.100.0-198.51.100.255", "+ ip_block 192.0.2.7-192.0.2.7", "~ account bob@example.org", "+ account carl@example.org",
+		"~ ip_block 198.51.100.0/24", "+ ip_block 192.0.2.7", "~ account bob@example.org", "+ account carl@example.org",
 	}
 	plan := d.admin.apply("?dry_run=true", doc).planned(want...).has("applied", `false`).has("revision", `"`+doc.Revision+`"`).
 		has("changes.1.changes", `{"ips":[["203.0.113.0/24"],["203.0.113.0/25"]]}`)
@@ -176,7 +176,7 @@ func TestApply(t *testing.T) {
 	}
 
 	// What a document leaves out is left alone; what is empty in it goes.
-	d.admin.post(apply, `{"ip_blocks":[]}`).planned("- ip_block 192.0.2.7-192.0.2.7", "- ip_block 198.51.100.0-198.51.100.255")
+	d.admin.post(apply, `{"ip_blocks":[]}`).planned("- ip_block 192.0.2.7", "- ip_block 198.51.100.0/24")
 	d.admin.post(apply, `{}`).planned()
 	d.admin.post(apply, `{"departments":[]}`).faults("/departments in_use")
 	d.admin.post(apply, `{"secure_password_policy":{"enforced":false}}`).planned("~ domain example.org").has("changes.0.changes.trace_header", `null`)
@@ -335,7 +335,7 @@ func TestApplyLocksNobodyOut(t *testing.T) {
 	blocks := d.admin.exported("")
 	blocks.Policies = nil
 	blocks.IPBlocks = []adminapi.IPBlock{{Network: "192.0.2.0/24"}}
-	d.admin.apply("", blocks).planned("+ ip_block 192.0.2.0-192.0.2.255")
+	d.admin.apply("", blocks).planned("+ ip_block 192.0.2.0/24")
 }
 
 // Many who export, edit and apply at once, on two daemons, lose nothing of each other's.

@@ -231,7 +231,7 @@ type Plan struct {
 // PlanItem is one thing that a document changes.
 type PlanItem struct {
 	Kind    string                     `json:"kind" enum:"domain,department,policy,ip_block,account"`
-	ID      string                     `json:"id" doc:"The policy's id, the department's path, the account's address, the domain's name, or the blocked range."`
+	ID      string                     `json:"id" doc:"The policy's id, the department's path, the account's address, the domain's name, or the blocked network."`
 	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"Of what is changed: field, and its value before and after."`
 }
 
