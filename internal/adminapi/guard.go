@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -147,7 +148,9 @@ func (c *call) lockout(now time.Time, e *edition) error {
 	after := c.Store.State.Rules(c.domain, now, func(set *access.Settings) { e.apply(c.Store.State, c.domain, now, set) })
 	administrators := c.administrators(v.Settings)
 	var who locked
+	var whom []string
 	if author := c.author(); author.IsValid() && c.admits(before, administrators, author) && !c.admits(after, administrators, author) {
+		whom = append(whom, "all administrators at your address, "+author.String())
 		for _, a := range administrators {
 			_, policyID := access.Judge(c.consoleLogin(a, author, after))
 			who.add("author", Who{Account: a, IP: author.String(), Client: access.ClientConsole, Protocol: access.Web.String(), PolicyID: policyID})
@@ -162,16 +165,18 @@ func (c *call) lockout(now time.Time, e *edition) error {
 		}
 	}
 	if len(outAdministrators) > 0 && len(outAdministrators) == len(slices.DeleteFunc(slices.Clone(active), func(a string) bool { return !administrator(a) })) {
+		whom = append(whom, "all administrators who came in lately")
 		who.members("administrator", outAdministrators)
 	}
 	if len(out)*100 > len(active)*cmp.Or(c.Guard.Percent, DefaultGuardPercent) {
+		whom = append(whom, fmt.Sprintf("%d of the %d members who came in lately", len(out), len(active)))
 		who.members("member", out)
 	}
 	if len(who) == 0 {
 		return nil
 	}
-	p := conflict("lockout", "it would lock out %d of the %d members who came in lately: lockout.who lists whom, and as what; "+
-		"?confirm=true makes the change all the same, ?revert_after=10m makes it and undoes it unless it is confirmed in time", len(out), len(active))
+	p := conflict("lockout", "it would lock out %s: lockout.who lists whom, and as what; "+
+		"?confirm=true makes the change all the same, ?revert_after=10m makes it and undoes it unless it is confirmed in time", strings.Join(whom, ", and "))
 	p.Lockout = &Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
 	return p
 }

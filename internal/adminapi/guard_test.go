@@ -49,7 +49,7 @@ func TestLockout(t *testing.T) {
 	d.came("eve@example.org", "198.51.100.9", third, time.Hour, func(r *store.LoginRecord) { r.Outcome = access.Deny })
 	before := d.api.Store.State.Heads()
 
-	refused := d.admin.put(office, fromHere).want(409, "lockout")
+	refused := d.admin.put(office, fromHere).want(409, "lockout").says("it would lock out 2 of the 3 members who came in lately: ")
 	refused.has("lockout.active", `3`).has("lockout.locked_out", `2`).has("lockout.who.0.account", `"ann@example.org"`).has("lockout.who.0.ip", `"198.51.100.1"`).
 		has("lockout.who.0.policy_id", `"office"`).has("lockout.who.0.as", `["member"]`).has("lockout.who.1.account", `"carol@example.org"`)
 	d.admin.put(office+"?dry_run=true", fromHere).want(409, "lockout")
@@ -100,18 +100,29 @@ func TestLockoutOfAdministrators(t *testing.T) {
 		d.came(fmt.Sprintf("user%d@example.org", i), "203.0.113.9", third, time.Hour)
 	}
 	d.came("postmaster@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
-	d.admin.put(office, fromHere).want(409, "lockout").has("lockout.locked_out", `1`).has("lockout.who.0.as", `["administrator"]`)
+	d.admin.put(office, fromHere).want(409, "lockout").has("lockout.locked_out", `1`).has("lockout.who.0.as", `["administrator"]`).
+		says("it would lock out all administrators who came in lately: ")
 	d.admin.patch(dom, `{"administrators":["user1@alias.example"]}`).want(200).has("administrators", `["user1@example.org"]`)
 	d.admin.put(office+"?dry_run=true", fromHere).want(200)
 
 	key := d.key(`"role":"domain","domain":"example.org"`) // calls from 127.0.0.1
-	key.put(office, fromHere).want(409, "lockout").has("lockout.who", `[{"account":"user1@example.org","as":["author"],"client":"console","ip":"127.0.0.1","policy_id":"office","protocol":"web"}]`)
+	key.put(office, fromHere).want(409, "lockout").has("lockout.who", `[{"account":"user1@example.org","as":["author"],"client":"console","ip":"127.0.0.1","policy_id":"office","protocol":"web"}]`).
+		says("it would lock out all administrators at your address, 127.0.0.1: ")
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips":[`, `"ips":["127.0.0.1",`, 1)).want(200)
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `{"all":true}`, `{"all":true,"except":{"members":["user1@example.org"]}}`, 1)).want(200)
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips"`, `"clients":["third-party"],"ips"`, 1)).want(200)
 	key.post(dom+"/ip-blocks", `{"network":"127.0.0.0/8"}`).want(409, "lockout")
 	d.admin.patch(dom, `{"administrators":["a@example.net","user1@example.org","user1@alias.example",""]}`).
 		faults("/administrators/0 outside_domain", "/administrators/2 duplicate", "/administrators/3 invalid_address")
+}
+
+// says checks how an error begins to say what is wrong.
+func (a *answer) says(start string) *answer {
+	a.t.Helper()
+	if detail := a.text("detail"); !strings.HasPrefix(detail, start) {
+		a.t.Errorf("it says %q, not %q …", detail, start)
+	}
+	return a
 }
 
 func gone(d *daemon, path string) func() bool {
