@@ -231,7 +231,7 @@ func TestApplyFaults(t *testing.T) {
 		"keys":[]}`).faults("/format out_of_range", "/revision malformed", "/domain/name conflict", "/domain/sender_check not_in_list", "/domain/alias_domains/0 invalid_domain",
 		"/secure_password_policy/scope/departments/0/path unknown_department", "/departments/1/path invalid_path", "/departments/2/path duplicate",
 		"/policies/0/scope/departments/0/path unknown_department", "/policies/1/id required", "/policies/1/name duplicate", "/policies/1/ips/0 invalid_network", "/policies/2/id duplicate",
-		"/policies/2/type not_in_list", "/policies/2/scope never_matches", "/policies/2/scope/members/0 outside_domain", "/policies/3/id invalid_name", "/policies/3/colour unknown_field",
+		"/policies/2/type not_in_list", "/policies/2/scope/members/0 outside_domain", "/policies/3/id invalid_name", "/policies/3/colour unknown_field",
 		"/ip_blocks/1/network duplicate", "/ip_blocks/2/network invalid_network", "/accounts/0/departments/0 unknown_department", "/accounts/0/secrets unknown_field",
 		"/accounts/1/address duplicate", "/accounts/2/address outside_domain", "/accounts/2/secure_passwords not_in_list", "/accounts/3/address invalid_address",
 		"/accounts/4/address required", "/keys unknown_field")
@@ -259,7 +259,7 @@ func TestApplyByDomainKey(t *testing.T) {
 	doc = key.exported("")
 	doc.Accounts[0].Aliases = append(doc.Accounts[0].Aliases, "carl@example.net")
 	doc.Policies[0].Scope = &adminapi.Scope{Members: []string{"carl@example.net"}}
-	key.apply("", doc).faults("/accounts/0/aliases/1 outside_domain", "/policies/0/scope never_matches", "/policies/0/scope/members/0 outside_domain")
+	key.apply("", doc).faults("/accounts/0/aliases/1 outside_domain", "/policies/0/scope/members/0 outside_domain")
 	doc = key.exported("?accounts=false")
 	doc.Domain.AliasDomains = nil
 	key.apply("", doc).want(403, "forbidden")

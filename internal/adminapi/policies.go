@@ -156,7 +156,7 @@ func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
 	before := len(f.list)
 	checkNetworks(p.IPs, pointer+"/ips", f)
 	checkNetworks(p.ExceptIPs, pointer+"/except_ips", f)
-	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 {
+	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 && !f.within(pointer+"/ips") && !f.within(pointer+"/regions") {
 		f.add(pointer+"/ips", "required", "is needed: or regions are: a whitelist says from where to let in, and refuses everywhere else")
 	}
 	if len(f.list) > before || len(p.ExceptIPs) == 0 {
@@ -191,7 +191,7 @@ func texts(types []access.ClientType) []string {
 }
 
 func checkNobody(s *access.Scope, pointer string, f *faults) {
-	if nobody(s) {
+	if nobody(s) && !f.within(pointer) {
 		f.add(pointer, "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
 	}
 }

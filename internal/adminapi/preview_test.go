@@ -138,7 +138,7 @@ func TestPreviewFaults(t *testing.T) {
 		`{"remove":"none","days":"x","policy":{"id":"a b","type":"whitelist","ips":["x"],"n":1}}`: {
 			"/remove conflict", "/days wrong_type", "/policy/id invalid_name", "/policy/scope required", "/policy/ips/0 invalid_network", "/policy/n unknown_field",
 		},
-		`{"policy":{"name":"Third-party Client Access Policy","type":"blacklist","scope":{"members":["x@example.net"]}}}`: {"/policy/name duplicate", "/policy/scope/members/0 outside_domain", "/policy/scope never_matches"},
+		`{"policy":{"id":"x","name":"Third-party Client Access Policy","type":"blacklist","scope":{"members":["x@example.net"]}}}`: {"/policy/name duplicate", "/policy/scope/members/0 outside_domain"},
 	} {
 		d.admin.post(preview, body).faults(faults...)
 		d.admin.post(preview, body, "Accept", "application/x-ndjson").faults(faults...)

@@ -169,6 +169,15 @@ func (f *faults) has(pointer string) bool {
 	return slices.ContainsFunc(f.list, func(fault Fault) bool { return fault.Pointer == pointer })
 }
 
+// within reports whether a fault was noted at a place of the part that is
+// being read, or below it: what follows from it alone needs no telling.
+func (f *faults) within(pointer string) bool {
+	pointer = f.under + pointer
+	return slices.ContainsFunc(f.list, func(fault Fault) bool {
+		return fault.Pointer == pointer || strings.HasPrefix(fault.Pointer, pointer+"/")
+	})
+}
+
 // cellOf words where in an imported line a pointer leads: to a column, and
 // beyond its first entry to which one.
 func cellOf(pointer string) string {
