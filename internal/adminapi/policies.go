@@ -138,13 +138,21 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 
 // policyNamed reports whether a policy other than the one of an id has a name.
 func (c *call) policyNamed(name, id string) bool {
+	other := c.policyOf(name)
+	return other != "" && other != id
+}
+
+// policyOf returns the id of the policy that has a name; "" for none.
+func (c *call) policyOf(name string) string {
 	if c.would.policies != nil {
-		other, ok := c.would.policies[foldName(name)]
-		return ok && other != id
+		return c.would.policies[foldName(name)]
 	}
-	return slices.ContainsFunc(c.Store.State.Policies(c.domain), func(p store.Revised[store.Policy]) bool {
-		return p.Doc.ID != id && foldName(p.Doc.Name) == foldName(name)
-	})
+	for _, p := range c.Store.State.Policies(c.domain) {
+		if foldName(p.Doc.Name) == foldName(name) {
+			return p.Doc.ID
+		}
+	}
+	return ""
 }
 
 // foldName spells names alike that differ in upper and lower case only.

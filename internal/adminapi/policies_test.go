@@ -225,6 +225,8 @@ func TestPolicyTest(t *testing.T) {
 	}
 	stored := string(d.admin.get(office).body)
 	test(policies+"/test", `"policy":`+stored+`,`+login("198.51.100.1", "")).has("verdict", `"no_match"`).has("outcome", `"deny"`).has("reason", `"policy"`).has("policy_id", `"office"`)
+	test(policies+"/test", `"policy":{"name":"office","type":"whitelist","scope":{"all":true},"ips":["203.0.113.0/24"],"enabled":false},`+login("198.51.100.1", "")).
+		has("verdict", `"no_match"`).has("outcome", `"deny"`).has("policy_id", `"office"`) // found by its name
 	test(office+"/test", `"policy":{"type":"whitelist","scope":{"all":true},"ips":["198.51.100.0/24"]},`+login("198.51.100.1", "")).has("verdict", `"match"`).has("outcome", `"next"`)
 	if d.api.Store.State.Heads() != before {
 		t.Fatal("a test changed the store")

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -82,14 +83,14 @@ func (c *call) disabledSteps(drafted string) []access.Step {
 
 // draftPolicy reads a draft, which stands at /policy, as if it were enabled.
 // It may take the place of the stored policy whose id it bears: the one in the
-// URL, "" for none.
+// URL, "" for none. Without any, that is the one of its name, as no two have the same.
 func (c *call) draftPolicy(in *Policy, id string, f *faults) *store.Policy {
 	switch {
 	case id == "" && in.ID != "":
 		id = in.ID
 		checkPolicyID(id, func(code, format string, args ...any) { f.add("/policy/id", code, format, args...) })
 	case id == "":
-		id = draft
+		id = cmp.Or(c.policyOf(in.Name), draft)
 	case in.ID != "" && in.ID != id:
 		f.add("/policy/id", "conflict", "is not the one in the URL: leave it out")
 	}

@@ -101,6 +101,7 @@ func TestPreview(t *testing.T) {
 	ask(`{"remove":"office"}`).has("refused.logins", `0`).has("admitted.logins", `9`)
 	d.admin.patch(office, `{"enabled":false}`).want(200)
 	ask(`{"remove":"office"}`).has("admitted.logins", `0`)
+	ask(`{"policy":{"name":"Office",`+draft+`}}`).has("refused.logins", `4`) // found by its name
 
 	d.recorded(1, "ann@example.org", "192.0.2.1", nil)
 	old := func(r *store.LoginRecord) { r.Time = r.Time.AddDate(0, 0, -2) }

@@ -159,7 +159,7 @@ type MigratedPolicy struct {
 
 // PolicyTest is a login that nobody makes, and a policy to hold it against.
 type PolicyTest struct {
-	Policy *Policy            `json:"policy,omitempty" doc:"A draft, judged as if it were active beside all others, in place of the stored one of its id if there is one."`
+	Policy *Policy            `json:"policy,omitempty" doc:"A draft, judged as if it were active beside all others, in place of the stored one of its id, or without an id of its name, if there is one."`
 	Login  *HypotheticalLogin `json:"login" required:"true"`
 }
 
@@ -177,7 +177,7 @@ type PolicyTested struct {
 
 // PolicyPreview asks what one change of a domain's policies would have done.
 type PolicyPreview struct {
-	Policy *Policy `json:"policy,omitempty" doc:"A draft, judged as if it were enabled and enforced beside all others, in place of the stored one of its id if there is one. This or remove is needed."`
+	Policy *Policy `json:"policy,omitempty" doc:"A draft, judged as if it were enabled and enforced beside all others, in place of the stored one of its id, or without an id of its name, if there is one. This or remove is needed."`
 	Remove string  `json:"remove,omitempty" maxLength:"64" doc:"The id of a stored policy: judged is its removal."`
 	Days   int     `json:"days" minimum:"1" maximum:"3650" default:"30" doc:"How far back to look. Records end with their retention."`
 }
