@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -299,7 +300,7 @@ func tooManyPolicies() error {
 func createPolicy(c *call) (*answer, error) {
 	id := store.NewID()
 	if named := c.body.get("id"); named != nil && named.kind == kindString {
-		id = unquote(named.raw)
+		id = cmp.Or(unquote(named.raw), id)
 	}
 	return c.editPolicy(id, func(cur *store.Policy, f *faults) (*Policy, error) {
 		checkPolicyID(id, func(code, format string, args ...any) { f.add("/id", code, format, args...) })

@@ -40,7 +40,7 @@ func TestPolicies(t *testing.T) {
 	d.admin.patch(office, `{"enabled":null,"mode":"report"}`).want(200).has("enabled", `true`).has("mode", `"report"`)
 	d.admin.put(policies+"/second", `{"name":"Second","type":"blacklist","scope":{"all":true},"clients":["social"]}`).want(201)
 	d.admin.put(policies+"/second", `{"name":"Second","type":"blacklist","scope":{"members":["ann@example.org"]}}`).want(200).has("clients", `[]`)
-	generated := d.admin.post(policies, `{"name":"Third","type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`).want(201).text("id")
+	generated := d.admin.post(policies, `{"id":"","name":"Third","type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`).want(201).text("id")
 
 	all := []string{"third-party-access", "office", "second", generated}
 	if got := d.admin.get(policies).want(200).each("items", "id"); !slices.Equal(got, all) {
