@@ -219,14 +219,11 @@ func restrictionName(client access.ClientType, scope *access.Scope) string {
 // freeName returns the name, numbered when another policy has it.
 func (c *call) freeName(name string, beside []migration) string {
 	taken := map[string]bool{}
-	for _, p := range c.Store.State.Policies(c.domain) {
-		taken[strings.ToLower(p.Doc.Name)] = true
-	}
 	for _, m := range beside {
-		taken[strings.ToLower(m.next.Name)] = true
+		taken[foldName(m.next.Name)] = true
 	}
 	free := name
-	for n := 2; taken[strings.ToLower(free)]; n++ {
+	for n := 2; taken[foldName(free)] || c.policyNamed(free, ""); n++ {
 		free = fmt.Sprintf("%s (%d)", name, n)
 	}
 	return free

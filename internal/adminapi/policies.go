@@ -133,23 +133,39 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 		f.add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 	if c.policyNamed(p.Name, p.ID) {
-		f.add(pointer, "duplicate", "is the name of another policy of the domain: choose another")
+		f.add(pointer, "duplicate", "is the name of another policy of the domain, or is kept for one: choose another")
 	}
 }
 
-// policyNamed reports whether a policy other than the one of an id has a name.
+// policyNamed reports whether a policy other than the one of an id has a name,
+// or will have it when a change undoes itself.
 func (c *call) policyNamed(name, id string) bool {
-	other := c.policyOf(name)
-	return other != "" && other != id
+	if other := c.policyOf(name); other != "" {
+		return other != id
+	}
+	return slices.ContainsFunc(c.Store.State.Reverts(c.domain), func(r store.Revised[store.Revert]) bool {
+		for other, before := range r.Doc.Policies {
+			if before != nil && other != id && foldName(before.Name) == foldName(name) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
-// policyOf returns the id of the policy that has a name; "" for none.
+// policyOf returns the id of the policy that a name belongs to; "" for none.
+// The name of the simple switch's is always its own: the switch makes it anew
+// with that.
 func (c *call) policyOf(name string) string {
+	name = foldName(name)
+	if name == foldName(store.ManagedThirdPartyName) {
+		return store.ManagedThirdParty
+	}
 	if c.would.policies != nil {
-		return c.would.policies[foldName(name)]
+		return c.would.policies[name]
 	}
 	for _, p := range c.Store.State.Policies(c.domain) {
-		if foldName(p.Doc.Name) == foldName(name) {
+		if foldName(p.Doc.Name) == name {
 			return p.Doc.ID
 		}
 	}

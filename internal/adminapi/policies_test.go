@@ -206,6 +206,25 @@ func TestIPBlocks(t *testing.T) {
 	d.admin.get(path).want(200).has("items", `[]`)
 }
 
+// A name that is free now is not when its policy comes back: by the simple switch, or by itself.
+func TestNamesOfPoliciesThatComeBack(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.del(policies + "/third-party-access").want(204)
+	const managed = `{"name":"third-party client access policy","type":"blacklist","scope":{"all":true}}`
+	d.admin.post(policies, managed).faults("/name duplicate")
+	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
+	d.admin.patch(policies+"/third-party-access", `{"name":"Ours"}`).want(200)
+	d.admin.post(policies, managed).faults("/name duplicate")
+
+	const named = `{"name":"Office","type":"blacklist","scope":{"members":["bob@example.org"]}}`
+	d.admin.put(office, named).want(201)
+	d.admin.del(office + "?revert_after=1h").want(204)
+	d.admin.post(policies, named).faults("/name duplicate")
+	d.admin.put(office, named).want(201) // which ends that
+	d.admin.del(office).want(204)
+	d.admin.post(policies, named).want(201)
+}
+
 // F11, F23: a draft as if active, a stored policy by its status, and the trace.
 func TestPolicyTest(t *testing.T) {
 	d := start(t, true).site()
