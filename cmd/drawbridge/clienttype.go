@@ -40,6 +40,14 @@ func (c *cli) onClientType(verb, short string) *cobra.Command {
 	}
 }
 
+// completeClient offers client types for a flag: those that need no evidence to be named, and the site's.
+func (c *cli) completeClient(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	types := append(c.names(cmd.Context(), adminclient.Path("v1", "client-types"), "type"),
+		"web", "console", "native-desktop", "native-mobile", "outlook-addin", "chat-desktop", "chat-mobile", "social", "cloud-fetcher", "third-party")
+	slices.Sort(types)
+	return startingWith(typed, slices.Compact(types))
+}
+
 func (c *cli) clientTypeShow() *cobra.Command {
 	cmd := c.onClientType("show", "Show the evidence for a client type")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, clientTypePath(args[0])) }

@@ -27,6 +27,7 @@ func (c *cli) policyMigrate() *cobra.Command {
 	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range that third-party clients might always come from")
 	refused := cmd.Flags().StringArray("no-client", nil, "`type` of client of the site's own that might not be used (repeatable)")
 	whom := scoped(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("no-client", c.completeClient) // the flag is there
 	s.fields = append(s.fields, setting{flags: append(scopeFlags[:], "no-client"), apply: func(body, _ object) error {
 		if len(*refused) == 0 {
 			return usage("whom it concerns goes with --no-client")

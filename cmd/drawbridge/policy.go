@@ -74,7 +74,12 @@ func (c *cli) policySettings(cmd *cobra.Command) (*settings, *scope) {
 	s.list("except-ip", "except_ips", "but not this `address`, CIDR or a-b range")
 	s.list("client", "clients", "`type` of client, any without")
 	s.list("protocol", "protocols", "`protocol`: imap, pop3, smtp, sieve or web; any without")
-	_ = cmd.RegisterFlagCompletionFunc("region", c.completeRegion) // the flag is there
+	for flag, offers := range map[string]completion{
+		"region": c.completeRegion, "client": c.completeClient,
+		"protocol": cobra.FixedCompletions([]string{"imap", "pop3", "smtp", "sieve", "web"}, cobra.ShellCompDirectiveNoFileComp),
+	} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, offers) // the flag is there
+	}
 	return s, scoped(cmd)
 }
 
