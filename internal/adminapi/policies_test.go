@@ -106,7 +106,7 @@ func TestPolicyFaults(t *testing.T) {
 		{"kinds", `{"name":7,"type":"greylist","enabled":"yes","mode":"later","scope":[],"ips":"192.0.2.1"}`, []string{
 			"/name wrong_type", "/type not_in_list", "/enabled wrong_type", "/mode not_in_list", "/scope wrong_type", "/ips wrong_type",
 		}},
-		{"a kind in a scope", `{"name":"x","type":"whitelist","scope":{"all":"yes"},"regions":"DE"}`, []string{"/scope/all wrong_type", "/regions wrong_type"}},
+		{"a kind in a scope", `{"name":"x","type":"whitelist","scope":{"all":"yes","departments":["sales"]},"regions":"DE"}`, []string{"/scope/all wrong_type", "/scope/departments/0 wrong_type", "/regions wrong_type"}},
 		{"somebody outside", `{"name":"x","type":"blacklist","scope":{"members":["ann@example.net"]}}`, []string{"/scope/members/0 outside_domain"}},
 		{"its id", `{"id":"a b","name":"x","type":"blacklist","scope":{"all":true}}`, []string{"/id invalid_name"}},
 		{"a word for an id", `{"id":"test","name":"x","type":"blacklist","scope":{"all":true}}`, []string{"/id reserved"}},

@@ -42,7 +42,7 @@ func (c *call) scope(in *Scope, pointer string, f *faults) access.Scope {
 func (c *call) scopeDepartments(in []ScopeDepartment, pointer string, f *faults) []access.ScopeDepartment {
 	var departments []access.ScopeDepartment
 	for i, d := range in {
-		if !c.department(d.Path) {
+		if !c.department(d.Path) && !f.has(f.under+at(pointer, i)) {
 			f.add(at(at(pointer, i), "path"), "unknown_department", "there is no such department: create it first")
 		}
 		departments = append(departments, access.ScopeDepartment(d))
