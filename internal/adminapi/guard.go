@@ -83,7 +83,9 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 			ch.PutBlock(c.domain, b)
 		}
 	}
-	c.settle(ch, e)
+	for id, b := range c.settle(ch, e) {
+		before.Blocks[id] = b
+	}
 	after := c.duration("revert_after")
 	if after == 0 {
 		return nil, nil
@@ -108,11 +110,19 @@ func (c *call) confirmed(id string) *store.Policy {
 }
 
 // settle ends what earlier changes of the same policies and blocked addresses
-// would undo: whoever changes them again has not been locked out.
-func (c *call) settle(ch *store.Change, e *edition) {
+// would undo: whoever changes them again has not been locked out. It returns
+// the blocks that do not come back since the edition blocks their networks.
+func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block) {
+	blocked = map[string]*store.Block{}
 	for _, r := range c.Store.State.Reverts(c.domain) {
 		next := *r.Doc
 		next.Policies, next.Blocks = without(next.Policies, e.policies), without(next.Blocks, e.blocks)
+		for id, b := range next.Blocks {
+			if b != nil && e.blocksAgain(b) {
+				blocked[id] = b
+			}
+		}
+		next.Blocks = without(next.Blocks, blocked)
 		switch {
 		case len(next.Policies)+len(next.Blocks) == 0:
 			ch.DeleteRevert(c.domain, next.ID)
@@ -120,6 +130,17 @@ func (c *call) settle(ch *store.Change, e *edition) {
 			ch.PutRevert(c.domain, &next)
 		}
 	}
+	return blocked
+}
+
+// blocksAgain reports whether an edition blocks what another block does.
+func (e *edition) blocksAgain(was *store.Block) bool {
+	for _, b := range e.blocks {
+		if b != nil && blockRange(b) == blockRange(was) {
+			return true
+		}
+	}
+	return false
 }
 
 // without returns a map without the keys of another one.

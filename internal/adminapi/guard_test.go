@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,19 @@ func TestRevert(t *testing.T) {
 		d.admin.patch(office+"?revert_after=1h", `{"ips":["192.0.2.9"]}`).want(200)
 		d.admin.patch(office+"?confirm=true", `{"name":"Office"}`).want(200)
 		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
+	t.Run("what is blocked again is not blocked twice", func(t *testing.T) {
+		const blocks = dom + "/ip-blocks"
+		first := d.admin.post(blocks, `{"network":"192.0.2.0/24"}`).want(201).text("id")
+		d.admin.del(blocks + "/" + first + "?revert_after=1h").want(204)
+		second := d.admin.post(blocks, `{"network":"192.0.2.0-192.0.2.255"}`).want(201).text("id")
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+		d.admin.del(blocks + "/" + second + "?revert_after=1h").want(204)
+		d.admin.post(blocks+"?revert_after=1s", `{"network":"192.0.2.0/24"}`).want(201)
+		redistest.Eventually(t, "what was certain is back, alone", func() bool {
+			return slices.Equal(d.admin.get(blocks).want(200).each("items", "id"), []string{second})
+		})
+		d.admin.del(blocks + "/" + second).want(204)
 	})
 	t.Run("its departments wait", func(t *testing.T) {
 		d.admin.patch(office+"?confirm=true", `{"scope":{"all":null,"departments":[{"path":"board"}]}}`).want(200)
