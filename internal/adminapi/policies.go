@@ -140,8 +140,8 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 // policyNamed reports whether a policy other than the one of an id has a name,
 // or will have it when a change undoes itself.
 func (c *call) policyNamed(name, id string) bool {
-	if other := c.policyOf(name); other != "" {
-		return other != id
+	if other := c.policyOf(name); other != "" && other != id {
+		return true
 	}
 	return slices.ContainsFunc(c.Store.State.Reverts(c.domain), func(r store.Revised[store.Revert]) bool {
 		for other, before := range r.Doc.Policies {

@@ -220,6 +220,7 @@ func TestNamesOfPoliciesThatComeBack(t *testing.T) {
 	d.admin.put(office, named).want(201)
 	d.admin.del(office + "?revert_after=1h").want(204)
 	d.admin.post(policies, named).faults("/name duplicate")
+	d.admin.post(dom+"/apply", `{"policies":[{"id":"other",`+named[1:]+`]}`).faults("/policies/0/name duplicate")
 	d.admin.put(office, named).want(201) // which ends that
 	d.admin.del(office).want(204)
 	d.admin.post(policies, named).want(201)
