@@ -16,12 +16,7 @@ func listAccounts(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	docs := c.Store.State.Accounts(c.domain, after, c.limit()+1)
-	items := make([]Account, len(docs))
-	for i, a := range docs {
-		items[i] = viewAccount(a.Doc)
-	}
-	return &answer{body: paged(items, c.limit(), func(a Account) string { return a.Address })}, nil
+	return listed(c, c.Store.State.Accounts(c.domain, after, c.limit()+1), func(a *store.Account) string { return a.Address }, viewAccount)
 }
 
 func getAccount(c *call) (*answer, error) {
@@ -214,10 +209,7 @@ func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, e
 		ch.PutAccount(next)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // newRecord is the record of an account that has none yet.
@@ -296,10 +288,7 @@ func deleteAccount(c *call) (*answer, error) {
 		ch.DeleteAccount(c.account)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // getEffective tells every setting with what set it. It reads the same

@@ -305,12 +305,18 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		s.Metrics.request(op.id, ans.write(c))
 		return
 	}
-	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
-		s.Log.Error("api request", "operation", op.id, "status", p.Status, "error", err)
-	}
+	p := c.problem(err)
 	p.write(w)
 	s.Metrics.request(op.id, p.Status)
+}
+
+// problem makes of an error what the caller is told, and tells the log what they are not.
+func (c *call) problem(err error) *Problem {
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError {
+		c.Log.Error("api request", "operation", c.op.id, "status", p.Status, "error", err)
+	}
+	return p
 }
 
 func (ans *answer) write(c *call) (status int) {
@@ -585,6 +591,27 @@ func (c *call) after() (string, error) {
 		return "", store.ErrBadCursor
 	}
 	return string(name), nil
+}
+
+// listed answers one page of what is sorted by its name, of which all that there is is at hand.
+func listed[D, V any](c *call, docs []store.Revised[D], name func(*D) string, view func(*D) V) (*answer, error) {
+	after, err := c.after()
+	if err != nil {
+		return nil, err
+	}
+	page := List[V]{Items: []V{}}
+	last := ""
+	for _, d := range docs {
+		switch is := name(d.Doc); {
+		case is <= after:
+		case len(page.Items) == c.limit():
+			page.Next = cursorOf(last)
+			return &answer{body: page}, nil
+		default:
+			page.Items, last = append(page.Items, view(d.Doc)), is
+		}
+	}
+	return &answer{body: page}, nil
 }
 
 // paged cuts a list that was read with one item more than wanted, and makes

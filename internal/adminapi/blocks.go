@@ -16,8 +16,6 @@ const maxBlocks = 10_000
 
 func viewBlock(b *store.Block) IPBlock { return IPBlock(*b) }
 
-func blockAge(b IPBlock) string { return byAge(b.CreatedAt, b.ID) }
-
 // blocks returns the blocks of the call's domain that have not expired.
 func (c *call) blocks(now time.Time) []store.Revised[store.Block] {
 	var live []store.Revised[store.Block]
@@ -30,17 +28,7 @@ func (c *call) blocks(now time.Time) []store.Revised[store.Block] {
 }
 
 func listBlocks(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []IPBlock{}
-	for _, b := range c.blocks(c.now) {
-		if v := viewBlock(b.Doc); blockAge(v) > after && len(items) <= c.limit() {
-			items = append(items, v)
-		}
-	}
-	return &answer{body: paged(items, c.limit(), blockAge)}, nil
+	return listed(c, c.blocks(c.now), func(b *store.Block) string { return byAge(b.CreatedAt, b.ID) }, viewBlock)
 }
 
 func createBlock(c *call) (*answer, error) {
@@ -83,10 +71,7 @@ func createBlock(c *call) (*answer, error) {
 		_, err := c.edit(ch, e)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // readBlock reads a block as it was sent.
@@ -132,8 +117,5 @@ func deleteBlock(c *call) (*answer, error) {
 		_, err := c.edit(ch, &edition{blocks: map[string]*store.Block{id: nil}}) // it locks nobody out
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }

@@ -34,17 +34,7 @@ func viewClientType(t *store.ClientType) ClientType {
 }
 
 func listClientTypes(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []ClientType{}
-	for _, t := range c.Store.State.ClientTypes() {
-		if string(t.Doc.Type) > after {
-			items = append(items, viewClientType(t.Doc))
-		}
-	}
-	return &answer{body: paged(items, c.limit(), func(t ClientType) string { return t.Type })}, nil
+	return listed(c, c.Store.State.ClientTypes(), func(t *store.ClientType) string { return string(t.Type) }, viewClientType)
 }
 
 func getClientType(c *call) (*answer, error) {
@@ -107,10 +97,7 @@ func putClientType(c *call) (*answer, error) {
 		ch.PutClientType(next)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // read holds one evidence against what it may be.
@@ -191,8 +178,5 @@ func deleteClientType(c *call) (*answer, error) {
 		ch.DeleteClientType(name)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }

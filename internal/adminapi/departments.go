@@ -54,17 +54,7 @@ func parents(path string) []string {
 func viewDepartment(d *store.Department) Department { return Department(*d) }
 
 func listDepartments(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []Department{}
-	for _, d := range c.Store.State.Departments(c.domain) {
-		if d.Doc.Path > after && len(items) <= c.limit() {
-			items = append(items, viewDepartment(d.Doc))
-		}
-	}
-	return &answer{body: paged(items, c.limit(), func(d Department) string { return d.Path })}, nil
+	return listed(c, c.Store.State.Departments(c.domain), func(d *store.Department) string { return d.Path }, viewDepartment)
 }
 
 func getDepartment(c *call) (*answer, error) {
@@ -137,10 +127,7 @@ func putDepartment(c *call) (*answer, error) {
 		c.makeDepartment(ch, next)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 func (c *call) departmentURL(path string) string {
@@ -192,10 +179,7 @@ func patchDepartment(c *call) (*answer, error) {
 		ans.location = c.departmentURL(next.Path)
 		return c.rename(ch, path, next)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // rename moves a department with those below it, and rewrites whatever names them.
@@ -298,10 +282,7 @@ func deleteDepartment(c *call) (*answer, error) {
 		ch.DeleteDepartment(c.domain, path)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 // referrers counts what names a department, by kind.

@@ -21,15 +21,11 @@ func listDomains(c *call) (*answer, error) {
 	docs := c.Store.State.Domains(after, c.limit()+1)
 	if c.id.role == store.RoleDomain {
 		docs = docs[:0]
-		if d, ok := c.Store.State.Domain(c.id.domain); ok && d.Doc.Name > after {
+		if d, ok := c.Store.State.Domain(c.id.domain); ok {
 			docs = append(docs, d)
 		}
 	}
-	items := make([]Domain, len(docs))
-	for i, d := range docs {
-		items[i] = viewDomain(d.Doc)
-	}
-	return &answer{body: paged(items, c.limit(), func(d Domain) string { return d.Name })}, nil
+	return listed(c, docs, func(d *store.Domain) string { return d.Name }, viewDomain)
 }
 
 func getDomain(c *call) (*answer, error) {

@@ -314,20 +314,8 @@ func (c *call) pending(id string) *PendingRevert {
 	return nil
 }
 
-func revertDue(r Revert) string { return byAge(r.At, r.ID) }
-
 func listReverts(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []Revert{}
-	for _, r := range c.Store.State.Reverts(c.domain) {
-		if v := viewRevert(r.Doc); revertDue(v) > after && len(items) <= c.limit() {
-			items = append(items, v)
-		}
-	}
-	return &answer{body: paged(items, c.limit(), revertDue)}, nil
+	return listed(c, c.Store.State.Reverts(c.domain), func(r *store.Revert) string { return byAge(r.At, r.ID) }, viewRevert)
 }
 
 func getRevert(c *call) (*answer, error) {
@@ -368,8 +356,5 @@ func confirmRevert(c *call) (*answer, error) {
 		ch.DeleteRevert(c.domain, r.Doc.ID)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }

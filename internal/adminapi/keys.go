@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -20,17 +21,8 @@ func (id *identity) sees(k *store.Key) bool {
 }
 
 func listKeys(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []Key{}
-	for _, k := range c.Store.State.Keys() {
-		if k.Doc.ID > after && c.id.sees(k.Doc) {
-			items = append(items, viewKey(k.Doc))
-		}
-	}
-	return &answer{body: paged(items, c.limit(), func(k Key) string { return k.ID })}, nil
+	keys := slices.DeleteFunc(c.Store.State.Keys(), func(k store.Revised[store.Key]) bool { return !c.id.sees(k.Doc) })
+	return listed(c, keys, func(k *store.Key) string { return k.ID }, viewKey)
 }
 
 func createKey(c *call) (*answer, error) {
@@ -139,10 +131,7 @@ func deleteKey(c *call) (*answer, error) {
 		ch.DeleteKey(k.ID)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 func (c *call) key(id string) (*store.Key, uint64, bool) {

@@ -20,7 +20,7 @@ type operation struct {
 	in           any   // a value of the body's type: nil for none, a string for text/csv
 	out          any   // a value of the answer's type: nil for none, a string for text/plain
 	line         any   // a value of the type of each line, for whoever accepts lines; nil when it answers none
-	serve        func(*call) (*answer, error)
+	serve        serveFunc
 	query        []string
 	always       bool // also while the store was never loaded
 	large        bool // the body may be as long as an imported file
@@ -49,6 +49,7 @@ func (op *operation) parameters() []string {
 	return append(slices.Clone(op.query), "dry_run", "confirm")
 }
 
+// serveFunc carries an operation out. The answer counts only without an error.
 type serveFunc = func(*call) (*answer, error)
 
 // operations is the table of all there is.

@@ -189,10 +189,7 @@ func (c *call) editSecrets(edit func(ch *store.Change, next *store.Account, p *s
 		ch.PutAccount(&next)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 func patchSecurePassword(c *call) (*answer, error) {
@@ -288,10 +285,7 @@ func putMailboxPassword(c *call) (*answer, error) {
 		ch.PutAccount(&next)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 func present(n *node) bool { return n != nil && n.kind != kindNull }

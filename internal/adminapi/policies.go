@@ -40,20 +40,8 @@ func byAge(created time.Time, id string) string {
 	return created.UTC().Format("20060102150405.000000000") + id
 }
 
-func policyAge(p Policy) string { return byAge(p.CreatedAt, p.ID) }
-
 func listPolicies(c *call) (*answer, error) {
-	after, err := c.after()
-	if err != nil {
-		return nil, err
-	}
-	items := []Policy{}
-	for _, p := range c.Store.State.Policies(c.domain) {
-		if v := viewPolicy(p.Doc); policyAge(v) > after && len(items) <= c.limit() {
-			items = append(items, v)
-		}
-	}
-	return &answer{body: paged(items, c.limit(), policyAge)}, nil
+	return listed(c, c.Store.State.Policies(c.domain), func(p *store.Policy) string { return byAge(p.CreatedAt, p.ID) }, viewPolicy)
 }
 
 func getPolicy(c *call) (*answer, error) {
@@ -303,10 +291,7 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		ans.body = view
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }
 
 func tooManyPolicies() error {
@@ -369,8 +354,5 @@ func deletePolicy(c *call) (*answer, error) {
 		_, err := c.edit(ch, e)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return ans, nil
+	return ans, err
 }

@@ -47,11 +47,7 @@ func (s *stream) progress(v any) error { return s.send("progress", v) }
 // end sends the last line. Nobody is left to tell when the client is gone.
 func (s *stream) end(result any, err error) {
 	if err != nil {
-		p := problemOf(err)
-		if p.Status >= http.StatusInternalServerError {
-			s.c.Log.Error("api request", "operation", s.c.op.id, "status", p.Status, "error", err)
-		}
-		_ = s.send("problem", p)
+		_ = s.send("problem", s.c.problem(err))
 		return
 	}
 	_ = s.send("result", result)
