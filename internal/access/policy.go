@@ -1,5 +1,7 @@
 package access
 
+import "strings"
+
 // PolicyType is whitelist or blacklist.
 type PolicyType string
 
@@ -56,4 +58,9 @@ type Exceptions struct {
 type ScopeDepartment struct {
 	Path string `json:"path"`
 	Sub  bool   `json:"sub,omitempty"`
+}
+
+// Has reports whether a department is the one that is named, or named with it.
+func (d ScopeDepartment) Has(path string) bool {
+	return path == d.Path || d.Sub && strings.HasPrefix(path, d.Path+"/")
 }

@@ -558,7 +558,7 @@ func TestExceptions(t *testing.T) {
 func TestScopeCovers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, account, in := drawScope(t, "scope"), rapid.SampledFrom(members).Draw(t, "account"), some(t, "in", departments, 3)
-		if got, want := s.Covers(account, in, departments), plainScope(&s, account, in); got != want {
+		if got, want := s.Covers(departments)(account, in), plainScope(&s, account, in); got != want {
 			t.Fatalf("%+v covers %s of %v: %v", s, account, in, got)
 		}
 	})

@@ -204,12 +204,13 @@ func (w walk) take(word int) uint64 {
 	return in &^ out
 }
 
-// Covers reports whether a scope concerns an account of the given departments,
-// with the departments of the domain given in all. It is the slow form of
-// what decisions do, for batches and warnings.
-func (s *Scope) Covers(account string, departments []string, all []string) bool {
+// Covers compiles a scope, for a domain whose departments have the paths of a
+// tree, into what tells whether it concerns an account, as decisions see it.
+func (s *Scope) Covers(tree []string) func(account string, departments []string) bool {
 	var said audience
 	said.add(0, s)
-	scopes := said.scopes(all)
-	return scopes.subject(account, departments, new(subjectRoom)).covered(0)
+	scopes := said.scopes(tree)
+	return func(account string, departments []string) bool {
+		return scopes.subject(account, departments, new(subjectRoom)).covered(0)
+	}
 }

@@ -221,7 +221,7 @@ func departmentWords(list []ScopeDepartment, in []string) string {
 			switch {
 			case path == d.Path:
 				return "department " + path
-			case d.Sub && strings.HasPrefix(path, d.Path+"/"):
+			case d.Has(path):
 				return "department " + path + " as one below " + d.Path
 			}
 		}

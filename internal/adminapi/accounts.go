@@ -326,8 +326,9 @@ func getEffective(c *call) (*answer, error) {
 		e.SecurePasswords = Setting[string]{Value: string(access.SecureRequired), SetBy: by}
 	}
 	e.SecurePasswords = own(e.SecurePasswords, record, "secure_passwords")
-	e.ThirdPartyAccess, e.SecureLoginIPs = c.thirdPartyFor(record.Departments)
-	e.Policies = c.policiesOf(record.Departments, v.Rules.Applying(c.account, acc))
+	applying := v.Rules.Applying(c.account, acc)
+	e.ThirdPartyAccess, e.SecureLoginIPs = c.thirdPartyFor(applying)
+	e.Policies = c.policiesOf(record.Departments, applying)
 	return &answer{body: e}, nil
 }
 
@@ -339,18 +340,14 @@ func set[T comparable](value, fallback T, by string) Setting[T] {
 }
 
 // thirdPartyFor tells whether third-party clients are kept from an account
-// wherever they are, by which policy, and which addresses it excepts.
-func (c *call) thirdPartyFor(departments []string) (Setting[string], Setting[[]string]) {
-	var paths []string
-	for _, d := range c.Store.State.Departments(c.domain) {
-		paths = append(paths, d.Doc.Path)
-	}
+// wherever they are, by which of the policies that apply, and which addresses it excepts.
+func (c *call) thirdPartyFor(applying []string) (Setting[string], Setting[[]string]) {
 	switched, except := Setting[string]{Value: "allow", SetBy: "default"}, Setting[[]string]{Value: []string{}, SetBy: "default"}
 	for _, p := range c.Store.State.Policies(c.domain) {
 		if p.Doc.ID == store.ManagedThirdParty && switched.SetBy == "default" {
 			switched.SetBy = p.Doc.ID
 		}
-		if !p.Doc.Enabled || !keepsOut(p.Doc) || !p.Doc.Scope.Covers(c.account, departments, paths) {
+		if !keepsOut(p.Doc) || !slices.Contains(applying, p.Doc.ID) {
 			continue
 		}
 		if p.Doc.Mode == access.Enforce {

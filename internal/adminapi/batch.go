@@ -446,24 +446,6 @@ func (b *batch) totals() BatchTotals {
 	}
 }
 
-// covers compiles a scope, so that asking it for many accounts is cheap: it
-// becomes the one whom secure passwords are enforced for, in rules of its own.
-func (c *call) covers(scope *access.Scope) func(addr string, record *store.Account) bool {
-	set := access.Settings{Enforced: true, EnforceFor: *scope}
-	for _, d := range c.Store.State.Departments(c.domain) {
-		set.Departments = append(set.Departments, d.Doc.Path)
-	}
-	rules := access.Compile(&set)
-	return func(addr string, record *store.Account) bool {
-		acc := &access.Account{}
-		if record != nil {
-			acc.Departments = record.Departments
-		}
-		in, _ := rules.SecureRequired(addr, acc)
-		return in
-	}
-}
-
 // importColumns are the columns that an imported file may have.
 func importColumns() []string {
 	return []string{"address", "departments", "aliases", "imap", "pop3", "smtp", "sieve", "preset", "suspended", "secure_passwords"}

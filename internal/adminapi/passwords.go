@@ -139,14 +139,14 @@ func (c *call) warnings(v store.View, record *store.Account) []Warning {
 	warn := func(code, format string, args ...any) {
 		list = append(list, Warning{code, fmt.Sprintf(format, args...)})
 	}
-	acc := &access.Account{Suspended: record.Suspended, Departments: record.Departments, Protocols: record.Protocols, Secure: record.Secure}
+	acc := record.Facts(new(access.Account))
 	if record.Suspended {
 		warn("suspended", "The account is suspended.")
 	}
 	if required, _ := v.Rules.SecureRequired(c.account, acc); record.Secure == access.SecureOff && !required {
 		warn("secure_passwords_off", "The account has switched secure passwords off: they are inactive.")
 	}
-	if switched, except := c.thirdPartyFor(record.Departments); switched.Value == "block" {
+	if switched, except := c.thirdPartyFor(v.Rules.Applying(c.account, acc)); switched.Value == "block" {
 		if len(except.Value) == 0 {
 			warn("third_party_blocked", "Third-party clients are blocked by the policy %s.", switched.SetBy)
 		} else {

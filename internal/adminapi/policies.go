@@ -215,7 +215,7 @@ func nobody(s *access.Scope) bool {
 	return !s.All && !slices.ContainsFunc(s.Members, func(m string) bool { return !slices.Contains(s.Except.Members, m) }) &&
 		!slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool {
 			return !slices.ContainsFunc(s.Except.Departments, func(out access.ScopeDepartment) bool {
-				return out.Path == d.Path && (out.Sub || !d.Sub) || out.Sub && strings.HasPrefix(d.Path, out.Path+"/")
+				return out.Has(d.Path) && (out.Sub || !d.Sub)
 			})
 		})
 }
@@ -223,14 +223,8 @@ func nobody(s *access.Scope) bool {
 // policyWarnings tells what the administrator may not have thought of.
 func (c *call) policyWarnings(p *store.Policy) []Warning {
 	postmaster := "postmaster@" + c.domain
-	var departments, all []string
-	if a, ok := c.Store.State.Account(postmaster); ok {
-		departments = a.Doc.Departments
-	}
-	for _, d := range c.Store.State.Departments(c.domain) {
-		all = append(all, d.Doc.Path)
-	}
-	if !p.Scope.All || !p.Scope.Covers(postmaster, departments, all) {
+	record, _ := c.Store.State.Account(postmaster)
+	if !p.Scope.All || !c.covers(&p.Scope)(postmaster, record.Doc) {
 		return nil
 	}
 	return []Warning{{

@@ -145,9 +145,7 @@ func namedBy(s *access.Scope, account string, departments []string) (part, depar
 		return "member", ""
 	}
 	for _, d := range s.Departments {
-		if slices.ContainsFunc(departments, func(path string) bool {
-			return path == d.Path || d.Sub && strings.HasPrefix(path, d.Path+"/")
-		}) {
+		if slices.ContainsFunc(departments, d.Has) {
 			return "department", d.Path
 		}
 	}

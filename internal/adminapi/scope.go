@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 func viewScope(s *access.Scope) *Scope {
@@ -67,6 +68,22 @@ func (c *call) scopeMembers(in []string, pointer string, f *faults) []string {
 		}
 	}
 	return members
+}
+
+// covers tells whether a scope concerns accounts of the call's domain, whose
+// records may be nil. To ask for many of them is cheap.
+func (c *call) covers(s *access.Scope) func(addr string, record *store.Account) bool {
+	var tree []string
+	for _, d := range c.Store.State.Departments(c.domain) {
+		tree = append(tree, d.Doc.Path)
+	}
+	covers := s.Covers(tree)
+	return func(addr string, record *store.Account) bool {
+		if record == nil {
+			return covers(addr, nil)
+		}
+		return covers(addr, record.Departments)
+	}
 }
 
 // nobody reports whether a scope concerns nobody, whatever accounts there are.
