@@ -66,6 +66,20 @@ func page[T any](list []named[T], limit int) []Revised[T] {
 	return items
 }
 
+// byTime returns the documents of a map by a time of theirs, those of one time by id.
+func byTime[T any](m map[string]*revised[T], of func(*T) (at time.Time, id string)) []Revised[T] {
+	list := make([]Revised[T], 0, len(m))
+	for _, r := range m {
+		list = append(list, Revised[T]{r.doc, r.rev})
+	}
+	slices.SortFunc(list, func(a, b Revised[T]) int {
+		at, id := of(a.Doc)
+		otherAt, otherID := of(b.Doc)
+		return cmp.Or(at.Compare(otherAt), strings.Compare(id, otherID))
+	})
+	return list
+}
+
 // Domain returns a managed domain by its own name (not an alias).
 func (st *State) Domain(name string) (Revised[Domain], bool) { return get(st.ruling(name).doc) }
 
@@ -103,20 +117,10 @@ func (st *State) Policies(domain string) []Revised[Policy] { return st.ruling(do
 
 // NamingRegions returns the domains with a policy in force that names regions,
 // in order.
-func (st *State) NamingRegions() (domains []string) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	for name, d := range st.domains {
-		if d.doc == nil {
-			continue
-		}
-		for _, p := range d.policies {
-			if p.doc.Enabled && len(p.doc.Regions) > 0 {
-				domains = append(domains, name)
-				break
-			}
-		}
-	}
+func (st *State) NamingRegions() []string {
+	domains := st.domainsWhere(func(r *ruling) bool {
+		return r.doc != nil && slices.ContainsFunc(r.inOrder, func(p Revised[Policy]) bool { return p.Doc.Enabled && len(p.Doc.Regions) > 0 })
+	})
 	slices.Sort(domains)
 	return domains
 }
@@ -141,45 +145,25 @@ func (st *State) Block(domain, id string) (Revised[Block], bool) {
 
 // Blocks returns all blocked addresses of a domain, expired or not, oldest first.
 func (st *State) Blocks(domain string) []Revised[Block] {
-	blocks := st.ruling(domain).blocks
-	list := make([]Revised[Block], 0, len(blocks))
-	for _, b := range blocks {
-		list = append(list, Revised[Block]{b.doc, b.rev})
-	}
-	slices.SortFunc(list, func(a, b Revised[Block]) int {
-		return cmp.Or(a.Doc.CreatedAt.Compare(b.Doc.CreatedAt), strings.Compare(a.Doc.ID, b.Doc.ID))
-	})
-	return list
+	return byTime(st.ruling(domain).blocks, func(b *Block) (time.Time, string) { return b.CreatedAt, b.ID })
 }
 
 // Reverts returns the changes of a domain that undo themselves unless they are
 // confirmed, the next one due first.
 func (st *State) Reverts(domain string) []Revised[Revert] {
-	reverts := st.ruling(domain).reverts
-	list := make([]Revised[Revert], 0, len(reverts))
-	for _, r := range reverts {
-		list = append(list, Revised[Revert]{r.doc, r.rev})
-	}
-	slices.SortFunc(list, func(a, b Revised[Revert]) int {
-		return cmp.Or(a.Doc.At.Compare(b.Doc.At), strings.Compare(a.Doc.ID, b.Doc.ID))
-	})
-	return list
+	return byTime(st.ruling(domain).reverts, func(r *Revert) (time.Time, string) { return r.At, r.ID })
 }
 
 // dueReverts returns the domains that have a revert which is due.
 func (st *State) dueReverts(now time.Time) []string {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	var due []string
-	for name, d := range st.domains {
-		for _, r := range d.reverts {
-			if d.doc != nil && !now.Before(r.doc.At) {
-				due = append(due, name)
-				break
+	return st.domainsWhere(func(r *ruling) bool {
+		for _, v := range r.reverts {
+			if r.doc != nil && !now.Before(v.doc.At) {
+				return true
 			}
 		}
-	}
-	return due
+		return false
+	})
 }
 
 // Account returns the record of a canonical address.

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,15 +263,7 @@ func (st *State) apply(s Shard, h Head, e *Entry) error {
 
 // expire takes the blocks that have ended out of the rules.
 func (st *State) expire(now time.Time) {
-	var names []string
-	st.mu.RLock()
-	for name, d := range st.domains {
-		if d.due(now) {
-			names = append(names, name)
-		}
-	}
-	st.mu.RUnlock()
-	for _, name := range names {
+	for _, name := range st.domainsWhere(func(r *ruling) bool { return r.due(now) }) {
 		st.expireIn(name, now)
 	}
 }
@@ -328,13 +318,7 @@ func (r *ruling) clone() *ruling {
 
 // compile makes the rules of what is there, as they are at a time.
 func (r *ruling) compile(now time.Time) {
-	r.inOrder = make([]Revised[Policy], 0, len(r.policies))
-	for _, p := range r.policies {
-		r.inOrder = append(r.inOrder, Revised[Policy]{p.doc, p.rev})
-	}
-	slices.SortFunc(r.inOrder, func(a, b Revised[Policy]) int {
-		return cmp.Or(a.Doc.CreatedAt.Compare(b.Doc.CreatedAt), strings.Compare(a.Doc.ID, b.Doc.ID))
-	})
+	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
 	if r.doc == nil {
 		r.rules, r.expires = nil, time.Time{}
 		return
@@ -382,6 +366,19 @@ func (st *State) ruling(name string) *ruling {
 		return d.ruling
 	}
 	return newRuling()
+}
+
+// domainsWhere returns the domains whose rulings satisfy f, in no order.
+func (st *State) domainsWhere(f func(*ruling) bool) []string {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	var names []string
+	for name, d := range st.domains {
+		if f(d.ruling) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func newRuling() *ruling {
