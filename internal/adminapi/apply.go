@@ -111,7 +111,9 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent 
 	if err := p.undoable(); err != nil {
 		return nil, err
 	}
-	if err := c.lockout(ch.Now, p.edition()); err != nil {
+	e := p.edition()
+	e.recent = recent
+	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
 	}
 	if lost := p.secretsLost(); lost > 0 && !c.dryRun && !c.flag("confirm") {
@@ -414,7 +416,7 @@ func (s *step) network() string {
 
 // edition is what of a plan can lock people out.
 func (p *plan) edition() *edition {
-	e := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}, recent: p.recent}
+	e := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}}
 	for _, s := range p.steps {
 		switch next := s.next.(type) {
 		case *store.Policy:
@@ -594,7 +596,7 @@ func (p *plan) write(ch *store.Change, steps []step) error {
 		return nil
 	}
 	var err error
-	p.pending, err = p.c.edit(ch, p.edition()) // they are all in one part
+	p.pending, err = p.c.edit(ch, p.edition()) // they are all in one part, and nobody is locked out: the plan would have been refused
 	return err
 }
 
