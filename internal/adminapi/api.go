@@ -23,9 +23,9 @@
 // daemon's own user are administrators without a key, unless the request
 // carries Authorization, Cookie, Origin, Referer, Sec-*, Forwarded, Via,
 // X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
-// them. Roles: admin; read (every GET, and the tests of policies); login (POST
-// /v1/login); domain (its domain); self (one account: its secure passwords, its
-// own switch, its login records). What is out of a key's reach
+// them. Roles: admin; read (every GET, and the tests and previews of policies);
+// login (POST /v1/login); domain (its domain); self (one account: its secure
+// passwords, its own switch, its login records). What is out of a key's reach
 // is 404, what it may not do within its reach 403. A key makes only weaker
 // keys: admin any but admin, domain those of its accounts; one that expires
 // makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json
@@ -44,6 +44,11 @@
 // answer is the plan, and a dry run's has the ETag that the change is to be
 // made conditional on. A document with the revision that it was exported with
 // does not overwrite what others changed since.
+//
+// A change of policies or blocked addresses that would lock people out is
+// refused (409 lockout) unless it says ?confirm=true or ?revert_after=10m. With
+// the latter it is undone by itself unless it is confirmed in time: pending and
+// the header Revert say when and where (POST …/reverts/{id}/confirm).
 //
 // # What takes long
 //

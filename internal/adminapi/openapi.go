@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,6 +65,9 @@ func (s *server) openAPI(ops []operation) *huma.OpenAPI {
 				content = map[string]*huma.MediaType{"application/merge-patch+json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "RFC 7396, over " + t.Name() + "."}}}
 			}
 			o.RequestBody = &huma.RequestBody{Required: true, Content: content}
+			if op.large {
+				o.RequestBody.Description = "At most 16 MiB."
+			}
 		}
 		s.documentAnswer(op, o, seen)
 		doc.AddOperation(o)
@@ -118,6 +122,11 @@ func (s *server) documentAnswer(op *operation, o *huma.Operation, seen map[refle
 		}
 		r.Content = map[string]*huma.MediaType{kind: {Schema: s.schemas.of(t)}}
 		s.schemas.settle(t, seen)
+	}
+	if slices.Contains(op.query, "revert_after") {
+		r.Headers = map[string]*huma.Param{
+			"Revert": {Description: "With revert_after: what is to be confirmed, by POST to /confirm below it.", Schema: &huma.Schema{Type: huma.TypeString}},
+		}
 	}
 	if op.line != nil {
 		t := reflect.TypeOf(op.line)

@@ -93,10 +93,10 @@ func operations() []operation {
 		secures     = account + "/secure-passwords"
 		secure      = secures + "/{id}"
 		types       = "/v1/client-types"
-
-		revertAfter = "revert_after"
 		keys        = "/v1/keys"
 		regions     = "/v1/regions"
+
+		revertAfter = "revert_after"
 
 		domainReads  = forRead | forDomain
 		accountReads = forRead | forDomain | forSelf

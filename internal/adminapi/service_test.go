@@ -69,6 +69,9 @@ func TestOpenAPI(t *testing.T) {
 		params, _ := o.op["parameters"].([]any)
 		for _, p := range params {
 			p, _ := p.(map[string]any)
+			if text, _ := json.Marshal(responses); p["name"] == "revert_after" && !strings.Contains(string(text), `"headers":{"Revert":{"description":`) {
+				t.Errorf("%s: the answer does not tell of the header Revert: %s", id, text)
+			}
 			if p["in"] == "path" {
 				declared = append(declared, "{"+p["name"].(string)+"}")
 			}
