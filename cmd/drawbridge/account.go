@@ -146,23 +146,8 @@ func printEffective(out io.Writer, doc []byte) error {
 	if len(rest.Policies) == 0 {
 		return nil
 	}
-	return printRows(out, rest.Policies, col("POLICY", "id"), col("NAME", "name"), col("TYPE", "type"), col("MODE", "mode"),
+	return printBelow(out, rest.Policies, col("POLICY", "id"), col("NAME", "name"), col("TYPE", "type"), col("MODE", "mode"),
 		col("CLIENTS", "clients"), col("PROTOCOLS", "protocols"), col("NAMED BY", "named_by"), col("DEPARTMENT", "department"))
-}
-
-// printRows prints a table below another.
-func printRows(out io.Writer, items []json.RawMessage, columns ...column) error {
-	t := newTable(out)
-	t.row("")
-	t.row(headings(columns)...)
-	for _, item := range items {
-		cells, err := cellsOf(item, columns)
-		if err != nil {
-			return err
-		}
-		t.row(cells...)
-	}
-	return t.Flush()
 }
 
 func (c *cli) accountCreate() *cobra.Command {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -80,6 +78,12 @@ type batchResult struct {
 	Errors  []adminclient.Fault           `json:"errors"`
 }
 
+// far keeps how far the batch is, and words it.
+func (b *batchRun) far(line []byte) string {
+	_ = json.Unmarshal(line, &b.progress) // the result says what is wrong
+	return fmt.Sprintf("%d of %d accounts", b.progress.Done, b.progress.Selected)
+}
+
 // item keeps one account's result. What cannot be read is kept, and complained of when it is shown.
 func (b *batchRun) item(line []byte) {
 	var r batchResult
@@ -98,24 +102,8 @@ func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, qu
 		return err
 	}
 	defer client.Close()
-	text, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("putting the request together: %w", err)
-	}
 	b := batchRun{all: all}
-	show, wipe := func() {}, func() {}
-	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
-		show = func() {
-			_, _ = fmt.Fprintf(out, wipeLine+"%d of %d accounts", b.progress.Done, b.progress.Selected)
-		}
-		wipe = func() { _, _ = io.WriteString(out, wipeLine) }
-	}
-	a, err := client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Query: query, Body: text},
-		func(line []byte) {
-			_ = json.Unmarshal(line, &b.progress) // the result says what is wrong
-			show()
-		}, b.item)
-	wipe()
+	a, err := c.stream(cmd, client, path, query, body, b.far, b.item)
 	if err != nil {
 		if b.progress.Cursor != "" {
 			c.note(cmd, "%d of %d accounts are done: the same command goes on with --resume %s", b.progress.Done, b.progress.Selected, b.progress.Cursor)

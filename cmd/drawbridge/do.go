@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -72,6 +74,24 @@ func (c *cli) send(cmd *cobra.Command, client *adminclient.Client, w *writing, m
 		}
 	}
 	return client.Do(cmd.Context(), r)
+}
+
+// wipeLine empties a terminal's line.
+const wipeLine = "\r\x1b[K"
+
+// stream asks for what may take long. It gives far what the daemon tells of how
+// far it is, and on a terminal shows what that makes of it. Item may be nil.
+func (c *cli) stream(cmd *cobra.Command, client *adminclient.Client, path string, query url.Values, body any, far func(line []byte) string, item func([]byte)) (*adminclient.Answer, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("putting the request together: %w", err)
+	}
+	progress := func(line []byte) { far(line) }
+	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
+		progress = func(line []byte) { _, _ = io.WriteString(out, wipeLine+far(line)) }
+		defer func() { _, _ = io.WriteString(out, wipeLine) }()
+	}
+	return client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Query: query, Body: text}, progress, item)
 }
 
 func (c *cli) printChange(cmd *cobra.Command, w *writing, a *adminclient.Answer) error {

@@ -119,22 +119,17 @@ func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
 // printDecision prints a decision and, in a table of its own, how it was reached.
 func printDecision(out io.Writer, doc []byte) error {
 	var d struct {
-		Verdict     string   `json:"verdict"`
-		Outcome     string   `json:"outcome"`
-		Reason      string   `json:"reason"`
-		Message     string   `json:"message"`
-		Account     string   `json:"account"`
-		Client      string   `json:"client"`
-		Region      string   `json:"region"`
-		PolicyID    string   `json:"policy_id"`
-		WouldRefuse []string `json:"would_refuse"`
-		Note        string   `json:"note"`
-		Trace       []struct {
-			Step   string `json:"step"`
-			Result string `json:"result"`
-			Policy string `json:"policy"`
-			Detail string `json:"detail"`
-		} `json:"trace"`
+		Verdict     string            `json:"verdict"`
+		Outcome     string            `json:"outcome"`
+		Reason      string            `json:"reason"`
+		Message     string            `json:"message"`
+		Account     string            `json:"account"`
+		Client      string            `json:"client"`
+		Region      string            `json:"region"`
+		PolicyID    string            `json:"policy_id"`
+		WouldRefuse []string          `json:"would_refuse"`
+		Note        string            `json:"note"`
+		Trace       []json.RawMessage `json:"trace"`
 	}
 	if err := json.Unmarshal(doc, &d); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -162,11 +157,5 @@ func printDecision(out io.Writer, doc []byte) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	steps := newTable(out)
-	steps.row("")
-	steps.row("STEP", "RESULT", "POLICY", "DETAIL")
-	for _, step := range d.Trace {
-		steps.row(step.Step, step.Result, cell("", step.Policy), cell("", step.Detail))
-	}
-	return steps.Flush()
+	return printBelow(out, d.Trace, col("STEP", "step"), col("RESULT", "result"), col("POLICY", "policy"), col("DETAIL", "detail"))
 }

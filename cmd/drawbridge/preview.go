@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +69,7 @@ func (c *cli) policyPreview() *cobra.Command {
 			}
 			body["policy"] = json.RawMessage(policy.Body)
 		}
-		a, err := c.sendLong(cmd, client, policyPath(domain, "preview"), body)
+		a, err := c.stream(cmd, client, policyPath(domain, "preview"), nil, body, previewProgress, nil)
 		if err != nil {
 			return err
 		}
@@ -79,34 +78,15 @@ func (c *cli) policyPreview() *cobra.Command {
 	return cmd
 }
 
-// sendLong asks for what may take long, and shows on a terminal how far it is.
-func (c *cli) sendLong(cmd *cobra.Command, client *adminclient.Client, path string, body any) (*adminclient.Answer, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, fmt.Errorf("putting the request together: %w", err)
-	}
-	progress := func([]byte) {}
-	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
-		progress = func(far []byte) { showProgress(out, far) }
-		defer func() { _, _ = io.WriteString(out, wipeLine) }()
-	}
-	return client.Stream(cmd.Context(), adminclient.Request{Method: http.MethodPost, Path: path, Body: text}, progress, nil)
-}
-
-// wipeLine empties a terminal's line.
-const wipeLine = "\r\x1b[K"
-
-// showProgress puts how far something is in place of what the line said before.
-func showProgress(out io.Writer, far []byte) {
+// previewProgress words how far a preview is.
+func previewProgress(line []byte) string {
 	var p struct {
 		Examined int       `json:"examined"`
 		At       time.Time `json:"at"`
 		Share    float64   `json:"share"`
 	}
-	if json.Unmarshal(far, &p) != nil {
-		return // the result says what is wrong
-	}
-	_, _ = fmt.Fprintf(out, wipeLine+"%d logins, back to %s, %.0f %%", p.Examined, p.At.Local().Format(time.DateTime), 100*p.Share)
+	_ = json.Unmarshal(line, &p) // the result says what is wrong
+	return fmt.Sprintf("%d logins, back to %s, %.0f %%", p.Examined, p.At.Local().Format(time.DateTime), 100*p.Share)
 }
 
 // previewed is a preview's answer.

@@ -240,21 +240,33 @@ func (c *cli) printItems(cmd *cobra.Command, list *adminclient.List, columns ...
 		return printJSON(cmd.OutOrStdout(), doc)
 	}
 	t := newTable(cmd.OutOrStdout())
-	t.row(headings(columns)...)
-	for _, raw := range list.Items {
-		cells, err := cellsOf(raw, columns)
-		if err != nil {
-			return err
-		}
-		t.row(cells...)
-	}
-	if err := t.Flush(); err != nil {
+	if err := t.items(list.Items, columns); err != nil {
 		return err
 	}
 	if list.Next != "" {
 		c.note(cmd, "there is more than these %d: --limit 0 shows all", len(list.Items))
 	}
 	return nil
+}
+
+// printBelow prints items in a table below another.
+func printBelow(out io.Writer, items []json.RawMessage, columns ...column) error {
+	t := newTable(out)
+	t.row("")
+	return t.items(items, columns)
+}
+
+// items fills the table with headings and a row for each item.
+func (t table) items(items []json.RawMessage, columns []column) error {
+	t.row(headings(columns)...)
+	for _, raw := range items {
+		cells, err := cellsOf(raw, columns)
+		if err != nil {
+			return err
+		}
+		t.row(cells...)
+	}
+	return t.Flush()
 }
 
 func headings(columns []column) []string {
