@@ -199,8 +199,7 @@ func (p *plan) print(c *cli, cmd *cobra.Command) error {
 		for _, item := range list.items {
 			t.row(list.sign+" "+item.Kind, item.ID)
 			for _, field := range slices.Sorted(maps.Keys(item.Changes)) {
-				change := item.Changes[field]
-				t.row("    "+field, cell(field, change[0])+" -> "+cell(field, change[1]))
+				t.row("    "+field, became(field, item.Changes[field]))
 			}
 		}
 	}

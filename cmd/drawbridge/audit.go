@@ -50,16 +50,16 @@ func changed(fields map[string]any) (texts []string) {
 			texts = append(texts, name+": "+become(inner))
 			continue
 		}
-		before, after := "-", cell(name, fields[name])
+		values := [2]any{nil, fields[name]}
 		if pair, ok := fields[name].([]any); ok && len(pair) == 2 {
-			before, after = cell(name, pair[0]), cell(name, pair[1])
+			values = [2]any(pair)
 		}
-		switch before {
+		switch before, after := cell(name, values[0]), cell(name, values[1]); before {
 		case after:
 		case "-":
 			texts = append(texts, name+": "+after)
 		default:
-			texts = append(texts, name+": "+before+" → "+after)
+			texts = append(texts, name+": "+became(name, values))
 		}
 	}
 	return texts

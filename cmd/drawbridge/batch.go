@@ -72,10 +72,10 @@ type batchRun struct {
 
 // batchResult is one account's.
 type batchResult struct {
-	Address string                        `json:"address"`
-	Result  string                        `json:"result"`
-	Changes map[string][2]json.RawMessage `json:"changes"`
-	Errors  []adminclient.Fault           `json:"errors"`
+	Address string              `json:"address"`
+	Result  string              `json:"result"`
+	Changes map[string][2]any   `json:"changes"`
+	Errors  []adminclient.Fault `json:"errors"`
 }
 
 // far keeps how far the batch is, and words it.
@@ -158,7 +158,7 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 	t.row("ADDRESS", "RESULT", "CHANGES")
 	for _, raw := range results {
 		var r batchResult
-		if err := json.Unmarshal(raw, &r); err != nil {
+		if err := decoder(raw).Decode(&r); err != nil {
 			return fmt.Errorf("reading a result: %w", err)
 		}
 		t.row(r.Address, r.Result, r.words())
@@ -176,11 +176,7 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 func (r *batchResult) words() string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(r.Changes)) {
-		var values [2]any
-		for i, raw := range r.Changes[name] {
-			_ = decoder(raw).Decode(&values[i]) // is JSON: it was read as such
-		}
-		list = append(list, name+": "+cell(name, values[0])+" → "+cell(name, values[1]))
+		list = append(list, name+": "+became(name, r.Changes[name]))
 	}
 	for _, f := range r.Errors {
 		list = append(list, f.String())

@@ -208,6 +208,11 @@ func cell(name string, value any) string {
 	}
 }
 
+// became shows a field's value before and after.
+func became(name string, values [2]any) string {
+	return cell(name, values[0]) + " → " + cell(name, values[1])
+}
+
 // column is one column of a list: its heading, the path of the field that it
 // shows, and how, which nil leaves to cell.
 type column struct {
