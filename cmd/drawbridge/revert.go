@@ -85,7 +85,7 @@ func (c *cli) printLockout(out io.Writer, problem []byte) bool {
 	t := newTable(out)
 	t.row("ACCOUNT", "AS", "IP", "CLIENT", "PROTOCOL", "LAST LOGIN", "POLICY")
 	for _, w := range p.Lockout.Who {
-		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), w.Client, w.Protocol, cell("", w.LastLogin), cell("", w.PolicyID))
+		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), w.Client, w.Protocol, cell("time", w.LastLogin), cell("", w.PolicyID))
 	}
 	if p.Lockout.More != "" {
 		t.row("and " + p.Lockout.More.String() + " more")
