@@ -89,17 +89,17 @@ func (h *History) Compare(ctx context.Context, domain string, since, now time.Ti
 	var refused, admitted tally
 	var stop error
 	var l Login
-	err := h.Each(ctx, domain, since, func(rec *store.LoginRecord) bool {
+	err := h.each(ctx, domain, since, func(rec *store.LoginRecord) bool {
 		if e.Examined++; e.Oldest.IsZero() || rec.Time.Before(e.Oldest) {
 			e.Oldest = rec.Time
 		}
-		in := CameIn(rec)
+		in := cameIn(rec)
 		if in {
 			e.CameIn++
 		}
 		if (in || ruled(rec)) && h.Recall(rec, &l) {
-			before, _ := l.Judge(are)
-			after, _ := l.Judge(would)
+			before, _ := l.judge(are)
+			after, _ := l.judge(would)
 			switch {
 			case in && before == "" && after != "":
 				refused.add(rec, &l)

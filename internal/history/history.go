@@ -1,9 +1,10 @@
 // Package history holds login records against rules: what a policy would have
 // done to the logins of the last days, and whom a change would lock out.
 //
-// A record does not hold the secret, so that [Login.Judge] takes only the steps
-// that do not depend on it ([access.Judge]): suspension, blocked addresses,
-// protocol switches, access policies. [Login.Explain] takes all steps, with what
+// A record does not hold the secret, so that [History.Compare] and
+// [Recent.LockedOut] take only the steps that do not depend on it
+// ([access.Judge]): suspension, blocked addresses, protocol switches, access
+// policies. [Login.Explain] takes all steps, with what
 // the record tells of the secret: which secure password it was, that it was
 // wrong, or that it was good; else it is taken for the mailbox password. The
 // account is taken as it is now, with its departments and switches; client type
@@ -31,9 +32,9 @@ type History struct {
 	Region func(netip.Addr) string
 }
 
-// Each gives f a domain's records from since on, newest first, until f reports
+// each gives f a domain's records from since on, newest first, until f reports
 // false. The record is f's only during the call.
-func (h *History) Each(ctx context.Context, domain string, since time.Time, f func(*store.LoginRecord) bool) error {
+func (h *History) each(ctx context.Context, domain string, since time.Time, f func(*store.LoginRecord) bool) error {
 	q := store.RecordQuery{Domain: domain, Since: since, Limit: 1000}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -128,9 +129,9 @@ func (t then) secret() access.SecretState {
 	}
 }
 
-// Judge tells whether rules refuse the login, why, and by which policy; reason
+// judge tells whether rules refuse the login, why, and by which policy; reason
 // "" is no refusal.
-func (l *Login) Judge(rules *access.Rules) (reason access.Reason, policyID string) {
+func (l *Login) judge(rules *access.Rules) (reason access.Reason, policyID string) {
 	l.Rules = rules
 	return access.Judge(&l.Query)
 }
@@ -156,9 +157,9 @@ func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	return d
 }
 
-// CameIn reports whether the login of a record was admitted, as far as is
+// cameIn reports whether the login of a record was admitted, as far as is
 // known: one that the next passdb decides and that was never reported counts.
-func CameIn(rec *store.LoginRecord) bool {
+func cameIn(rec *store.LoginRecord) bool {
 	return rec.Outcome == access.Allow || rec.Outcome == access.Next
 }
 

@@ -39,9 +39,9 @@ func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*
 	seen := map[kind]bool{}
 	read, came := 0, 0
 	l := new(Login)
-	err := h.Each(ctx, domain, since, func(rec *store.LoginRecord) bool {
+	err := h.each(ctx, domain, since, func(rec *store.LoginRecord) bool {
 		read++
-		if CameIn(rec) && rec.MasterUser == "" && h.Recall(rec, l) {
+		if cameIn(rec) && rec.MasterUser == "" && h.Recall(rec, l) {
 			came++
 			k := kind{l.Address, l.login.IP, l.Client, l.login.Protocol}
 			if !seen[k] {
@@ -72,7 +72,7 @@ type Locked struct {
 func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked []Locked) {
 	for account, logins := range r.members {
 		refused := func(rules *access.Rules) bool {
-			return !slices.ContainsFunc(logins, func(l *Login) bool { reason, _ := l.Judge(rules); return reason == "" })
+			return !slices.ContainsFunc(logins, func(l *Login) bool { reason, _ := l.judge(rules); return reason == "" })
 		}
 		if refused(before) {
 			continue
@@ -82,7 +82,7 @@ func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked
 			continue
 		}
 		last := logins[0]
-		_, policyID := last.Judge(after)
+		_, policyID := last.judge(after)
 		locked = append(locked, Locked{account, last.login.IP, last.Client, last.login.Protocol, last.login.Time, policyID})
 	}
 	slices.Sort(active)
