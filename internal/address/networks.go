@@ -166,3 +166,17 @@ func ParseIP(s string) (netip.Addr, error) {
 	}
 	return ip.Unmap(), nil
 }
+
+// IPText is how records have an address: "" for none.
+func IPText(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	return ip.String()
+}
+
+// IPOf reads what [IPText] wrote.
+func IPOf(text string) netip.Addr {
+	ip, _ := netip.ParseAddr(text) // the zero Addr for none
+	return ip
+}

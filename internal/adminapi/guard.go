@@ -217,7 +217,7 @@ func (l *locked) add(as string, w Who) {
 func (l *locked) members(as string, out []history.Locked) {
 	for _, m := range out {
 		l.add(as, Who{
-			Account: m.Account, IP: addrText(m.IP), Client: m.Client, Protocol: m.Protocol.String(), LastLogin: m.Time, PolicyID: m.PolicyID,
+			Account: m.Account, IP: address.IPText(m.IP), Client: m.Client, Protocol: m.Protocol.String(), LastLogin: m.Time, PolicyID: m.PolicyID,
 		})
 	}
 }
@@ -285,13 +285,6 @@ func (c *call) consoleLogin(account string, ip netip.Addr, rules *access.Rules) 
 	a, _ := c.Store.State.Account(account)
 	q.Account = a.Doc.Facts(new(access.Account))
 	return q
-}
-
-func addrText(ip netip.Addr) string {
-	if !ip.IsValid() {
-		return ""
-	}
-	return ip.String()
 }
 
 // What undoes itself.

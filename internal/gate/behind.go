@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -240,7 +241,7 @@ func (g *Gate) followEvents(ctx context.Context) {
 }
 
 func (g *Gate) learn(e store.Event) {
-	ip := parseAddr(e.IP)
+	ip := address.IPOf(e.IP)
 	switch e.Kind {
 	case store.EventGuess:
 		g.guesses.add(e.Account, ip, e.Token, e.Time)

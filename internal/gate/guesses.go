@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -151,12 +152,12 @@ func expire[K comparable](m map[K]window, now time.Time, within time.Duration) {
 // guess counts a wrong secret here and on all daemons.
 func (g *Gate) guess(account string, ip netip.Addr, token uint64, at time.Time) {
 	g.guesses.add(account, ip, token, at)
-	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: addrText(ip)})
+	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: address.IPText(ip)})
 }
 
 // success notes that an address came in, here and on all daemons.
 func (g *Gate) success(account string, ip netip.Addr, at time.Time) {
 	if g.guesses.succeeded(account, ip, at) {
-		g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventSuccess, Account: account, IP: addrText(ip)})
+		g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventSuccess, Account: account, IP: address.IPText(ip)})
 	}
 }

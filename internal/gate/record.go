@@ -2,12 +2,12 @@ package gate
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -23,7 +23,7 @@ func newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
 		ID:           recordID(l.Time),
 		Time:         l.Time.UTC().Truncate(time.Millisecond),
 		Account:      bounded(account),
-		IP:           addrText(l.IP),
+		IP:           address.IPText(l.IP),
 		Region:       d.Region,
 		Protocol:     l.Protocol.String(),
 		Service:      bounded(l.Service),
@@ -42,7 +42,7 @@ func newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
 		Note:         d.Note,
 	}
 	if l.RealIP.IsValid() && l.RealIP != l.IP {
-		rec.RealIP = addrText(l.RealIP)
+		rec.RealIP = address.IPText(l.RealIP)
 	}
 	return rec
 }
@@ -57,13 +57,6 @@ func bounded(s string) string {
 		s = s[:maxLabel]
 	}
 	return strings.ToValidUTF8(s, string(utf8.RuneError))
-}
-
-func addrText(ip netip.Addr) string {
-	if !ip.IsValid() {
-		return ""
-	}
-	return ip.String()
 }
 
 // line is the log line of a decision. It is ASCII; what an outsider wrote is

@@ -352,7 +352,7 @@ func (s *sessions) sweep(now time.Time) {
 func (g *Gate) bind(account string, ip netip.Addr, o opening, at time.Time) {
 	g.sessions.authenticated(account, ip, o, at, false)
 	g.behind.event(store.Event{
-		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: addrText(ip),
+		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: address.IPText(ip),
 		Protocol: access.SMTP.String(), Service: o.service, Credential: o.credential,
 	})
 }
@@ -552,9 +552,4 @@ func quoteHeader(label string) string {
 		return encoded
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(label) + `"`
-}
-
-func parseAddr(s string) netip.Addr {
-	ip, _ := netip.ParseAddr(s) // the zero Addr for none
-	return ip
 }

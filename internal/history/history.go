@@ -88,7 +88,7 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	addr = h.State.Canonical(addr)
 	l.login = access.Login{
 		Account: addr, Service: rec.Service, Protocol: access.ParseProtocol(rec.Protocol),
-		IP: parseAddr(rec.IP), RealIP: parseAddr(rec.RealIP), TLS: rec.TLS, Mechanism: rec.Mechanism,
+		IP: address.IPOf(rec.IP), RealIP: address.IPOf(rec.RealIP), TLS: rec.TLS, Mechanism: rec.Mechanism,
 		Session: rec.Session, MasterUser: rec.MasterUser, ClientID: rec.ClientID, Time: rec.Time,
 	}
 	if !l.login.RealIP.IsValid() {
@@ -172,9 +172,4 @@ func ruled(rec *store.LoginRecord) bool {
 	default:
 		return false
 	}
-}
-
-func parseAddr(s string) netip.Addr {
-	ip, _ := netip.ParseAddr(s) // the zero Addr for none
-	return ip
 }
