@@ -341,6 +341,26 @@ func (d *daemon) site() *daemon {
 	return d
 }
 
+// login is the record of one that came in, by IMAP with a third-party client.
+func login(at time.Time, account, ip string, more ...func(*store.LoginRecord)) store.LoginRecord {
+	r := store.LoginRecord{
+		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at.UTC(), Domain: "example.org", Account: account, IP: ip,
+		Protocol: "imap", Client: access.ClientThirdParty, Outcome: access.Allow, Reason: access.ReasonOK,
+	}
+	for _, set := range more {
+		set(&r)
+	}
+	return r
+}
+
+// on puts logins on record.
+func (d *daemon) on(records ...store.LoginRecord) {
+	d.t.Helper()
+	if err := d.api.Journal.AppendRecords(context.Background(), records, nil); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 func TestCreateDomain(t *testing.T) {
 	d := start(t, true)
 	made := d.admin.post("/v1/domains", `{"name":"Example.ORG.","alias_domains":["Alias.example"],"protocols":{"pop3":false}}`).want(201)

@@ -1,7 +1,6 @@
 package adminapi_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -17,18 +16,12 @@ import (
 func (d *daemon) records(f ...func(*store.LoginRecord)) (ids []string) {
 	d.t.Helper()
 	var list []store.LoginRecord
+	open := func(r *store.LoginRecord) { r.Service, r.Outcome = "imap", access.Next }
 	for _, set := range f {
-		now := time.Now().UTC().Truncate(time.Millisecond)
-		r := store.LoginRecord{
-			ID: fmt.Sprintf("%012x%s", now.UnixMilli(), store.NewID()), Time: now, Domain: "example.org", Account: "ann@example.org",
-			IP: "203.0.113.9", Protocol: "imap", Service: "imap", Client: access.ClientThirdParty, Outcome: access.Next, Reason: access.ReasonOK,
-		}
-		set(&r)
+		r := login(time.Now().Truncate(time.Millisecond), "ann@example.org", "203.0.113.9", open, set)
 		list, ids = append(list, r), append(ids, r.ID)
 	}
-	if err := d.api.Journal.AppendRecords(context.Background(), list, nil); err != nil {
-		d.t.Fatal(err)
-	}
+	d.on(list...)
 	return ids
 }
 

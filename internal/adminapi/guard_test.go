@@ -1,7 +1,6 @@
 package adminapi_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,17 +16,9 @@ import (
 // came writes a record of a login, so long ago.
 func (d *daemon) came(account, ip string, client access.ClientType, ago time.Duration, more ...func(*store.LoginRecord)) {
 	d.t.Helper()
-	at := time.Now().Add(-ago).UTC()
-	rec := store.LoginRecord{
-		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at, Account: account, Domain: "example.org", IP: ip,
-		Protocol: "imap", Client: client, Outcome: access.Allow, Reason: access.ReasonOK,
-	}
-	for _, f := range more {
-		f(&rec)
-	}
-	if err := d.api.Journal.AppendRecords(context.Background(), []store.LoginRecord{rec}, nil); err != nil {
-		d.t.Fatal(err)
-	}
+	rec := login(time.Now().Add(-ago), account, ip, more...)
+	rec.Client = client
+	d.on(rec)
 }
 
 const (

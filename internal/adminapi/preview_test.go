@@ -20,23 +20,14 @@ import (
 const preview = policies + "/preview"
 
 // recorded puts n logins of an account on record, one a minute up to two minutes ago.
-func (d *daemon) recorded(n int, account, ip string, more func(*store.LoginRecord)) {
+func (d *daemon) recorded(n int, account, ip string, more ...func(*store.LoginRecord)) {
 	d.t.Helper()
-	last := time.Now().UTC().Truncate(time.Second).Add(-2 * time.Minute)
+	last := time.Now().Truncate(time.Second).Add(-2 * time.Minute)
 	records := make([]store.LoginRecord, n)
 	for i := range records {
-		at := last.Add(-time.Duration(n-1-i) * time.Minute)
-		records[i] = store.LoginRecord{
-			ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at, Domain: "example.org", Account: account, IP: ip,
-			Protocol: "imap", Client: access.ClientThirdParty, Outcome: access.Allow, Reason: access.ReasonOK,
-		}
-		if more != nil {
-			more(&records[i])
-		}
+		records[i] = login(last.Add(-time.Duration(n-1-i)*time.Minute), account, ip, more...)
 	}
-	if err := d.api.Journal.AppendRecords(context.Background(), records, nil); err != nil {
-		d.t.Fatal(err)
-	}
+	d.on(records...)
 }
 
 // parts words a breakdown as "value logins".
@@ -54,7 +45,7 @@ func TestPreview(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
 	d.recorded(3, "ann@example.org", "203.0.113.9", func(r *store.LoginRecord) { r.CredentialID, r.Credential = "c1", "My iPhone" })
-	d.recorded(2, "ann@example.org", "198.51.100.7", nil)
+	d.recorded(2, "ann@example.org", "198.51.100.7")
 	d.recorded(1, "bob@alias.example", "2001:db8::1", func(r *store.LoginRecord) { r.Protocol, r.Region, r.Outcome = "pop3", "DE", access.Next })
 	d.recorded(1, "bob@example.org", "198.51.100.8", func(r *store.LoginRecord) { r.Client = access.ClientWeb })
 	d.recorded(1, "bob@example.org", "198.51.100.8", func(r *store.LoginRecord) { r.MasterUser = "admin" })
@@ -103,7 +94,7 @@ func TestPreview(t *testing.T) {
 	ask(`{"remove":"office"}`).has("admitted.logins", `0`)
 	ask(`{"policy":{"name":"Office",`+draft+`}}`).has("refused.logins", `4`) // found by its name
 
-	d.recorded(1, "ann@example.org", "192.0.2.1", nil)
+	d.recorded(1, "ann@example.org", "192.0.2.1")
 	old := func(r *store.LoginRecord) { r.Time = r.Time.AddDate(0, 0, -2) }
 	d.recorded(1, "ann@example.org", "192.0.2.1", old)
 	const there = `"policy":{"type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`
@@ -114,7 +105,7 @@ func TestPreview(t *testing.T) {
 // A preview changes nothing, and leaves no record.
 func TestPreviewChangesNothing(t *testing.T) {
 	d := start(t, true).site()
-	d.recorded(1, "ann@example.org", "203.0.113.9", nil)
+	d.recorded(1, "ann@example.org", "203.0.113.9")
 	heads, before := d.api.Store.State.Heads(), string(d.admin.get(dom+"/logins").want(200).body)
 	d.admin.post(preview, `{"policy":{"id":"third-party-access","type":"blacklist","scope":{"all":true}}}`).want(200).has("admitted.logins", `0`)
 	d.admin.post(preview, `{"remove":"third-party-access"}`).want(200).has("admitted.logins", `1`)
@@ -148,7 +139,7 @@ func TestPreviewFaults(t *testing.T) {
 
 func TestPreviewReachesItsDomainOnly(t *testing.T) {
 	d := start(t, true).site()
-	d.recorded(2, "ann@example.org", "203.0.113.9", nil)
+	d.recorded(2, "ann@example.org", "203.0.113.9")
 	const remove = `{"remove":"third-party-access"}`
 	own := d.key(`"role":"domain","domain":"example.org"`)
 	own.post(preview, remove).want(200).has("examined", `2`)
@@ -178,7 +169,7 @@ func (a *answer) lines() (progress []string, last *answer) {
 
 func TestPreviewTellsHowFarItIs(t *testing.T) {
 	d := start(t, true).site()
-	d.recorded(1500, "ann@example.org", "203.0.113.9", nil)
+	d.recorded(1500, "ann@example.org", "203.0.113.9")
 	const body = `{"remove":"third-party-access","days":2}`
 	progress, last := d.admin.post(preview, body, "Accept", "application/json;q=0.1, application/x-ndjson").want(200).lines()
 	if len(progress) == 0 || !strings.HasPrefix(progress[0], `{"progress":{"examined":1000,"at":"`) {

@@ -244,12 +244,7 @@ func TestSelf(t *testing.T) {
 	}
 	d.admin.get("/v1/accounts/ann@example.org").want(200).has("suspended", `true`)
 
-	rec := func(account string) store.LoginRecord {
-		return store.LoginRecord{ID: "0" + store.NewID(), Time: time.Now().UTC(), Domain: "example.org", Account: account, IP: "203.0.113.9", Protocol: "imap", Outcome: access.Deny, Reason: access.ReasonPolicy}
-	}
-	if err := d.api.Journal.AppendRecords(context.Background(), []store.LoginRecord{rec("ann@example.org"), rec("bob@example.org")}, nil); err != nil {
-		t.Fatal(err)
-	}
+	d.on(login(time.Now(), "ann@example.org", "203.0.113.9"), login(time.Now(), "bob@example.org", "203.0.113.9"))
 	if got := self.get(dom+"/logins").want(200).each("items", "account"); !slices.Equal(got, []string{"ann@example.org"}) {
 		t.Errorf("sees the records of %q", got)
 	}
@@ -406,18 +401,13 @@ func TestLogins(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second).Add(-10 * time.Minute)
 	var records []store.LoginRecord
 	for i := range 5 {
-		r := store.LoginRecord{
-			ID: fmt.Sprintf("%012x%016x", now.UnixMilli(), i), Time: now.Add(time.Duration(i) * time.Minute), Domain: "example.org", Account: "ann@example.org",
-			IP: "203.0.113.9", Protocol: "imap", Client: access.ClientThirdParty, Outcome: access.Deny, Reason: access.ReasonPolicy, PolicyID: "third-party-access",
-		}
+		r := login(now.Add(time.Duration(i)*time.Minute), "ann@example.org", "203.0.113.9", refusedBy("third-party-access"))
 		if i == 2 {
-			r.Account, r.IP, r.Outcome, r.Reason, r.PolicyID = "bob@example.org", "2001:db8::1", access.Allow, access.ReasonOK, ""
+			r = login(r.Time, "bob@example.org", "2001:db8::1")
 		}
 		records = append(records, r)
 	}
-	if err := d.api.Journal.AppendRecords(context.Background(), records, nil); err != nil {
-		t.Fatal(err)
-	}
+	d.on(records...)
 	for query, want := range map[string]int{
 		"":                            5,
 		"account=bob@alias.example":   1,
