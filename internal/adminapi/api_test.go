@@ -110,31 +110,52 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	if err != nil {
 		t.Fatal(err)
 	}
-	serve := func(l net.Listener) *httptest.Server {
-		s := httptest.NewUnstartedServer(handler)
-		s.Config.ConnContext = d.api.ConnContext
-		if l != nil {
-			_ = s.Listener.Close()
-			s.Listener = l
-		}
-		s.Start()
-		t.Cleanup(s.Close)
-		return s
-	}
-	d.tcp = serve(nil)
-	socket := filepath.Join(t.TempDir(), "api")
-	l, err := net.Listen("unix", socket)
+	d.tcp = httptest.NewUnstartedServer(handler)
+	d.tcp.Config.ConnContext = d.api.ConnContext
+	d.tcp.Start()
+	t.Cleanup(d.tcp.Close)
+	d.unix, d.admin = d.socket(handler, 0)
+	return d
+}
+
+// socket serves on a unix socket, where the client is an administrator. The
+// limit is the server's for each request, 0 for none.
+func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Server, *client) {
+	d.t.Helper()
+	path := filepath.Join(d.t.TempDir(), "api")
+	l, err := net.Listen("unix", path)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	d.unix = serve(l)
-	d.admin = &client{t: t, base: "http://drawbridge", http: &http.Client{Transport: &http.Transport{
+	server := &httptest.Server{Listener: l, Config: &http.Server{
+		Handler: handler, ConnContext: d.api.ConnContext, ReadTimeout: limit, WriteTimeout: limit,
+	}}
+	server.Start()
+	d.t.Cleanup(server.Close)
+	c := &client{t: d.t, base: "http://drawbridge", http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
 	}}}
-	t.Cleanup(d.admin.http.CloseIdleConnections)
-	return d
+	d.t.Cleanup(c.http.CloseIdleConnections)
+	return server, c
+}
+
+// limited is a client of the same daemon behind a server with a limit. The
+// journal is the daemon's own when it is nil.
+func (d *daemon) limited(limit time.Duration, journal store.Journal) *client {
+	d.t.Helper()
+	api := *d.api
+	api.Metrics = nil // has been registered
+	if journal != nil {
+		api.Journal = journal
+	}
+	h, err := api.Handler()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_, c := d.socket(h, limit)
+	return c
 }
 
 // anybody is a client on TCP without a key.

@@ -6,10 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -231,26 +228,7 @@ func TestBatchClientGone(t *testing.T) {
 func TestBatchOutlastsLimits(t *testing.T) {
 	const limit = 300 * time.Millisecond
 	d := start(t, true).site().many(10_000)
-	api := *d.api
-	api.Metrics = nil // has been registered
-	h, err := api.Handler()
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(t.TempDir(), "slow")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: h, ReadTimeout: limit, WriteTimeout: limit, ConnContext: api.ConnContext}}
-	server.Start()
-	t.Cleanup(server.Close)
-	c := &client{t: t, base: "http://drawbridge", http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}}
-	t.Cleanup(c.http.CloseIdleConnections)
+	c := d.limited(limit, nil)
 	begin := time.Now()
 	s := c.stream(batchPath, suspendMass)
 	s.next()

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -215,19 +214,7 @@ func (s *slow) Records(ctx context.Context, _ store.RecordQuery) ([]store.LoginR
 func (d *daemon) slowly(limit time.Duration) (*slow, *client) {
 	d.t.Helper()
 	j := &slow{Journal: d.api.Journal, asked: make(chan struct{}), ended: make(chan error, 10), let: make(chan struct{})}
-	api := *d.api
-	api.Journal, api.Metrics = j, nil
-	h, err := api.Handler()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	s := httptest.NewUnstartedServer(h)
-	s.Config.ReadTimeout, s.Config.WriteTimeout = limit, limit
-	s.Start()
-	d.t.Cleanup(s.Close)
-	c := d.key(`"role":"read"`)
-	c.base, c.http = s.URL, s.Client()
-	return j, c
+	return j, d.limited(limit, j)
 }
 
 // A long preview outlasts the time limits of the server.
@@ -271,7 +258,6 @@ func TestPreviewEndsWithItsCaller(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			r.Header.Set("Authorization", "Bearer "+c.key)
 			r.Header.Set("Content-Type", "application/json")
 			if i%2 == 0 {
 				r.Header.Set("Accept", "application/x-ndjson")
