@@ -1,7 +1,9 @@
 package adminapi
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"mime"
 	"net/http"
 	"strings"
@@ -13,8 +15,8 @@ const (
 	linesType = "application/x-ndjson"
 	// lineEvery is how often a line tells how far a long operation is.
 	lineEvery = 250 * time.Millisecond
-	// lineWithin bounds how long a caller may take to accept a line.
-	lineWithin = 30 * time.Second
+	// lineWithin bounds how long a caller may take to accept a line, or the answer that comes without lines.
+	lineWithin = time.Minute
 	// maxLong is how many long operations run at a time: each holds memory and a processor that logins want too.
 	maxLong = 4
 )
@@ -32,8 +34,6 @@ func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, 
 	default:
 		return nil, refuse(http.StatusTooManyRequests, "busy", "%d requests of this kind are being answered, the most there may be: try again in a moment", maxLong)
 	}
-	rc := http.NewResponseController(c.w)
-	_ = rc.SetWriteDeadline(time.Time{}) // until there is something to write
 	if accepts(c.r, linesType) {
 		return &answer{handler: func(_ http.ResponseWriter, r *http.Request) {
 			defer func() { <-c.turns }()
@@ -42,7 +42,7 @@ func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, 
 	}
 	defer func() { <-c.turns }()
 	result, err := run(c.r.Context(), func(any) error { return nil })
-	_ = rc.SetWriteDeadline(time.Now().Add(lineWithin))
+	hold(c.w)
 	if err != nil {
 		return nil, err
 	}
@@ -75,4 +75,64 @@ func accepts(r *http.Request, want string) bool {
 		}
 	}
 	return false
+}
+
+// hold keeps the connection open for another while: the server closes one on
+// which nothing was answered in time.
+func hold(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(lineWithin)) // a recorder has none
+}
+
+// stream is an answer in lines of JSON, each an object with one member: item
+// and progress while the work goes on, then result or problem. Items are sent
+// together with the line of another kind that follows them.
+type stream struct {
+	c   *call
+	buf *bufio.Writer
+	enc *json.Encoder
+}
+
+// newStream begins the answer, with 200: what goes wrong from here on is a problem line.
+func newStream(c *call) *stream {
+	hold(c.w)
+	h := c.w.Header()
+	h.Set("Content-Type", linesType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if c.dryRun {
+		h.Set("Dry-Run", "true")
+	}
+	s := &stream{c: c, buf: bufio.NewWriterSize(c.w, 64<<10)}
+	s.enc = json.NewEncoder(s.buf)
+	s.enc.SetEscapeHTML(false)
+	return s
+}
+
+// item adds a line about one of many. Its error is that the client is gone.
+func (s *stream) item(v any) error { return s.enc.Encode(map[string]any{"item": v}) }
+
+// progress sends a line about how far the work is. Its error is that the client is gone.
+func (s *stream) progress(v any) error { return s.send("progress", v) }
+
+// end sends the last line. Nobody is left to tell when the client is gone.
+func (s *stream) end(result any, err error) {
+	if err != nil {
+		_ = s.send("problem", s.c.problem(err))
+		return
+	}
+	_ = s.send("result", result)
+}
+
+func (s *stream) send(kind string, v any) error {
+	hold(s.c.w)
+	if err := s.enc.Encode(map[string]any{kind: v}); err != nil {
+		return err
+	}
+	if err := s.buf.Flush(); err != nil {
+		return err
+	}
+	if err := http.NewResponseController(s.c.w).Flush(); err != nil {
+		return err
+	}
+	return s.c.r.Context().Err()
 }
