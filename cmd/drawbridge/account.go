@@ -84,12 +84,7 @@ func (c *cli) accountShow() *cobra.Command {
 func (c *cli) accountEffective() *cobra.Command {
 	cmd := c.onAccount("effective", "Show what holds for an account, and what set it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		client, err := c.client()
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: accountPath(args[0], "effective")})
+		a, err := c.get(cmd, accountPath(args[0], "effective"), nil)
 		if err != nil {
 			return err
 		}

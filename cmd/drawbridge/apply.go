@@ -34,12 +34,7 @@ func (c *cli) export() *cobra.Command {
 		if *leaveOut {
 			q.Set("accounts", "false")
 		}
-		client, err := c.client()
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: domainPath(args[0], "export"), Query: q})
+		a, err := c.get(cmd, domainPath(args[0], "export"), q)
 		if err != nil {
 			return err
 		}

@@ -97,13 +97,8 @@ func (b *batchRun) item(line []byte) {
 }
 
 func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, query url.Values, body object) error {
-	client, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 	b := batchRun{all: all}
-	a, err := c.stream(cmd, client, path, query, body, b.far, b.item)
+	a, err := c.stream(cmd, path, query, body, b.far, b.item)
 	if err != nil {
 		if b.progress.Cursor != "" {
 			c.note(cmd, "%d of %d accounts are done: the same command goes on with --resume %s", b.progress.Done, b.progress.Selected, b.progress.Cursor)

@@ -14,14 +14,19 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// show prints the resource at path.
-func (c *cli) show(cmd *cobra.Command, path string) error {
+// get asks for the resource at path.
+func (c *cli) get(cmd *cobra.Command, path string, query url.Values) (*adminclient.Answer, error) {
 	client, err := c.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
-	a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path})
+	return client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path, Query: query})
+}
+
+// show prints the resource at path.
+func (c *cli) show(cmd *cobra.Command, path string) error {
+	a, err := c.get(cmd, path, nil)
 	if err != nil {
 		return err
 	}
@@ -81,11 +86,16 @@ const wipeLine = "\r\x1b[K"
 
 // stream asks for what may take long. It gives far what the daemon tells of how
 // far it is, and on a terminal shows what that makes of it. Item may be nil.
-func (c *cli) stream(cmd *cobra.Command, client *adminclient.Client, path string, query url.Values, body any, far func(line []byte) string, item func([]byte)) (*adminclient.Answer, error) {
+func (c *cli) stream(cmd *cobra.Command, path string, query url.Values, body any, far func(line []byte) string, item func([]byte)) (*adminclient.Answer, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("putting the request together: %w", err)
 	}
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
 	progress := func(line []byte) { far(line) }
 	if out, ok := cmd.ErrOrStderr().(*os.File); ok && isTerminal(out) {
 		progress = func(line []byte) { _, _ = io.WriteString(out, wipeLine+far(line)) }

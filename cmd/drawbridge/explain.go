@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func (c *cli) explain() *cobra.Command {
@@ -79,12 +77,7 @@ func (c *cli) decide(cmd *cobra.Command, path string, body object) error {
 }
 
 func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
-	client, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path})
+	a, err := c.get(cmd, path, nil)
 	if err != nil {
 		return err
 	}

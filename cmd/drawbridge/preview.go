@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -39,11 +38,6 @@ func (c *cli) policyPreview() *cobra.Command {
 		case *remove && (id == "" || *draft != ""):
 			return usage("--remove takes the ID of a policy, and no --draft")
 		}
-		client, err := c.client()
-		if err != nil {
-			return err
-		}
-		defer client.Close()
 		body := object{"days": *days}
 		switch {
 		case *remove:
@@ -63,13 +57,13 @@ func (c *cli) policyPreview() *cobra.Command {
 				body["policy"] = named
 			}
 		default:
-			policy, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: policyPath(domain, id)})
+			policy, err := c.get(cmd, policyPath(domain, id), nil)
 			if err != nil {
 				return err
 			}
 			body["policy"] = json.RawMessage(policy.Body)
 		}
-		a, err := c.stream(cmd, client, policyPath(domain, "preview"), nil, body, previewProgress, nil)
+		a, err := c.stream(cmd, policyPath(domain, "preview"), nil, body, previewProgress, nil)
 		if err != nil {
 			return err
 		}
