@@ -36,7 +36,7 @@ func benchPreview(ctx context.Context) error {
 	var rates []float64
 	for range rounds {
 		begin := time.Now()
-		e, err := h.Compare(ctx, "example.org", now.Add(-time.Hour), now, view.Rules, would, func(history.Progress) error { return nil })
+		e, err := h.Compare(ctx, "example.org", now.Add(-time.Hour), now, history.Change{Are: view.Rules, Others: view.Rules, Would: would}, func(history.Progress) error { return nil })
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // previewDays is how far back a preview looks when it is not said.
@@ -17,11 +18,10 @@ const previewDays = 30
 func previewPolicy(c *call) (*answer, error) {
 	var f faults
 	in := decode[PolicyPreview](c, c.body, &f)
-	change := func(set *access.Settings) { set.RemovePolicy(in.Remove) }
+	var draft *store.Policy
 	if in.Policy != nil {
-		p := c.draftPolicy(in.Policy, "", &f)
-		p.Mode = access.Enforce // the question is what it would refuse
-		change = func(set *access.Settings) { set.PutPolicy(&p.Policy) }
+		draft = c.draftPolicy(in.Policy, "", &f)
+		draft.Mode = access.Enforce // the question is what it would refuse
 	}
 	_, stored := c.Store.State.Policy(c.domain, in.Remove)
 	switch {
@@ -38,17 +38,26 @@ func previewPolicy(c *call) (*answer, error) {
 	if in.Days == 0 {
 		in.Days = previewDays
 	}
-	var are *access.Rules // of the same moment
-	would := c.Store.State.Rules(c.domain, c.now, func(set *access.Settings) {
-		are = access.Compile(set)
-		change(set)
+	var change history.Change
+	change.Would = c.Store.State.Rules(c.domain, c.now, func(set *access.Settings) {
+		change.Are = access.Compile(set) // all of the same moment
+		change.Others = change.Are
+		if draft == nil {
+			set.RemovePolicy(in.Remove)
+			return
+		}
+		if _, stored := c.Store.State.Policy(c.domain, draft.ID); stored {
+			set.RemovePolicy(draft.ID)
+			change.Others = change.Are.Recompile(set)
+		}
+		set.PutPolicy(&draft.Policy)
 	})
-	if would == nil {
+	if change.Would == nil {
 		return nil, notFound("domain")
 	}
 	now := c.now.UTC().Truncate(time.Second)
 	return c.long(func(ctx context.Context, tell progress) (any, error) {
-		e, err := c.history.Compare(ctx, c.domain, now.AddDate(0, 0, -in.Days), now, are, would,
+		e, err := c.history.Compare(ctx, c.domain, now.AddDate(0, 0, -in.Days), now, change,
 			func(p history.Progress) error { return tell(p) })
 		if err != nil {
 			return nil, err

@@ -82,8 +82,8 @@ func TestPreview(t *testing.T) {
 
 	// A stored one changed, and removed.
 	d.admin.put(office, `{"name":"Office",`+draft+`}`).want(201)
-	ask(`{"policy":{"id":"office",`+draft+`}}`).has("refused.logins", `0`) // they are refused already
-	if got := ask(`{"policy":{"id":"office","type":"whitelist","scope":{"all":true},"ips":["198.51.100.0/24"],"clients":["third-party"]}}`); got.parts("refused.accounts") != "ann@example.org 3; " ||
+	ask(`{"policy":{"id":"office",`+draft+`}}`).has("refused.logins", `4`) // they came in before it was there
+	if got := ask(`{"policy":{"id":"office","type":"whitelist","scope":{"all":true},"ips":["198.51.100.0/24"],"clients":["third-party"]}}`); got.parts("refused.accounts") != "ann@example.org 3; bob@example.org 1; " ||
 		got.parts("admitted.addresses") != "198.51.100.7 2; 198.51.100.8 1; " {
 		t.Errorf("a change: %s", got.body)
 	}

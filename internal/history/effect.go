@@ -27,7 +27,7 @@ type Effect struct {
 	Oldest   time.Time `json:"oldest,omitzero" doc:"Of the oldest record since then. Much later than since, there were no logins before it, or they are no longer on record."`
 	Examined int       `json:"examined" doc:"Records looked at."`
 	CameIn   int       `json:"came_in" doc:"Those that were admitted; also those that the next passdb decided and never told of."`
-	Refused  Affected  `json:"refused" doc:"Logins that came in, that the rules as they are let pass, and that the change would have refused."`
+	Refused  Affected  `json:"refused" doc:"Logins that came in, and that the change would have refused. What the other rules refuse by themselves is not counted."`
 	Admitted Affected  `json:"admitted" doc:"Logins that the rules as they are refuse, and that the change would let past them. Whether their secrets were right is not known of all."`
 }
 
@@ -81,10 +81,20 @@ type Progress struct {
 	Share    float64   `json:"share" doc:"Of the time asked for, 0 to 1."`
 }
 
+// Change is a change of a domain's rules by one policy.
+type Change struct {
+	Are   *access.Rules // the rules as they are
+	Would *access.Rules // the rules as they would be
+	// Others are the rules that the policy's doing is told from: those without
+	// it when it is made, changed or only asked about, and those as they are when
+	// it is removed. A login that came in before the policy was there counts.
+	Others *access.Rules
+}
+
 // Compare holds the records of a domain from since until now, newest first,
-// against its rules as they are and as they would be. It tells how far it is
-// at short intervals; an error of progress ends it.
-func (h *History) Compare(ctx context.Context, domain string, since, now time.Time, are, would *access.Rules, progress func(Progress) error) (*Effect, error) {
+// against a change of its rules. It tells how far it is at short intervals; an
+// error of progress ends it.
+func (h *History) Compare(ctx context.Context, domain string, since, now time.Time, change Change, progress func(Progress) error) (*Effect, error) {
 	e := &Effect{Since: since}
 	var refused, admitted tally
 	var stop error
@@ -98,12 +108,11 @@ func (h *History) Compare(ctx context.Context, domain string, since, now time.Ti
 			e.CameIn++
 		}
 		if (in || ruled(rec)) && h.Recall(rec, &l) {
-			before, _ := l.judge(are)
-			after, _ := l.judge(would)
-			switch {
-			case in && before == "" && after != "":
+			passes := func(rules *access.Rules) bool { reason, _ := l.judge(rules); return reason == "" }
+			switch after := passes(change.Would); {
+			case in && !after && passes(change.Others):
 				refused.add(rec, &l)
-			case before != "" && after == "":
+			case after && !passes(change.Are):
 				admitted.add(rec, &l)
 			}
 		}

@@ -152,10 +152,12 @@ func TestCompareAgreesWithDecide(t *testing.T) {
 		for i := range rapid.IntRange(0, 3).Draw(t, "policies") {
 			set.PutPolicy(drawPolicy(t, fmt.Sprintf("p%d", i)))
 		}
-		would := set
-		would.Policies = slices.Clone(set.Policies)
+		would, others := set, set
+		would.Policies, others.Policies = slices.Clone(set.Policies), slices.Clone(set.Policies)
 		if rapid.Bool().Draw(t, "a draft") {
-			would.PutPolicy(drawPolicy(t, rapid.SampledFrom([]string{"p0", "draft"}).Draw(t, "id")))
+			draft := drawPolicy(t, rapid.SampledFrom([]string{"p0", "draft"}).Draw(t, "id"))
+			would.PutPolicy(draft)
+			others.RemovePolicy(draft.ID)
 		} else {
 			would.RemovePolicy("p0")
 		}
@@ -173,14 +175,14 @@ func TestCompareAgreesWithDecide(t *testing.T) {
 				continue
 			}
 			now, then := refusedBy(&set, rec, h), refusedBy(&would, rec, h)
-			if came && !now && then {
+			if came && then && !refusedBy(&others, rec, h) {
 				refused[h.State.Canonical(rec.Account)]++
 			}
 			if now && !then {
 				admitted[h.State.Canonical(rec.Account)]++
 			}
 		}
-		e, err := h.Compare(context.Background(), domain, since, now, access.Compile(&set), access.Compile(&would), noProgress)
+		e, err := h.Compare(context.Background(), domain, since, now, history.Change{Are: access.Compile(&set), Others: access.Compile(&others), Would: access.Compile(&would)}, noProgress)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,6 +228,11 @@ func blocked() *access.Rules {
 	return access.Compile(&set)
 }
 
+// change is one by a policy that was not there before.
+func change(are, would *access.Rules) history.Change {
+	return history.Change{Are: are, Others: are, Would: would}
+}
+
 func open() *access.Rules { return access.Compile(&access.Settings{}) }
 
 func login(i int, ip string) store.LoginRecord {
@@ -247,7 +254,7 @@ func TestBreakdown(t *testing.T) {
 	}
 	// Without a place, no blacklist concerns a master.
 	set := access.Settings{Policies: []access.Policy{{ID: "p", Name: "p", Type: access.Blacklist, Enabled: true, Scope: access.Scope{All: true}, IPs: []string{"0.0.0.0/0"}}}}
-	e, err := h.Compare(t.Context(), domain, since, now, open(), access.Compile(&set), noProgress)
+	e, err := h.Compare(t.Context(), domain, since, now, change(open(), access.Compile(&set)), noProgress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +290,7 @@ func TestBreakdownIsBounded(t *testing.T) {
 		ip = ip.Next()
 	}
 	journal.records = append(journal.records, login(many, "10.0.0.7"))
-	e, err := h.Compare(t.Context(), domain, since, now, open(), blocked(), noProgress)
+	e, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), noProgress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +310,7 @@ func TestCompareTellsHowFarItIs(t *testing.T) {
 		journal.records = append(journal.records, login(i*10, "203.0.113.9"))
 	}
 	var shares []float64
-	_, err := h.Compare(t.Context(), domain, since, now, open(), blocked(), func(p history.Progress) error {
+	_, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(p history.Progress) error {
 		shares = append(shares, p.Share)
 		if want := now.Add(-time.Duration(p.Examined-1) * 10 * time.Second); !p.At.Equal(want) {
 			t.Errorf("after %d at %v, want %v", p.Examined, p.At, want)
@@ -314,13 +321,13 @@ func TestCompareTellsHowFarItIs(t *testing.T) {
 		t.Errorf("%v, %v", shares, err)
 	}
 	enough := errors.New("enough")
-	if _, err := h.Compare(t.Context(), domain, since, now, open(), blocked(), func(history.Progress) error { return enough }); !errors.Is(err, enough) {
+	if _, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(history.Progress) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("error %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	journal.asked = 0
-	if _, err := h.Compare(gone, domain, since, now, open(), blocked(), noProgress); !errors.Is(err, context.Canceled) || journal.asked > 0 {
+	if _, err := h.Compare(gone, domain, since, now, change(open(), blocked()), noProgress); !errors.Is(err, context.Canceled) || journal.asked > 0 {
 		t.Errorf("error %v, asked %d times", err, journal.asked)
 	}
 }
