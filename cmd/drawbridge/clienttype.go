@@ -154,7 +154,7 @@ func (n *networkFile) explain(evidence int, err error) error {
 
 func (c *cli) clientTypeDelete() *cobra.Command {
 	cmd := c.onClientType("delete", "Forget the evidence for a client type: nothing proves it then")
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "although policies name it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, clientTypePath(args[0]), nil)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -172,6 +173,11 @@ func deleteClientType(c *call) (*answer, error) {
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
+		if n := c.policiesNaming(name); n > 0 && !slices.Contains(access.KnownClientTypes[:], name) && !c.flag("confirm") {
+			p := conflict("in_use", "policies name this type of the site's own, and what they select of it they would not any more: take it out of them first, or repeat with ?confirm=true")
+			p.Referrers = map[string]int{"policies": n}
+			return p
+		}
 		ans.body = viewClientType(cur.Doc)
 		audit(ch, "client_type.delete", "", string(name))
 		ch.Diff(cur.Doc, nil)
@@ -179,4 +185,16 @@ func deleteClientType(c *call) (*answer, error) {
 		return nil
 	})
 	return ans, err
+}
+
+// policiesNaming counts the policies of all domains that select a client type by its name.
+func (c *call) policiesNaming(name access.ClientType) (n int) {
+	for _, d := range c.Store.State.Domains("", 0) {
+		for _, p := range c.Store.State.Policies(d.Doc.Name) {
+			if slices.Contains(p.Doc.Clients, name) {
+				n++
+			}
+		}
+	}
+	return n
 }

@@ -133,7 +133,8 @@ func TestPolicyFaults(t *testing.T) {
 	}
 	// A client type that was forgotten is no reason not to disable the policy that names it.
 	d.admin.put(policies+"/kiosk", `{"name":"kiosk","type":"blacklist","scope":{"all":true},"clients":["kiosk"]}`).want(201)
-	d.admin.del("/v1/client-types/kiosk").want(204)
+	d.admin.del("/v1/client-types/kiosk").want(409, "in_use").has("referrers", `{"policies":1}`)
+	d.admin.del("/v1/client-types/kiosk?confirm=true").want(204)
 	d.admin.patch(policies+"/kiosk", `{"enabled":false}`).want(200)
 	d.admin.put(policies+"/kiosk2", `{"name":"kiosk2","type":"blacklist","scope":{"all":true},"clients":["kiosk"]}`).faults("/clients/0 unknown_client_type")
 }
