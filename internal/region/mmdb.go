@@ -1,6 +1,7 @@
 package region
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/oschwald/maxminddb-golang/v2"
@@ -22,6 +23,9 @@ func (b *builder) readMMDB(data []byte, name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer r.Close() //nolint:errcheck // opened from memory
+	if err := finite(data, &r.Metadata); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	b.Date = r.Metadata.BuildTime().UTC()
 	known := map[uintptr]uint16{} // networks share their records
 	for n := range r.Networks() {
@@ -46,6 +50,78 @@ func (b *builder) readMMDB(data []byte, name string) error {
 		return fmt.Errorf("%s: names no country: is it a database of countries?", name)
 	}
 	return nil
+}
+
+// finite refuses a search tree that cannot be gone through: one whose nodes are
+// shared can be small and have more ends than can be counted, most of them
+// empty, of which the library tells nobody.
+func finite(data []byte, m *maxminddb.Metadata) error {
+	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
+		return fmt.Errorf("has records of %d bits, which the format does not know", m.RecordSize)
+	}
+	t := tree{data: data, nodes: m.NodeCount, record: m.RecordSize, ends: make([]int, m.NodeCount)}
+	for range ipv4Bits {
+		if t.ipv4 < t.nodes {
+			t.ipv4, _ = t.children(t.ipv4)
+		}
+	}
+	if m.IPVersion != 6 {
+		t.ipv4 = t.nodes // all of it is
+	}
+	_, err := t.count(0, 0, true)
+	return err
+}
+
+const (
+	ipv4Bits = 96  // of the prefix below which an IPv6 tree has the IPv4 addresses
+	ipv6Bits = 128 // of an address
+)
+
+// tree is the search tree of a MaxMind database.
+type tree struct {
+	data          []byte
+	nodes, record uint  // how many, and the bits of one side of a node
+	ipv4          uint  // the node below which IPv4 is; its aliases are not followed
+	ends          []int // below each node that was counted; counting while it is
+}
+
+const counting = -1
+
+// count counts the ends below a node. first tells whether every bit before was 0.
+func (t *tree) count(node uint, depth int, first bool) (ends int, err error) {
+	switch {
+	case node >= t.nodes, node == t.ipv4 && !first:
+		return 1, nil
+	case depth == ipv6Bits || t.ends[node] == counting:
+		return 0, errors.New("its search tree is deeper than addresses are long")
+	case t.ends[node] > 0:
+		return t.ends[node], nil
+	}
+	t.ends[node] = counting
+	left, right := t.children(node)
+	if ends, err = t.count(left, depth+1, first); err != nil {
+		return 0, err
+	}
+	more, err := t.count(right, depth+1, false)
+	if ends += more; err == nil && ends > maxNetworks {
+		err = fmt.Errorf("has more than %d networks", maxNetworks)
+	}
+	t.ends[node] = ends
+	return ends, err
+}
+
+// children returns where a node leads to.
+func (t *tree) children(node uint) (left, right uint) {
+	b := t.data[node*t.record/4:]
+	high := func(i int) uint { return uint(b[i])<<16 | uint(b[i+1])<<8 | uint(b[i+2]) }
+	switch t.record {
+	case 24:
+		return high(0), high(3)
+	case 28:
+		return uint(b[3]>>4)<<24 | high(0), uint(b[3]&0xf)<<24 | high(4)
+	default:
+		return high(0)<<8 | uint(b[3]), high(4)<<8 | uint(b[7])
+	}
 }
 
 // country returns where a network's users are, or else where it is registered.

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"os"
@@ -45,6 +46,8 @@ func fields(list ...field) []byte {
 	}
 	return b
 }
+
+func (f field) bytes() []byte { return append(text(f.key), f.value...) }
 
 func country(key, code string) []byte {
 	return fields(field{key, fields(field{"iso_code", text(code)})})
@@ -142,6 +145,7 @@ func TestMMDBFaults(t *testing.T) {
 		"half":                {whole[:len(whole)/2], ""},
 		"no countries":        {asn.bytes(time.Unix(1, 0)), "names no country"},
 		"small letters":       {small.bytes(time.Unix(1, 0)), "192.0.2.0/24: the region is not two capital letters"},
+		"records of no size":  {bytes.Replace(whole, field{"record_size", number(5, 24)}.bytes(), field{"record_size", number(5, 0)}.bytes(), 1), ""},
 		"without its records": {append(append([]byte{}, whole[:100]...), whole[len(whole)-200:]...), ""},
 	} {
 		path := filepath.Join(t.TempDir(), "x.mmdb")
@@ -151,4 +155,45 @@ func TestMMDBFaults(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A file of a few hundred bytes would keep its reader busy for longer than
+// anybody lives: its nodes are shared, or lead back to themselves.
+func TestMMDBWithoutEnd(t *testing.T) {
+	lattice := func(levels int, end int) (nodes [][2]int) {
+		for i := range levels {
+			nodes = append(nodes, [2]int{i + 1, i + 1})
+		}
+		nodes[levels-1] = [2]int{end, end}
+		return nodes
+	}
+	loop := [][2]int{{1, 1}, {1, 1}}
+	aliases := lattice(97, -1) // each way but the first ends at an alias of IPv4
+	for name, nodes := range map[string][][2]int{
+		"empty": lattice(128, 0), "with records": lattice(128, -1), "a loop": loop, "aliases": aliases, "too deep": lattice(200, 0),
+	} {
+		m := mmdb{nodes: nodes, data: country("country", "DE")}
+		_, err := Load(m.write(t, time.Unix(1, 0)))
+		if err == nil || !strings.Contains(err.Error(), "has more than") && !strings.Contains(err.Error(), "deeper than") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Aliases of the IPv4 networks, which real databases have, are no reason to refuse one.
+func TestMMDBAliases(t *testing.T) {
+	var m mmdb
+	m.add("192.0.2.0/24", country("country", "DE"))
+	at := 0
+	for range 96 {
+		at = m.nodes[at][0]
+	}
+	m.add("2002::/16", nil)
+	node := 0
+	for _, bit := range "001000000000001" {
+		node = m.nodes[node][bit-'0']
+	}
+	m.nodes[node][0] = at
+	d := mustLoad(t, m.write(t, time.Unix(1, 0)))
+	look(t, d.Lookup, map[string]string{"192.0.2.1": "DE", "2002:c000:201::1": access.RegionUnknown})
 }
