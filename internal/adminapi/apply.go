@@ -150,7 +150,7 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 		next.policies = c.wantedPolicies(in.Policies, cur.policies, ch, f)
 	}
 	if in.IPBlocks != nil {
-		next.blocks = wantedBlocks(in.IPBlocks, cur.blocks, ch, f)
+		next.blocks = c.wantedBlocks(in.IPBlocks, cur.blocks, ch, f)
 	}
 	if in.Accounts != nil {
 		next.accounts = c.wantedAccounts(in.Accounts, cur.accounts, ch, f)
@@ -195,6 +195,11 @@ func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change
 		byID[p.ID] = p
 	}
 	c.would.policies = map[string]string{}
+	for id, was := range c.certain().policies { // undone, a change brings its name back
+		if was != nil {
+			c.would.policies[foldName(was.Name)] = id
+		}
+	}
 	for i := range in {
 		if name := foldName(in[i].Name); c.would.policies[name] == "" {
 			c.would.policies[name] = in[i].ID
@@ -219,12 +224,18 @@ func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change
 		}
 		next = append(next, p)
 	}
+	f.under = ""
+	returning := c.returning().policies
+	maps.DeleteFunc(returning, func(id string, _ *store.Policy) bool { return seen[id] })
+	if len(next)+len(returning) > maxPolicies {
+		f.add("/policies", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxPolicies, len(returning))
+	}
 	return next
 }
 
 // wantedBlocks are those of a document that have not ended: one that is kept
 // may well outlive its blocks.
-func wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults) []*store.Block {
+func (c *call) wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults) []*store.Block {
 	byRange := map[string]*store.Block{}
 	for _, b := range cur {
 		byRange[blockRange(b)] = b
@@ -245,6 +256,12 @@ func wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults)
 			b.ID, b.CreatedAt = was.ID, was.CreatedAt
 		}
 		next = append(next, b)
+	}
+	f.under = ""
+	returning := c.returning().blocks
+	maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return seen[blockRange(was)] }) // which comes back once
+	if len(next)+len(returning) > maxBlocks {
+		f.add("/ip_blocks", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxBlocks, len(returning))
 	}
 	return next
 }
@@ -304,6 +321,11 @@ func (c *call) stillNamed(in *DomainDocument, f *faults) {
 	if d, ok := c.Store.State.Domain(c.domain); ok && in.SecurePasswordPolicy == nil {
 		scoped(&d.Doc.SecurePasswords.Scope)
 	}
+	for _, was := range c.certain().policies { // undone, a change brings them back
+		if was != nil {
+			scoped(&was.Scope)
+		}
+	}
 	var left []string
 	for _, d := range c.Store.State.Departments(c.domain) {
 		if path := d.Doc.Path; named[path] && !c.would.departments[path] {
@@ -311,7 +333,7 @@ func (c *call) stillNamed(in *DomainDocument, f *faults) {
 		}
 	}
 	if len(left) > 0 {
-		f.add("/departments", "in_use", "leaves out %d departments, %q first, that are still named by what the document leaves alone: keep them, or take them out there as well", len(left), left[0])
+		f.add("/departments", "in_use", "leaves out %d departments, %q first, that are still named by what the document leaves alone, or by a policy that comes back unless its change is confirmed: keep them, or take them out there as well", len(left), left[0])
 	}
 }
 

@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -50,8 +51,9 @@ func createBlock(c *call) (*answer, error) {
 		if !c.managed(c.domain) {
 			return notFound("domain")
 		}
-		live := c.blocks(ch.Now)
-		if len(live) >= maxBlocks {
+		live, returning := c.blocks(ch.Now), c.returning().blocks
+		maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return blockRange(was) == network.String() })
+		if len(live)+len(returning) >= maxBlocks {
 			return conflict("limit", "the domain has %d blocked addresses, the most there may be: delete those that are not needed, or block ranges", maxBlocks)
 		}
 		for _, other := range live {

@@ -2,7 +2,9 @@ package adminapi
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -35,6 +37,10 @@ const (
 // maxRevertAfter bounds how long a change waits to be confirmed.
 const maxRevertAfter = 7 * 24 * time.Hour
 
+// maxRevert bounds what one change that waits to be confirmed keeps of what was
+// there before: each later change of a part of it writes the rest anew.
+const maxRevert = 2 * maxBody
+
 // maxWho bounds whom a refusal lists.
 const maxWho = 100
 
@@ -65,9 +71,13 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
 	}
-	before := store.Revert{Policies: map[string]*store.Policy{}, Blocks: map[string]*store.Block{}}
+	before, certain := store.Revert{Policies: map[string]*store.Policy{}, Blocks: map[string]*store.Block{}}, c.certain()
 	for id, p := range e.policies {
-		before.Policies[id] = c.confirmed(id)
+		cur, _ := c.Store.State.Policy(c.domain, id)
+		before.Policies[id] = cur.Doc
+		if was, pending := certain.policies[id]; pending {
+			before.Policies[id] = was
+		}
 		if p == nil {
 			ch.DeletePolicy(c.domain, id)
 		} else {
@@ -90,6 +100,9 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	if after == 0 {
 		return nil, nil
 	}
+	if text, err := json.Marshal(&before); err != nil || len(text) > maxRevert {
+		return nil, conflict("too_large", "what it replaces is too much to be kept until it is confirmed, more than %d MiB: make it in parts, or without revert_after", maxRevert>>20)
+	}
 	before.ID, before.CreatedAt, before.At = store.NewID(), ch.Now, ch.Now.Add(after)
 	before.By, before.Action, before.Target, before.Rev = c.id.actor, ch.Audit.Action, ch.Audit.Target, ch.Rev
 	ch.Audit.Note = strings.TrimSpace(ch.Audit.Note + " (undone at " + before.At.Format(time.RFC3339) + " unless it is confirmed)")
@@ -98,15 +111,30 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	return &PendingRevert{ID: before.ID, At: before.At}, nil
 }
 
-// confirmed is a policy as it was when it was last certain; nil for none.
-func (c *call) confirmed(id string) *store.Policy {
+// certain is what was there, by id, before the changes of a domain that still
+// wait to be confirmed; nil for nothing.
+func (c *call) certain() *edition {
+	was := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}}
 	for _, r := range c.Store.State.Reverts(c.domain) {
-		if before, ok := r.Doc.Policies[id]; ok {
-			return before
-		}
+		maps.Copy(was.policies, r.Doc.Policies)
+		maps.Copy(was.blocks, r.Doc.Blocks)
 	}
-	cur, _ := c.Store.State.Policy(c.domain, id)
-	return cur.Doc
+	return was
+}
+
+// returning are the policies and blocked addresses that are gone now, and come
+// back unless their removal is confirmed: what is new must leave room for them.
+func (c *call) returning() *edition {
+	was := c.certain()
+	maps.DeleteFunc(was.policies, func(id string, before *store.Policy) bool {
+		_, there := c.Store.State.Policy(c.domain, id)
+		return there || before == nil
+	})
+	maps.DeleteFunc(was.blocks, func(id string, before *store.Block) bool {
+		_, there := c.Store.State.Block(c.domain, id)
+		return there || before == nil
+	})
+	return was
 }
 
 // settle ends what earlier changes of the same policies and blocked addresses
@@ -114,11 +142,17 @@ func (c *call) confirmed(id string) *store.Policy {
 // the blocks that do not come back since the edition blocks their networks.
 func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block) {
 	blocked = map[string]*store.Block{}
+	ranges := map[string]bool{}
+	for _, b := range e.blocks {
+		if b != nil {
+			ranges[blockRange(b)] = true
+		}
+	}
 	for _, r := range c.Store.State.Reverts(c.domain) {
 		next := *r.Doc
 		next.Policies, next.Blocks = without(next.Policies, e.policies), without(next.Blocks, e.blocks)
 		for id, b := range next.Blocks {
-			if b != nil && e.blocksAgain(b) {
+			if b != nil && len(ranges) > 0 && ranges[blockRange(b)] {
 				blocked[id] = b
 			}
 		}
@@ -131,16 +165,6 @@ func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.B
 		}
 	}
 	return blocked
-}
-
-// blocksAgain reports whether an edition blocks what another block does.
-func (e *edition) blocksAgain(was *store.Block) bool {
-	for _, b := range e.blocks {
-		if b != nil && blockRange(b) == blockRange(was) {
-			return true
-		}
-	}
-	return false
 }
 
 // without returns a map without the keys of another one.
@@ -297,14 +321,15 @@ func viewRevert(r *store.Revert) Revert {
 	return Revert{ID: r.ID, At: r.At, CreatedAt: r.CreatedAt, By: r.By, Action: r.Action, Target: r.Target}
 }
 
-// pending returns when a policy of the call's domain is put back to what it was; nil when it is not.
-func (c *call) pending(id string) *PendingRevert {
+// pending tells when policies of the call's domain are put back to what they were, by id.
+func (c *call) pending() map[string]*PendingRevert {
+	pending := map[string]*PendingRevert{}
 	for _, r := range c.Store.State.Reverts(c.domain) {
-		if _, ok := r.Doc.Policies[id]; ok {
-			return &PendingRevert{ID: r.Doc.ID, At: r.Doc.At}
+		for id := range r.Doc.Policies {
+			pending[id] = &PendingRevert{ID: r.Doc.ID, At: r.Doc.At}
 		}
 	}
-	return nil
+	return pending
 }
 
 func listReverts(c *call) (*answer, error) {

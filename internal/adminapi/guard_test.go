@@ -211,3 +211,61 @@ func TestRevert(t *testing.T) {
 		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
 	})
 }
+
+// What comes back when nobody confirms its removal finds its place as it was:
+// its departments, its name in a document, and the room for it.
+func TestWhatComesBackFindsItsPlace(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(office, `{"name":"Office","type":"blacklist","scope":{"departments":[{"path":"board"}]}}`).want(201)
+	export := func() string { return string(d.admin.get(dom + "/export?accounts=false").want(200).body) }
+
+	t.Run("a department", func(t *testing.T) {
+		d.admin.patch(office+"?revert_after=1h", `{"scope":{"departments":[{"path":"sales"}]}}`).want(200)
+		d.admin.post(dom+"/apply", `{"departments":[{"path":"sales"},{"path":"sales/emea"}]}`).faults("/departments in_use")
+		d.admin.patch(office+"?confirm=true", `{"scope":{"departments":[{"path":"board"}]}}`).want(200)
+	})
+	t.Run("a name", func(t *testing.T) {
+		d.admin.patch(office+"?revert_after=1h", `{"name":"Elsewhere"}`).want(200)
+		taken := `{"id":"second","name":"OFFICE","type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`
+		d.admin.post(policies, taken).faults("/name duplicate")
+		doc := export()
+		d.admin.post(dom+"/apply", doc).want(200)
+		d.admin.post(dom+"/apply", strings.Replace(doc, `"policies":[`, `"policies":[`+taken+`,`, 1)).faults("/policies/0/name duplicate")
+		d.admin.patch(office+"?confirm=true", `{"name":"Office"}`).want(200)
+	})
+	t.Run("room", func(t *testing.T) {
+		var list, blocks []string
+		for i := range 10_000 {
+			list = append(list, fmt.Sprintf(`{"id":"p%d","name":"p%d","type":"blacklist","enabled":false,"scope":{"all":true}}`, i, i))
+			blocks = append(blocks, fmt.Sprintf(`{"network":"10.0.%d.%d"}`, i/250, i%250))
+		}
+		full := `{"policies":[` + strings.Join(list, ",") + `],"ip_blocks":[` + strings.Join(blocks, ",") + `]}`
+		d.admin.post(dom+"/apply?confirm=true", full).want(200)
+		d.admin.del(policies + "/p7?revert_after=1h").want(204)
+		more := `{"id":"more","name":"more","type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`
+		d.admin.post(policies, more).want(409, "limit")
+		d.admin.post(policies+"/migrate", `{"native_clients":[{"client":"social","allowed":false}]}`).want(409, "limit")
+		d.admin.put(policies+"/p7", list[7]).want(201)
+		d.admin.del(policies + "/p7?revert_after=1h").want(204)
+		first := d.admin.get(dom + "/ip-blocks?limit=1")
+		d.admin.del(dom + "/ip-blocks/" + first.text("items.0.id") + "?revert_after=1h").want(204)
+		d.admin.post(dom+"/ip-blocks?confirm=true", `{"network":"192.0.2.1"}`).want(409, "limit")
+		d.admin.post(dom+"/apply?confirm=true", strings.NewReplacer(`"p7"`, `"p7b"`, `"`+first.text("items.0.network")+`"`, `"192.0.2.1"`).Replace(full)).
+			faults("/ip_blocks limit", "/policies limit")
+	})
+}
+
+// A change that waits to be confirmed is kept whole, and written anew when a part of it is settled.
+func TestRevertIsBounded(t *testing.T) {
+	d := start(t, true).site()
+	for i := range 4 {
+		var members []string
+		for k := range 10_000 {
+			members = append(members, fmt.Sprintf(`"%s%d@example.org"`, strings.Repeat("m", 40), k))
+		}
+		d.admin.put(fmt.Sprintf("%s/p%d", policies, i), fmt.Sprintf(`{"name":"p%d","type":"blacklist","scope":{"members":[%s]}}`, i, strings.Join(members, ","))).want(201)
+	}
+	d.admin.post(dom+"/apply?revert_after=1h", `{"policies":[]}`).want(409, "too_large")
+	d.admin.del(policies + "/p0?revert_after=1h").want(204)
+	d.admin.post(dom+"/apply?confirm=true", `{"policies":[]}`).want(200)
+}

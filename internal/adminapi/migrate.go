@@ -52,10 +52,11 @@ func migratePolicies(c *call) (*answer, error) {
 		}
 		out = Migrated{Policies: make([]MigratedPolicy, len(list))}
 		e.policies = map[string]*store.Policy{}
+		pending := c.pending()
 		for i, m := range list {
 			view := viewPolicy(m.next)
 			view.Warnings = append(c.policyWarnings(m.next), m.warnings...)
-			view.Pending = c.pending(m.next.ID)
+			view.Pending = pending[m.next.ID]
 			out.Policies[i] = MigratedPolicy{view, m.result}
 			switch m.result {
 			case resultKept:
@@ -71,14 +72,14 @@ func migratePolicies(c *call) (*answer, error) {
 		if len(e.policies) == 0 {
 			return nil
 		}
-		if len(c.Store.State.Policies(c.domain))+out.Created > maxPolicies {
+		if len(c.Store.State.Policies(c.domain))+len(without(c.returning().policies, e.policies))+out.Created > maxPolicies {
 			return tooManyPolicies()
 		}
 		audit(ch, "policy.migrate", c.domain, c.domain)
-		pending, err := c.edit(ch, e)
+		made, err := c.edit(ch, e)
 		for i := range out.Policies {
 			if out.Policies[i].Result != resultKept {
-				out.Policies[i].Pending = pending
+				out.Policies[i].Pending = made
 			}
 		}
 		return err

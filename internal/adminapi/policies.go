@@ -50,7 +50,7 @@ func getPolicy(c *call) (*answer, error) {
 		return nil, notFound("policy")
 	}
 	view := viewPolicy(p.Doc)
-	view.Pending = c.pending(p.Doc.ID)
+	view.Pending = c.pending()[p.Doc.ID]
 	return found(p.Rev, view), nil
 }
 
@@ -130,6 +130,9 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 func (c *call) policyNamed(name, id string) bool {
 	if other := c.policyOf(name); other != "" && other != id {
 		return true
+	}
+	if c.would.policies != nil { // has those that come back
+		return false
 	}
 	return slices.ContainsFunc(c.Store.State.Reverts(c.domain), func(r store.Revised[store.Revert]) bool {
 		for other, before := range r.Doc.Policies {
@@ -260,7 +263,9 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 			return err
 		}
 		if !exists {
-			if len(c.Store.State.Policies(c.domain)) >= maxPolicies {
+			returning := c.returning().policies
+			delete(returning, id)
+			if len(c.Store.State.Policies(c.domain))+len(returning) >= maxPolicies {
 				return tooManyPolicies()
 			}
 			next.CreatedAt = ch.Now
@@ -268,8 +273,8 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		view := viewPolicy(next)
 		view.Warnings = c.policyWarnings(next)
 		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", view
-		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || c.pending(id) == nil) {
-			ans.rev, view.Pending = cur.Rev, c.pending(id)
+		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || c.pending()[id] == nil) {
+			ans.rev, view.Pending = cur.Rev, c.pending()[id]
 			ans.body = view
 			return nil
 		}

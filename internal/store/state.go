@@ -63,6 +63,7 @@ type ruling struct {
 
 	// Compiled of these, at some time.
 	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
+	pending []Revised[Revert] // the next one due first
 	expires time.Time         // when the rules' next block ends; zero for never
 	rules   *access.Rules
 }
@@ -319,6 +320,7 @@ func (r *ruling) clone() *ruling {
 // compile makes the rules of what is there, as they are at a time.
 func (r *ruling) compile(now time.Time) {
 	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
+	r.pending = byTime(r.reverts, func(v *Revert) (time.Time, string) { return v.At, v.ID })
 	if r.doc == nil {
 		r.rules, r.expires = nil, time.Time{}
 		return
