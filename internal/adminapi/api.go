@@ -98,7 +98,7 @@
 //	415 unsupported_media_type
 //	422 invalid
 //	500 internal                 the log says why
-//	429 busy                     a few requests that take long run already; Retry-After
+//	429 busy                     a few requests that take long, or have bodies over 1 MiB, run already; Retry-After
 //	503 store_unavailable        nothing was acknowledged; Retry-After
 //	503 unconfirmed              made, but too few replicas confirmed it
 //
@@ -150,10 +150,12 @@ import (
 
 // Bounds of requests.
 const (
-	maxBody      = 1 << 20
-	maxImport    = 16 << 20
-	defaultLimit = 100
-	maxLimit     = 1000
+	maxBody   = 1 << 20
+	maxImport = 16 << 20
+	// maxLarge is how many bodies above maxBody are worked on at a time, maxLargeEach how many of one domain's keys.
+	maxLarge, maxLargeEach = 2, 1
+	defaultLimit           = 100
+	maxLimit               = 1000
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
@@ -189,7 +191,8 @@ type server struct {
 	schemas  schemas
 	document []byte // /openapi.json
 	history  *history.History
-	turns    chan struct{} // of long operations
+	lasting  *turns // of long operations
+	large    *turns // of large bodies
 	// names makes changes of domain names take turns on this daemon: they go
 	// through two shards.
 	names sync.Mutex
@@ -198,7 +201,7 @@ type server struct {
 // Handler returns what an API listener serves.
 func (a *API) Handler() (http.Handler, error) {
 	s := &server{
-		API: a, schemas: newSchemas(), turns: make(chan struct{}, maxLong),
+		API: a, schemas: newSchemas(), lasting: newTurns(maxLong, maxLongEach), large: newTurns(maxLarge, maxLargeEach),
 		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
 	}
 	mux := http.NewServeMux()
@@ -267,6 +270,7 @@ type call struct {
 	raw     []byte
 	body    *node // of a JSON body
 	would   would
+	done    func() // gives back the turn of a large body; nil for none
 }
 
 // would is what a domain would have, where a document is judged that makes it so. A nil map
@@ -374,7 +378,12 @@ func (c *call) admit() error {
 
 // answer reads what was sent and carries the operation out.
 func (c *call) answer() (*answer, error) {
-	defer func() { clear(c.raw) }() // it may hold a password
+	defer func() {
+		clear(c.raw) // it may hold a password
+		if c.done != nil {
+			c.done()
+		}
+	}()
 	if err := c.parameters(); err != nil {
 		return nil, err
 	}
@@ -496,6 +505,11 @@ func (c *call) read() error {
 			return refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
 		}
 		return malformed("the body ended early")
+	}
+	if len(c.raw) > maxBody { // read, it takes many times the memory
+		if c.done, err = c.large.take(c.id); err != nil {
+			return err
+		}
 	}
 	if c.op.csv() {
 		return nil

@@ -240,6 +240,7 @@ func TestApplyFaults(t *testing.T) {
 	d.admin.post(apply+"?revision=x", `{}`).faults("?revision unknown_parameter")
 	d.admin.get(export + "?accounts=no").faults("?accounts not_in_list")
 	d.admin.post(apply, `{"policies":[`+strings.Repeat(`0,`, 2_000_000)+`0]}`).want(400, "malformed")
+	d.admin.post(apply, `{"policies":[`+strings.Repeat(`0,`, 200_000)+`0]}`).want(400, "malformed")
 	d.admin.post(apply, `{"x":"`+strings.Repeat("x", 16<<20)+`"}`).want(413, "too_large")
 	if d.api.Store.State.Heads() != before {
 		t.Error("what was refused changed the store")

@@ -11,8 +11,11 @@ import (
 const (
 	// maxDepth bounds how deep a body nests.
 	maxDepth = 32
-	// maxValues bounds the values in it: each costs a hundred bytes, however short it is written.
-	maxValues = 2_000_000
+	// maxValues bounds the values in it: each costs two hundred bytes, however
+	// short it is written. Those above maxBody, of which few are worked on at a
+	// time, may hold more.
+	maxValues      = 200_000
+	maxLargeValues = 2_000_000
 )
 
 // node is a JSON value as it was sent, in place: its scalars are slices of the
@@ -67,7 +70,10 @@ func parse(body []byte) (*node, error) {
 		}
 		return nil, malformed("the body is not JSON")
 	}
-	p := parser{text: body}
+	p := parser{text: body, most: maxValues}
+	if len(body) > maxBody {
+		p.most = maxLargeValues
+	}
 	return p.value(0)
 }
 
@@ -76,6 +82,7 @@ type parser struct {
 	text []byte
 	at   int
 	read int // values
+	most int // of them
 }
 
 // skip passes over white space and what else stands between values.
@@ -90,8 +97,8 @@ func (p *parser) value(depth int) (*node, error) {
 	if depth > maxDepth {
 		return nil, malformed("the body nests deeper than %d levels", maxDepth)
 	}
-	if p.read++; p.read > maxValues {
-		return nil, malformed("the body holds more than %d values", maxValues)
+	if p.read++; p.read > p.most {
+		return nil, malformed("the body holds more than %d values", p.most)
 	}
 	switch c := p.skip(); c {
 	case '{':

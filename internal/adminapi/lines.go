@@ -17,8 +17,8 @@ const (
 	lineEvery = 250 * time.Millisecond
 	// lineWithin bounds how long a caller may take to accept a line, or the answer that comes without lines.
 	lineWithin = time.Minute
-	// maxLong is how many long operations run at a time: each holds memory and a processor that logins want too.
-	maxLong = 4
+	// maxLong is how many long operations run at a time, maxLongEach how many of them for one domain's keys.
+	maxLong, maxLongEach = 4, 2
 )
 
 // progress tells how far a long operation is, as often as it likes.
@@ -29,18 +29,17 @@ type progress = func(far any) error
 // the problem; others get the result as from any operation. It ends when the
 // caller goes away.
 func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, error) {
-	select {
-	case c.turns <- struct{}{}:
-	default:
-		return nil, refuse(http.StatusTooManyRequests, "busy", "%d requests of this kind are being answered, the most there may be: try again in a moment", maxLong)
+	giveBack, err := c.lasting.take(c.id)
+	if err != nil {
+		return nil, err
 	}
 	if accepts(c.r, linesType) {
 		return &answer{handler: func(_ http.ResponseWriter, r *http.Request) {
-			defer func() { <-c.turns }()
+			defer giveBack()
 			c.writeLines(r.Context(), run)
 		}}, nil
 	}
-	defer func() { <-c.turns }()
+	defer giveBack()
 	result, err := run(c.r.Context(), func(any) error { return nil })
 	hold(c.w)
 	if err != nil {

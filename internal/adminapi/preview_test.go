@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,4 +288,43 @@ func TestPreviewEndsWithItsCaller(t *testing.T) {
 		}
 		return <-answered == 200
 	})
+}
+
+// Who administers one domain leaves room for the others: of previews, and of
+// bodies that take a lot of memory.
+func TestOneDomainTakesNotEveryTurn(t *testing.T) {
+	d := start(t, true).site()
+	j, site := d.slowly(time.Minute)
+	keyOf := func(domain string) *client {
+		c := d.key(`"role":"domain","domain":"` + domain + `"`)
+		c.base, c.http = site.base, site.http
+		return c
+	}
+	one, other := keyOf("example.org"), keyOf("example.net")
+	var answered sync.WaitGroup
+	ask := func(c *client, path, body string) {
+		answered.Go(func() { c.post(path, body).want(200) })
+		<-j.asked
+	}
+	const elsewhere = "/v1/domains/example.net"
+	const remove = `{"remove":"third-party-access"}`
+	ask(one, preview, remove)
+	ask(one, preview, remove)
+	one.post(preview, remove).want(429, "busy")
+	ask(other, elsewhere+"/policies/preview", remove)
+	ask(site, preview, remove)
+	site.post(preview, remove).want(429, "busy")
+
+	large := `{"ip_blocks":[]` + strings.Repeat(" ", 1<<20) + `}`
+	ask(one, dom+"/apply", large)
+	one.post(dom+"/apply", large).want(429, "busy")
+	ask(one, dom+"/apply", `{"ip_blocks":[]}`)
+	ask(other, elsewhere+"/apply", large)
+	d.admin.post(dom+"/apply", large).want(200) // by the other server
+	close(j.let)
+	answered.Wait()
+	ask(one, dom+"/apply", large)
+	answered.Wait()
+	ask(one, preview, remove)
+	answered.Wait()
 }
