@@ -561,6 +561,11 @@ func (p *plan) carryOut() error {
 				}
 				*p, parts = *again, again.parts() // what moved was something else, such as a secret
 			}
+			if i > 0 && parts[i][0].section == sectionDepartments {
+				if err := c.vacated(parts[i]); err != nil {
+					return err
+				}
+			}
 			return p.write(ch, parts[i])
 		})
 		if err != nil && i > 0 {
@@ -581,7 +586,32 @@ func (p *plan) carryOut() error {
 	return nil
 }
 
-// parts divides the steps into what one transaction takes.
+// vacated refuses to take departments away into which somebody else put
+// something while the parts before were made.
+func (c *call) vacated(steps []step) error {
+	c.would.departments = map[string]bool{}
+	defer func() { c.would = would{} }()
+	for _, d := range c.Store.State.Departments(c.domain) {
+		c.would.departments[d.Doc.Path] = true
+	}
+	for _, s := range steps {
+		delete(c.would.departments, s.ID)
+	}
+	var f faults
+	c.stillNamed(&DomainDocument{}, &f)
+	for path := range c.would.departments {
+		if slices.ContainsFunc(parents(path), func(parent string) bool { return !c.would.departments[parent] }) {
+			f.add("/departments", "in_use", "leaves out a department with one below it")
+		}
+	}
+	if len(f.list) > 0 {
+		return conflict("interrupted", "somebody else put something meanwhile into departments that the document leaves out: export the domain again, and apply what is still to be done")
+	}
+	return nil
+}
+
+// parts divides the steps into what one transaction takes. Of several, the last
+// has what can only go when all else is done.
 func (p *plan) parts() [][]step {
 	first := slices.IndexFunc(p.steps, func(s step) bool { return s.section == sectionAccounts })
 	if first < 0 {
@@ -593,8 +623,12 @@ func (p *plan) parts() [][]step {
 	}
 	parts := slices.Collect(slices.Chunk(p.steps[first:end], chunk))
 	parts[0] = slices.Concat(p.steps[:first], parts[0])
-	last := len(parts) - 1
-	parts[last] = slices.Concat(parts[last], p.steps[end:])
+	switch gone := p.steps[end:]; {
+	case len(parts) == 1:
+		return [][]step{p.steps}
+	case len(gone) > 0:
+		parts = append(parts, gone)
+	}
 	return parts
 }
 

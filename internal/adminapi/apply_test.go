@@ -406,9 +406,38 @@ func TestApplyManyAccounts(t *testing.T) {
 	d.admin.apply("", after).want(200)
 	d.admin.apply("", after).planned()
 	d.admin.get(dom + "/departments/many").want(404)
-	entries := d.admin.get("/v1/audit?domain=example.org&limit=2").want(200)
-	if got := entries.each("items", "note"); !slices.Equal(got, []string{"0 added, 102 changed, 1 removed", "0 added, 5000 changed, 0 removed"}) {
+	entries := d.admin.get("/v1/audit?domain=example.org&limit=3").want(200)
+	if got := entries.each("items", "note"); !slices.Equal(got, []string{"0 added, 0 changed, 1 removed", "0 added, 102 changed, 0 removed", "0 added, 5000 changed, 0 removed"}) {
 		t.Errorf("audit: %q", got)
+	}
+}
+
+// A department that a long document takes away stays when somebody puts an
+// account into it before its turn comes: nobody is in a department that is not there.
+func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
+	d := start(t, true).site()
+	doc := d.admin.exported("")
+	doc.Departments = append(doc.Departments, adminapi.Department{Path: "many", Name: "many"})
+	for i := range 20_000 {
+		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
+	}
+	d.admin.apply("", doc).want(200)
+	doc = d.admin.exported("")
+	doc.Departments = slices.DeleteFunc(doc.Departments, func(v adminapi.Department) bool { return v.Path == "many" })
+	for i := range doc.Accounts {
+		doc.Accounts[i].Departments = []string{}
+	}
+	applied := make(chan *answer, 1)
+	go func() { applied <- d.admin.apply("", doc) }()
+	const first = "/v1/accounts/u00000@example.org"
+	redistest.Eventually(t, "the first part is made", func() bool { return len(d.admin.get(first).value("departments").([]any)) == 0 })
+	joined := d.admin.put("/v1/accounts/new@example.org", `{"departments":["many"]}`)
+	if a := <-applied; joined.status == 201 {
+		a.want(409, "interrupted")
+		d.admin.get(dom + "/departments/many").want(200)
+	} else { // the last part was first
+		joined.faults("/departments/0 unknown_department")
+		a.want(200)
 	}
 }
 
