@@ -98,7 +98,7 @@
 //	415 unsupported_media_type
 //	422 invalid
 //	500 internal                 the log says why
-//	429 busy                     a few requests that take long, or have bodies over 1 MiB, run already; Retry-After
+//	429 busy                     a few requests that take long, or have bodies over 1 MiB, or 16 of one domain's keys, run already; Retry-After
 //	503 store_unavailable        nothing was acknowledged; Retry-After
 //	503 unconfirmed              made, but too few replicas confirmed it
 //
@@ -127,6 +127,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net"
 	"net/http"
@@ -154,8 +155,10 @@ const (
 	maxImport = 16 << 20
 	// maxLarge is how many bodies above maxBody are worked on at a time, maxLargeEach how many of one domain's keys.
 	maxLarge, maxLargeEach = 2, 1
-	defaultLimit           = 100
-	maxLimit               = 1000
+	// maxEach is how many requests of one domain's keys, or one account's, are worked on at a time: a body of 1 MiB takes 40 times that.
+	maxEach      = 16
+	defaultLimit = 100
+	maxLimit     = 1000
 )
 
 // API is the parts and settings of the HTTP API. All are needed but
@@ -193,6 +196,7 @@ type server struct {
 	history  *history.History
 	lasting  *turns // of long operations
 	large    *turns // of large bodies
+	working  *turns // of one domain's keys, or one account's, whatever they ask
 	// names makes changes of domain names take turns on this daemon: they go
 	// through two shards.
 	names sync.Mutex
@@ -201,7 +205,7 @@ type server struct {
 // Handler returns what an API listener serves.
 func (a *API) Handler() (http.Handler, error) {
 	s := &server{
-		API: a, schemas: newSchemas(), lasting: newTurns(maxLong, maxLongEach), large: newTurns(maxLarge, maxLargeEach),
+		API: a, schemas: newSchemas(), lasting: newTurns(maxLong, maxLongEach), large: newTurns(maxLarge, maxLargeEach), working: newTurns(math.MaxInt, maxEach),
 		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
 	}
 	mux := http.NewServeMux()
@@ -300,6 +304,12 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		c.ctx = context.WithoutCancel(c.ctx) // what goes through several changes is not left half done
 	}
 	err := c.admit()
+	if err == nil && c.id != nil {
+		var giveBack func()
+		if giveBack, err = s.working.take(c.id); err == nil {
+			defer giveBack()
+		}
+	}
 	if err == nil && op.serve == nil { // a handler of its own answers
 		if err = c.parameters(); err == nil {
 			s.Login.ServeHTTP(w, r)

@@ -321,6 +321,12 @@ func TestOneDomainTakesNotEveryTurn(t *testing.T) {
 	ask(one, dom+"/apply", `{"ip_blocks":[]}`)
 	ask(other, elsewhere+"/apply", large)
 	d.admin.post(dom+"/apply", large).want(200) // by the other server
+
+	for range 12 { // beside the four that one is about
+		ask(one, dom+"/apply", `{"ip_blocks":[]}`)
+	}
+	one.get(dom).want(429, "busy")
+	other.get(elsewhere).want(200)
 	close(j.let)
 	answered.Wait()
 	ask(one, dom+"/apply", large)

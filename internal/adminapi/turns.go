@@ -11,11 +11,11 @@ import (
 // a processor that logins want too.
 type turns struct {
 	most int // at a time
-	each int // of them for those who administer one domain: others want some as well
+	each int // of them for the keys of one domain, or of one account: others want some as well
 
 	mu    sync.Mutex
 	taken int
-	by    map[string]int // domain
+	by    map[string]int // domain or account
 }
 
 func newTurns(most, each int) *turns { return &turns{most: most, each: each, by: map[string]int{}} }
@@ -24,21 +24,25 @@ func newTurns(most, each int) *turns { return &turns{most: most, each: each, by:
 func (t *turns) take(id *identity) (giveBack func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	domain := ""
-	if id.role == store.RoleDomain {
-		domain = id.domain
+	var whose string // "" for the site's
+	switch id.role {
+	case store.RoleDomain:
+		whose = id.domain
+	case store.RoleSelf:
+		whose = id.account
+	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
 	}
-	if t.taken >= t.most || domain != "" && t.by[domain] >= t.each {
-		return nil, refuse(http.StatusTooManyRequests, "busy", "as many requests of this kind are being answered as there may be, %d at a time and %d of one domain's: try again in a moment", t.most, t.each)
+	if t.taken >= t.most || whose != "" && t.by[whose] >= t.each {
+		return nil, refuse(http.StatusTooManyRequests, "busy", "as many requests of this kind are being answered as there may be at a time: try again in a moment")
 	}
 	t.taken++
-	t.by[domain]++
+	t.by[whose]++
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.taken--
-		if t.by[domain]--; t.by[domain] == 0 {
-			delete(t.by, domain)
+		if t.by[whose]--; t.by[whose] == 0 {
+			delete(t.by, whose)
 		}
 	}, nil
 }
