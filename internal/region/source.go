@@ -174,8 +174,8 @@ func (s *Source) Fault() error {
 
 // Run looks every two seconds whether the files are others, and puts them into force
 // once they have stayed the same for that long: a file that is being written is
-// not read half way. One that is broken, or gone, leaves the former content in
-// force. Changed is called after each change. Run returns when ctx ends.
+// not read half way. One that is broken, or gone, or has lost more than half of its ranges,
+// leaves the former content in force. Changed is called after each change. Run returns when ctx ends.
 func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
 		return
@@ -225,6 +225,9 @@ func (s *Source) poll() *Database {
 	if after, changed := identify(s.path); changed != nil || !slices.Equal(after, now) {
 		return nil // while it was read: the next poll sees what became of it
 	}
+	if err == nil {
+		err = d.shrunk(s.current.Load())
+	}
 	s.wanted, s.read, s.readErr = true, now, err
 	s.setFault(err)
 	if err != nil {
@@ -232,6 +235,16 @@ func (s *Source) poll() *Database {
 	}
 	s.current.Store(d)
 	return d
+}
+
+// shrunk refuses a database in place of one with more than twice the ranges: a
+// CSV file does not tell where it ends, and one that was cut off at the end of a
+// line would weaken every blacklist of regions.
+func (d *Database) shrunk(from *Database) error {
+	if from == nil || 2*d.RangesV4 >= from.RangesV4 && 2*d.RangesV6 >= from.RangesV6 {
+		return nil
+	}
+	return fmt.Errorf("%s: holds less than half of the ranges that are in force, and may be cut off: if it is meant, restart the daemon", strings.Join(d.Paths, ", "))
 }
 
 func (s *Source) setFault(err error) {

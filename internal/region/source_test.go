@@ -111,6 +111,23 @@ func TestReload(t *testing.T) {
 	s.in(t, 2, "FR", "")
 }
 
+// A CSV file does not tell where it ends: one cut off at the end of a line
+// would take regions out of every blacklist that names them.
+func TestReloadOfHalf(t *testing.T) {
+	below := "16777216,16777471,AU\n"
+	path := pair(t, below+"16777472,16778239,CN\n"+german, plain6)
+	s := mustOpen(t, path)
+	at := time.Now().Add(time.Minute)
+	renew(t, path, below, at)
+	if n := s.in(t, 3, "DE", "less than half"); n != 0 {
+		t.Errorf("%d changes", n)
+	}
+	renew(t, path, below+french, at.Add(time.Minute)) // two of three are no accident
+	s.in(t, 2, "FR", "")
+	renew(t, path+"6", "2001:200::,2001:200::ffff,JP\n", at.Add(2*time.Minute))
+	s.in(t, 2, "FR", "")
+}
+
 func TestOpen(t *testing.T) {
 	var none *Source
 	if none.Database() != nil || none.Fault() != nil || none.Lookup(someone) != access.RegionUntold {
