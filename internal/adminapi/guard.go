@@ -39,7 +39,7 @@ const maxRevertAfter = 7 * 24 * time.Hour
 
 // maxRevert bounds what one change that waits to be confirmed keeps of what was
 // there before: each later change of a part of it writes the rest anew.
-const maxRevert = 2 * maxBody
+const maxRevert = 4 * maxBody
 
 // maxWho bounds whom a refusal lists.
 const maxWho = 100

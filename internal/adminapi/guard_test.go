@@ -258,7 +258,7 @@ func TestWhatComesBackFindsItsPlace(t *testing.T) {
 // A change that waits to be confirmed is kept whole, and written anew when a part of it is settled.
 func TestRevertIsBounded(t *testing.T) {
 	d := start(t, true).site()
-	for i := range 4 {
+	for i := range 9 {
 		var members []string
 		for k := range 10_000 {
 			members = append(members, fmt.Sprintf(`"%s%d@example.org"`, strings.Repeat("m", 40), k))

@@ -149,20 +149,13 @@ func (st *State) Blocks(domain string) []Revised[Block] {
 }
 
 // Reverts returns the changes of a domain that undo themselves unless they are
-// confirmed, the next one due first.
-func (st *State) Reverts(domain string) []Revised[Revert] {
-	return byTime(st.ruling(domain).reverts, func(r *Revert) (time.Time, string) { return r.At, r.ID })
-}
+// confirmed, the next one due first. The list is shared and must not be changed.
+func (st *State) Reverts(domain string) []Revised[Revert] { return st.ruling(domain).pending }
 
 // dueReverts returns the domains that have a revert which is due.
 func (st *State) dueReverts(now time.Time) []string {
 	return st.domainsWhere(func(r *ruling) bool {
-		for _, v := range r.reverts {
-			if r.doc != nil && !now.Before(v.doc.At) {
-				return true
-			}
-		}
-		return false
+		return r.doc != nil && len(r.pending) > 0 && !now.Before(r.pending[0].Doc.At)
 	})
 }
 
