@@ -44,7 +44,7 @@ type Site struct {
 type Account struct {
 	Suspended   bool
 	Departments []string
-	Protocols   Switches
+	Protocols   Switched
 	Secure      SecureMode
 	// HasSecure: the account has a secure password, or had one recently.
 	HasSecure bool
@@ -207,10 +207,10 @@ func (r *Rules) ProtocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 }
 
 func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
-	if on, ok := acc.Protocols[protocolNames[p]]; ok {
+	if on, ok := acc.Protocols.Switched(p); ok {
 		return on, "account"
 	}
-	if on, ok := r.protocols[protocolNames[p]]; ok {
+	if on, ok := r.protocols.Switched(p); ok {
 		return on, "domain"
 	}
 	return true, "default"

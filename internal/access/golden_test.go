@@ -292,10 +292,7 @@ func (s *script) account(w []string) error {
 		case "in":
 			a.Departments = w
 		case "protocol":
-			if a.Protocols == nil {
-				a.Protocols = access.Switches{}
-			}
-			a.Protocols[w[0]] = w[1] == "on"
+			a.Protocols.Switch(access.ParseProtocol(w[0]), w[1] == "on")
 		case "secure-passwords":
 			a.Secure = access.SecureMode(w[0])
 		case "has", "had":

@@ -71,9 +71,10 @@ func drawSwitches(t *rapid.T, what string) access.Switches {
 
 // world is one login and all that its decision depends on.
 type world struct {
-	set   access.Settings
-	query access.Query // without Rules
-	ask   answers
+	set      access.Settings
+	query    access.Query    // without Rules
+	switches access.Switches // of the account
+	ask      answers
 }
 
 func drawWorld(t *rapid.T) *world {
@@ -109,9 +110,10 @@ func drawWorld(t *rapid.T) *world {
 		Region:  rapid.SampledFrom(append([]string{"", access.RegionUnknown, access.RegionUntold}, regions...)).Draw(t, "region"),
 	}
 	if rapid.IntRange(0, 4).Draw(t, "record") > 0 {
+		w.switches = drawSwitches(t, "account's switches")
 		q.Account = &access.Account{
 			Suspended: rapid.IntRange(0, 4).Draw(t, "suspended") == 0, Departments: some(t, "in", departments, 2),
-			Protocols: drawSwitches(t, "account's switches"), HasSecure: rapid.Bool().Draw(t, "has secure passwords"),
+			Protocols: w.switches.Compile(), HasSecure: rapid.Bool().Draw(t, "has secure passwords"),
 			Secure: rapid.SampledFrom([]access.SecureMode{"", access.SecureOptional, access.SecureRequired, access.SecureOff}).Draw(t, "mode"),
 		}
 	}
@@ -159,7 +161,7 @@ func (w *world) plain() (o access.Outcome, r access.Reason, would []string, gues
 	if len(w.set.Blocked) > 0 && (!l.IP.IsValid() || slices.ContainsFunc(w.set.Blocked, func(n string) bool { return plainNetwork(n, l.IP) })) {
 		refuse(access.ReasonIPBlocked)
 	}
-	on, said := acc.Protocols[l.Protocol.String()]
+	on, said := w.switches[l.Protocol.String()]
 	if !said {
 		if on, said = w.set.Protocols[l.Protocol.String()]; !said {
 			on = true
@@ -568,7 +570,7 @@ func TestWhatSetIt(t *testing.T) {
 	rules := access.Compile(&access.Settings{
 		Protocols: access.Switches{"pop3": false}, Enforced: true, EnforceFor: access.Scope{All: true, Except: access.Exceptions{Members: []string{"ann@example.org"}}},
 	})
-	ann := &access.Account{Protocols: access.Switches{"imap": false}, Secure: access.SecureRequired}
+	ann := &access.Account{Protocols: access.Switches{"imap": false}.Compile(), Secure: access.SecureRequired}
 	for _, tt := range []struct {
 		p   access.Protocol
 		acc *access.Account

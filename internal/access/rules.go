@@ -44,7 +44,7 @@ func (s *Settings) policy(id string) int {
 //
 // Scopes are numbered: policies by their position, then the scope of enforcement.
 type Rules struct {
-	protocols  Switches
+	protocols  Switched
 	policies   []policy // the enabled ones, in their order
 	scopes     scopes
 	byClient   map[ClientType]*selection // includes the policies for any client
@@ -106,7 +106,7 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	for i := range r.policies {
 		before[r.policies[i].id] = &r.policies[i]
 	}
-	n := &Rules{protocols: s.Protocols, enforced: s.Enforced, byClient: map[ClientType]*selection{}}
+	n := &Rules{protocols: s.Protocols.Compile(), enforced: s.Enforced, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)
 	n.blockList = s.Blocked
 	sources := slices.Clone(s.Policies)

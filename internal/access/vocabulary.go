@@ -124,6 +124,31 @@ func ProtocolOfService(service string, further map[string]string) Protocol {
 // Switches are protocol switches; a protocol that is absent is inherited.
 type Switches map[string]bool
 
+// Compile makes the switches fit for decisions.
+func (s Switches) Compile() Switched {
+	var c Switched
+	for name, on := range s {
+		c.Switch(ParseProtocol(name), on)
+	}
+	return c
+}
+
+// Switched are compiled [Switches]: a bit for each protocol. The zero value
+// inherits all.
+type Switched struct{ set, on uint8 }
+
+// Switch turns a protocol on or off, and no other.
+func (s *Switched) Switch(p Protocol, on bool) {
+	s.set |= 1 << p
+	s.on &^= 1 << p
+	if on {
+		s.on |= 1 << p
+	}
+}
+
+// Switched returns whether a protocol is on, and false when it is inherited.
+func (s Switched) Switched(p Protocol) (on, set bool) { return s.on>>p&1 != 0, s.set>>p&1 != 0 }
+
 // ClientType is what kind of program logs in.
 type ClientType string
 

@@ -298,17 +298,16 @@ func getEffective(c *call) (*answer, error) {
 	if !v.Known {
 		return nil, notFound("domain")
 	}
-	record := v.Account
+	record, acc := v.Account.Account(), v.Account.Facts(new(access.Account))
 	if record == nil {
 		record = &store.Account{}
 	}
-	acc := record.Facts(new(access.Account))
 	protocol := func(p access.Protocol) Setting[bool] {
 		on, by := v.Rules.ProtocolOn(p, acc)
 		return own(Setting[bool]{Value: on, SetBy: by}, record, "protocols."+p.String())
 	}
 	e := Effective{
-		Address: c.account, Record: v.Account != nil,
+		Address: c.account, Record: v.Account.Exists(),
 		Suspended:   own(set(record.Suspended, false, "account"), record, "suspended"),
 		Departments: Setting[[]string]{Value: list(record.Departments), SetBy: "default"},
 		Protocols:   EffectiveProtocols{protocol(access.IMAP), protocol(access.POP3), protocol(access.SMTP), protocol(access.Sieve)},

@@ -306,8 +306,8 @@ func (c *call) consoleLogin(account string, ip netip.Addr, rules *access.Rules) 
 		Address: account, Rules: rules, Client: access.ClientConsole,
 		Region: c.Regions.Lookup(ip),
 	}
-	a, _ := c.Store.State.Account(account)
-	q.Account = a.Doc.Facts(new(access.Account))
+	_, v := c.Store.State.View(account)
+	q.Account = v.Account.Facts(new(access.Account))
 	return q
 }
 

@@ -139,7 +139,7 @@ func (c *call) warnings(v store.View, record *store.Account) []Warning {
 	warn := func(code, format string, args ...any) {
 		list = append(list, Warning{code, fmt.Sprintf(format, args...)})
 	}
-	acc := record.Facts(new(access.Account))
+	acc := &access.Account{Suspended: record.Suspended, Departments: record.Departments, Protocols: record.Protocols.Compile(), Secure: record.Secure}
 	if record.Suspended {
 		warn("suspended", "The account is suspended.")
 	}

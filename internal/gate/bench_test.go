@@ -48,6 +48,20 @@ func TestRepeatedPermitDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Nor does one that is decided in full, of an account in a department.
+func TestFullDecisionDoesNotAllocate(t *testing.T) {
+	d, _ := busy(t)
+	d.Site.NextPassdb = true
+	s := mail("ann@example.org", home, 1) // no login that is known of: nothing is remembered
+	if n := testing.AllocsPerRun(100, func() {
+		if got := d.Submission(s); got.Outcome != access.Next {
+			t.Error(end(got))
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for a request of an unknown connection", n)
+	}
+}
+
 func BenchmarkSubmission(b *testing.B) {
 	d, secret := busy(b)
 	d.want(smtp("ann@example.org", secret, home), "allow ok")

@@ -173,7 +173,7 @@ func (g *Gate) region(ip netip.Addr) string {
 
 // lookUpSecret tells what a secret is, at the cost of one keyed hash whatever
 // the number of devices, and returns its token for the counters.
-func (g *Gate) lookUpSecret(secret []byte, account string, record *store.Account) (access.Secret, uint64) {
+func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) (access.Secret, uint64) {
 	if len(secret) == 0 {
 		return access.Secret{State: access.SecretEmpty}, 0
 	}
@@ -187,11 +187,7 @@ func (g *Gate) lookUpSecret(secret []byte, account string, record *store.Account
 		clear(normal) // a copy: the secret itself is the caller's
 	}
 	found := access.Secret{State: access.SecretShaped}
-	if record == nil {
-		return found, token
-	}
-	for i := range record.Secrets {
-		p := &record.Secrets[i]
+	for p := range record.Secrets() {
 		if p.PepperID != g.Pepper.ID() || !p.Hash.Equal(hash) {
 			continue
 		}
@@ -209,7 +205,7 @@ type asker struct {
 	ctx     context.Context //nolint:containedctx // lives as long as the call it belongs to
 	login   *access.Login
 	account string
-	record  *store.Account
+	record  store.Record
 	err     error
 }
 
@@ -220,17 +216,18 @@ func (a *asker) Throttled() bool {
 
 // Mailbox implements [access.Asker].
 func (a *asker) Mailbox() bool {
-	if a.record == nil || a.record.MailboxHash == "" {
+	stored := a.record.MailboxHash()
+	if stored == "" {
 		a.err = a.g.Hasher.Dummy(a.ctx, a.login.Secret)
 		return false
 	}
-	ok, outdated, err := a.g.Hasher.Verify(a.ctx, a.record.MailboxHash, a.login.Secret)
+	ok, outdated, err := a.g.Hasher.Verify(a.ctx, stored, a.login.Secret)
 	if err != nil {
 		a.err = err
 		return false
 	}
 	if ok && outdated {
-		a.g.rehash(a.record.Address, a.record.MailboxHash, a.login.Secret)
+		a.g.rehash(a.record.Address(), stored, a.login.Secret)
 	}
 	return ok
 }

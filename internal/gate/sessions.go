@@ -374,7 +374,7 @@ func unknownOpening() opening { return opening{store.CredentialMailbox, "smtp"} 
 type session struct {
 	query   access.Query
 	login   access.Login
-	record  access.Account
+	record  access.Account // its list of departments is used again by later sessions
 	view    store.View
 	account string
 	bound   *bound
@@ -451,7 +451,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	}
 	s, _ := g.sessions.room.Get().(*session)
 	defer func() {
-		*s = session{}
+		*s = session{record: access.Account{Departments: s.record.Departments[:0]}}
 		g.sessions.room.Put(s)
 	}()
 	switch o := g.session(s, sub.Account, sub.IP, sub.Port, now); o {
@@ -514,7 +514,11 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 	record := s.view.Account
 	m.Owns = func(addr string) bool {
 		addr = g.Store.State.Canonical(addr)
-		return addr == s.account || record != nil && slices.ContainsFunc(record.Aliases, func(alias string) bool {
+		if addr == s.account {
+			return true
+		}
+		a := record.Account()
+		return a != nil && slices.ContainsFunc(a.Aliases, func(alias string) bool {
 			return g.Store.State.Canonical(alias) == addr
 		})
 	}
@@ -538,7 +542,7 @@ func (s *session) trace() string {
 			continue
 		}
 		label := o.credential
-		if p := s.view.Account.Secret(o.credential); p != nil {
+		if p, ok := s.view.Account.Secret(o.credential); ok {
 			label = p.Label
 		}
 		labels, ids = append(labels, quoteHeader(label)), append(ids, o.credential)

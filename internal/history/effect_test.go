@@ -138,9 +138,8 @@ func refusedBy(set *access.Settings, rec *store.LoginRecord, h *history.History)
 	if q.Region == "" {
 		q.Region = h.Region(ip)
 	}
-	if a, ok := h.State.Account(addr); ok {
-		q.Account = a.Doc.Facts(new(access.Account))
-	}
+	_, v := h.State.View(addr)
+	q.Account = v.Account.Facts(new(access.Account))
 	return access.Decide(q, nil, false).Outcome == access.Deny
 }
 

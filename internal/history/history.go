@@ -85,7 +85,7 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	if err != nil {
 		return false
 	}
-	addr = h.State.Canonical(addr)
+	addr, v := h.State.View(addr)
 	l.login = access.Login{
 		Account: addr, Service: rec.Service, Protocol: access.ParseProtocol(rec.Protocol),
 		IP: address.IPOf(rec.IP), RealIP: address.IPOf(rec.RealIP), TLS: rec.TLS, Mechanism: rec.Mechanism,
@@ -101,15 +101,14 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	if l.Region == "" && h.Region != nil {
 		l.Region = h.Region(l.login.IP)
 	}
-	a, _ := h.State.Account(addr)
-	l.Account = a.Doc.Facts(&l.account)
+	l.Account = v.Account.Facts(&l.account)
 	if rec.SecretHidden {
 		l.login.Lookup = access.LookupCredentials
 	}
 	l.then = then{rec.Outcome, rec.Reason, !rec.ClosedAt.IsZero()}
 	l.Secret = access.Secret{State: l.then.secret()}
 	if rec.CredentialID != "" {
-		l.Secret = a.Doc.SecretOf(rec.CredentialID)
+		l.Secret = v.Account.SecretOf(rec.CredentialID)
 		l.Secret.Label = cmp.Or(l.Secret.Label, rec.Credential)
 	}
 	return true

@@ -164,7 +164,8 @@ func (st *State) Account(addr string) (Revised[Account], bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if d := st.domains[address.Domain(addr)]; d != nil {
-		return get(d.accounts[addr])
+		r := d.accounts[addr]
+		return r.revised(), r.Exists()
 	}
 	return Revised[Account]{}, false
 }
@@ -172,13 +173,54 @@ func (st *State) Account(addr string) (Revised[Account], bool) {
 // Accounts returns up to limit accounts of a domain whose addresses follow
 // after, sorted; limit 0 means all.
 func (st *State) Accounts(domain, after string, limit int) []Revised[Account] {
-	var list []named[Account]
-	st.mu.RLock()
-	if d := st.domains[domain]; d != nil {
-		list = behind(d.accounts, after)
+	list := firstRecords(st.records(domain, after), limit)
+	items := make([]Revised[Account], len(list))
+	for i, r := range list {
+		items[i] = r.revised()
 	}
-	st.mu.RUnlock()
-	return page(list, limit)
+	return items
+}
+
+// records returns the records of a domain whose addresses follow after, in no order.
+func (st *State) records(domain, after string) []Record {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil
+	}
+	list := make([]Record, 0, len(d.accounts))
+	for addr, r := range d.accounts {
+		if addr > after {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// firstRecords returns the first records, 0 for all, sorted by address. It
+// reuses the list.
+func firstRecords(list []Record, limit int) []Record {
+	byAddress := func(a, b Record) int { return strings.Compare(a.Address(), b.Address()) }
+	if limit > 0 { // for a page, a million accounts need not be put in order
+		first := list[:0]
+		var last Record // none behind it is wanted
+		for _, r := range list {
+			if last.Exists() && byAddress(r, last) > 0 {
+				continue
+			}
+			if first = append(first, r); len(first) == 2*limit {
+				slices.SortFunc(first, byAddress)
+				first, last = first[:limit], first[limit-1]
+			}
+		}
+		list = first
+	}
+	slices.SortFunc(list, byAddress)
+	if limit > 0 && len(list) > limit {
+		list = list[:limit]
+	}
+	return list
 }
 
 // ClientType returns a client type that has evidence.

@@ -157,7 +157,8 @@ func (dr *draft) put(d Doc) error {
 		if err != nil {
 			return err
 		}
-		dr.later(func() { st.domain(address.Domain(rest)).accounts[rest] = v })
+		r := pack(rest, v.doc, v.rev)
+		dr.later(func() { st.domain(address.Domain(rest)).accounts[r.Address()] = r })
 	case kindClient:
 		v, err := decode[ClientType](d)
 		if err != nil {

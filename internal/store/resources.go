@@ -126,18 +126,6 @@ func (a *Account) SetByBatch(setting string) *BatchMark {
 	return nil
 }
 
-// Facts writes what decisions need of the record into room; nil of a nil record.
-func (a *Account) Facts(room *access.Account) *access.Account {
-	if a == nil {
-		return nil
-	}
-	*room = access.Account{
-		Suspended: a.Suspended, Departments: a.Departments, Protocols: a.Protocols,
-		Secure: a.Secure, HasSecure: len(a.Secrets) > 0,
-	}
-	return room
-}
-
 // SecurePassword is one device's secret, of which only the keyed hash is kept.
 type SecurePassword struct {
 	ID        string          `json:"id"`
@@ -150,33 +138,6 @@ type SecurePassword struct {
 
 // Live reports whether the secure password has not been revoked.
 func (p *SecurePassword) Live() bool { return p.RevokedAt.IsZero() }
-
-// Secret returns a secure password by its id; nil when the account, which may
-// be nil, has it no more.
-func (a *Account) Secret(id string) *SecurePassword {
-	if a == nil {
-		return nil
-	}
-	for i := range a.Secrets {
-		if a.Secrets[i].ID == id {
-			return &a.Secrets[i]
-		}
-	}
-	return nil
-}
-
-// SecretOf is what decisions need of a secure password of the account, which
-// may be nil. One that it has no more counts as revoked.
-func (a *Account) SecretOf(id string) access.Secret {
-	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
-	if p := a.Secret(id); p != nil {
-		s.Label = p.Label
-		if p.Live() {
-			s.State = access.SecretLive
-		}
-	}
-	return s
-}
 
 // Live returns the live secure passwords, oldest first.
 func (a *Account) Live() []SecurePassword {

@@ -11,10 +11,11 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// State is what a daemon holds in memory: all that decisions need. Plain maps
-// for now; nothing outside this package knows.
+// State is what a daemon holds in memory: all that decisions need. Accounts,
+// of which there may be a million, are packed ([Record]); the rest is few, and
+// kept in plain maps of documents.
 //
-// Documents that it hands out are shared and must not be changed.
+// Documents that it hands out, except accounts, are shared and must not be changed.
 type State struct {
 	loaded  atomic.Bool
 	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
@@ -48,8 +49,8 @@ type Revised[T any] struct {
 }
 
 type domainState struct {
-	*ruling  // the one in place
-	accounts map[string]*revised[Account]
+	*ruling                    // the one in place
+	accounts map[string]Record // by the address, which is the record's own
 }
 
 // ruling is a domain without its accounts. Once it is in place it does not
@@ -104,7 +105,7 @@ type View struct {
 	Known    bool   // the domain is managed
 	Domain   string // canonical
 	Rules    *access.Rules
-	Account  *Account // nil without a record
+	Account  Record
 	Settings *Domain
 	Clients  *access.Clients
 }
@@ -135,9 +136,7 @@ func (st *State) View(addr string) (canonical string, v View) {
 	}
 	d := st.domains[name]
 	v.Known, v.Domain, v.Rules, v.Settings = true, name, d.rules, d.doc.doc
-	if a := d.accounts[addr]; a != nil {
-		v.Account = a.doc
-	}
+	v.Account = d.accounts[addr]
 	return addr, v
 }
 
@@ -395,7 +394,7 @@ func newRuling() *ruling {
 func (st *State) domain(name string) *domainState {
 	d := st.domains[name]
 	if d == nil {
-		d = &domainState{newRuling(), map[string]*revised[Account]{}}
+		d = &domainState{newRuling(), map[string]Record{}}
 		st.domains[name] = d
 	}
 	return d

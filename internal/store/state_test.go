@@ -144,7 +144,7 @@ func TestChangesAndExpiriesAtOnce(t *testing.T) {
 			if reason, _ := access.Judge(&q); reason != want {
 				t.Errorf("%s: %q, by the changes %q", addr, reason, want)
 			}
-			if v.Account == nil {
+			if !v.Account.Exists() {
 				t.Errorf("%s has no record", addr)
 			}
 		}

@@ -1,0 +1,212 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+)
+
+func drawTime(t *rapid.T, what string) time.Time {
+	if rapid.Bool().Draw(t, what+": none") {
+		return time.Time{}
+	}
+	return time.Unix(rapid.Int64Range(-62_135_596_800, 253_402_300_799).Draw(t, what), rapid.Int64Range(0, 999_999_999).Draw(t, what+", nanoseconds")).UTC()
+}
+
+// drawTexts draws a list, which may be nil, empty, and of long texts.
+func drawTexts(t *rapid.T, what string) []string {
+	if rapid.IntRange(0, 3).Draw(t, what+": none") == 0 {
+		return nil
+	}
+	return rapid.SliceOfN(rapid.StringN(0, 300, 600), 0, 20).Draw(t, what)
+}
+
+func drawAccount(t *rapid.T) *Account {
+	a := &Account{
+		Address:     rapid.StringMatching(`[a-z]{1,64}@[a-z]{1,63}\.example`).Draw(t, "address"),
+		Suspended:   rapid.Bool().Draw(t, "suspended"),
+		Departments: drawTexts(t, "departments"), Aliases: drawTexts(t, "aliases"),
+		Secure:      access.SecureMode(rapid.SampledFrom([]string{"", "optional", "required", "off", "of a newer version"}).Draw(t, "mode")),
+		CreatedAt:   drawTime(t, "created"),
+		MailboxHash: rapid.StringN(0, 200, 600).Draw(t, "mailbox hash"),
+	}
+	if rapid.Bool().Draw(t, "has switches") {
+		a.Protocols = rapid.MapOf(rapid.SampledFrom([]string{"imap", "pop3", "smtp", "sieve", "web", "of a newer version"}), rapid.Bool()).Draw(t, "switches")
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "secure passwords") {
+		p := SecurePassword{
+			ID: rapid.String().Draw(t, "id"), Label: rapid.String().Draw(t, "label"), PepperID: rapid.String().Draw(t, "pepper"),
+			CreatedAt: drawTime(t, "created"), RevokedAt: drawTime(t, "revoked"),
+		}
+		for i := range p.Hash {
+			p.Hash[i] = rapid.Byte().Draw(t, "hash")
+		}
+		a.Secrets = append(a.Secrets, p)
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "batches") {
+		a.Batches = append(a.Batches, BatchMark{
+			At: drawTime(t, "at"), By: rapid.String().Draw(t, "by"), Scope: rapid.String().Draw(t, "scope"), Settings: drawTexts(t, "settings"),
+		})
+	}
+	return a
+}
+
+// A record says what the document said, whole and in each part that is asked for.
+func TestRecordSaysWhatTheDocumentSaid(t *testing.T) {
+	var room access.Account // used again and again: nothing of an account may be left for the next
+	rapid.Check(t, func(t *rapid.T) {
+		a, rev := drawAccount(t), rapid.Uint64().Draw(t, "revision")
+		r := pack(a.Address, a, rev)
+		if back := r.revised(); !reflect.DeepEqual(back, Revised[Account]{a, rev}) {
+			t.Fatalf("kept %+v\n got %+v", Revised[Account]{a, rev}, back)
+		}
+		f := r.Facts(&room)
+		if f.Suspended != a.Suspended || f.Secure != a.Secure || f.HasSecure != (len(a.Secrets) > 0) ||
+			f.Protocols != a.Protocols.Compile() || !slices.Equal(f.Departments, a.Departments) {
+			t.Fatalf("decisions are told %+v of %+v", f, a)
+		}
+		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !slices.Equal(slices.Collect(r.Secrets()), a.Secrets) {
+			t.Fatalf("kept %+v, read %q, %q, %v", a, r.Address(), r.MailboxHash(), slices.Collect(r.Secrets()))
+		}
+	})
+}
+
+// Every field that a document may have is kept: this fails when one is added
+// that a record has no place for.
+func TestRecordKeepsEveryField(t *testing.T) {
+	var a Account
+	fill(t, reflect.ValueOf(&a).Elem())
+	if back := pack(a.Address, &a, 1).Account(); !reflect.DeepEqual(back, &a) {
+		t.Errorf("kept %+v\n got %+v", a, *back)
+	}
+}
+
+// fill gives every field a value that is not its zero.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	if v.Type() == reflect.TypeFor[time.Time]() {
+		v.Set(reflect.ValueOf(time.Date(2026, 11, 25, 9, 30, 0, 1000, time.UTC)))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("imap")
+	case reflect.Uint8:
+		v.SetUint(7)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i))
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Kind() == reflect.Slice {
+			v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		}
+		for i := range v.Len() {
+			fill(t, v.Index(i))
+		}
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(t, key)
+		fill(t, value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	default:
+		t.Fatalf("what is a %s?", v.Type())
+	}
+}
+
+func TestRecordOfNobody(t *testing.T) {
+	var r Record
+	if r.Exists() || r.Account() != nil || r.Facts(new(access.Account)) != nil || r.Address() != "" || r.MailboxHash() != "" {
+		t.Error("nobody has a record")
+	}
+	if s := r.SecretOf("x"); s != (access.Secret{State: access.SecretRevoked, CredentialID: "x"}) {
+		t.Errorf("a secure password of nobody is %+v", s)
+	}
+}
+
+// However a view or a record is printed, no hash is.
+func TestRecordPrintsNoHash(t *testing.T) {
+	a := &Account{Address: "ann@example.org", MailboxHash: "{PLAIN}mailbox-hash", Secrets: []SecurePassword{{ID: "1", Label: "phone", Hash: [32]byte([]byte("the hash of a secure password ..."))}}}
+	v := View{Account: pack(a.Address, a, 1)}
+	for _, s := range []string{fmt.Sprint(v), fmt.Sprintf("%+v %#v %q %s", v, v.Account, v.Account, v.Account)} {
+		if strings.Contains(s, "hash") {
+			t.Errorf("printed: %s", s)
+		}
+	}
+}
+
+// What a login asks of a record needs no memory once there is room for it.
+func TestRecordNeedsNoMemory(t *testing.T) {
+	a := &Account{
+		Address: "ann@example.org", Departments: []string{"sales", "sales/emea"}, Protocols: access.Switches{"imap": true, "pop3": false},
+		MailboxHash: "{CRYPT}x", Secrets: []SecurePassword{{ID: "1", Label: "phone"}, {ID: "2", Label: "laptop"}},
+	}
+	st := NewState()
+	if err := st.replace(ShardOf("example.org"), Head{N: 1}, []Doc{
+		doc(t, kindDomain+"/example.org", &Domain{Name: "example.org"}), doc(t, kindAccount+"/"+a.Address, a),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var room access.Account
+	if n := testing.AllocsPerRun(100, func() {
+		_, v := st.View(a.Address)
+		v.Account.Facts(&room)
+		for p := range v.Account.Secrets() {
+			if p.Hash == [32]byte{1} {
+				t.Error("whose hash is this?")
+			}
+		}
+		if v.Account.SecretOf("2").State != access.SecretLive || v.Account.MailboxHash() != a.MailboxHash {
+			t.Error("not what was put")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// Pages of all sizes, one after another, are all accounts in their order.
+func TestAccountsPageByPage(t *testing.T) {
+	const name = "example.org"
+	docs := []Doc{doc(t, kindDomain+"/"+name, &Domain{Name: name})}
+	addresses := map[string]uint64{}
+	for i := range 300 {
+		addr := fmt.Sprintf("user%d@%s", i*i, name)
+		d := doc(t, kindAccount+"/"+addr, &Account{Address: addr})
+		d.Rev = uint64(i)
+		docs, addresses[addr] = append(docs, d), d.Rev
+	}
+	st := NewState()
+	if err := st.replace(ShardOf(name), Head{N: 1}, docs); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Sorted(maps.Keys(addresses))
+	for _, limit := range []int{0, 1, 2, 7, 149, 150, 151, 299, 300, 301} {
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			page := st.Accounts(name, after, limit)
+			for _, a := range page {
+				if a.Rev != addresses[a.Doc.Address] {
+					t.Errorf("%s has revision %d", a.Doc.Address, a.Rev)
+				}
+				got = append(got, a.Doc.Address)
+			}
+			if limit == 0 || len(page) < limit {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %d: %v", limit, got)
+		}
+	}
+}
