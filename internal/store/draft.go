@@ -18,7 +18,8 @@ type draft struct {
 	rulings map[string]*ruling                         // the changed domains, as they will be
 	types   map[access.ClientType]*revised[ClientType] // all, as they will be; nil when none changes
 	clients *access.Clients
-	rest    []func() // put the documents in place that no rule is made of
+	records []Record // of the accounts that are put
+	rest    []func() // put the other documents in place that no rule is made of
 	renamed bool     // a domain comes, goes, or has other aliases
 }
 
@@ -46,12 +47,21 @@ func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*draft, erro
 		}
 		dr.clients = access.CompileClients(evidence)
 	}
+	for _, r := range dr.records {
+		// Nothing is asked: so the processor has at hand what place changes, which
+		// otherwise waits for main memory with the state locked, 5000 accounts for 2.5 ms.
+		_, _ = st.View(r.Address())
+	}
 	return dr, nil
 }
 
 // place puts a draft in place. The state must be locked.
 func (st *State) place(dr *draft) {
 	defer st.version.Add(1) // under the lock, when all is in place
+	for _, r := range dr.records {
+		addr := r.Address()
+		st.domain(address.Domain(addr)).accounts[addr] = r
+	}
 	for _, put := range dr.rest {
 		put()
 	}
@@ -157,8 +167,7 @@ func (dr *draft) put(d Doc) error {
 		if err != nil {
 			return err
 		}
-		r := pack(rest, v.doc, v.rev)
-		dr.later(func() { st.domain(address.Domain(rest)).accounts[r.Address()] = r })
+		dr.records = append(dr.records, pack(rest, v.doc, v.rev))
 	case kindClient:
 		v, err := decode[ClientType](d)
 		if err != nil {
