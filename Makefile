@@ -78,6 +78,7 @@ bench: sudo install-deps build
 	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
 	@bin/drawbridge-bench-exec
 	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
+	$(GO) test -run '^$$' -bench Million -benchtime 7x ./internal/store
 
 fuzz: go install-deps
 	@set -e; git grep -lE '^func Fuzz' -- '*_test.go' | while read -r f; do \

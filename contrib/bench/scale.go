@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +65,7 @@ type site struct {
 	store *store.Store
 	names []string // of its accounts, shuffled
 	next  int      // whose login is next
+	room  access.Account
 }
 
 // perDepartment is how many policies of [own] are for one department, and how many accounts are in it at least.
@@ -98,12 +101,21 @@ func newSite(ctx context.Context, list []access.Policy, accounts, departments in
 		err = s.change(ctx, func(c *store.Change) {
 			for i := from; i < min(accounts, from+atOnce); i++ {
 				s.names = append(s.names, account(i))
-				c.PutAccount(&store.Account{Address: account(i), Departments: []string{fmt.Sprintf("department%d", i%departments)}})
+				a := &store.Account{Address: account(i), Departments: []string{fmt.Sprintf("department%d", i%departments)}, CreatedAt: c.Now}
+				for k := range 3 {
+					p := store.SecurePassword{ID: store.NewID(), Label: fmt.Sprintf("device %d", k), PepperID: "0123456789abcdef", CreatedAt: c.Now}
+					_, _ = crand.Read(p.Hash[:]) // never fails
+					a.Secrets = append(a.Secrets, p)
+				}
+				c.PutAccount(a)
 			}
 		})
 	}
 	//nolint:gosec // the order of the logins is no secret
 	rand.Shuffle(len(s.names), func(i, j int) { s.names[i], s.names[j] = s.names[j], s.names[i] })
+	for i, name := range s.names {
+		s.names[i] = strings.Clone(name) // side by side: a login's name has just been read, and waits for no memory
+	}
 	return s, err
 }
 
@@ -118,9 +130,8 @@ func (s *site) change(ctx context.Context, f func(*store.Change)) error {
 func (s *site) decide(n int) error {
 	login := access.Login{Protocol: access.IMAP, IP: home}
 	addr, v := s.store.State.View(s.names[n%len(s.names)])
-	var room access.Account
 	d := access.Decide(&access.Query{
-		Site: access.Site{NextPassdb: true}, Login: &login, Address: addr, Rules: v.Rules, Account: v.Account.Facts(&room),
+		Site: access.Site{NextPassdb: true}, Login: &login, Address: addr, Rules: v.Rules, Account: v.Account.Facts(&s.room),
 		Client: access.ClientThirdParty, Secret: access.Secret{State: access.SecretLive, CredentialID: "x"},
 	}, noAsker{}, false)
 	if d.Outcome != access.Allow {
@@ -133,8 +144,7 @@ func (s *site) decide(n int) error {
 // account's record and what the rules say of it and its departments.
 func (s *site) find(n int) error {
 	addr, v := s.store.State.View(s.names[n%len(s.names)])
-	var room access.Account
-	if required, _ := v.Rules.SecureRequired(addr, v.Account.Facts(&room)); required {
+	if required, _ := v.Rules.SecureRequired(addr, v.Account.Facts(&s.room)); required {
 		return fmt.Errorf("%s needs a secure password", addr)
 	}
 	return nil
