@@ -25,7 +25,11 @@ func getRegions(c *call) (*answer, error) {
 	if err := c.Regions.Fault(); err != nil {
 		s.Error = err.Error()
 	}
-	if c.id.role == store.RoleDomain {
+	if c.id.role == store.RoleDomain { // where the site keeps its files, and who else is here, is not theirs to know
+		s.Paths = []string{}
+		if s.Error != "" {
+			s.Error = "the database that is there now could not be read; the daemon's log says why"
+		}
 		s.Domains = slices.DeleteFunc(s.Domains, func(name string) bool { return name != c.id.domain })
 	}
 	return &answer{body: s}, nil

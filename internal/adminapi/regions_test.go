@@ -36,6 +36,10 @@ func TestRegions(t *testing.T) {
 	d := start(t, true, regions(t)).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
 	d.admin.get("/v1/regions").want(200).has("kind", `"csv"`).has("age_days", `40`).has("ranges_v4", `2`).has("ranges_v6", `1`).has("domains", `[]`)
+	if d.admin.get("/v1/regions").text("paths.0") == "" {
+		t.Error("administrators of the site are not told where it is")
+	}
+	d.key(`"role":"domain","domain":"example.org"`).get("/v1/regions").want(200).has("kind", `"csv"`).has("age_days", `40`).has("paths", `[]`)
 	for ip, want := range map[string]string{
 		"203.0.113.9":            `{"ip":"203.0.113.9","region":"DE","name":"Germany"}`,
 		"203.0.114.9":            `{"ip":"203.0.114.9","region":"XK","name":""}`,
