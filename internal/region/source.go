@@ -174,7 +174,7 @@ func (s *Source) Fault() error {
 
 // Run looks every two seconds whether the files are others, and puts them into force
 // once they have stayed the same for that long: a file that is being written is
-// not read half way. One that is broken, or gone, or has lost more than half of its ranges,
+// not read half way. One that is broken, or gone, or of the world and has lost more than half of its ranges,
 // leaves the former content in force. Changed is called after each change. Run returns when ctx ends.
 func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
@@ -237,11 +237,16 @@ func (s *Source) poll() *Database {
 	return d
 }
 
-// shrunk refuses a database in place of one with more than twice the ranges: a
-// CSV file does not tell where it ends, and one that was cut off at the end of a
-// line would weaken every blacklist of regions.
+// ofTheWorld is how many ranges a database of all countries has at the least.
+// Debian's has hundreds of thousands; fewer are somebody's own, to be changed as they like.
+const ofTheWorld = 10_000
+
+// shrunk refuses a database in place of one of the world with more than twice
+// the ranges: a CSV file does not tell where it ends, and one that was cut off
+// at the end of a line would weaken every blacklist of regions.
 func (d *Database) shrunk(from *Database) error {
-	if from == nil || 2*d.RangesV4 >= from.RangesV4 && 2*d.RangesV6 >= from.RangesV6 {
+	halved := func(now, was int) bool { return was >= ofTheWorld && 2*now < was }
+	if from == nil || !halved(d.RangesV4, from.RangesV4) && !halved(d.RangesV6, from.RangesV6) {
 		return nil
 	}
 	return fmt.Errorf("%s: holds less than half of the ranges that are in force, and may be cut off: if it is meant, restart the daemon", strings.Join(d.Paths, ", "))

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -111,21 +112,32 @@ func TestReload(t *testing.T) {
 	s.in(t, 2, "FR", "")
 }
 
-// A CSV file does not tell where it ends: one cut off at the end of a line
-// would take regions out of every blacklist that names them.
+// A CSV file does not tell where it ends: one of the world cut off at the end
+// of a line would take regions out of every blacklist that names them.
 func TestReloadOfHalf(t *testing.T) {
-	below := "16777216,16777471,AU\n"
-	path := pair(t, below+"16777472,16778239,CN\n"+german, plain6)
+	path := pair(t, ascending(12_000)+german, plain6)
 	s := mustOpen(t, path)
 	at := time.Now().Add(time.Minute)
-	renew(t, path, below, at)
+	renew(t, path, ascending(5_000), at)
 	if n := s.in(t, 3, "DE", "less than half"); n != 0 {
 		t.Errorf("%d changes", n)
 	}
-	renew(t, path, below+french, at.Add(time.Minute)) // two of three are no accident
+	renew(t, path, ascending(7_000)+french, at.Add(time.Minute)) // more than half of it is no accident
 	s.in(t, 2, "FR", "")
-	renew(t, path+"6", "2001:200::,2001:200::ffff,JP\n", at.Add(2*time.Minute))
+	// A small one is somebody's own, to be changed as they like.
+	renew(t, path, french+"3405804032,3405804287,DE\n3405804288,3405804543,DE\n", at.Add(2*time.Minute))
 	s.in(t, 2, "FR", "")
+	renew(t, path, german, at.Add(3*time.Minute))
+	s.in(t, 2, "DE", "")
+}
+
+// ascending are so many ranges of one address each, below those of the other fixtures.
+func ascending(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strconv.Itoa(16777216+2*i) + "," + strconv.Itoa(16777216+2*i) + ",AU\n")
+	}
+	return b.String()
 }
 
 func TestOpen(t *testing.T) {
