@@ -125,13 +125,19 @@ func (t *tree) children(node uint) (left, right uint) {
 }
 
 // country returns where a network's users are, or else where it is registered.
+// MaxMind and DB-IP name the code country.iso_code, ip-location-db country_code,
+// and IPinfo country.
 func (b *builder) country(n maxminddb.Result) (uint16, error) {
-	var code string
-	for _, field := range []string{"country", "registered_country"} {
-		if err := n.DecodePath(&code, field, "iso_code"); err != nil {
-			return 0, err
-		}
-		if code != "" {
+	var record map[string]any
+	if err := n.Decode(&record); err != nil {
+		return 0, err
+	}
+	isoCode := func(v any) any {
+		country, _ := v.(map[string]any)
+		return country["iso_code"]
+	}
+	for _, v := range []any{isoCode(record["country"]), isoCode(record["registered_country"]), record["country_code"], record["country"]} {
+		if code, _ := v.(string); code != "" {
 			return b.code(code)
 		}
 	}

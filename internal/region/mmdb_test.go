@@ -120,13 +120,16 @@ func TestMMDB(t *testing.T) {
 	m.add("203.0.113.0/24", fields(field{"country", fields(field{"iso_code", text("XK")})}, field{"registered_country", fields(field{"iso_code", text("RS")})}))
 	m.add("203.0.114.0/24", fields(field{"continent", fields(field{"code", text("EU")})}))
 	m.add("2001:db8::/32", country("country", "FR"))
+	m.add("198.51.100.0/25", fields(field{"country_code", text("IT")}))
+	m.add("198.51.100.128/25", fields(field{"country", text("ES")}, field{"country_name", text("Spain")}))
 	built := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	d := mustLoad(t, m.write(t, built))
 	look(t, d.Lookup, map[string]string{
 		"192.0.1.255": access.RegionUnknown, "192.0.2.0": "DE", "192.0.2.255": "DE", "192.0.3.0": "FR", "192.0.3.127": "FR", "192.0.3.128": access.RegionUnknown,
 		"203.0.113.9": "XK", "203.0.114.9": access.RegionUnknown, "2001:db8:ffff::1": "FR", "2001:db9::": access.RegionUnknown, "10.0.0.1": "", "::ffff:192.0.2.1": "DE",
+		"198.51.100.1": "IT", "198.51.100.200": "ES",
 	})
-	if d.RangesV4 != 4 || d.RangesV6 != 1 || d.Kind != KindMMDB || !d.Date.Equal(built) || len(d.Paths) != 1 {
+	if d.RangesV4 != 6 || d.RangesV6 != 1 || d.Kind != KindMMDB || !d.Date.Equal(built) || len(d.Paths) != 1 {
 		t.Errorf("%+v", d)
 	}
 }
