@@ -43,14 +43,7 @@ func createBlock(c *call) (*answer, error) {
 		return nil, err
 	}
 	ans := &answer{etag: true}
-	e, err := c.guarded()
-	if err != nil {
-		return nil, err
-	}
-	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
-		if !c.managed(c.domain) {
-			return notFound("domain")
-		}
+	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		live, returning := c.blocks(ch.Now), c.returning().blocks
 		maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return blockRange(was) == network.String() })
 		if len(live)+len(returning) >= maxBlocks {

@@ -55,6 +55,21 @@ func (c *call) guarded() (*edition, error) {
 	return e, err
 }
 
+// changeRules makes one change of the call's domain's policies and blocked
+// addresses, guarded: f fills the edition, and puts it into the change by [call.edit].
+func (c *call) changeRules(f func(*store.Change, *edition) error) error {
+	e, err := c.guarded()
+	if err != nil {
+		return err
+	}
+	return c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+		if !c.managed(c.domain) {
+			return notFound("domain")
+		}
+		return f(ch, e)
+	})
+}
+
 // edit puts the policies and blocked addresses into a change, or refuses it.
 // It returns when the change undoes itself, nil for not.
 func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
@@ -125,14 +140,14 @@ func (c *call) lockout(now time.Time, e *edition) error {
 		}
 	}
 	active, out := e.recent.LockedOut(before, after)
-	administrator := func(account string) bool { return slices.Contains(administrators, account) }
-	var outAdministrators []history.Locked
-	for _, l := range out {
-		if administrator(l.Account) {
-			outAdministrators = append(outAdministrators, l)
+	activeAdministrators := 0
+	for _, a := range active {
+		if slices.Contains(administrators, a) {
+			activeAdministrators++
 		}
 	}
-	if len(outAdministrators) > 0 && len(outAdministrators) == len(slices.DeleteFunc(slices.Clone(active), func(a string) bool { return !administrator(a) })) {
+	outAdministrators := slices.DeleteFunc(slices.Clone(out), func(l history.Locked) bool { return !slices.Contains(administrators, l.Account) })
+	if len(outAdministrators) > 0 && len(outAdministrators) == activeAdministrators {
 		whom = append(whom, "all administrators who came in lately")
 		who.members("administrator", outAdministrators)
 	}

@@ -33,14 +33,7 @@ type migration struct {
 // the first one made, whatever the order of the entries.
 func migratePolicies(c *call) (*answer, error) {
 	var out Migrated
-	e, err := c.guarded()
-	if err != nil {
-		return nil, err
-	}
-	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
-		if !c.managed(c.domain) {
-			return notFound("domain")
-		}
+	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		var f faults
 		in := decode[Migration](c, c.body, &f)
 		list := c.restrictions(in, ch, &f)

@@ -238,14 +238,7 @@ func (c *call) policyWarnings(p *store.Policy) []Warning {
 // editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.
 func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*Policy, error)) (*answer, error) {
 	ans := &answer{etag: true}
-	e, err := c.guarded()
-	if err != nil {
-		return nil, err
-	}
-	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
-		if !c.managed(c.domain) {
-			return notFound("domain")
-		}
+	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		cur, exists := c.Store.State.Policy(c.domain, id)
 		if err := c.match(exists, cur.Rev); err != nil {
 			return err
@@ -272,10 +265,10 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		}
 		view := viewPolicy(next)
 		view.Warnings = c.policyWarnings(next)
-		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", view
-		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || c.pending()[id] == nil) {
-			ans.rev, view.Pending = cur.Rev, c.pending()[id]
-			ans.body = view
+		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", &view
+		pending := c.pending()[id]
+		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || pending == nil) {
+			ans.rev, view.Pending = cur.Rev, pending
 			return nil
 		}
 		audit(ch, "policy.update", c.domain, id)
@@ -287,7 +280,6 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 		ch.Diff(cur.Doc, next)
 		e.policies = map[string]*store.Policy{id: next}
 		view.Pending, err = c.edit(ch, e)
-		ans.body = view
 		return err
 	})
 	return ans, err
@@ -333,11 +325,7 @@ func patchPolicy(c *call) (*answer, error) {
 func deletePolicy(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
 	ans := &answer{}
-	e, err := c.guarded()
-	if err != nil {
-		return nil, err
-	}
-	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
+	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		cur, ok := c.Store.State.Policy(c.domain, id)
 		if !ok {
 			return notFound("policy")
