@@ -1,6 +1,9 @@
 package access
 
-import mathbits "math/bits"
+import (
+	"iter"
+	mathbits "math/bits"
+)
 
 // SecretState is what one keyed hash told about the secret.
 type SecretState uint8
@@ -224,31 +227,25 @@ func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, p
 	var white *policy // the first enforced whitelist that applies and does not match
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
-	var room subjectRoom
-	sel := r.selected(q.Client)
-	walk := sub.walk(sel.everyone, &room)
-	for w := walk.next(); w < len(sel.policies); w = walk.next() {
-		for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
-			p := &r.policies[w<<6+mathbits.TrailingZeros64(word)]
-			if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
-				continue
+	for p := range r.applying(q, sub) {
+		if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
+			continue
+		}
+		match := p.place(q.Login, q.Region, near)
+		switch {
+		case p.deny && match && p.report:
+			d.WouldRefuse = append(d.WouldRefuse, p.id)
+		case p.deny && match:
+			if !refused {
+				id, place, refused = p.id, p.namesPlace(), true
 			}
-			match := p.place(q.Login, q.Region, near)
-			switch {
-			case p.deny && match && p.report:
-				d.WouldRefuse = append(d.WouldRefuse, p.id)
-			case p.deny && match:
-				if !refused {
-					id, place, refused = p.id, p.namesPlace(), true
-				}
-			case p.deny:
-			case p.report:
-				reported = reported || !match
-			case match:
-				inside = true
-			case white == nil:
-				white = p
-			}
+		case p.deny:
+		case p.report:
+			reported = reported || !match
+		case match:
+			inside = true
+		case white == nil:
+			white = p
 		}
 	}
 	if white != nil && !inside && !refused {
@@ -263,14 +260,24 @@ func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, p
 // reportWhitelists notes the whitelists in report mode that would have refused
 // if they were enforced. Apart from the main loop, since none usually exists.
 func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
-	var room subjectRoom
-	sel := r.selected(q.Client)
-	walk := sub.walk(sel.everyone, &room)
-	for w := walk.next(); w < len(sel.policies); w = walk.next() {
-		for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
-			p := &r.policies[w<<6+mathbits.TrailingZeros64(word)]
-			if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
-				d.WouldRefuse = append(d.WouldRefuse, p.id)
+	for p := range r.applying(q, sub) {
+		if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
+			d.WouldRefuse = append(d.WouldRefuse, p.id)
+		}
+	}
+}
+
+// applying goes through the policies that select the login and concern the subject, in their order.
+func (r *Rules) applying(q *Query, sub subject) iter.Seq[*policy] {
+	return func(yield func(*policy) bool) {
+		var room subjectRoom
+		sel := r.selected(q.Client)
+		walk := sub.walk(sel.everyone, &room)
+		for w := walk.next(); w < len(sel.policies); w = walk.next() {
+			for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
+				if !yield(&r.policies[w<<6+mathbits.TrailingZeros64(word)]) {
+					return
+				}
 			}
 		}
 	}
