@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ type daemon struct {
 	t     *testing.T
 	api   *adminapi.API
 	redis *redistest.Server
-	log   *buffer
+	log   *redistest.Lines
 	// stranger makes the peer on the unix socket somebody else's process.
 	stranger atomic.Bool
 	tcp      *httptest.Server
@@ -42,15 +41,6 @@ type daemon struct {
 	// admin is an administrator without a key, on the unix socket.
 	admin *client
 }
-
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
-
-func (b *buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
 
 // start starts a daemon that ends with the test. next tells whether mailbox
 // passwords belong to the next passdb.
@@ -70,7 +60,7 @@ func join(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.AP
 // run starts a daemon without waiting for its store.
 func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
-	d := &daemon{t: t, redis: r, log: &buffer{}}
+	d := &daemon{t: t, redis: r, log: &redistest.Lines{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of the daemon:\n%s", d.log)

@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -349,7 +348,7 @@ func TestRegionsAreMissed(t *testing.T) {
 	}
 
 	cfg.Regions.Database = config.NoRegions
-	var said lines
+	var said redistest.Lines
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- daemon.Run(ctx, cfg, hclog.New(&hclog.LoggerOptions{Output: &said}), "test") }()
@@ -360,22 +359,4 @@ func TestRegionsAreMissed(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-}
-
-// lines keeps what is logged.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

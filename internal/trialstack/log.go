@@ -61,11 +61,6 @@ func (l *Log) Wait(ctx context.Context, pattern *regexp.Regexp) (string, error) 
 	}
 }
 
-// WaitLog returns the first line of a whole log file that matches, as [Log.Wait] does.
-func WaitLog(ctx context.Context, path string, pattern *regexp.Regexp) (string, error) {
-	return (&Log{path: path}).Wait(ctx, pattern)
-}
-
 // readFrom reads a file from an offset on; one that does not exist is empty.
 func readFrom(path string, offset int64) ([]byte, error) {
 	f, err := os.Open(path)

@@ -1,0 +1,26 @@
+package redistest
+
+import (
+	"bytes"
+	"sync"
+)
+
+// Lines keeps what a daemon under test logs, to be read while it goes on.
+type Lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (l *Lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String returns all that was logged so far.
+func (l *Lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
