@@ -21,9 +21,8 @@ type StatusError int
 
 func (e StatusError) Error() string { return "the daemon answered HTTP status " + strconv.Itoa(int(e)) }
 
-// ReadAnswer reads one HTTP/1.1 answer (RFC 9112) with its body, by length,
-// in chunks or up to the end of r, and nothing after it. A status other than
-// 200 is a [StatusError].
+// ReadAnswer reads one HTTP/1.1 answer (RFC 9112) with its body, by length, in chunks or up to the
+// end of r, and nothing after it. A status other than 200 is a [StatusError].
 func ReadAnswer(r io.Reader) ([]byte, error) {
 	in := reader{r: r}
 	line, err := in.line()

@@ -11,24 +11,22 @@ import (
 // https://cr.yp.to/checkpwd/interface.html does and Dovecot enforces.
 const maxCredentials = 512
 
-// MalformedError says what is wrong with the bytes on descriptor 3. It never
-// quotes them.
+// MalformedError says what is wrong with the bytes on descriptor 3. It never quotes them.
 type MalformedError string
 
 func (e MalformedError) Error() string { return "descriptor 3: " + string(e) }
 
-// Credentials is what descriptor 3 carries. Both fields point into one buffer
-// that [Credentials.Wipe] clears.
+// Credentials is what descriptor 3 carries. Both fields point into one buffer that
+// [Credentials.Wipe] clears.
 type Credentials struct {
 	User   []byte // not empty, valid UTF-8
 	Secret []byte // any bytes but NUL; empty in a look-up
 	buf    []byte
 }
 
-// ReadCredentials reads name, password and timestamp, each ended by NUL, from
-// r, and no further than the read that holds the third NUL: sibling processes
-// may keep the writing end open for as long as they live. The timestamp is
-// ignored. The error is a [MalformedError], or what r returned.
+// ReadCredentials reads name, password and timestamp, each ended by NUL, from r, and no further
+// than the read that holds the third NUL: sibling processes may keep the writing end open for as
+// long as they live. The timestamp is ignored. The error is a [MalformedError], or what r returned.
 func ReadCredentials(r io.Reader) (Credentials, error) {
 	buf := make([]byte, maxCredentials)
 	n := 0

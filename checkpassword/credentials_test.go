@@ -69,8 +69,8 @@ func TestWipe(t *testing.T) {
 	}
 }
 
-// FuzzReadCredentials reads back what is written, byte by byte and at once,
-// and never takes a byte beyond the third NUL that it did not have to.
+// FuzzReadCredentials reads back what is written, byte by byte and at once, and never takes a byte
+// beyond the third NUL that it did not have to.
 func FuzzReadCredentials(f *testing.F) {
 	f.Add([]byte("ann@example.org"), []byte("opensesame"), []byte(""), []byte("next"))
 	f.Add([]byte("a\x00b"), []byte("\xff"), []byte("Y1"), []byte("\x00"))

@@ -21,10 +21,9 @@ type Decision struct {
 	Account string // the canonical name; empty when the daemon knows none
 }
 
-// ParseDecision reads one JSON object (RFC 8259), strictly. The members of
-// Decision must be strings or null, come once at most and name an outcome;
-// other members are checked and skipped. An account with a control character,
-// or of more than 512 bytes, is no decision either.
+// ParseDecision reads one JSON object (RFC 8259), strictly. The members of Decision must be strings
+// or null, come once at most and name an outcome; other members are checked and skipped. An account
+// with a control character, or of more than 512 bytes, is no decision either.
 func ParseDecision(body []byte) (Decision, error) {
 	var d Decision
 	var outcome string
@@ -193,8 +192,8 @@ func (s *scanner) digits() bool {
 	return s.pos > start
 }
 
-// str reads a string. Text that is not UTF-8 is refused; a surrogate without
-// its other half becomes U+FFFD.
+// str reads a string. Text that is not UTF-8 is refused; a surrogate without its other half becomes
+// U+FFFD.
 func (s *scanner) str() (string, bool) {
 	if !s.take('"') {
 		return "", false

@@ -68,8 +68,8 @@ func TestParseDecision(t *testing.T) {
 	}
 }
 
-// FuzzParseDecision compares with encoding/json: what one takes the other
-// takes, with the same values, except where this parser is meant to be stricter.
+// FuzzParseDecision compares with encoding/json: what one takes the other takes, with the same
+// values, except where this parser is meant to be stricter.
 func FuzzParseDecision(f *testing.F) {
 	for _, seed := range []string{
 		`{"outcome":"deny","reason":"policy","message":"Not from here.","account":"ann@example.org","trace":[{"a":1},null,-1.5E-7,true,false,"\ud83d\ude00"]}`,

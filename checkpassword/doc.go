@@ -1,19 +1,18 @@
-// Package checkpassword is the program that Dovecot 2.3 runs for every login,
-// as its checkpassword passdb: it takes the name and the password from file
-// descriptor 3, asks the Drawbridge daemon over a unix socket, and gives the
-// answer in the words that Dovecot, and Postfix behind it, understand.
+// Package checkpassword is the program that Dovecot 2.3 runs for every login, as its checkpassword
+// passdb: it takes the name and the password from file descriptor 3, asks the Drawbridge daemon
+// over a unix socket, and gives the answer in the words that Dovecot, and Postfix behind it,
+// understand.
 //
 // # Synopsis
 //
 //	drawbridge-checkpassword [-s SOCKET] [REPLY…]
 //
-// SOCKET is the daemon's login socket, an absolute path of less than 108
-// bytes, /run/drawbridge/login.sock unless given. Under Dovecot — the last
-// argument's base name is checkpassword-reply, or AUTH_SERVICE and AUTH_PID
-// are set — the reply is written to descriptor 4 by this program itself and
-// REPLY is not run. Elsewhere REPLY is run on success, as any checkpassword
-// does. dovecot.conf needs all of this; both results default to failing open,
-// and 256 MB of address space end a Go program before its first line:
+// SOCKET is the daemon's login socket, an absolute path of less than 108 bytes,
+// /run/drawbridge/login.sock unless given. Under Dovecot — the last argument's base name is
+// checkpassword-reply, or AUTH_SERVICE and AUTH_PID are set — the reply is written to descriptor 4
+// by this program itself and REPLY is not run. Elsewhere REPLY is run on success, as any
+// checkpassword does. dovecot.conf needs all of this; both results default to failing open, and 256
+// MB of address space end a Go program before its first line:
 //
 //	passdb {
 //	  driver = checkpassword
@@ -34,13 +33,12 @@
 //	fd 4      user=ann@example.org TAB
 //	exit 0
 //
-// A look-up (AUTHORIZED=1, for CRAM and SCRAM mechanisms and for LMTP) has no
-// password and other exit codes. [Words] is the whole table of answers.
+// A look-up (AUTHORIZED=1, for CRAM and SCRAM mechanisms and for LMTP) has no password and other
+// exit codes. [Words] is the whole table of answers.
 //
-// Of the environment that Dovecot sets (AUTH_RIP, AUTH_SERVICE, AUTH_SESSION
-// and so on) all that evidence rests on is passed to the daemon; what the
-// client may choose at will is cut to a bound first. A password that is not UTF-8 travels as
-// base64 in "secret_b64" instead of "secret".
+// Of the environment that Dovecot sets (AUTH_RIP, AUTH_SERVICE, AUTH_SESSION and so on) all that
+// evidence rests on is passed to the daemon; what the client may choose at will is cut to a bound
+// first. A password that is not UTF-8 travels as base64 in "secret_b64" instead of "secret".
 //
 // # Exit status
 //
@@ -52,23 +50,20 @@
 //
 // # Diagnostics
 //
-// One line on stderr, which Dovecot logs as an error, says why an exit was 111
-// or why no question was asked. A refusal is silent here; the daemon logs it.
+// One line on stderr, which Dovecot logs as an error, says why an exit was 111 or why no question
+// was asked. A refusal is silent here; the daemon logs it.
 //
-// A name and password that are cut short, longer than 512 bytes with their
-// three NULs, without a name, or with a name that is not UTF-8, are
-// refused (1), as Dovecot itself refuses what is too long. In a look-up they
-// are a temporary failure: 3 would make LMTP bounce the message.
+// A name and password that are cut short, longer than 512 bytes with their three NULs, without a
+// name, or with a name that is not UTF-8, are refused (1), as Dovecot itself refuses what is too
+// long. In a look-up they are a temporary failure: 3 would make LMTP bounce the message.
 //
-// Everything ends within nine seconds, one before Postfix gives up, however
-// slowly the daemon drips. Postfix tells its client 535 even for a temporary
-// failure unless it loses patience first, so a service that is none of
-// Dovecot's own is held for 10.5 seconds when the daemon or its store is away, by 64
-// processes at most; the client then sees 454 and keeps its password.
+// Everything ends within nine seconds, one before Postfix gives up, however slowly the daemon
+// drips. Postfix tells its client 535 even for a temporary failure unless it loses patience first,
+// so a service that is none of Dovecot's own is held for 10.5 seconds when the daemon or its store
+// is away, by 64 processes at most; the client then sees 454 and keeps its password.
 //
 // # What it does not do
 //
-// It decides nothing, keeps nothing, reads no settings, authenticates no
-// master user (put it outside passdbs with master = yes: it refuses there),
-// and does not iterate users.
+// It decides nothing, keeps nothing, reads no settings, authenticates no master user (put it
+// outside passdbs with master = yes: it refuses there), and does not iterate users.
 package checkpassword

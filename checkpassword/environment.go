@@ -24,8 +24,7 @@ func (env Environment) first(names ...string) string {
 	return ""
 }
 
-// Service is the name of the service that logs in: imap, or whatever
-// smtpd_sasl_service says.
+// Service is the name of the service that logs in: imap, or whatever smtpd_sasl_service says.
 func (env Environment) Service() string { return env.first("AUTH_SERVICE", "SERVICE") }
 
 // Lookup tells whether Dovecot asks for a user's data without a password.
@@ -40,15 +39,15 @@ func (env Environment) Lookup() Lookup {
 	}
 }
 
-// asMaster tells the first of a master login's two calls: the name and the
-// password are the master's own, and the account is yet to be entered.
+// asMaster tells the first of a master login's two calls: the name and the password are the
+// master's own, and the account is yet to be entered.
 func (env Environment) asMaster() bool {
 	return env.Get("AUTH_LOGIN_USER") != "" && env.Get("AUTH_MASTER_USER") == ""
 }
 
-// tls tells whether the client's connection is encrypted. Dovecot's own
-// services say TLS, and "secured" for plain text from the same host; anybody
-// else, like Postfix, has only "secured" and means TLS by it.
+// tls tells whether the client's connection is encrypted. Dovecot's own services say TLS, and
+// "secured" for plain text from the same host; anybody else, like Postfix, has only "secured" and
+// means TLS by it.
 func (env Environment) tls() bool {
 	switch env.Get("AUTH_SECURED") {
 	case "TLS":
@@ -80,8 +79,8 @@ const (
 	DovecotLookup              // a look-up without a password
 )
 
-// Asker tells who asks. reply is the last word of the command line, which
-// names Dovecot's reply program when Dovecot asks.
+// Asker tells who asks. reply is the last word of the command line, which names Dovecot's reply
+// program when Dovecot asks.
 func (env Environment) Asker(reply string) Asker {
 	switch {
 	case base(reply) != "checkpassword-reply" && (env.Get("AUTH_SERVICE") == "" || env.Get("AUTH_PID") == ""):
@@ -92,8 +91,8 @@ func (env Environment) Asker(reply string) Asker {
 	service := env.Service()
 	switch service {
 	case "imap", "pop3", "sieve":
-		// smtpd_sasl_service may say "imap" too. Only a login process has a
-		// session, and a local port that is not 0.
+		// smtpd_sasl_service may say "imap" too. Only a login process has a session, and a local
+		// port that is not 0.
 		if env.Get("AUTH_SESSION") == "" && env.Get("AUTH_LPORT") == "0" {
 			return Dovecot
 		}

@@ -21,8 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The tests here run the real program as Dovecot does: descriptors 3 and 4 are
-// pipes, and the writing end of 3 stays open, as siblings keep it.
+// The tests here run the real program as Dovecot does: descriptors 3 and 4 are pipes, and the
+// writing end of 3 stays open, as siblings keep it.
 
 const (
 	command = "github.com/drawbridge/drawbridge/cmd/drawbridge-checkpassword"
@@ -57,8 +57,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// A call is one run of the program. The zero value of a field is what an IMAP
-// login has.
+// A call is one run of the program. The zero value of a field is what an IMAP login has.
 type call struct {
 	socket    string
 	fd3       string
@@ -313,8 +312,8 @@ func TestExecAnswers(t *testing.T) {
 	}
 }
 
-// TestExecBrokenDaemon: whatever the daemon does wrong, nobody is admitted and
-// nothing is said to be final.
+// TestExecBrokenDaemon: whatever the daemon does wrong, nobody is admitted and nothing is said to
+// be final.
 func TestExecBrokenDaemon(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -422,8 +421,8 @@ func TestExecTruncated(t *testing.T) {
 	}
 }
 
-// TestExecInherited: everything from 5 up is closed before anything is waited
-// for, while stderr is non-blocking, which would make package os open more.
+// TestExecInherited: everything from 5 up is closed before anything is waited for, while stderr is
+// non-blocking, which would make package os open more.
 func TestExecInherited(t *testing.T) {
 	t.Parallel()
 	sibling, held := pipe(t)
@@ -437,8 +436,8 @@ func TestExecInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		// The test closes its own end once the program runs; the program's is
-		// the last one, and must be gone although it has no answer yet.
+		// The test closes its own end once the program runs; the program's is the last one, and
+		// must be gone although it has no answer yet.
 		if err := sibling.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 			t.Error(err)
 		}
@@ -458,8 +457,8 @@ func TestExecInherited(t *testing.T) {
 	}
 }
 
-// TestExecParallel: no run waits for another, although no descriptor 3 is closed
-// before all have ended. Nobody is answered until all have asked.
+// TestExecParallel: no run waits for another, although no descriptor 3 is closed before all have
+// ended. Nobody is answered until all have asked.
 func TestExecParallel(t *testing.T) {
 	t.Parallel()
 	const runs = 30
@@ -486,9 +485,8 @@ func TestExecParallel(t *testing.T) {
 	}
 }
 
-// TestExecDeadline: a daemon that keeps sending, a byte at a time, does not
-// keep the program beyond nine seconds; nor does one that never accepts, or a
-// descriptor 3 that says nothing.
+// TestExecDeadline: a daemon that keeps sending, a byte at a time, does not keep the program beyond
+// nine seconds; nor does one that never accepts, or a descriptor 3 that says nothing.
 func TestExecDeadline(t *testing.T) {
 	t.Parallel()
 	drip := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -559,8 +557,8 @@ func fullSocket(t *testing.T) string {
 	}
 }
 
-// TestExecHold: Postfix is kept waiting beyond its own patience when the daemon
-// or its store is away, if there is a place to wait; Dovecot never is.
+// TestExecHold: Postfix is kept waiting beyond its own patience when the daemon or its store is
+// away, if there is a place to wait; Dovecot never is.
 func TestExecHold(t *testing.T) {
 	t.Parallel()
 	postfix := Environment{"AUTH_SERVICE=smtp", "AUTH_PID=7", "AUTH_LPORT=0"}
@@ -609,8 +607,8 @@ func occupy(t *testing.T, socket string) {
 	}
 }
 
-// TestThin: what the program must not link, for each costs time in every login
-// or, like os, breaks it: see sys_linux.go.
+// TestThin: what the program must not link, for each costs time in every login or, like os, breaks
+// it: see sys_linux.go.
 func TestThin(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", command).Output()
 	if err != nil {

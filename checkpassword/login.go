@@ -70,8 +70,8 @@ func NewLogin(c Credentials, env Environment) Login {
 	return l
 }
 
-// The head of every request. The length is written over the spaces, which
-// HTTP allows before a field's value (RFC 9112, section 5).
+// The head of every request. The length is written over the spaces, which HTTP allows before a
+// field's value (RFC 9112, section 5).
 const (
 	requestHead = "POST /v1/login HTTP/1.1\r\nHost: drawbridge\r\nConnection: close\r\n" +
 		"Content-Type: application/json\r\nContent-Length:"
@@ -79,8 +79,8 @@ const (
 	headEnd     = "\r\n\r\n"
 )
 
-// maxRequest holds the largest request, every byte escaped to six, so that
-// the buffer never grows and leaves no copy of a secret behind.
+// maxRequest holds the largest request, every byte escaped to six, so that the buffer never grows
+// and leaves no copy of a secret behind.
 const maxRequest = 32 << 10
 
 // Request returns l as one HTTP/1.1 request. It holds the secret: the caller wipes it.
@@ -152,8 +152,7 @@ func clip(s string, limit int) string {
 	return s[:limit]
 }
 
-// appendString appends s as a JSON string (RFC 8259, section 7); what is not
-// UTF-8 becomes U+FFFD.
+// appendString appends s as a JSON string (RFC 8259, section 7); what is not UTF-8 becomes U+FFFD.
 func appendString[T string | []byte](b []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

@@ -2,13 +2,13 @@ package checkpassword
 
 import "unicode/utf8"
 
-// maxReason bounds the text of a refusal: POP3 has 512 bytes for a whole
-// response line (RFC 1939, section 3).
+// maxReason bounds the text of a refusal: POP3 has 512 bytes for a whole response line (RFC 1939,
+// section 3).
 const maxReason = 400
 
-// Reply returns what is written to descriptor 4: fields that each end with a
-// TAB, without LF or NUL, less than 4096 bytes (one atomic write to a pipe)
-// when the account is at most 512. No fields, no bytes.
+// Reply returns what is written to descriptor 4: fields that each end with a TAB, without LF or
+// NUL, less than 4096 bytes (one atomic write to a pipe) when the account is at most 512. No
+// fields, no bytes.
 func Reply(f Fields, account, reason string) []byte {
 	if f == NoFields {
 		return nil
@@ -46,8 +46,8 @@ func appendEscaped(b []byte, s string) []byte {
 	return b
 }
 
-// oneLine makes every control character a space: Dovecot would unescape a
-// line break and send it to the client within its own response line.
+// oneLine makes every control character a space: Dovecot would unescape a line break and send it to
+// the client within its own response line.
 func oneLine(s string) string {
 	b := make([]byte, 0, len(s))
 	for _, r := range s {

@@ -31,8 +31,7 @@ func TestReply(t *testing.T) {
 	}
 }
 
-// FuzzReply reads a reply back as Dovecot does, and finds the fields that were
-// meant and no others.
+// FuzzReply reads a reply back as Dovecot does, and finds the fields that were meant and no others.
 func FuzzReply(f *testing.F) {
 	f.Add("ann@example.org", "Not from here.")
 	f.Add("a\tnologin=y", "x\tuser=bob\n")

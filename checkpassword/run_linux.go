@@ -37,22 +37,21 @@ const (
 	fdReply       = 4
 )
 
-// The time from the start by which something has ended. Postfix waits ten
-// seconds, which is compiled in.
+// The time from the start by which something has ended. Postfix waits ten seconds, which is
+// compiled in.
 const (
 	askWithin  = 8500 * millisecond
 	endWithin  = 9000 * millisecond
 	holdWithin = 10500 * millisecond
 )
 
-// Run is the program, without the exit: args are its arguments without its
-// own name, env its environment, the result is the exit status. It takes over
-// the process: every descriptor from 5 up is closed, and where another program
-// is run on success it does not return.
+// Run is the program, without the exit: args are its arguments without its own name, env its
+// environment, the result is the exit status. It takes over the process: every descriptor from 5 up
+// is closed, and where another program is run on success it does not return.
 func Run(args []string, env Environment) int {
 	start := now()
-	// Dovecot's children inherit its listening sockets and each other's pipes:
-	// kept open, they stop Dovecot from starting again and logins from ending.
+	// Dovecot's children inherit its listening sockets and each other's pipes: kept open, they stop
+	// Dovecot from starting again and logins from ending.
 	closeFrom(fdReply + 1)
 
 	p := program{start: start, env: env}
@@ -140,8 +139,8 @@ func (p program) answer() int {
 			return exitTemp
 		}
 	}
-	// The daemon may have reasons of its own to be busy, such as a guesser; it
-	// is not for them that connections are kept.
+	// The daemon may have reasons of its own to be busy, such as a guesser; it is not for them that
+	// connections are kept.
 	if speech.Hold && (decision.Reason == "" || decision.Reason == "store_unavailable") {
 		hold(p.socket, p.start+holdWithin)
 	}
@@ -168,16 +167,15 @@ func ask(socket string, login Login, by instant) (Decision, error) {
 	return ParseDecision(body)
 }
 
-// complain writes one line to stderr. Dovecot logs it; a log that is stuck
-// delays nothing beyond the end.
+// complain writes one line to stderr. Dovecot logs it; a log that is stuck delays nothing beyond
+// the end.
 func (p program) complain(text string) {
 	_, _ = file{fd: 2, by: p.start + endWithin}.Write([]byte("drawbridge-checkpassword: " + text + "\n"))
 }
 
 var errHelp = errors.New("help")
 
-// parseArgs splits the arguments into the socket's path and the program to
-// run, or returns errHelp.
+// parseArgs splits the arguments into the socket's path and the program to run, or returns errHelp.
 func parseArgs(args []string) (socket string, reply []string, err error) {
 	socket = DefaultSocket
 	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {

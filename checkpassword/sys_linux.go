@@ -8,10 +8,9 @@ import (
 	"unsafe"
 )
 
-// This file is what packages os, net and time would do. os and time alone cost a
-// tenth of the program's time, and os does worse: with a non-blocking stderr
-// its initialisation makes an epoll descriptor, 5 or above, which closeFrom
-// would close under the runtime's feet.
+// This file is what packages os, net and time would do. os and time alone cost a tenth of the
+// program's time, and os does worse: with a non-blocking stderr its initialisation makes an epoll
+// descriptor, 5 or above, which closeFrom would close under the runtime's feet.
 
 // maxSocketPath is the size of sun_path with its NUL, unix(7).
 const maxSocketPath = 108
@@ -46,9 +45,8 @@ type pollFD struct {
 	revents int16
 }
 
-// wait waits until fd is ready for events, or in trouble, which the next call
-// on it will tell. A negative fd is never ready. The error is errTimeout, or
-// ppoll's.
+// wait waits until fd is ready for events, or in trouble, which the next call on it will tell. A
+// negative fd is never ready. The error is errTimeout, or ppoll's.
 func wait(fd int, events int16, by instant) error {
 	for {
 		left := by - now()
@@ -71,8 +69,7 @@ func wait(fd int, events int16, by instant) error {
 	}
 }
 
-// A file is a descriptor on which every operation ends by a time, however
-// little comes at once.
+// A file is a descriptor on which every operation ends by a time, however little comes at once.
 type file struct {
 	fd int
 	by instant
@@ -97,8 +94,8 @@ func (f file) Read(p []byte) (int, error) {
 	}
 }
 
-// Write implements [io.Writer]. On a blocking pipe p must be less than 4096
-// bytes, which then fit or have to wait.
+// Write implements [io.Writer]. On a blocking pipe p must be less than 4096 bytes, which then fit
+// or have to wait.
 func (f file) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -121,8 +118,7 @@ func (f file) close() { _ = syscall.Close(f.fd) }
 
 func again(err error) bool { return errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EAGAIN) }
 
-// dial connects to a unix stream socket. When the daemon's backlog is full it
-// waits its turn.
+// dial connects to a unix stream socket. When the daemon's backlog is full it waits its turn.
 func dial(path string, by instant) (file, error) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -188,8 +184,7 @@ func isPipe(fd int) bool {
 	return kind == syscall.S_IFIFO || kind == syscall.S_IFSOCK
 }
 
-// run replaces the process by argv, found as execvp(3) does. It returns only
-// on failure.
+// run replaces the process by argv, found as execvp(3) does. It returns only on failure.
 func run(argv []string, env Environment) error {
 	name := argv[0]
 	if base(name) != name {

@@ -57,12 +57,12 @@ type Speech struct {
 	Hold   bool // wait until the asker has lost patience, if the trouble is the daemon's or its store's
 }
 
-// Words is the table of all answers. withText says that there is a text which
-// the outsider may read; it matters to a refusal alone.
+// Words is the table of all answers. withText says that there is a text which the outsider may
+// read; it matters to a refusal alone.
 //
-// No refusal is ever spoken as noauthenticate with an invented name to carry
-// its text: a permissive next passdb admits that. Nor as nologin to anybody
-// but Dovecot's login processes: Postfix answers 235.
+// No refusal is ever spoken as noauthenticate with an invented name to carry its text: a permissive
+// next passdb admits that. Nor as nologin to anybody but Dovecot's login processes: Postfix answers
+// 235.
 func Words(o Outcome, a Asker, withText bool) Speech {
 	switch a {
 	case Elsewhere:

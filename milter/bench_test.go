@@ -18,8 +18,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
-// BenchmarkMessages compares messages per second, 20 on a connection and each
-// with 20 header fields and 16 KiB of body, on a unix socket:
+// BenchmarkMessages compares messages per second, 20 on a connection and each with 20 header fields
+// and 16 KiB of body, on a unix socket:
 //
 //	everything  go-milter as it comes: asks for all, and accepts
 //	norule      no rule wants headers or body, or concerns the session

@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	// maxPacket bounds the command and data of a packet, in octets. Postfix's
-	// largest are header fields (header_size_limit, 100 KiB) and body chunks (64 KiB).
+	// maxPacket bounds the command and data of a packet, in octets. Postfix's largest are header
+	// fields (header_size_limit, 100 KiB) and body chunks (64 KiB).
 	maxPacket = 1 << 20
-	// maxHeader bounds the header fields of a message that go-milter gets, in
-	// octets: it collects them. Mostly these are few, see declined.
+	// maxHeader bounds the header fields of a message that go-milter gets, in octets: it collects
+	// them. Mostly these are few, see declined.
 	maxHeader = 16 << 20
 	// keptPacket is the largest buffer that a connection keeps for the next packet.
 	keptPacket = 64 << 10
-	// idleTimeout has to outlast a slow client's message, during which Postfix
-	// says nothing. It is libmilter's.
+	// idleTimeout has to outlast a slow client's message, during which Postfix says nothing. It is
+	// libmilter's.
 	idleTimeout = 7210 * time.Second
-	// offerTimeout bounds the wait for the first packet, which Postfix sends at
-	// once: else whoever reaches the listener could hold all of its places.
+	// offerTimeout bounds the wait for the first packet, which Postfix sends at once: else whoever
+	// reaches the listener could hold all of its places.
 	offerTimeout = 30 * time.Second
 	// packetTimeout bounds the wait for the rest of a packet, and for its answer to be taken.
 	packetTimeout = 100 * time.Second
@@ -39,10 +39,9 @@ const (
 // errMalformed is what packets that break the protocol or its bounds have in common.
 var errMalformed = errors.New("malformed milter packet")
 
-// conn stands between Postfix and go-milter, which trusts what it reads, reads
-// twice a packet and writes each of its own. It hands on whole packets that are
-// in bounds and well-formed, leaves out header fields that nobody wants, and
-// writes all answers at once before it waits for more.
+// conn stands between Postfix and go-milter, which trusts what it reads, reads twice a packet and
+// writes each of its own. It hands on whole packets that are in bounds and well-formed, leaves out
+// header fields that nobody wants, and writes all answers at once before it waits for more.
 type conn struct {
 	net.Conn
 	in       *bufio.Reader
@@ -62,8 +61,8 @@ func newConn(nc net.Conn) *conn {
 	return &conn{Conn: nc, in: bufio.NewReaderSize(nc, 8<<10), closed: make(chan struct{})}
 }
 
-// Read hands on the next octets. Its only error is io.EOF, about which
-// go-milter does not write to a log of its own.
+// Read hands on the next octets. Its only error is io.EOF, about which go-milter does not write to
+// a log of its own.
 func (c *conn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
 		if err := c.next(idleTimeout); err != nil {
@@ -102,8 +101,7 @@ func (c *conn) fail(err error) {
 	}
 }
 
-// finishReading ends the wait for the next packet; what was read before is
-// still answered.
+// finishReading ends the wait for the next packet; what was read before is still answered.
 func (c *conn) finishReading() {
 	c.stopping.Store(true)
 	_ = c.SetReadDeadline(time.Now())
@@ -117,8 +115,8 @@ func (c *conn) await(d time.Duration) {
 	}
 }
 
-// negotiation returns the data of the first packet, which must be the MTA's
-// offer, and leaves it to be read.
+// negotiation returns the data of the first packet, which must be the MTA's offer, and leaves it to
+// be read.
 func (c *conn) negotiation() ([]byte, error) {
 	if err := c.next(offerTimeout); err != nil {
 		return nil, err
@@ -193,8 +191,8 @@ func (c *conn) wanted() (bool, error) {
 	return true, nil
 }
 
-// check holds a packet against its form, where go-milter would misread it: it
-// passes over header fields with a NUL inside, for one.
+// check holds a packet against its form, where go-milter would misread it: it passes over header
+// fields with a NUL inside, for one.
 func check(code gomilter.Code, data []byte) error {
 	ok := true
 	switch code {
@@ -221,8 +219,8 @@ func check(code gomilter.Code, data []byte) error {
 	return nil
 }
 
-// checkPeer looks at the part of a connect packet behind the host name: the
-// family, and for those that have one a port and an address.
+// checkPeer looks at the part of a connect packet behind the host name: the family, and for those
+// that have one a port and an address.
 func checkPeer(data []byte) bool {
 	if len(data) == 0 {
 		return false

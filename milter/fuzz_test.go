@@ -13,8 +13,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
-// FuzzConn checks that what go-milter gets to read is what the MTA said, in
-// whole well-formed packets, up to the first that is not.
+// FuzzConn checks that what go-milter gets to read is what the MTA said, in whole well-formed
+// packets, up to the first that is not.
 func FuzzConn(f *testing.F) {
 	all := packet(nil, gomilter.CodeOptNeg, string(offer(postfixActions, postfixProtocol)))
 	f.Add(all)
@@ -48,8 +48,8 @@ func FuzzConn(f *testing.F) {
 	})
 }
 
-// FuzzSession checks that a message of ann's is admitted only if every From
-// field can be read and holds nobody but her, whatever else the MTA says of it.
+// FuzzSession checks that a message of ann's is admitted only if every From field can be read and
+// holds nobody but her, whatever else the MTA says of it.
 func FuzzSession(f *testing.F) {
 	f.Add("ann@example.org", []byte(nil))
 	f.Add("eve@example.org", []byte(nil))
@@ -74,8 +74,8 @@ func FuzzSession(f *testing.F) {
 		if got := play(t, checking(mailflow.CheckBoth, ""), packet(said, gomilter.CodeEOH, "")); got != want {
 			t.Errorf("From %q: %s, want %s", from, got, want)
 		}
-		// Anything at all may follow: answers stay whole, and as long as it is the
-		// same message, what cannot be owned is not admitted.
+		// Anything at all may follow: answers stay whole, and as long as it is the same message,
+		// what cannot be owned is not admitted.
 		got := play(t, checking(mailflow.CheckBoth, ""), append(said, further...))
 		if !owned && strings.Contains(got, "a") && !begins(further) {
 			t.Errorf("From %q, then %q: %s", from, further, got)

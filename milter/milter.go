@@ -1,9 +1,9 @@
-// Package milter looks at messages while Postfix still holds the client: it
-// refuses senders that do not belong to whoever authenticated (M1), and notes
-// on submitted mail with what it was sent (M10).
+// Package milter looks at messages while Postfix still holds the client: it refuses senders that do
+// not belong to whoever authenticated (M1), and notes on submitted mail with what it was sent
+// (M10).
 //
-// Postfix connects for each SMTP session, says who authenticated when a message
-// begins, and then shows what was asked for of it:
+// Postfix connects for each SMTP session, says who authenticated when a message begins, and then
+// shows what was asked for of it:
 //
 //	MAIL {auth_authen}=ann@example.org <eve@example.org>
 //	                   550 5.7.1 The sender address does not belong to your account.
@@ -12,36 +12,32 @@
 //	From: Eve <eve@example.org>
 //	end of headers     550 5.7.1 The address in the From header does not belong to your account.
 //
-// The null sender is allowed, and so is a message without From: to those of
-// local clients Postfix adds one, made of the envelope's sender. What
-// [mailflow.FromMailboxes] cannot read is refused. Messages of sessions that did
-// not authenticate, inbound mail and local mail through sendmail, pass untouched
-// but for one thing: X-Drawbridge-Client fields that somebody else wrote are
-// removed, wherever header fields are looked at, so that those which remain are
-// ours. Ours stands above the Received field of the server that took the message.
+// The null sender is allowed, and so is a message without From: to those of local clients Postfix
+// adds one, made of the envelope's sender. What [mailflow.FromMailboxes] cannot read is refused.
+// Messages of sessions that did not authenticate, inbound mail and local mail through sendmail,
+// pass untouched but for one thing: X-Drawbridge-Client fields that somebody else wrote are
+// removed, wherever header fields are looked at, so that those which remain are ours. Ours stands
+// above the Received field of the server that took the message.
 //
-// What no rule in force needs is not asked for: bodies never, header fields
-// only when [Gate] says so as the connection opens, and a message that no rule
-// concerns is accepted at MAIL, without a further word about it. If a rule that
-// needs header fields begins to concern a session that was opened without, the
-// answer is 421, and the client connects again.
+// What no rule in force needs is not asked for: bodies never, header fields only when [Gate] says
+// so as the connection opens, and a message that no rule concerns is accepted at MAIL, without a
+// further word about it. If a rule that needs header fields begins to concern a session that was
+// opened without, the answer is 421, and the client connects again.
 //
 // # Diagnostics
 //
-// Refused messages are logged with account, address, sender, queue id (if any
-// yet) and reason. Where nothing can be told now the answer is 451. A packet
-// that is malformed, out of bounds or truncated is logged and closes the
-// connection: Postfix then does what milter_default_action says, which is a
-// temporary failure unless the administrator chose otherwise. Panics in a
-// session end its connection; go-milter reports them through the standard
-// library's log, which the program has to point at its own.
+// Refused messages are logged with account, address, sender, queue id (if any yet) and reason.
+// Where nothing can be told now the answer is 451. A packet that is malformed, out of bounds or
+// truncated is logged and closes the connection: Postfix then does what milter_default_action says,
+// which is a temporary failure unless the administrator chose otherwise. Panics in a session end
+// its connection; go-milter reports them through the standard library's log, which the program has
+// to point at its own.
 //
 // # Limits
 //
-// The account is the macro {auth_authen}, which Postfix sends at MAIL unless
-// milter_mail_macros was changed; without it every session counts as not
-// authenticated. A display name may say anything. Only From is checked, not
-// Sender or Reply-To.
+// The account is the macro {auth_authen}, which Postfix sends at MAIL unless milter_mail_macros was
+// changed; without it every session counts as not authenticated. A display name may say anything.
+// Only From is checked, not Sender or Reply-To.
 package milter
 
 import (
@@ -57,18 +53,16 @@ import (
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
-// Gate knows the rules. It must be safe for concurrent use and must not block:
-// Postfix waits.
+// Gate knows the rules. It must be safe for concurrent use and must not block: Postfix waits.
 type Gate interface {
-	// Needs tells which parts of messages some rule in force wants to see. It
-	// is asked as each connection opens.
+	// Needs tells which parts of messages some rule in force wants to see. It is asked as each
+	// connection opens.
 	Needs() mailflow.Needs
-	// Connected tells that an SMTP session of a client begins now, before
-	// anything can authenticate it, and is told by the function it returns
-	// that the session has ended.
+	// Connected tells that an SMTP session of a client begins now, before anything can authenticate
+	// it, and is told by the function it returns that the session has ended.
 	Connected(ip netip.Addr, port uint16) (ended func())
-	// Submitter tells how the rules see a message that login submits from an
-	// SMTP session of the given client. The address may be invalid.
+	// Submitter tells how the rules see a message that login submits from an SMTP session of the
+	// given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
 }
 
@@ -78,10 +72,9 @@ type Server struct {
 	Log  hclog.Logger
 }
 
-// Serve answers connections on ln until ctx is done, then closes ln, answers
-// the packets in flight for at most 5 s and returns nil. It returns an error
-// when ln fails, or when connections had to be cut off. Accept errors that pass
-// are for ln to outlive, as the listeners of internal/listen do.
+// Serve answers connections on ln until ctx is done, then closes ln, answers the packets in flight
+// for at most 5 s and returns nil. It returns an error when ln fails, or when connections had to be
+// cut off. Accept errors that pass are for ln to outlive, as the listeners of internal/listen do.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return serving.Serve(ctx, ln, "milter", s.Log, func(nc net.Conn) serving.Session {
 		c := newConn(nc)
@@ -96,9 +89,9 @@ func (s *Server) serve(c *conn) {
 	} else {
 		session := newSession(s, offered)
 		c.declined = session.declines
-		// A server of its own, because go-milter has one set of options for all of
-		// a server's connections, and because it starts anew with another Milter
-		// after each answer that ends a message: here it is the same one.
+		// A server of its own, because go-milter has one set of options for all of a server's
+		// connections, and because it starts anew with another Milter after each answer that ends a
+		// message: here it is the same one.
 		server := gomilter.Server{
 			NewMilter: func() gomilter.Milter { return session },
 			Actions:   session.options.actions,

@@ -163,8 +163,8 @@ func (m *mta) receive() (code byte, data []byte) {
 	return head[4], data
 }
 
-// expect reads answers: a letter for one without data, else the letter, a
-// space and the data with | for NUL.
+// expect reads answers: a letter for one without data, else the letter, a space and the data with |
+// for NUL.
 func (m *mta) expect(want ...string) {
 	m.t.Helper()
 	for _, w := range want {

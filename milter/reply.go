@@ -6,8 +6,8 @@ import (
 	gomilter "github.com/emersion/go-milter"
 )
 
-// The one table of what SMTP clients are told. Postfix passes these on as they
-// are; the codes are RFC 3463's.
+// The one table of what SMTP clients are told. Postfix passes these on as they are; the codes are
+// RFC 3463's.
 const (
 	refused     = "550 5.7.1 " // and why, for good
 	unavailable = "451 4.7.1 The sender cannot be checked now, please try again later."
@@ -18,8 +18,8 @@ const (
 	textForged     = "The message has too many " + traceHeader + " headers."
 )
 
-// reply answers with a whole SMTP reply, of one line. Postfix takes "%" for the
-// beginning of an escape, as Sendmail does.
+// reply answers with a whole SMTP reply, of one line. Postfix takes "%" for the beginning of an
+// escape, as Sendmail does.
 func reply(text string) gomilter.Response {
 	return gomilter.NewResponseStr(byte(gomilter.ActReplyCode), strings.ReplaceAll(text, "%", "%%"))
 }

@@ -20,8 +20,8 @@ import (
 const (
 	// traceHeader names the field that tells with what a message was submitted (M10).
 	traceHeader = "X-Drawbridge-Client"
-	// maxForged bounds the fields of that name in a message: Postfix searches
-	// the whole message for each that is removed.
+	// maxForged bounds the fields of that name in a message: Postfix searches the whole message for
+	// each that is removed.
 	maxForged = 20
 )
 
@@ -31,10 +31,9 @@ type options struct {
 	protocol gomilter.OptProtocol
 }
 
-// choose asks of what the MTA offers for what the rules need: Postfix drops a
-// milter that asks for more than it offered. The answer to the connection is
-// not among what is spared: the MTA waits for it, so that a connection is known
-// before anything can authenticate it.
+// choose asks of what the MTA offers for what the rules need: Postfix drops a milter that asks for
+// more than it offered. The answer to the connection is not among what is spared: the MTA waits for
+// it, so that a connection is known before anything can authenticate it.
 func choose(needs mailflow.Needs, offer []byte) options {
 	const always = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody | gomilter.OptNoUnknown | gomilter.OptNoData |
 		gomilter.OptNoHeaderReply
@@ -77,9 +76,8 @@ func newSession(s *Server, offer []byte) *session {
 // seesHeaders reports whether header fields are sent on this connection.
 func (s *session) seesHeaders() bool { return s.options.protocol&gomilter.OptNoHeaders == 0 }
 
-// declines reports whether the session does without a header field, because it
-// means nothing here or because there were too many. A field that wants an
-// answer has to be seen to get it.
+// declines reports whether the session does without a header field, because it means nothing here
+// or because there were too many. A field that wants an answer has to be seen to get it.
 func (s *session) declines(name []byte) bool {
 	switch {
 	case s.options.protocol&gomilter.OptNoHeaderReply == 0:
@@ -93,8 +91,8 @@ func (s *session) declines(name []byte) bool {
 	}
 }
 
-// isField compares names of header fields. Space before the colon is obsolete,
-// and still read by mail programs (RFC 5322 section 4.5).
+// isField compares names of header fields. Space before the colon is obsolete, and still read by
+// mail programs (RFC 5322 section 4.5).
 func isField(name, want string) bool {
 	return strings.EqualFold(strings.TrimRight(name, " \t"), want)
 }
@@ -154,8 +152,7 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 	return gomilter.RespContinue, nil
 }
 
-// client returns the client's address and port: the macros' if there are any,
-// since they are newer.
+// client returns the client's address and port: the macros' if there are any, since they are newer.
 func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
 	ip, port := s.ip, s.port
 	if a, err := address.ParseIP(strings.TrimPrefix(macros["{client_addr}"], "IPv6:")); err == nil {
@@ -197,8 +194,8 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 	return gomilter.RespContinue, nil
 }
 
-// check holds the header fields against the rules, once a message. It returns
-// nil if they may pass. What was refused before stays refused.
+// check holds the header fields against the rules, once a message. It returns nil if they may pass.
+// What was refused before stays refused.
 func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	msg := &s.message
 	if msg.checked || msg.refusal != nil {
@@ -229,8 +226,8 @@ func (s *session) BodyChunk([]byte, *gomilter.Modifier) (gomilter.Response, erro
 	return gomilter.RespContinue, nil
 }
 
-// Body ends the message: changes are possible only now. Had the MTA left out
-// the end of the header, it would be decided now.
+// Body ends the message: changes are possible only now. Had the MTA left out the end of the header,
+// it would be decided now.
 func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil

@@ -13,9 +13,9 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// BenchmarkServe compares requests per second on 64 connections of a unix
-// socket with those of a Go server that answers DUNNO without looking. Client
-// and server share the processors, so the ratio flatters the slower one a bit.
+// BenchmarkServe compares requests per second on 64 connections of a unix socket with those of a Go
+// server that answers DUNNO without looking. Client and server share the processors, so the ratio
+// flatters the slower one a bit.
 func BenchmarkServe(b *testing.B) {
 	permit := says(access.Decision{Outcome: access.Next})
 	b.Run("blind", func(b *testing.B) { benchmark(b, serveBlindly) })

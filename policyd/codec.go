@@ -14,8 +14,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Bounds of a request. Postfix sends about 35 attributes in 1 KiB; its own
-// lines end at 2 KiB (line_length_limit).
+// Bounds of a request. Postfix sends about 35 attributes in 1 KiB; its own lines end at 2 KiB
+// (line_length_limit).
 const (
 	maxRequest    = 64 << 10 // octets
 	maxLine       = 8 << 10  // octets
@@ -23,8 +23,8 @@ const (
 	firstBuffer   = 4 << 10
 )
 
-// errMalformed is what requests that break the protocol or its bounds have in
-// common. Its text quotes what was wrong in ASCII.
+// errMalformed is what requests that break the protocol or its bounds have in common. Its text
+// quotes what was wrong in ASCII.
 var errMalformed = errors.New("malformed policy request")
 
 // reader reads requests from anything. It reuses its memory, and the strings of the previous
@@ -42,12 +42,11 @@ func newReader(src io.Reader) *reader {
 	return &reader{src: src, buf: make([]byte, firstBuffer)}
 }
 
-// Read returns the next request. The error is io.EOF at the end between two
-// requests, io.ErrUnexpectedEOF within one, one that wraps [errMalformed], or
-// that of the underlying reader; after any of them the reader is of no more use.
+// Read returns the next request. The error is io.EOF at the end between two requests,
+// io.ErrUnexpectedEOF within one, one that wraps [errMalformed], or that of the underlying reader;
+// after any of them the reader is of no more use.
 //
-// An address or port that is missing or cannot be read, such as "unknown", is
-// the zero one.
+// An address or port that is missing or cannot be read, such as "unknown", is the zero one.
 func (r *reader) Read() (access.Submission, error) {
 	if err := r.fill(); err != nil {
 		return access.Submission{}, err
@@ -58,8 +57,7 @@ func (r *reader) Read() (access.Submission, error) {
 	return r.last, nil
 }
 
-// fill reads until buf[start:end] holds a whole request, with the empty line
-// that ends it.
+// fill reads until buf[start:end] holds a whole request, with the empty line that ends it.
 func (r *reader) fill() error {
 	end := []byte("\n\n")
 	// Mostly one whole request has come at once: look there before searching.
@@ -188,8 +186,8 @@ func (r *reader) forget(seen int) {
 	}
 }
 
-// reuse sets s to what b says and reports whether that is a change. Comparing
-// costs no memory, unlike converting.
+// reuse sets s to what b says and reports whether that is a change. Comparing costs no memory,
+// unlike converting.
 func reuse(s *string, b []byte) bool {
 	if *s == string(b) {
 		return false
@@ -198,8 +196,8 @@ func reuse(s *string, b []byte) bool {
 	return true
 }
 
-// indexControl returns the index of the first control character, or len(b). It
-// looks at eight octets at a time because it sees every octet of every request.
+// indexControl returns the index of the first control character, or len(b). It looks at eight
+// octets at a time because it sees every octet of every request.
 func indexControl(b []byte) int {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	i := 0
@@ -226,13 +224,12 @@ func excerpt(b []byte) string {
 	return strconv.QuoteToASCII(string(b))
 }
 
-// maxAction bounds the text of an action, in octets; Postfix would cut the
-// reply that comes of it at 512.
+// maxAction bounds the text of an action, in octets; Postfix would cut the reply that comes of it
+// at 512.
 const maxAction = 400
 
-// appendAction appends the answer that carries an action. Whatever cannot
-// stand in an SMTP reply becomes a question mark, so that no text of a gate can
-// end the line.
+// appendAction appends the answer that carries an action. Whatever cannot stand in an SMTP reply
+// becomes a question mark, so that no text of a gate can end the line.
 func appendAction(dst []byte, action string) []byte {
 	dst = append(dst, "action="...)
 	for i := range min(len(action), maxAction) {

@@ -189,8 +189,8 @@ func appendRequest(dst []byte, s *access.Submission) []byte {
 	return fmt.Appendf(dst, "sasl_username=%s\nclient_address=%s\nclient_port=%d\n\n", s.Account, ip, s.Port)
 }
 
-// FuzzRead checks that what is read prints and reads back as the same, however
-// it arrives, and that a good request after it still reads well.
+// FuzzRead checks that what is read prints and reads back as the same, however it arrives, and that
+// a good request after it still reads well.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		postfix, lines(), lines("client_address=2001:db8::7", "client_port=0"), lines("client_address=::ffff:1.2.3.4"),

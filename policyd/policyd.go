@@ -1,10 +1,9 @@
-// Package policyd answers Postfix's policy delegation protocol: it refuses the
-// next command of an open SMTP session once the account may no longer send.
+// Package policyd answers Postfix's policy delegation protocol: it refuses the next command of an
+// open SMTP session once the account may no longer send.
 //
-// Postfix asks before MAIL, RCPT, DATA or the end of a message, wherever its
-// restriction lists name the service, and keeps the connection for many
-// requests. A request is a list of name=value lines that ends in an empty one,
-// and so is the answer:
+// Postfix asks before MAIL, RCPT, DATA or the end of a message, wherever its restriction lists name
+// the service, and keeps the connection for many requests. A request is a list of name=value lines
+// that ends in an empty one, and so is the answer:
 //
 //	request=smtpd_access_policy
 //	protocol_state=RCPT
@@ -15,9 +14,9 @@
 //
 //	action=DUNNO
 //
-// DUNNO has no opinion: the restrictions that follow decide. Whoever did not
-// authenticate gets it unasked, so inbound mail passes untouched, and so does
-// whoever the gate lets go on. The refusals are:
+// DUNNO has no opinion: the restrictions that follow decide. Whoever did not authenticate gets it
+// unasked, so inbound mail passes untouched, and so does whoever the gate lets go on. The refusals
+// are:
 //
 //	421 4.7.0  the credential that opened the session was revoked, or may no
 //	           longer be used: the client is disconnected, to authenticate again
@@ -30,19 +29,17 @@
 //
 // # Diagnostics
 //
-// Where no answer is possible — the gate cannot tell, or the request is
-// malformed, oversized or truncated — the connection is closed and nothing is
-// said. Postfix asks once more after a second and then falls back on the
-// service's default_action, which is 451 4.3.5 unless the administrator chose
-// otherwise. Malformed requests are logged as warnings with what was wrong;
-// refusals are logged by the gate.
+// Where no answer is possible — the gate cannot tell, or the request is malformed, oversized or
+// truncated — the connection is closed and nothing is said. Postfix asks once more after a second
+// and then falls back on the service's default_action, which is 451 4.3.5 unless the administrator
+// chose otherwise. Malformed requests are logged as warnings with what was wrong; refusals are
+// logged by the gate.
 //
 // # Limits
 //
-// The protocol never shows AUTH, nor which secret was used: that is what the
-// gate remembers of the login. It carries no client certificate that a CA
-// vouches for, only the fingerprint of the one presented. Messages themselves
-// are looked at by the milter.
+// The protocol never shows AUTH, nor which secret was used: that is what the gate remembers of the
+// login. It carries no client certificate that a CA vouches for, only the fingerprint of the one
+// presented. Messages themselves are looked at by the milter.
 //
 // Specification: https://www.postfix.org/SMTPD_POLICY_README.html
 package policyd
@@ -62,8 +59,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
-// Gate judges a request of an authenticated session. It must be safe for
-// concurrent use and must not block: Postfix waits.
+// Gate judges a request of an authenticated session. It must be safe for concurrent use and must
+// not block: Postfix waits.
 type Gate interface {
 	Submission(access.Submission) access.Decision
 }
@@ -76,8 +73,8 @@ type Server struct {
 
 const (
 	// Postfix drops a connection that was idle for 300 s or is 1000 s old
-	// (smtpd_policy_service_max_idle, _max_ttl); we outlast it, so that it
-	// never meets a connection that we closed just then.
+	// (smtpd_policy_service_max_idle, _max_ttl); we outlast it, so that it never meets a connection
+	// that we closed just then.
 	idleTimeout = 1100 * time.Second
 	// writeTimeout bounds an answer that nobody reads.
 	writeTimeout = 100 * time.Second
@@ -85,10 +82,9 @@ const (
 	rearm = 30 * time.Second
 )
 
-// Serve answers requests on ln until ctx is done, then closes ln, answers what
-// is in flight for at most 5 s and returns nil. It returns an error when ln
-// fails, or when connections had to be cut off. Accept errors that pass are for
-// ln to outlive, as the listeners of internal/listen do.
+// Serve answers requests on ln until ctx is done, then closes ln, answers what is in flight for at
+// most 5 s and returns nil. It returns an error when ln fails, or when connections had to be cut
+// off. Accept errors that pass are for ln to outlive, as the listeners of internal/listen do.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return serving.Serve(ctx, ln, "policy", s.Log, func(nc net.Conn) serving.Session {
 		c := &conn{Conn: nc}
@@ -140,8 +136,8 @@ type conn struct {
 	stopping atomic.Bool
 }
 
-// Read sets the deadlines behind it, for the answer and for the read after
-// that; they are seldom stale enough to be worth the cost.
+// Read sets the deadlines behind it, for the answer and for the read after that; they are seldom
+// stale enough to be worth the cost.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if time.Since(c.armed) > rearm {
@@ -159,8 +155,8 @@ func (c *conn) arm() {
 	}
 }
 
-// finishReading ends the read that waits for the next request; what was read
-// before is still answered.
+// finishReading ends the read that waits for the next request; what was read before is still
+// answered.
 func (c *conn) finishReading() {
 	c.stopping.Store(true)
 	_ = c.SetReadDeadline(time.Now())

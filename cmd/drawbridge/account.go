@@ -96,8 +96,8 @@ func (c *cli) accountEffective() *cobra.Command {
 	return cmd
 }
 
-// printEffective puts the value of a setting and what set it on one line, and
-// lists the policies that concern the account.
+// printEffective puts the value of a setting and what set it on one line, and lists the policies
+// that concern the account.
 func printEffective(out io.Writer, doc []byte) error {
 	t := newTable(out)
 	t.row("SETTING", "VALUE", "SET BY")

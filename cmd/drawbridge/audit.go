@@ -37,8 +37,8 @@ func (c *cli) audit() *cobra.Command {
 	return cmd
 }
 
-// changes shows the fields of a change, each with its value before, if it had
-// one, and after. Of a change to several resources it shows each with its fields.
+// changes shows the fields of a change, each with its value before, if it had one, and after. Of a
+// change to several resources it shows each with its fields.
 func changes(value any) string {
 	fields, _ := value.(map[string]any)
 	return cell("", strings.Join(changed(fields), "; "))
@@ -65,8 +65,8 @@ func changed(fields map[string]any) (texts []string) {
 	return texts
 }
 
-// become shows what became of one resource of several. When it was created
-// never changes: it differs for those that were made or removed.
+// become shows what became of one resource of several. When it was created never changes: it
+// differs for those that were made or removed.
 func become(fields map[string]any) string {
 	if born, ok := fields["created_at"].([]any); ok && len(born) == 2 {
 		if born[0] == nil {

@@ -40,7 +40,8 @@ func (c *cli) onClientType(verb, short string) *cobra.Command {
 	}
 }
 
-// completeClient offers client types for a flag: those that need no evidence to be named, and the site's.
+// completeClient offers client types for a flag: those that need no evidence to be named, and the
+// site's.
 func (c *cli) completeClient(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	types := append(c.names(cmd.Context(), adminclient.Path("v1", "client-types"), "type"),
 		"web", "console", "native-desktop", "native-mobile", "outlook-addin", "chat-desktop", "chat-mobile", "social", "cloud-fetcher", "third-party")

@@ -72,7 +72,8 @@ func (c *cli) completeDomain(cmd *cobra.Command, _ []string, typed string) ([]co
 	return startingWith(typed, c.names(cmd.Context(), adminclient.Path("v1", "domains"), "name"))
 }
 
-// completeAccount offers accounts while the domains are few, as no list is over all of them, and domains behind an @.
+// completeAccount offers accounts while the domains are few, as no list is over all of them, and
+// domains behind an @.
 func (c *cli) completeAccount(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	domains := c.names(cmd.Context(), adminclient.Path("v1", "domains"), "name")
 	local, _, found := strings.Cut(typed, "@")

@@ -84,8 +84,8 @@ func (c *cli) send(cmd *cobra.Command, client *adminclient.Client, w *writing, m
 // wipeLine empties a terminal's line.
 const wipeLine = "\r\x1b[K"
 
-// stream asks for what may take long. It gives far what the daemon tells of how
-// far it is, and on a terminal shows what that makes of it. Item may be nil.
+// stream asks for what may take long. It gives far what the daemon tells of how far it is, and on a
+// terminal shows what that makes of it. Item may be nil.
 func (c *cli) stream(cmd *cobra.Command, path string, query url.Values, body any, far func(line []byte) string, item func([]byte)) (*adminclient.Answer, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -111,12 +111,12 @@ func (c *cli) printChange(cmd *cobra.Command, w *writing, a *adminclient.Answer)
 	return c.printAnswer(cmd, a)
 }
 
-// editTries bounds how often a change is worked out anew because somebody else changed the resource in between.
+// editTries bounds how often a change is worked out anew because somebody else changed the resource
+// in between.
 const editTries = 4
 
-// edit reads the resource at path, works out from it what to write, and writes
-// that unless somebody else wrote meanwhile; then it begins anew. A resource
-// that is not there is nil to change.
+// edit reads the resource at path, works out from it what to write, and writes that unless somebody
+// else wrote meanwhile; then it begins anew. A resource that is not there is nil to change.
 func (c *cli) edit(cmd *cobra.Command, w *writing, method, path string, change func(current object) (object, error)) error {
 	client, err := c.client()
 	if err != nil {

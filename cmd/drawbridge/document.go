@@ -18,15 +18,14 @@ type document struct {
 	root *yaml.Node // nil of a file in JSON
 }
 
-// Bounds of a file in YAML, whose aliases can make much of little. The daemon
-// takes no more either.
+// Bounds of a file in YAML, whose aliases can make much of little. The daemon takes no more either.
 const (
 	maxDocument      = 16 << 20 // bytes of its JSON
 	maxDocumentDepth = 32
 )
 
-// readDocument reads a file in JSON, or in YAML as far as JSON goes: mappings with
-// names that are texts and given once, no tags, no merge keys. Aliases are written out.
+// readDocument reads a file in JSON, or in YAML as far as JSON goes: mappings with names that are
+// texts and given once, no tags, no merge keys. Aliases are written out.
 func readDocument(file []byte) (*document, error) {
 	if json.Valid(file) {
 		return &document{json: file}, nil

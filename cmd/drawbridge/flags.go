@@ -228,8 +228,8 @@ func edited(list, adding, removing []string, remove string) ([]string, error) {
 	return list, nil
 }
 
-// members adds two flags that add and remove single accounts of a scope, or of
-// its exceptions, and leave the rest of the scope as it is.
+// members adds two flags that add and remove single accounts of a scope, or of its exceptions, and
+// leave the rest of the scope as it is.
 func (s *settings) members(add, remove, whom string, except bool) {
 	adding := s.cmd.Flags().StringArray(add, nil, "add one `account` "+whom+" (repeatable)")
 	removing := s.cmd.Flags().StringArray(remove, nil, "remove one `account` "+whom+" (repeatable)")

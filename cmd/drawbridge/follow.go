@@ -15,8 +15,8 @@ import (
 
 const (
 	followEvery = time.Second
-	// followBack is how much later than its time a record may arrive: daemons
-	// write records behind their decisions.
+	// followBack is how much later than its time a record may arrive: daemons write records behind
+	// their decisions.
 	followBack = 10 * time.Second
 )
 
@@ -111,8 +111,8 @@ func (s *seen) fresh(records []json.RawMessage) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-// since returns the whole second from which on records have to be asked for
-// again, and forgets those before it. It is zero while none was seen.
+// since returns the whole second from which on records have to be asked for again, and forgets
+// those before it. It is zero while none was seen.
 func (s *seen) since() time.Time {
 	if s.newest.IsZero() {
 		return time.Time{}
@@ -126,8 +126,7 @@ func (s *seen) since() time.Time {
 	return since
 }
 
-// aligned lines up cells in columns that only become wider, as it cannot know
-// what follows.
+// aligned lines up cells in columns that only become wider, as it cannot know what follows.
 type aligned struct {
 	rows   [][]string // to be written
 	widths []int

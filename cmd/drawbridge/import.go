@@ -124,8 +124,8 @@ type span struct{ from, to int }
 // maxDomains bounds the domains of one file: more are a column that was mistaken for the addresses.
 const maxDomains = 1000
 
-// split divides a file by the domains of its addresses, in the order of their
-// first. What is wrong with the lines is for the daemon to say.
+// split divides a file by the domains of its addresses, in the order of their first. What is wrong
+// with the lines is for the daemon to say.
 func split(file []byte) ([]part, error) {
 	text := bytes.TrimPrefix(file, []byte("\ufeff"))
 	r := csv.NewReader(bytes.NewReader(text))
@@ -178,8 +178,8 @@ func split(file []byte) ([]part, error) {
 	return parts, nil
 }
 
-// csv is the part as a file of its own. In place of the lines left out it has
-// empty ones, so that the others keep their numbers.
+// csv is the part as a file of its own. In place of the lines left out it has empty ones, so that
+// the others keep their numbers.
 func (p part) csv() []byte {
 	var out []byte
 	at := 0
@@ -203,8 +203,8 @@ func (p part) explain(problem *adminclient.Problem, createDepartments bool) {
 	}
 }
 
-// where names the lines of the file that the part consists of, the first ones
-// if there are many; nothing when it is the whole file.
+// where names the lines of the file that the part consists of, the first ones if there are many;
+// nothing when it is the whole file.
 func (p part) where() string {
 	lines := p.lines[1:] // without the header
 	if len(lines) == 0 {

@@ -20,8 +20,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// printable escapes what does not print: control characters, line breaks, marks
-// that turn the direction of writing, bytes that are no UTF-8. The rest stays as it is.
+// printable escapes what does not print: control characters, line breaks, marks that turn the
+// direction of writing, bytes that are no UTF-8. The rest stays as it is.
 func printable(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
@@ -40,8 +40,8 @@ func printable(s string) string {
 	return b.String()
 }
 
-// printableJSON does the same for JSON without changing its meaning: outside its
-// strings, where \u stands for any character, JSON is ASCII.
+// printableJSON does the same for JSON without changing its meaning: outside its strings, where \u
+// stands for any character, JSON is ASCII.
 func printableJSON(doc []byte) []byte {
 	out := make([]byte, 0, len(doc))
 	for len(doc) > 0 {
@@ -124,8 +124,8 @@ func decoder(doc []byte) *json.Decoder {
 	return d
 }
 
-// flatten emits the values of the document that d is at, each under the path of
-// names that leads to it. A list of plain values is one value.
+// flatten emits the values of the document that d is at, each under the path of names that leads to
+// it. A list of plain values is one value.
 func flatten(d *json.Decoder, name string, emit func(name, text string)) error {
 	token, err := d.Token()
 	if err != nil {
@@ -213,8 +213,8 @@ func became(name string, values [2]any) string {
 	return cell(name, values[0]) + " → " + cell(name, values[1])
 }
 
-// column is one column of a list: its heading, the path of the field that it
-// shows, and how, which nil leaves to cell.
+// column is one column of a list: its heading, the path of the field that it shows, and how, which
+// nil leaves to cell.
 type column struct {
 	heading string
 	field   string

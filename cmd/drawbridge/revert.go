@@ -46,8 +46,8 @@ func (c *cli) revertConfirm() *cobra.Command {
 	return cmd
 }
 
-// printLockout lists whom a refused change would lock out, and says what to do
-// in this command's own words. It reports whether there was such a list.
+// printLockout lists whom a refused change would lock out, and says what to do in this command's
+// own words. It reports whether there was such a list.
 func (c *cli) printLockout(out io.Writer, problem []byte) bool {
 	var p struct {
 		Lockout struct {

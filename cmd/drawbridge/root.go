@@ -99,7 +99,8 @@ func (c *cli) client() (*adminclient.Client, error) {
 	return adminclient.New(adminclient.Options{API: c.api, KeyFile: c.keyFile, Timeout: c.timeout})
 }
 
-// group is a command that only gathers others. Unlike cobra's own it refuses a name that it does not know.
+// group is a command that only gathers others. Unlike cobra's own it refuses a name that it does
+// not know.
 func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, ValidArgsFunction: cobra.NoFileCompletions, SuggestionsMinimumDistance: 2}
 	g.AddCommand(children...)

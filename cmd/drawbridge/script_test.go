@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"drawbridge": main})
 }
 
-// TestScripts runs the real command against a daemon that is played from the
-// script. Beside testscript's own commands there are:
+// TestScripts runs the real command against a daemon that is played from the script. Beside
+// testscript's own commands there are:
 //
 //	talk FILE     what the daemon will be asked next, and answers; see dialogue
 //	exits N CMD…  CMD must end with status N
@@ -87,8 +87,8 @@ func talk(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// dialogue is a daemon that expects the requests of a script, in their order,
-// and gives the script's answers:
+// dialogue is a daemon that expects the requests of a script, in their order, and gives the
+// script's answers:
 //
 //	> PATCH /v1/accounts/ann@example.org?dry_run=true
 //	> If-Match: "3"
@@ -97,8 +97,8 @@ func talk(ts *testscript.TestScript, neg bool, args []string) {
 //	< ETag: "4"
 //	< {"address":"ann@example.org","suspended":true}
 //
-// A request must have the headers that the script names, and no condition or
-// key that it does not name. Bodies are compared as JSON.
+// A request must have the headers that the script names, and no condition or key that it does not
+// name. Bodies are compared as JSON.
 type dialogue struct {
 	socket string
 

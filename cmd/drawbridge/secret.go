@@ -17,9 +17,8 @@ import (
 // maxSecret bounds a secret that is read, in bytes.
 const maxSecret = 4096
 
-// readSecret reads one line from standard input: a secret, without the line's
-// end. On a terminal it asks for it, without showing what is typed, and once
-// more if twice says so. The caller wipes it.
+// readSecret reads one line from standard input: a secret, without the line's end. On a terminal it
+// asks for it, without showing what is typed, and once more if twice says so. The caller wipes it.
 func readSecret(cmd *cobra.Command, prompt string, twice bool) (secret []byte, err error) {
 	terminal, ok := cmd.InOrStdin().(*os.File)
 	if !ok || !isTerminal(terminal) {

@@ -1,5 +1,5 @@
-// Drawbridged is the daemon: it decides logins for Dovecot, submissions and
-// messages for Postfix, and serves the administrators' API.
+// Drawbridged is the daemon: it decides logins for Dovecot, submissions and messages for Postfix,
+// and serves the administrators' API.
 //
 //	drawbridged -c FILE        run, in the foreground; logs to stderr
 //	drawbridged -c FILE check  validate the settings: exit 0, or 78 with every problem
@@ -7,8 +7,8 @@
 //	drawbridged -d             print all settings with their defaults and documentation
 //	drawbridged -V             print the version
 //
-// Exit status: 0 after a signal to end, 1 when it could not start or go on,
-// 64 for a wrong call, 78 for wrong settings.
+// Exit status: 0 after a signal to end, 1 when it could not start or go on, 64 for a wrong call, 78
+// for wrong settings.
 package main
 
 import (

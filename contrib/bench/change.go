@@ -71,8 +71,7 @@ func call(ctx context.Context, c *http.Client, method, path string, body any) (m
 	return m, json.Unmarshal(answer, &m)
 }
 
-// benchChange measures from sending a change to one daemon until another
-// daemon decides by it.
+// benchChange measures from sending a change to one daemon until another daemon decides by it.
 func benchChange(ctx context.Context) error {
 	return withStack(ctx, trialstack.Options{Daemons: 2, SharedRedis: true}, func(s *trialstack.Stack) error {
 		one, two := s.Daemons[0].HTTP(), &http.Client{Transport: &http.Transport{

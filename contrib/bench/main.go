@@ -1,10 +1,10 @@
-// Bench prints how fast Drawbridge is, as ratios against a peer that does
-// nothing, measured in turns in one run: a busy machine slows both alike.
+// Bench prints how fast Drawbridge is, as ratios against a peer that does nothing, measured in
+// turns in one run: a busy machine slows both alike.
 //
 //	make bench
 //
-// Figures are medians of [rounds] rounds. README.md in this directory holds
-// those that were measured, with the machine.
+// Figures are medians of [rounds] rounds. README.md in this directory holds those that were
+// measured, with the machine.
 package main
 
 import (

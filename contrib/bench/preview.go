@@ -13,8 +13,8 @@ import (
 // recordedLogins is how many records a preview is measured over.
 const recordedLogins = 200_000
 
-// benchPreview measures a preview over a real Redis, with the rules of the
-// measured size: half of the logins were closed after they were recorded.
+// benchPreview measures a preview over a real Redis, with the rules of the measured size: half of
+// the logins were closed after they were recorded.
 func benchPreview(ctx context.Context) error {
 	g, end, err := newGate(ctx)
 	if err != nil {

@@ -30,8 +30,8 @@ func account(i int) string { return fmt.Sprintf("user%d@example.org", i) }
 
 func department(i int) string { return fmt.Sprintf("department%d", i%departments) }
 
-// domainPolicies are blacklists of 100 prefixes each, half of them for all
-// members, the others for one department each.
+// domainPolicies are blacklists of 100 prefixes each, half of them for all members, the others for
+// one department each.
 func domainPolicies() []access.Policy {
 	list := make([]access.Policy, policies)
 	for i := range list {
@@ -99,8 +99,8 @@ type memory struct{ id string }
 func (m *memory) StoreID() (string, error)   { return m.id, nil }
 func (m *memory) SetStoreID(id string) error { m.id = id; return nil }
 
-// newGate returns a gate over a private redis-server, with the rules of the
-// measured size, and what ends both.
+// newGate returns a gate over a private redis-server, with the rules of the measured size, and what
+// ends both.
 func newGate(ctx context.Context) (*gate.Gate, func(), error) {
 	dir, err := os.MkdirTemp("", "db-bench")
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// shelf is a log that takes every change and keeps none, so that what is
-// measured is the daemon's own part.
+// shelf is a log that takes every change and keeps none, so that what is measured is the daemon's
+// own part.
 type shelf struct {
 	mu    sync.Mutex
 	heads [store.Shards]store.Head
@@ -68,16 +68,16 @@ type site struct {
 	room  access.Account
 }
 
-// perDepartment is how many policies of [own] are for one department, and how many accounts are in it at least.
+// perDepartment is how many policies of [own] are for one department, and how many accounts are in
+// it at least.
 const perDepartment = 10
 
 // home is where all logins of these measurements come from.
 var home = netip.MustParseAddr("203.0.113.9")
 
-// newSite returns a domain with the policies and so many accounts, each in one
-// of so many departments. A further policy, for another client type, names the
-// address that the logins come from, so that no decision is spared looking at
-// the prefixes of the policies that apply.
+// newSite returns a domain with the policies and so many accounts, each in one of so many
+// departments. A further policy, for another client type, names the address that the logins come
+// from, so that no decision is spared looking at the prefixes of the policies that apply.
 func newSite(ctx context.Context, list []access.Policy, accounts, departments int) (*site, error) {
 	s := &site{store: &store.Store{Log: &shelf{}, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &memory{}, Timeout: time.Minute}}
 	go s.store.Run(ctx)
@@ -140,8 +140,8 @@ func (s *site) decide(n int) error {
 	return nil
 }
 
-// find does what a decision does until it comes to the policies: it finds the
-// account's record and what the rules say of it and its departments.
+// find does what a decision does until it comes to the policies: it finds the account's record and
+// what the rules say of it and its departments.
 func (s *site) find(n int) error {
 	addr, v := s.store.State.View(s.names[n%len(s.names)])
 	if required, _ := v.Rules.SecureRequired(addr, v.Account.Facts(&s.room)); required {
@@ -150,8 +150,8 @@ func (s *site) find(n int) error {
 	return nil
 }
 
-// nanoseconds returns the CPU time of one turn, of so many: they are one
-// thread's work alone, which this does not let others on the machine lengthen.
+// nanoseconds returns the CPU time of one turn, of so many: they are one thread's work alone, which
+// this does not let others on the machine lengthen.
 func (s *site) nanoseconds(turns int, turn func(n int) error) (float64, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -183,8 +183,8 @@ func blacklist(i int, scope access.Scope) access.Policy {
 	return access.Policy{ID: fmt.Sprintf("p%d", i), Name: fmt.Sprintf("policy %d", i), Type: access.Blacklist, Enabled: true, Mode: access.Enforce, Scope: scope}
 }
 
-// blacklists returns policies that each name so many prefixes of their own, of
-// which none is where the logins come from.
+// blacklists returns policies that each name so many prefixes of their own, of which none is where
+// the logins come from.
 func blacklists(n, prefixesEach int, scope func(int) access.Scope) []access.Policy {
 	list := make([]access.Policy, n)
 	for i := range list {
@@ -277,8 +277,7 @@ func scaleTable(ctx context.Context, what, goal string, rows []scaleRow) error {
 	return nil
 }
 
-// benchSwap measures changes of a domain of 10 000 policies, and how long
-// decisions wait for them.
+// benchSwap measures changes of a domain of 10 000 policies, and how long decisions wait for them.
 func benchSwap(ctx context.Context) error {
 	const n = 10_000
 	ctx, cancel := context.WithCancel(ctx)

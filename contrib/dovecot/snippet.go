@@ -1,6 +1,6 @@
-// Package dovecot holds the piece of Dovecot configuration that puts Drawbridge at the head of
-// the passdb chain, in the very text that administrators copy, so that the trial stack and the
-// tests run what is shipped.
+// Package dovecot holds the piece of Dovecot configuration that puts Drawbridge at the head of the
+// passdb chain, in the very text that administrators copy, so that the trial stack and the tests
+// run what is shipped.
 package dovecot
 
 import _ "embed"

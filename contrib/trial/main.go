@@ -1,12 +1,14 @@
-// Drawbridge-trial runs the trial stack: a private Dovecot, Postfix and drawbridged on loopback, with a demo domain. "make run"
-// builds and starts it.
+// Drawbridge-trial runs the trial stack: a private Dovecot, Postfix and drawbridged on loopback,
+// with a demo domain. "make run" builds and starts it.
 //
 //	drawbridge-trial -bin DIR [-dir DIR] [-port-offset N]
 //
-// It runs as root, in the foreground, until Ctrl-C or SIGTERM; what it keeps is under -dir, for the next time. Without -dir that is
-// ./run, or /var/lib/drawbridge-trial where the servers' own users could not reach ./run, as in most home directories.
+// It runs as root, in the foreground, until Ctrl-C or SIGTERM; what it keeps is under -dir, for the
+// next time. Without -dir that is ./run, or /var/lib/drawbridge-trial where the servers' own users
+// could not reach ./run, as in most home directories.
 //
-// Exit status: 0 after being told to end, 1 when something could not start, ended by itself or did not end well, 64 for a wrong call.
+// Exit status: 0 after being told to end, 1 when something could not start, ended by itself or did
+// not end well, 64 for a wrong call.
 package main
 
 import (

@@ -16,10 +16,9 @@ type mailbox struct{}
 func (mailbox) Throttled() bool { return false }
 func (mailbox) Mailbox() bool   { return true }
 
-// site is a domain of 1 000 accounts in 10 departments, with 100 policies of
-// 100 prefixes each. Each policy is for one department with those below it, so
-// that 10 apply to each account: 8 blacklists that do not match, a whitelist
-// that does not and one that does.
+// site is a domain of 1 000 accounts in 10 departments, with 100 policies of 100 prefixes each.
+// Each policy is for one department with those below it, so that 10 apply to each account: 8
+// blacklists that do not match, a whitelist that does not and one that does.
 func site() (*access.Rules, []*access.Query) {
 	set := access.Settings{Enforced: true, EnforceFor: access.Scope{Departments: []access.ScopeDepartment{{Path: "dept3", Sub: true}}}}
 	for dept := range 10 {

@@ -8,8 +8,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Evidence is what proves a client type. All kinds that are given must match.
-// Only Networks (of the TCP peer) and ClientCert prove; the others narrow.
+// Evidence is what proves a client type. All kinds that are given must match. Only Networks (of the
+// TCP peer) and ClientCert prove; the others narrow.
 type Evidence struct {
 	Networks    []string `json:"networks"`
 	ClientCert  string   `json:"client_cert"`
@@ -21,8 +21,8 @@ type Evidence struct {
 // Proves reports whether the evidence has a kind that proves anything.
 func (e *Evidence) Proves() bool { return len(e.Networks) > 0 || e.ClientCert != "" }
 
-// Clients tells client types by evidence. Immutable, safe for concurrent use;
-// the zero value knows only third-party.
+// Clients tells client types by evidence. Immutable, safe for concurrent use; the zero value knows
+// only third-party.
 type Clients struct{ rules []clientRule }
 
 type clientRule struct {
@@ -31,9 +31,8 @@ type clientRule struct {
 	Evidence
 }
 
-// CompileClients prepares client types for decisions. Where several types
-// match, the first by name wins, so that the answer does not depend on the
-// order in which they were made.
+// CompileClients prepares client types for decisions. Where several types match, the first by name
+// wins, so that the answer does not depend on the order in which they were made.
 func CompileClients(types map[ClientType][]Evidence) *Clients {
 	c := &Clients{}
 	names := make([]ClientType, 0, len(types))
@@ -50,8 +49,8 @@ func CompileClients(types map[ClientType][]Evidence) *Clients {
 	return c
 }
 
-// Classify returns the client type that the evidence of a login proves, or
-// third-party. It does not allocate.
+// Classify returns the client type that the evidence of a login proves, or third-party. It does not
+// allocate.
 func (c *Clients) Classify(l *Login) ClientType {
 	peer := l.RealIP
 	if !peer.IsValid() {
@@ -65,8 +64,8 @@ func (c *Clients) Classify(l *Login) ClientType {
 	return ClientThirdParty
 }
 
-// match holds what was given against what the protocol carried: what it does
-// not carry does not match.
+// match holds what was given against what the protocol carried: what it does not carry does not
+// match.
 func (r *clientRule) match(l *Login, peer netip.Addr) bool {
 	e := &r.Evidence
 	if len(e.Networks) > 0 && !r.networks.Contains(peer) {

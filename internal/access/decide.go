@@ -65,19 +65,18 @@ type Query struct {
 	Secret  Secret
 }
 
-// Asker answers what is slow or counted. Each question is asked at most once
-// in a decision.
+// Asker answers what is slow or counted. Each question is asked at most once in a decision.
 type Asker interface {
 	// Throttled reports whether guessing has to stop for this account and address.
 	Throttled() bool
-	// Mailbox verifies the secret as the mailbox password kept here. It takes
-	// as long for an unknown account as for a known one.
+	// Mailbox verifies the secret as the mailbox password kept here. It takes as long for an
+	// unknown account as for a known one.
 	Mailbox() bool
 }
 
-// Decide answers a login. With trace it also notes each step in Decision.Trace;
-// nothing else differs, so that an explanation cannot disagree with the login.
-// Without trace a decision that has nothing to note in words does not allocate.
+// Decide answers a login. With trace it also notes each step in Decision.Trace; nothing else
+// differs, so that an explanation cannot disagree with the login. Without trace a decision that has
+// nothing to note in words does not allocate.
 func Decide(q *Query, ask Asker, trace bool) Decision {
 	d := Decision{Account: q.Address, Client: q.Client, Region: ShownRegion(q.Region)}
 	note := func(step, result, detail string) {
@@ -121,8 +120,8 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	var room subjectRoom
 	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
 
-	// All steps are taken before anything is answered: how long the answer
-	// takes must not tell which of them refused.
+	// All steps are taken before anything is answered: how long the answer takes must not tell
+	// which of them refused.
 	rule, place := q.Rules.judge(q, acc, sub, &d, trace)
 	q.secret(acc, known, sub, ask, &d, trace)
 	if rule != "" {
@@ -134,10 +133,9 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	return d
 }
 
-// Judge tells whether the rules refuse a login whatever its secret is, why, and
-// by which policy: the steps of [Decide] that do not depend on the secret, for
-// replaying logins whose secret is not known any more. Reason "" is no refusal.
-// The query needs Rules and an Address.
+// Judge tells whether the rules refuse a login whatever its secret is, why, and by which policy:
+// the steps of [Decide] that do not depend on the secret, for replaying logins whose secret is not
+// known any more. Reason "" is no refusal. The query needs Rules and an Address.
 func Judge(q *Query) (reason Reason, policyID string) {
 	acc := q.Account
 	if acc == nil {
@@ -150,8 +148,8 @@ func Judge(q *Query) (reason Reason, policyID string) {
 	return reason, d.PolicyID
 }
 
-// judge takes the steps that do not depend on the secret. It returns the first
-// refusal, or "", and whether that refusal asks where the login came from.
+// judge takes the steps that do not depend on the secret. It returns the first refusal, or "", and
+// whether that refusal asks where the login came from.
 func (r *Rules) judge(q *Query, acc *Account, sub subject, d *Decision, trace bool) (reason Reason, place bool) {
 	note := func(step, result, detail string) {
 		if trace {
@@ -200,8 +198,8 @@ func (r *Rules) judge(q *Query, acc *Account, sub subject, d *Decision, trace bo
 	return reason, place
 }
 
-// ProtocolOn tells whether a protocol is on for an account (nil without a
-// record), and what set it: account, domain or default.
+// ProtocolOn tells whether a protocol is on for an account (nil without a record), and what set it:
+// account, domain or default.
 func (r *Rules) ProtocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 	if acc == nil {
 		acc = &Account{}
@@ -219,9 +217,8 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 	return true, "default"
 }
 
-// policiesRefuse holds the login against all policies. Deny wins; several
-// whitelists add up; the order never matters, except for which of several
-// equally refusing policies is named: the first.
+// policiesRefuse holds the login against all policies. Deny wins; several whitelists add up; the
+// order never matters, except for which of several equally refusing policies is named: the first.
 func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, place, refused bool) {
 	near := r.near.Contains(q.Login.IP)
 	var white *policy // the first enforced whitelist that applies and does not match
@@ -257,8 +254,8 @@ func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, p
 	return id, place, refused
 }
 
-// reportWhitelists notes the whitelists in report mode that would have refused
-// if they were enforced. Apart from the main loop, since none usually exists.
+// reportWhitelists notes the whitelists in report mode that would have refused if they were
+// enforced. Apart from the main loop, since none usually exists.
 func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
 	for p := range r.applying(q, sub) {
 		if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
@@ -291,8 +288,8 @@ func (r *Rules) selected(c ClientType) *selection {
 	return &r.anyClient
 }
 
-// SecureRequired reports whether third-party clients of an account need a
-// secure password, and what set it: domain, account, or "".
+// SecureRequired reports whether third-party clients of an account need a secure password, and what
+// set it: domain, account, or "".
 func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy string) {
 	var none Account
 	if acc == nil {
@@ -302,8 +299,8 @@ func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy 
 	return r.secureRequired(acc, sub)
 }
 
-// Applying returns the ids of the policies whose scope an account is in, in
-// the order in which they were compiled; nil means a record is missing.
+// Applying returns the ids of the policies whose scope an account is in, in the order in which they
+// were compiled; nil means a record is missing.
 func (r *Rules) Applying(addr string, acc *Account) []string {
 	if acc == nil {
 		acc = &Account{}
@@ -328,8 +325,8 @@ func (r *Rules) secureRequired(acc *Account, sub subject) (required bool, setBy 
 	return false, ""
 }
 
-// secret takes the steps that depend on the secret: it sets outcome, reason
-// and what is known of the credential.
+// secret takes the steps that depend on the secret: it sets outcome, reason and what is known of
+// the credential.
 func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Decision, trace bool) {
 	set := func(o Outcome, r Reason, detail, by string) {
 		d.Outcome, d.Reason = o, r
@@ -403,8 +400,8 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		set(Deny, ReasonBadSecret, d.Note, "")
 		return
 	case SecretShaped:
-		// Kept here, it is held against the mailbox password like any other: an
-		// answer without the slow hash would tell who has secure passwords.
+		// Kept here, it is held against the mailbox password like any other: an answer without the
+		// slow hash would tell who has secure passwords.
 		if q.Site.NextPassdb && (acc.HasSecure || required) {
 			set(Deny, ReasonBadSecret, "has the shape of a secure password, and is none of this account", "")
 			return
@@ -449,8 +446,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	set(Allow, ReasonOK, "the mailbox password", assumed)
 }
 
-// guessable reports whether the login shows a secret that may be a guess at
-// the mailbox password.
+// guessable reports whether the login shows a secret that may be a guess at the mailbox password.
 func (q *Query) guessable() bool {
 	if q.Login.MasterUser != "" || q.Login.Lookup != LookupNone {
 		return false
@@ -475,8 +471,8 @@ func (q *Query) reveals(d *Decision) bool {
 	return false
 }
 
-// text is the one table of what clients may be told (F10). Wrong secret and
-// unknown account have none.
+// text is the one table of what clients may be told (F10). Wrong secret and unknown account have
+// none.
 func text(r Reason, place bool) string {
 	switch r {
 	case ReasonPolicy:

@@ -15,8 +15,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// TestDialogues holds the dialogues of testdata against the engine; their
-// language is explained in testdata/README.
+// TestDialogues holds the dialogues of testdata against the engine; their language is explained in
+// testdata/README.
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -45,8 +45,8 @@ func TestDialogues(t *testing.T) {
 	}
 }
 
-// script is a dialogue while it is read: the site as described so far, and the
-// login whose answer comes next.
+// script is a dialogue while it is read: the site as described so far, and the login whose answer
+// comes next.
 type script struct {
 	domain   string
 	site     access.Site
@@ -200,8 +200,8 @@ func (s *script) domainSaying(key string, w []string) error {
 	return nil
 }
 
-// scope reads "all", "sales/" (with those below), "sales" and "ann@example.org";
-// what stands behind "but" is excepted.
+// scope reads "all", "sales/" (with those below), "sales" and "ann@example.org"; what stands behind
+// "but" is excepted.
 func scope(w []string) access.Scope {
 	var sc access.Scope
 	departments, members := &sc.Departments, &sc.Members

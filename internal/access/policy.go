@@ -22,8 +22,8 @@ const (
 
 // Policy is a whitelist or a blacklist over scope × place × client type × protocol (F9).
 //
-// Its place is the addresses in IPs or the regions, or anywhere when both are
-// empty, minus ExceptIPs. Empty Clients or Protocols select all.
+// Its place is the addresses in IPs or the regions, or anywhere when both are empty, minus
+// ExceptIPs. Empty Clients or Protocols select all.
 type Policy struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
@@ -39,8 +39,8 @@ type Policy struct {
 	Protocols []string     `json:"protocols"`
 }
 
-// Scope says whom a rule concerns: all, or departments and members, minus exceptions.
-// The zero value concerns nobody.
+// Scope says whom a rule concerns: all, or departments and members, minus exceptions. The zero
+// value concerns nobody.
 type Scope struct {
 	All         bool              `json:"all,omitempty"`
 	Departments []ScopeDepartment `json:"departments,omitempty"`

@@ -27,8 +27,8 @@ var (
 	protocols   = []string{"imap", "pop3", "smtp", "sieve"}
 )
 
-// TestMain has properties checked more often than rapid does unasked: a check
-// takes microseconds. The command line still has the last word.
+// TestMain has properties checked more often than rapid does unasked: a check takes microseconds.
+// The command line still has the last word.
 func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "1000"); err != nil {
 		panic(err)
@@ -136,9 +136,9 @@ func (w *world) decide(trace bool) access.Decision {
 	return access.Decide(&q, &ask, trace)
 }
 
-// plain is the second opinion: DESIGN's steps, one after another, from the
-// settings as they are written. It tells the outcome, the reason, which
-// policies in report mode would have refused, and whether a guess counts.
+// plain is the second opinion: DESIGN's steps, one after another, from the settings as they are
+// written. It tells the outcome, the reason, which policies in report mode would have refused, and
+// whether a guess counts.
 func (w *world) plain() (o access.Outcome, r access.Reason, would []string, guess bool) {
 	q, l := &w.query, w.query.Login
 	acc := q.Account
@@ -375,8 +375,7 @@ func TestExplainAndDecideAgree(t *testing.T) {
 	})
 }
 
-// The trace has one step for each enabled policy, and what the steps say
-// comes to what was decided.
+// The trace has one step for each enabled policy, and what the steps say comes to what was decided.
 func TestTraceOfPolicies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -410,7 +409,8 @@ func TestTraceOfPolicies(t *testing.T) {
 			enabled++
 			match := s.Result == "match"
 			entry := slices.Contains(p.IPs, s.Matched) || slices.Contains(p.Regions, s.Matched) || s.Matched == access.MatchedAnywhere && len(p.IPs)+len(p.Regions) == 0
-			// A match that nothing in the lists tells of is that of what may be in a blacklist's place.
+			// A match that nothing in the lists tells of is that of what may be in a blacklist's
+			// place.
 			named := entry || p.Type == access.Blacklist && (!w.query.Login.IP.IsValid() || w.query.Region == access.RegionUntold)
 			if match && !named || !match && s.Matched != "" || s.Excepted != "" && (match || !slices.Contains(p.ExceptIPs, s.Excepted)) {
 				t.Fatalf("%+v\n%+v", p, s)
@@ -514,8 +514,8 @@ func TestReportModeRefusesNothing(t *testing.T) {
 	})
 }
 
-// An exception to a blacklist, of its place or its scope, only ever admits
-// more; one to a whitelist's place only ever less.
+// An exception to a blacklist, of its place or its scope, only ever admits more; one to a
+// whitelist's place only ever less.
 func TestExceptions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
@@ -543,7 +543,8 @@ func TestExceptions(t *testing.T) {
 		case 3:
 			w.set.Enforced = false
 			if after := w.decide(false); passes(&before) && !passes(&after) {
-				// A secure password that the account has switched off is good only under enforcement.
+				// A secure password that the account has switched off is good only under
+				// enforcement.
 				if w.query.Account == nil || w.query.Account.Secure != access.SecureOff {
 					t.Fatalf("enforcement lifted: %s became %s", say(&before), say(&after))
 				}

@@ -6,9 +6,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Settings are the rules of one domain as they are kept; [Compile] makes them
-// fit for decisions. They must have been validated: what cannot be read is an
-// entry that matches nothing.
+// Settings are the rules of one domain as they are kept; [Compile] makes them fit for decisions.
+// They must have been validated: what cannot be read is an entry that matches nothing.
 type Settings struct {
 	Protocols   Switches // the domain's defaults; absent means on
 	Departments []string // all paths of the domain's tree
@@ -38,9 +37,9 @@ func (s *Settings) policy(id string) int {
 	return slices.IndexFunc(s.Policies, func(p Policy) bool { return p.ID == id })
 }
 
-// Rules are a domain's rules, compiled. They are immutable and safe for
-// concurrent use. The cost of a decision grows with the policies that concern
-// the account, not with the others, nor with accounts or prefixes.
+// Rules are a domain's rules, compiled. They are immutable and safe for concurrent use. The cost of
+// a decision grows with the policies that concern the account, not with the others, nor with
+// accounts or prefixes.
 //
 // Scopes are numbered: policies by their position, then the scope of enforcement.
 type Rules struct {
@@ -91,13 +90,13 @@ func (b bits) word(w int) uint64 {
 	return 0
 }
 
-// Compile prepares a domain's settings for decisions. The rules keep the
-// policies, for explanations: what is in their lists must not be changed any more.
+// Compile prepares a domain's settings for decisions. The rules keep the policies, for
+// explanations: what is in their lists must not be changed any more.
 func Compile(s *Settings) *Rules { return new(Rules).Recompile(s) }
 
-// Recompile prepares settings of which most were compiled before, into r (nil
-// for none): it takes over the networks of policies whose lists are the same,
-// which are most of the work. r itself does not change.
+// Recompile prepares settings of which most were compiled before, into r (nil for none): it takes
+// over the networks of policies whose lists are the same, which are most of the work. r itself does
+// not change.
 func (r *Rules) Recompile(s *Settings) *Rules {
 	if r == nil {
 		r = new(Rules)
@@ -134,8 +133,8 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	return n
 }
 
-// nearby gathers the networks of all policies: it adds those that are new to
-// what was gathered last, unless half of that is of policies that are gone.
+// nearby gathers the networks of all policies: it adds those that are new to what was gathered
+// last, unless half of that is of policies that are gone.
 func (r *Rules) nearby(last *Rules, before map[string]*policy) {
 	var all, fresh []address.Networks
 	kept := 0
@@ -179,8 +178,8 @@ func (r *Rules) selects(p *Policy, number uint32) {
 	}
 }
 
-// compilePolicy compiles one policy. What was compiled of it before, or nil,
-// lends its networks if their lists are the same.
+// compilePolicy compiles one policy. What was compiled of it before, or nil, lends its networks if
+// their lists are the same.
 func compilePolicy(p *Policy, before *policy) policy {
 	c := policy{
 		id: p.ID, source: p,
@@ -211,10 +210,9 @@ func compilePolicy(p *Policy, before *policy) policy {
 	return c
 }
 
-// place reports whether the policy's place matches. A missing address is in
-// no whitelist, and in every blacklist, whose place it might be; so is, of the
-// policies that name regions, an address whose region nobody tells. An address
-// that is not near is in no policy's lists.
+// place reports whether the policy's place matches. A missing address is in no whitelist, and in
+// every blacklist, whose place it might be; so is, of the policies that name regions, an address
+// whose region nobody tells. An address that is not near is in no policy's lists.
 func (p *policy) place(l *Login, region string, near bool) bool {
 	if !l.IP.IsValid() {
 		return p.deny

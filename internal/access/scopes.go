@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// scopes tell which of many numbered scopes concern an account, at a cost that
-// grows with those that do.
+// scopes tell which of many numbered scopes concern an account, at a cost that grows with those
+// that do.
 type scopes struct {
 	everyone    reach            // the scopes of all members
 	departments map[string]reach // by each path of the tree: those that name it or, with what is below, one above
 	members     map[string]reach // by the accounts that some scope names
 }
 
-// reach are the scopes that say something of whoever it belongs to: 64 in a
-// word, in order, without the words in which none does.
+// reach are the scopes that say something of whoever it belongs to: 64 in a word, in order, without
+// the words in which none does.
 type reach []reachWord
 
 type reachWord struct {
@@ -113,8 +113,8 @@ func say(of map[string]reach, name string, number uint32, out bool) {
 	of[name] = r
 }
 
-// scopes returns what was gathered, for a tree of departments given by all its
-// paths. Departments that are not in the tree concern nobody.
+// scopes returns what was gathered, for a tree of departments given by all its paths. Departments
+// that are not in the tree concern nobody.
 func (a *audience) scopes(tree []string) scopes {
 	s := scopes{everyone: a.everyone, members: a.members, departments: make(map[string]reach, len(tree))}
 	for _, path := range tree {
@@ -135,15 +135,14 @@ func (a *audience) scopes(tree []string) scopes {
 	return s
 }
 
-// subject is an account as the scopes see it, looked up once per decision:
-// what is said of all, of the account by name, and of its departments.
+// subject is an account as the scopes see it, looked up once per decision: what is said of all, of
+// the account by name, and of its departments.
 type subject []reach
 
 // subjectRoom holds the subject of an account in up to 14 departments without an allocation.
 type subjectRoom [16]reach
 
-// subject looks an account up. It is put into the caller's room, so that it
-// can stay on its stack.
+// subject looks an account up. It is put into the caller's room, so that it can stay on its stack.
 func (s *scopes) subject(account string, departments []string, room *subjectRoom) subject {
 	sub := append(room[:0], s.everyone)
 	if len(s.members) > 0 {
@@ -169,8 +168,8 @@ func (s subject) covered(number uint32) bool {
 	return in&^out>>(number&63)&1 != 0
 }
 
-// walk goes through the scopes that say something of a subject, word by word:
-// what is left of each of its reaches.
+// walk goes through the scopes that say something of a subject, word by word: what is left of each
+// of its reaches.
 type walk []reach
 
 // walk begins at the first scope. In place of what is said of all it takes a part of that.
@@ -191,8 +190,8 @@ func (w walk) next() int {
 	return int(next)
 }
 
-// take returns the scopes of a word that concern the subject, and goes on behind it.
-// Words must be taken in order.
+// take returns the scopes of a word that concern the subject, and goes on behind it. Words must be
+// taken in order.
 func (w walk) take(word int) uint64 {
 	var in, out uint64
 	for i, r := range w {
@@ -204,8 +203,8 @@ func (w walk) take(word int) uint64 {
 	return in &^ out
 }
 
-// Covers compiles a scope, for a domain whose departments have the paths of a
-// tree, into what tells whether it concerns an account, as decisions see it.
+// Covers compiles a scope, for a domain whose departments have the paths of a tree, into what tells
+// whether it concerns an account, as decisions see it.
 func (s *Scope) Covers(tree []string) func(account string, departments []string) bool {
 	var said audience
 	said.add(0, s)

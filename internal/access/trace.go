@@ -8,9 +8,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// This file words what the engine decided. It runs for explanations only and
-// may be slow: it reads policies again as they are written, and asks the
-// compiled rules for what is true of them.
+// This file words what the engine decided. It runs for explanations only and may be slow: it reads
+// policies again as they are written, and asks the compiled rules for what is true of them.
 
 // MatchedAnywhere is what [Step.Matched] says of a policy that names no place.
 const MatchedAnywhere = "anywhere"
@@ -53,8 +52,8 @@ func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
 	return s
 }
 
-// tracePolicies notes what each policy says of the login, in their order, and
-// what that comes to. The policy that refused is "" when none did.
+// tracePolicies notes what each policy says of the login, in their order, and what that comes to.
+// The policy that refused is "" when none did.
 func (r *Rules) tracePolicies(q *Query, acc *Account, sub subject, refusedBy string, d *Decision) {
 	if len(r.policies) == 0 {
 		return
@@ -142,8 +141,8 @@ func (p *policy) effect(match bool) string {
 	}
 }
 
-// placeWords says where an address is, seen from the policy's place: which
-// entry or region of the policy holds it, or which entry excepts it.
+// placeWords says where an address is, seen from the policy's place: which entry or region of the
+// policy holds it, or which entry excepts it.
 func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, text string) {
 	switch {
 	case !ip.IsValid() && p.Type == Blacklist:
@@ -186,8 +185,8 @@ func inList(ip netip.Addr, entry string) string {
 	return ip.String() + " is in " + entry
 }
 
-// scopeWords says why a scope concerns an account, or why not. Departments
-// that the domain does not have count for nothing.
+// scopeWords says why a scope concerns an account, or why not. Departments that the domain does not
+// have count for nothing.
 func (r *Rules) scopeWords(s *Scope, account string, departments []string) string {
 	departments = slices.DeleteFunc(slices.Clone(departments), func(path string) bool {
 		_, ok := r.scopes.departments[path]

@@ -1,11 +1,11 @@
 // Package access is the vocabulary and the decision engine for logins.
 //
-// Reading this file is reading the design: who logs in ([Login]), with what
-// kind of program ([ClientType]), under which rules ([Policy], [Scope],
-// compiled into [Rules]), and what is answered ([Decision]).
+// Reading this file is reading the design: who logs in ([Login]), with what kind of program
+// ([ClientType]), under which rules ([Policy], [Scope], compiled into [Rules]), and what is
+// answered ([Decision]).
 //
-// The package is pure: no I/O, no clock, no context, no log. What it lacks it
-// asks for through [Asker].
+// The package is pure: no I/O, no clock, no context, no log. What it lacks it asks for through
+// [Asker].
 package access
 
 import (
@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Outcome is what an adapter has to carry out. The zero value is not an
-// answer; an adapter that meets it says temporary failure.
+// Outcome is what an adapter has to carry out. The zero value is not an answer; an adapter that
+// meets it says temporary failure.
 type Outcome uint8
 
 // The outcomes of a decision.
@@ -109,8 +109,8 @@ func ParseProtocol(name string) Protocol {
 	return 0
 }
 
-// ProtocolOfService maps Dovecot's service names, and the further names that
-// the setting login.services gives, to a protocol; zero when it is no login.
+// ProtocolOfService maps Dovecot's service names, and the further names that the setting
+// login.services gives, to a protocol; zero when it is no login.
 func ProtocolOfService(service string, further map[string]string) Protocol {
 	switch service {
 	case "imap", "pop3", "smtp", "sieve", "web":
@@ -133,8 +133,7 @@ func (s Switches) Compile() Switched {
 	return c
 }
 
-// Switched are compiled [Switches]: a bit for each protocol. The zero value
-// inherits all.
+// Switched are compiled [Switches]: a bit for each protocol. The zero value inherits all.
 type Switched struct{ set, on uint8 }
 
 // Switch turns a protocol on or off, and no other.
@@ -166,26 +165,26 @@ var KnownClientTypes = [...]ClientType{
 	"chat-desktop", "chat-mobile", "social", ClientCloudFetcher, ClientThirdParty,
 }
 
-// Own reports whether the type is one of the site's own clients: all but
-// third-party and cloud-fetcher. The empty type proved nothing and is not.
+// Own reports whether the type is one of the site's own clients: all but third-party and
+// cloud-fetcher. The empty type proved nothing and is not.
 func (c ClientType) Own() bool {
 	return c != "" && c != ClientThirdParty && c != ClientCloudFetcher
 }
 
-// What stands for a region in a query where there is none to name. The empty
-// region is that of addresses that have none, such as private ones.
+// What stands for a region in a query where there is none to name. The empty region is that of
+// addresses that have none, such as private ones.
 const (
-	// RegionUnknown is that of a public address that the database does not
-	// know. It is in no policy's list: it matches nothing.
+	// RegionUnknown is that of a public address that the database does not know. It is in no
+	// policy's list: it matches nothing.
 	RegionUnknown = "unknown"
-	// RegionUntold is that of a public address while there is no database. It
-	// might be any: it is in no whitelist, and in every blacklist that names
-	// regions, so that a database that is missing weakens no rule.
+	// RegionUntold is that of a public address while there is no database. It might be any: it is
+	// in no whitelist, and in every blacklist that names regions, so that a database that is
+	// missing weakens no rule.
 	RegionUntold = "untold"
 )
 
-// ShownRegion returns a region as decisions, records and previews show it:
-// without a database there is none to show.
+// ShownRegion returns a region as decisions, records and previews show it: without a database there
+// is none to show.
 func ShownRegion(region string) string {
 	if region == RegionUntold {
 		return ""
@@ -234,16 +233,15 @@ type Login struct {
 	Time       time.Time
 }
 
-// NoLogin reports whether nobody comes in by this: a userdb look-up, or a
-// passdb look-up of LMTP or doveadm, which names no mechanism. A client that
-// logs in by a mechanism that hides the secret names one, so that a service
-// that is mapped to no protocol does not let it past the rules.
+// NoLogin reports whether nobody comes in by this: a userdb look-up, or a passdb look-up of LMTP or
+// doveadm, which names no mechanism. A client that logs in by a mechanism that hides the secret
+// names one, so that a service that is mapped to no protocol does not let it past the rules.
 func (l *Login) NoLogin() bool {
 	return l.Lookup == LookupUser || l.Lookup == LookupCredentials && l.Protocol == 0 && l.Mechanism == ""
 }
 
-// Decision is the answer to a login. Message is all that the outsider may be
-// told; everything else is for the operator.
+// Decision is the answer to a login. Message is all that the outsider may be told; everything else
+// is for the operator.
 type Decision struct {
 	Outcome      Outcome    `json:"outcome"`
 	Reason       Reason     `json:"reason"`
@@ -287,17 +285,15 @@ const (
 	textThrottled = "Too many failed logins. Try again later."
 )
 
-// Submission is one request of an open SMTP session, after authentication:
-// the mail server names the account and the client, and nothing of how they
-// authenticated.
+// Submission is one request of an open SMTP session, after authentication: the mail server names
+// the account and the client, and nothing of how they authenticated.
 type Submission struct {
 	Account string // SASL user name; empty when the session did not authenticate
 	IP      netip.Addr
 	Port    uint16 // of the client: with IP it names the connection
 }
 
-// Ending is how a login ended that some passdb decided, as Dovecot's
-// auth-policy report tells.
+// Ending is how a login ended that some passdb decided, as Dovecot's auth-policy report tells.
 type Ending struct {
 	Account  string // as Dovecot was asked for
 	IP       netip.Addr

@@ -1,13 +1,12 @@
-// Package address knows mail addresses and networks in the one spelling that
-// the rest of Drawbridge compares.
+// Package address knows mail addresses and networks in the one spelling that the rest of Drawbridge
+// compares.
 //
-// An account is "local@domain" in lower case, without a trailing dot. Both
-// halves are ASCII: an internationalised domain is written in its xn-- form,
-// as Postfix and Dovecot write it, and a local part outside ASCII is refused
-// because no two programs fold its case alike.
+// An account is "local@domain" in lower case, without a trailing dot. Both halves are ASCII: an
+// internationalised domain is written in its xn-- form, as Postfix and Dovecot write it, and a
+// local part outside ASCII is refused because no two programs fold its case alike.
 //
-// A network is a single address, a CIDR prefix or an "a-b" range, IPv4 or
-// IPv6; see [ParseNetworks].
+// A network is a single address, a CIDR prefix or an "a-b" range, IPv4 or IPv6; see
+// [ParseNetworks].
 //
 // The package does no I/O.
 package address
@@ -25,13 +24,13 @@ const (
 	maxLabel  = 63
 )
 
-// ErrNoDomain is returned by [Parse] for a bare name when there is no default
-// domain to complete it.
+// ErrNoDomain is returned by [Parse] for a bare name when there is no default domain to complete
+// it.
 var ErrNoDomain = errors.New("has no domain: write local@domain")
 
-// Parse returns the canonical "local@domain" form of a name. A name without
-// "@" gets defaultDomain, which must be canonical or empty. The error says what
-// is wrong with the name without repeating it, so that it can be shown anywhere.
+// Parse returns the canonical "local@domain" form of a name. A name without "@" gets defaultDomain,
+// which must be canonical or empty. The error says what is wrong with the name without repeating
+// it, so that it can be shown anywhere.
 func Parse(name, defaultDomain string) (string, error) {
 	at := strings.LastIndexByte(name, '@')
 	if at < 0 {
@@ -58,8 +57,7 @@ func Parse(name, defaultDomain string) (string, error) {
 	return local + "@" + domain, nil
 }
 
-// Domain returns the part of a canonical address behind its last "@", or ""
-// when it has none.
+// Domain returns the part of a canonical address behind its last "@", or "" when it has none.
 func Domain(account string) string {
 	if at := strings.LastIndexByte(account, '@'); at >= 0 {
 		return account[at+1:]
@@ -75,9 +73,8 @@ func Local(account string) string {
 	return account
 }
 
-// ParseDomain returns the canonical form of a domain name: lower case, without
-// a trailing dot, at least one label, each of letters, digits, underscores and
-// inner hyphens.
+// ParseDomain returns the canonical form of a domain name: lower case, without a trailing dot, at
+// least one label, each of letters, digits, underscores and inner hyphens.
 func ParseDomain(name string) (string, error) {
 	name = strings.TrimSuffix(name, ".")
 	if name == "" {

@@ -100,8 +100,8 @@ func TestParseOfCanonicalDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// What parses is in its one spelling: it parses to itself, and its halves are
-// lower-case ASCII without what would end a line, a word or a key.
+// What parses is in its one spelling: it parses to itself, and its halves are lower-case ASCII
+// without what would end a line, a word or a key.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"ann@example.org", "Ann@Example.Org.", "ann", "a@b@c", "ann@", "@", "", "ä@b", "ann@xn--bcher-kva.de", "a..b@c", "a@-c", "a b@c", "a/b@c"} {
 		f.Add(s)

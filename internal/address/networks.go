@@ -16,9 +16,8 @@ const MaxNetworks = 1_000_000
 // Networks is an immutable set of addresses. The zero value is empty.
 type Networks struct{ trie *bart.Lite }
 
-// Contains reports whether ip is in the set. An invalid address is in none.
-// IPv4-mapped IPv6 addresses must have been unmapped, as [ParseIP] does.
-// It does not allocate.
+// Contains reports whether ip is in the set. An invalid address is in none. IPv4-mapped IPv6
+// addresses must have been unmapped, as [ParseIP] does. It does not allocate.
 func (n Networks) Contains(ip netip.Addr) bool {
 	return n.trie != nil && n.trie.Contains(ip)
 }
@@ -32,9 +31,9 @@ type Fault struct {
 	Err   error
 }
 
-// ParseNetworks reads a list of addresses ("192.0.2.1"), prefixes
-// ("192.0.2.0/24") and ranges ("192.0.2.1-192.0.2.9"), IPv4 and IPv6. All
-// faulty entries are returned; the set holds the others.
+// ParseNetworks reads a list of addresses ("192.0.2.1"), prefixes ("192.0.2.0/24") and ranges
+// ("192.0.2.1-192.0.2.9"), IPv4 and IPv6. All faulty entries are returned; the set holds the
+// others.
 func ParseNetworks(list []string) (Networks, []Fault) {
 	var faults []Fault
 	if len(list) == 0 {
@@ -84,8 +83,8 @@ func (n Networks) With(others []Networks) Networks {
 	return Networks{trie}
 }
 
-// Within reports whether every address of a list is also in another. Entries
-// that cannot be read count as absent.
+// Within reports whether every address of a list is also in another. Entries that cannot be read
+// count as absent.
 func Within(list, in []string) bool {
 	var b netipx.IPSetBuilder
 	for _, entry := range list {
@@ -102,8 +101,8 @@ func Within(list, in []string) bool {
 	return err == nil && len(left.Ranges()) == 0
 }
 
-// EntryOf returns the first entry of a list that holds ip, as it is written; ""
-// when none does. It reads the list anew: it is for explanations.
+// EntryOf returns the first entry of a list that holds ip, as it is written; "" when none does. It
+// reads the list anew: it is for explanations.
 func EntryOf(list []string, ip netip.Addr) string {
 	for _, entry := range list {
 		if r, err := ParseNetwork(entry); err == nil && r.Contains(ip) {
@@ -154,8 +153,7 @@ func ParseNetwork(entry string) (netipx.IPRange, error) {
 	}
 }
 
-// ParseIP reads one IPv4 or IPv6 address. IPv4-mapped addresses become IPv4;
-// zones are refused.
+// ParseIP reads one IPv4 or IPv6 address. IPv4-mapped addresses become IPv4; zones are refused.
 func ParseIP(s string) (netip.Addr, error) {
 	ip, err := netip.ParseAddr(s)
 	if err != nil {

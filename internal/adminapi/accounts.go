@@ -31,8 +31,7 @@ func errNoRecord() error {
 	return refuse(http.StatusNotFound, "not_found", "the account has no record of its own; its effective settings answer")
 }
 
-// presets are the pairs that can be switched at once (F3): what they set imap,
-// pop3 and smtp to.
+// presets are the pairs that can be switched at once (F3): what they set imap, pop3 and smtp to.
 func presets(name string) (imap, pop3, smtp, ok bool) {
 	switch name {
 	case "imap-smtp":
@@ -98,9 +97,8 @@ func secureMode(a *store.Account) string {
 	return string(a.Secure)
 }
 
-// record puts what was sent over an account's record. What a record keeps
-// beside (secrets, the mailbox password) stays. The function given tells which
-// departments there are.
+// record puts what was sent over an account's record. What a record keeps beside (secrets, the
+// mailbox password) stays. The function given tells which departments there are.
 func (c *call) record(in *AccountSettings, cur *store.Account, exists func(department string) bool, f *faults) *store.Account {
 	next := new(store.Account)
 	*next = *cur
@@ -128,9 +126,8 @@ func (c *call) record(in *AccountSettings, cur *store.Account, exists func(depar
 	return next
 }
 
-// aliases reads an account's further sender addresses. Only administrators of
-// the site may give it addresses of another domain; whoever may not is not
-// told which other domains there are.
+// aliases reads an account's further sender addresses. Only administrators of the site may give it
+// addresses of another domain; whoever may not is not told which other domains there are.
 func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []string {
 	list := make([]string, 0, len(in))
 	for i, alias := range in {
@@ -165,8 +162,8 @@ func (c *call) department(path string) bool {
 	return ok
 }
 
-// editAccount makes one change of the call's account. edit is given the
-// current record, nil for none.
+// editAccount makes one change of the call's account. edit is given the current record, nil for
+// none.
 func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, error)) (*answer, error) {
 	ans := &answer{etag: true}
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
@@ -291,8 +288,8 @@ func deleteAccount(c *call) (*answer, error) {
 	return ans, err
 }
 
-// getEffective tells every setting with what set it. It reads the same
-// compiled rules that decisions do.
+// getEffective tells every setting with what set it. It reads the same compiled rules that
+// decisions do.
 func getEffective(c *call) (*answer, error) {
 	_, v := c.Store.State.View(c.account)
 	if !v.Known {
@@ -338,8 +335,8 @@ func set[T comparable](value, fallback T, by string) Setting[T] {
 	return Setting[T]{Value: value, SetBy: by}
 }
 
-// thirdPartyFor tells whether third-party clients are kept from an account
-// wherever they are, by which of the policies that apply, and which addresses it excepts.
+// thirdPartyFor tells whether third-party clients are kept from an account wherever they are, by
+// which of the policies that apply, and which addresses it excepts.
 func (c *call) thirdPartyFor(applying []string) (Setting[string], Setting[[]string]) {
 	switched, except := Setting[string]{Value: "allow", SetBy: "default"}, Setting[[]string]{Value: []string{}, SetBy: "default"}
 	for _, p := range c.Store.State.Policies(c.domain) {
@@ -357,8 +354,8 @@ func (c *call) thirdPartyFor(applying []string) (Setting[string], Setting[[]stri
 	return switched, except
 }
 
-// keepsOut reports whether a policy refuses third-party clients wherever they
-// are, but for its exceptions, on every protocol.
+// keepsOut reports whether a policy refuses third-party clients wherever they are, but for its
+// exceptions, on every protocol.
 func keepsOut(p *store.Policy) bool {
 	return p.Type == access.Blacklist && len(p.IPs)+len(p.Regions)+len(p.Protocols) == 0 &&
 		(len(p.Clients) == 0 || slices.Contains(p.Clients, access.ClientThirdParty))

@@ -1,5 +1,5 @@
-// Package adminapi is the administrators' HTTP API: rules, credentials, records
-// and the store's state under /v1, as JSON.
+// Package adminapi is the administrators' HTTP API: rules, credentials, records and the store's
+// state under /v1, as JSON.
 //
 //	PATCH /v1/accounts/ann@example.org HTTP/1.1
 //	Authorization: Bearer dbk_…
@@ -13,48 +13,44 @@
 //
 //	{"address":"ann@example.org","suspended":false,"protocols":{"pop3":false}, …}
 //
-// Every operation is one line of the table in operations.go: who may call it,
-// what it takes and answers. The router and /openapi.json are both made from
-// that table, and bodies are held against the schemas that /openapi.json shows.
+// Every operation is one line of the table in operations.go: who may call it, what it takes and
+// answers. The router and /openapi.json are both made from that table, and bodies are held against
+// the schemas that /openapi.json shows.
 //
 // # Who may
 //
-// A key is sent as "Authorization: Bearer". On the unix socket, root and the
-// daemon's own user are administrators without a key, unless the request
-// carries Authorization, Cookie, Origin, Referer, Sec-*, Forwarded, Via,
-// X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
-// them. Roles: admin; read (every GET, and the tests and previews of policies);
-// login (POST /v1/login); domain (its domain); self (one account: its secure
-// passwords, its own switch, its login records). What is out of a key's reach
-// is 404, what it may not do within its reach 403. A key makes only weaker
-// keys: admin any but admin, domain those of its accounts; one that expires
-// makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json
-// are open to whoever reaches the listener: they name no account.
+// A key is sent as "Authorization: Bearer". On the unix socket, root and the daemon's own user are
+// administrators without a key, unless the request carries Authorization, Cookie, Origin, Referer,
+// Sec-*, Forwarded, Via, X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
+// them. Roles: admin; read (every GET, and the tests and previews of policies); login (POST
+// /v1/login); domain (its domain); self (one account: its secure passwords, its own switch, its
+// login records). What is out of a key's reach is 404, what it may not do within its reach 403. A
+// key makes only weaker keys: admin any but admin, domain those of its accounts; one that expires
+// makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json are open to whoever
+// reaches the listener: they name no account.
 //
 // # Writes
 //
-// A write is validated on the state that it changes, is durable, and holds on
-// this daemon before it is answered. If-Match makes it conditional on the
-// resource's ETag, "If-None-Match: *" on there being none. With ?dry_run=true
-// the answer is 200 with the object as it would be (or would have been, for
-// DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null
-// means inherit, arrays are replaced.
+// A write is validated on the state that it changes, is durable, and holds on this daemon before it
+// is answered. If-Match makes it conditional on the resource's ETag, "If-None-Match: *" on there
+// being none. With ?dry_run=true the answer is 200 with the object as it would be (or would have
+// been, for DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null means
+// inherit, arrays are replaced.
 //
-// A whole domain is written as one document (GET …/export, POST …/apply). The
-// answer is the plan, and a dry run's has the ETag that the change is to be
-// made conditional on. A document with the revision that it was exported with
-// does not overwrite what others changed since.
+// A whole domain is written as one document (GET …/export, POST …/apply). The answer is the plan,
+// and a dry run's has the ETag that the change is to be made conditional on. A document with the
+// revision that it was exported with does not overwrite what others changed since.
 //
-// A change of policies or blocked addresses that would lock people out is
-// refused (409 lockout) unless it says ?confirm=true or ?revert_after=10m. With
-// the latter it is undone by itself unless it is confirmed in time: pending and
-// the header Revert say when and where (POST …/reverts/{id}/confirm).
+// A change of policies or blocked addresses that would lock people out is refused (409 lockout)
+// unless it says ?confirm=true or ?revert_after=10m. With the latter it is undone by itself unless
+// it is confirmed in time: pending and the header Revert say when and where (POST
+// …/reverts/{id}/confirm).
 //
 // # What takes long
 //
-// A preview of a long history may take minutes. "Accept: application/x-ndjson"
-// is answered with lines that tell how far it is, a few a second, and a last
-// one with the result, or the problem that came up after the status was sent:
+// A preview of a long history may take minutes. "Accept: application/x-ndjson" is answered with
+// lines that tell how far it is, a few a second, and a last one with the result, or the problem
+// that came up after the status was sent:
 //
 //	{"progress":{"examined":24000,"at":"2026-11-20T08:15:00Z","share":0.16}}
 //	{"result":{"since":"2026-10-26T09:00:00Z","examined":150000, …}}
@@ -67,13 +63,13 @@
 //	{"progress":{"done":5000,"selected":12000,"cursor":"…"}}
 //	{"result":{"selected":12000,"changed":1, …}}
 //
-// When the caller goes away it stops behind a chunk, and ?resume= with the
-// cursor goes on from there. Without lines it runs to its end.
+// When the caller goes away it stops behind a chunk, and ?resume= with the cursor goes on from
+// there. Without lines it runs to its end.
 //
 // # Diagnostics
 //
-// Refusals are RFC 9457 problem documents. 422 lists all faults at once, each
-// with a JSON pointer, a code and what to do; no refusal repeats a value.
+// Refusals are RFC 9457 problem documents. 422 lists all faults at once, each with a JSON pointer,
+// a code and what to do; no refusal repeats a value.
 //
 //	400 malformed                the body or the query cannot be read
 //	400 bad_cursor               the cursor was not handed out by this list, or for this batch
@@ -115,9 +111,8 @@
 //
 // # What it does not do
 //
-// It serves no page, sets no cookie, answers no cross-origin request, and
-// takes no key from a URL. It does not limit rates: whoever has no key learns
-// nothing, and a key has 160 random bits.
+// It serves no page, sets no cookie, answers no cross-origin request, and takes no key from a URL.
+// It does not limit rates: whoever has no key learns nothing, and a key has 160 random bits.
 package adminapi
 
 import (
@@ -153,16 +148,18 @@ import (
 const (
 	maxBody   = 1 << 20
 	maxImport = 16 << 20
-	// maxLarge is how many bodies above maxBody are worked on at a time, maxLargeEach how many of one domain's keys.
+	// maxLarge is how many bodies above maxBody are worked on at a time, maxLargeEach how many of
+	// one domain's keys.
 	maxLarge, maxLargeEach = 2, 1
-	// maxEach is how many requests of one domain's keys, or one account's, are worked on at a time: a body of 1 MiB takes 40 times that.
+	// maxEach is how many requests of one domain's keys, or one account's, are worked on at a time:
+	// a body of 1 MiB takes 40 times that.
 	maxEach      = 16
 	defaultLimit = 100
 	maxLimit     = 1000
 )
 
-// API is the parts and settings of the HTTP API. All are needed but
-// DefaultDomain, Services, Version, PeerUID, Guard, Regions and Metrics.
+// API is the parts and settings of the HTTP API. All are needed but DefaultDomain, Services,
+// Version, PeerUID, Guard, Regions and Metrics.
 type API struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -175,15 +172,16 @@ type API struct {
 	Version       string
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
-	// Explain decides, step by step, a login that nobody makes: the credential is the id of a secure password of the
-	// account, "" its mailbox password; rules, unless nil, take the place of its domain's.
+	// Explain decides, step by step, a login that nobody makes: the credential is the id of a
+	// secure password of the account, "" its mailbox password; rules, unless nil, take the place of
+	// its domain's.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
 	Guard   Guard
 	Regions *region.Source // nil for none
 	// Available reports whether decisions are possible now.
 	Available func() bool
-	// PeerUID tells who is at the other end of a unix socket; without it
-	// everybody needs a key. See [API.ConnContext].
+	// PeerUID tells who is at the other end of a unix socket; without it everybody needs a key. See
+	// [API.ConnContext].
 	PeerUID func(net.Conn) (uid uint32, ok bool)
 	Metrics *Metrics
 }
@@ -197,8 +195,7 @@ type server struct {
 	lasting  *turns // of long operations
 	large    *turns // of large bodies
 	working  *turns // of one domain's keys, or one account's, whatever they ask
-	// names makes changes of domain names take turns on this daemon: they go
-	// through two shards.
+	// names makes changes of domain names take turns on this daemon: they go through two shards.
 	names sync.Mutex
 }
 
@@ -235,9 +232,9 @@ func (a *API) Handler() (http.Handler, error) {
 	}), nil
 }
 
-// routes reports whether there is an operation for a request. Left alone, the
-// mux would answer in plain text, and redirect paths that it takes for
-// another's spelling, by a handler that is none of ours.
+// routes reports whether there is an operation for a request. Left alone, the mux would answer in
+// plain text, and redirect paths that it takes for another's spelling, by a handler that is none of
+// ours.
 func routes(mux *http.ServeMux, r *http.Request, method string) bool {
 	h, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host})
 	_, ours := h.(http.HandlerFunc)
@@ -277,8 +274,8 @@ type call struct {
 	done    func() // gives back the turn of a large body; nil for none
 }
 
-// would is what a domain would have, where a document is judged that makes it so. A nil map
-// stands for what the domain has now.
+// would is what a domain would have, where a document is judged that makes it so. A nil map stands
+// for what the domain has now.
 type would struct {
 	departments map[string]bool   // by path
 	policies    map[string]string // the id by the name, as [foldName] spells it
@@ -403,8 +400,8 @@ func (c *call) answer() (*answer, error) {
 	return c.op.serve(c)
 }
 
-// authorise resolves whom the path names, and holds the caller's role against
-// the operation. What is out of reach is not there.
+// authorise resolves whom the path names, and holds the caller's role against the operation. What
+// is out of reach is not there.
 func (c *call) authorise() error {
 	var what string
 	var malformedAddress error
@@ -443,8 +440,8 @@ func (c *call) authorise() error {
 	return refuse(http.StatusNotFound, "not_found", "the domain is not managed: create it first")
 }
 
-// parameters reads the query. A parameter that is not known is refused: a
-// misspelt dry_run must not change anything.
+// parameters reads the query. A parameter that is not known is refused: a misspelt dry_run must not
+// change anything.
 func (c *call) parameters() error {
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -535,8 +532,8 @@ func (c *call) read() error {
 	return nil
 }
 
-// readAll reads a body into one piece of memory when its length is known, so
-// that a password in it is in one place only.
+// readAll reads a body into one piece of memory when its length is known, so that a password in it
+// is in one place only.
 func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	limited := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 || r.ContentLength > most {
@@ -547,8 +544,8 @@ func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error)
 	return body, err
 }
 
-// decode reads a value of type T from a body and notes all its faults. What
-// is faulty is left at its zero value.
+// decode reads a value of type T from a body and notes all its faults. What is faulty is left at
+// its zero value.
 func decode[T any](c *call, n *node, f *faults) *T {
 	n = n.clone()
 	c.schemas.check(n, c.schemas.of(reflect.TypeFor[T]()), "", f)
@@ -643,8 +640,8 @@ func listed[D, V any](c *call, docs []store.Revised[D], name func(*D) string, vi
 	return &answer{body: page}, nil
 }
 
-// paged cuts a list that was read with one item more than wanted, and makes
-// the cursor of the next page from the last item's name.
+// paged cuts a list that was read with one item more than wanted, and makes the cursor of the next
+// page from the last item's name.
 func paged[T any](items []T, limit int, name func(T) string) List[T] {
 	if len(items) <= limit {
 		return List[T]{Items: items}

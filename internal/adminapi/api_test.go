@@ -42,8 +42,8 @@ type daemon struct {
 	admin *client
 }
 
-// start starts a daemon that ends with the test. next tells whether mailbox
-// passwords belong to the next passdb.
+// start starts a daemon that ends with the test. next tells whether mailbox passwords belong to the
+// next passdb.
 func start(t *testing.T, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
 	return join(t, redistest.Start(t), next, set...)
@@ -108,8 +108,8 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	return d
 }
 
-// socket serves on a unix socket, where the client is an administrator. The
-// limit is the server's for each request, 0 for none.
+// socket serves on a unix socket, where the client is an administrator. The limit is the server's
+// for each request, 0 for none.
 func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Server, *client) {
 	d.t.Helper()
 	path := filepath.Join(d.t.TempDir(), "api")
@@ -131,8 +131,8 @@ func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Se
 	return server, c
 }
 
-// limited is a client of the same daemon behind a server with a limit. The
-// journal is the daemon's own when it is nil.
+// limited is a client of the same daemon behind a server with a limit. The journal is the daemon's
+// own when it is nil.
 func (d *daemon) limited(limit time.Duration, journal store.Journal) *client {
 	d.t.Helper()
 	api := *d.api
@@ -178,8 +178,8 @@ type answer struct {
 	body   []byte
 }
 
-// do sends a request. headers are names and values in turn; a body gets the
-// Content-Type that suits the method unless they name one.
+// do sends a request. headers are names and values in turn; a body gets the Content-Type that suits
+// the method unless they name one.
 func (c *client) do(method, path, body string, headers ...string) *answer {
 	c.t.Helper()
 	r, err := http.NewRequest(method, c.base+path, strings.NewReader(body))

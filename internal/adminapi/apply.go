@@ -11,8 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// applyTries bounds how often a document is held against a domain anew because
-// the domain changed between the look and the change.
+// applyTries bounds how often a document is held against a domain anew because the domain changed
+// between the look and the change.
 const applyTries = 4
 
 // errMoved is that change.
@@ -121,9 +121,8 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent 
 	return p, nil
 }
 
-// resource is a kind of thing in a document: what tells one from another, what
-// a document shows of it, and how it is written, nothing (nil) for a removal; no
-// write for what an edition writes.
+// resource is a kind of thing in a document: what tells one from another, what a document shows of
+// it, and how it is written, nothing (nil) for a removal; no write for what an edition writes.
 type resource[D, V any] struct {
 	kind    string
 	section section
@@ -212,7 +211,8 @@ func (p *plan) compare() {
 		slices.DeleteFunc(departments, func(s step) bool { return !gone(s) }))
 }
 
-// network is the one that a step of a blocked address is about, as the document has it, or else as the domain has it.
+// network is the one that a step of a blocked address is about, as the document has it, or else as
+// the domain has it.
 func (s *step) network() string {
 	if next, _ := s.next.(*store.Block); next != nil {
 		return next.Network
@@ -247,9 +247,9 @@ func (p *plan) undoable() error {
 	return f.err()
 }
 
-// writeAccount writes an account's record as it was planned, with the secrets
-// that it has by now. It may be a later transaction than the one that the plan
-// was held against: what somebody set meanwhile is not overwritten.
+// writeAccount writes an account's record as it was planned, with the secrets that it has by now.
+// It may be a later transaction than the one that the plan was held against: what somebody set
+// meanwhile is not overwritten.
 func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
 	planned := next
 	if planned == nil {
@@ -271,8 +271,8 @@ func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
 	return nil
 }
 
-// stale refuses a document of which a section was changed in the domain since
-// it was exported, and says otherwise: whoever changed it would lose that.
+// stale refuses a document of which a section was changed in the domain since it was exported, and
+// says otherwise: whoever changed it would lose that.
 func (p *plan) stale() error {
 	var f faults
 	for s := range sections {
@@ -311,9 +311,9 @@ func (p *plan) secretsLost() (lost int) {
 	return lost
 }
 
-// carryOut makes the changes of a plan. All of them are one transaction, unless
-// there are more accounts than one transaction takes: then those that are left
-// follow in further ones, and last the departments that go.
+// carryOut makes the changes of a plan. All of them are one transaction, unless there are more
+// accounts than one transaction takes: then those that are left follow in further ones, and last
+// the departments that go.
 func (p *plan) carryOut() error {
 	c := p.c
 	if len(p.steps) == 0 {
@@ -370,8 +370,8 @@ func (p *plan) carryOut() error {
 	return nil
 }
 
-// vacated refuses to take departments away into which somebody else put
-// something while the parts before were made.
+// vacated refuses to take departments away into which somebody else put something while the parts
+// before were made.
 func (c *call) vacated(steps []step) error {
 	c.would.departments = map[string]bool{}
 	defer func() { c.would = would{} }()
@@ -394,8 +394,8 @@ func (c *call) vacated(steps []step) error {
 	return nil
 }
 
-// parts divides the steps into what one transaction takes. Of several, the last
-// has what can only go when all else is done.
+// parts divides the steps into what one transaction takes. Of several, the last has what can only
+// go when all else is done.
 func (p *plan) parts() [][]step {
 	first := slices.IndexFunc(p.steps, func(s step) bool { return s.section == sectionAccounts })
 	if first < 0 {
@@ -449,8 +449,8 @@ const (
 	removal
 )
 
-// answer tells of a plan, with the revision that the domain has now: before the
-// change for a dry run, and else after it.
+// answer tells of a plan, with the revision that the domain has now: before the change for a dry
+// run, and else after it.
 func (p *plan) answer() *answer {
 	v := Plan{Applied: !p.c.dryRun, Additions: []PlanItem{}, Changes: []PlanItem{}, Removals: []PlanItem{}, Revision: p.was.String(), Pending: p.pending}
 	if v.Applied {

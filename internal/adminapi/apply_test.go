@@ -287,7 +287,8 @@ func TestApplyTwoPeople(t *testing.T) {
 	}
 	d.admin.get(policies + "/anns").want(200)
 	d.admin.get(policies + "/bobs").want(404)
-	// Ann's own document, applied again, has nothing left to do; what it would undo of others it does not.
+	// Ann's own document, applied again, has nothing left to do; what it would undo of others it
+	// does not.
 	d.admin.apply("", anns).planned()
 	d.admin.patch(annPath, `{"suspended":true}`).want(200)
 	d.admin.apply("", anns).want(409, "stale").has("errors.0.pointer", `"/accounts"`)
@@ -309,7 +310,8 @@ func TestApplyTwoPeople(t *testing.T) {
 	d.admin.apply("", anns).planned("+ policy bobs")
 }
 
-// A document is held against how members came in lately like any change, and can undo itself like one.
+// A document is held against how members came in lately like any change, and can undo itself like
+// one.
 func TestApplyLocksNobodyOut(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -412,8 +414,8 @@ func TestApplyManyAccounts(t *testing.T) {
 	}
 }
 
-// A department that a long document takes away stays when somebody puts an
-// account into it before its turn comes: nobody is in a department that is not there.
+// A department that a long document takes away stays when somebody puts an account into it before
+// its turn comes: nobody is in a department that is not there.
 func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
 	d := start(t, true).site()
 	doc := d.admin.exported("")
@@ -441,8 +443,8 @@ func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
 	}
 }
 
-// Any document is what the domain is after it was applied, whatever it was
-// before; the plan says all of what is done, and applying twice is applying once.
+// Any document is what the domain is after it was applied, whatever it was before; the plan says
+// all of what is done, and applying twice is applying once.
 func TestApplyAnyDocument(t *testing.T) {
 	d := start(t, true).site()
 	rapid.Check(t, func(rt *rapid.T) {

@@ -102,9 +102,8 @@ func batchAccounts(c *call) (*answer, error) {
 	return &answer{body: result}, nil
 }
 
-// stream makes the batch and tells of it on the way. Once the client is gone
-// it stops behind a chunk: the cursor that was sent last, or before that
-// chunk, resumes it.
+// stream makes the batch and tells of it on the way. Once the client is gone it stops behind a
+// chunk: the cursor that was sent last, or before that chunk, resumes it.
 func (b *batch) stream(s *stream) {
 	gone := false
 	err := b.run(func(chunk []BatchAccount) error {
@@ -193,8 +192,8 @@ func (c *call) selects(scope *access.Scope, covers func(string, *store.Account) 
 	return selected
 }
 
-// batchID tells batches apart: by domain, what was sent, however it is
-// written, and whether it is a dry run, behind which nothing is done.
+// batchID tells batches apart: by domain, what was sent, however it is written, and whether it is a
+// dry run, behind which nothing is done.
 func (c *call) batchID() string {
 	var v any
 	_ = json.Unmarshal(c.raw, &v) // was parsed
@@ -216,8 +215,8 @@ func (b *batch) after() (string, error) {
 	return after, nil
 }
 
-// run makes the edits in chunks. Each chunk's results are handed over once
-// they are durable; an error of that is returned as it is.
+// run makes the edits in chunks. Each chunk's results are handed over once they are durable; an
+// error of that is returned as it is.
 func (b *batch) run(told func(chunk []BatchAccount) error) error {
 	for part := range slices.Chunk(b.list, chunk) {
 		t, err := b.part(part, &faults{}, b.c.dryRun)

@@ -17,9 +17,9 @@ import (
 
 const batchPath = dom + "/accounts/batch"
 
-// many makes so many accounts of the department mass. Their names are long:
-// what a batch tells of one chunk is more than the kernel keeps for a reader
-// that rests, so that a batch gets no further than its reader lets it.
+// many makes so many accounts of the department mass. Their names are long: what a batch tells of
+// one chunk is more than the kernel keeps for a reader that rests, so that a batch gets no further
+// than its reader lets it.
 func (d *daemon) many(n int) *daemon {
 	d.t.Helper()
 	var file strings.Builder

@@ -11,15 +11,14 @@ import (
 const (
 	// maxDepth bounds how deep a body nests.
 	maxDepth = 32
-	// maxValues bounds the values in it: each costs two hundred bytes, however
-	// short it is written. Those above maxBody, of which few are worked on at a
-	// time, may hold more.
+	// maxValues bounds the values in it: each costs two hundred bytes, however short it is written.
+	// Those above maxBody, of which few are worked on at a time, may hold more.
 	maxValues      = 200_000
 	maxLargeValues = 2_000_000
 )
 
-// node is a JSON value as it was sent, in place: its scalars are slices of the
-// body, so that a secret in it is nowhere else.
+// node is a JSON value as it was sent, in place: its scalars are slices of the body, so that a
+// secret in it is nowhere else.
 type node struct {
 	kind   kind
 	raw    []byte // of a scalar, as written
@@ -53,8 +52,8 @@ func (n *node) get(name string) *node {
 	return nil
 }
 
-// parse reads one JSON value strictly: valid UTF-8, no member twice, nothing
-// behind it, at most [maxDepth] deep. Its errors never repeat what was read.
+// parse reads one JSON value strictly: valid UTF-8, no member twice, nothing behind it, at most
+// [maxDepth] deep. Its errors never repeat what was read.
 func parse(body []byte) (*node, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, malformed("the body is empty: send a JSON object")
@@ -183,9 +182,8 @@ func quote(s string) *node {
 	return &node{kind: kindString, raw: b}
 }
 
-// merge puts a merge patch (RFC 7396) over a value. Members that the patch
-// removes stay as null, so that a null for an unknown member is still seen;
-// [node.encode] leaves them out.
+// merge puts a merge patch (RFC 7396) over a value. Members that the patch removes stay as null, so
+// that a null for an unknown member is still seen; [node.encode] leaves them out.
 func merge(base, patch *node) *node {
 	if patch.kind != kindObject {
 		return patch

@@ -117,8 +117,8 @@ func FuzzMergePatch(f *testing.F) {
 	})
 }
 
-// FuzzParse checks that what parses is what encoding/json reads as well, and
-// that what is refused is refused without repeating it.
+// FuzzParse checks that what parses is what encoding/json reads as well, and that what is refused
+// is refused without repeating it.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{"a":[1,-2.5e3,true,false,null,"x\"\\\u0000"],"b":{}}`, ` [ ] `, `"\ud800"`, `0`, `{"a":1,"a":2}`, "\xff", `{"a":1}x`, strings.Repeat("[", 50), `{"":{"":[]}}`,
@@ -193,8 +193,8 @@ func FuzzAccount(f *testing.F) {
 	})
 }
 
-// FuzzImport checks that a file gives either faults, each with its line, or
-// accounts of the domain, each once.
+// FuzzImport checks that a file gives either faults, each with its line, or accounts of the domain,
+// each once.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte("address,departments,imap\nann@example.org,\"a;b\",on\n"))
 	f.Add([]byte("\ufeffADDRESS,preset\r\nann,none\r\nann@example.org,all\r\n"))

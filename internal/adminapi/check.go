@@ -15,8 +15,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
-// schemas are made from the types of wire.go: /openapi.json shows them and
-// bodies are held against them, so that neither can say what the other does not.
+// schemas are made from the types of wire.go: /openapi.json shows them and bodies are held against
+// them, so that neither can say what the other does not.
 type schemas struct{ huma.Registry }
 
 const schemaPrefix = "#/components/schemas/"
@@ -28,8 +28,8 @@ func newSchemas() schemas {
 // of returns a reference to the schema of a type, or the schema itself when it has no name.
 func (s schemas) of(t reflect.Type) *huma.Schema { return s.Schema(t, true, "") }
 
-// settle corrects what huma takes for granted: that every field is required
-// and that arrays may be null. To be called once, when all types are known.
+// settle corrects what huma takes for granted: that every field is required and that arrays may be
+// null. To be called once, when all types are known.
 func (s schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()
@@ -62,9 +62,8 @@ func (s schemas) resolve(schema *huma.Schema) *huma.Schema {
 	return schema
 }
 
-// check holds a value against a schema and notes all faults. What is faulty
-// becomes null, so that the rest can be read and judged as well. Null stands
-// for absent.
+// check holds a value against a schema and notes all faults. What is faulty becomes null, so that
+// the rest can be read and judged as well. Null stands for absent.
 func (s schemas) check(n *node, schema *huma.Schema, pointer string, f *faults) {
 	fault := func(code, format string, args ...any) {
 		f.add(pointer, code, format, args...)

@@ -127,8 +127,8 @@ func (e *Evidence) read(pointer string, f *faults) access.Evidence {
 	return evidence
 }
 
-// evidenceWarnings tells which evidence the mail servers do not carry, so that
-// it never matches there, and what brings it back.
+// evidenceWarnings tells which evidence the mail servers do not carry, so that it never matches
+// there, and what brings it back.
 func (c *call) evidenceWarnings(evidence []access.Evidence) []Warning {
 	var list []Warning
 	warn := func(i int, code, format string, args ...any) {

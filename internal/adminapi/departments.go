@@ -243,8 +243,8 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 	return nil
 }
 
-// renameScope rewrites departments in a copy of a scope's lists, and reports
-// whether there was anything to rewrite.
+// renameScope rewrites departments in a copy of a scope's lists, and reports whether there was
+// anything to rewrite.
 func renameScope(s *access.Scope, moved func(string) (string, bool)) bool {
 	changed := false
 	rename := func(list []access.ScopeDepartment) []access.ScopeDepartment {

@@ -158,8 +158,8 @@ func createDomain(c *call) (*answer, error) {
 	if err := c.claim(d.Name, append([]string{d.Name}, d.AliasDomains...)); err != nil {
 		return nil, err
 	}
-	// What an interrupted deletion may have left must not come to life again,
-	// nor a key that was being made meanwhile.
+	// What an interrupted deletion may have left must not come to life again, nor a key that was
+	// being made meanwhile.
 	if err := c.sweep(d.Name); err != nil {
 		return nil, err
 	}
@@ -193,16 +193,15 @@ func (c *call) managed(domain string) bool {
 	return ok
 }
 
-// claimFor is how long a claim keeps others off a name that its holder does not
-// have yet: much longer than a change takes, and than daemons' clocks differ.
+// claimFor is how long a claim keeps others off a name that its holder does not have yet: much
+// longer than a change takes, and than daemons' clocks differ.
 const claimFor = time.Minute
 
-// claim reserves names for a domain, all or none. Domains live in different
-// shards, so that a name is first claimed in the global one, where one of two
-// daemons is first. A claim whose holder still does not have the name after
-// claimFor is what an interrupted change left, and is taken over. Only a change
-// that hung for that long, or clocks that differ by as much, let two domains
-// win a name; all daemons then agree on the one that sorts first.
+// claim reserves names for a domain, all or none. Domains live in different shards, so that a name
+// is first claimed in the global one, where one of two daemons is first. A claim whose holder still
+// does not have the name after claimFor is what an interrupted change left, and is taken over. Only
+// a change that hung for that long, or clocks that differ by as much, let two domains win a name;
+// all daemons then agree on the one that sorts first.
 func (c *call) claim(domain string, names []string) error {
 	return c.change(store.Global, func(ch *store.Change) error {
 		var claimed []string
@@ -226,8 +225,8 @@ func (c *call) claim(domain string, names []string) error {
 	})
 }
 
-// release gives up names that a domain no longer has. A claim that stays
-// behind does no harm: after claimFor whoever needs the name takes it over.
+// release gives up names that a domain no longer has. A claim that stays behind does no harm: after
+// claimFor whoever needs the name takes it over.
 func (c *call) release(domain string, names []string) {
 	err := c.change(store.Global, func(ch *store.Change) error {
 		var released []string
@@ -333,7 +332,8 @@ func deleteDomain(c *call) (*answer, error) {
 	}
 	c.names.Lock()
 	defer c.names.Unlock()
-	// Keys and aliases first: those that outlived the domain would be good for the next of that name.
+	// Keys and aliases first: those that outlived the domain would be good for the next of that
+	// name.
 	err := c.revokeKeys(c.domain, func(k *store.Key) bool { return k.Domain == c.domain })
 	if err != nil {
 		return nil, err
@@ -381,8 +381,8 @@ func (c *call) addresses(domain string) []string {
 	return names
 }
 
-// sweep removes what is left of a domain that is no longer managed, in pieces
-// that are no burden for one transaction.
+// sweep removes what is left of a domain that is no longer managed, in pieces that are no burden
+// for one transaction.
 func (c *call) sweep(domain string) error {
 	for len(c.Store.State.Accounts(domain, "", 1)) > 0 && !c.dryRun {
 		err := c.change(store.ShardOf(domain), func(ch *store.Change) error {
@@ -400,8 +400,8 @@ func (c *call) sweep(domain string) error {
 	return nil
 }
 
-// forgetAliases takes a deleted domain's addresses out of accounts elsewhere:
-// they would be theirs again when somebody else creates the domain.
+// forgetAliases takes a deleted domain's addresses out of accounts elsewhere: they would be theirs
+// again when somebody else creates the domain.
 func (c *call) forgetAliases(names []string) error {
 	foreign := func(alias string) bool { return slices.Contains(names, address.Domain(alias)) }
 	for _, d := range c.Store.State.Domains("", 0) {
@@ -507,8 +507,8 @@ func putThirdParty(c *call) (*answer, error) {
 	return found(rev, ThirdPartyAccess{Allow: in.Allow, Mode: in.mode(), SecureLoginIPs: list(next.ExceptIPs)}), nil
 }
 
-// switched returns the managed policy as it is, nil for none, and as the
-// simple switch wants it. A list that is left out rests, and is kept.
+// switched returns the managed policy as it is, nil for none, and as the simple switch wants it. A
+// list that is left out rests, and is kept.
 func (c *call) switched(t *ThirdPartyAccess, now time.Time) (before, next *store.Policy) {
 	created, ips := now, t.SecureLoginIPs
 	if cur, exists := c.Store.State.Policy(c.domain, store.ManagedThirdParty); exists {

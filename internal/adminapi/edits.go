@@ -8,8 +8,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// chunk is the most accounts that one transaction writes. Up to that many, a
-// batch or an import is atomic; beyond, each chunk is.
+// chunk is the most accounts that one transaction writes. Up to that many, a batch or an import is
+// atomic; beyond, each chunk is.
 const chunk = 5000
 
 // edits are changes of accounts, to be made together.

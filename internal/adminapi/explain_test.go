@@ -10,9 +10,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// records writes login records of Ann by IMAP from a third-party client, and
-// returns their ids. What f leaves out is a login of the mailbox password
-// that the next passdb decides.
+// records writes login records of Ann by IMAP from a third-party client, and returns their ids.
+// What f leaves out is a login of the mailbox password that the next passdb decides.
 func (d *daemon) records(f ...func(*store.LoginRecord)) (ids []string) {
 	d.t.Helper()
 	var list []store.LoginRecord

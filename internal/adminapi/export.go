@@ -36,8 +36,8 @@ func (s section) field() string {
 	return [sections]string{"/domain", "/departments", "/policies", "/ip_blocks", "/accounts"}[s]
 }
 
-// content is what documents say of a domain, as the store keeps it. A section
-// that a document does not have is nil.
+// content is what documents say of a domain, as the store keeps it. A section that a document does
+// not have is nil.
 type content struct {
 	domain      *store.Domain
 	departments []*store.Department
@@ -79,8 +79,8 @@ func docs[T any](list []store.Revised[T]) []*T {
 	return items
 }
 
-// What a document shows of a resource is what can be set: no secret, no count,
-// no time, and no id that a domain on another site could not have.
+// What a document shows of a resource is what can be set: no secret, no count, no time, and no id
+// that a domain on another site could not have.
 
 func shownDomain(d *store.Domain) Domain {
 	v := viewDomain(d)
@@ -148,8 +148,8 @@ type revision [sections]string
 // missing stands in a revision's text for a section that is not there.
 const missing = "-"
 
-// revisionHash is the bytes of a section's hash that are kept: enough to tell the
-// states apart that one domain goes through, and no proof against anybody.
+// revisionHash is the bytes of a section's hash that are kept: enough to tell the states apart that
+// one domain goes through, and no proof against anybody.
 const revisionHash = 6
 
 // has tells which sections a document has.

@@ -16,8 +16,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Guard says which changes of policies and blocked addresses are refused
-// because they would lock people out (F24).
+// Guard says which changes of policies and blocked addresses are refused because they would lock
+// people out (F24).
 type Guard struct {
 	// Percent of the active members: a change that would lock out more is refused. 50 when zero.
 	Percent int
@@ -34,17 +34,18 @@ const (
 // maxWho bounds whom a refusal lists.
 const maxWho = 100
 
-// edition is a change of the call's domain's policies and blocked addresses,
-// by id; nil removes. All such changes are made through it.
+// edition is a change of the call's domain's policies and blocked addresses, by id; nil removes.
+// All such changes are made through it.
 type edition struct {
 	policies map[string]*store.Policy
 	blocks   map[string]*store.Block
-	// recent is how members came in lately; nil when nobody is to be guarded against being locked out.
+	// recent is how members came in lately; nil when nobody is to be guarded against being locked
+	// out.
 	recent *history.Recent
 }
 
-// guarded begins a change that is refused if it would lock people out, unless
-// the caller confirms it or has it undone by itself.
+// guarded begins a change that is refused if it would lock people out, unless the caller confirms
+// it or has it undone by itself.
 func (c *call) guarded() (*edition, error) {
 	e := &edition{}
 	if c.flag("confirm") || c.query.Has("revert_after") {
@@ -55,8 +56,8 @@ func (c *call) guarded() (*edition, error) {
 	return e, err
 }
 
-// changeRules makes one change of the call's domain's policies and blocked
-// addresses, guarded: f fills the edition, and puts it into the change by [call.edit].
+// changeRules makes one change of the call's domain's policies and blocked addresses, guarded: f
+// fills the edition, and puts it into the change by [call.edit].
 func (c *call) changeRules(f func(*store.Change, *edition) error) error {
 	e, err := c.guarded()
 	if err != nil {
@@ -70,8 +71,8 @@ func (c *call) changeRules(f func(*store.Change, *edition) error) error {
 	})
 }
 
-// edit puts the policies and blocked addresses into a change, or refuses it.
-// It returns when the change undoes itself, nil for not.
+// edit puts the policies and blocked addresses into a change, or refuses it. It returns when the
+// change undoes itself, nil for not.
 func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
@@ -116,15 +117,16 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	return &PendingRevert{ID: before.ID, At: before.At}, nil
 }
 
-// lockout refuses an edition that would lock out the author at the address
-// that they call from, every administrator, or more members than may be.
+// lockout refuses an edition that would lock out the author at the address that they call from,
+// every administrator, or more members than may be.
 func (c *call) lockout(now time.Time, e *edition) error {
 	_, v := c.Store.State.View("@" + c.domain)
 	if e.recent == nil || !v.Known {
 		return nil
 	}
 	before := v.Rules
-	// What the simple switch can say guards nobody, however it is said: to keep mail programs out is what it is for.
+	// What the simple switch can say guards nobody, however it is said: to keep mail programs out
+	// is what it is for.
 	if p := e.policies[store.ManagedThirdParty]; p != nil && !viewThirdParty(p).Customised {
 		before = c.Store.State.Rules(c.domain, now, func(set *access.Settings) { set.PutPolicy(&p.Policy) })
 	}
@@ -217,8 +219,8 @@ func (e *edition) apply(st *store.State, domain string, now time.Time, set *acce
 	}
 }
 
-// administrators are the addresses of who administers a domain: its postmaster,
-// unless it names others.
+// administrators are the addresses of who administers a domain: its postmaster, unless it names
+// others.
 func (c *call) administrators(d *store.Domain) []string {
 	if len(d.Administrators) > 0 {
 		return d.Administrators
@@ -226,8 +228,8 @@ func (c *call) administrators(d *store.Domain) []string {
 	return []string{"postmaster@" + d.Name}
 }
 
-// author is the address that the caller is at; the zero Addr on a unix socket,
-// whose callers no policy concerns.
+// author is the address that the caller is at; the zero Addr on a unix socket, whose callers no
+// policy concerns.
 func (c *call) author() netip.Addr {
 	host, _, err := net.SplitHostPort(c.r.RemoteAddr)
 	if err != nil {

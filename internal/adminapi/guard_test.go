@@ -84,7 +84,8 @@ func TestLockout(t *testing.T) {
 	})
 }
 
-// Administrators are guarded whatever their number, and the author at the address that they call from.
+// Administrators are guarded whatever their number, and the author at the address that they call
+// from.
 func TestLockoutOfAdministrators(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -212,8 +213,8 @@ func TestRevert(t *testing.T) {
 	})
 }
 
-// What comes back when nobody confirms its removal finds its place as it was:
-// its departments, its name in a document, and the room for it.
+// What comes back when nobody confirms its removal finds its place as it was: its departments, its
+// name in a document, and the room for it.
 func TestWhatComesBackFindsItsPlace(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(office, `{"name":"Office","type":"blacklist","scope":{"departments":[{"path":"board"}]}}`).want(201)

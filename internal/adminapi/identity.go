@@ -55,8 +55,7 @@ type identity struct {
 	actor   store.Actor
 }
 
-// mayGrant reports whether the caller may make a key of a role: a key makes
-// only weaker keys.
+// mayGrant reports whether the caller may make a key of a role: a key makes only weaker keys.
 func (id *identity) mayGrant(r store.Role) bool {
 	switch {
 	case id.local:
@@ -80,8 +79,8 @@ func (id *identity) reaches(domain string) bool {
 	return true
 }
 
-// Keys are "dbk_" and 160 random bits: too many to guess, so that one fast
-// hash is enough to keep, and the time of its look-up tells nothing of it.
+// Keys are "dbk_" and 160 random bits: too many to guess, so that one fast hash is enough to keep,
+// and the time of its look-up tells nothing of it.
 const (
 	keyPrefix = "dbk_"
 	keyBytes  = 20
@@ -113,8 +112,7 @@ func hashKey(key []byte) string {
 
 type peerUID struct{}
 
-// ConnContext notes who is at the other end of a connection, for
-// [http.Server.ConnContext].
+// ConnContext notes who is at the other end of a connection, for [http.Server.ConnContext].
 func (a *API) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if a.PeerUID == nil {
 		return ctx
@@ -159,10 +157,9 @@ func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 	}, nil
 }
 
-// direct reports whether a request carries no sign of a browser or a proxy
-// that may speak for somebody else than the peer. Browsers send Sec-Fetch-Site
-// also where they send no Origin: a page that reads what it takes for its own
-// server, which is our socket at the end of somebody's ssh -L.
+// direct reports whether a request carries no sign of a browser or a proxy that may speak for
+// somebody else than the peer. Browsers send Sec-Fetch-Site also where they send no Origin: a page
+// that reads what it takes for its own server, which is our socket at the end of somebody's ssh -L.
 func direct(h http.Header) bool {
 	for name := range h {
 		switch name {

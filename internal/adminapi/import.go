@@ -14,8 +14,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxImportLines bounds the accounts of one imported file: 16 MiB of the
-// shortest lines would take gigabytes, and hold up all changes of the shard.
+// maxImportLines bounds the accounts of one imported file: 16 MiB of the shortest lines would take
+// gigabytes, and hold up all changes of the shard.
 const maxImportLines = 100_000
 
 // importColumns are the columns that an imported file may have.
@@ -48,8 +48,7 @@ func importAccounts(c *call) (*answer, error) {
 // try holds all edits against the state as it is, and notes all their faults.
 func (e *edits) try(f *faults) error { return e.all(f, true) }
 
-// make makes the edits, after a try that found no fault. A dry run leaves it
-// at what the try found.
+// make makes the edits, after a try that found no fault. A dry run leaves it at what the try found.
 func (e *edits) make() error {
 	if e.c.dryRun {
 		return nil

@@ -15,19 +15,20 @@ const (
 	linesType = "application/x-ndjson"
 	// lineEvery is how often a line tells how far a long operation is.
 	lineEvery = 250 * time.Millisecond
-	// lineWithin bounds how long a caller may take to accept a line, or the answer that comes without lines.
+	// lineWithin bounds how long a caller may take to accept a line, or the answer that comes
+	// without lines.
 	lineWithin = time.Minute
-	// maxLong is how many long operations run at a time, maxLongEach how many of them for one domain's keys.
+	// maxLong is how many long operations run at a time, maxLongEach how many of them for one
+	// domain's keys.
 	maxLong, maxLongEach = 4, 2
 )
 
 // progress tells how far a long operation is, as often as it likes.
 type progress = func(far any) error
 
-// long carries out what may take longer than the server's time limits. A
-// caller that accepts lines is told how far it is, and at last the result or
-// the problem; others get the result as from any operation. It ends when the
-// caller goes away.
+// long carries out what may take longer than the server's time limits. A caller that accepts lines
+// is told how far it is, and at last the result or the problem; others get the result as from any
+// operation. It ends when the caller goes away.
 func (c *call) long(run func(context.Context, progress) (any, error)) (*answer, error) {
 	giveBack, err := c.lasting.take(c.id)
 	if err != nil {
@@ -76,15 +77,15 @@ func accepts(r *http.Request, want string) bool {
 	return false
 }
 
-// hold keeps the connection open for another while: the server closes one on
-// which nothing was answered in time.
+// hold keeps the connection open for another while: the server closes one on which nothing was
+// answered in time.
 func hold(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(lineWithin)) // a recorder has none
 }
 
-// stream is an answer in lines of JSON, each an object with one member: item
-// and progress while the work goes on, then result or problem. Items are sent
-// together with the line of another kind that follows them.
+// stream is an answer in lines of JSON, each an object with one member: item and progress while the
+// work goes on, then result or problem. Items are sent together with the line of another kind that
+// follows them.
 type stream struct {
 	c   *call
 	buf *bufio.Writer

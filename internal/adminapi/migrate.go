@@ -20,17 +20,17 @@ const (
 	resultKept    = "kept"
 )
 
-// migration is one policy that former settings stand for. cur is the one of
-// its id that is there, nil for none.
+// migration is one policy that former settings stand for. cur is the one of its id that is there,
+// nil for none.
 type migration struct {
 	cur, next *store.Policy
 	result    string
 	warnings  []Warning
 }
 
-// migratePolicies makes the policies that say what the settings of former days
-// said. Ids are derived from the settings, so that a second call finds what
-// the first one made, whatever the order of the entries.
+// migratePolicies makes the policies that say what the settings of former days said. Ids are
+// derived from the settings, so that a second call finds what the first one made, whatever the
+// order of the entries.
 func migratePolicies(c *call) (*answer, error) {
 	var out Migrated
 	err := c.changeRules(func(ch *store.Change, e *edition) error {
@@ -83,8 +83,8 @@ func migratePolicies(c *call) (*answer, error) {
 	return &answer{body: out}, nil
 }
 
-// formerSwitch is the managed policy as the former switch had it; nil when
-// the settings leave it alone.
+// formerSwitch is the managed policy as the former switch had it; nil when the settings leave it
+// alone.
 func (c *call) formerSwitch(in *Migration, ch *store.Change, f *faults) *migration {
 	checkNetworks(in.SecureLoginIPs, "/secure_login_ips", f)
 	if in.ThirdPartyAllowed == nil {
@@ -107,8 +107,8 @@ func (c *call) formerSwitch(in *Migration, ch *store.Change, f *faults) *migrati
 	return m
 }
 
-// restrictions are the blacklists for own clients that were not allowed. One
-// that is there is left as the administrator has it by now.
+// restrictions are the blacklists for own clients that were not allowed. One that is there is left
+// as the administrator has it by now.
 func (c *call) restrictions(in *Migration, ch *store.Change, f *faults) []migration {
 	var list []migration
 	allowed := make(map[string]bool, len(in.NativeClients)) // by policy id
@@ -174,8 +174,8 @@ func (c *call) restriction(id string, client access.ClientType, scope access.Sco
 	return migration{next: next, result: resultCreated}
 }
 
-// restrictionID names the blacklist for a client and a scope: the client
-// alone when it is everybody, else with what tells the scope from others.
+// restrictionID names the blacklist for a client and a scope: the client alone when it is
+// everybody, else with what tells the scope from others.
 func restrictionID(client access.ClientType, scope *access.Scope) string {
 	id := "migrated-" + string(client)
 	if same(scope, access.Scope{All: true}) {

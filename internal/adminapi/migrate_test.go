@@ -114,8 +114,7 @@ func TestMigrateFaults(t *testing.T) {
 	}
 }
 
-// former is how settings of former days were judged, written down once more
-// and without policies.
+// former is how settings of former days were judged, written down once more and without policies.
 type former struct {
 	adminapi.Migration
 	departments map[string][]string

@@ -61,7 +61,8 @@ func (s *server) openAPI(ops []operation) *huma.OpenAPI {
 			s.schemas.settle(t, seen)
 			content := map[string]*huma.MediaType{"application/json": {Schema: schema}}
 			if op.method == http.MethodPatch {
-				// The resource's schema holds for what the patch makes of it; the patch may leave out anything.
+				// The resource's schema holds for what the patch makes of it; the patch may leave
+				// out anything.
 				content = map[string]*huma.MediaType{"application/merge-patch+json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "RFC 7396, over " + t.Name() + "."}}}
 			}
 			o.RequestBody = &huma.RequestBody{Required: true, Content: content}

@@ -125,8 +125,8 @@ func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
 	}
 }
 
-// policyNamed reports whether a policy other than the one of an id has a name,
-// or will have it when a change undoes itself.
+// policyNamed reports whether a policy other than the one of an id has a name, or will have it when
+// a change undoes itself.
 func (c *call) policyNamed(name, id string) bool {
 	if other := c.policyOf(name); other != "" && other != id {
 		return true
@@ -144,9 +144,8 @@ func (c *call) policyNamed(name, id string) bool {
 	})
 }
 
-// policyOf returns the id of the policy that a name belongs to; "" for none.
-// The name of the simple switch's is always its own: the switch makes it anew
-// with that.
+// policyOf returns the id of the policy that a name belongs to; "" for none. The name of the simple
+// switch's is always its own: the switch makes it anew with that.
 func (c *call) policyOf(name string) string {
 	name = foldName(name)
 	if name == foldName(store.ManagedThirdPartyName) {
@@ -166,8 +165,8 @@ func (c *call) policyOf(name string) string {
 // foldName spells names alike that differ in upper and lower case only.
 func foldName(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
-// policyPlace judges where a policy matches. That it never does is told only
-// of lists that can be read.
+// policyPlace judges where a policy matches. That it never does is told only of lists that can be
+// read.
 func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
 	before := len(f.list)
 	checkNetworks(p.IPs, pointer+"/ips", f)
@@ -212,8 +211,8 @@ func checkNobody(s *access.Scope, pointer string, f *faults) {
 	}
 }
 
-// nobody reports whether a scope concerns nobody, whatever accounts there are:
-// each part of it is excepted by name.
+// nobody reports whether a scope concerns nobody, whatever accounts there are: each part of it is
+// excepted by name.
 func nobody(s *access.Scope) bool {
 	return !s.All && !slices.ContainsFunc(s.Members, func(m string) bool { return !slices.Contains(s.Except.Members, m) }) &&
 		!slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool {

@@ -42,7 +42,8 @@ func TestPolicies(t *testing.T) {
 	d.admin.put(policies+"/-second", `{"name":"Second","type":"blacklist","scope":{"members":["ann@example.org"]}}`).want(200).has("clients", `[]`)
 	generated := d.admin.post(policies, `{"id":"","name":"Third","type":"blacklist","scope":{"all":true},"ips":["192.0.2.1"]}`).want(201).text("id")
 
-	// Those of one millisecond are in the order of their ids, and a generated one begins with a digit or a letter.
+	// Those of one millisecond are in the order of their ids, and a generated one begins with a
+	// digit or a letter.
 	all := []string{"third-party-access", "office", "-second", generated}
 	if got := d.admin.get(policies).want(200).each("items", "id"); !slices.Equal(got, all) {
 		t.Errorf("listed are %q", got)

@@ -16,8 +16,8 @@ const (
 	verdictNotEvaluated  = "not_evaluated"
 )
 
-// testPolicy judges a draft, if there is one, as if it were active beside all
-// other policies, and without one explains the login.
+// testPolicy judges a draft, if there is one, as if it were active beside all other policies, and
+// without one explains the login.
 func testPolicy(c *call) (*answer, error) { return c.tryPolicy("", nil) }
 
 // testStoredPolicy judges a policy by its status, or a draft in its place.
@@ -69,8 +69,8 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 	return &answer{body: tested}, nil
 }
 
-// disabledSteps tells of the policies that a decision knows nothing of, but for
-// one that a draft stands in for.
+// disabledSteps tells of the policies that a decision knows nothing of, but for one that a draft
+// stands in for.
 func (c *call) disabledSteps(drafted string) []access.Step {
 	var steps []access.Step
 	for _, p := range c.Store.State.Policies(c.domain) {
@@ -81,9 +81,9 @@ func (c *call) disabledSteps(drafted string) []access.Step {
 	return steps
 }
 
-// draftPolicy reads a draft, which stands at /policy, as if it were enabled.
-// It may take the place of the stored policy whose id it bears: the one in the
-// URL, "" for none. Without any, that is the one of its name, as no two have the same.
+// draftPolicy reads a draft, which stands at /policy, as if it were enabled. It may take the place
+// of the stored policy whose id it bears: the one in the URL, "" for none. Without any, that is the
+// one of its name, as no two have the same.
 func (c *call) draftPolicy(in *Policy, id string, f *faults) *store.Policy {
 	switch {
 	case id == "" && in.ID != "":
@@ -103,8 +103,8 @@ func (c *call) draftPolicy(in *Policy, id string, f *faults) *store.Policy {
 	return p
 }
 
-// verdict returns what the trace says of one policy. A login that the policies
-// were not asked about concerns none.
+// verdict returns what the trace says of one policy. A login that the policies were not asked about
+// concerns none.
 func verdict(trace []access.Step, id string) string {
 	i := slices.IndexFunc(trace, func(s access.Step) bool { return s.Step == "policy" && s.Policy == id })
 	if i < 0 {

@@ -12,9 +12,8 @@ import (
 // previewDays is how far back a preview looks when it is not said.
 const previewDays = 30
 
-// previewPolicy holds the recorded logins of the last days against the
-// domain's rules as they are, and as they would be with a policy made or
-// changed, or without one.
+// previewPolicy holds the recorded logins of the last days against the domain's rules as they are,
+// and as they would be with a policy made or changed, or without one.
 func previewPolicy(c *call) (*answer, error) {
 	var f faults
 	in := decode[PolicyPreview](c, c.body, &f)

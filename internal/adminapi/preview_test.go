@@ -290,8 +290,8 @@ func TestPreviewEndsWithItsCaller(t *testing.T) {
 	})
 }
 
-// Who administers one domain leaves room for the others: of previews, and of
-// bodies that take a lot of memory.
+// Who administers one domain leaves room for the others: of previews, and of bodies that take a lot
+// of memory.
 func TestOneDomainTakesNotEveryTurn(t *testing.T) {
 	d := start(t, true).site()
 	j, site := d.slowly(time.Minute)

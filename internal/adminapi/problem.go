@@ -25,14 +25,13 @@ type Problem struct {
 	Referrers map[string]int `json:"referrers,omitempty"`
 	// Lockout lists whom a change would lock out.
 	Lockout *Lockout `json:"lockout,omitempty"`
-	// Written counts the accounts that were changed before a batch or an import
-	// stopped; Cursor is where the batch can be resumed.
+	// Written counts the accounts that were changed before a batch or an import stopped; Cursor is
+	// where the batch can be resumed.
 	Written int    `json:"written,omitempty"`
 	Cursor  string `json:"cursor,omitempty"`
 }
 
-// Fault is one thing wrong with a request. Its detail says what to do, and
-// never repeats a value.
+// Fault is one thing wrong with a request. Its detail says what to do, and never repeats a value.
 type Fault struct {
 	Pointer   string `json:"pointer" doc:"JSON pointer of the field; for an import, slash and column."`
 	Parameter string `json:"parameter,omitempty" doc:"Of the query or the path, when the fault is there."`
@@ -74,8 +73,8 @@ func malformed(format string, args ...any) *Problem {
 	return refuse(http.StatusBadRequest, "malformed", format, args...)
 }
 
-// problemOf makes any error one that can be answered. What is none of the
-// API's own is an internal error, whose text stays here.
+// problemOf makes any error one that can be answered. What is none of the API's own is an internal
+// error, whose text stays here.
 func problemOf(err error) *Problem {
 	var p *Problem
 	switch {
@@ -110,8 +109,7 @@ func (p *Problem) write(w http.ResponseWriter) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }
 
-// writeJSON answers a body. What cannot be written any more concerns the
-// caller only, who is gone.
+// writeJSON answers a body. What cannot be written any more concerns the caller only, who is gone.
 func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
@@ -126,8 +124,8 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, body any) 
 // maxFaults bounds what one answer lists.
 const maxFaults = 500
 
-// faults collects all that is wrong with a request. Of several at one place
-// the first is kept: the others follow from it.
+// faults collects all that is wrong with a request. Of several at one place the first is kept: the
+// others follow from it.
 type faults struct {
 	list []Fault
 	seen map[string]bool
@@ -169,8 +167,8 @@ func (f *faults) has(pointer string) bool {
 	return slices.ContainsFunc(f.list, func(fault Fault) bool { return fault.Pointer == pointer })
 }
 
-// within reports whether a fault was noted at a place of the part that is
-// being read, or below it: what follows from it alone needs no telling.
+// within reports whether a fault was noted at a place of the part that is being read, or below it:
+// what follows from it alone needs no telling.
 func (f *faults) within(pointer string) bool {
 	pointer = f.under + pointer
 	return slices.ContainsFunc(f.list, func(fault Fault) bool {
@@ -178,8 +176,8 @@ func (f *faults) within(pointer string) bool {
 	})
 }
 
-// cellOf words where in an imported line a pointer leads: to a column, and
-// beyond its first entry to which one.
+// cellOf words where in an imported line a pointer leads: to a column, and beyond its first entry
+// to which one.
 func cellOf(pointer string) string {
 	column, entry, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
 	switch i, err := strconv.Atoi(entry); {

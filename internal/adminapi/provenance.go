@@ -11,8 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// settings are those of an account that a batch may set, by the names that
-// marks and results give them. A switch that is inherited is missing.
+// settings are those of an account that a batch may set, by the names that marks and results give
+// them. A switch that is inherited is missing.
 func settings(a *store.Account) map[string]any {
 	s := map[string]any{"suspended": a.Suspended, "departments": list(a.Departments), "secure_passwords": secureMode(a)}
 	for protocol, on := range a.Protocols {
@@ -38,8 +38,8 @@ func changed(cur, next *store.Account) map[string][2]any {
 	return differ
 }
 
-// fieldsOf maps the fields of a record that hold the settings which changed,
-// as the audit tells them, to [before, after].
+// fieldsOf maps the fields of a record that hold the settings which changed, as the audit tells
+// them, to [before, after].
 func fieldsOf(settings map[string][2]any, cur, next *store.Account) map[string][2]any {
 	fields := make(map[string][2]any, len(settings))
 	for name, v := range settings {
@@ -66,8 +66,8 @@ func unmark(marks []store.BatchMark, settings map[string][2]any) []store.BatchMa
 	return left
 }
 
-// mark has a record remember that a batch set what changed. What it left to
-// be inherited is nobody's.
+// mark has a record remember that a batch set what changed. What it left to be inherited is
+// nobody's.
 func mark(a *store.Account, by store.BatchMark, settings map[string][2]any) {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		if settings[name][1] != nil {

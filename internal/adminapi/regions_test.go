@@ -11,8 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/region"
 )
 
-// regions are a database in which 203.0.113.0/24 is German, 203.0.114.0/24 in
-// Kosovo, and 2001:db8::/32 French. It is forty days old.
+// regions are a database in which 203.0.113.0/24 is German, 203.0.114.0/24 in Kosovo, and
+// 2001:db8::/32 French. It is forty days old.
 func regions(t *testing.T) func(*adminapi.API) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "geoip")

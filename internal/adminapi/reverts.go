@@ -13,12 +13,12 @@ import (
 // maxRevertAfter bounds how long a change waits to be confirmed.
 const maxRevertAfter = 7 * 24 * time.Hour
 
-// maxRevert bounds what one change that waits to be confirmed keeps of what was
-// there before: each later change of a part of it writes the rest anew.
+// maxRevert bounds what one change that waits to be confirmed keeps of what was there before: each
+// later change of a part of it writes the rest anew.
 const maxRevert = 4 * maxBody
 
-// certain is what was there, by id, before the changes of a domain that still
-// wait to be confirmed; nil for nothing.
+// certain is what was there, by id, before the changes of a domain that still wait to be confirmed;
+// nil for nothing.
 func (c *call) certain() *edition {
 	was := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}}
 	for _, r := range c.Store.State.Reverts(c.domain) {
@@ -28,8 +28,8 @@ func (c *call) certain() *edition {
 	return was
 }
 
-// returning are the policies and blocked addresses that are gone now, and come
-// back unless their removal is confirmed: what is new must leave room for them.
+// returning are the policies and blocked addresses that are gone now, and come back unless their
+// removal is confirmed: what is new must leave room for them.
 func (c *call) returning() *edition {
 	was := c.certain()
 	maps.DeleteFunc(was.policies, func(id string, before *store.Policy) bool {
@@ -43,9 +43,9 @@ func (c *call) returning() *edition {
 	return was
 }
 
-// settle ends what earlier changes of the same policies and blocked addresses
-// would undo: whoever changes them again has not been locked out. It returns
-// the blocks that do not come back since the edition blocks their networks.
+// settle ends what earlier changes of the same policies and blocked addresses would undo: whoever
+// changes them again has not been locked out. It returns the blocks that do not come back since the
+// edition blocks their networks.
 func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block) {
 	blocked = map[string]*store.Block{}
 	ranges := map[string]bool{}

@@ -15,9 +15,9 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// operation is one line of the matrix: who may, beside admin, and a request
-// that would succeed. {D} and {A} stand for a domain and an account in it.
-// Writes are dry runs, so that each request finds the same state.
+// operation is one line of the matrix: who may, beside admin, and a request that would succeed. {D}
+// and {A} stand for a domain and an account in it. Writes are dry runs, so that each request finds
+// the same state.
 type operation struct {
 	method, path, body string
 	roles              string
@@ -320,8 +320,8 @@ func TestExpiredKey(t *testing.T) {
 	}
 }
 
-// The unix socket makes administrators of root and the daemon's user, but not
-// of what may speak for somebody else.
+// The unix socket makes administrators of root and the daemon's user, but not of what may speak for
+// somebody else.
 func TestWhoSpeaksOnTheSocket(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.get("/v1/keys").want(200)

@@ -25,8 +25,8 @@ func viewDepartments(departments []access.ScopeDepartment) []ScopeDepartment {
 	return v
 }
 
-// scope reads a scope. It reaches nowhere outside the call's domain: its
-// departments exist there, and its members are addresses of the domain.
+// scope reads a scope. It reaches nowhere outside the call's domain: its departments exist there,
+// and its members are addresses of the domain.
 func (c *call) scope(in *Scope, pointer string, f *faults) access.Scope {
 	s := access.Scope{
 		All:         in.All,
@@ -70,8 +70,8 @@ func (c *call) scopeMembers(in []string, pointer string, f *faults) []string {
 	return members
 }
 
-// covers tells whether a scope concerns accounts of the call's domain, whose
-// records may be nil. To ask for many of them is cheap.
+// covers tells whether a scope concerns accounts of the call's domain, whose records may be nil. To
+// ask for many of them is cheap.
 func (c *call) covers(s *access.Scope) func(addr string, record *store.Account) bool {
 	var tree []string
 	for _, d := range c.Store.State.Departments(c.domain) {

@@ -144,8 +144,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// bounded complains of lists that a schema takes without a bound, and returns
-// how many lists there are.
+// bounded complains of lists that a schema takes without a bound, and returns how many lists there
+// are.
 func bounded(t *testing.T, d *daemon, name string, seen map[string]bool) (lists int) {
 	t.Helper()
 	if seen[name] {

@@ -86,8 +86,8 @@ func getMetrics(c *call) (*answer, error) {
 	return &answer{handler: promhttp.HandlerFor(c.Metrics.registry, promhttp.HandlerOpts{}).ServeHTTP}, nil
 }
 
-// Metrics counts what the package comment lists, in a registry of its own.
-// Its methods may be called on nil, which counts nothing.
+// Metrics counts what the package comment lists, in a registry of its own. Its methods may be
+// called on nil, which counts nothing.
 type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec

@@ -7,8 +7,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// turns bounds how many requests of a kind run at a time, which hold memory and
-// a processor that logins want too.
+// turns bounds how many requests of a kind run at a time, which hold memory and a processor that
+// logins want too.
 type turns struct {
 	most int // at a time
 	each int // of them for the keys of one domain, or of one account: others want some as well

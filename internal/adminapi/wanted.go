@@ -9,8 +9,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// wanted reads what a document wants the domain to be. Its parts are judged by
-// each other: what a department, a policy or an account names must be there when all is done.
+// wanted reads what a document wants the domain to be. Its parts are judged by each other: what a
+// department, a policy or an account names must be there when all is done.
 func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *faults) *content {
 	next := &content{}
 	defer func() { c.would, f.under = would{}, "" }()
@@ -49,8 +49,8 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 	return next
 }
 
-// wantedDepartments are those of a document, with those above them, which a
-// document may leave out as PUT may: they stay as they are, or are made.
+// wantedDepartments are those of a document, with those above them, which a document may leave out
+// as PUT may: they stay as they are, or are made.
 func (c *call) wantedDepartments(in []Department, cur []*store.Department, f *faults) []*store.Department {
 	byPath := map[string]*store.Department{}
 	for i := range in {
@@ -120,8 +120,8 @@ func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change
 	return next
 }
 
-// wantedBlocks are those of a document that have not ended: one that is kept
-// may well outlive its blocks.
+// wantedBlocks are those of a document that have not ended: one that is kept may well outlive its
+// blocks.
 func (c *call) wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults) []*store.Block {
 	byRange := map[string]*store.Block{}
 	for _, b := range cur {
@@ -184,8 +184,8 @@ func (c *call) wantedAccounts(in []AccountSettings, cur []*store.Account, ch *st
 	return next
 }
 
-// stillNamed notes a fault when a document leaves out departments that what it
-// leaves alone goes on naming.
+// stillNamed notes a fault when a document leaves out departments that what it leaves alone goes on
+// naming.
 func (c *call) stillNamed(in *DomainDocument, f *faults) {
 	named := map[string]bool{}
 	scoped := func(s *access.Scope) {

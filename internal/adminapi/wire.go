@@ -10,10 +10,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// What requests and answers are made of. The tags are the API's rules and its
-// documentation at once: bodies are held against the schemas made from them,
-// and /openapi.json shows the same schemas. A field is optional unless it says
-// required; a readOnly one is answered, and ignored when it is sent back.
+// What requests and answers are made of. The tags are the API's rules and its documentation at
+// once: bodies are held against the schemas made from them, and /openapi.json shows the same
+// schemas. A field is optional unless it says required; a readOnly one is answered, and ignored
+// when it is sent back.
 
 // Domain is a mail domain under management.
 type Domain struct {
@@ -187,7 +187,8 @@ type PolicyPreviewed struct {
 	history.Effect
 }
 
-// PolicyPreviewLine is one line of a preview for whoever accepts application/x-ndjson: progress, and at last one of the others.
+// PolicyPreviewLine is one line of a preview for whoever accepts application/x-ndjson: progress,
+// and at last one of the others.
 type PolicyPreviewLine struct {
 	Progress *history.Progress `json:"progress,omitempty"`
 	Result   *PolicyPreviewed  `json:"result,omitempty"`
@@ -203,8 +204,8 @@ type IPBlock struct {
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
-// DomainDocument is all that is set for a domain. A section that is left out is
-// left alone when the document is applied; an empty one empties the domain's.
+// DomainDocument is all that is set for a domain. A section that is left out is left alone when the
+// document is applied; an empty one empties the domain's.
 type DomainDocument struct {
 	Format               int                   `json:"format" minimum:"1" maximum:"1" default:"1" doc:"Of the document."`
 	Revision             string                `json:"revision,omitempty" maxLength:"100" doc:"Of the sections when they were exported: with it, what somebody else changed since is not overwritten. Left out, the document holds whatever was changed."`
@@ -371,8 +372,8 @@ type BatchProgress struct {
 	Cursor   string `json:"cursor" doc:"With resume, the same batch goes on from here."`
 }
 
-// BatchLine is one line of a batch's streamed answer: one of its fields. The
-// last line is result or problem.
+// BatchLine is one line of a batch's streamed answer: one of its fields. The last line is result or
+// problem.
 type BatchLine struct {
 	Item     *BatchAccount  `json:"item,omitempty"`
 	Progress *BatchProgress `json:"progress,omitempty" doc:"Behind the items of each chunk, once they are durable."`

@@ -1,9 +1,8 @@
 // Package adminclient speaks to Drawbridge's HTTP API.
 //
-// It knows the transport and nothing of the resources: how to reach the
-// daemon, how to show a key, how big an answer may be, how an error is told
-// (RFC 9457), how a list goes on from page to page, and how an answer that
-// takes long tells meanwhile how far it is.
+// It knows the transport and nothing of the resources: how to reach the daemon, how to show a key,
+// how big an answer may be, how an error is told (RFC 9457), how a list goes on from page to page,
+// and how an answer that takes long tells meanwhile how far it is.
 //
 //	c, err := adminclient.New(adminclient.Options{API: "unix:/run/drawbridge/api.sock"})
 //	a, err := c.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains", name)})
@@ -18,12 +17,12 @@
 // # Diagnostics
 //
 // [*ArgumentError]: the address, the key file or the path is unusable; nothing
-// was sent. [*UnreachableError]: no whole answer came; whether a change was made
-// is then unknown, unless the connection itself failed. [*Problem]: the daemon
-// refused. Everything else is an answer that is not the API's.
+// was sent. [*UnreachableError]: no whole answer came; whether a change was made is then unknown,
+// unless the connection itself failed. [*Problem]: the daemon refused. Everything else is an answer
+// that is not the API's.
 //
-// Redirects are not followed, proxies are used for https only, and nothing is
-// repeated: a change is sent once.
+// Redirects are not followed, proxies are used for https only, and nothing is repeated: a change is
+// sent once.
 package adminclient
 
 import (
@@ -73,7 +72,8 @@ type Client struct {
 	http    http.Client
 }
 
-// New prepares a client; it reads the key file and does not connect yet. The error is an [*ArgumentError].
+// New prepares a client; it reads the key file and does not connect yet. The error is an
+// [*ArgumentError].
 func New(o Options) (*Client, error) {
 	if o.API == "" {
 		o.API = DefaultAPI
@@ -195,8 +195,8 @@ type Answer struct {
 	Body   []byte // JSON, or what [Request.Accept] takes; empty with status 204
 }
 
-// Do sends one request and reads the whole answer. An answer of 2xx is an
-// [*Answer]; the errors are those of the package comment.
+// Do sends one request and reads the whole answer. An answer of 2xx is an [*Answer]; the errors are
+// those of the package comment.
 func (c *Client) Do(ctx context.Context, r Request) (*Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

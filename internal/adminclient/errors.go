@@ -105,7 +105,8 @@ func (f Fault) String() string {
 	return f.Pointer + ": " + f.Detail
 }
 
-// problem reads a refusal. What is no problem document, such as a proxy's page, is told by its status alone.
+// problem reads a refusal. What is no problem document, such as a proxy's page, is told by its
+// status alone.
 func problem(resp *http.Response, body []byte) error {
 	p := &Problem{}
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))

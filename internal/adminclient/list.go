@@ -20,8 +20,8 @@ type List struct {
 	Next  string            `json:"next,omitempty"` // where it goes on, when a limit cut it short
 }
 
-// List asks for the first limit items of a list, or for all of them when limit
-// is 0, following the cursors from page to page.
+// List asks for the first limit items of a list, or for all of them when limit is 0, following the
+// cursors from page to page.
 func (c *Client) List(ctx context.Context, path string, query url.Values, limit int) (*List, error) {
 	list := &List{Items: []json.RawMessage{}}
 	query = maps.Clone(query)

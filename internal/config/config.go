@@ -1,4 +1,5 @@
-// Package config reads Drawbridge's settings: a TOML file in which every setting has a default, so an empty file works.
+// Package config reads Drawbridge's settings: a TOML file in which every setting has a default, so
+// an empty file works.
 //
 //	state_dir = "/var/lib/drawbridge"
 //	[store]
@@ -6,20 +7,23 @@
 //	[login]
 //	listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot"]
 //
-// The settings, their documentation and their checks stand in one table, settings; WriteDefaults prints the manual from
-// it. Durations are strings such as "90d", "24h" or "15m"; a day has 24 hours. Secrets are never settings: a setting
-// names the file that holds one, and ReadSecret reads it.
+// The settings, their documentation and their checks stand in one table, settings; WriteDefaults
+// prints the manual from it. Durations are strings such as "90d", "24h" or "15m"; a day has 24
+// hours. Secrets are never settings: a setting names the file that holds one, and ReadSecret reads
+// it.
 //
 // # Diagnostics
 //
-// Everything wrong with a file is reported at once, one line each, with the line where it stands and what to do:
+// Everything wrong with a file is reported at once, one line each, with the line where it stands
+// and what to do:
 //
 //	/etc/drawbridge/drawbridge.toml:7: login.unmanaged: "allow" is not one of "deny", "next"
 //	/etc/drawbridge/drawbridge.toml:9: login.unmanged: there is no such setting: did you mean login.unmanaged?
 //
 // Broken TOML is an exception: nothing after it can be believed, so it is reported alone.
 //
-// It does not read the environment, does not open sockets or databases, and does not watch the file.
+// It does not read the environment, does not open sockets or databases, and does not watch the
+// file.
 package config
 
 import (
@@ -29,8 +33,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
-// Config is every setting. Its fields are documented by the settings they hold (WriteDefaults prints the manual).
-// The zero Config is not valid; start from Default.
+// Config is every setting. Its fields are documented by the settings they hold (WriteDefaults
+// prints the manual). The zero Config is not valid; start from Default.
 type Config struct {
 	StateDir string
 	Store    Store
@@ -59,7 +63,8 @@ type Store struct {
 	MaxStaleness time.Duration
 }
 
-// StoreURL is store.url: one server when written as a string, a Cluster's nodes or the Sentinels when written as a list.
+// StoreURL is store.url: one server when written as a string, a Cluster's nodes or the Sentinels
+// when written as a list.
 type StoreURL struct {
 	Addresses []string
 	List      bool

@@ -61,7 +61,8 @@ func TestManualIsTheDefault(t *testing.T) {
 	}
 }
 
-// TestEverySettingIsReached sets every field of Config by its setting: none is forgotten in the table, none is met twice.
+// TestEverySettingIsReached sets every field of Config by its setting: none is forgotten in the
+// table, none is met twice.
 func TestEverySettingIsReached(t *testing.T) {
 	c, want := &Config{}, 0
 	var fields func(reflect.Type)
@@ -443,7 +444,8 @@ func TestReadSecret(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that what is read is written so that it is read again, and that problems are single lines.
+// FuzzParse holds that what is read is written so that it is read again, and that problems are
+// single lines.
 func FuzzParse(f *testing.F) {
 	var manual bytes.Buffer
 	if err := WriteDefaults(&manual); err != nil {

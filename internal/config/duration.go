@@ -30,7 +30,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return time.Duration(n)*day + d, nil
 }
 
-// formatDuration prints what parseDuration reads back, without the zero units of time.Duration: "90d", "24h", "15m".
+// formatDuration prints what parseDuration reads back, without the zero units of time.Duration:
+// "90d", "24h", "15m".
 func formatDuration(d time.Duration) string {
 	if d >= 2*day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"

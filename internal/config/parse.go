@@ -33,13 +33,15 @@ type Problem struct {
 	Text    string // what is wrong and what to do; never a secret
 }
 
-// Error is everything wrong with a file of settings, in the order of its lines. Past a hundred problems it stops looking.
+// Error is everything wrong with a file of settings, in the order of its lines. Past a hundred
+// problems it stops looking.
 type Error struct {
 	File     string
 	Problems []Problem
 }
 
-// Error returns one line per problem, each starting with the file, the line if there is one, and the setting.
+// Error returns one line per problem, each starting with the file, the line if there is one, and
+// the setting.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
@@ -57,8 +59,8 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads the settings from a file. A file that cannot be read gives its error; one with problems gives an *Error
-// with all of them. The Config is nil with any error.
+// Load reads the settings from a file. A file that cannot be read gives its error; one with
+// problems gives an *Error with all of them. The Config is nil with any error.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -68,7 +70,8 @@ func Load(path string) (*Config, error) {
 	return Parse(f, path)
 }
 
-// Parse reads the settings from r, at most 64 KiB in lines of at most 8 KiB; name stands for the file in errors, which are as Load's.
+// Parse reads the settings from r, at most 64 KiB in lines of at most 8 KiB; name stands for the
+// file in errors, which are as Load's.
 func Parse(r io.Reader, name string) (*Config, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
@@ -116,7 +119,8 @@ func syntaxProblem(err error) Problem {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// decoder walks what the TOML library parsed. The library's own decoding into a struct stops at the first problem.
+// decoder walks what the TOML library parsed. The library's own decoding into a struct stops at the
+// first problem.
 type decoder struct {
 	md       toml.MetaData
 	settings []setting
@@ -168,8 +172,9 @@ func (d *decoder) value(p toml.Primitive) (v any) {
 	return v
 }
 
-// line finds where a value stands. The library tells positions only in errors, so it is made to report one. A table
-// without a header of its own ([a.b] makes a, and so does a.b = 1) has none: it stands where its first value does.
+// line finds where a value stands. The library tells positions only in errors, so it is made to
+// report one. A table without a header of its own ([a.b] makes a, and so does a.b = 1) has none: it
+// stands where its first value does.
 func (d *decoder) line(path toml.Key, p toml.Primitive) int {
 	var pe toml.ParseError
 	if errors.As(d.md.PrimitiveDecode(p, locator{}), &pe) && pe.Position.Line > 0 {

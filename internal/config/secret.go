@@ -10,8 +10,9 @@ import (
 
 const maxSecret = 4096
 
-// ReadSecret reads the one line of a file that a setting names, without its end of line: 1 to 4096 bytes. A file that
-// everyone may read is refused. The caller wipes what it got after use; errors name the file, never its content.
+// ReadSecret reads the one line of a file that a setting names, without its end of line: 1 to 4096
+// bytes. A file that everyone may read is refused. The caller wipes what it got after use; errors
+// name the file, never its content.
 func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

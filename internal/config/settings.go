@@ -18,10 +18,12 @@ import (
 type setting struct {
 	name string // with its table: "login.unmanaged"
 	doc  string
-	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec or *map[string]string.
-	// nil: the name is promised for a later version and must stay empty until then.
+	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec or
+	// *map[string]string. nil: the name is promised for a later version and must stay empty until
+	// then.
 	at func(*Config) any
-	// check returns what is wrong with the value, one text per fault. It may look at other settings; the fault is reported here.
+	// check returns what is wrong with the value, one text per fault. It may look at other
+	// settings; the fault is reported here.
 	check func(*Config) []string
 }
 
@@ -43,7 +45,8 @@ func later(name, doc string) setting {
 	return setting{name: name, doc: doc + "\nNot supported by this version: leave it empty.", check: func(*Config) []string { return nil }}
 }
 
-// settings is the manual: every setting in the order in which it is printed, those without a table first.
+// settings is the manual: every setting in the order in which it is printed, those without a table
+// first.
 func settings() []setting {
 	return []setting{
 		row("state_dir", `Directory for all that the daemon itself keeps: the embedded store, the snapshot, the spool,

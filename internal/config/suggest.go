@@ -20,7 +20,8 @@ func unknown(all []setting, name string, isTable bool) string {
 	return what + ": remove it ('drawbridged -d' prints all there are)"
 }
 
-// nearest finds the setting, or for a table the table, that name was meant to be; "" when none is near.
+// nearest finds the setting, or for a table the table, that name was meant to be; "" when none is
+// near.
 func nearest(all []setting, name string, isTable bool) string {
 	if len(name) > maxName {
 		return ""

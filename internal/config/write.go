@@ -13,7 +13,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
-// WriteDefaults writes the manual: a file of settings with every setting, its documentation and its default.
+// WriteDefaults writes the manual: a file of settings with every setting, its documentation and its
+// default.
 func WriteDefaults(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("# Drawbridge's settings and their defaults. Write only what is to differ.\n\n")
@@ -29,7 +30,8 @@ func WriteDefaults(w io.Writer) error {
 	return err
 }
 
-// WriteChanged writes the settings of c that differ from their defaults, as a file that Parse reads as c again.
+// WriteChanged writes the settings of c that differ from their defaults, as a file that Parse reads
+// as c again.
 func WriteChanged(w io.Writer, c *Config) error {
 	var b strings.Builder
 	defaults := Default()

@@ -1,30 +1,29 @@
-// Package credential makes, hashes and checks the two kinds of secret that open a
-// mailbox: secure passwords and mailbox passwords.
+// Package credential makes, hashes and checks the two kinds of secret that open a mailbox: secure
+// passwords and mailbox passwords.
 //
 // # Secure passwords
 //
-// A secure password is generated for one device, shown once and never chosen by
-// anyone. It is 16 characters of an alphabet of 32 without look-alikes (no l, o, 0
-// and 1): 14 random ones, 70 bits, and two that carry a checksum. What a person
-// types may be in capitals and in groups:
+// A secure password is generated for one device, shown once and never chosen by anyone. It is 16
+// characters of an alphabet of 32 without look-alikes (no l, o, 0 and 1): 14 random ones, 70 bits,
+// and two that carry a checksum. What a person types may be in capitals and in groups:
 //
 //	generated        k7fm2xq9hbtz4w3e
 //	typed            K7FM-2XQ9-HBTZ-4W3E
 //	normalised       k7fm2xq9hbtz4w3e
 //
-// Seventy random bits cannot be guessed, so no slow hash is needed: one HMAC-SHA-256 under
-// a [Pepper] that is kept in a file and not in the store. A login costs one HMAC,
-// however many devices the account has, and a copy of the store opens nothing.
+// Seventy random bits cannot be guessed, so no slow hash is needed: one HMAC-SHA-256 under a
+// [Pepper] that is kept in a file and not in the store. A login costs one HMAC, however many
+// devices the account has, and a copy of the store opens nothing.
 //
 // The checksum is the first ten bits of the SHA-256 of the other fourteen characters. One slip of
-// the finger in a thousand goes unnoticed, and one in a thousand of the 16-character
-// words of this alphabet that were not generated looks as if it were. It is there to tell
-// the kinds of secret apart, and protects nothing.
+// the finger in a thousand goes unnoticed, and one in a thousand of the 16-character words of this
+// alphabet that were not generated looks as if it were. It is there to tell the kinds of secret
+// apart, and protects nothing.
 //
 // # Mailbox passwords
 //
-// A mailbox password is chosen by a person, so it is kept as a slow hash, in Dovecot's notation.
-// A [Hasher] makes argon2id and verifies what sites have:
+// A mailbox password is chosen by a person, so it is kept as a slow hash, in Dovecot's notation. A
+// [Hasher] makes argon2id and verifies what sites have:
 //
 //	{ARGON2ID} {ARGON2I}          $argon2id$v=19$m=19456,t=2,p=1$…
 //	{BLF-CRYPT}                   $2a$ $2b$ $2y$
@@ -42,14 +41,14 @@
 //
 // # Diagnostics
 //
-// A stored hash is parsed, and its cost held against the limits of this package, before
-// anything is computed: a hash can ask for hours of work and gigabytes in thirty characters.
-// Errors name the scheme and what to do about it; they never hold a secret, a salt or a digest.
-// A password that no hash can have (empty, more than 512 bytes, with a NUL in it) matches nothing.
+// A stored hash is parsed, and its cost held against the limits of this package, before anything is
+// computed: a hash can ask for hours of work and gigabytes in thirty characters. Errors name the
+// scheme and what to do about it; they never hold a secret, a salt or a digest. A password that no
+// hash can have (empty, more than 512 bytes, with a NUL in it) matches nothing.
 //
 // # What it does not do
 //
-// It judges no strength, remembers no history and stores nothing. It does not prepare
-// Unicode (SASLprep, NFC): like Dovecot, it compares bytes. An account whose hash is not yet argon2id
+// It judges no strength, remembers no history and stores nothing. It does not prepare Unicode
+// (SASLprep, NFC): like Dovecot, it compares bytes. An account whose hash is not yet argon2id
 // answers after another time than [Hasher.Dummy] does.
 package credential

@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// MaxNewPassword is the longest mailbox password in bytes that [CheckNew] takes. It leaves room for the
-	// longest address in the 512 bytes that Dovecot hands to a checkpassword program.
+	// MaxNewPassword is the longest mailbox password in bytes that [CheckNew] takes. It leaves room
+	// for the longest address in the 512 bytes that Dovecot hands to a checkpassword program.
 	MaxNewPassword = 192
 
 	// DefaultMemory is the budget in bytes of a [Hasher] that is given none.
 	DefaultMemory = 256 << 20
 
-	// maxPassword is the longest password in bytes that can match a stored hash: what Dovecot would accept.
+	// maxPassword is the longest password in bytes that can match a stored hash: what Dovecot would
+	// accept.
 	maxPassword = 512
 )
 
-// CheckNew says all that stands against a new mailbox password, as errors joined: it must be of 1 to
-// [MaxNewPassword] bytes, valid UTF-8, free of control characters, and not of the shape of a secure password. A
-// longer one is not looked into. Its strength is judged elsewhere.
+// CheckNew says all that stands against a new mailbox password, as errors joined: it must be of 1
+// to [MaxNewPassword] bytes, valid UTF-8, free of control characters, and not of the shape of a
+// secure password. A longer one is not looked into. Its strength is judged elsewhere.
 func CheckNew(password []byte) error {
 	if len(password) > MaxNewPassword {
 		return fmt.Errorf("password has %d bytes: use at most %d", len(password), MaxNewPassword)
@@ -57,8 +58,8 @@ func CheckStored(stored string) error {
 	return err
 }
 
-// Hasher makes and verifies hashes of mailbox passwords, as many at a time as memory and processors bear.
-// It is safe for concurrent use.
+// Hasher makes and verifies hashes of mailbox passwords, as many at a time as memory and processors
+// bear. It is safe for concurrent use.
 type Hasher struct {
 	slots  *semaphore.Weighted // in bytes of memory
 	budget int64               // bytes in all
@@ -66,8 +67,8 @@ type Hasher struct {
 }
 
 // NewHasher returns a Hasher that uses about so many bytes of memory at once for hashing, and one
-// thread per processor. Zero or less means [DefaultMemory]. A hash that needs more than the
-// whole budget runs alone: 256 MiB is the most that any may need.
+// thread per processor. Zero or less means [DefaultMemory]. A hash that needs more than the whole
+// budget runs alone: 256 MiB is the most that any may need.
 func NewHasher(memory int64) *Hasher {
 	if memory <= 0 {
 		memory = DefaultMemory
@@ -77,9 +78,9 @@ func NewHasher(memory int64) *Hasher {
 	return &Hasher{slots: semaphore.NewWeighted(memory), budget: memory, share: memory / threads}
 }
 
-// Hash returns the hash of a password, to be stored: argon2id in Dovecot's notation, 107 characters. It
-// waits for its turn until ctx ends, and then returns its error. What makes a good password
-// is for [CheckNew] to say; here only those are refused that could never match.
+// Hash returns the hash of a password, to be stored: argon2id in Dovecot's notation, 107
+// characters. It waits for its turn until ctx ends, and then returns its error. What makes a good
+// password is for [CheckNew] to say; here only those are refused that could never match.
 func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 	if !usable(password) {
 		return "", fmt.Errorf("hash password: not of 1 to %d bytes without NUL", maxPassword)
@@ -95,8 +96,9 @@ func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 }
 
 // Verify reports whether the password is the one of the stored hash, and if so, whether the hash is
-// outdated and better replaced by a new one of [Hasher.Hash]. It waits for its turn until ctx ends. An error means
-// that the answer is not known: ctx ended, or the stored hash is none that [CheckStored] accepts.
+// outdated and better replaced by a new one of [Hasher.Hash]. It waits for its turn until ctx ends.
+// An error means that the answer is not known: ctx ended, or the stored hash is none that
+// [CheckStored] accepts.
 func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok, outdated bool, err error) {
 	s, err := parse(stored)
 	if err != nil {
@@ -128,8 +130,8 @@ func (h *Hasher) Dummy(ctx context.Context, password []byte) error {
 	return nil
 }
 
-// usable reports whether any hash may match the password. NUL is out because bcrypt
-// repeats the password with a NUL behind it: "a" and "a\x00a" would be the same.
+// usable reports whether any hash may match the password. NUL is out because bcrypt repeats the
+// password with a NUL behind it: "a" and "a\x00a" would be the same.
 func usable(password []byte) bool {
 	return len(password) > 0 && len(password) <= maxPassword && bytes.IndexByte(password, 0) < 0
 }
@@ -153,8 +155,8 @@ func (h *Hasher) run(ctx context.Context, c cost, f func()) error {
 	return nil
 }
 
-// weight is the part of the budget that a cost takes: its memory, but no less than the share of
-// the processors that it keeps busy, and no more than there is.
+// weight is the part of the budget that a cost takes: its memory, but no less than the share of the
+// processors that it keeps busy, and no more than there is.
 func (h *Hasher) weight(c cost) int64 {
 	return min(max(c.memory, h.share*int64(max(c.threads, 1))), h.budget)
 }

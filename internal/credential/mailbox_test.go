@@ -174,7 +174,8 @@ func TestOutdated(t *testing.T) {
 	}
 }
 
-// bcrypt sees 72 bytes. Dovecot lets in whoever knows those; here the password is the whole password.
+// bcrypt sees 72 bytes. Dovecot lets in whoever knows those; here the password is the whole
+// password.
 func TestBcryptBeyond72Bytes(t *testing.T) {
 	h := NewHasher(0)
 	password := strings.Repeat("x", 72)
@@ -468,7 +469,8 @@ func TestHasherWeight(t *testing.T) {
 	}
 }
 
-// A wrong secret takes no less time where an older site's quick hash is kept than where there is no account.
+// A wrong secret takes no less time where an older site's quick hash is kept than where there is no
+// account.
 func TestWrongSecretOfQuickHashCostsAsDummy(t *testing.T) {
 	h := NewHasher(0)
 	for _, scheme := range []string{"SSHA512", "SHA512-CRYPT", "MD5-CRYPT"} {

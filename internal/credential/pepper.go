@@ -23,11 +23,12 @@ import (
 // pepperLen is the size of the key, in bytes; the file holds twice as many hexadecimal digits.
 const pepperLen = 32
 
-// Pepper is the key under which all secure passwords are hashed. It lives in a file outside
-// the store: whoever has the store alone can test no guess. It must be loaded or created; the
-// zero value panics. A Pepper is safe for concurrent use.
+// Pepper is the key under which all secure passwords are hashed. It lives in a file outside the
+// store: whoever has the store alone can test no guess. It must be loaded or created; the zero
+// value panics. A Pepper is safe for concurrent use.
 //
-// Printing one shows its fingerprint at most: the keys are behind pointers, where no verb of fmt follows.
+// Printing one shows its fingerprint at most: the keys are behind pointers, where no verb of fmt
+// follows.
 type Pepper struct {
 	fingerprint string
 	secrets     *keyed
@@ -35,8 +36,9 @@ type Pepper struct {
 }
 
 // LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits, in a regular file
-// that only its owner can read, who is root or the effective user. A symbolic link is followed, and its
-// target held to the same. The error satisfies errors.Is(err, fs.ErrNotExist) when there is no such file.
+// that only its owner can read, who is root or the effective user. A symbolic link is followed, and
+// its target held to the same. The error satisfies errors.Is(err, fs.ErrNotExist) when there is no
+// such file.
 func LoadPepper(path string) (*Pepper, error) {
 	// Without O_NONBLOCK a FIFO in this place would hang the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -108,9 +110,9 @@ func parsePepper(text []byte) (*Pepper, error) {
 	return newPepper(key[:]), nil
 }
 
-// CreatePepper makes a new random pepper and writes it to a file of mode 0600. It returns once file and
-// directory are on the disk. It never overwrites: the error satisfies errors.Is(err, fs.ErrExist) when
-// the name is taken. A crash leaves a whole file of that name or none.
+// CreatePepper makes a new random pepper and writes it to a file of mode 0600. It returns once file
+// and directory are on the disk. It never overwrites: the error satisfies errors.Is(err,
+// fs.ErrExist) when the name is taken. A crash leaves a whole file of that name or none.
 func CreatePepper(path string) (*Pepper, error) {
 	var key [pepperLen]byte
 	defer clear(key[:])
@@ -151,7 +153,8 @@ func writeOnce(path string, content []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// newPepper derives a key for each purpose, so that no value made for one can be presented as another.
+// newPepper derives a key for each purpose, so that no value made for one can be presented as
+// another.
 func newPepper(key []byte) *Pepper {
 	derive := func(label string) []byte {
 		mac := hmac.New(sha256.New, key)
@@ -165,28 +168,29 @@ func newPepper(key []byte) *Pepper {
 	}
 }
 
-// Fingerprint tells one pepper from another: 64 hexadecimal digits that are safe to store and to show.
+// Fingerprint tells one pepper from another: 64 hexadecimal digits that are safe to store and to
+// show.
 func (p *Pepper) Fingerprint() string { return p.fingerprint }
 
 // ID is the short form of the fingerprint, its first 8 digits, which goes with each hash.
 func (p *Pepper) ID() string { return p.fingerprint[:8] }
 
-// Hash is what is stored of a secure password of the account. The same secret of two accounts has two
-// hashes. The secret must come from [Normalise]; the account is the canonical address.
+// Hash is what is stored of a secure password of the account. The same secret of two accounts has
+// two hashes. The secret must come from [Normalise]; the account is the canonical address.
 func (p *Pepper) Hash(account string, normalised []byte) Hash {
 	return p.secrets.sum(account, normalised)
 }
 
-// Token names a pair of account and secret, of whatever shape, in counters of wrong guesses:
-// equal pairs have equal tokens, and without the pepper a token reveals neither. Two different pairs share one with
-// a probability of 2^-64, which is good enough to count and not to let anyone in.
+// Token names a pair of account and secret, of whatever shape, in counters of wrong guesses: equal
+// pairs have equal tokens, and without the pepper a token reveals neither. Two different pairs
+// share one with a probability of 2^-64, which is good enough to count and not to let anyone in.
 func (p *Pepper) Token(account string, secret []byte) uint64 {
 	sum := p.tokens.sum(account, secret)
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// keyed is HMAC-SHA-256 of (account, secret) under one key, without allocation and safe for concurrent use.
-// The pool spares hashing the key anew, which is half of the work.
+// keyed is HMAC-SHA-256 of (account, secret) under one key, without allocation and safe for
+// concurrent use. The pool spares hashing the key anew, which is half of the work.
 type keyed struct {
 	pool sync.Pool
 }
@@ -221,8 +225,8 @@ func (k *keyed) sum(account string, secret []byte) [sha256.Size]byte {
 	return s.sum
 }
 
-// Hash is the stored form of a secure password. As text, and so in JSON, it is 43 characters
-// of unpadded base64url.
+// Hash is the stored form of a secure password. As text, and so in JSON, it is 43 characters of
+// unpadded base64url.
 type Hash [sha256.Size]byte
 
 // hashText refuses the bits that no digest sets, so that each hash has one spelling.

@@ -22,8 +22,8 @@ const (
 	alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
 )
 
-// Generate makes a secure password of [SecretLen] characters. It is the caller's to wipe. An error means
-// that the system has no randomness to give.
+// Generate makes a secure password of [SecretLen] characters. It is the caller's to wipe. An error
+// means that the system has no randomness to give.
 func Generate() ([]byte, error) {
 	secret := make([]byte, secretRandom, SecretLen)
 	if _, err := io.ReadFull(rand.Reader, secret); err != nil {
@@ -44,8 +44,8 @@ func checksum(random []byte) [SecretLen - secretRandom]byte {
 
 // Normalise drops spaces and dashes, folds the case, and reports whether the rest has the shape of
 // a secure password: 16 characters of the alphabet with the right checksum. If it has not, the
-// result is nil. A secret in normal form is returned as it is, sharing its memory; else
-// the result is a copy to be wiped as well. More than 64 bytes are never looked at.
+// result is nil. A secret in normal form is returned as it is, sharing its memory; else the result
+// is a copy to be wiped as well. More than 64 bytes are never looked at.
 func Normalise(secret []byte) ([]byte, bool) {
 	if len(secret) < SecretLen || len(secret) > maxTyped {
 		return nil, false

@@ -174,7 +174,8 @@ func parseDigest(newHash func() hash.Hash, salted bool, encoding, value string) 
 	}}, nil
 }
 
-// parsePBKDF2 reads Dovecot's own form, $1$salt$rounds$hex: HMAC-SHA-1 over the salt as it is written.
+// parsePBKDF2 reads Dovecot's own form, $1$salt$rounds$hex: HMAC-SHA-1 over the salt as it is
+// written.
 func parsePBKDF2(value string) (storedHash, error) {
 	f := strings.Split(value, "$")
 	if len(f) != 5 || f[0] != "" || f[1] != "1" || f[2] == "" {
@@ -293,14 +294,15 @@ func parseBcrypt(value string, f []string) (storedHash, error) {
 	}
 	key := []byte(value)
 	return storedHash{cost: cost{rounds: 1 << n}, outdated: true, match: func(password []byte) bool {
-		// The package cuts longer ones without a word: such a password must not match by its beginning,
-		// nor be told by a quicker answer.
+		// The package cuts longer ones without a word: such a password must not match by its
+		// beginning, nor be told by a quicker answer.
 		looked := password[:min(len(password), maxPassword)]
 		return bcrypt.CompareHashAndPassword(key, looked) == nil && len(password) <= maxPassword
 	}}, nil
 }
 
-// parseYescrypt reads parameters, salt and key. Only the flavour that libxcrypt makes is there: "j", p=1, t=0.
+// parseYescrypt reads parameters, salt and key. Only the flavour that libxcrypt makes is there:
+// "j", p=1, t=0.
 func parseYescrypt(value string, f []string) (storedHash, error) {
 	const digits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	if len(f) != 3 || len(f[0]) != 3 || f[0][0] != 'j' || !cryptText(f[1], len(f[1])) || !cryptText(f[2], 43) {
@@ -423,7 +425,8 @@ func (a argon2Hash) cost() cost {
 	return cost{memory: int64(a.memory) << 10, threads: int(a.threads), rounds: int(a.memory) * int(a.time)}
 }
 
-// outdated reports whether a new hash would be the stronger: more passes over as much memory, or more of it, are not.
+// outdated reports whether a new hash would be the stronger: more passes over as much memory, or
+// more of it, are not.
 func (a argon2Hash) outdated() bool {
 	return a.variant != argon2id || a.memory < argon2Memory || a.memory*a.time < argon2Memory*argon2Time ||
 		len(a.salt) < argon2Salt || len(a.key) < argon2Key
@@ -431,7 +434,8 @@ func (a argon2Hash) outdated() bool {
 
 func (a argon2Hash) match(password []byte) bool { return equal(a.derive(password), a.key) }
 
-// derive computes the key that the password has with the parameters and the salt, as long as the present one.
+// derive computes the key that the password has with the parameters and the salt, as long as the
+// present one.
 func (a argon2Hash) derive(password []byte) []byte {
 	keyLen := uint32(len(a.key)) //nolint:gosec // G115: at most 64
 	if a.variant == argon2i {

@@ -1,13 +1,12 @@
 // Package daemon wires drawbridged: store, gate and the services that ask it.
 //
-// It starts from what others need: state directory, database of regions, sockets,
-// embedded store, store, pepper, gate, services. It stops in reverse: no new connections, what
-// is in flight is answered, records are written, the store is closed; each
-// step is bounded.
+// It starts from what others need: state directory, database of regions, sockets, embedded store,
+// store, pepper, gate, services. It stops in reverse: no new connections, what is in flight is
+// answered, records are written, the store is closed; each step is bounded.
 //
-// Diagnostics: what keeps the daemon from starting is one line that says what
-// to do. A store that cannot be reached is not among it, unless there is no
-// pepper yet: the services then answer temporary failures until it can.
+// Diagnostics: what keeps the daemon from starting is one line that says what to do. A store that
+// cannot be reached is not among it, unless there is no pepper yet: the services then answer
+// temporary failures until it can.
 package daemon
 
 import (
@@ -40,9 +39,8 @@ import (
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
 
-// Check finds settings that this version cannot carry out, and a database of
-// regions that cannot be used. It opens nothing else: what settings name may
-// not be there yet.
+// Check finds settings that this version cannot carry out, and a database of regions that cannot be
+// used. It opens nothing else: what settings name may not be there yet.
 func Check(cfg *config.Config) error {
 	_, err := openRegions(cfg)
 	return errors.Join(checkStore(cfg), err)
@@ -56,8 +54,8 @@ func checkStore(cfg *config.Config) error {
 	return err
 }
 
-// Run is the daemon: it serves until ctx ends or a part fails for good.
-// Version is what the API tells of itself.
+// Run is the daemon: it serves until ctx ends or a part fails for good. Version is what the API
+// tells of itself.
 func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
 	if err := prepareState(cfg.StateDir); err != nil {
 		return err
@@ -102,8 +100,8 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		Log: redis, State: store.NewState(), Logger: log.Named("store"),
 		Marker: marker(filepath.Join(cfg.StateDir, "store-id")),
 	}
-	// What is still running when ctx has ended: first the services, then the
-	// gate's records, last the store's reader.
+	// What is still running when ctx has ended: first the services, then the gate's records, last
+	// the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	var storeDone sync.WaitGroup
 	storeDone.Go(func() { st.Run(storeCtx) })
@@ -266,8 +264,8 @@ func writeSynced(path, text string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// findPepper reads the pepper, or makes it when the store has none yet. It is
-// never made for a store in use: what was hashed with another would be lost.
+// findPepper reads the pepper, or makes it when the store has none yet. It is never made for a
+// store in use: what was hashed with another would be lost.
 func findPepper(ctx context.Context, path string, st *store.Store) (*credential.Pepper, error) {
 	pepper, err := credential.LoadPepper(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -316,9 +314,8 @@ func loaded(ctx context.Context, st *store.Store, most time.Duration) bool {
 	}
 }
 
-// agreePepper notes the pepper's fingerprint in a new store, and compares it in
-// one that has another daemon's, once now and again whenever the store is
-// adopted anew.
+// agreePepper notes the pepper's fingerprint in a new store, and compares it in one that has
+// another daemon's, once now and again whenever the store is adopted anew.
 func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st *store.Store) error {
 	for ctx.Err() == nil {
 		if !loaded(ctx, st, time.Minute) {
@@ -348,8 +345,8 @@ func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st
 	return nil
 }
 
-// openRegions loads the database of regions: nil for none. One that cannot be
-// used is no reason to go on without: rules by region would mean something else.
+// openRegions loads the database of regions: nil for none. One that cannot be used is no reason to
+// go on without: rules by region would mean something else.
 func openRegions(cfg *config.Config) (*region.Source, error) {
 	if cfg.Regions.Database == config.NoRegions {
 		return nil, nil
@@ -361,8 +358,8 @@ func openRegions(cfg *config.Config) (*region.Source, error) {
 	return regions, nil
 }
 
-// missRegions says once, when the store is known, which domains want a database
-// of regions that is not there.
+// missRegions says once, when the store is known, which domains want a database of regions that is
+// not there.
 func missRegions(ctx context.Context, regions *region.Source, st *store.Store, log hclog.Logger) {
 	for !loaded(ctx, st, time.Minute) {
 		if ctx.Err() != nil {

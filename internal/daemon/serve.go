@@ -86,8 +86,7 @@ type parts struct {
 	regions *region.Source // nil for none
 }
 
-// serve runs all services until ctx ends, and then until what is in flight is
-// answered.
+// serve runs all services until ctx ends, and then until what is in flight is answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
 	key, err := loginKey(p.cfg.Login.KeyFile)
 	if err != nil {
@@ -167,8 +166,8 @@ func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	return err
 }
 
-// loginKey returns what tells the key of the inet login listeners; it compares
-// hashes, so that neither content nor length shows in the time it takes.
+// loginKey returns what tells the key of the inet login listeners; it compares hashes, so that
+// neither content nor length shows in the time it takes.
 func loginKey(file string) (func(string) bool, error) {
 	if file == "" {
 		return func(string) bool { return false }, nil

@@ -1,5 +1,5 @@
-// Package doctor checks a running Dovecot 2.3 and Postfix for what makes the bridge fail open, or not stand at all. It is
-// the command "drawbridge doctor".
+// Package doctor checks a running Dovecot 2.3 and Postfix for what makes the bridge fail open, or
+// not stand at all. It is the command "drawbridge doctor".
 //
 //	# drawbridge doctor
 //	ok    dovecot.passdb.present         passdb 2 (checkpassword) runs drawbridge-checkpassword
@@ -10,13 +10,15 @@
 //	…
 //	failed: 1, warnings: 0, well: 39
 //
-// Three layers of checks follow each other. [Dovecot] and [Postfix] judge configuration alone, as doveconf and postconf print
-// it: with defaults, with what master.cf overrides, with $name written out, and for Dovecot also as each protocol sees it.
-// Then come files: who can change the program, who reaches the sockets. Last, the daemon itself is asked, in ways that change
-// nothing: /readyz, /livez, /v1/regions, a policy question about nobody, a milter session without a message.
+// Three layers of checks follow each other. [Dovecot] and [Postfix] judge configuration alone, as
+// doveconf and postconf print it: with defaults, with what master.cf overrides, with $name written
+// out, and for Dovecot also as each protocol sees it. Then come files: who can change the program,
+// who reaches the sockets. Last, the daemon itself is asked, in ways that change nothing: /readyz,
+// /livez, /v1/regions, a policy question about nobody, a milter session without a message.
 //
-// A finding has an identifier, a severity, the place, what follows from it, and the lines to write. The lines are meant to be
-// pasted; a word in capitals in them is the reader's to fill in, and a line that begins with # says what to do instead.
+// A finding has an identifier, a severity, the place, what follows from it, and the lines to write.
+// The lines are meant to be pasted; a word in capitals in them is the reader's to fill in, and a
+// line that begins with # says what to do instead.
 //
 //	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb, who may claim an address
 //	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT
@@ -29,22 +31,24 @@
 //
 // # Diagnostics
 //
-// Findings go to standard output, as paragraphs or with -o json as {"items":[{"check","severity","where","what","fix"}],
-// "failures","warnings"}. Exit status:
+// Findings go to standard output, as paragraphs or with -o json as
+// {"items":[{"check","severity","where","what","fix"}], "failures","warnings"}. Exit status:
 //
 //	0   nothing failed; there may be warnings
 //	1   some check failed
 //	64  the command line cannot be used
 //	69  neither server's configuration can be read
 //
-// A configuration that does not exist where it is looked for by default is a warning, since the other server may live on
-// another host; one that was named, or that its own server cannot read, is a failure.
+// A configuration that does not exist where it is looked for by default is a warning, since the
+// other server may live on another host; one that was named, or that its own server cannot read, is
+// a failure.
 //
 // # What it does not do
 //
-// It changes nothing, logs nobody in and sends no mail. It does not know what an access table, another policy service or
-// another passdb answers. It does not look at networks and firewalls, nor at Dovecot 2.4. Secrets are not printed: not the
-// key of the auth-policy report, and of other passdbs only the driver.
+// It changes nothing, logs nobody in and sends no mail. It does not know what an access table,
+// another policy service or another passdb answers. It does not look at networks and firewalls, nor
+// at Dovecot 2.4. Secrets are not printed: not the key of the auth-policy report, and of other
+// passdbs only the driver.
 package doctor
 
 import (
@@ -94,8 +98,8 @@ type options struct {
 	apiNamed                                  bool
 }
 
-// Command returns the command. It takes --api, --key-file and -o from the persistent flags of its parent, where there are any.
-// What it returns is nil or an [*Error].
+// Command returns the command. It takes --api, --key-file and -o from the persistent flags of its
+// parent, where there are any. What it returns is nil or an [*Error].
 func Command() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
@@ -196,7 +200,8 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	return f, nil
 }
 
-// settings reads the daemon's settings. Where they cannot be read the defaults are returned, which are then not known to hold.
+// settings reads the daemon's settings. Where they cannot be read the defaults are returned, which
+// are then not known to hold.
 func settings(f *findings, o options) (c *config.Config, known bool) {
 	const check = "doctor.settings"
 	c, err := config.Load(o.settings)

@@ -12,8 +12,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// aSite lays out a whole site in a directory: both servers' configuration as shipped, a daemon, the program. It returns the
-// options that name them, and the machine on which all belongs to whom it should.
+// aSite lays out a whole site in a directory: both servers' configuration as shipped, a daemon, the
+// program. It returns the options that name them, and the machine on which all belongs to whom it
+// should.
 func aSite(t *testing.T, a answers) (options, machine) {
 	t.Helper()
 	needs(t, "doveconf", "dovecot-core dovecot-imapd")
@@ -142,7 +143,8 @@ func TestCommand(t *testing.T) {
 		t.Fatalf("%v in %s", err, out)
 	}
 	f := findings(report.Items)
-	// The files of a test belong to whoever runs it and are not what Dovecot may use: these findings are true.
+	// The files of a test belong to whoever runs it and are not what Dovecot may use: these
+	// findings are true.
 	if status != exitFailed || report.Failures != f.count(Fail) || report.Warnings != f.count(Warn) || report.Failures == 0 {
 		t.Errorf("status %d, %d failures, %d warnings in\n%s", status, report.Failures, report.Warnings, out)
 	}

@@ -25,13 +25,14 @@ type DovecotConf struct {
 	File    string // names the configuration in findings
 	Version string // "2.3.19.1"
 	All     Section
-	// Services holds the configuration as the auth process sees it for one service ("doveconf -f service=imap"), by service.
-	// A passdb within "protocol imap { }" is asked before all others: only this view shows it.
+	// Services holds the configuration as the auth process sees it for one service ("doveconf -f
+	// service=imap"), by service. A passdb within "protocol imap { }" is asked before all others:
+	// only this view shows it.
 	Services map[string]Section
 }
 
-// ParseDoveconf reads the output of doveconf, with -n or -a, and returns it with the version that its first line tells.
-// The error names the line that it could not read.
+// ParseDoveconf reads the output of doveconf, with -n or -a, and returns it with the version that
+// its first line tells. The error names the line that it could not read.
 func ParseDoveconf(r io.Reader) (all Section, version string, err error) {
 	stack := []Section{{Settings: map[string]string{}}}
 	scanner := bufio.NewScanner(r)
@@ -79,7 +80,8 @@ func ParseDoveconf(r io.Reader) (all Section, version string, err error) {
 	return stack[0], version, nil
 }
 
-// unquote takes away the quotes that doveconf puts around values with blanks at their ends or a # in them.
+// unquote takes away the quotes that doveconf puts around values with blanks at their ends or a #
+// in them.
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s

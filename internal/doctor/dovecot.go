@@ -25,7 +25,8 @@ const (
 	minAddressSpace = 768 << 20
 )
 
-// Dovecot checks the configuration of a Dovecot 2.3 against the daemon's settings. It looks at no file and asks nobody.
+// Dovecot checks the configuration of a Dovecot 2.3 against the daemon's settings. It looks at no
+// file and asks nobody.
 func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	if major, minor, ok := version(conf.Version); ok && (major > 2 || major == 2 && minor >= 4) {
 		return dovecot24(conf)
@@ -121,7 +122,8 @@ func ours(all Section) int {
 	return slices.IndexFunc(all.all("passdb"), func(p Section) bool { return isOurs(p) && p.get("master", "no") != "yes" })
 }
 
-// socket returns where a checkpassword passdb of ours asks; not ok if it does not understand its own options.
+// socket returns where a checkpassword passdb of ours asks; not ok if it does not understand its
+// own options.
 func socket(p Section) (path string, ok bool) {
 	path = defaultSocket
 	_, args := program(p)
@@ -308,7 +310,8 @@ func (d *dovecotChecks) asksNext() bool {
 	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
 }
 
-// opensToAll tells whether a passdb succeeds for whoever asks, and whether it does so to hand the login on to another server.
+// opensToAll tells whether a passdb succeeds for whoever asks, and whether it does so to hand the
+// login on to another server.
 func opensToAll(p Section) (open, proxy bool) {
 	fields := strings.Fields(p.get("default_fields", "") + " " + p.get("override_fields", ""))
 	if p.get("driver", "") == "static" {
@@ -327,7 +330,8 @@ func opensToAll(p Section) (open, proxy bool) {
 	return open, proxy
 }
 
-// masters looks at the passdbs of master users, whose login is only then a user's when it goes on to the others.
+// masters looks at the passdbs of master users, whose login is only then a user's when it goes on
+// to the others.
 func (d *dovecotChecks) masters(list []Section) {
 	const check = "dovecot.passdb.master"
 	for i, p := range list {
@@ -417,7 +421,8 @@ func (d *dovecotChecks) mechanisms() {
 	}
 }
 
-// policyServer checks the report that tells how a login ended which Drawbridge left to the next passdb.
+// policyServer checks the report that tells how a login ended which Drawbridge left to the next
+// passdb.
 func (d *dovecotChecks) policyServer() {
 	const check = "dovecot.auth_policy"
 	text := d.all.get("auth_policy_server_url", "")
@@ -494,7 +499,8 @@ func (d *dovecotChecks) policyAddress(check, where, text string) {
 	d.fail(check, where, "auth_policy_server_url = http://"+listens[0]+policyPath, "asks %s, but login.listen has %s", u.Host, strings.Join(listens, ", "))
 }
 
-// sameAddress tells whether a client of host and port comes to a listener. A name other than localhost may be any address.
+// sameAddress tells whether a client of host and port comes to a listener. A name other than
+// localhost may be any address.
 func sameAddress(host, port string, listener netip.AddrPort) bool {
 	if port != strconv.Itoa(int(listener.Port())) {
 		return false
@@ -556,7 +562,8 @@ func (d *dovecotChecks) exposure() {
 	auth := d.all.one("service", "auth")
 	for _, l := range auth.all("unix_listener") {
 		mode, err := strconv.ParseUint(l.get("mode", "0600"), 8, 16)
-		// Dovecot's own are open to everyone in a directory that is not, or tell no more than homes.
+		// Dovecot's own are open to everyone in a directory that is not, or tell no more than
+		// homes.
 		own := strings.HasSuffix(l.Name, "userdb") || l.Name == "login/login" || l.Name == "token-login/tokenlogin"
 		if err == nil && mode&0o002 != 0 && !own {
 			d.warn("dovecot.auth_listener", d.at("service auth", l.title()), "mode = 0660\nuser = postfix\ngroup = postfix",
@@ -604,8 +611,8 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return n, err == nil
 }
 
-// isWide tells whether a network holds others than a site's own proxies: more addresses than such a group has, or several
-// public ones.
+// isWide tells whether a network holds others than a site's own proxies: more addresses than such a
+// group has, or several public ones.
 func isWide(n netip.Prefix) bool {
 	a := n.Addr().Unmap()
 	if a.IsLoopback() {

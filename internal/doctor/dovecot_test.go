@@ -36,7 +36,8 @@ func TestDovecotBothForms(t *testing.T) {
 	}
 }
 
-// Each trap, written as an administrator falls into it: old is replaced by new in the shipped configuration.
+// Each trap, written as an administrator falls into it: old is replaced by new in the shipped
+// configuration.
 func TestDovecotTraps(t *testing.T) {
 	const (
 		driver = "  driver = checkpassword\n"

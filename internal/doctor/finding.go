@@ -47,8 +47,8 @@ func (s *Severity) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Finding is the result of one check. It never holds a secret: neither the key of the auth-policy server nor the args of a
-// passdb that is not ours.
+// A Finding is the result of one check. It never holds a secret: neither the key of the auth-policy
+// server nor the args of a passdb that is not ours.
 type Finding struct {
 	Check    string   `json:"check"` // stable identifier, such as "dovecot.passdb.first"
 	Severity Severity `json:"severity"`

@@ -116,7 +116,8 @@ func askLogin(ctx context.Context, s listen.Spec) error {
 	return nil
 }
 
-// askPolicy asks the policy service about mail of nobody who logged in, in which there is nothing to refuse.
+// askPolicy asks the policy service about mail of nobody who logged in, in which there is nothing
+// to refuse.
 func askPolicy(ctx context.Context, s listen.Spec) error {
 	const question = "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address=127.0.0.1\nclient_name=localhost\n" +
 		"helo_name=localhost\nsender=\nrecipient=postmaster@localhost\nsasl_method=\nsasl_username=\ninstance=doctor\n\n"
@@ -138,7 +139,8 @@ func askPolicy(ctx context.Context, s listen.Spec) error {
 	return nil
 }
 
-// askMilter opens a milter's session and ends it again: SMFIC_OPTNEG of version 2 that offers nothing, then SMFIC_QUIT.
+// askMilter opens a milter's session and ends it again: SMFIC_OPTNEG of version 2 that offers
+// nothing, then SMFIC_QUIT.
 func askMilter(ctx context.Context, s listen.Spec) error {
 	conn, err := dial(ctx, s)
 	if err != nil {
@@ -196,7 +198,8 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 // maxRegionAge is from which age on a database of regions is told of: by then networks have moved.
 const maxRegionAge = 180 // days
 
-// askRegions asks the daemon for its database of regions. Without one, and without policies that want it, there is nothing to say.
+// askRegions asks the daemon for its database of regions. Without one, and without policies that
+// want it, there is nothing to say.
 func askRegions(ctx context.Context, client *adminclient.Client, api string) findings {
 	const check, update = "daemon.regions", "apt-get update && apt-get install --only-upgrade tor-geoipdb\n# or fetch the file again that regions.database names"
 	var f findings

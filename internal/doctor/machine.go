@@ -130,7 +130,8 @@ func (m machine) members(gid uint32) []string {
 	return slices.Compact(names)
 }
 
-// A process is who a server runs as. Neither Dovecot nor Postfix takes the groups of group(5) along.
+// A process is who a server runs as. Neither Dovecot nor Postfix takes the groups of group(5)
+// along.
 type process struct {
 	name string
 	uid  uint32
@@ -151,8 +152,9 @@ func (p process) may(f file, permission fs.FileMode) bool {
 	return mode&permission != 0
 }
 
-// reach reports whether p can connect to a socket. Directories above from are not looked at: a process that is in from
-// already has passed them. Then says what follows if it cannot, fix what to write.
+// reach reports whether p can connect to a socket. Directories above from are not looked at: a
+// process that is in from already has passed them. Then says what follows if it cannot, fix what to
+// write.
 func (m machine) reach(f *findings, check string, p process, socket, from, fix, then string) {
 	info, err := m.stat(socket)
 	switch {
@@ -216,7 +218,8 @@ func (m machine) dovecotAuth(all Section) (process, error) {
 	return p, nil
 }
 
-// checkDovecot looks at the files that Dovecot's configuration names: the program, and the socket that it asks.
+// checkDovecot looks at the files that Dovecot's configuration names: the program, and the socket
+// that it asks.
 func (m machine) checkDovecot(conf DovecotConf) findings {
 	var f findings
 	at := ours(conf.All)
@@ -237,7 +240,8 @@ func (m machine) checkDovecot(conf DovecotConf) findings {
 	return f
 }
 
-// checkProgram looks for who could put another program in the place of checkpassword, and with it any answer.
+// checkProgram looks for who could put another program in the place of checkpassword, and with it
+// any answer.
 func (m machine) checkProgram(f *findings, name string) {
 	const check = "program"
 	if !path.IsAbs(name) {

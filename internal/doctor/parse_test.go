@@ -24,7 +24,8 @@ func recorded(t testing.TB, name string) string {
 	return string(data)
 }
 
-// What was recorded from Dovecot 2.3.19.1 and Postfix 3.7.11 with the shipped configuration is judged well without them.
+// What was recorded from Dovecot 2.3.19.1 and Postfix 3.7.11 with the shipped configuration is
+// judged well without them.
 func TestRecorded(t *testing.T) {
 	for _, name := range []string{"doveconf-n.txt", "doveconf-a.txt"} {
 		all, version, err := ParseDoveconf(strings.NewReader(recorded(t, name)))
@@ -266,7 +267,8 @@ func FuzzParseDoveconf(f *testing.F) {
 	})
 }
 
-// Whatever stands in the settings of a submission service, it is well only if Drawbridge is named in it.
+// Whatever stands in the settings of a submission service, it is well only if Drawbridge is named
+// in it.
 func FuzzPostfix(f *testing.F) {
 	f.Add("drawbridge_policy = check_policy_service unix:private/drawbridge", recorded(f, "postconf-M.txt"), recorded(f, "postconf-P.txt"))
 	f.Add("smtpd_restriction_classes = c d\nc = d d d d\nd = c c c c\nsmtpd_recipient_restrictions = c", "s inet n - - - - smtpd", "")
@@ -289,7 +291,8 @@ func FuzzPostfix(f *testing.F) {
 	})
 }
 
-// Splitting is stable, and loses nothing but separators. Writing out ends, and leaves text without $ alone.
+// Splitting is stable, and loses nothing but separators. Writing out ends, and leaves text without
+// $ alone.
 func FuzzLists(f *testing.F) {
 	for _, seed := range []string{"a, b c", "{ a, { b } } c", "check_policy_service { inet:h:1, { default_action=451 x } }, permit", "${a?{b}:{c}} $d $$ ${", "}{"} {
 		f.Add(seed)

@@ -44,7 +44,8 @@ func ParseMain(r io.Reader) (map[string]string, error) {
 	return main, nil
 }
 
-// ParseMaster reads what "postconf -M" and "postconf -P" print: the services of master.cf and their -o overrides.
+// ParseMaster reads what "postconf -M" and "postconf -P" print: the services of master.cf and their
+// -o overrides.
 func ParseMaster(services, overrides io.Reader) ([]MasterService, error) {
 	var list []MasterService
 	place := make(map[string]int) // "name/type" → where in list
@@ -99,8 +100,9 @@ func eachLine(r io.Reader, do func(string) error) error {
 	return scanner.Err()
 }
 
-// expand writes out $name, ${name}, $(name), ${name?text} and ${name:text}. What it does not know, such as a comparison, or
-// what is nested too deeply, stays as it is: a value with a $ in it cannot be judged.
+// expand writes out $name, ${name}, $(name), ${name?text} and ${name:text}. What it does not know,
+// such as a comparison, or what is nested too deeply, stays as it is: a value with a $ in it cannot
+// be judged.
 func expand(value string, lookup func(string) string) string {
 	e := expander{lookup: lookup, room: maxExpanded}
 	return e.expand(value, 0)
@@ -295,8 +297,8 @@ func takesArgument(name string) bool {
 	return strings.HasPrefix(name, "check_") || strings.HasPrefix(name, "reject_rhsbl_")
 }
 
-// A server is where Postfix asks a policy service or a milter: "inet:host:port", "unix:path", or the same in braces with
-// options of its own.
+// A server is where Postfix asks a policy service or a milter: "inet:host:port", "unix:path", or
+// the same in braces with options of its own.
 type server struct {
 	address string
 	options map[string]string
@@ -324,7 +326,8 @@ func parseServer(text string) server {
 	return s
 }
 
-// unixPath returns the absolute path of a unix: address as an smtpd sees it, from outside of its chroot.
+// unixPath returns the absolute path of a unix: address as an smtpd sees it, from outside of its
+// chroot.
 func (s server) unixPath(queue string, chroot bool) (string, bool) {
 	file, ok := strings.CutPrefix(s.address, "unix:")
 	if !ok {

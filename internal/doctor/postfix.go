@@ -11,7 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
-// Postfix checks the configuration of a Postfix against the daemon's settings. It looks at no file and asks nobody.
+// Postfix checks the configuration of a Postfix against the daemon's settings. It looks at no file
+// and asks nobody.
 func Postfix(conf PostfixConf, c *config.Config) []Finding {
 	p := postfixChecks{conf: conf, config: c}
 	logins := make(map[string][]string) // smtpd_sasl_service → the services that use it
@@ -199,7 +200,8 @@ type walked struct {
 	maybes  []string // what may end it, depending on a table or on another program
 }
 
-// walk goes through a restriction list up to our policy service. Restriction classes are entered, each once.
+// walk goes through a restriction list up to our policy service. Restriction classes are entered,
+// each once.
 func (p *postfixChecks) walk(s *smtpd, text string) walked {
 	return p.walkOn(s, text, make(map[string]bool))
 }
@@ -347,7 +349,8 @@ func (p *postfixChecks) without(s *smtpd, text string) (rest []string) {
 	return rest
 }
 
-// joinList writes a list as it is usual in the place that sets it. After -o it has no blanks, if that can be helped.
+// joinList writes a list as it is usual in the place that sets it. After -o it has no blanks, if
+// that can be helped.
 func joinList(s *smtpd, first string, rest []string) string {
 	const setting = "smtpd_recipient_restrictions"
 	text := strings.Join(append([]string{first}, rest...), ", ")
@@ -409,7 +412,8 @@ func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours server, what 
 	return server{}, what
 }
 
-// milterText is the list of milters to write: ours by its name, when main.cf has one for it, before the others.
+// milterText is the list of milters to write: ours by its name, when main.cf has one for it, before
+// the others.
 func (p *postfixChecks) milterText(s *smtpd, setting string) string {
 	const name = "drawbridge_milter"
 	text := p.address(p.config.Milter.Listen)

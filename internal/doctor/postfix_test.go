@@ -47,7 +47,8 @@ cleanup unix n - y - 0 cleanup
 	}
 }
 
-// Each trap, written as an administrator falls into it: old is replaced by new in one of the shipped files.
+// Each trap, written as an administrator falls into it: old is replaced by new in one of the
+// shipped files.
 func TestPostfixTraps(t *testing.T) {
 	const (
 		recipients = "    $drawbridge_policy,\n    permit_mynetworks,"
@@ -158,7 +159,8 @@ func TestPostfixHarmless(t *testing.T) {
 	}
 }
 
-// The lines that findings say to write settle them: they are written into the files, and postconf reads them again.
+// The lines that findings say to write settle them: they are written into the files, and postconf
+// reads them again.
 func TestPostfixFixes(t *testing.T) {
 	plain := strings.NewReplacer("    $drawbridge_policy,\n", "", "$drawbridge_milter", "", "{auth_authen} ", "", "smtpd_sasl_type = dovecot", "", "smtpd_sasl_path = private/auth", "")
 	for name, c := range map[string]struct{ main, master string }{

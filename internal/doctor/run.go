@@ -23,8 +23,8 @@ const (
 // programDirs are searched after PATH, in which a user's shell often has no sbin.
 const programDirs = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// run runs a program with its arguments, without a shell and with an environment of its own, and returns what it prints. The
-// error has the first line of its complaints.
+// run runs a program with its arguments, without a shell and with an environment of its own, and
+// returns what it prints. The error has the first line of its complaints.
 func run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	file, err := find(name)
 	if err != nil {
@@ -63,8 +63,8 @@ func find(name string) (string, error) {
 	return "", fmt.Errorf("run %s: it is not installed", name)
 }
 
-// bounded keeps what is written to it up to so many bytes; then it is an error, or cut. The buffer is not embedded: io.Copy
-// would use its ReadFrom, which has no bound.
+// bounded keeps what is written to it up to so many bytes; then it is an error, or cut. The buffer
+// is not embedded: io.Copy would use its ReadFrom, which has no bound.
 type bounded struct {
 	kept bytes.Buffer
 	room int
@@ -82,7 +82,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// line returns the line that says most: the first that tells of an error, without control characters.
+// line returns the line that says most: the first that tells of an error, without control
+// characters.
 func (b *bounded) line() string {
 	lines := strings.Split(strings.TrimSpace(b.kept.String()), "\n")
 	at := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(strings.ToLower(l), "fatal:") })
@@ -95,8 +96,8 @@ func (b *bounded) line() string {
 	}, text[:min(len(text), 400)])
 }
 
-// readDovecot runs doveconf on a configuration: once for all of it, and where it has sections of single protocols, once for
-// each service that logs users in.
+// readDovecot runs doveconf on a configuration: once for all of it, and where it has sections of
+// single protocols, once for each service that logs users in.
 func readDovecot(ctx context.Context, file string) (DovecotConf, error) {
 	conf := DovecotConf{File: file}
 	var err error
@@ -149,7 +150,8 @@ func readPostfix(ctx context.Context, dir string) (PostfixConf, error) {
 	return conf, err
 }
 
-// readMachine asks getent, which knows the users of a directory service too; else the files are read.
+// readMachine asks getent, which knows the users of a directory service too; else the files are
+// read.
 func readMachine(ctx context.Context) machine {
 	read := func(database, file string) io.Reader {
 		if out, err := run(ctx, "getent", database); err == nil {

@@ -60,7 +60,8 @@ func write(t *testing.T, file, text string) string {
 	return file
 }
 
-// settle makes a file look old: Postfix reads one that is younger than a second again and again until it is older.
+// settle makes a file look old: Postfix reads one that is younger than a second again and again
+// until it is older.
 func settle(t *testing.T, file string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour)
@@ -69,7 +70,8 @@ func settle(t *testing.T, file string) {
 	}
 }
 
-// dovecotSite is a Dovecot as an administrator has it, with the shipped piece in the place of %DRAWBRIDGE%.
+// dovecotSite is a Dovecot as an administrator has it, with the shipped piece in the place of
+// %DRAWBRIDGE%.
 const dovecotSite = `protocols = imap
 ssl = no
 mail_location = maildir:~/Maildir

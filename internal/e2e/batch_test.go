@@ -7,8 +7,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// F4, F23: a department with all below it loses POP3 in one call, at once, and
-// each account can tell by what.
+// F4, F23: a department with all below it loses POP3 in one call, at once, and each account can
+// tell by what.
 func TestBatchOverADepartment(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	s.domain(nil)

@@ -31,8 +31,8 @@ func (s *site) evidence(name string, evidence object) (warnings []string) {
 	return warnings
 }
 
-// imaps logs in over TLS as a client of any kind, after telling an ID, and
-// returns the server's words.
+// imaps logs in over TLS as a client of any kind, after telling an ID, and returns the server's
+// words.
 func (s *site) imaps(c trialstack.Client, id []string) string {
 	s.t.Helper()
 	conn, err := c.IMAPS(s.ctx, s.IMAPS())
@@ -89,8 +89,8 @@ func clientCertificate(t *testing.T) (tls.Certificate, []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// F12, F28: what kind of program logs in, by what the servers tell of it, and
-// the settings of former days.
+// F12, F28: what kind of program logs in, by what the servers tell of it, and the settings of
+// former days.
 func TestClientTypes(t *testing.T) {
 	certificate, authority := clientCertificate(t)
 	dir := t.TempDir()

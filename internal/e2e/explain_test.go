@@ -18,7 +18,8 @@ func (s *site) command(args ...string) string {
 	return string(out)
 }
 
-// F23: each real login is explained by the step that decided it, and what has changed since is told.
+// F23: each real login is explained by the step that decided it, and what has changed since is
+// told.
 func TestExplain(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	s.domain(nil)

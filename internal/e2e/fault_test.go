@@ -11,8 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// A change made on one daemon holds on the other within a second; Redis
-// stopped in mid-traffic: what was known goes on, changes get 503.
+// A change made on one daemon holds on the other within a second; Redis stopped in mid-traffic:
+// what was known goes on, changes get 503.
 func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)
@@ -70,8 +70,8 @@ func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
 	})
 }
 
-// kill -9 of the daemon and of its redis-server: back with every acknowledged
-// change. A daemon that is away: temporary failures, never an admission.
+// kill -9 of the daemon and of its redis-server: back with every acknowledged change. A daemon that
+// is away: temporary failures, never an admission.
 func TestKills(t *testing.T) {
 	// Without the milter, which would answer STARTTLS and AUTH with its own 4xx.
 	s := start(t, trialstack.Options{MainCF: "smtpd_milters =\n"})
@@ -128,8 +128,8 @@ func TestKills(t *testing.T) {
 	s.want("the next passdb, after the crash", s.imap(outside, ann, s.passwords[ann]), "OK ")
 }
 
-// Nothing acknowledged is lost: changes go on while the embedded redis-server
-// and the daemon are killed again and again.
+// Nothing acknowledged is lost: changes go on while the embedded redis-server and the daemon are
+// killed again and again.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
@@ -188,8 +188,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 }
 
-// The doctor finds nothing to mend in the site that the snippets make, and
-// finds what makes it fail open.
+// The doctor finds nothing to mend in the site that the snippets make, and finds what makes it fail
+// open.
 func TestDoctor(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	d := s.Daemons[0]

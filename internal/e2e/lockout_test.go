@@ -7,7 +7,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// F24: who would be locked out is told before, and what was tried is undone, also by a daemon that was restarted meanwhile.
+// F24: who would be locked out is told before, and what was tried is undone, also by a daemon that
+// was restarted meanwhile.
 func TestLockoutGuard(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	s.domain(nil)

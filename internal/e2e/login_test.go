@@ -9,8 +9,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// F1, F2, F10, F13: third-party clients are refused, everywhere but from the
-// company's addresses; the site's webmail goes on; each with its reason.
+// F1, F2, F10, F13: third-party clients are refused, everywhere but from the company's addresses;
+// the site's webmail goes on; each with its reason.
 func TestThirdPartyClients(t *testing.T) {
 	s := start(t, trialstack.Options{})
 	s.api("POST", "/v1/domains", object{"name": "example.org"})

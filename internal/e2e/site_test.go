@@ -171,8 +171,8 @@ func (s *site) refused(status int, code, method, path string, body any) object {
 	return answer
 }
 
-// domain manages example.org with third-party clients allowed, and the demo's
-// webmail known by its address.
+// domain manages example.org with third-party clients allowed, and the demo's webmail known by its
+// address.
 func (s *site) domain(more object) {
 	s.t.Helper()
 	body := object{"name": "example.org", "third_party_access": object{"allow": true}}

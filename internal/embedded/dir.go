@@ -26,8 +26,8 @@ const (
 	orphanWait = 10 * time.Second        // for the redis-server of a dead process to end
 )
 
-// configuration is what redis-server reads from standard input. Every setting that keeps data safe is named,
-// so that no default of another version decides.
+// configuration is what redis-server reads from standard input. Every setting that keeps data safe
+// is named, so that no default of another version decides.
 func configuration(dir string) string {
 	quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
 	return `port 0
@@ -53,7 +53,8 @@ maxmemory-policy noeviction
 `
 }
 
-// prepare makes the directory if need be, and refuses one that others can reach or that holds what is not ours.
+// prepare makes the directory if need be, and refuses one that others can reach or that holds what
+// is not ours.
 func prepare(dir string) error {
 	if !filepath.IsAbs(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
 		return fmt.Errorf("%q is not an absolute path: start it with /", dir)
@@ -104,8 +105,8 @@ func ours(name string) bool {
 	})
 }
 
-// acquire takes the lock and writes our PID into it. When the process named there is dead, its redis-server is dying
-// as well, and is waited for.
+// acquire takes the lock and writes our PID into it. When the process named there is dead, its
+// redis-server is dying as well, and is waited for.
 func acquire(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -160,7 +161,8 @@ func readPID(f *os.File) int {
 	return int(pid)
 }
 
-// removeLeftovers deletes what a killed rewrite left, which redis-server itself never does. Only under the lock.
+// removeLeftovers deletes what a killed rewrite left, which redis-server itself never does. Only
+// under the lock.
 func removeLeftovers(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -1,24 +1,28 @@
-// Package embedded runs the private redis-server of store.url = "embedded", so that a trial or a small site has nothing
-// to set up. It is an ordinary Redis behind a unix socket in a directory of its own, with no TCP port and every write
-// fsynced to an append-only file before it is answered; the code that uses it is the code that uses any other Redis.
+// Package embedded runs the private redis-server of store.url = "embedded", so that a trial or a
+// small site has nothing to set up. It is an ordinary Redis behind a unix socket in a directory of
+// its own, with no TCP port and every write fsynced to an append-only file before it is answered;
+// the code that uses it is the code that uses any other Redis.
 //
 //	DIR/redis.sock       where it listens, mode 0600
 //	DIR/appendonlydir/   the data
 //	DIR/lock             held (flock) by this process and by redis-server, so that no second server can write the same files
 //
-// The directory has mode 0700, belongs to this user and holds nothing else; any other is refused. The configuration
-// goes through standard input: no file, no arguments. A redis-server of the system is never touched.
+// The directory has mode 0700, belongs to this user and holds nothing else; any other is refused.
+// The configuration goes through standard input: no file, no arguments. A redis-server of the
+// system is never touched.
 //
-// When redis-server dies it is started again, after 0.1 to 10 seconds, with every acknowledged write. When this process
-// dies, however it dies, the kernel kills redis-server; a successor waits for its end.
+// When redis-server dies it is started again, after 0.1 to 10 seconds, with every acknowledged
+// write. When this process dies, however it dies, the kernel kills redis-server; a successor waits
+// for its end.
 //
 // # Diagnostics
 //
-// What redis-server writes is logged with level debug, and its warnings, once it is up, with level warn. Start answers with one
-// line that says what to do: redis-server is not installed, the directory is not ours or in use, the path is too long,
-// the data is damaged. Damaged data is never repaired here, for the repair drops everything behind the damage: the
-// server stops for good (Done, Err), the files stay as they are, and the error names the commands. A last command
-// that was cut off while being written is no damage; it was never acknowledged.
+// What redis-server writes is logged with level debug, and its warnings, once it is up, with level
+// warn. Start answers with one line that says what to do: redis-server is not installed, the
+// directory is not ours or in use, the path is too long, the data is damaged. Damaged data is never
+// repaired here, for the repair drops everything behind the damage: the server stops for good
+// (Done, Err), the files stay as they are, and the error names the commands. A last command that
+// was cut off while being written is no damage; it was never acknowledged.
 //
 // A full disk is not noticed here: redis-server goes on and answers writes with MISCONF.
 package embedded
@@ -78,8 +82,8 @@ type Server struct {
 	err error // set before done is closed
 }
 
-// Start runs a redis-server and returns once it answers. Loading a lot of data takes time: ctx bounds it. Ending
-// ctx later has no effect; use Stop.
+// Start runs a redis-server and returns once it answers. Loading a lot of data takes time: ctx
+// bounds it. Ending ctx later has no effect; use Stop.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	s, err := start(ctx, o)
 	if err != nil {
@@ -144,7 +148,8 @@ func (s *Server) PID() int {
 	return s.pid
 }
 
-// Done is closed when no redis-server runs and none will be started again: after Stop, or when Err says why.
+// Done is closed when no redis-server runs and none will be started again: after Stop, or when Err
+// says why.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
 // Err says why the server ended for good; nil while it runs and after Stop.
@@ -157,8 +162,8 @@ func (s *Server) Err() error {
 	return fmt.Errorf("embedded store in %s: %w", s.dir, s.err)
 }
 
-// Stop ends redis-server and waits for it. When ctx ends first it is killed, which loses no acknowledged write, and the
-// error says so. Further calls wait as well.
+// Stop ends redis-server and waits for it. When ctx ends first it is killed, which loses no
+// acknowledged write, and the error says so. Further calls wait as well.
 func (s *Server) Stop(ctx context.Context) error {
 	s.beginStop()
 	s.signal(unix.SIGTERM)
@@ -172,7 +177,8 @@ func (s *Server) Stop(ctx context.Context) error {
 	return fmt.Errorf("embedded store in %s: redis-server was killed: %w", s.dir, context.Cause(ctx))
 }
 
-// signal reaches the child only while its PID is its own: supervise takes the number back before it reaps.
+// signal reaches the child only while its PID is its own: supervise takes the number back before it
+// reaps.
 func (s *Server) signal(sig unix.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,8 +198,8 @@ func (s *Server) isStopping() bool {
 	}
 }
 
-// supervise runs one redis-server after the other. It keeps its thread, which ends with it: Pdeathsig fires when the
-// thread that forked ends, not the process.
+// supervise runs one redis-server after the other. It keeps its thread, which ends with it:
+// Pdeathsig fires when the thread that forked ends, not the process.
 func (s *Server) supervise() {
 	runtime.LockOSThread()
 	defer close(s.done)
@@ -280,7 +286,8 @@ func (s *Server) run() error {
 	s.mu.Lock()
 	s.pid = 0
 	s.mu.Unlock()
-	// Its forks (a rewrite of the file) end with it. It is not reaped yet, so the group's number is still its own.
+	// Its forks (a rewrite of the file) end with it. It is not reaped yet, so the group's number is
+	// still its own.
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	if err := cmd.Wait(); err != nil {
 		waitErr = err
@@ -299,7 +306,8 @@ func (s *Server) run() error {
 
 var errDamaged = errors.New("the data is damaged")
 
-// damaged tells whether redis-server's last words before exit status 1 mean that its files are, as redis 7 words it.
+// damaged tells whether redis-server's last words before exit status 1 mean that its files are, as
+// redis 7 words it.
 func damaged(words string) bool {
 	if strings.Contains(words, "Permission denied") || strings.Contains(words, "No space left") {
 		return false
@@ -331,8 +339,8 @@ func awaitExit(pid int) error {
 	}
 }
 
-// probe returns true as soon as redis-server answers PING with PONG, false when it has ended before. Loading
-// may take as long as it takes; a server that says nothing at all is killed.
+// probe returns true as soon as redis-server answers PING with PONG, false when it has ended
+// before. Loading may take as long as it takes; a server that says nothing at all is killed.
 func (s *Server) probe(exited <-chan struct{}) bool {
 	heard, pause := time.Now(), 2*time.Millisecond
 	for {

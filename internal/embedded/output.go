@@ -14,8 +14,8 @@ const maxLine = 1024 // bytes of one line that are kept
 //
 //	22071:M 22 Nov 2026 08:46:52.572 # Server initialized
 //
-// The sign before the text is its level; # is a warning. While it starts, half of what it warns of is no news,
-// so that goes to debug; the last warning is kept to tell why it ended.
+// The sign before the text is its level; # is a warning. While it starts, half of what it warns of
+// is no news, so that goes to debug; the last warning is kept to tell why it ended.
 type output struct {
 	log   hclog.Logger
 	quiet func() bool // warnings are no news (redis-server warns of being stopped)
@@ -75,7 +75,8 @@ func (o *output) take(line string) {
 	o.log.Debug("redis-server says", "text", text)
 }
 
-// parseLine splits a line into its level's sign (. - * #) and its text; without a sign, all is text.
+// parseLine splits a line into its level's sign (. - * #) and its text; without a sign, all is
+// text.
 func parseLine(line string) (sign, text string) {
 	fields := strings.SplitN(line, " ", 7) // pid:role day month year time sign text
 	if strings.Contains(fields[0], ":signal-handler") {

@@ -21,8 +21,8 @@ const batch = 1000
 // touchEvery is how exact a last use is kept.
 const touchEvery = time.Minute
 
-// behind writes what decisions leave, after them. While Redis is away it
-// waits, up to a bound; then the oldest go first.
+// behind writes what decisions leave, after them. While Redis is away it waits, up to a bound; then
+// the oldest go first.
 type behind struct {
 	journal store.Journal
 	log     hclog.Logger
@@ -88,8 +88,8 @@ func (b *behind) touch(account, credentialID string, u store.LastUse) {
 	b.nudge()
 }
 
-// do runs a job behind decisions, one at a time. It reports false when too
-// many wait: then the job is dropped.
+// do runs a job behind decisions, one at a time. It reports false when too many wait: then the job
+// is dropped.
 func (b *behind) do(job func(context.Context)) bool {
 	select {
 	case b.jobs <- job:
@@ -99,9 +99,8 @@ func (b *behind) do(job func(context.Context)) bool {
 	}
 }
 
-// work runs the jobs until ctx ends, and then those that wait with a context
-// that has ended, so that they clean up. Apart from run: a job may be slow, and
-// other daemons wait for the events.
+// work runs the jobs until ctx ends, and then those that wait with a context that has ended, so
+// that they clean up. Apart from run: a job may be slow, and other daemons wait for the events.
 func (b *behind) work(ctx context.Context) {
 	for {
 		select {
@@ -189,8 +188,8 @@ func (b *behind) flush(ctx context.Context) bool {
 	return false // the next tick or the next login tries again
 }
 
-// settle gives up what a damaged store can never take: put back, it would keep
-// all others waiting, and those that were written beside it would be written again.
+// settle gives up what a damaged store can never take: put back, it would keep all others waiting,
+// and those that were written beside it would be written again.
 func (b *behind) settle(err error) error {
 	if !errors.Is(err, store.ErrDamaged) {
 		return err

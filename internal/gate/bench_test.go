@@ -13,8 +13,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// busy is a daemon with 100 policies of 100 prefixes each, of which 10 apply
-// to ann, who submits from home.
+// busy is a daemon with 100 policies of 100 prefixes each, of which 10 apply to ann, who submits
+// from home.
 func busy(b testing.TB) (d *daemon, secret string) {
 	d = newSite(b).daemon(b, func(o *gate.Options) { o.Log = hclog.NewNullLogger() })
 	d.domain(nil)

@@ -17,8 +17,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// journal takes what is written while it is up. The methods that are not here
-// are not wanted.
+// journal takes what is written while it is up. The methods that are not here are not wanted.
 type journal struct {
 	store.Journal
 	down     bool
@@ -82,8 +81,8 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	}
 }
 
-// While the store is away what waits is bounded, the oldest go first, and it
-// is said how many went; then all that is left is written, in order.
+// While the store is away what waits is bounded, the oldest go first, and it is said how many went;
+// then all that is left is written, in order.
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
@@ -125,8 +124,7 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// More jobs than can wait are dropped; those that wait when the daemon stops
-// still clean up.
+// More jobs than can wait are dropped; those that wait when the daemon stops still clean up.
 func TestJobsAreBounded(t *testing.T) {
 	b := newBehind(&journal{}, hclog.NewNullLogger())
 	ran, waiting := 0, 0

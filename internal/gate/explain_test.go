@@ -56,8 +56,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// A record, decided again by the rules that decided it, comes out as it did:
-// whoever's passwords are where, under enforcement or not, by every kind of secret.
+// A record, decided again by the rules that decided it, comes out as it did: whoever's passwords
+// are where, under enforcement or not, by every kind of secret.
 func TestRecordsExplained(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*gate.Options){"kept here": nil, "of the next passdb": next} {

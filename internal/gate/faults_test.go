@@ -103,8 +103,8 @@ func TestStalenessIsOfTheLoginsTime(t *testing.T) {
 	d.want(imap("ann@example.org", secret, home), "allow ok")
 }
 
-// Redis stops in mid-traffic: what is known goes on, the rules hold, changes
-// are refused, and records wait and arrive.
+// Redis stops in mid-traffic: what is known goes on, the rules hold, changes are refused, and
+// records wait and arrive.
 func TestRedisAway(t *testing.T) {
 	t.Parallel()
 	for how, stop := range map[string]struct{ away, back func(*redistest.Server) }{
@@ -190,8 +190,8 @@ func TestHasherOverloaded(t *testing.T) {
 	d.want(imap("odd@example.org", "right", home), "tempfail store_unavailable")
 }
 
-// With as many logins at once as can be, none is let in that should not be,
-// and none waits beyond its time.
+// With as many logins at once as can be, none is let in that should not be, and none waits beyond
+// its time.
 func TestHasherBusy(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, func(o *gate.Options) {
@@ -239,8 +239,8 @@ func TestStopWritesWhatIsLeft(t *testing.T) {
 	}
 }
 
-// A pepper that is not the one of the hashes knows no secure password, and
-// lets none of them out to the next passdb.
+// A pepper that is not the one of the hashes knows no secure password, and lets none of them out to
+// the next passdb.
 func TestOtherPepper(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -1,14 +1,13 @@
-// Package gate is the one door: every protocol's question goes through it, is
-// decided from the state in memory, and leaves its record.
+// Package gate is the one door: every protocol's question goes through it, is decided from the
+// state in memory, and leaves its record.
 //
-// Decisions never wait for Redis. Records, last uses and counters' events are
-// written behind them, in a bounded queue; a full queue drops the oldest and
-// says so in the log.
+// Decisions never wait for Redis. Records, last uses and counters' events are written behind them,
+// in a bounded queue; a full queue drops the oldest and says so in the log.
 //
-// Diagnostics: a gate whose state was never loaded, or has not agreed with the
-// store for longer than the setting store.max_staleness, answers every login
-// with a temporary failure, reason store_unavailable. Look-ups that are no
-// logins go on to the next passdb all the same: mail is delivered meanwhile.
+// Diagnostics: a gate whose state was never loaded, or has not agreed with the store for longer
+// than the setting store.max_staleness, answers every login with a temporary failure, reason
+// store_unavailable. Look-ups that are no logins go on to the next passdb all the same: mail is
+// delivered meanwhile.
 package gate
 
 import (
@@ -26,8 +25,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Options are the parts and settings of a gate. All but Site, DefaultDomain,
-// Services and Region are needed.
+// Options are the parts and settings of a gate. All but Site, DefaultDomain, Services and Region
+// are needed.
 type Options struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -39,8 +38,8 @@ type Options struct {
 	Services      map[string]string // further service names → protocol
 	MaxStaleness  time.Duration
 	Throttle      Throttle
-	// Region tells the region of an address, as a region.Source does; nil as if
-	// no address had one. [Gate.RegionsChanged] is to be called when it tells another.
+	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
+	// [Gate.RegionsChanged] is to be called when it tells another.
 	Region func(netip.Addr) string
 	// Decided is told of every login that was decided; nil for nobody.
 	Decided func(access.Protocol, *access.Decision)
@@ -68,8 +67,8 @@ func New(o Options) *Gate {
 	}
 }
 
-// Run writes records and follows other daemons' events until ctx ends, then
-// writes what is left, for at most five seconds.
+// Run writes records and follows other daemons' events until ctx ends, then writes what is left,
+// for at most five seconds.
 func (g *Gate) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	beside.Go(func() { g.followEvents(ctx) })
@@ -84,8 +83,8 @@ func (g *Gate) Available(now time.Time) bool {
 	return loaded && now.Sub(synced) <= g.MaxStaleness
 }
 
-// Login decides one login, records it and counts it. The zero Time means now.
-// A Protocol that is not set is taken from the Service. The secret is not kept.
+// Login decides one login, records it and counts it. The zero Time means now. A Protocol that is
+// not set is taken from the Service. The secret is not kept.
 func (g *Gate) Login(ctx context.Context, l *access.Login) access.Decision {
 	d := g.login(ctx, l)
 	if g.Decided != nil && !l.NoLogin() {
@@ -125,10 +124,9 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	return d
 }
 
-// Explain decides, step by step, a login that nobody makes: it leaves no
-// record, no count and no last use. The credential is the id of a secure
-// password of the account; "" stands for its mailbox password, verified.
-// Rules, unless nil, take the place of those that the account's domain has.
+// Explain decides, step by step, a login that nobody makes: it leaves no record, no count and no
+// last use. The credential is the id of a secure password of the account; "" stands for its mailbox
+// password, verified. Rules, unless nil, take the place of those that the account's domain has.
 func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) access.Decision {
 	l.Time = time.Now()
 	if l.Protocol == 0 {
@@ -171,8 +169,8 @@ func (g *Gate) region(ip netip.Addr) string {
 	return g.Region(ip)
 }
 
-// lookUpSecret tells what a secret is, at the cost of one keyed hash whatever
-// the number of devices, and returns its token for the counters.
+// lookUpSecret tells what a secret is, at the cost of one keyed hash whatever the number of
+// devices, and returns its token for the counters.
 func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) (access.Secret, uint64) {
 	if len(secret) == 0 {
 		return access.Secret{State: access.SecretEmpty}, 0
@@ -232,8 +230,8 @@ func (a *asker) Mailbox() bool {
 	return ok
 }
 
-// rehash replaces an outdated mailbox hash by one of today's scheme, behind
-// the login, unless the password was changed meanwhile.
+// rehash replaces an outdated mailbox hash by one of today's scheme, behind the login, unless the
+// password was changed meanwhile.
 func (g *Gate) rehash(account, old string, secret []byte) {
 	secret = bytes.Clone(secret)
 	waits := g.behind.do(func(ctx context.Context) {
@@ -279,8 +277,8 @@ func sessionCredential(l *access.Login, d *access.Decision) string {
 	return store.CredentialMailbox
 }
 
-// after records a decision, counts what has to be counted and keeps a login
-// open that the next passdb decides.
+// after records a decision, counts what has to be counted and keeps a login open that the next
+// passdb decides.
 func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label string, token uint64) {
 	if l.NoLogin() {
 		return

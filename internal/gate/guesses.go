@@ -16,15 +16,15 @@ type Throttle struct {
 	Window     time.Duration // for how long one counts
 }
 
-// known is for how long an address that succeeded for an account is not shut
-// out by others' guesses.
+// known is for how long an address that succeeded for an account is not shut out by others'
+// guesses.
 const known = 7 * 24 * time.Hour
 
 // maxWindows bounds the addresses, the accounts and the known pairs counted at once.
 const maxWindows = 100_000
 
-// guesses counts wrong secrets, as tokens of (account, secret): the same stale
-// secret again counts once, one secret tried on many accounts counts each time.
+// guesses counts wrong secrets, as tokens of (account, secret): the same stale secret again counts
+// once, one secret tried on many accounts counts each time.
 type guesses struct {
 	limit    Throttle
 	mu       sync.Mutex
@@ -60,8 +60,8 @@ func prefix(ip netip.Addr) netip.Prefix {
 	return p
 }
 
-// throttled reports whether guessing has to stop. A secret that already counts
-// is throttled like any other: it must not be told apart.
+// throttled reports whether guessing has to stop. A secret that already counts is throttled like
+// any other: it must not be told apart.
 func (g *guesses) throttled(account string, ip netip.Addr, now time.Time) bool {
 	p := prefix(ip)
 	g.mu.Lock()
@@ -91,8 +91,8 @@ func (g *guesses) add(account string, ip netip.Addr, token uint64, at time.Time)
 	note(g.sources, prefix(ip), token, guess{account, at}, max(g.limit.PerAddress, g.limit.PerAccount))
 }
 
-// note keeps no more tokens than are needed to refuse, and no more windows
-// than memory allows: a flood from everywhere cannot exhaust it.
+// note keeps no more tokens than are needed to refuse, and no more windows than memory allows: a
+// flood from everywhere cannot exhaust it.
 func note[K comparable](m map[K]window, key K, token uint64, seen guess, enough int) {
 	w := m[key]
 	if w == nil {

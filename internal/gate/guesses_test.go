@@ -10,8 +10,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// The site of these tests allows 3 wrong secrets for an account and 5 from an
-// address, within an hour; each account's mailbox password is "right".
+// The site of these tests allows 3 wrong secrets for an account and 5 from an address, within an
+// hour; each account's mailbox password is "right".
 
 func guessing(t *testing.T) *daemon {
 	t.Helper()
@@ -99,8 +99,8 @@ func TestSecurePasswordIsNeverThrottled(t *testing.T) {
 	d.want(imap("ann@example.org", secret, office), "allow ok")
 }
 
-// An address that came in is not shut out by what others guess elsewhere, and
-// not in the same network by what they guess of others' accounts.
+// An address that came in is not shut out by what others guess elsewhere, and not in the same
+// network by what they guess of others' accounts.
 func TestKnownAddressIsNotShutOut(t *testing.T) {
 	t.Parallel()
 	d := guessing(t)

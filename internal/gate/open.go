@@ -11,16 +11,16 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// openFor is how long a login that the next passdb decides waits for Dovecot's
-// report. Dovecot gives an authentication up after 150 seconds.
+// openFor is how long a login that the next passdb decides waits for Dovecot's report. Dovecot
+// gives an authentication up after 150 seconds.
 const openFor = 3 * time.Minute
 
 // maxOpen bounds the logins that wait at once.
 const maxOpen = 50_000
 
-// open holds the logins that the next passdb decides, until Dovecot reports.
-// A session's id names a login; Postfix has none, so there the oldest open
-// login of the same account, address and service is meant.
+// open holds the logins that the next passdb decides, until Dovecot reports. A session's id names a
+// login; Postfix has none, so there the oldest open login of the same account, address and service
+// is meant.
 type open struct {
 	mu       sync.Mutex
 	sessions map[string]*openLogin
@@ -64,8 +64,8 @@ func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
 	o.count++
 }
 
-// forget drops the open login of a session that goes on to another one, whose
-// report must not close it. Without a session's id it does nothing.
+// forget drops the open login of a session that goes on to another one, whose report must not close
+// it. Without a session's id it does nothing.
 func (o *open) forget(session string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,9 +119,8 @@ func (o *open) sweep(now time.Time) {
 	}
 }
 
-// Report closes the record of a login that the next passdb decided, and counts
-// a wrong secret. A report on any other login changes nothing: it was decided
-// here.
+// Report closes the record of a login that the next passdb decided, and counts a wrong secret. A
+// report on any other login changes nothing: it was decided here.
 func (g *Gate) Report(r *access.Ending) {
 	if r.Rejected {
 		return

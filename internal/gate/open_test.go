@@ -82,8 +82,8 @@ func TestReportsCloseRecords(t *testing.T) {
 	}
 }
 
-// A session whose first login was never reported goes on to another one: its
-// report is not the first one's.
+// A session whose first login was never reported goes on to another one: its report is not the
+// first one's.
 func TestReportOfALaterLoginOfTheSession(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, next)
@@ -125,8 +125,8 @@ func TestUnmanagedDomainHasNoRecords(t *testing.T) {
 	}
 }
 
-// F26: what has the shape of a secure password stays away from the next passdb
-// for an account that has one, or had one.
+// F26: what has the shape of a secure password stays away from the next passdb for an account that
+// has one, or had one.
 func TestDirectoryShield(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, next)

@@ -59,16 +59,15 @@ func bounded(s string) string {
 	return strings.ToValidUTF8(s, string(utf8.RuneError))
 }
 
-// line is the log line of a decision. It is ASCII; what an outsider wrote is
-// quoted so that neither a space nor an equals sign of theirs can pass for
-// ours, whatever expression a log watcher uses.
+// line is the log line of a decision. It is ASCII; what an outsider wrote is quoted so that neither
+// a space nor an equals sign of theirs can pass for ours, whatever expression a log watcher uses.
 func line(what string, rec *store.LoginRecord) string {
 	return format(what, rec, rec.Reason)
 }
 
-// staleLine is the line of a device that goes on trying a revoked secure
-// password. Its reason is not bad_secret, which log watchers take for an
-// attacker's mark: they would ban the office that the device is in.
+// staleLine is the line of a device that goes on trying a revoked secure password. Its reason is
+// not bad_secret, which log watchers take for an attacker's mark: they would ban the office that
+// the device is in.
 func staleLine(what string, rec *store.LoginRecord) string {
 	return format(what, rec, "revoked_secret")
 }

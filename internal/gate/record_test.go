@@ -47,8 +47,7 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// What fail2ban looks for finds the address that the gate saw, whatever the
-// outsider calls himself.
+// What fail2ban looks for finds the address that the gate saw, whatever the outsider calls himself.
 func TestLogWatcher(t *testing.T) {
 	attack := regexp.MustCompile(`login deny:.* ip=(\S+) .*reason=bad_secret`)
 	careless := regexp.MustCompile(`ip=([0-9a-f.:]+)`)

@@ -31,25 +31,23 @@ const (
 	credentialOpen = "mailbox?"
 )
 
-// sessions knows how open submission sessions may have begun: with which
-// credentials, and at which services, which may be evidence of a client type.
-// Postfix tells no more of a session than its account and its client.
+// sessions knows how open submission sessions may have begun: with which credentials, and at which
+// services, which may be evidence of a client type. Postfix tells no more of a session than its
+// account and its client.
 //
-// Where the milter told when the connection began, it is bound, when first
-// asked about, to all credentials that authenticated the account from that
-// address since then: mostly one.
+// Where the milter told when the connection began, it is bound, when first asked about, to all
+// credentials that authenticated the account from that address since then: mostly one.
 //
-// Else it is bound to all that recently did; one revoked ends them all, and
-// each device authenticates again. If one that is no longer good is among them,
-// the connection must further be matched by an authentication of a good one
-// that no other connection was matched by: a session that was opened before the
-// revocation, and first asked about after it, would pass for another device's.
-// A mailbox password that the next passdb verifies counts for that once Dovecot
-// has reported that it did: anybody can try one.
+// Else it is bound to all that recently did; one revoked ends them all, and each device
+// authenticates again. If one that is no longer good is among them, the connection must further be
+// matched by an authentication of a good one that no other connection was matched by: a session
+// that was opened before the revocation, and first asked about after it, would pass for another
+// device's. A mailbox password that the next passdb verifies counts for that once Dovecot has
+// reported that it did: anybody can try one.
 //
-// Other daemons' authentications arrive a moment late, so a connection of which
-// nothing is known, and that was not refused, is bound again once there is
-// something to bind it to. Until then a bad one that it may have begun with counts.
+// Other daemons' authentications arrive a moment late, so a connection of which nothing is known,
+// and that was not refused, is bound again once there is something to bind it to. Until then a bad
+// one that it may have begun with counts.
 type sessions struct {
 	room    sync.Pool     // of *session, so that a request needs no memory of its own
 	regions atomic.Uint64 // changes of the regions of addresses
@@ -61,9 +59,9 @@ type sessions struct {
 	began       map[peer]connected
 }
 
-// beginning is when the connections of one client's end began that are open:
-// mostly one. There may be two, to two ports of ours, and which of them a
-// request belongs to cannot be told: what counts is the first.
+// beginning is when the connections of one client's end began that are open: mostly one. There may
+// be two, to two ports of ours, and which of them a request belongs to cannot be told: what counts
+// is the first.
 type beginning struct{ first, last time.Time }
 
 type connected struct {
@@ -71,8 +69,8 @@ type connected struct {
 	open int
 }
 
-// permit is that a session may go on, as decided at a version of what decides.
-// Most requests are the next command of a session that may.
+// permit is that a session may go on, as decided at a version of what decides. Most requests are
+// the next command of a session that may.
 type permit struct {
 	version version
 	bound   *bound
@@ -86,8 +84,8 @@ func (g *Gate) version() version {
 	return version{g.Store.State.Version(), g.sessions.regions.Load()}
 }
 
-// RegionsChanged has open sessions judged again at their next request: their
-// addresses may be in other regions now.
+// RegionsChanged has open sessions judged again at their next request: their addresses may be in
+// other regions now.
 func (g *Gate) RegionsChanged() { g.sessions.regions.Add(1) }
 
 // peer is the client's end of an SMTP connection.
@@ -108,8 +106,8 @@ type connection struct {
 
 func (c connection) peer() peer { return peer{c.ip, c.port} }
 
-// opening is how a session began: the credential, and the service that the
-// login named, which Postfix has for each listener and does not repeat.
+// opening is how a session began: the credential, and the service that the login named, which
+// Postfix has for each listener and does not repeat.
 type opening struct{ credential, service string }
 
 type authentication struct {
@@ -183,8 +181,8 @@ func (s *sessions) authenticated(account string, ip netip.Addr, o opening, at ti
 	s.auths[key] = append(list, authentication{o, at, false, elsewhere})
 }
 
-// forgetOne drops the oldest authentication of a credential that has a newer
-// one at the same service, or the oldest of all: each stays in the set while it can.
+// forgetOne drops the oldest authentication of a credential that has a newer one at the same
+// service, or the oldest of all: each stays in the set while it can.
 func forgetOne(list []authentication) []authentication {
 	for i := range list {
 		if slices.ContainsFunc(list[i+1:], func(a authentication) bool { return a.opening == list[i].opening }) {
@@ -194,8 +192,8 @@ func forgetOne(list []authentication) []authentication {
 	return slices.Delete(list, 0, 1)
 }
 
-// permitted returns the decision on an earlier request of the same connection,
-// if it was a permit and nothing has changed since.
+// permitted returns the decision on an earlier request of the same connection, if it was a permit
+// and nothing has changed since.
 func (s *sessions) permitted(sub access.Submission, v version, now time.Time) (access.Decision, bool) {
 	s.mu.RLock()
 	p, ok := s.permits[sub]
@@ -283,8 +281,8 @@ func since(list []authentication, began time.Time) (openings []opening) {
 	return openings
 }
 
-// recent returns how the account authenticated lately in ways that are good;
-// with one that no longer is, where the connection could be matched by no other.
+// recent returns how the account authenticated lately in ways that are good; with one that no
+// longer is, where the connection could be matched by no other.
 func recent(list []authentication, now time.Time, good func(opening) bool) (openings []opening) {
 	var bad opening
 	match := -1
@@ -357,17 +355,16 @@ func (g *Gate) bind(account string, ip netip.Addr, o opening, at time.Time) {
 	})
 }
 
-// Connected notes that an SMTP connection begins, as the milter tells. The
-// function it returns is to be called when the connection has ended.
+// Connected notes that an SMTP connection begins, as the milter tells. The function it returns is
+// to be called when the connection has ended.
 func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 	p := peer{ip, port}
 	g.sessions.connected(p, time.Now())
 	return sync.OnceFunc(func() { g.sessions.disconnected(p) })
 }
 
-// unknownOpening is taken where nothing is known of how a session
-// authenticated: as little as the mailbox password proves, at a listener
-// without a service name of its own.
+// unknownOpening is taken where nothing is known of how a session authenticated: as little as the
+// mailbox password proves, at a listener without a service name of its own.
 func unknownOpening() opening { return opening{store.CredentialMailbox, "smtp"} }
 
 // session is an authenticated submission session, looked up once per request.
@@ -380,8 +377,8 @@ type session struct {
 	bound   *bound
 }
 
-// session looks up who submits and binds the connection. The outcome is the
-// zero value when rules concern the session.
+// session looks up who submits and binds the connection. The outcome is the zero value when rules
+// concern the session.
 func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now time.Time) access.Outcome {
 	if !g.Available(now) {
 		return access.TempFail
@@ -397,8 +394,8 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 		}
 		return access.Deny
 	}
-	// No ports, no certificate: what the login did not carry must not make
-	// another client type of its session. The service is added by decide.
+	// No ports, no certificate: what the login did not carry must not make another client type of
+	// its session. The service is added by decide.
 	s.login = access.Login{Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
 	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
 	s.query.Region = g.region(s.login.IP)
@@ -434,15 +431,15 @@ func (s *session) decide(o opening) access.Decision {
 	return access.Decide(&s.query, noAsker{}, false)
 }
 
-// noAsker answers where nothing is verified or counted: for a session, whose
-// secret was verified when it began, and for a login that nobody makes.
+// noAsker answers where nothing is verified or counted: for a session, whose secret was verified
+// when it began, and for a login that nobody makes.
 type noAsker struct{}
 
 func (noAsker) Throttled() bool { return false }
 func (noAsker) Mailbox() bool   { return false }
 
-// Submission decides whether an authenticated SMTP session may go on. A
-// refusal is recorded and logged once per connection; permits are neither.
+// Submission decides whether an authenticated SMTP session may go on. A refusal is recorded and
+// logged once per connection; permits are neither.
 func (g *Gate) Submission(sub access.Submission) access.Decision {
 	now := time.Now()
 	v := g.version() // before anything is looked up: what changes meanwhile ends the permit

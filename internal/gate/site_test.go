@@ -189,8 +189,8 @@ func (d *daemon) revoke(addr, name string) {
 	})
 }
 
-// kept is a mailbox password as it is kept here: of a scheme that costs
-// nothing, so that many can be tried.
+// kept is a mailbox password as it is kept here: of a scheme that costs nothing, so that many can
+// be tried.
 func kept(password string) string {
 	sum := sha256.Sum256([]byte(password))
 	return "{SHA256}" + base64.StdEncoding.EncodeToString(sum[:])
@@ -258,8 +258,8 @@ func (d *daemon) wantMail(s access.Submission, ends string) access.Decision {
 	return got
 }
 
-// records returns the login records of example.org, oldest first, without
-// those written twice because an answer of Redis was lost.
+// records returns the login records of example.org, oldest first, without those written twice
+// because an answer of Redis was lost.
 func (d *daemon) records() []store.LoginRecord {
 	items, _, err := d.redis.Records(context.Background(), store.RecordQuery{Domain: "example.org", Limit: 1000})
 	if err != nil {

@@ -62,8 +62,8 @@ func TestRevocationEndsOpenSession(t *testing.T) {
 	}
 }
 
-// Postfix does not tell two devices behind one address apart: both authenticate
-// again, and only one of them can.
+// Postfix does not tell two devices behind one address apart: both authenticate again, and only one
+// of them can.
 func TestDevicesBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	d, phone, tablet := submitting(t, nil)
@@ -82,8 +82,8 @@ func TestDevicesBehindOneAddress(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 2), again)
 }
 
-// A connection that was opened before the revocation, and asks for nothing
-// until after it, does not pass for another device's.
+// A connection that was opened before the revocation, and asks for nothing until after it, does not
+// pass for another device's.
 func TestRevokedBeforeItWasSeen(t *testing.T) {
 	t.Parallel()
 	d, phone, tablet := submitting(t, nil)
@@ -102,8 +102,8 @@ func TestRevokedBeforeItWasSeen(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 5), again)
 }
 
-// Where the next passdb verifies mailbox passwords, anybody can try one: only
-// one that Dovecot reported as good makes another session pass.
+// Where the next passdb verifies mailbox passwords, anybody can try one: only one that Dovecot
+// reported as good makes another session pass.
 func TestTriedPasswordDoesNotSaveRevokedSession(t *testing.T) {
 	t.Parallel()
 	d, phone, _ := submitting(t, next)
@@ -123,8 +123,8 @@ func TestTriedPasswordDoesNotSaveRevokedSession(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 4), again)
 }
 
-// Where the milter tells when connections begin, each is bound to what
-// authenticated since: whoever asks first, and whatever was tried meanwhile.
+// Where the milter tells when connections begin, each is bound to what authenticated since: whoever
+// asks first, and whatever was tried meanwhile.
 func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
 	t.Parallel()
 	d, phone, tablet := submitting(t, next)
@@ -186,9 +186,8 @@ func TestBeginningAndAuthenticationOnTwoDaemons(t *testing.T) {
 	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == again })
 }
 
-// One authentication may serve several connections while nothing was revoked:
-// a connection that Postfix' milter and policy service name by different ports
-// is not refused for it.
+// One authentication may serve several connections while nothing was revoked: a connection that
+// Postfix' milter and policy service name by different ports is not refused for it.
 func TestConnectionsWithoutAuthentication(t *testing.T) {
 	t.Parallel()
 	d, phone, _ := submitting(t, nil)
@@ -402,8 +401,8 @@ func TestTwoDaemonsShareSessions(t *testing.T) {
 	redistest.Eventually(t, "the session ends", func() bool { return end(late.Submission(mail("ann@example.org", home, port))) == again })
 }
 
-// The other daemon may hear of an authentication after the session's first
-// request: the session is bound to it all the same.
+// The other daemon may hear of an authentication after the session's first request: the session is
+// bound to it all the same.
 func TestAuthenticationHeardOfLate(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -422,8 +421,8 @@ func TestAuthenticationHeardOfLate(t *testing.T) {
 	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == again })
 }
 
-// Whatever happens at the same time: a login, or a request of a session, that
-// begins after the revocation was acknowledged is not admitted.
+// Whatever happens at the same time: a login, or a request of a session, that begins after the
+// revocation was acknowledged is not admitted.
 func TestRevocationHoldsOnceAcknowledged(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, nil)
@@ -466,8 +465,8 @@ func TestRevocationHoldsOnceAcknowledged(t *testing.T) {
 	}
 }
 
-// Old authentications and connections are forgotten; see the comment on type
-// sessions for what that means.
+// Old authentications and connections are forgotten; see the comment on type sessions for what that
+// means.
 func TestOldAuthenticationDoesNotCount(t *testing.T) {
 	t.Parallel()
 	d, phone, _ := submitting(t, nil)
@@ -482,8 +481,7 @@ func TestOldAuthenticationDoesNotCount(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 2), goesOn)
 }
 
-// However many devices and connections there are, each device's authentication
-// is found.
+// However many devices and connections there are, each device's authentication is found.
 func TestManyDevicesBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, nil)
@@ -508,7 +506,8 @@ func TestManyDevicesBehindOneAddress(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 200), goesOn)
 }
 
-// Somebody else's connection from the same address and port, to another port of the server, is no end of the session.
+// Somebody else's connection from the same address and port, to another port of the server, is no
+// end of the session.
 func TestTwinConnectionHidesNoRevocation(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, next)
@@ -529,8 +528,8 @@ func smtpAt(service, account, secret, from string) *access.Login {
 	return l
 }
 
-// A session is of the client type that its login was, also where the listener's
-// service is part of the evidence, which Postfix does not repeat after AUTH.
+// A session is of the client type that its login was, also where the listener's service is part of
+// the evidence, which Postfix does not repeat after AUTH.
 func TestSessionKeepsClientTypeOfItsListener(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

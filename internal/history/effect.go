@@ -20,8 +20,8 @@ const (
 	progressEvery = 1000
 )
 
-// Effect is what a change of rules would have done to recorded logins. Its
-// tags are those of the API, which answers it as it is.
+// Effect is what a change of rules would have done to recorded logins. Its tags are those of the
+// API, which answers it as it is.
 type Effect struct {
 	Since    time.Time `json:"since" doc:"From when on records were asked for."`
 	Oldest   time.Time `json:"oldest,omitzero" doc:"Of the oldest record since then. Much later than since, there were no logins before it, or they are no longer on record."`
@@ -85,15 +85,14 @@ type Progress struct {
 type Change struct {
 	Are   *access.Rules // the rules as they are
 	Would *access.Rules // the rules as they would be
-	// Others are the rules that the policy's doing is told from: those without
-	// it when it is made, changed or only asked about, and those as they are when
-	// it is removed. A login that came in before the policy was there counts.
+	// Others are the rules that the policy's doing is told from: those without it when it is made,
+	// changed or only asked about, and those as they are when it is removed. A login that came in
+	// before the policy was there counts.
 	Others *access.Rules
 }
 
-// Compare holds the records of a domain from since until now, newest first,
-// against a change of its rules. It tells how far it is at short intervals; an
-// error of progress ends it.
+// Compare holds the records of a domain from since until now, newest first, against a change of its
+// rules. It tells how far it is at short intervals; an error of progress ends it.
 func (h *History) Compare(ctx context.Context, domain string, since, now time.Time, change Change, progress func(Progress) error) (*Effect, error) {
 	e := &Effect{Since: since}
 	var refused, admitted tally

@@ -125,8 +125,8 @@ func drawRecord(t *rapid.T) store.LoginRecord {
 	return rec
 }
 
-// refusedBy is the second opinion: the whole decision on the login of a record,
-// its secret known to be right, as the engine gives it to real ones.
+// refusedBy is the second opinion: the whole decision on the login of a record, its secret known to
+// be right, as the engine gives it to real ones.
 func refusedBy(set *access.Settings, rec *store.LoginRecord, h *history.History) bool {
 	addr := h.State.Canonical(rec.Account)
 	ip, _ := netip.ParseAddr(rec.IP)

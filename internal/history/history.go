@@ -1,15 +1,12 @@
-// Package history holds login records against rules: what a policy would have
-// done to the logins of the last days, and whom a change would lock out.
+// Package history holds login records against rules: what a policy would have done to the logins of
+// the last days, and whom a change would lock out.
 //
-// A record does not hold the secret, so that [History.Compare] and
-// [Recent.LockedOut] take only the steps that do not depend on it
-// ([access.Judge]): suspension, blocked addresses, protocol switches, access
-// policies. [Login.Explain] takes all steps, with what
-// the record tells of the secret: which secure password it was, that it was
-// wrong, or that it was good; else it is taken for the mailbox password. The
-// account is taken as it is now, with its departments and switches; client type
-// and address are those of the record. A region that the record lacks is looked
-// up now.
+// A record does not hold the secret, so that [History.Compare] and [Recent.LockedOut] take only the
+// steps that do not depend on it ([access.Judge]): suspension, blocked addresses, protocol
+// switches, access policies. [Login.Explain] takes all steps, with what the record tells of the
+// secret: which secure password it was, that it was wrong, or that it was good; else it is taken
+// for the mailbox password. The account is taken as it is now, with its departments and switches;
+// client type and address are those of the record. A region that the record lacks is looked up now.
 package history
 
 import (
@@ -27,13 +24,12 @@ import (
 type History struct {
 	State   *store.State
 	Journal store.Journal
-	// Region tells the region of an address, as a region.Source does; nil as if
-	// no address had one.
+	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
 	Region func(netip.Addr) string
 }
 
-// each gives f a domain's records from since on, newest first, until f reports
-// false. The record is f's only during the call.
+// each gives f a domain's records from since on, newest first, until f reports false. The record is
+// f's only during the call.
 func (h *History) each(ctx context.Context, domain string, since time.Time, f func(*store.LoginRecord) bool) error {
 	q := store.RecordQuery{Domain: domain, Since: since, Limit: 1000}
 	for {
@@ -77,9 +73,9 @@ func (t then) Throttled() bool { return t.reason == access.ReasonThrottled }
 // Mailbox implements [access.Asker].
 func (t then) Mailbox() bool { return t.reason != access.ReasonBadSecret }
 
-// Recall fills l with what a record and the account as it is now tell of a
-// login. It reports false for a record whose account is no address, or whose
-// service was mapped to no protocol: no rule was ever asked about those.
+// Recall fills l with what a record and the account as it is now tell of a login. It reports false
+// for a record whose account is no address, or whose service was mapped to no protocol: no rule was
+// ever asked about those.
 func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	addr, err := address.Parse(rec.Account, "")
 	if err != nil {
@@ -128,16 +124,14 @@ func (t then) secret() access.SecretState {
 	}
 }
 
-// judge tells whether rules refuse the login, why, and by which policy; reason
-// "" is no refusal.
+// judge tells whether rules refuse the login, why, and by which policy; reason "" is no refusal.
 func (l *Login) judge(rules *access.Rules) (reason access.Reason, policyID string) {
 	l.Rules = rules
 	return access.Judge(&l.Query)
 }
 
-// Explain decides the login under rules, step by step. What the next passdb
-// would say is taken from the record; a secret that was wrong then is never
-// good now.
+// Explain decides the login under rules, step by step. What the next passdb would say is taken from
+// the record; a secret that was wrong then is never good now.
 func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	l.Site, l.Rules = site, rules
 	d := access.Decide(&l.Query, l.then, true)
@@ -156,14 +150,14 @@ func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	return d
 }
 
-// cameIn reports whether the login of a record was admitted, as far as is
-// known: one that the next passdb decides and that was never reported counts.
+// cameIn reports whether the login of a record was admitted, as far as is known: one that the next
+// passdb decides and that was never reported counts.
 func cameIn(rec *store.LoginRecord) bool {
 	return rec.Outcome == access.Allow || rec.Outcome == access.Next
 }
 
-// ruled reports whether it was a rule that refused the login of a record: its
-// secret may have been right.
+// ruled reports whether it was a rule that refused the login of a record: its secret may have been
+// right.
 func ruled(rec *store.LoginRecord) bool {
 	switch rec.Reason {
 	case access.ReasonPolicy, access.ReasonIPBlocked, access.ReasonProtocol, access.ReasonSuspended:

@@ -11,9 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// What [History.Recent] reads at most, newest first: logins that came in, some
-// 300 ms of them, and records in all, so that a flood of guesses does not hide
-// who came in.
+// What [History.Recent] reads at most, newest first: logins that came in, some 300 ms of them, and
+// records in all, so that a flood of guesses does not hide who came in.
 const (
 	maxRecent     = 20_000
 	maxRecentRead = 100_000
@@ -32,8 +31,8 @@ type kind struct {
 	protocol access.Protocol
 }
 
-// Recent reads how members came in since a time: the newest 20 000 logins, or
-// those among the newest 100 000 records. Logins of masters are nobody's own.
+// Recent reads how members came in since a time: the newest 20 000 logins, or those among the
+// newest 100 000 records. Logins of masters are nobody's own.
 func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*Recent, error) {
 	r := &Recent{members: map[string][]*Login{}}
 	seen := map[kind]bool{}
@@ -55,8 +54,8 @@ func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*
 	return r, err
 }
 
-// Locked is a member whom a change of rules would lock out: none of the ways
-// in which they came lately would be open any more.
+// Locked is a member whom a change of rules would lock out: none of the ways in which they came
+// lately would be open any more.
 type Locked struct {
 	Account  string
 	IP       netip.Addr // of their last login, as the following
@@ -66,9 +65,9 @@ type Locked struct {
 	PolicyID string // that would refuse it, when one would
 }
 
-// LockedOut holds rules as they are against rules as they would be. Active are
-// the members whom the former let in by some way that they used lately, locked
-// those whom the latter would by none; both sorted by account.
+// LockedOut holds rules as they are against rules as they would be. Active are the members whom the
+// former let in by some way that they used lately, locked those whom the latter would by none; both
+// sorted by account.
 func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked []Locked) {
 	for account, logins := range r.members {
 		refused := func(rules *access.Rules) bool {

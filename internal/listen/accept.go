@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// patient outlives passing accept errors: too many open files, or a connection that broke before it was taken.
-// net/http does so by itself; other servers end at the first one.
+// patient outlives passing accept errors: too many open files, or a connection that broke before it
+// was taken. net/http does so by itself; other servers end at the first one.
 type patient struct {
 	net.Listener
 	log    hclog.Logger
@@ -51,7 +51,8 @@ func (p *patient) Accept() (net.Conn, error) {
 	}
 }
 
-// passes tells whether an accept error says nothing about the listener itself; see "Error handling" in accept(2).
+// passes tells whether an accept error says nothing about the listener itself; see "Error handling"
+// in accept(2).
 func passes(err error) bool {
 	return slices.ContainsFunc([]syscall.Errno{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,

@@ -6,20 +6,21 @@
 //	inet:192.0.2.7:10040?allow_from=192.0.2.0/24,2001:db8::/32
 //	inet:192.0.2.7:8480?tls_cert=/etc/drawbridge/cert.pem&tls_key=/etc/drawbridge/key.pem
 //
-// A unix socket is made with mode 0600 and reaches its wider mode only once it belongs to its user and group, so nobody
-// slips in between. A socket that a dead process left is removed; a live one, a file that is no socket, or somebody
-// else's socket is never touched. Two daemons that start at once cannot take the socket from each other: the directory is
-// locked (flock) meanwhile.
+// A unix socket is made with mode 0600 and reaches its wider mode only once it belongs to its user
+// and group, so nobody slips in between. A socket that a dead process left is removed; a live one,
+// a file that is no socket, or somebody else's socket is never touched. Two daemons that start at
+// once cannot take the socket from each other: the directory is locked (flock) meanwhile.
 //
-// An inet listener beyond loopback needs allow_from or TLS. With allow_from only those networks may connect, and
-// loopback is not among them unless it is named. "[::]" takes IPv4 as well. Certificates are read once: restart after
-// renewing them.
+// An inet listener beyond loopback needs allow_from or TLS. With allow_from only those networks may
+// connect, and loopback is not among them unless it is named. "[::]" takes IPv4 as well.
+// Certificates are read once: restart after renewing them.
 //
 // # Diagnostics
 //
-// Parse and Open answer with one line that names the listener and says what to do: the port is taken, the directory is
-// missing or not writable, the group is unknown, the path is too long, another process has the socket. A connection that
-// is refused is logged with its peer. Running out of files is logged and waited out.
+// Parse and Open answer with one line that names the listener and says what to do: the port is
+// taken, the directory is missing or not writable, the group is unknown, the path is too long,
+// another process has the socket. A connection that is refused is logged with its peer. Running out
+// of files is logged and waited out.
 //
 // It does not rate connections, and does not take sockets from systemd.
 package listen
@@ -42,22 +43,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultMaxConns is how many connections a listener keeps open at a time unless Options say otherwise.
+// DefaultMaxConns is how many connections a listener keeps open at a time unless Options say
+// otherwise.
 const DefaultMaxConns = 1024
 
 // Options are what the text of a listener does not say.
 type Options struct {
-	// MaxConns bounds the connections open at a time; further ones wait in the kernel's queue. 0 means DefaultMaxConns.
+	// MaxConns bounds the connections open at a time; further ones wait in the kernel's queue. 0
+	// means DefaultMaxConns.
 	MaxConns int
-	// OwnersOnly admits to a unix socket, whatever its mode, only root, the user this process runs as when the
-	// connection comes, and the Spec's user and group, by what the kernel says of the peer. No effect on inet.
+	// OwnersOnly admits to a unix socket, whatever its mode, only root, the user this process runs
+	// as when the connection comes, and the Spec's user and group, by what the kernel says of the
+	// peer. No effect on inet.
 	OwnersOnly bool
 	// Log hears of refused connections and of accept errors waited out. nil discards.
 	Log hclog.Logger
 }
 
-// Open binds s and listens on it. Closing the listener removes a unix socket. Accept survives passing errors (too many
-// open files), and returns only connections that s and o admit. The error is one line that says what to do.
+// Open binds s and listens on it. Closing the listener removes a unix socket. Accept survives
+// passing errors (too many open files), and returns only connections that s and o admit. The error
+// is one line that says what to do.
 func Open(s Spec, o Options) (net.Listener, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
@@ -147,7 +152,8 @@ func parseID(text string) (int, error) {
 	return int(n), err
 }
 
-// owners is the rule of Options.OwnersOnly. The process's own user is asked for anew each time: it may drop root later.
+// owners is the rule of Options.OwnersOnly. The process's own user is asked for anew each time: it
+// may drop root later.
 func owners(uid, gid int) func(Peer) bool {
 	return func(p Peer) bool {
 		return p.UID == 0 || int64(p.UID) == int64(os.Geteuid()) ||
@@ -178,7 +184,8 @@ func openInet(s Spec) (net.Listener, error) {
 	}
 }
 
-// openUnix makes the socket, with the directory locked so that only one process at a time judges what is there.
+// openUnix makes the socket, with the directory locked so that only one process at a time judges
+// what is there.
 func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	if len(s.Path) > maxPath {
 		return nil, fmt.Errorf("path of %d bytes is too long for a unix socket: at most %d", len(s.Path), maxPath)
@@ -191,8 +198,9 @@ func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	if err := removeStale(s.Path, uid); err != nil {
 		return nil, explainPath(s.Path, err)
 	}
-	// A socket's own mode, set before bind, is what the file is created with (less the umask): there is no moment in
-	// which others could connect. The umask belongs to the whole process and stays alone.
+	// A socket's own mode, set before bind, is what the file is created with (less the umask):
+	// there is no moment in which others could connect. The umask belongs to the whole process and
+	// stays alone.
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if ctlErr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), uint32(defaultMode)) }); ctlErr != nil {
@@ -210,7 +218,8 @@ func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	return l, nil
 }
 
-// lockDir opens and locks the directory of a socket. Others hold the lock for milliseconds, so waiting is bounded.
+// lockDir opens and locks the directory of a socket. Others hold the lock for milliseconds, so
+// waiting is bounded.
 func lockDir(name string) (*os.File, error) {
 	dir, err := os.Open(name)
 	switch {
@@ -249,7 +258,8 @@ func flock(dir *os.File) error {
 	}
 }
 
-// removeStale removes the socket that a dead process left at path. Anything else there is an error and stays.
+// removeStale removes the socket that a dead process left at path. Anything else there is an error
+// and stays.
 func removeStale(path string, uid int) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -293,8 +303,9 @@ func removeStale(path string, uid int) error {
 	return nil
 }
 
-// handOver gives the new socket its owner and only then its mode. It holds on to the file itself and not its name:
-// whoever owns the directory (postfix, say) could swap the name for a link to a file that root must not hand over.
+// handOver gives the new socket its owner and only then its mode. It holds on to the file itself
+// and not its name: whoever owns the directory (postfix, say) could swap the name for a link to a
+// file that root must not hand over.
 func handOver(s Spec, uid, gid int) error {
 	fd, err := unix.Open(s.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

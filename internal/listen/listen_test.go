@@ -26,7 +26,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// dialHelper names the socket that this test binary, started anew with another identity, connects to.
+// dialHelper names the socket that this test binary, started anew with another identity, connects
+// to.
 const dialHelper = "LISTEN_TEST_DIAL"
 
 func TestMain(m *testing.M) {
@@ -306,7 +307,8 @@ func TestPeerCred(t *testing.T) {
 	}
 }
 
-// shareBinary runs cmd from a copy of this binary that every user can reach; go test builds into a private directory.
+// shareBinary runs cmd from a copy of this binary that every user can reach; go test builds into a
+// private directory.
 func shareBinary(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	self, err := os.ReadFile(cmd.Path)

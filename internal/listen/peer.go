@@ -24,9 +24,9 @@ func (p Peer) In(gid uint32) bool { return p.GID == gid || slices.Contains(p.Gro
 // String names the peer as an operator looks for it.
 func (p Peer) String() string { return fmt.Sprintf("pid %d (uid %d, gid %d)", p.PID, p.UID, p.GID) }
 
-// PeerCred asks the kernel who is at the other end of c, a unix socket's connection or anything that wraps one and
-// gives it away through a method NetConn, as *tls.Conn and the connections of Open do. The error is set for any other
-// connection; the Peer is then not to be used.
+// PeerCred asks the kernel who is at the other end of c, a unix socket's connection or anything
+// that wraps one and gives it away through a method NetConn, as *tls.Conn and the connections of
+// Open do. The error is set for any other connection; the Peer is then not to be used.
 func PeerCred(c net.Conn) (Peer, error) {
 	for {
 		if sc, ok := c.(syscall.Conn); ok {
@@ -72,8 +72,9 @@ func peerCred(sc syscall.Conn) (Peer, error) {
 	return p, nil
 }
 
-// peerGroups reads SO_PEERGROUPS, for which x/sys has no call. Reading /proc/PID/status instead would race with the
-// reuse of the PID. A first buffer too small is answered with ERANGE and the size that is needed.
+// peerGroups reads SO_PEERGROUPS, for which x/sys has no call. Reading /proc/PID/status instead
+// would race with the reuse of the PID. A first buffer too small is answered with ERANGE and the
+// size that is needed.
 func peerGroups(fd uintptr) ([]uint32, error) {
 	groups := make([]uint32, 32)
 	for {

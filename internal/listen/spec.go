@@ -19,8 +19,8 @@ const (
 	defaultMode  = fs.FileMode(0o600)
 )
 
-// A Spec says where to listen and who may connect: either Path with Mode, User and Group, or Addr with AllowFrom and TLS.
-// The zero Spec listens nowhere and Open refuses it.
+// A Spec says where to listen and who may connect: either Path with Mode, User and Group, or Addr
+// with AllowFrom and TLS. The zero Spec listens nowhere and Open refuses it.
 type Spec struct {
 	Path  string      // absolute path of a unix socket, at most 107 bytes
 	Mode  fs.FileMode // permissions of the socket; 0 means 0600
@@ -86,8 +86,9 @@ func (s Spec) String() string {
 	return text
 }
 
-// Parse reads a listener's text, for instance "unix:/run/x.sock?mode=0660&group=dovecot" or "inet:127.0.0.1:10040".
-// Nothing is percent-decoded. The error is one line that names every fault of the text and says what to do.
+// Parse reads a listener's text, for instance "unix:/run/x.sock?mode=0660&group=dovecot" or
+// "inet:127.0.0.1:10040". Nothing is percent-decoded. The error is one line that names every fault
+// of the text and says what to do.
 func Parse(text string) (Spec, error) {
 	if len(text) > maxText {
 		return Spec{}, fmt.Errorf("a listener of %d bytes is too long: at most %d", len(text), maxText)

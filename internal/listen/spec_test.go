@@ -78,7 +78,8 @@ func TestParseFaults(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that what parses prints as a text that parses to the same, and that nothing beyond loopback is open to all.
+// FuzzParse holds that what parses prints as a text that parses to the same, and that nothing
+// beyond loopback is open to all.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"unix:/run/drawbridge/login.sock?mode=0660&group=dovecot",

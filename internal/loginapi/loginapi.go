@@ -1,6 +1,5 @@
-// Package loginapi answers what asks about logins over HTTP:
-// drawbridge-checkpassword, a Lua passdb, a webmail, and Dovecot's auth-policy
-// report.
+// Package loginapi answers what asks about logins over HTTP: drawbridge-checkpassword, a Lua
+// passdb, a webmail, and Dovecot's auth-policy report.
 //
 //	POST /v1/login
 //	{"account":"ann@example.org","secret":"…","service":"imap","ip":"203.0.113.9"}
@@ -13,12 +12,12 @@
 //
 //	200 {"status":0,"msg":""}
 //
-// Diagnostics: every outcome of a login is HTTP 200. 400 is a body that is not
-// JSON, 413 one over 64 KiB, 415 another content type, 422 fields that cannot
-// be used, all of them at once. A caller that gets none of these admits nobody.
+// Diagnostics: every outcome of a login is HTTP 200. 400 is a body that is not JSON, 413 one over
+// 64 KiB, 415 another content type, 422 fields that cannot be used, all of them at once. A caller
+// that gets none of these admits nobody.
 //
-// The auth-policy endpoint never refuses: a check (command=allow) is answered
-// with "go on", since the passdb asks for the decision itself.
+// The auth-policy endpoint never refuses: a check (command=allow) is answered with "go on", since
+// the passdb asks for the decision itself.
 package loginapi
 
 import (
@@ -47,8 +46,8 @@ type Gate interface {
 // maxBody bounds a request in bytes.
 const maxBody = 64 << 10
 
-// Request is a login as it is written in JSON. Addresses are text; Protocol
-// may be left out when Service is one that Drawbridge knows.
+// Request is a login as it is written in JSON. Addresses are text; Protocol may be left out when
+// Service is one that Drawbridge knows.
 type Request struct {
 	Account    string `json:"account"`
 	Secret     string `json:"secret"`
@@ -170,8 +169,7 @@ func Login(g Gate) http.Handler {
 	})
 }
 
-// report is what Dovecot sends; what else the administrator lets it send is
-// not looked at.
+// report is what Dovecot sends; what else the administrator lets it send is not looked at.
 type report struct {
 	Login    string `json:"login"`
 	Remote   string `json:"remote"`
@@ -208,8 +206,8 @@ func DovecotPolicy(g Gate) http.Handler {
 	})
 }
 
-// Handler is what a login listener serves: the two above and /livez. With a
-// key, requests other than /livez must bear it.
+// Handler is what a login listener serves: the two above and /livez. With a key, requests other
+// than /livez must bear it.
 func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 	mux := http.NewServeMux()
 	guard := func(h http.Handler) http.Handler {

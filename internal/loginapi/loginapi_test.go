@@ -385,8 +385,8 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-// What is taken is taken whole: a login that is written as JSON again and read
-// once more is the same login; what is refused never reaches the gate.
+// What is taken is taken whole: a login that is written as JSON again and read once more is the
+// same login; what is refused never reaches the gate.
 func FuzzLogin(f *testing.F) {
 	for _, body := range []string{
 		`{"account":"ann@example.org","secret":"s","service":"imap","ip":"203.0.113.9"}`,

@@ -14,21 +14,19 @@ import (
 // MaxFrom bounds the text of all From header fields of a message, in octets.
 const MaxFrom = 64 << 10
 
-// FromMailboxes returns the address of every mailbox that the given values of
-// From header fields name, once each. Folded lines may end in LF or CRLF.
+// FromMailboxes returns the address of every mailbox that the given values of From header fields
+// name, once each. Folded lines may end in LF or CRLF.
 //
-// It reads all of RFC 5322 section 3.4 with its obsolete forms (section 4.4),
-// RFC 6854's groups and RFC 6532's UTF-8, and nothing more: what it cannot
-// read wholly is an error, never a guess. A quoted local part that needs no
-// quotes loses them. A field without any mailbox is an error too, because mail
-// programs would show whatever else stands in it.
+// It reads all of RFC 5322 section 3.4 with its obsolete forms (section 4.4), RFC 6854's groups and
+// RFC 6532's UTF-8, and nothing more: what it cannot read wholly is an error, never a guess. A
+// quoted local part that needs no quotes loses them. A field without any mailbox is an error too,
+// because mail programs would show whatever else stands in it.
 //
-// Programs that show mail do not all read so carefully, so the result also
-// holds what a careless one might show as the sender: whatever stands in angle
-// brackets within quotes, comments or encoded words, and an address that
-// stands unquoted where the name should (as many devices write it). Encoded
-// words within an address, or with a line break or NUL inside, are errors.
-// Apart from that a display name is not judged: it may say anything.
+// Programs that show mail do not all read so carefully, so the result also holds what a careless
+// one might show as the sender: whatever stands in angle brackets within quotes, comments or
+// encoded words, and an address that stands unquoted where the name should (as many devices write
+// it). Encoded words within an address, or with a line break or NUL inside, are errors. Apart from
+// that a display name is not judged: it may say anything.
 func FromMailboxes(values []string) ([]string, error) {
 	var all []string
 	size := 0
@@ -62,8 +60,8 @@ func FromMailboxes(values []string) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// unfold removes the line breaks of folded lines, and refuses whatever else
-// could be taken for the end of a line or of the text.
+// unfold removes the line breaks of folded lines, and refuses whatever else could be taken for the
+// end of a line or of the text.
 func unfold(value string) (string, error) {
 	if !utf8.ValidString(value) {
 		return "", errors.New("neither ASCII nor UTF-8")
@@ -110,8 +108,8 @@ func (p *fromParser) next(c byte) error {
 	return nil
 }
 
-// list reads mailboxes and groups, or the inside of a group up to its ";".
-// Elements may be empty (obs-mbox-list, obs-group-list).
+// list reads mailboxes and groups, or the inside of a group up to its ";". Elements may be empty
+// (obs-mbox-list, obs-group-list).
 func (p *fromParser) list(inGroup bool) error {
 	for {
 		if err := p.skip(); err != nil {
@@ -139,8 +137,8 @@ func (p *fromParser) list(inGroup bool) error {
 	}
 }
 
-// element reads a mailbox, with or without a name, or a group. Words are a
-// name or a local part: what follows them tells.
+// element reads a mailbox, with or without a name, or a group. Words are a name or a local part:
+// what follows them tells.
 func (p *fromParser) element(inGroup bool) error {
 	words, local, err := p.words()
 	if err != nil {
@@ -165,9 +163,8 @@ func (p *fromParser) element(inGroup bool) error {
 	return nil
 }
 
-// words reads atoms, quoted strings and dots, as in a phrase or a local part
-// (RFC 5322 obs-phrase, obs-local-part). The local part is "" if the words
-// cannot be one.
+// words reads atoms, quoted strings and dots, as in a phrase or a local part (RFC 5322 obs-phrase,
+// obs-local-part). The local part is "" if the words cannot be one.
 func (p *fromParser) words() (some bool, local string, err error) {
 	var b strings.Builder
 	proper, word := true, false // so far word "." word ...; the last one was a word
@@ -354,8 +351,8 @@ func (p *fromParser) skip() error {
 	return nil
 }
 
-// bracketed adds what stands in angle brackets anywhere in s, for readers that
-// know neither quotes nor comments.
+// bracketed adds what stands in angle brackets anywhere in s, for readers that know neither quotes
+// nor comments.
 func (p *fromParser) bracketed(s string) error {
 	for {
 		end := strings.IndexByte(s, '>')
@@ -377,9 +374,8 @@ func (p *fromParser) bracketed(s string) error {
 	}
 }
 
-// decodeWords returns text with its encoded words (RFC 2047) decoded, as read
-// by programs that decode before they parse. Characters of charsets that are
-// no superset of ASCII are left out.
+// decodeWords returns text with its encoded words (RFC 2047) decoded, as read by programs that
+// decode before they parse. Characters of charsets that are no superset of ASCII are left out.
 func decodeWords(text string) (string, error) {
 	dec := mime.WordDecoder{CharsetReader: func(charset string, r io.Reader) (io.Reader, error) {
 		for _, prefix := range []string{"iso-2022-", "hz-", "utf-7"} {

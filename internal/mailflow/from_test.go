@@ -154,8 +154,8 @@ func TestFromMailboxesRefuses(t *testing.T) {
 	}
 }
 
-// FuzzFromMailboxes checks that each mailbox found reads back as itself, and
-// that none is missing of those that net/mail, which reads less, finds.
+// FuzzFromMailboxes checks that each mailbox found reads back as itself, and that none is missing
+// of those that net/mail, which reads less, finds.
 func FuzzFromMailboxes(f *testing.F) {
 	for _, seed := range []string{
 		`Ann <ann@example.org>`, `"a@b" <c@d>, e@f`, `Team: ann@example.org, Bob <bob@example.org>;`,

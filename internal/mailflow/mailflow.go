@@ -1,6 +1,5 @@
-// Package mailflow is the vocabulary and the decision engine for messages:
-// whether a sender address belongs to whoever authenticated (M1), and what is
-// noted on submitted mail (M10).
+// Package mailflow is the vocabulary and the decision engine for messages: whether a sender address
+// belongs to whoever authenticated (M1), and what is noted on submitted mail (M10).
 //
 // The package is pure: no I/O, no clock, no context, no log.
 package mailflow
@@ -33,8 +32,8 @@ type Submitter struct {
 	Check   SenderCheck
 	// Owns reports whether a canonical address belongs to the account.
 	Owns func(addr string) bool
-	// Trace is the value of the header that names client type and credential,
-	// or "" when the domain wants none. ASCII, without line breaks.
+	// Trace is the value of the header that names client type and credential, or "" when the domain
+	// wants none. ASCII, without line breaks.
 	Trace string
 	// Unavailable: whether rules concern the session cannot be told now.
 	Unavailable bool
@@ -46,8 +45,8 @@ type Verdict struct {
 	Text    string // for the SMTP client; ASCII, without line breaks
 }
 
-// Envelope holds MAIL FROM, without its angle brackets, against the submitter.
-// The null sender is allowed: bounces and read receipts have it.
+// Envelope holds MAIL FROM, without its angle brackets, against the submitter. The null sender is
+// allowed: bounces and read receipts have it.
 func (s *Submitter) Envelope(from string) Verdict {
 	if s.Account == "" || s.Check == CheckOff || from == "" || s.owns(from) {
 		return Verdict{}
@@ -55,8 +54,8 @@ func (s *Submitter) Envelope(from string) Verdict {
 	return Verdict{true, "The sender address does not belong to your account."}
 }
 
-// HeaderFrom holds the mailboxes of all From header fields against the
-// submitter. A message without any has none that could be foreign.
+// HeaderFrom holds the mailboxes of all From header fields against the submitter. A message without
+// any has none that could be foreign.
 func (s *Submitter) HeaderFrom(mailboxes []string) Verdict {
 	if !s.WantsHeaderFrom() {
 		return Verdict{}

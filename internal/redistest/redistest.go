@@ -23,8 +23,8 @@ type Server struct {
 	cmd    *exec.Cmd
 }
 
-// Start starts a server that keeps its data in an append-only file and ends
-// with the test. Further lines of redis.conf may be given.
+// Start starts a server that keeps its data in an append-only file and ends with the test. Further
+// lines of redis.conf may be given.
 func Start(t testing.TB, conf ...string) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "db-redis")
@@ -105,8 +105,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Eventually waits until a condition holds, and fails the test if it does not
-// within ten seconds.
+// Eventually waits until a condition holds, and fails the test if it does not within ten seconds.
 func Eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !f(); {

@@ -16,8 +16,8 @@ func (s *Server) Options() redisstore.Options {
 	return redisstore.Options{Network: "unix", Addr: s.Socket}
 }
 
-// NewStore returns a store that does not run yet, with a [Marker] of its own
-// and without a log, and what it keeps its changes in, open until the test ends.
+// NewStore returns a store that does not run yet, with a [Marker] of its own and without a log, and
+// what it keeps its changes in, open until the test ends.
 func NewStore(t testing.TB, opt redisstore.Options) (*store.Store, *redisstore.Redis) {
 	t.Helper()
 	r := redisstore.Open(opt)

@@ -24,8 +24,8 @@ func Name(code string) string {
 // mistaken are codes that are used for a country, or reserved, and are another's in ISO 3166-1.
 var mistaken = map[string]string{"UK": "GB", "EL": "GR"}
 
-// Meant returns the code of a country that was written by its name, or by a
-// code that is not the one of ISO 3166-1, or "".
+// Meant returns the code of a country that was written by its name, or by a code that is not the
+// one of ISO 3166-1, or "".
 func Meant(text string) string {
 	if code := mistaken[strings.ToUpper(text)]; code != "" {
 		return code

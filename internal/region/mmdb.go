@@ -15,8 +15,8 @@ const (
 	maxNetworks = 1 << 24
 )
 
-// readMMDB adds the networks of a MaxMind database. Aliases of the IPv4 networks
-// (2002::/16 and such) are left out: their addresses are unknown.
+// readMMDB adds the networks of a MaxMind database. Aliases of the IPv4 networks (2002::/16 and
+// such) are left out: their addresses are unknown.
 func (b *builder) readMMDB(data []byte, name string) error {
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
@@ -52,9 +52,8 @@ func (b *builder) readMMDB(data []byte, name string) error {
 	return nil
 }
 
-// finite refuses a search tree that cannot be gone through: one whose nodes are
-// shared can be small and have more ends than can be counted, most of them
-// empty, of which the library tells nobody.
+// finite refuses a search tree that cannot be gone through: one whose nodes are shared can be small
+// and have more ends than can be counted, most of them empty, of which the library tells nobody.
 func finite(data []byte, m *maxminddb.Metadata) error {
 	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
 		return fmt.Errorf("has records of %d bits, which the format does not know", m.RecordSize)
@@ -124,9 +123,8 @@ func (t *tree) children(node uint) (left, right uint) {
 	}
 }
 
-// country returns where a network's users are, or else where it is registered.
-// MaxMind and DB-IP name the code country.iso_code, ip-location-db country_code,
-// and IPinfo country.
+// country returns where a network's users are, or else where it is registered. MaxMind and DB-IP
+// name the code country.iso_code, ip-location-db country_code, and IPinfo country.
 func (b *builder) country(n maxminddb.Result) (uint16, error) {
 	var record map[string]any
 	if err := n.Decode(&record); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// mmdb is the least writer of the MaxMind DB format 2.0: records of 24 bits, an
-// IPv6 tree with IPv4 at ::/96, values shorter than 29 bytes.
+// mmdb is the least writer of the MaxMind DB format 2.0: records of 24 bits, an IPv6 tree with IPv4
+// at ::/96, values shorter than 29 bytes.
 type mmdb struct {
 	nodes [][2]int // > 0: a node; < 0: data at -n-1; 0: nothing
 	data  []byte
@@ -160,8 +160,8 @@ func TestMMDBFaults(t *testing.T) {
 	}
 }
 
-// A file of a few hundred bytes would keep its reader busy for longer than
-// anybody lives: its nodes are shared, or lead back to themselves.
+// A file of a few hundred bytes would keep its reader busy for longer than anybody lives: its nodes
+// are shared, or lead back to themselves.
 func TestMMDBWithoutEnd(t *testing.T) {
 	lattice := func(levels int, end int) (nodes [][2]int) {
 		for i := range levels {

@@ -1,8 +1,8 @@
-// Package region tells the country of an address, IPv4 and IPv6, from a
-// database that an administrator or the distribution keeps up to date.
+// Package region tells the country of an address, IPv4 and IPv6, from a database that an
+// administrator or the distribution keeps up to date.
 //
-// Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the
-// second named as the first with a 6 at its end:
+// Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the second named as
+// the first with a 6 at its end:
 //
 //	# Generated: Thu, 25 Jun 2026 04:33:59 GMT
 //	16777216,16777471,AU
@@ -10,25 +10,23 @@
 //
 //	2001:200::,2001:200:134:ffff:ffff:ffff:ffff:ffff,JP
 //
-// And a MaxMind database (.mmdb) with country.iso_code, or else
-// registered_country.iso_code, of which [MaxMind DB 2.0] is the format.
+// And a MaxMind database (.mmdb) with country.iso_code, or else registered_country.iso_code, of
+// which [MaxMind DB 2.0] is the format.
 //
-// Either is read as a whole into sorted arrays: a [Database] is immutable, its
-// look-ups are binary searches that allocate nothing, and what happens to the
-// file meanwhile harms nobody. A [Source] keeps the database of a setting
-// current while the daemon runs.
+// Either is read as a whole into sorted arrays: a [Database] is immutable, its look-ups are binary
+// searches that allocate nothing, and what happens to the file meanwhile harms nobody. A [Source]
+// keeps the database of a setting current while the daemon runs.
 //
 // # Diagnostics
 //
-// A file is taken as a whole or not at all. Errors name the file, and of a CSV
-// the line:
+// A file is taken as a whole or not at all. Errors name the file, and of a CSV the line:
 //
 //	/usr/share/tor/geoip:17: the range begins before the end of the one above
 //
 // # What it does not do
 //
-// It fetches nothing, and knows nothing below countries. It does not believe
-// that a region proves anything: networks move, and anybody can rent an address.
+// It fetches nothing, and knows nothing below countries. It does not believe that a region proves
+// anything: networks move, and anybody can rent an address.
 //
 // [MaxMind DB 2.0]: https://maxmind.github.io/MaxMind-DB/
 package region
@@ -44,8 +42,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// Database is the countries of all addresses, in memory. It is immutable and
-// safe for concurrent use. The nil Database knows nothing.
+// Database is the countries of all addresses, in memory. It is immutable and safe for concurrent
+// use. The nil Database knows nothing.
 type Database struct {
 	Paths              []string
 	Kind               string    // KindCSV or KindMMDB
@@ -68,11 +66,10 @@ type uint128 struct{ hi, lo uint64 }
 
 func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a.lo > b.lo }
 
-// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2 (or
-// what else the database holds, such as XK); [access.RegionUnknown] for a public
-// address that the database does not know, and [access.RegionUntold] from a nil
-// Database; "" for an address that has no region: private, shared (RFC 6598),
-// loopback, link-local, multicast, unspecified or none at all.
+// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2 (or what else the database
+// holds, such as XK); [access.RegionUnknown] for a public address that the database does not know,
+// and [access.RegionUntold] from a nil Database; "" for an address that has no region: private,
+// shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
 func (d *Database) Lookup(ip netip.Addr) string {
 	ip = ip.Unmap()
 	if !public(ip) {
@@ -100,9 +97,9 @@ func (d *Database) find(ip netip.Addr) uint16 {
 	return d.v6.codes[sort.Search(len(starts), func(i int) bool { return starts[i].above(key) })-1]
 }
 
-// stretches are the addresses of one family: each begins at its start, and ends
-// before the next one's. The first start is the family's lowest address. A code is
-// an index into the names of regions.
+// stretches are the addresses of one family: each begins at its start, and ends before the next
+// one's. The first start is the family's lowest address. A code is an index into the names of
+// regions.
 type stretches[K comparable] struct {
 	starts []K
 	codes  []uint16

@@ -23,8 +23,8 @@ const Debian = "/usr/share/tor/geoip"
 
 const pollEvery = 2 * time.Second
 
-// Load reads a database: path is that of an .mmdb, or of the IPv4 file of a CSV
-// pair. The error is one line that names the file.
+// Load reads a database: path is that of an .mmdb, or of the IPv4 file of a CSV pair. The error is
+// one line that names the file.
 func Load(path string) (*Database, error) {
 	b := newBuilder()
 	b.Paths, b.Kind = files(path)
@@ -55,8 +55,8 @@ func files(path string) (paths []string, kind string) {
 	return []string{path, path + "6"}, KindCSV
 }
 
-// regular returns what is known of a file; what is none, such as a pipe, could
-// keep its reader waiting.
+// regular returns what is known of a file; what is none, such as a pipe, could keep its reader
+// waiting.
 func regular(name string) (fs.FileInfo, error) {
 	info, err := os.Stat(name)
 	if err == nil && !info.Mode().IsRegular() {
@@ -89,8 +89,8 @@ func (b *builder) readFile(i int, name string) error {
 	}
 }
 
-// Source is the database of a setting, kept current. It is safe for concurrent
-// use. A nil Source has none.
+// Source is the database of a setting, kept current. It is safe for concurrent use. A nil Source
+// has none.
 type Source struct {
 	path    string
 	wanted  bool // it was named, or has been there
@@ -111,8 +111,8 @@ type identity struct {
 	modified time.Time
 }
 
-// Open loads a database from a path, as [Load] does; "" stands for Debian's, if it
-// is there, now or later. The error is one line that names the file.
+// Open loads a database from a path, as [Load] does; "" stands for Debian's, if it is there, now or
+// later. The error is one line that names the file.
 func Open(path string) (*Source, error) {
 	s := &Source{path: path, wanted: path != ""}
 	if path == "" {
@@ -172,10 +172,10 @@ func (s *Source) Fault() error {
 	return s.fault
 }
 
-// Run looks every two seconds whether the files are others, and puts them into force
-// once they have stayed the same for that long: a file that is being written is
-// not read half way. One that is broken, or gone, or of the world and has lost more than half of its ranges,
-// leaves the former content in force. Changed is called after each change. Run returns when ctx ends.
+// Run looks every two seconds whether the files are others, and puts them into force once they have
+// stayed the same for that long: a file that is being written is not read half way. One that is
+// broken, or gone, or of the world and has lost more than half of its ranges, leaves the former
+// content in force. Changed is called after each change. Run returns when ctx ends.
 func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
 		return
@@ -237,13 +237,13 @@ func (s *Source) poll() *Database {
 	return d
 }
 
-// ofTheWorld is how many ranges a database of all countries has at the least.
-// Debian's has hundreds of thousands; fewer are somebody's own, to be changed as they like.
+// ofTheWorld is how many ranges a database of all countries has at the least. Debian's has hundreds
+// of thousands; fewer are somebody's own, to be changed as they like.
 const ofTheWorld = 10_000
 
-// shrunk refuses a database in place of one of the world with more than twice
-// the ranges: a CSV file does not tell where it ends, and one that was cut off
-// at the end of a line would weaken every blacklist of regions.
+// shrunk refuses a database in place of one of the world with more than twice the ranges: a CSV
+// file does not tell where it ends, and one that was cut off at the end of a line would weaken
+// every blacklist of regions.
 func (d *Database) shrunk(from *Database) error {
 	halved := func(now, was int) bool { return was >= ofTheWorld && 2*now < was }
 	if from == nil || !halved(d.RangesV4, from.RangesV4) && !halved(d.RangesV6, from.RangesV6) {

@@ -54,8 +54,8 @@ func (s *Source) in(t *testing.T, polls int, want, fault string) (changes int) {
 	return changes
 }
 
-// renew writes a file in such a way that its time tells it from before, on
-// file systems with coarse clocks too.
+// renew writes a file in such a way that its time tells it from before, on file systems with coarse
+// clocks too.
 func renew(t *testing.T, path, text string, at time.Time) {
 	t.Helper()
 	write(t, path, text)
@@ -112,8 +112,8 @@ func TestReload(t *testing.T) {
 	s.in(t, 2, "FR", "")
 }
 
-// A CSV file does not tell where it ends: one of the world cut off at the end
-// of a line would take regions out of every blacklist that names them.
+// A CSV file does not tell where it ends: one of the world cut off at the end of a line would take
+// regions out of every blacklist that names them.
 func TestReloadOfHalf(t *testing.T) {
 	path := pair(t, ascending(12_000)+german, plain6)
 	s := mustOpen(t, path)

@@ -1,16 +1,16 @@
-// Package serving runs the connections of a server whose peers keep them open
-// for many requests: it takes them from a listener, and at the end lets each
-// answer what it has begun. The protocols are its callers'.
+// Package serving runs the connections of a server whose peers keep them open for many requests: it
+// takes them from a listener, and at the end lets each answer what it has begun. The protocols are
+// its callers'.
 //
 // # Diagnostics
 //
-// A panic ends its connection, and is logged with its stack. How connections
-// end otherwise is for the protocol to tell.
+// A panic ends its connection, and is logged with its stack. How connections end otherwise is for
+// the protocol to tell.
 //
 // # Limits
 //
-// An accept error ends the server. Listeners of internal/listen outlive those
-// that pass, such as too many open files, and bound the number of connections.
+// An accept error ends the server. Listeners of internal/listen outlive those that pass, such as
+// too many open files, and bound the number of connections.
 package serving
 
 import (
@@ -31,18 +31,17 @@ import (
 type Session struct {
 	// Answer answers the connection until it ends. It need not close it.
 	Answer func()
-	// FinishReading ends the wait for the next request; what was read before is
-	// still answered. It is called while Answer runs.
+	// FinishReading ends the wait for the next request; what was read before is still answered. It
+	// is called while Answer runs.
 	FinishReading func()
 }
 
 // stopTimeout bounds the wait for requests in flight.
 const stopTimeout = 5 * time.Second
 
-// Serve takes connections from ln and opens a session for each until ctx is
-// done, then closes ln, answers what is in flight for at most 5 s and returns
-// nil. It returns an error when ln fails, or when connections had to be cut
-// off. The protocol's name stands in errors and in the log.
+// Serve takes connections from ln and opens a session for each until ctx is done, then closes ln,
+// answers what is in flight for at most 5 s and returns nil. It returns an error when ln fails, or
+// when connections had to be cut off. The protocol's name stands in errors and in the log.
 func Serve(ctx context.Context, ln net.Listener, protocol string, log hclog.Logger, open func(net.Conn) Session) error {
 	conns := connections{protocol: protocol, log: log, open: map[net.Conn]Session{}}
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
@@ -131,8 +130,8 @@ func (cs *connections) finish(patience time.Duration) error {
 	}
 }
 
-// ASCII makes of anything one line of ASCII, for the log. Quotes are left to
-// the log, which escapes them itself.
+// ASCII makes of anything one line of ASCII, for the log. Quotes are left to the log, which escapes
+// them itself.
 func ASCII(s string) string {
 	quoted := strconv.QuoteToASCII(s)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)

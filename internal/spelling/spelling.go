@@ -1,10 +1,10 @@
-// Package spelling tells how far a word is from another, so that whoever
-// mistyped a name can be told which was meant.
+// Package spelling tells how far a word is from another, so that whoever mistyped a name can be
+// told which was meant.
 package spelling
 
-// Distance counts the bytes to insert, delete or replace between a and b
-// (Levenshtein), up to limit. Words whose lengths differ by the limit are not
-// looked at, so that a long a costs nothing where b is short.
+// Distance counts the bytes to insert, delete or replace between a and b (Levenshtein), up to
+// limit. Words whose lengths differ by the limit are not looked at, so that a long a costs nothing
+// where b is short.
 func Distance(a, b string, limit int) int {
 	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
 		return limit

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkMillion measures what a domain of a million accounts, with three
-// secure passwords each, costs beside decisions, for which see contrib/bench.
+// BenchmarkMillion measures what a domain of a million accounts, with three secure passwords each,
+// costs beside decisions, for which see contrib/bench.
 func BenchmarkMillion(b *testing.B) {
 	const (
 		name     = "example.org"

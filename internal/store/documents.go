@@ -52,8 +52,8 @@ func behind[K ~string, T any](m map[K]*revised[T], after string) []named[T] {
 	return list
 }
 
-// page returns up to limit documents, 0 for all, sorted. Not to be called with
-// the state locked: a million take a second.
+// page returns up to limit documents, 0 for all, sorted. Not to be called with the state locked: a
+// million take a second.
 func page[T any](list []named[T], limit int) []Revised[T] {
 	slices.SortFunc(list, func(a, b named[T]) int { return strings.Compare(a.name, b.name) })
 	if limit > 0 && len(list) > limit {
@@ -111,12 +111,11 @@ func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
 	return get(st.ruling(domain).policies[id])
 }
 
-// Policies returns all access policies of a domain, oldest first. The list is
-// shared and must not be changed.
+// Policies returns all access policies of a domain, oldest first. The list is shared and must not
+// be changed.
 func (st *State) Policies(domain string) []Revised[Policy] { return st.ruling(domain).inOrder }
 
-// NamingRegions returns the domains with a policy in force that names regions,
-// in order.
+// NamingRegions returns the domains with a policy in force that names regions, in order.
 func (st *State) NamingRegions() []string {
 	domains := st.domainsWhere(func(r *ruling) bool {
 		return r.doc != nil && slices.ContainsFunc(r.inOrder, func(p Revised[Policy]) bool { return p.Doc.Enabled && len(p.Doc.Regions) > 0 })
@@ -125,9 +124,8 @@ func (st *State) NamingRegions() []string {
 	return domains
 }
 
-// Rules returns the rules of a domain as they would be after an edit of its
-// settings, whose lists are the edit's to change and whose documents are not;
-// nil for a domain that is not managed.
+// Rules returns the rules of a domain as they would be after an edit of its settings, whose lists
+// are the edit's to change and whose documents are not; nil for a domain that is not managed.
 func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)) *access.Rules {
 	r := st.ruling(domain)
 	if r.doc == nil {
@@ -148,8 +146,8 @@ func (st *State) Blocks(domain string) []Revised[Block] {
 	return byTime(st.ruling(domain).blocks, func(b *Block) (time.Time, string) { return b.CreatedAt, b.ID })
 }
 
-// Reverts returns the changes of a domain that undo themselves unless they are
-// confirmed, the next one due first. The list is shared and must not be changed.
+// Reverts returns the changes of a domain that undo themselves unless they are confirmed, the next
+// one due first. The list is shared and must not be changed.
 func (st *State) Reverts(domain string) []Revised[Revert] { return st.ruling(domain).pending }
 
 // dueReverts returns the domains that have a revert which is due.
@@ -170,8 +168,8 @@ func (st *State) Account(addr string) (Revised[Account], bool) {
 	return Revised[Account]{}, false
 }
 
-// Accounts returns up to limit accounts of a domain whose addresses follow
-// after, sorted; limit 0 means all.
+// Accounts returns up to limit accounts of a domain whose addresses follow after, sorted; limit 0
+// means all.
 func (st *State) Accounts(domain, after string, limit int) []Revised[Account] {
 	list := firstRecords(st.records(domain, after), limit)
 	items := make([]Revised[Account], len(list))
@@ -198,8 +196,7 @@ func (st *State) records(domain, after string) []Record {
 	return list
 }
 
-// firstRecords returns the first records, 0 for all, sorted by address. It
-// reuses the list.
+// firstRecords returns the first records, 0 for all, sorted by address. It reuses the list.
 func firstRecords(list []Record, limit int) []Record {
 	byAddress := func(a, b Record) int { return strings.Compare(a.Address(), b.Address()) }
 	if limit > 0 { // for a page, a million accounts need not be put in order
@@ -254,8 +251,7 @@ func (st *State) Claim(name string) (Claim, bool) {
 	return claim, ok
 }
 
-// Put adds a resource to the change. Resources must be complete: they replace
-// what was there.
+// Put adds a resource to the change. Resources must be complete: they replace what was there.
 
 // PutDomain adds a domain.
 func (c *Change) PutDomain(d *Domain) { c.put(kindDomain+"/"+d.Name, d) }
@@ -289,9 +285,8 @@ func (c *Change) PutClaim(name string, claim Claim) { c.put(kindName+"/"+name, c
 // PutPepper notes the fingerprint of the pepper in use. Shard [Global].
 func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }
 
-// DeleteDomain removes a domain with all that belongs to it, but no more than
-// so many accounts: a transaction has to stay small. Those that are left are
-// nobody's, and go when it is called again.
+// DeleteDomain removes a domain with all that belongs to it, but no more than so many accounts: a
+// transaction has to stay small. Those that are left are nobody's, and go when it is called again.
 func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, d := range st.Departments(name) {
 		c.DeleteDepartment(name, d.Doc.Path)

@@ -11,8 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// draft is a change on its way into the state: read and compiled beside it,
-// which may take long, then put in place, which does not.
+// draft is a change on its way into the state: read and compiled beside it, which may take long,
+// then put in place, which does not.
 type draft struct {
 	st      *State
 	rulings map[string]*ruling                         // the changed domains, as they will be
@@ -25,8 +25,7 @@ type draft struct {
 
 func (st *State) draft() *draft { return &draft{st: st, rulings: map[string]*ruling{}} }
 
-// prepare reads and compiles a change. Its shard must not change until the
-// draft is in place.
+// prepare reads and compiles a change. Its shard must not change until the draft is in place.
 func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*draft, error) {
 	dr := st.draft()
 	for _, d := range puts {
@@ -48,8 +47,8 @@ func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*draft, erro
 		dr.clients = access.CompileClients(evidence)
 	}
 	for _, r := range dr.records {
-		// Nothing is asked: so the processor has at hand what place changes, which
-		// otherwise waits for main memory with the state locked, 5000 accounts for 2.5 ms.
+		// Nothing is asked: so the processor has at hand what place changes, which otherwise waits
+		// for main memory with the state locked, 5000 accounts for 2.5 ms.
 		_, _ = st.View(r.Address())
 	}
 	return dr, nil

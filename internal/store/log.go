@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Schema is the version of the documents that this program writes. An older
-// program refuses entries of a newer schema.
+// Schema is the version of the documents that this program writes. An older program refuses entries
+// of a newer schema.
 const Schema = 2
 
-// Shard numbers a part of the store: domains are spread over [0, Global), and
-// what is common to all is in Global.
+// Shard numbers a part of the store: domains are spread over [0, Global), and what is common to all
+// is in Global.
 type Shard int
 
 // Shards is the number of shards, Global among them.
@@ -32,16 +32,16 @@ func ShardOf(domain string) Shard {
 	return Shard(h.Sum32() % uint32(Global))
 }
 
-// Doc is one document: a key such as "account/ann@example.org" and its JSON.
-// Rev is the number of the change that wrote it.
+// Doc is one document: a key such as "account/ann@example.org" and its JSON. Rev is the number of
+// the change that wrote it.
 type Doc struct {
 	Key  string          `json:"k"`
 	Rev  uint64          `json:"r"`
 	Body json.RawMessage `json:"b"`
 }
 
-// Head says how far a shard is: the number of its last change, and the hash
-// that chains all changes up to it.
+// Head says how far a shard is: the number of its last change, and the hash that chains all changes
+// up to it.
 type Head struct {
 	StoreID string
 	N       uint64
@@ -69,10 +69,11 @@ func (h Head) Chain(payload []byte) Head {
 var (
 	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
 	ErrUnavailable = errors.New("the store cannot be reached")
-	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as
-	// with a full disk (MISCONF), without memory (OOM) or as a replica (READONLY).
+	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as with a full disk
+	// (MISCONF), without memory (OOM) or as a replica (READONLY).
 	ErrRefused error = refused{}
-	// ErrDamaged, beside ErrUnavailable: a key in Redis is not of the type that it should be. Trying again does not help.
+	// ErrDamaged, beside ErrUnavailable: a key in Redis is not of the type that it should be.
+	// Trying again does not help.
 	ErrDamaged = errors.New("a key of the store is not of its type")
 	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
 	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
@@ -107,29 +108,28 @@ type Received struct {
 
 // Log is where changes become durable. Its errors wrap those above.
 type Log interface {
-	// Create begins an empty store with an id. It finishes what an interrupted
-	// call began, and changes nothing in a store that is complete.
+	// Create begins an empty store with an id. It finishes what an interrupted call began, and
+	// changes nothing in a store that is complete.
 	Create(ctx context.Context, storeID string) error
 	// Heads returns the head of every shard; the zero Head for one that is missing.
 	Heads(ctx context.Context) ([Shards]Head, error)
 	// Load returns all documents of a shard as of the returned head.
 	Load(ctx context.Context, s Shard) (Head, []Doc, error)
-	// Commit takes an encoded entry if the shard's head is still h. keepAudit
-	// is the audit entry's JSON.
+	// Commit takes an encoded entry if the shard's head is still h. keepAudit is the audit entry's
+	// JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
-	// Probe tells whether a change of the shard would be taken, by a write that
-	// changes nothing.
+	// Probe tells whether a change of the shard would be taken, by a write that changes nothing.
 	Probe(ctx context.Context, s Shard, storeID string) error
-	// Follow delivers the entries behind the given numbers, in order per
-	// shard, until ctx ends, Redis fails, or deliver returns an error.
+	// Follow delivers the entries behind the given numbers, in order per shard, until ctx ends,
+	// Redis fails, or deliver returns an error.
 	Follow(ctx context.Context, after [Shards]uint64, deliver func(Received) error) error
 }
 
-// Journal is what daemons note beside the truth: records, last uses, counters'
-// events. Its writes are made behind decisions.
+// Journal is what daemons note beside the truth: records, last uses, counters' events. Its writes
+// are made behind decisions.
 type Journal interface {
-	// AppendRecords writes records, and how others ended. With [ErrDamaged] it
-	// wrote those that could be: the others never can.
+	// AppendRecords writes records, and how others ended. With [ErrDamaged] it wrote those that
+	// could be: the others never can.
 	AppendRecords(ctx context.Context, records []LoginRecord, closings []Closing) error
 	Records(ctx context.Context, q RecordQuery) (items []LoginRecord, next string, err error)
 	// Record returns one login record of a domain, or [ErrNoRecord].
@@ -167,8 +167,8 @@ type AuditQuery struct {
 	Cursor string
 }
 
-// Event is something that the counters of all daemons want to know: a wrong
-// secret, or a success. It holds keyed tokens, never secrets.
+// Event is something that the counters of all daemons want to know: a wrong secret, or a success.
+// It holds keyed tokens, never secrets.
 type Event struct {
 	Origin     string // the daemon that saw it
 	Time       time.Time
@@ -188,8 +188,8 @@ type EventKind string
 const (
 	EventGuess   EventKind = "guess"   // a wrong secret
 	EventSuccess EventKind = "success" // a verified one
-	// EventBind: a submission session may now begin with the credential; where
-	// the next passdb verifies it, this is not yet known.
+	// EventBind: a submission session may now begin with the credential; where the next passdb
+	// verifies it, this is not yet known.
 	EventBind EventKind = "bind"
 )
 

@@ -9,15 +9,14 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 )
 
-// Record is an account as the state keeps it: in one piece of memory without
-// pointers, what decisions need first. It is read where it lies, so that a
-// decision waits for main memory once instead of at each pointer of a
-// document, and the garbage collector has nothing to follow. The zero Record
-// is that of no account.
+// Record is an account as the state keeps it: in one piece of memory without pointers, what
+// decisions need first. It is read where it lies, so that a decision waits for main memory once
+// instead of at each pointer of a document, and the garbage collector has nothing to follow. The
+// zero Record is that of no account.
 type Record struct{ packed string }
 
-// What is packed, in this order. Texts and lists follow their length; a list
-// that may be nil, its length plus one.
+// What is packed, in this order. Texts and lists follow their length; a list that may be nil, its
+// length plus one.
 //
 //	address, flags, mode of secure passwords, departments, switches
 //	hash of the mailbox password, secure passwords
@@ -28,8 +27,8 @@ const (
 	flagSecrets
 )
 
-// pack makes the record of an account's document. Its address is the key that
-// the document is kept by.
+// pack makes the record of an account's document. Its address is the key that the document is kept
+// by.
 func pack(addr string, a *Account, rev uint64) Record {
 	var flags byte
 	if a.Suspended {
@@ -171,8 +170,8 @@ func (r Record) String() string { return r.Address() }
 // GoString returns the address.
 func (r Record) GoString() string { return r.Address() }
 
-// Facts writes what decisions need of the record into room, whose list of
-// departments it uses again; nil of no record.
+// Facts writes what decisions need of the record into room, whose list of departments it uses
+// again; nil of no record.
 func (r Record) Facts(room *access.Account) *access.Account {
 	if !r.Exists() {
 		return nil
@@ -227,8 +226,7 @@ func (r Record) MailboxHash() string {
 	return f.text()
 }
 
-// Secrets goes through the live secure passwords and the revoked ones still
-// recognised.
+// Secrets goes through the live secure passwords and the revoked ones still recognised.
 func (r Record) Secrets() iter.Seq[SecurePassword] {
 	return func(yield func(SecurePassword) bool) {
 		if !r.Exists() {
@@ -254,8 +252,8 @@ func (r Record) Secret(id string) (SecurePassword, bool) {
 	return SecurePassword{}, false
 }
 
-// SecretOf is what decisions need of a secure password of the account. One
-// that it has no more counts as revoked.
+// SecretOf is what decisions need of a secure password of the account. One that it has no more
+// counts as revoked.
 func (r Record) SecretOf(id string) access.Secret {
 	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
 	if p, ok := r.Secret(id); ok {

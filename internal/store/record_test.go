@@ -79,8 +79,8 @@ func TestRecordSaysWhatTheDocumentSaid(t *testing.T) {
 	})
 }
 
-// Every field that a document may have is kept: this fails when one is added
-// that a record has no place for.
+// Every field that a document may have is kept: this fails when one is added that a record has no
+// place for.
 func TestRecordKeepsEveryField(t *testing.T) {
 	var a Account
 	fill(t, reflect.ValueOf(&a).Elem())

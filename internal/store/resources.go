@@ -1,11 +1,10 @@
 // Package store keeps rules and credentials, in domain words.
 //
-// Everything is a document: a domain, a department, a policy, a blocked
-// address, an account, a client type, a key. A change is a set of documents put and deleted together
-// with its audit entry, numbered and chained to the change before it in its
-// shard ([Entry]); a [Log] (Redis, see redisstore) takes it whole or not at
-// all. [State] is what a daemon holds in memory, brought up to date by the
-// changes of all daemons; [Store] ties both together.
+// Everything is a document: a domain, a department, a policy, a blocked address, an account, a
+// client type, a key. A change is a set of documents put and deleted together with its audit entry,
+// numbered and chained to the change before it in its shard ([Entry]); a [Log] (Redis, see
+// redisstore) takes it whole or not at all. [State] is what a daemon holds in memory, brought up to
+// date by the changes of all daemons; [Store] ties both together.
 package store
 
 import (
@@ -63,8 +62,8 @@ type Policy struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Revert puts back what a change of a domain's policies and blocked addresses
-// replaced, unless it is confirmed in time (F24).
+// Revert puts back what a change of a domain's policies and blocked addresses replaced, unless it
+// is confirmed in time (F24).
 type Revert struct {
 	ID        string    `json:"id"`
 	At        time.Time `json:"at"` // when it is due
@@ -150,9 +149,9 @@ func (a *Account) Live() []SecurePassword {
 	return live
 }
 
-// Revoke marks a secure password as revoked and forgets those revoked too long
-// ago. It reports whether a live one of that id was there. The receiver's
-// Secrets are copied, never changed in place.
+// Revoke marks a secure password as revoked and forgets those revoked too long ago. It reports
+// whether a live one of that id was there. The receiver's Secrets are copied, never changed in
+// place.
 func (a *Account) Revoke(id string, now time.Time) bool {
 	found := false
 	var kept []SecurePassword

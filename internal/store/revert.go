@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// revert undoes the changes that were not confirmed in time. Every daemon
-// tries, the first one does it. While Redis is away they wait: what was there
-// before is put back as soon as it can be.
+// revert undoes the changes that were not confirmed in time. Every daemon tries, the first one does
+// it. While Redis is away they wait: what was there before is put back as soon as it can be.
 func (s *Store) revert(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -55,8 +54,8 @@ func (s *Store) revertDue(ctx context.Context, domain string) error {
 	})
 }
 
-// undo adds to a change that documents become what they were, nil for nothing,
-// and returns how many stay because they were changed again.
+// undo adds to a change that documents become what they were, nil for nothing, and returns how many
+// stay because they were changed again.
 func undo[T any](c *Change, kind string, rev uint64, before map[string]*T, current func(id string) (Revised[T], bool), put func(*T), del func(id string)) (kept int) {
 	for id, was := range before {
 		cur, exists := current(id)

@@ -11,9 +11,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// State is what a daemon holds in memory: all that decisions need. Accounts,
-// of which there may be a million, are packed ([Record]); the rest is few, and
-// kept in plain maps of documents.
+// State is what a daemon holds in memory: all that decisions need. Accounts, of which there may be
+// a million, are packed ([Record]); the rest is few, and kept in plain maps of documents.
 //
 // Documents that it hands out, except accounts, are shared and must not be changed.
 type State struct {
@@ -21,8 +20,8 @@ type State struct {
 	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
 	version atomic.Uint64 // counts changes of what is below
 
-	// Whoever changes a shard does so alone, and holds mu only to put in place
-	// what it has read and compiled: decisions go on meanwhile.
+	// Whoever changes a shard does so alone, and holds mu only to put in place what it has read and
+	// compiled: decisions go on meanwhile.
 	alone [Shards]sync.Mutex
 
 	mu      sync.RWMutex
@@ -53,8 +52,8 @@ type domainState struct {
 	accounts map[string]Record // by the address, which is the record's own
 }
 
-// ruling is a domain without its accounts. Once it is in place it does not
-// change any more: another takes its place.
+// ruling is a domain without its accounts. Once it is in place it does not change any more: another
+// takes its place.
 type ruling struct {
 	doc         *revised[Domain] // nil while only leftovers of a deleted domain are there
 	departments map[string]*revised[Department]
@@ -110,18 +109,17 @@ type View struct {
 	Clients  *access.Clients
 }
 
-// Ready reports whether the state was ever loaded, and when it last agreed
-// with the store.
+// Ready reports whether the state was ever loaded, and when it last agreed with the store.
 func (st *State) Ready() (loaded bool, synced time.Time) {
 	return st.loaded.Load(), time.Unix(0, st.synced.Load())
 }
 
-// Version counts the changes of the state. What was decided at a version holds
-// as long as it stays the same.
+// Version counts the changes of the state. What was decided at a version holds as long as it stays
+// the same.
 func (st *State) Version() uint64 { return st.version.Load() }
 
-// View looks up an address whose domain may still be an alias domain. The
-// returned address is canonical.
+// View looks up an address whose domain may still be an alias domain. The returned address is
+// canonical.
 func (st *State) View(addr string) (canonical string, v View) {
 	domain := address.Domain(addr)
 	st.mu.RLock()
@@ -185,8 +183,7 @@ func (st *State) Heads() [Shards]Head {
 	return st.heads
 }
 
-// Pepper returns the fingerprint of the pepper that the store's hashes were
-// made with, or "".
+// Pepper returns the fingerprint of the pepper that the store's hashes were made with, or "".
 func (st *State) Pepper() string {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -221,8 +218,8 @@ func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
 }
 
-// replace puts the documents of one shard in place of what was there: all, or
-// none when one of them cannot be read.
+// replace puts the documents of one shard in place of what was there: all, or none when one of them
+// cannot be read.
 func (st *State) replace(s Shard, h Head, docs []Doc) error {
 	st.alone[s].Lock()
 	defer st.alone[s].Unlock()
@@ -283,8 +280,8 @@ func (st *State) expireIn(name string, now time.Time) {
 	st.place(next)
 }
 
-// rename rebuilds the names of domains. Where two domains name the same alias,
-// which claims prevent, the domain that bears the name or sorts first has it.
+// rename rebuilds the names of domains. Where two domains name the same alias, which claims
+// prevent, the domain that bears the name or sorts first has it.
 func (st *State) rename() {
 	names := make(map[string]string, len(st.domains))
 	order := slices.Sorted(maps.Keys(st.domains))
@@ -328,8 +325,8 @@ func (r *ruling) compile(now time.Time) {
 	r.rules, r.expires = r.rules.Recompile(&set), expires
 }
 
-// settings returns the domain's rules as they are at a time, in lists of their
-// own, and when a block among them ends.
+// settings returns the domain's rules as they are at a time, in lists of their own, and when a
+// block among them ends.
 func (r *ruling) settings(now time.Time) (set access.Settings, expires time.Time) {
 	set = access.Settings{
 		Protocols:   r.doc.doc.Protocols,
@@ -358,8 +355,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// ruling returns what there is of a domain beside its accounts; nothing for
-// one that is not known.
+// ruling returns what there is of a domain beside its accounts; nothing for one that is not known.
 func (st *State) ruling(name string) *ruling {
 	st.mu.RLock()
 	defer st.mu.RUnlock()

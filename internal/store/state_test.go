@@ -61,8 +61,8 @@ func TestRulesCompileBesideReaders(t *testing.T) {
 	}
 }
 
-// Whatever happens at once, in the end the rules are those of all changes,
-// and at every moment those of one change.
+// Whatever happens at once, in the end the rules are those of all changes, and at every moment
+// those of one change.
 func TestChangesAndExpiriesAtOnce(t *testing.T) {
 	const changes = 60
 	domains := []string{"a.example", "b.example", "c.example"}

@@ -28,25 +28,25 @@ type Store struct {
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
 }
 
-// Marker remembers which store this daemon belongs to, outside Redis, so that
-// an emptied or exchanged store is noticed after a restart too.
+// Marker remembers which store this daemon belongs to, outside Redis, so that an emptied or
+// exchanged store is noticed after a restart too.
 type Marker interface {
 	// StoreID returns the remembered id, or "" when there is none yet.
 	StoreID() (string, error)
 	SetStoreID(id string) error
 }
 
-// Trouble returns why changes are refused now: [ErrUnavailable], [ErrForeign]
-// or [ErrNewerSchema], wrapped; nil when all is well.
+// Trouble returns why changes are refused now: [ErrUnavailable], [ErrForeign] or [ErrNewerSchema],
+// wrapped; nil when all is well.
 func (s *Store) Trouble() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trouble
 }
 
-// Refusing returns why Redis, which answers, did not take the last change of
-// some shard; nil when all is well. Changes are tried all the same: the next
-// may be taken. When nobody makes one, a probe each second finds that out.
+// Refusing returns why Redis, which answers, did not take the last change of some shard; nil when
+// all is well. Changes are tried all the same: the next may be taken. When nobody makes one, a
+// probe each second finds that out.
 func (s *Store) Refusing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,8 +62,8 @@ func (s *Store) refusing() error {
 	return nil
 }
 
-// noteWrite remembers what became of a write to a shard. What says nothing of
-// Redis' will to take writes, such as a conflict, leaves things as they are.
+// noteWrite remembers what became of a write to a shard. What says nothing of Redis' will to take
+// writes, such as a conflict, leaves things as they are.
 func (s *Store) noteWrite(i Shard, err error) {
 	switch {
 	case err == nil, errors.Is(err, ErrUnconfirmed): // Redis has it
@@ -114,8 +114,8 @@ func (s *Store) setTrouble(err error) {
 	}
 }
 
-// Run loads the state and keeps it up to date until ctx ends. It goes on
-// through every fault of Redis; [Store.Trouble] tells of them.
+// Run loads the state and keeps it up to date until ctx ends. It goes on through every fault of
+// Redis; [Store.Trouble] tells of them.
 func (s *Store) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
@@ -191,8 +191,8 @@ func (s *Store) follow(ctx context.Context) error {
 	return err
 }
 
-// check compares the heads of the store with those of the state. A shard that
-// lags is loaded anew; a store that is not the one known is refused.
+// check compares the heads of the store with those of the state. A shard that lags is loaded anew;
+// a store that is not the one known is refused.
 func (s *Store) check(ctx context.Context) error {
 	loaded, _ := s.State.Ready()
 	heads, err := s.Log.Heads(ctx)
@@ -263,8 +263,8 @@ func (s *Store) check(ctx context.Context) error {
 	return nil
 }
 
-// confirmed asks the store once more: the heads may have been read just before
-// a change that this daemon committed and applied.
+// confirmed asks the store once more: the heads may have been read just before a change that this
+// daemon committed and applied.
 func (s *Store) confirmed(ctx context.Context, i Shard, k Head) bool {
 	heads, err := s.Log.Heads(ctx)
 	return err == nil && heads[i].N >= k.N
@@ -290,10 +290,9 @@ func (s *Store) catchUp(ctx context.Context, i Shard, n uint64) bool {
 	}
 }
 
-// Adopt makes the store that answers now the one that this daemon believes,
-// whatever it was before; an empty one is begun anew. It returns the store's
-// id. Decisions answer temporary failure until the store is loaded, a moment
-// later.
+// Adopt makes the store that answers now the one that this daemon believes, whatever it was before;
+// an empty one is begun anew. It returns the store's id. Decisions answer temporary failure until
+// the store is loaded, a moment later.
 func (s *Store) Adopt(ctx context.Context) (string, error) {
 	if !errors.Is(s.Trouble(), ErrForeign) {
 		return "", ErrNothingToAdopt
@@ -372,10 +371,9 @@ type Change struct {
 	err   error
 }
 
-// Update makes one change of a shard: f reads the state and fills the change,
-// and is called again when another daemon was first. An empty change is not
-// committed. The change holds on this daemon when Update returns nil, and is
-// durable. With dryRun nothing is committed.
+// Update makes one change of a shard: f reads the state and fills the change, and is called again
+// when another daemon was first. An empty change is not committed. The change holds on this daemon
+// when Update returns nil, and is durable. With dryRun nothing is committed.
 func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, f func(*Change) error) error {
 	timeout := s.Timeout
 	if timeout == 0 {
@@ -462,8 +460,8 @@ func (c *Change) put(key string, v any) {
 
 func (c *Change) del(key string) { c.dels = append(c.dels, key) }
 
-// Diff notes in the audit entry which fields of a resource change. Secrets
-// and hashes are named, never shown.
+// Diff notes in the audit entry which fields of a resource change. Secrets and hashes are named,
+// never shown.
 func (c *Change) Diff(before, after any) {
 	for name, v := range Changes(before, after) {
 		c.note(name, v)
@@ -475,8 +473,8 @@ func (c *Change) DiffOf(resource string, before, after any) {
 	c.noteOf(resource, Changes(before, after))
 }
 
-// NoteOf does what DiffOf does for whoever has compared the fields already,
-// which is most of its cost: fields maps those that change to [before, after].
+// NoteOf does what DiffOf does for whoever has compared the fields already, which is most of its
+// cost: fields maps those that change to [before, after].
 func (c *Change) NoteOf(resource string, fields map[string][2]any) { c.noteOf(resource, fields) }
 
 func (c *Change) noteOf(resource string, changes any) {
@@ -495,8 +493,8 @@ func (c *Change) note(name string, v json.RawMessage) {
 	c.Audit.Changes[name] = v
 }
 
-// Changes maps the fields in which two values differ to [before, after], as JSON;
-// of secrets and hashes it tells only that they changed.
+// Changes maps the fields in which two values differ to [before, after], as JSON; of secrets and
+// hashes it tells only that they changed.
 func Changes(before, after any) map[string]json.RawMessage {
 	b, a := fields(before), fields(after)
 	for name := range b {

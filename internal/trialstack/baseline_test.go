@@ -199,7 +199,8 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 	}
 }
 
-// Mail arrives from outside, from a login and from a local program; foreign domains are out of reach.
+// Mail arrives from outside, from a login and from a local program; foreign domains are out of
+// reach.
 func baselineMail(ctx context.Context, t *testing.T, stack *Stack) {
 	client := Client{From: Outside}
 
@@ -405,7 +406,8 @@ func TestDeathAndStop(t *testing.T) {
 	}
 }
 
-// What an earlier process left running is ended by the next start in its directory, and mail is still there.
+// What an earlier process left running is ended by the next start in its directory, and mail is
+// still there.
 func TestNextRun(t *testing.T) {
 	ctx, stack := baseline(t)
 	in, err := Client{From: Outside}.SMTP(ctx, stack.SMTP())

@@ -12,8 +12,9 @@ import (
 // BinEnv names the environment variable that tells tests where built commands are.
 const BinEnv = "DRAWBRIDGE_BIN"
 
-// Build returns a directory with drawbridged, drawbridge and drawbridge-checkpassword: the one that DRAWBRIDGE_BIN names, or dir,
-// after building them there from the module of the current directory. Call it once in a test binary, from TestMain.
+// Build returns a directory with drawbridged, drawbridge and drawbridge-checkpassword: the one that
+// DRAWBRIDGE_BIN names, or dir, after building them there from the module of the current directory.
+// Call it once in a test binary, from TestMain.
 func Build(ctx context.Context, dir string) (string, error) {
 	if bin := os.Getenv(BinEnv); bin != "" {
 		return bin, nil

@@ -15,21 +15,24 @@ import (
 	"time"
 )
 
-// A Client speaks the mail protocols from an address of its choice, and returns what the servers say, word for word. The
-// zero value comes from 127.0.0.1 and accepts any certificate: it plays clients, it keeps no secrets.
+// A Client speaks the mail protocols from an address of its choice, and returns what the servers
+// say, word for word. The zero value comes from 127.0.0.1 and accepts any certificate: it plays
+// clients, it keeps no secrets.
 type Client struct {
 	From         string            // source address; "" leaves it to the kernel
 	Timeout      time.Duration     // for each answer; 0 means one minute
 	ServerName   string            // what it asks for under TLS (SNI); "" is nothing
 	Certificates []tls.Certificate // what it shows when it is asked for one
-	// Behind is the address of a client behind the load balancer, which From then is: a PROXY line (version 1) goes first.
+	// Behind is the address of a client behind the load balancer, which From then is: a PROXY line
+	// (version 1) goes first.
 	Behind netip.Addr
 }
 
 // Balanced is a client of an address anywhere, behind the site's load balancer.
 func Balanced(ip netip.Addr) Client { return Client{From: Balancer, Behind: ip} }
 
-// A session is one connection of a line protocol. The fault that ends it is the error of every later call as well.
+// A session is one connection of a line protocol. The fault that ends it is the error of every
+// later call as well.
 type session struct {
 	conn    net.Conn
 	r       *bufio.Reader
@@ -130,7 +133,8 @@ func (s *session) line() (string, error) {
 
 var literal = regexp.MustCompile(`\{(\d+)\}$`)
 
-// unit reads a line with the literals in it, as IMAP and ManageSieve send them: "{3}", line end, three bytes, and the line goes on.
+// unit reads a line with the literals in it, as IMAP and ManageSieve send them: "{3}", line end,
+// three bytes, and the line goes on.
 func (s *session) unit() (string, error) {
 	var text strings.Builder
 	for {

@@ -70,8 +70,9 @@ func (c *IMAP) StartTLS() (IMAPReply, error) {
 	return reply, c.encrypt()
 }
 
-// ID tells the server what the client calls itself: names and values in turn, such as "name", "Thunderbird". From an address in
-// login_trusted_networks, "x-originating-ip" names the user's address.
+// ID tells the server what the client calls itself: names and values in turn, such as "name",
+// "Thunderbird". From an address in login_trusted_networks, "x-originating-ip" names the user's
+// address.
 func (c *IMAP) ID(pairs ...string) (IMAPReply, error) {
 	words := make([]string, len(pairs))
 	for i, p := range pairs {

@@ -86,13 +86,15 @@ func checkPrograms(opts Options) error {
 	return errors.Join(faults...)
 }
 
-// maxDir keeps the longest path of a unix socket, of those that Dovecot makes, below the kernel's 108 bytes.
+// maxDir keeps the longest path of a unix socket, of those that Dovecot makes, below the kernel's
+// 108 bytes.
 const maxDir = 60
 
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._-]+$`)
 
-// CheckDir tells all that makes a directory unusable for a stack, whether it exists or not: a path that is too long or has characters
-// that configuration files would read otherwise, and parents that the servers' own users cannot pass through.
+// CheckDir tells all that makes a directory unusable for a stack, whether it exists or not: a path
+// that is too long or has characters that configuration files would read otherwise, and parents
+// that the servers' own users cannot pass through.
 func CheckDir(dir string) error {
 	var faults []error
 	if len(dir) > maxDir {
@@ -273,8 +275,8 @@ func (s *Stack) writeServers() error {
 // A change is one edit of a shipped text, as an administrator makes it.
 type change struct{ from, to string }
 
-// edit makes the changes. What they replace must be there once: else the text has changed, and what runs here would no longer be
-// what is shipped.
+// edit makes the changes. What they replace must be there once: else the text has changed, and what
+// runs here would no longer be what is shipped.
 func edit(text string, changes ...change) (string, error) {
 	for _, c := range changes {
 		if n := strings.Count(text, c.from); n != 1 {
@@ -335,8 +337,8 @@ func secret(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// copyCommands puts the commands where the user dovecot can run them, which is not so in a home directory, and where a build does not
-// replace them meanwhile.
+// copyCommands puts the commands where the user dovecot can run them, which is not so in a home
+// directory, and where a build does not replace them meanwhile.
 func (s *Stack) copyCommands() error {
 	for _, name := range commands {
 		from, err := os.Open(filepath.Join(s.opts.Bin, name))
@@ -355,7 +357,8 @@ func (s *Stack) copyCommands() error {
 	return nil
 }
 
-// writeCertificate makes a certificate for the servers, its own issuer, unless there is one that is good for another month.
+// writeCertificate makes a certificate for the servers, its own issuer, unless there is one that is
+// good for another month.
 func (s *Stack) writeCertificate() error {
 	keyPath := s.path("tls", "key.pem")
 	if text, err := os.ReadFile(s.Certificate()); err == nil {
@@ -397,8 +400,8 @@ func (s *Stack) writeCertificate() error {
 	)
 }
 
-// TempDir makes a new directory that suits a stack; the caller removes it. A directory of testing.T does not suit: the servers'
-// users cannot pass through it, and its path is long.
+// TempDir makes a new directory that suits a stack; the caller removes it. A directory of testing.T
+// does not suit: the servers' users cannot pass through it, and its path is long.
 func TempDir() (string, error) {
 	var faults []error
 	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp"} {

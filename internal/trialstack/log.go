@@ -31,8 +31,8 @@ func Follow(path string) (*Log, error) {
 	return &Log{path: path, offset: info.Size()}, nil
 }
 
-// Wait returns the next line that matches, and goes on behind it at the next call. The error, once ctx ends, tells what was read
-// instead.
+// Wait returns the next line that matches, and goes on behind it at the next call. The error, once
+// ctx ends, tells what was read instead.
 func (l *Log) Wait(ctx context.Context, pattern *regexp.Regexp) (string, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -74,7 +74,8 @@ func readFrom(path string, offset int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, offset, 64<<20))
 }
 
-// lastLines are the last of a log from an offset on, below each other and indented, to end an error with.
+// lastLines are the last of a log from an offset on, below each other and indented, to end an error
+// with.
 func lastLines(path string, offset int64) string {
 	text, err := readFrom(path, offset)
 	if err != nil || len(text) == 0 {

@@ -54,7 +54,8 @@ func (p *Ports) named() []namedPort {
 	}
 }
 
-// A reservation holds ports from their choice until the servers bind them, against other stacks that choose meanwhile.
+// A reservation holds ports from their choice until the servers bind them, against other stacks
+// that choose meanwhile.
 type reservation []net.Listener
 
 func (r *reservation) free() {
@@ -64,7 +65,8 @@ func (r *reservation) free() {
 	*r = nil
 }
 
-// port finds a free one and holds it. It stays below the range from which the kernel serves outgoing connections.
+// port finds a free one and holds it. It stays below the range from which the kernel serves
+// outgoing connections.
 func (r *reservation) port() (int, error) {
 	const low, high, tries = 15000, 32000, 200
 	for range tries {

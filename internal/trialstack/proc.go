@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// A process as /proc/PID/stat tells of it. The start, in clock ticks since boot, tells it from a later one with the same number.
+// A process as /proc/PID/stat tells of it. The start, in clock ticks since boot, tells it from a
+// later one with the same number.
 type process struct {
 	pid, parent, session int
 	start                uint64
@@ -26,7 +27,8 @@ func readProcess(pid int) (process, error) {
 	return parseStat(string(text))
 }
 
-// parseStat reads the line of /proc/PID/stat, proc(5). The program's name in it may contain anything, parentheses too.
+// parseStat reads the line of /proc/PID/stat, proc(5). The program's name in it may contain
+// anything, parentheses too.
 func parseStat(line string) (process, error) {
 	open, end := strings.IndexByte(line, '('), strings.LastIndexByte(line, ')')
 	if open < 0 || end < open {
@@ -93,7 +95,8 @@ func children(pid int) []process {
 	return list
 }
 
-// holder says which process listens on a TCP port, as " by NAME (process PID)", or nothing where that cannot be seen.
+// holder says which process listens on a TCP port, as " by NAME (process PID)", or nothing where
+// that cannot be seen.
 func holder(port int) string {
 	inodes := make(map[string]bool)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {

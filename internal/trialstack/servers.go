@@ -54,7 +54,8 @@ func (s *Stack) define() error {
 	}
 
 	s.Postfix = s.service("postfix", "postfix.log", []string{"/usr/lib/postfix/"})
-	// Not "postfix start", which detaches: so its end is seen, and its start needs no guess. "-d" keeps it in our session.
+	// Not "postfix start", which detaches: so its end is seen, and its start needs no guess. "-d"
+	// keeps it in our session.
 	s.Postfix.argv = []string{postfixMaster, "-d", "-c", s.PostfixDir()}
 	s.Postfix.sweep = true
 	s.Postfix.prepare = s.checkPostfix
@@ -80,7 +81,8 @@ func (s *Stack) service(name, log string, programs []string) *Service {
 	return &Service{Name: name, LogPath: s.path("log", log), programs: programs, record: s.path("pids", name), died: s.died}
 }
 
-// addDaemon defines one more drawbridged. The first, which the mail servers ask, has the fixed ports.
+// addDaemon defines one more drawbridged. The first, which the mail servers ask, has the fixed
+// ports.
 func (s *Stack) addDaemon(i int) error {
 	name, dir := "drawbridged", "drawbridge"
 	if i > 0 {
@@ -123,7 +125,8 @@ func (s *Stack) addDaemon(i int) error {
 	return nil
 }
 
-// HTTP returns a client that reaches the API over the daemon's unix socket, whatever host the URL names; there root is an administrator.
+// HTTP returns a client that reaches the API over the daemon's unix socket, whatever host the URL
+// names; there root is an administrator.
 func (d *Daemon) HTTP() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

@@ -51,14 +51,16 @@ type running struct {
 	logFrom int64 // where its part of the log begins
 }
 
-// A leader is the first process of a session, living or not. The kernel gives its number to no other process while the session has members.
+// A leader is the first process of a session, living or not. The kernel gives its number to no
+// other process while the session has members.
 type leader struct {
 	pid   int
 	start uint64
 }
 
-// Start starts the server and returns when it answers. It is an error when it runs already, when it ends instead of answering, or
-// is not ready within 30 seconds; the last lines of its log are part of the error.
+// Start starts the server and returns when it answers. It is an error when it runs already, when it
+// ends instead of answering, or is not ready within 30 seconds; the last lines of its log are part
+// of the error.
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +113,8 @@ func (s *Service) launch() (*running, error) {
 	r := &running{done: make(chan struct{}), logFrom: end}
 	started := make(chan error, 1)
 	go func() {
-		// Pdeathsig is sent when the thread that forked ends, so this goroutine keeps it until the child is gone.
+		// Pdeathsig is sent when the thread that forked ends, so this goroutine keeps it until the
+		// child is gone.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -136,7 +139,8 @@ func (s *Service) launch() (*running, error) {
 	return r, nil
 }
 
-// awaitReady polls: what the servers do to tell that they are ready differs, and none of it can be waited for.
+// awaitReady polls: what the servers do to tell that they are ready differs, and none of it can be
+// waited for.
 func (s *Service) awaitReady(ctx context.Context, r *running) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not ready within %v", readyWithin))
 	defer cancel()
@@ -172,8 +176,8 @@ func (s *Service) watch(r *running) {
 	}
 }
 
-// Stop asks the server to end, waits for it, and ends what it leaves behind. The error tells that it had to be killed, or its exit
-// status. It is no error when it does not run.
+// Stop asks the server to end, waits for it, and ends what it leaves behind. The error tells that
+// it had to be killed, or its exit status. It is no error when it does not run.
 func (s *Service) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,8 +221,8 @@ func (s *Service) end(r *running, sig syscall.Signal) error {
 	return nil
 }
 
-// Kill ends the leader, and no other process, with SIGKILL. What it started is on its own, as after a crash; Stop cleans up, and so
-// does the Start of a Dovecot or Postfix.
+// Kill ends the leader, and no other process, with SIGKILL. What it started is on its own, as after
+// a crash; Stop cleans up, and so does the Start of a Dovecot or Postfix.
 func (s *Service) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,8 +250,8 @@ func (s *Service) PID() int {
 	return s.running.leader.pid
 }
 
-// family is every process of the leader's session and every descendant of it, without the leader. It is empty when the leader's
-// number is another process's by now.
+// family is every process of the leader's session and every descendant of it, without the leader.
+// It is empty when the leader's number is another process's by now.
 func (l leader) family() []process {
 	all := processes()
 	member := map[int]bool{l.pid: true}
@@ -277,8 +281,8 @@ func (l leader) family() []process {
 	return list
 }
 
-// endOrphans ends what ended leaders left: the processes that were known to be theirs and those of their sessions. They get a moment
-// to end by themselves first.
+// endOrphans ends what ended leaders left: the processes that were known to be theirs and those of
+// their sessions. They get a moment to end by themselves first.
 func (s *Service) endOrphans(known []process) {
 	remaining := func() []process {
 		found := make(map[int]process)
@@ -312,8 +316,9 @@ func (s *Service) endOrphans(known []process) {
 	s.leaders = nil
 }
 
-// endLeftovers ends what is left of a server that an earlier process of ours started and did not stop. Only programs that
-// the server consists of are touched: the number may be another session's by now.
+// endLeftovers ends what is left of a server that an earlier process of ours started and did not
+// stop. Only programs that the server consists of are touched: the number may be another session's
+// by now.
 func (s *Service) endLeftovers() {
 	text, err := os.ReadFile(s.record)
 	if err != nil {

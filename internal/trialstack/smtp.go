@@ -35,8 +35,8 @@ func (c Client) smtp(ctx context.Context, addr string, secure bool) (*SMTP, erro
 	return smtp, nil
 }
 
-// Login connects to a submission service with STARTTLS and logs in with AUTH PLAIN. It returns the session, which is open unless
-// err is set, and the answer to AUTH, whatever it is.
+// Login connects to a submission service with STARTTLS and logs in with AUTH PLAIN. It returns the
+// session, which is open unless err is set, and the answer to AUTH, whatever it is.
 func (c Client) Login(ctx context.Context, submission, user, password string) (*SMTP, string, error) {
 	s, err := c.SMTP(ctx, submission)
 	if err != nil {
@@ -63,7 +63,8 @@ func (s *SMTP) login(user, password string) (string, error) {
 	return s.Authenticate(user, password)
 }
 
-// Command sends a line and returns the answer to it, "250 2.1.0 Ok", its lines separated by line feeds.
+// Command sends a line and returns the answer to it, "250 2.1.0 Ok", its lines separated by line
+// feeds.
 func (s *SMTP) Command(line string) (string, error) {
 	if err := s.send(line); err != nil {
 		return "", err
@@ -121,8 +122,8 @@ func (s *SMTP) Mail(from string) (string, error) { return s.Command("MAIL FROM:<
 // Recipient names one more recipient.
 func (s *SMTP) Recipient(to string) (string, error) { return s.Command("RCPT TO:<" + to + ">") }
 
-// Data hands over a message with its header, lines ending in LF or CRLF. It returns the answer to the final dot, or to DATA
-// when that was refused.
+// Data hands over a message with its header, lines ending in LF or CRLF. It returns the answer to
+// the final dot, or to DATA when that was refused.
 func (s *SMTP) Data(message string) (string, error) {
 	reply, err := s.Command("DATA")
 	if err != nil || !strings.HasPrefix(reply, "354") {

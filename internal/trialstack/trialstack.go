@@ -1,6 +1,7 @@
-// Package trialstack runs a whole mail site on loopback, in one directory: Debian's Dovecot 2.3 (IMAP, POP3,
-// ManageSieve, LMTP), Postfix (port 25 and both submission services) and drawbridged, put together with the very
-// snippets of contrib/dovecot and contrib/postfix. "make run" shows it to people; the end-to-end tests drive it.
+// Package trialstack runs a whole mail site on loopback, in one directory: Debian's Dovecot 2.3
+// (IMAP, POP3, ManageSieve, LMTP), Postfix (port 25 and both submission services) and drawbridged,
+// put together with the very snippets of contrib/dovecot and contrib/postfix. "make run" shows it
+// to people; the end-to-end tests drive it.
 //
 //	stack, err := trialstack.New("/tmp/trial", trialstack.Options{Bin: "bin"})
 //	…
@@ -9,31 +10,34 @@
 //	imap, err := trialstack.Client{From: trialstack.Outside}.IMAP(ctx, stack.IMAP())
 //	reply, err := imap.Login("ann@example.org", "ann-mailbox") // reply.Status: "NO [AUTHENTICATIONFAILED] …"
 //
-// Clients play their part by where they come from. All of 127.0.0.0/8 is this machine, so a client binds to
-// an address in Office, to Webmail or to Outside, and the servers see it there.
+// Clients play their part by where they come from. All of 127.0.0.0/8 is this machine, so a client
+// binds to an address in Office, to Webmail or to Outside, and the servers see it there.
 //
-// The system's own Postfix, Dovecot and Redis are neither read nor touched, whether they run or not; only their programs are
-// used. Mail for foreign domains is returned, none leaves the machine. What a stack keeps between runs is under its directory:
-// mail, the queue, what drawbridged knows and the logs (log/*.log). Configuration is written anew by New, and Dovecot's
-// runtime directory at each of its starts.
+// The system's own Postfix, Dovecot and Redis are neither read nor touched, whether they run or
+// not; only their programs are used. Mail for foreign domains is returned, none leaves the machine.
+// What a stack keeps between runs is under its directory: mail, the queue, what drawbridged knows
+// and the logs (log/*.log). Configuration is written anew by New, and Dovecot's runtime directory
+// at each of its starts.
 //
 // # Stopping
 //
-// Each server leads a session of its own. Stop ends the leader with SIGTERM and then whatever else is left of that session, by
-// number: Dovecot's auth process and a checkpassword at work outlive their master and would keep its sockets. When this
-// process dies the kernel sends SIGTERM to the leaders, but not to Postfix, which loses that with its change of user; what survives is ended
-// by the next Start in the directory.
+// Each server leads a session of its own. Stop ends the leader with SIGTERM and then whatever else
+// is left of that session, by number: Dovecot's auth process and a checkpassword at work outlive
+// their master and would keep its sockets. When this process dies the kernel sends SIGTERM to the
+// leaders, but not to Postfix, which loses that with its change of user; what survives is ended by
+// the next Start in the directory.
 //
 // # Diagnostics
 //
-// New refuses, with all faults at once: not being root, a missing program (with the line that installs it), another Dovecot than
-// 2.3, a directory that is too long, has unusual characters, is not empty or cannot be reached by the servers' users. Start names a port that is taken,
-// and by whom; a server that ends or is not ready in time is reported with the last lines of its log.
+// New refuses, with all faults at once: not being root, a missing program (with the line that
+// installs it), another Dovecot than 2.3, a directory that is too long, has unusual characters, is
+// not empty or cannot be reached by the servers' users. Start names a port that is taken, and by
+// whom; a server that ends or is not ready in time is reported with the last lines of its log.
 //
 // # What it does not do
 //
-// It does not run without root, install anything, or know drawbridged's commands: give it domains and rules through
-// [Daemon.Command] or [Daemon.HTTP].
+// It does not run without root, install anything, or know drawbridged's commands: give it domains
+// and rules through [Daemon.Command] or [Daemon.HTTP].
 package trialstack
 
 import (
@@ -54,7 +58,8 @@ const (
 	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
 	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
 	Outside = "127.0.9.9"    // anyone else
-	// Balancer is the site's load balancer. Behind it, clients can have any address there is: see [Client.Behind].
+	// Balancer is the site's load balancer. Behind it, clients can have any address there is: see
+	// [Client.Behind].
 	Balancer = "127.0.0.6"
 )
 
@@ -67,8 +72,8 @@ const (
 // Hostname is what the servers call themselves; the certificate bears it.
 const Hostname = "mail.example.org"
 
-// QuickFailures is for [Options.DovecotConf]: it takes away the seconds by which Dovecot delays the answer to a failed
-// login, and the further ones for the next attempts from that address.
+// QuickFailures is for [Options.DovecotConf]: it takes away the seconds by which Dovecot delays the
+// answer to a failed login, and the further ones for the next attempts from that address.
 const QuickFailures = `
 auth_failure_delay = 0
 service anvil {
@@ -84,7 +89,8 @@ type Account struct {
 	Hash     string // Dovecot's form of Password; "" means {SSHA512} of it
 }
 
-// DemoAccounts are the mailboxes of a stack that is given none. The last is in a domain that the demonstration leaves unmanaged.
+// DemoAccounts are the mailboxes of a stack that is given none. The last is in a domain that the
+// demonstration leaves unmanaged.
 func DemoAccounts() []Account {
 	return []Account{
 		{"ann@example.org", "ann-mailbox", "{BLF-CRYPT}$2y$05$sdKI10E9j1zhBB6veDm0LOH/wWjKZ5W1OBWee8YPqel/iRamgh6w."},
@@ -95,7 +101,8 @@ func DemoAccounts() []Account {
 	}
 }
 
-// Options say how a stack differs from the plain one; the zero value is a site with one daemon that keeps its own Redis.
+// Options say how a stack differs from the plain one; the zero value is a site with one daemon that
+// keeps its own Redis.
 type Options struct {
 	Ports    Ports     // where the value is zero a free port is taken
 	Accounts []Account // nil means DemoAccounts
@@ -103,19 +110,20 @@ type Options struct {
 	WithoutDrawbridge bool   // the site as it was: no daemon, no snippets
 	Bin               string // directory of the three commands, as Build leaves it; copied into the stack's
 
-	// Daemons is how many drawbridged run, 0 meaning one. Dovecot and Postfix ask the first; each has its own sockets and
-	// state. More than one need SharedRedis.
+	// Daemons is how many drawbridged run, 0 meaning one. Dovecot and Postfix ask the first; each
+	// has its own sockets and state. More than one need SharedRedis.
 	Daemons     int
 	SharedRedis bool // one redis-server of the stack's, instead of store.url = "embedded"
 
-	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}. There is no database of regions
-	// unless "regions.database" names one.
+	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}. There is
+	// no database of regions unless "regions.database" names one.
 	Settings map[string]any
 
 	DovecotConf string // put at the end of dovecot.conf
 	MainCF      string // put at the end of main.cf
 
-	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the setting login.services has to map.
+	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the
+	// setting login.services has to map.
 	SASLServices bool
 }
 
@@ -136,8 +144,8 @@ type Stack struct {
 	died     chan error
 }
 
-// New lays a stack out in dir, which must be empty, absent or an earlier stack's, and starts nothing. It must run as root. No
-// other process can use dir until Stop.
+// New lays a stack out in dir, which must be empty, absent or an earlier stack's, and starts
+// nothing. It must run as root. No other process can use dir until Stop.
 func New(dir string, opts Options) (*Stack, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -199,7 +207,8 @@ func (s *Stack) lay() error {
 	return s.write()
 }
 
-// takeDir makes the directory this process's own until unlock. A directory with other things in it is not touched.
+// takeDir makes the directory this process's own until unlock. A directory with other things in it
+// is not touched.
 func (s *Stack) takeDir() error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil { //nolint:gosec // G301: the servers' users pass through
 		return err
@@ -246,7 +255,8 @@ func (s *Stack) services() []*Service {
 	return append(list, s.Dovecot, s.Postfix)
 }
 
-// Start starts everything and returns when all of it serves. On an error what had been started is stopped again.
+// Start starts everything and returns when all of it serves. On an error what had been started is
+// stopped again.
 func (s *Stack) Start(ctx context.Context) error {
 	if s.lock == nil {
 		return errors.New("start the trial stack: it was stopped; make another with New")
@@ -278,8 +288,9 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends everything in reverse order and lets go of the directory; what is on disk stays. It takes seconds, and is bounded. The
-// error tells which server had to be killed or ended badly. A second Stop does nothing.
+// Stop ends everything in reverse order and lets go of the directory; what is on disk stays. It
+// takes seconds, and is bounded. The error tells which server had to be killed or ended badly. A
+// second Stop does nothing.
 func (s *Stack) Stop() error {
 	var faults []error
 	for _, service := range slices.Backward(s.services()) {

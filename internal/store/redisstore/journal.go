@@ -113,15 +113,15 @@ func decodeRecord(m redis.XMessage, rec *store.LoginRecord) error {
 	return nil
 }
 
-// scanned bounds the records that one query reads through; a filter that
-// matches little then answers an early page with a cursor to go on from.
+// scanned bounds the records that one query reads through; a filter that matches little then
+// answers an early page with a cursor to go on from.
 const scanned = 50_000
 
 // Records implements [store.Journal].
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)
-	// The stream is ordered by when records were written, which may be later
-	// than what they tell of: only the lower end can be cut off here.
+	// The stream is ordered by when records were written, which may be later than what they tell
+	// of: only the lower end can be cut off here.
 	upper, lower := "+", "-"
 	if !q.Since.IsZero() {
 		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)
@@ -162,8 +162,8 @@ func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store
 // lateRecord is how far the clock of Redis may be behind that of a daemon.
 const lateRecord = time.Minute
 
-// Record implements [store.Journal]. A record's id begins with its time, and it
-// is written later than that, unless a daemon's clock is ahead of Redis's.
+// Record implements [store.Journal]. A record's id begins with its time, and it is written later
+// than that, unless a daemon's clock is ahead of Redis's.
 func (r *Redis) Record(ctx context.Context, domain, id string) (*store.LoginRecord, error) {
 	ms, err := strconv.ParseInt(id[:min(len(id), 12)], 16, 64)
 	if _, bad := hex.DecodeString(id); err != nil || bad != nil {
@@ -177,8 +177,8 @@ func (r *Redis) Record(ctx context.Context, domain, id string) (*store.LoginReco
 	return rec, err
 }
 
-// find looks for a record between two places of the stream, in as many records
-// as one query reads through.
+// find looks for a record between two places of the stream, in as many records as one query reads
+// through.
 func (r *Redis) find(ctx context.Context, domain, id, lower, upper string) (*store.LoginRecord, error) {
 	mark := `"id":"` + id + `"`
 	for read := 0; read < scanned; {
@@ -340,8 +340,8 @@ func isStreamID(s string) bool {
 	return err1 == nil && err2 == nil
 }
 
-// Audit implements [store.Journal]. A domain's entries stand in its shard and
-// among the global ones; all shards' are merged by time.
+// Audit implements [store.Journal]. A domain's entries stand in its shard and among the global
+// ones; all shards' are merged by time.
 func (r *Redis) Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)
 	shards := []store.Shard{store.Global}

@@ -1,8 +1,7 @@
-// Package redisstore keeps the store in Redis. It is the only importer of
-// go-redis.
+// Package redisstore keeps the store in Redis. It is the only importer of go-redis.
 //
-// The keys of a shard share a hash tag ({s00} to {s31}, and {g} for what is
-// common), so that one script changes them together:
+// The keys of a shard share a hash tag ({s00} to {s31}, and {g} for what is common), so that one
+// script changes them together:
 //
 //	drawbridge:{s07}:head      hash    store, n, hash, schema: how far the shard is
 //	drawbridge:{s07}:docs      hash    document key → {"r":revision,"b":body}
@@ -13,9 +12,8 @@
 //	drawbridge:{s07}:used:A    hash    secure password id → last use, of account A
 //	drawbridge:{g}:events      stream  wrong secrets and successes, for the counters of all daemons
 //
-// Diagnostics: every error wraps one of store's sentinels; a command that
-// Redis refuses for want of memory or disk (OOM, MISCONF) counts as refused,
-// and so as unavailable, since nothing was taken.
+// Diagnostics: every error wraps one of store's sentinels; a command that Redis refuses for want of
+// memory or disk (OOM, MISCONF) counts as refused, and so as unavailable, since nothing was taken.
 package redisstore
 
 import (
@@ -44,8 +42,8 @@ type Options struct {
 	DB          int
 	TLS         *tls.Config // nil for none
 	MinReplicas int         // replicas that must have a change before it is acknowledged
-	// KeepChanges bounds each change stream, about; 10 000 when zero. A daemon
-	// further behind loads the shard anew.
+	// KeepChanges bounds each change stream, about; 10 000 when zero. A daemon further behind loads
+	// the shard anew.
 	KeepChanges int64
 	// Retention and MaxRecords bound the login records of a domain.
 	Retention  time.Duration
@@ -79,9 +77,8 @@ func dial(opt Options) *redis.Client {
 	})
 }
 
-// follower returns a client for blocking reads that are cut off when ctx ends:
-// a context alone does not wake a read that waits for an answer. The function
-// returned closes it.
+// follower returns a client for blocking reads that are cut off when ctx ends: a context alone does
+// not wake a read that waits for an answer. The function returned closes it.
 func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
 	c := dial(r.opt)
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
@@ -97,8 +94,8 @@ func SetLogger(log hclog.Logger) { redis.SetLogger(logger{log}) }
 
 type logger struct{ hclog.Logger }
 
-// Printf implements go-redis' logging. Connections that fail are told of by
-// the store, once; these lines come with every attempt.
+// Printf implements go-redis' logging. Connections that fail are told of by the store, once; these
+// lines come with every attempt.
 func (l logger) Printf(_ context.Context, format string, v ...any) {
 	l.Debug("redis client", "message", fmt.Sprintf(format, v...))
 }
@@ -141,9 +138,8 @@ if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREI
 redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2])
 return 'OK'`)
 
-// Create implements [store.Log]. The global shard's head goes first and says
-// which store it is; "ready" goes last, so that a lost shard of a complete
-// store is not begun anew.
+// Create implements [store.Log]. The global shard's head goes first and says which store it is;
+// "ready" goes last, so that a lost shard of a complete store is not begun anew.
 func (r *Redis) Create(ctx context.Context, storeID string) error {
 	run := func(s store.Shard) error {
 		return wrap(create.Run(ctx, r.client, []string{tag(s) + "head", tag(s) + "docs"}, storeID, store.Schema).Err())
@@ -216,8 +212,8 @@ type kept struct {
 	Body json.RawMessage `json:"b"`
 }
 
-// Load implements [store.Log]. A scan is no snapshot: it is repeated until the
-// head stood still around it.
+// Load implements [store.Log]. A scan is no snapshot: it is repeated until the head stood still
+// around it.
 func (r *Redis) Load(ctx context.Context, s store.Shard) (store.Head, []store.Doc, error) {
 	for {
 		before, err := r.head(ctx, s)
@@ -271,8 +267,8 @@ for i, kind in ipairs({'hash', 'stream', 'stream'}) do
   if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
 end`
 
-// commit takes one change if the head is still where the writer saw it.
-// ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, key, value ..., keys to delete ...
+// commit takes one change if the head is still where the writer saw it. ARGV: store, n, hash, new
+// hash, schema, payload, audit, keep, number of puts, key, value ..., keys to delete ...
 var commit = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end

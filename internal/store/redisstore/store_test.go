@@ -115,8 +115,8 @@ func TestConcurrentChangesAreSerialised(t *testing.T) {
 	}
 }
 
-// deaf is a daemon's log whose streams never say anything, as after they were
-// trimmed: what changed is loaded with the whole shard.
+// deaf is a daemon's log whose streams never say anything, as after they were trimmed: what changed
+// is loaded with the whole shard.
 type deaf struct{ *redisstore.Redis }
 
 func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Received) error) error {
@@ -262,8 +262,8 @@ func TestTrimmedStream(t *testing.T) {
 	redistest.Eventually(t, "b is up to date", func() bool { return a.State.Heads() == b.State.Heads() })
 }
 
-// Reads work and writes do not: that is told, changes are tried all the same,
-// and it is noticed when it is over although nobody changes anything.
+// Reads work and writes do not: that is told, changes are tried all the same, and it is noticed
+// when it is over although nobody changes anything.
 func TestRefusedWritesAreTold(t *testing.T) {
 	r := redistest.Start(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
@@ -410,8 +410,8 @@ func TestFullDiskCountsAsUnavailable(t *testing.T) {
 	}
 }
 
-// A key that somebody made another of: what a change did before it met that
-// key would stand, and be followed by daemons, though it was refused.
+// A key that somebody made another of: what a change did before it met that key would stand, and be
+// followed by daemons, though it was refused.
 func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
 	ctx := context.Background()
 	for _, key := range []string{"docs", "changes", "audit"} {
@@ -536,7 +536,8 @@ func TestRecord(t *testing.T) {
 	for range 1200 {
 		list = append(list, record("example.org", "ann@example.org", now, access.Next))
 	}
-	// Written an hour after the login, as when Redis was away; and a daemon's clock that is ahead of Redis's.
+	// Written an hour after the login, as when Redis was away; and a daemon's clock that is ahead
+	// of Redis's.
 	list = append(list, record("example.org", "ann@example.org", now.Add(-time.Hour), access.Deny), record("example.org", "ann@example.org", now.Add(30*time.Second), access.Deny))
 	list[7].Note = `"id":"` + list[1100].ID + `"` // tries to pass for another
 	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}

@@ -1,11 +1,11 @@
-// Package demo is what people see of a trial stack: a demo domain with departments, accounts and an office, and the guide
-// that "make run" prints, whose every command works as it stands.
+// Package demo is what people see of a trial stack: a demo domain with departments, accounts and an
+// office, and the guide that "make run" prints, whose every command works as it stands.
 //
 //	fresh, err := demo.SetUp(ctx, stack) // after stack.Start
 //	err = demo.Guide(os.Stdout, stack, fresh)
 //
-// A stack that ran before keeps the rules that people left it with: SetUp adds what is missing and changes nothing that is there, and
-// the guide then says that its comments are a new stack's.
+// A stack that ran before keeps the rules that people left it with: SetUp adds what is missing and
+// changes nothing that is there, and the guide then says that its comments are a new stack's.
 package demo
 
 import (
@@ -69,7 +69,8 @@ func add(ctx context.Context, daemon *trialstack.Daemon, args ...string) (added 
 	return true, nil
 }
 
-// guide is what people can type. Whoever is not root needs sudo for the API's socket, and for nothing else.
+// guide is what people can type. Whoever is not root needs sudo for the API's socket, and for
+// nothing else.
 const guide = `
 The trial stack runs. Its accounts: ann, bob, carol and dave @example.org, each with the mailbox password "NAME-mailbox";
 eve@example.net, whose domain is not managed. Third-party clients may come from the office ({{.Office}}) only, and the webmail's

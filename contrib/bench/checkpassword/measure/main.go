@@ -1,9 +1,7 @@
-// Command measure compares drawbridge-checkpassword with peer, a static C
-// program that makes the same exchange with the daemon, and with a Go program
-// that does nothing, which is the least that a Go program can take: time from
-// fork to the program's end, processor time, and peak of memory. It needs gcc
-// and the go command, runs the programs in turns, and prints medians and their
-// ratios.
+// Command measure compares drawbridge-checkpassword with peer, a static C program that makes the
+// same exchange with the daemon, and with a Go program that does nothing, which is the least that a
+// Go program can take: time from fork to the program's end, processor time, and peak of memory. It
+// needs gcc and the go command, runs the programs in turns, and prints medians and their ratios.
 //
 //	go run ./contrib/bench/checkpassword/measure [-rounds 1000]
 package main
@@ -39,8 +37,7 @@ func main() {
 	}
 }
 
-// The programs, in the order of their results: base is what the others are
-// compared with.
+// The programs, in the order of their results: base is what the others are compared with.
 var programs = []string{base, "empty", "drawbridge-checkpassword"}
 
 const base = "peer"
