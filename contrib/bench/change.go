@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -150,7 +151,7 @@ func logins(ctx context.Context, s *trialstack.Stack, password string) (float64,
 	for range 8 {
 		all.Go(func() {
 			for time.Since(begin) < 5*time.Second {
-				c, err := trialstack.Client{From: trialstack.Outside}.IMAP(ctx, s.IMAP())
+				c, err := mailclient.Client{From: trialstack.Outside}.IMAP(ctx, s.IMAP())
 				if err != nil {
 					failed.Store(err)
 					return

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -33,7 +34,7 @@ func (s *site) evidence(name string, evidence object) (warnings []string) {
 
 // imaps logs in over TLS as a client of any kind, after telling an ID, and returns the server's
 // words.
-func (s *site) imaps(c trialstack.Client, id []string) string {
+func (s *site) imaps(c mailclient.Client, id []string) string {
 	s.t.Helper()
 	conn, err := c.IMAPS(s.ctx, s.IMAPS())
 	s.must(err)
@@ -48,9 +49,9 @@ func (s *site) imaps(c trialstack.Client, id []string) string {
 }
 
 // smtps logs in at the submission service with TLS from the start, and keeps the session.
-func (s *site) smtps(from, hello string) (*trialstack.SMTP, string) {
+func (s *site) smtps(from, hello string) (*mailclient.SMTP, string) {
 	s.t.Helper()
-	c, err := trialstack.Client{From: from}.SMTPS(s.ctx, s.SMTPS())
+	c, err := mailclient.Client{From: from}.SMTPS(s.ctx, s.SMTPS())
 	s.must(err)
 	s.t.Cleanup(func() { _ = c.Close() })
 	_, err = c.Command("EHLO " + hello)
@@ -113,11 +114,11 @@ func TestClientTypes(t *testing.T) {
 			t.Errorf("warnings %q", w)
 		}
 		id := []string{"name", "native-desktop", "vendor", "example.org", "x-originating-ip", office, "x-connected-ip", office}
-		s.refuse("the right name and port, from elsewhere", s.imaps(trialstack.Client{From: outside, ServerName: names[0]}, id), "OK ")
-		s.refuse("without the name", s.imaps(trialstack.Client{From: office}, nil), "OK ")
-		s.refuse("with another name", s.imaps(trialstack.Client{From: office, ServerName: "mail.example.org"}, nil), "OK ")
+		s.refuse("the right name and port, from elsewhere", s.imaps(mailclient.Client{From: outside, ServerName: names[0]}, id), "OK ")
+		s.refuse("without the name", s.imaps(mailclient.Client{From: office}, nil), "OK ")
+		s.refuse("with another name", s.imaps(mailclient.Client{From: office, ServerName: "mail.example.org"}, nil), "OK ")
 		s.refuse("on another port", s.imap(office, ann, pw), "OK ")
-		s.want("all of it", s.imaps(trialstack.Client{From: office, ServerName: "CLIENTS.example.org"}, nil), "OK ")
+		s.want("all of it", s.imaps(mailclient.Client{From: office, ServerName: "CLIENTS.example.org"}, nil), "OK ")
 		r := s.record("account="+ann+"&ip="+outside, func(object) bool { return true })
 		if label, _ := r["client_id"].(string); r["client"] != "third-party" || !strings.Contains(label, "native-desktop") {
 			t.Errorf("the record: %v", r)
@@ -152,9 +153,9 @@ func TestClientTypes(t *testing.T) {
 			t.Errorf("warnings %q", w)
 		}
 		foreign, _ := clientCertificate(t)
-		s.want("shown", s.imaps(trialstack.Client{From: outside, Certificates: []tls.Certificate{certificate}}, nil), "OK ")
-		s.refuse("not shown", s.imaps(trialstack.Client{From: outside}, nil), "OK ")
-		s.refuse("of another authority", s.imaps(trialstack.Client{From: outside, Certificates: []tls.Certificate{foreign}}, nil), "OK ")
+		s.want("shown", s.imaps(mailclient.Client{From: outside, Certificates: []tls.Certificate{certificate}}, nil), "OK ")
+		s.refuse("not shown", s.imaps(mailclient.Client{From: outside}, nil), "OK ")
+		s.refuse("of another authority", s.imaps(mailclient.Client{From: outside, Certificates: []tls.Certificate{foreign}}, nil), "OK ")
 		s.api("DELETE", "/v1/client-types/native-desktop", nil)
 	})
 	t.Run("cloud fetchers by a list of prefixes", func(t *testing.T) {

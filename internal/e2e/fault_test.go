@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -101,7 +102,7 @@ func TestKills(t *testing.T) {
 		t.Errorf("temporary failures took %s", passed)
 	}
 	s.want("smtp, told to come again", s.smtp(outside, ann, s.passwords[ann]), "454 4.7.0 ")
-	c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+	c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -70,7 +71,7 @@ func TestThirdPartyClients(t *testing.T) {
 	t.Run("what the client says of itself proves nothing", func(t *testing.T) {
 		s := s.in(t)
 		s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "mode": "enforce", "secure_login_ips": []string{}})
-		c, err := trialstack.Client{From: outside}.IMAP(s.ctx, s.IMAP())
+		c, err := mailclient.Client{From: outside}.IMAP(s.ctx, s.IMAP())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +91,7 @@ func TestThirdPartyClients(t *testing.T) {
 	t.Run("webmail hands on its user's address and is told the reason", func(t *testing.T) {
 		s := s.in(t)
 		s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
-		c, err := trialstack.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
+		c, err := mailclient.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
 		if err != nil {
 			t.Fatal(err)
 		}

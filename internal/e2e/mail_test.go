@@ -4,10 +4,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-func (s *site) send(c *trialstack.SMTP, from, to, message string) string {
+func (s *site) send(c *mailclient.SMTP, from, to, message string) string {
 	s.t.Helper()
 	r, err := c.Send(from, to, message)
 	if err != nil {
@@ -78,7 +79,7 @@ func TestSenderBelongsToTheLogin(t *testing.T) {
 	})
 	t.Run("inbound mail passes untouched", func(t *testing.T) {
 		s := s.in(t)
-		c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -52,7 +53,7 @@ func TestNames(t *testing.T) {
 	t.Run("mail for whoever may not log in is delivered", func(t *testing.T) {
 		s := s.in(t)
 		s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
-		c, err := trialstack.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -106,7 +107,7 @@ func TestAccessPolicies(t *testing.T) {
 	t.Run("webmail is told the reason", func(t *testing.T) {
 		s := s.in(t)
 		s.policy("abroad", "blacklist", everybody(), object{"ips": []string{"198.51.100.0/24"}})
-		c, err := trialstack.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
+		c, err := mailclient.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -125,7 +126,7 @@ func (s *site) row(r recipeStep) {
 		s.must(err)
 		reply, yes = answer(s, c, c.StartTLS, c.Login, account, s.passwords[account]).Status, "OK "
 	case "webmail":
-		c, err := trialstack.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
+		c, err := mailclient.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
 		s.must(err)
 		_, err = c.ID("name", "webmail", "x-originating-ip", r.from)
 		s.must(err)

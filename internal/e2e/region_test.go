@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -31,7 +32,7 @@ func debian(t *testing.T) string {
 // from logs in by webmail, which forwards its user's address, and returns the server's words.
 func (s *site) from(ip string) string {
 	s.t.Helper()
-	c, err := trialstack.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
+	c, err := mailclient.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
 	s.must(err)
 	defer func() { _ = c.Close() }()
 	_, err = c.ID("name", "webmail", "x-originating-ip", ip)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -211,21 +212,21 @@ func answer[R any](s *site, c io.Closer, startTLS func() (R, error), login func(
 // imap logs in and returns the server's words.
 func (s *site) imap(from, user, password string) string {
 	s.t.Helper()
-	c, err := trialstack.Client{From: from}.IMAP(s.ctx, s.IMAP())
+	c, err := mailclient.Client{From: from}.IMAP(s.ctx, s.IMAP())
 	s.must(err)
 	return answer(s, c, c.StartTLS, c.Login, user, password).Status
 }
 
 func (s *site) pop3(from, user, password string) string {
 	s.t.Helper()
-	c, err := trialstack.Client{From: from}.POP3(s.ctx, s.POP3())
+	c, err := mailclient.Client{From: from}.POP3(s.ctx, s.POP3())
 	s.must(err)
 	return answer(s, c, c.StartTLS, c.Login, user, password)
 }
 
 func (s *site) sieve(from, user, password string) string {
 	s.t.Helper()
-	c, err := trialstack.Client{From: from}.Sieve(s.ctx, s.Sieve())
+	c, err := mailclient.Client{From: from}.Sieve(s.ctx, s.Sieve())
 	s.must(err)
 	return answer(s, c, c.StartTLS, c.Authenticate, user, password)
 }
@@ -238,9 +239,9 @@ func (s *site) smtp(from, user, password string) string {
 }
 
 // submit logs in at the submission service and keeps the session.
-func (s *site) submit(from, user, password string) (*trialstack.SMTP, string) {
+func (s *site) submit(from, user, password string) (*mailclient.SMTP, string) {
 	s.t.Helper()
-	c, r, err := trialstack.Client{From: from}.Login(s.ctx, s.Submission(), user, password)
+	c, r, err := mailclient.Client{From: from}.Login(s.ctx, s.Submission(), user, password)
 	if err != nil {
 		s.t.Fatal(err)
 	}

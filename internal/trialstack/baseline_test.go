@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
 // baseline is the site before Drawbridge came.
@@ -49,7 +51,7 @@ func want(t *testing.T, reply string, err error, prefix string) {
 }
 
 // hangUp closes a session at the end of the test.
-func hangUp(t *testing.T, s *session) {
+func hangUp(t *testing.T, s *mailclient.Session) {
 	t.Helper()
 	t.Cleanup(func() { _ = s.Close() }) // the server may have hung up first
 }
@@ -92,7 +94,7 @@ func TestBaseline(t *testing.T) {
 
 // The mailbox password opens every door of the site as it was, and a wrong one none.
 func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
-	client := Client{From: Outside}
+	client := mailclient.Client{From: Outside}
 
 	logins := []struct {
 		name          string
@@ -104,7 +106,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			reply, err := s.Login(user, password)
 			return reply.Status, err
 		}, "OK ", "NO ["},
@@ -113,7 +115,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			if reply, err := s.StartTLS(); err != nil {
 				return reply.Status, err
 			}
@@ -125,7 +127,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			if _, err := s.ID("name", "Thunderbird"); err != nil {
 				return "", err
 			}
@@ -137,7 +139,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			if reply, err := s.StartTLS(); err != nil {
 				return reply, err
 			}
@@ -148,7 +150,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			return s.Authenticate(user, password)
 		}, "+OK Logged in.", "-ERR [AUTH] "},
 		{"sieve", func(t *testing.T, user, password string) (string, error) {
@@ -156,7 +158,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			if reply, err := s.StartTLS(); err != nil {
 				return reply, err
 			}
@@ -165,7 +167,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 		{"submission", func(t *testing.T, user, password string) (string, error) {
 			s, reply, err := client.Login(ctx, stack.Submission(), user, password)
 			if err == nil {
-				hangUp(t, s.session)
+				hangUp(t, s.Session)
 			}
 			return reply, err
 		}, "235 2.7.0 ", "535 5.7.8 "},
@@ -174,7 +176,7 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 			if err != nil {
 				return "", err
 			}
-			hangUp(t, s.session)
+			hangUp(t, s.Session)
 			if reply, err := s.Hello(); err != nil {
 				return reply, err
 			}
@@ -202,13 +204,13 @@ func baselineLogins(ctx context.Context, t *testing.T, stack *Stack) {
 // Mail arrives from outside, from a login and from a local program; foreign domains are out of
 // reach.
 func baselineMail(ctx context.Context, t *testing.T, stack *Stack) {
-	client := Client{From: Outside}
+	client := mailclient.Client{From: Outside}
 
 	in, err := client.SMTP(ctx, stack.SMTP())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, in.session)
+	hangUp(t, in.Session)
 	hello, err := in.Hello()
 	want(t, hello, err, "250-"+Hostname)
 	if strings.Contains(hello, "AUTH") {
@@ -230,7 +232,7 @@ func baselineMail(ctx context.Context, t *testing.T, stack *Stack) {
 
 	out, reply, err := client.Login(ctx, stack.Submission(), "ann@example.org", "ann-mailbox")
 	want(t, reply, err, "235 ")
-	hangUp(t, out.session)
+	hangUp(t, out.Session)
 	reply, err = out.Send("ann@example.org", "bob@example.org", message("ann@example.org", "bob@example.org", "from ann"))
 	want(t, reply, err, "250 2.0.0 Ok")
 	received(ctx, t, stack, "bob@example.org", "from ann")
@@ -244,7 +246,7 @@ func baselineMail(ctx context.Context, t *testing.T, stack *Stack) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, pop.session)
+	hangUp(t, pop.Session)
 	reply, err = pop.Login("ann@example.org", "ann-mailbox")
 	want(t, reply, err, "+OK")
 	status, lines, err := pop.Retrieve("1")
@@ -256,12 +258,12 @@ func baselineMail(ctx context.Context, t *testing.T, stack *Stack) {
 
 // A user's own script forwards mail, over SMTP.
 func baselineRedirect(ctx context.Context, t *testing.T, stack *Stack) {
-	client := Client{From: Outside}
+	client := mailclient.Client{From: Outside}
 	s, err := client.Sieve(ctx, stack.Sieve())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, s.session)
+	hangUp(t, s.Session)
 	status, err := s.Authenticate("bob@example.org", "bob-mailbox")
 	want(t, status, err, "OK ")
 	status, err = s.Install("forward", "redirect \"carol@example.org\";\n")
@@ -271,7 +273,7 @@ func baselineRedirect(ctx context.Context, t *testing.T, stack *Stack) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, in.session)
+	hangUp(t, in.Session)
 	reply, err := in.Hello()
 	want(t, reply, err, "250-")
 	reply, err = in.Send("zoe@example.com", "bob@example.org", message("zoe@example.com", "bob@example.org", "forward me"))
@@ -292,11 +294,11 @@ func baselineAddresses(ctx context.Context, t *testing.T, stack *Stack) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := Client{From: c.from}.IMAP(ctx, stack.IMAP())
+		s, err := mailclient.Client{From: c.from}.IMAP(ctx, stack.IMAP())
 		if err != nil {
 			t.Fatal(err)
 		}
-		hangUp(t, s.session)
+		hangUp(t, s.Session)
 		if c.forwarded != "" {
 			if _, err := s.ID("x-originating-ip", c.forwarded); err != nil {
 				t.Fatal(err)
@@ -317,13 +319,13 @@ func baselineAddresses(ctx context.Context, t *testing.T, stack *Stack) {
 // Servers are stopped, killed and started one by one; what clients see of it is theirs to see.
 func TestServices(t *testing.T) {
 	ctx, stack := baseline(t)
-	client := Client{From: Outside}
+	client := mailclient.Client{From: Outside}
 	login := func() (string, error) {
 		s, err := client.IMAP(ctx, stack.IMAP())
 		if err != nil {
 			return "", err
 		}
-		hangUp(t, s.session)
+		hangUp(t, s.Session)
 		reply, err := s.Login("ann@example.org", "ann-mailbox")
 		return reply.Status, err
 	}
@@ -352,7 +354,7 @@ func TestServices(t *testing.T) {
 		}
 		s, reply, err := client.Login(ctx, stack.Submission(), "ann@example.org", "ann-mailbox")
 		want(t, reply, err, "235 ")
-		hangUp(t, s.session)
+		hangUp(t, s.Session)
 	}
 	if err := stack.Dovecot.Start(ctx); err == nil || !strings.Contains(err.Error(), "runs already") {
 		t.Errorf("a second start gives %v", err)
@@ -362,11 +364,11 @@ func TestServices(t *testing.T) {
 // An end that nobody asked for is reported, and Stop leaves no process behind.
 func TestDeathAndStop(t *testing.T) {
 	ctx, stack := baseline(t)
-	s, err := Client{From: Outside}.IMAP(ctx, stack.IMAP())
+	s, err := mailclient.Client{From: Outside}.IMAP(ctx, stack.IMAP())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, s.session)
+	hangUp(t, s.Session)
 	reply, err := s.Login("ann@example.org", "ann-mailbox")
 	want(t, reply.Status, err, "OK ")
 
@@ -410,11 +412,11 @@ func TestDeathAndStop(t *testing.T) {
 // still there.
 func TestNextRun(t *testing.T) {
 	ctx, stack := baseline(t)
-	in, err := Client{From: Outside}.SMTP(ctx, stack.SMTP())
+	in, err := mailclient.Client{From: Outside}.SMTP(ctx, stack.SMTP())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hangUp(t, in.session)
+	hangUp(t, in.Session)
 	reply, err := in.Hello()
 	want(t, reply, err, "250-")
 	reply, err = in.Send("zoe@example.com", "ann@example.org", message("zoe@example.com", "ann@example.org", "kept"))

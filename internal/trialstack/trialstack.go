@@ -7,7 +7,7 @@
 //	…
 //	err = stack.Start(ctx)
 //	defer stack.Stop()
-//	imap, err := trialstack.Client{From: trialstack.Outside}.IMAP(ctx, stack.IMAP())
+//	imap, err := mailclient.Client{From: trialstack.Outside}.IMAP(ctx, stack.IMAP())
 //	reply, err := imap.Login("ann@example.org", "ann-mailbox") // reply.Status: "NO [AUTHENTICATIONFAILED] …"
 //
 // Clients play their part by where they come from. All of 127.0.0.0/8 is this machine, so a client
@@ -51,6 +51,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
 // Where clients come from. No interface needs setting up for them.
@@ -58,10 +60,14 @@ const (
 	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
 	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
 	Outside = "127.0.9.9"    // anyone else
-	// Balancer is the site's load balancer. Behind it, clients can have any address there is: see
-	// [Client.Behind].
+	// Balancer is the site's load balancer, from which clients can have any address: see [Balanced].
 	Balancer = "127.0.0.6"
 )
+
+// Balanced returns a client with any address, connected through the site's load balancer.
+func Balanced(ip netip.Addr) mailclient.Client {
+	return mailclient.Client{From: Balancer, Behind: ip}
+}
 
 // The site's master user, who logs in as "ann@example.org*master".
 const (

@@ -1,14 +1,12 @@
 package trialstack
 
 import (
-	"bufio"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -173,32 +171,6 @@ func TestSnippetFailsClosed(t *testing.T) {
 	} {
 		if strings.Count(conf, line) != 1 {
 			t.Errorf("%q is there %d times", line, strings.Count(conf, line))
-		}
-	}
-}
-
-// Units of IMAP and ManageSieve contain literals; SMTP's replies have several lines.
-func TestReadReplies(t *testing.T) {
-	read := func(text string) *session {
-		client, server := net.Pipe()
-		t.Cleanup(func() { _ = client.Close() })
-		go func() {
-			_, _ = server.Write([]byte(text))
-			_ = server.Close()
-		}()
-		return &session{conn: client, r: bufio.NewReader(client), timeout: time.Minute}
-	}
-	unit, err := read("* 1 FETCH (BODY[] {7}\r\na\r\n)\r\nb UID 3)\r\na1 OK\r\n").unit()
-	if want := "* 1 FETCH (BODY[] {7}\r\na\r\n)\r\nb UID 3)"; err != nil || unit != want {
-		t.Errorf("a unit with a literal is %q, %v; want %q", unit, err, want)
-	}
-	if unit, err := read("* {10}\r\nshort").unit(); err == nil {
-		t.Errorf("a literal that is cut off is %q", unit)
-	}
-	smtp := &SMTP{session: read("250-a\r\n250-b\r\n250 c\r\n250 d\r\n")}
-	for _, want := range []string{"250-a\n250-b\n250 c", "250 d"} {
-		if reply, err := smtp.reply(); err != nil || reply != want {
-			t.Errorf("a reply is %q, %v; want %q", reply, err, want)
 		}
 	}
 }

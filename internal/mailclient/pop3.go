@@ -1,4 +1,4 @@
-package trialstack
+package mailclient
 
 import (
 	"context"
@@ -7,16 +7,16 @@ import (
 
 // POP3 is a session with a POP3 server.
 type POP3 struct {
-	*session
+	*Session
 	Greeting string
 }
 
-// POP3 connects in the clear.
+// POP3 connects without TLS and reads the greeting.
 func (c Client) POP3(ctx context.Context, addr string) (*POP3, error) {
 	return c.pop3(ctx, addr, false)
 }
 
-// POP3S connects over TLS.
+// POP3S connects over TLS and reads the greeting.
 func (c Client) POP3S(ctx context.Context, addr string) (*POP3, error) {
 	return c.pop3(ctx, addr, true)
 }
@@ -26,7 +26,7 @@ func (c Client) pop3(ctx context.Context, addr string, secure bool) (*POP3, erro
 	if err != nil {
 		return nil, err
 	}
-	return &POP3{session: s, Greeting: greeting}, nil
+	return &POP3{Session: s, Greeting: greeting}, nil
 }
 
 // Command sends a command and returns the line that answers it: "+OK …" or "-ERR …".
@@ -50,7 +50,7 @@ func (c *POP3) Retrieve(number string) (status string, lines []string, err error
 	return status, lines, err
 }
 
-// StartTLS goes on under TLS when the server agrees.
+// StartTLS sends STLS and switches to TLS if the server accepts.
 func (c *POP3) StartTLS() (string, error) {
 	reply, err := c.Command("STLS")
 	if err != nil || !strings.HasPrefix(reply, "+OK") {

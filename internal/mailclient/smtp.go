@@ -1,4 +1,4 @@
-package trialstack
+package mailclient
 
 import (
 	"context"
@@ -8,16 +8,16 @@ import (
 
 // SMTP is a session with an SMTP server, step by step.
 type SMTP struct {
-	*session
+	*Session
 	Greeting string
 }
 
-// SMTP connects in the clear and says nothing yet.
+// SMTP connects without TLS and sends nothing.
 func (c Client) SMTP(ctx context.Context, addr string) (*SMTP, error) {
 	return c.smtp(ctx, addr, false)
 }
 
-// SMTPS connects over TLS and says nothing yet.
+// SMTPS connects over TLS and sends nothing.
 func (c Client) SMTPS(ctx context.Context, addr string) (*SMTP, error) {
 	return c.smtp(ctx, addr, true)
 }
@@ -27,16 +27,16 @@ func (c Client) smtp(ctx context.Context, addr string, secure bool) (*SMTP, erro
 	if err != nil {
 		return nil, err
 	}
-	smtp := &SMTP{session: s}
+	smtp := &SMTP{Session: s}
 	if smtp.Greeting, err = smtp.reply(); err != nil {
-		_ = s.Close() // the first fault tells more
+		_ = s.Close() // the first error says more
 		return nil, err
 	}
 	return smtp, nil
 }
 
-// Login connects to a submission service with STARTTLS and logs in with AUTH PLAIN. It returns the
-// session, which is open unless err is set, and the answer to AUTH, whatever it is.
+// Login connects to a submission service with STARTTLS and sends AUTH PLAIN. It returns the answer
+// to AUTH, also a refusal, and the session, which the caller closes unless err is set.
 func (c Client) Login(ctx context.Context, submission, user, password string) (*SMTP, string, error) {
 	s, err := c.SMTP(ctx, submission)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c Client) Login(ctx context.Context, submission, user, password string) (*
 	}
 	reply, err := s.login(user, password)
 	if err != nil {
-		_ = s.Close() // the first fault tells more
+		_ = s.Close() // the first error says more
 		return nil, reply, err
 	}
 	return s, reply, nil
@@ -63,8 +63,7 @@ func (s *SMTP) login(user, password string) (string, error) {
 	return s.Authenticate(user, password)
 }
 
-// Command sends a line and returns the answer to it, "250 2.1.0 Ok", its lines separated by line
-// feeds.
+// Command sends a line and returns its answer, such as "250 2.1.0 Ok". Lines are separated by LF.
 func (s *SMTP) Command(line string) (string, error) {
 	if err := s.send(line); err != nil {
 		return "", err
@@ -72,7 +71,7 @@ func (s *SMTP) Command(line string) (string, error) {
 	return s.reply()
 }
 
-// reply reads lines up to the one with a space behind its code.
+// reply reads lines up to and including the one with a space after its code.
 func (s *SMTP) reply() (string, error) {
 	var lines []string
 	for {
@@ -87,10 +86,10 @@ func (s *SMTP) reply() (string, error) {
 	}
 }
 
-// Hello says EHLO.
+// Hello sends EHLO.
 func (s *SMTP) Hello() (string, error) { return s.Command("EHLO client.example.com") }
 
-// StartTLS goes on under TLS when the server agrees.
+// StartTLS sends STARTTLS and switches to TLS if the server accepts.
 func (s *SMTP) StartTLS() (string, error) {
 	reply, err := s.Command("STARTTLS")
 	if err != nil || !strings.HasPrefix(reply, "220") {
@@ -116,14 +115,14 @@ func (s *SMTP) AuthenticateLogin(user, password string) (string, error) {
 	return reply, err
 }
 
-// Mail names the sender; "" is the null sender.
+// Mail sends MAIL FROM; "" is the null sender.
 func (s *SMTP) Mail(from string) (string, error) { return s.Command("MAIL FROM:<" + from + ">") }
 
-// Recipient names one more recipient.
+// Recipient sends RCPT TO.
 func (s *SMTP) Recipient(to string) (string, error) { return s.Command("RCPT TO:<" + to + ">") }
 
-// Data hands over a message with its header, lines ending in LF or CRLF. It returns the answer to
-// the final dot, or to DATA when that was refused.
+// Data sends a message with its header, whose lines end in LF or CRLF. It returns the answer to the
+// final dot, or to DATA if that was refused.
 func (s *SMTP) Data(message string) (string, error) {
 	reply, err := s.Command("DATA")
 	if err != nil || !strings.HasPrefix(reply, "354") {
@@ -138,7 +137,7 @@ func (s *SMTP) Data(message string) (string, error) {
 	return s.Command(strings.Join(append(lines, "."), "\r\n"))
 }
 
-// Send is Mail, Recipient and Data. It returns the first answer that is no success, or the last.
+// Send calls Mail, Recipient and Data. It returns the first answer that is not 2xx, else the last.
 func (s *SMTP) Send(from, to, message string) (string, error) {
 	steps := []func() (string, error){
 		func() (string, error) { return s.Mail(from) },

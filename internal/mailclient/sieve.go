@@ -1,4 +1,4 @@
-package trialstack
+package mailclient
 
 import (
 	"context"
@@ -8,25 +8,25 @@ import (
 
 // Sieve is a session with a ManageSieve server, RFC 5804.
 type Sieve struct {
-	*session
+	*Session
 	Greeting []string // the capabilities
 }
 
-// Sieve connects in the clear.
+// Sieve connects without TLS and reads the greeting.
 func (c Client) Sieve(ctx context.Context, addr string) (*Sieve, error) {
 	s, err := c.dial(ctx, addr, false)
 	if err != nil {
 		return nil, err
 	}
-	sieve := &Sieve{session: s}
+	sieve := &Sieve{Session: s}
 	if sieve.Greeting, _, err = sieve.answer(); err != nil {
-		_ = s.Close() // the first fault tells more
+		_ = s.Close() // the first error says more
 		return nil, err
 	}
 	return sieve, nil
 }
 
-// answer reads lines up to the one that begins with OK, NO or BYE, the status.
+// answer reads lines up to the status, which begins with OK, NO or BYE.
 func (c *Sieve) answer() (lines []string, status string, err error) {
 	for {
 		unit, err := c.unit()
@@ -42,8 +42,7 @@ func (c *Sieve) answer() (lines []string, status string, err error) {
 	}
 }
 
-// Command sends a command and returns its status: "OK …", "NO …" or "BYE …", and the lines before
-// it.
+// Command sends a command and returns its status ("OK …", "NO …" or "BYE …") and the lines before it.
 func (c *Sieve) Command(line string) (lines []string, status string, err error) {
 	if err := c.send(line); err != nil {
 		return nil, "", err
@@ -51,7 +50,7 @@ func (c *Sieve) Command(line string) (lines []string, status string, err error) 
 	return c.answer()
 }
 
-// StartTLS goes on under TLS when the server agrees.
+// StartTLS sends STARTTLS and switches to TLS if the server accepts.
 func (c *Sieve) StartTLS() (status string, err error) {
 	_, status, err = c.Command("STARTTLS")
 	if err != nil || !strings.HasPrefix(status, "OK") {
@@ -60,7 +59,7 @@ func (c *Sieve) StartTLS() (status string, err error) {
 	if err := c.encrypt(); err != nil {
 		return status, err
 	}
-	c.Greeting, _, err = c.answer() // the server tells its capabilities anew
+	c.Greeting, _, err = c.answer() // the server sends its capabilities again
 	return status, err
 }
 
@@ -70,7 +69,7 @@ func (c *Sieve) Authenticate(user, password string) (status string, err error) {
 	return status, err
 }
 
-// Install puts a script and makes it the active one.
+// Install uploads a script and activates it.
 func (c *Sieve) Install(name, script string) (status string, err error) {
 	_, status, err = c.Command(fmt.Sprintf("PUTSCRIPT %s {%d+}\r\n%s", quoted(name), len(script), script))
 	if err != nil || !strings.HasPrefix(status, "OK") {

@@ -1,4 +1,4 @@
-package trialstack
+package mailclient
 
 import (
 	"context"
@@ -8,26 +8,26 @@ import (
 
 // IMAP is a session with an IMAP server.
 type IMAP struct {
-	*session
+	*Session
 	Greeting string
 	tag      int
 }
 
-// IMAPReply is all that a server says to one command.
+// An IMAPReply is the server's whole answer to one command.
 type IMAPReply struct {
 	Status   string   // the tagged line without its tag: "OK …", "NO [AUTHENTICATIONFAILED] …"
-	Untagged []string // what came before, without "* ", literals included
+	Untagged []string // the lines before it, without "* ", with their literals
 }
 
-// OK tells whether the command succeeded.
+// OK reports whether the command succeeded.
 func (r IMAPReply) OK() bool { return strings.HasPrefix(r.Status, "OK") }
 
-// IMAP connects in the clear.
+// IMAP connects without TLS and reads the greeting.
 func (c Client) IMAP(ctx context.Context, addr string) (*IMAP, error) {
 	return c.imap(ctx, addr, false)
 }
 
-// IMAPS connects over TLS.
+// IMAPS connects over TLS and reads the greeting.
 func (c Client) IMAPS(ctx context.Context, addr string) (*IMAP, error) {
 	return c.imap(ctx, addr, true)
 }
@@ -37,7 +37,7 @@ func (c Client) imap(ctx context.Context, addr string, secure bool) (*IMAP, erro
 	if err != nil {
 		return nil, err
 	}
-	return &IMAP{session: s, Greeting: greeting}, nil
+	return &IMAP{Session: s, Greeting: greeting}, nil
 }
 
 // Command sends a command without its tag and reads to the tagged answer.
@@ -61,7 +61,7 @@ func (c *IMAP) Command(line string) (IMAPReply, error) {
 	}
 }
 
-// StartTLS goes on under TLS when the server agrees.
+// StartTLS sends STARTTLS and switches to TLS if the server accepts.
 func (c *IMAP) StartTLS() (IMAPReply, error) {
 	reply, err := c.Command("STARTTLS")
 	if err != nil || !reply.OK() {
@@ -70,9 +70,8 @@ func (c *IMAP) StartTLS() (IMAPReply, error) {
 	return reply, c.encrypt()
 }
 
-// ID tells the server what the client calls itself: names and values in turn, such as "name",
-// "Thunderbird". From an address in login_trusted_networks, "x-originating-ip" names the user's
-// address.
+// ID sends the client's names and values in turn, such as "name", "Thunderbird". From an address in
+// login_trusted_networks, "x-originating-ip" sets the user's address.
 func (c *IMAP) ID(pairs ...string) (IMAPReply, error) {
 	words := make([]string, len(pairs))
 	for i, p := range pairs {

@@ -1,4 +1,13 @@
-package trialstack
+// Package mailclient speaks IMAP, POP3, ManageSieve and SMTP as a mail program does, one command at
+// a time, and returns each answer of the server unchanged. Tests and the trial stack use it to play
+// clients of many addresses:
+//
+//	s, err := mailclient.Client{From: "127.0.9.9"}.IMAP(ctx, "127.0.0.1:10143")
+//	reply, err := s.Login("ann@example.org", "secret")
+//	// reply.Status is "NO [AUTHENTICATIONFAILED] Authentication failed."
+//
+// It verifies no certificate and is no client for real mail.
+package mailclient
 
 import (
 	"bufio"
@@ -15,25 +24,21 @@ import (
 	"time"
 )
 
-// A Client speaks the mail protocols from an address of its choice, and returns what the servers
-// say, word for word. The zero value comes from 127.0.0.1 and accepts any certificate: it plays
-// clients, it keeps no secrets.
+// A Client opens sessions from one source address. The zero value connects from the kernel's choice
+// of address and accepts any certificate.
 type Client struct {
-	From         string            // source address; "" leaves it to the kernel
+	From         string            // source IP address; "" leaves it to the kernel
 	Timeout      time.Duration     // for each answer; 0 means one minute
-	ServerName   string            // what it asks for under TLS (SNI); "" is nothing
-	Certificates []tls.Certificate // what it shows when it is asked for one
-	// Behind is the address of a client behind the load balancer, which From then is: a PROXY line
-	// (version 1) goes first.
+	ServerName   string            // SNI; "" sends none
+	Certificates []tls.Certificate // client certificates, sent when the server requests one
+	// Behind is the address that a PROXY line (version 1) names as the client's. From is then the
+	// address of the load balancer.
 	Behind netip.Addr
 }
 
-// Balanced is a client of an address anywhere, behind the site's load balancer.
-func Balanced(ip netip.Addr) Client { return Client{From: Balancer, Behind: ip} }
-
-// A session is one connection of a line protocol. The fault that ends it is the error of every
-// later call as well.
-type session struct {
+// A Session is one connection of a line protocol. After an I/O error, every later call returns an
+// error too.
+type Session struct {
 	conn    net.Conn
 	r       *bufio.Reader
 	timeout time.Duration
@@ -41,7 +46,7 @@ type session struct {
 }
 
 // dial connects; with TLS from the first byte when secure.
-func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, error) {
+func (c Client) dial(ctx context.Context, addr string, secure bool) (*Session, error) {
 	dialer := net.Dialer{}
 	if c.From != "" {
 		ip := net.ParseIP(c.From)
@@ -50,7 +55,7 @@ func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, e
 		}
 		dialer.LocalAddr = &net.TCPAddr{IP: ip}
 	}
-	s := &session{timeout: c.Timeout, tls: &tls.Config{
+	s := &Session{timeout: c.Timeout, tls: &tls.Config{
 		InsecureSkipVerify: true, MinVersion: tls.VersionTLS12, //nolint:gosec // G402: loopback, see Client
 		ServerName: c.ServerName, Certificates: c.Certificates,
 	}}
@@ -81,43 +86,43 @@ func (c Client) dial(ctx context.Context, addr string, secure bool) (*session, e
 	return s, nil
 }
 
-// greeted connects and reads the line with which the server begins.
-func (c Client) greeted(ctx context.Context, addr string, secure bool) (*session, string, error) {
+// greeted connects and reads the server's greeting line.
+func (c Client) greeted(ctx context.Context, addr string, secure bool) (*Session, string, error) {
 	s, err := c.dial(ctx, addr, secure)
 	if err != nil {
 		return nil, "", err
 	}
 	greeting, err := s.line()
 	if err != nil {
-		_ = s.Close() // the first fault tells more
+		_ = s.Close() // the first error says more
 		return nil, "", err
 	}
 	return s, greeting, nil
 }
 
-func (s *session) use(conn net.Conn) {
+func (s *Session) use(conn net.Conn) {
 	s.conn, s.r = conn, bufio.NewReader(conn)
 }
 
-// encrypt begins TLS on the connection.
-func (s *session) encrypt() error {
+// encrypt starts TLS on the connection.
+func (s *Session) encrypt() error {
 	conn := tls.Client(s.conn, s.tls)
 	if err := conn.SetDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}
 	if err := conn.Handshake(); err != nil {
-		_ = s.conn.Close() // the handshake's error tells more
+		_ = s.conn.Close() // the handshake's error says more
 		return err
 	}
 	s.use(conn)
 	return nil
 }
 
-// Close hangs up without a word.
-func (s *session) Close() error { return s.conn.Close() }
+// Close closes the connection without logging out.
+func (s *Session) Close() error { return s.conn.Close() }
 
-// send writes a line and allows the timeout for the answer.
-func (s *session) send(line string) error {
+// send writes a line and sets the deadline for its answer.
+func (s *Session) send(line string) error {
 	if err := s.conn.SetDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
 	}
@@ -125,17 +130,17 @@ func (s *session) send(line string) error {
 	return err
 }
 
-// line reads one, without its end.
-func (s *session) line() (string, error) {
+// line reads one line and strips its line ending.
+func (s *Session) line() (string, error) {
 	line, err := s.r.ReadString('\n')
 	return strings.TrimRight(line, "\r\n"), err
 }
 
 var literal = regexp.MustCompile(`\{(\d+)\}$`)
 
-// unit reads a line with the literals in it, as IMAP and ManageSieve send them: "{3}", line end,
-// three bytes, and the line goes on.
-func (s *session) unit() (string, error) {
+// unit reads a line together with its literals, as IMAP and ManageSieve send them: "{3}", CRLF,
+// three bytes, then the rest of the line.
+func (s *Session) unit() (string, error) {
 	var text strings.Builder
 	for {
 		line, err := s.line()
@@ -158,12 +163,12 @@ func (s *session) unit() (string, error) {
 	}
 }
 
-// plain is the initial response of SASL PLAIN, RFC 4616.
+// plain returns the initial response of SASL PLAIN, RFC 4616.
 func plain(user, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
 }
 
-// quoted is a string as IMAP and ManageSieve quote it.
+// quoted returns s as a quoted string of IMAP and ManageSieve.
 func quoted(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
