@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/doveconf"
 )
 
 const (
@@ -64,9 +65,9 @@ func version(text string) (major, minor int, ok bool) {
 // dovecot24 says where checkpassword went; the rest of 2.4 has other names and is not looked at.
 func dovecot24(conf DovecotConf) []Finding {
 	var f findings
-	for _, p := range conf.All.all("passdb") {
-		if p.get("driver", p.Name) == "checkpassword" {
-			f.fail("dovecot.version", conf.File+": "+p.title(), "passdb lua { … }",
+	for _, p := range conf.All.All("passdb") {
+		if p.Get("driver", p.Name) == "checkpassword" {
+			f.fail("dovecot.version", conf.File+": "+p.Title(), "passdb lua { … }",
 				"Dovecot %s has no checkpassword passdb and does not start with one: ask the login endpoint from a Lua passdb", conf.Version)
 		}
 	}
@@ -75,7 +76,7 @@ func dovecot24(conf DovecotConf) []Finding {
 }
 
 // dovecotView checks one view of the configuration: the whole of it, or what one service sees.
-func dovecotView(where string, all Section, c *config.Config) findings {
+func dovecotView(where string, all doveconf.Section, c *config.Config) findings {
 	d := dovecotChecks{where: where, all: all, config: c}
 	d.passdbs()
 	d.memory()
@@ -90,7 +91,7 @@ func dovecotView(where string, all Section, c *config.Config) findings {
 type dovecotChecks struct {
 	findings
 	where  string
-	all    Section
+	all    doveconf.Section
 	config *config.Config
 }
 
@@ -99,32 +100,32 @@ func (d *dovecotChecks) at(parts ...string) string {
 }
 
 // passdbTitle names a passdb by its place. Its args may hold a password and are not shown.
-func passdbTitle(all Section, i int) string {
-	return fmt.Sprintf("passdb %d (%s)", i+1, all.all("passdb")[i].get("driver", "no driver"))
+func passdbTitle(all doveconf.Section, i int) string {
+	return fmt.Sprintf("passdb %d (%s)", i+1, all.All("passdb")[i].Get("driver", "no driver"))
 }
 
 // program splits the args of a checkpassword passdb as Dovecot does.
-func program(p Section) (file string, args []string) {
-	words := strings.Fields(p.get("args", ""))
+func program(p doveconf.Section) (file string, args []string) {
+	words := strings.Fields(p.Get("args", ""))
 	if len(words) == 0 {
 		return "", nil
 	}
 	return words[0], words[1:]
 }
 
-func isOurs(s Section) bool {
+func isOurs(s doveconf.Section) bool {
 	file, _ := program(s)
-	return s.get("driver", "") == "checkpassword" && path.Base(file) == programName
+	return s.Get("driver", "") == "checkpassword" && path.Base(file) == programName
 }
 
 // ours returns the place of our passdb among all, -1 if there is none that users' logins pass.
-func ours(all Section) int {
-	return slices.IndexFunc(all.all("passdb"), func(p Section) bool { return isOurs(p) && p.get("master", "no") != "yes" })
+func ours(all doveconf.Section) int {
+	return slices.IndexFunc(all.All("passdb"), func(p doveconf.Section) bool { return isOurs(p) && p.Get("master", "no") != "yes" })
 }
 
 // socket returns where a checkpassword passdb of ours asks; not ok if it does not understand its
 // own options.
-func socket(p Section) (path string, ok bool) {
+func socket(p doveconf.Section) (path string, ok bool) {
 	path = defaultSocket
 	_, args := program(p)
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
@@ -146,15 +147,15 @@ func passdbBlock(args string) string {
 
 func (d *dovecotChecks) passdbs() {
 	const present, first, results, filters = "dovecot.passdb.present", "dovecot.passdb.first", "dovecot.passdb.results", "dovecot.passdb.filters"
-	list := d.all.all("passdb")
+	list := d.all.All("passdb")
 	at := ours(d.all)
 	if at < 0 {
 		what := "no passdb runs " + programName + ": Drawbridge is not asked"
 		switch {
 		case slices.ContainsFunc(list, isOurs):
 			what = "the passdb of " + programName + " has master = yes, so it is asked about master users only: remove that line"
-		case slices.ContainsFunc(list, func(p Section) bool {
-			return p.get("driver", "") == "lua" && strings.Contains(p.get("args", ""), "drawbridge")
+		case slices.ContainsFunc(list, func(p doveconf.Section) bool {
+			return p.Get("driver", "") == "lua" && strings.Contains(p.Get("args", ""), "drawbridge")
 		}):
 			what = "Drawbridge is asked from a Lua passdb, which Dovecot 2.3 answers from its cache: use checkpassword"
 		}
@@ -167,14 +168,14 @@ func (d *dovecotChecks) passdbs() {
 	inOrder := true
 	for i, other := range list[:at] {
 		switch other := other; {
-		case other.get("master", "no") == "yes" || other.get("deny", "no") == "yes":
+		case other.Get("master", "no") == "yes" || other.Get("deny", "no") == "yes":
 		case isContinue(other):
 			inOrder = false
-			d.warn(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.get("args", "")),
+			d.warn(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.Get("args", "")),
 				"stands before Drawbridge, and is shown every secret first")
 		default:
 			inOrder = false
-			d.fail(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.get("args", "")),
+			d.fail(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.Get("args", "")),
 				"stands before Drawbridge: a password that is right there opens the account, whatever the rules say")
 		}
 	}
@@ -186,7 +187,7 @@ func (d *dovecotChecks) passdbs() {
 	d.filters(filters, title, p)
 	d.arguments(title, p)
 	for i, other := range list[at+1:] {
-		if isOurs(other) && other.get("master", "no") != "yes" {
+		if isOurs(other) && other.Get("master", "no") != "yes" {
 			d.warn("dovecot.passdb.duplicate", d.at(passdbTitle(d.all, at+1+i)), "# remove this passdb",
 				"runs %s a second time: a login that it leaves to the next passdb comes back to it and fails", programName)
 		}
@@ -196,18 +197,18 @@ func (d *dovecotChecks) passdbs() {
 }
 
 // isContinue tells whether a login goes on to the next passdb after it succeeded in p.
-func isContinue(p Section) bool {
-	return p.get("pass", "no") == "yes" || strings.HasPrefix(p.get("result_success", "return-ok"), "continue")
+func isContinue(p doveconf.Section) bool {
+	return p.Get("pass", "no") == "yes" || strings.HasPrefix(p.Get("result_success", "return-ok"), "continue")
 }
 
-func (d *dovecotChecks) results(check, title string, p Section) {
+func (d *dovecotChecks) results(check, title string, p doveconf.Section) {
 	well := true
 	for _, rule := range []struct{ setting, preset, want, why string }{
 		{"result_success", "return-ok", "return-ok", "what Drawbridge lets in is not let in"},
 		{"result_failure", "continue", "return-fail", "a refusal is overruled by a right password in another passdb"},
 		{"result_internalfail", "continue", "return-fail", "while the daemon is away, the other passdbs let in on their own"},
 	} {
-		if got := p.get(rule.setting, rule.preset); got != rule.want {
+		if got := p.Get(rule.setting, rule.preset); got != rule.want {
 			well = false
 			d.fail(check, d.at(title, rule.setting), rule.setting+" = "+rule.want, "is %q: %s", got, rule.why)
 		}
@@ -218,7 +219,7 @@ func (d *dovecotChecks) results(check, title string, p Section) {
 }
 
 // filters looks for what takes logins past our passdb, or turns its answer round.
-func (d *dovecotChecks) filters(check, title string, p Section) {
+func (d *dovecotChecks) filters(check, title string, p doveconf.Section) {
 	well := true
 	for _, rule := range []struct{ setting, want, why string }{
 		{"skip", "never", "such logins are not shown to Drawbridge and end in the other passdbs"},
@@ -227,7 +228,7 @@ func (d *dovecotChecks) filters(check, title string, p Section) {
 		{"deny", "no", "whatever Drawbridge answers is a refusal"},
 		{"pass", "no", "what Drawbridge lets in is not let in"},
 	} {
-		if got := p.get(rule.setting, rule.want); got != rule.want {
+		if got := p.Get(rule.setting, rule.want); got != rule.want {
 			well = false
 			d.fail(check, d.at(title, rule.setting), "# remove "+rule.setting, "is %q: %s", got, rule.why)
 		}
@@ -237,10 +238,10 @@ func (d *dovecotChecks) filters(check, title string, p Section) {
 	}
 }
 
-func (d *dovecotChecks) arguments(title string, p Section) {
+func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 	const check = "dovecot.passdb.args"
 	file, _ := program(p)
-	args := p.get("args", "")
+	args := p.Get("args", "")
 	where := d.at(title, "args")
 	well := true
 	if strings.Contains(args, "%") {
@@ -275,12 +276,12 @@ func (d *dovecotChecks) arguments(title string, p Section) {
 	}
 }
 
-func (d *dovecotChecks) nextPassdb(list []Section, at int) {
+func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 	const check = "dovecot.passdb.next"
 	needed := d.asksNext()
 	found, well := false, true
 	for i, p := range list[at+1:] {
-		if p.get("master", "no") == "yes" || p.get("deny", "no") == "yes" || isOurs(p) {
+		if p.Get("master", "no") == "yes" || p.Get("deny", "no") == "yes" || isOurs(p) {
 			continue
 		}
 		found = true
@@ -312,17 +313,17 @@ func (d *dovecotChecks) asksNext() bool {
 
 // opensToAll tells whether a passdb succeeds for whoever asks, and whether it does so to hand the
 // login on to another server.
-func opensToAll(p Section) (open, proxy bool) {
-	fields := strings.Fields(p.get("default_fields", "") + " " + p.get("override_fields", ""))
-	if p.get("driver", "") == "static" {
-		fields = append(fields, strings.Fields(p.get("args", ""))...)
+func opensToAll(p doveconf.Section) (open, proxy bool) {
+	fields := strings.Fields(p.Get("default_fields", "") + " " + p.Get("override_fields", ""))
+	if p.Get("driver", "") == "static" {
+		fields = append(fields, strings.Fields(p.Get("args", ""))...)
 	}
 	for _, field := range fields {
 		switch name, _, _ := strings.Cut(field, "="); name {
 		case "nopassword":
 			open = true
 		case "password":
-			open = open || p.get("driver", "") == "static"
+			open = open || p.Get("driver", "") == "static"
 		case "proxy", "proxy_maybe":
 			proxy = true
 		}
@@ -332,10 +333,10 @@ func opensToAll(p Section) (open, proxy bool) {
 
 // masters looks at the passdbs of master users, whose login is only then a user's when it goes on
 // to the others.
-func (d *dovecotChecks) masters(list []Section) {
+func (d *dovecotChecks) masters(list []doveconf.Section) {
 	const check = "dovecot.passdb.master"
 	for i, p := range list {
-		if p.get("master", "no") != "yes" || isOurs(p) {
+		if p.Get("master", "no") != "yes" || isOurs(p) {
 			continue
 		}
 		title := passdbTitle(d.all, i)
@@ -344,19 +345,19 @@ func (d *dovecotChecks) masters(list []Section) {
 			continue
 		}
 		d.fail(check, d.at(title, "result_success"), "result_success = continue",
-			"is %q: a master user's login ends there, and Drawbridge never hears of it", p.get("result_success", "return-ok"))
+			"is %q: a master user's login ends there, and Drawbridge never hears of it", p.Get("result_success", "return-ok"))
 	}
 }
 
 // memory checks what checkpassword inherits from the auth process.
 func (d *dovecotChecks) memory() {
 	const check = "dovecot.vsz_limit"
-	auth := d.all.one("service", "auth")
-	where, text := d.at("service auth", "vsz_limit"), auth.get("vsz_limit", "")
-	if size, ok := parseSize(text); !ok || size > 1<<62 { // doveconf -a writes "unset" as the largest number
-		where, text = d.at("default_vsz_limit"), d.all.get("default_vsz_limit", "256 M")
+	auth := d.all.One("service", "auth")
+	where, text := d.at("service auth", "vsz_limit"), auth.Get("vsz_limit", "")
+	if size, ok := doveconf.ParseSize(text); !ok || size > 1<<62 { // doveconf -a writes "unset" as the largest number
+		where, text = d.at("default_vsz_limit"), d.all.Get("default_vsz_limit", "256 M")
 	}
-	size, ok := parseSize(text)
+	size, ok := doveconf.ParseSize(text)
 	switch {
 	case ok && (size == 0 || size >= minAddressSpace):
 		d.ok(check, where, "%s leaves %s enough address space", text, programName)
@@ -364,33 +365,22 @@ func (d *dovecotChecks) memory() {
 		d.fail(check, where, "service auth {\n  vsz_limit = 1G\n}",
 			"is %s: %s dies before it starts, and every login is a temporary failure; it needs 768 MB of address space, of which it uses 2", text, programName)
 	}
-	if chroot := auth.get("chroot", ""); chroot != "" {
+	if chroot := auth.Get("chroot", ""); chroot != "" {
 		d.fail("dovecot.chroot", d.at("service auth", "chroot"), "service auth {\n  chroot =\n}",
 			"is %q: the program and the login socket are not in there", chroot)
 	}
 }
 
-// parseSize reads a size as doveconf prints it: "1 G", "256 M", "0".
-func parseSize(text string) (uint64, bool) {
-	number, unit, _ := strings.Cut(strings.TrimSpace(text), " ")
-	n, err := strconv.ParseUint(number, 10, 64)
-	shift, known := map[string]uint{"": 0, "B": 0, "k": 10, "M": 20, "G": 30, "T": 40}[unit]
-	if err != nil || !known || n<<shift>>shift != n {
-		return 0, false
-	}
-	return n << shift, true
-}
-
 func (d *dovecotChecks) mechanisms() {
 	const check = "dovecot.mechanisms"
 	where := d.at("auth_mechanisms")
-	offered := strings.Fields(strings.ToUpper(d.all.get("auth_mechanisms", "plain")))
+	offered := strings.Fields(strings.ToUpper(d.all.Get("auth_mechanisms", "plain")))
 	var bypass, hide, plain []string
 	for _, m := range offered {
 		switch {
 		case m == "PLAIN" || m == "LOGIN":
 			plain = append(plain, m)
-		case m == "ANONYMOUS", m == "GSSAPI", m == "GSS-SPNEGO", m == "NTLM" && d.all.get("auth_use_winbind", "no") == "yes":
+		case m == "ANONYMOUS", m == "GSSAPI", m == "GSS-SPNEGO", m == "NTLM" && d.all.Get("auth_use_winbind", "no") == "yes":
 			bypass = append(bypass, m)
 		default:
 			hide = append(hide, m)
@@ -413,7 +403,7 @@ func (d *dovecotChecks) mechanisms() {
 	if len(bypass)+len(hide) == 0 && len(plain) > 0 {
 		d.ok(check, where, "%s: Drawbridge sees the secret", strings.Join(plain, ", "))
 	}
-	format := d.all.get("auth_username_format", "%Lu")
+	format := d.all.Get("auth_username_format", "%Lu")
 	drops := strings.Contains(format, "n") && !strings.ContainsAny(format, "ud")
 	if drops && d.config.Login.DefaultDomain == "" {
 		d.warn("dovecot.username_format", d.at("auth_username_format"), "auth_username_format = %Lu",
@@ -425,7 +415,7 @@ func (d *dovecotChecks) mechanisms() {
 // passdb.
 func (d *dovecotChecks) policyServer() {
 	const check = "dovecot.auth_policy"
-	text := d.all.get("auth_policy_server_url", "")
+	text := d.all.Get("auth_policy_server_url", "")
 	where := d.at("auth_policy_server_url")
 	if !d.asksNext() && text == "" {
 		d.ok(check, where, "not needed: no login is left to the next passdb")
@@ -444,22 +434,22 @@ func (d *dovecotChecks) policyServer() {
 		return
 	}
 	d.policyAddress(check, where, text)
-	header := d.all.get("auth_policy_server_api_header", "")
+	header := d.all.Get("auth_policy_server_api_header", "")
 	if word, key, _ := strings.Cut(header, ":"); !strings.EqualFold(word, "Authorization") || !strings.HasPrefix(strings.TrimSpace(key), "Bearer ") {
 		d.fail(check, d.at("auth_policy_server_api_header"), "auth_policy_server_api_header = Authorization: Bearer KEY",
 			"is not \"Authorization: Bearer\" with the key of login.key_file (%s): the report is refused", cmp.Or(d.config.Login.KeyFile, "not set"))
 	}
-	if d.all.get("auth_policy_report_after_auth", "yes") != "yes" {
+	if d.all.Get("auth_policy_report_after_auth", "yes") != "yes" {
 		d.fail(check, d.at("auth_policy_report_after_auth"), "auth_policy_report_after_auth = yes",
 			"is off: Drawbridge does not learn how the next passdb decided, so wrong mailbox passwords are neither recorded nor counted")
 	}
 	for _, name := range []string{"auth_policy_check_before_auth", "auth_policy_check_after_auth"} {
-		if d.all.get(name, "yes") != "no" {
+		if d.all.Get(name, "yes") != "no" {
 			d.warn(check, d.at(name), name+" = no", "every login waits for one more question, which Drawbridge always answers with \"go on\"")
 		}
 	}
 	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}"
-	attributes := d.all.get("auth_policy_request_attributes", preset)
+	attributes := d.all.Get("auth_policy_request_attributes", preset)
 	var missing []string
 	for _, want := range []string{"login", "remote", "protocol", "session_id"} {
 		if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
@@ -517,7 +507,7 @@ func sameAddress(host, port string, listener netip.AddrPort) bool {
 }
 
 func (d *dovecotChecks) cache() {
-	size, ok := parseSize(d.all.get("auth_cache_size", "0"))
+	size, ok := doveconf.ParseSize(d.all.Get("auth_cache_size", "0"))
 	if !ok || size == 0 {
 		return
 	}
@@ -526,15 +516,15 @@ func (d *dovecotChecks) cache() {
 
 func (d *dovecotChecks) userdbs() {
 	const check = "dovecot.userdb"
-	list := d.all.all("userdb")
+	list := d.all.All("userdb")
 	prefetch := 0
 	for i, u := range list {
-		where := d.at(fmt.Sprintf("userdb %d (%s)", i+1, u.get("driver", "no driver")))
+		where := d.at(fmt.Sprintf("userdb %d (%s)", i+1, u.Get("driver", "no driver")))
 		switch {
 		case isOurs(u):
 			d.fail(check, where, "# remove this userdb", "%s knows no homes: mail for every account is put off or bounces", programName)
 			return
-		case u.get("driver", "") == "prefetch":
+		case u.Get("driver", "") == "prefetch":
 			prefetch++
 		}
 	}
@@ -549,30 +539,30 @@ func (d *dovecotChecks) userdbs() {
 
 // exposure looks for who may claim another address than his own, and for secrets in clear.
 func (d *dovecotChecks) exposure() {
-	if d.all.get("disable_plaintext_auth", "yes") == "no" && d.all.get("ssl", "yes") != "required" {
+	if d.all.Get("disable_plaintext_auth", "yes") == "no" && d.all.Get("ssl", "yes") != "required" {
 		d.warn("dovecot.plaintext", d.at("disable_plaintext_auth"), "disable_plaintext_auth = yes", "is off: clients may send their secrets in clear")
 	}
 	d.trusted("login_trusted_networks")
-	proxied := slices.ContainsFunc(d.all.all("service"), func(s Section) bool {
-		return slices.ContainsFunc(s.all("inet_listener"), func(l Section) bool { return l.get("haproxy", "no") == "yes" })
+	proxied := slices.ContainsFunc(d.all.All("service"), func(s doveconf.Section) bool {
+		return slices.ContainsFunc(s.All("inet_listener"), func(l doveconf.Section) bool { return l.Get("haproxy", "no") == "yes" })
 	})
 	if proxied {
 		d.trusted("haproxy_trusted_networks")
 	}
-	auth := d.all.one("service", "auth")
-	for _, l := range auth.all("unix_listener") {
-		mode, err := strconv.ParseUint(l.get("mode", "0600"), 8, 16)
+	auth := d.all.One("service", "auth")
+	for _, l := range auth.All("unix_listener") {
+		mode, err := strconv.ParseUint(l.Get("mode", "0600"), 8, 16)
 		// Dovecot's own are open to everyone in a directory that is not, or tell no more than
 		// homes.
 		own := strings.HasSuffix(l.Name, "userdb") || l.Name == "login/login" || l.Name == "token-login/tokenlogin"
 		if err == nil && mode&0o002 != 0 && !own {
-			d.warn("dovecot.auth_listener", d.at("service auth", l.title()), "mode = 0660\nuser = postfix\ngroup = postfix",
-				"mode %s lets every local user ask as though from any address", l.get("mode", ""))
+			d.warn("dovecot.auth_listener", d.at("service auth", l.Title()), "mode = 0660\nuser = postfix\ngroup = postfix",
+				"mode %s lets every local user ask as though from any address", l.Get("mode", ""))
 		}
 	}
-	for _, l := range auth.all("inet_listener") {
-		if port := l.get("port", "0"); port != "0" {
-			d.warn("dovecot.auth_listener", d.at("service auth", l.title()), "# a unix_listener instead",
+	for _, l := range auth.All("inet_listener") {
+		if port := l.Get("port", "0"); port != "0" {
+			d.warn("dovecot.auth_listener", d.at("service auth", l.Title()), "# a unix_listener instead",
 				"whoever reaches port %s may ask as though from any address", port)
 		}
 	}
@@ -580,7 +570,7 @@ func (d *dovecotChecks) exposure() {
 
 func (d *dovecotChecks) trusted(setting string) {
 	const check = "dovecot.trusted_networks"
-	text := d.all.get(setting, "")
+	text := d.all.Get(setting, "")
 	well := true
 	for _, word := range splitWords(text) {
 		switch n, ok := parseNetwork(word); {

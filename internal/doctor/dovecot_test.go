@@ -4,10 +4,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/doveconf"
 )
 
 func TestDovecotShipped(t *testing.T) {
-	expectWell(t, Dovecot(runDoveconf(t, goodDovecot()), site(t)), 10)
+	expectWell(t, Dovecot(dovecotOf(t, goodDovecot()), site(t)), 10)
 }
 
 // What doveconf -n leaves out are defaults, which the checks know: both forms are judged alike.
@@ -24,7 +26,7 @@ func TestDovecotBothForms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all, version, err := ParseDoveconf(strings.NewReader(string(out)))
+			all, version, err := doveconf.Parse(strings.NewReader(string(out)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +112,7 @@ func TestDovecotTraps(t *testing.T) {
 			if !strings.Contains(text, c.old) {
 				t.Fatalf("the shipped configuration has no %q", c.old)
 			}
-			f := Dovecot(runDoveconf(t, strings.Replace(text, c.old, c.new, 1)+c.more), site(t))
+			f := Dovecot(dovecotOf(t, strings.Replace(text, c.old, c.new, 1)+c.more), site(t))
 			x := expect(t, f, c.severity, c.check, c.where, c.what)
 			if x.Fix == "" {
 				t.Errorf("%s says nothing of what to do", x.Check)
@@ -129,7 +131,7 @@ func TestDovecotFixes(t *testing.T) {
 		"127.0.0.1:8481", "127.0.0.1:4001",
 		"\nauth_policy_server_api_header", "\n#",
 	).Replace(goodDovecot()) + "auth_mechanisms = anonymous cram-md5\nauth_username_format = %Ln\nlogin_trusted_networks = 0.0.0.0/0\ndisable_plaintext_auth = no\n"
-	f := Dovecot(runDoveconf(t, broken), site(t))
+	f := Dovecot(dovecotOf(t, broken), site(t))
 	if n := len(bad(f)); n < 10 {
 		t.Errorf("only %d faults found:\n%s", n, table(t, f))
 	}
@@ -137,12 +139,12 @@ func TestDovecotFixes(t *testing.T) {
 	for _, x := range bad(f) {
 		fixed += x.Fix + "\n"
 	}
-	expectWell(t, Dovecot(runDoveconf(t, fixed), site(t)), 10)
+	expectWell(t, Dovecot(dovecotOf(t, fixed), site(t)), 10)
 
 	// Those of the passdb itself, in the place of it.
-	f = Dovecot(runDoveconf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", "", 1)), site(t))
+	f = Dovecot(dovecotOf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", "", 1)), site(t))
 	x := expect(t, f, Fail, "dovecot.passdb.present", "passdb", "")
-	f = Dovecot(runDoveconf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", x.Fix, 1)), site(t))
+	f = Dovecot(dovecotOf(t, strings.Replace(dovecotSite, "%DRAWBRIDGE%", x.Fix, 1)), site(t))
 	for _, check := range []string{"dovecot.passdb.present", "dovecot.passdb.first", "dovecot.passdb.results", "dovecot.passdb.args"} {
 		expectNone(t, f, check)
 	}
@@ -169,7 +171,7 @@ func TestDovecotSettings(t *testing.T) {
 		"hidden secrets without next":      {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login by it succeeds"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := Dovecot(runDoveconf(t, c.text), settingsOf(t, c.settings))
+			f := Dovecot(dovecotOf(t, c.text), settingsOf(t, c.settings))
 			if c.check == "" {
 				expectWell(t, f, 10)
 				return
@@ -197,13 +199,13 @@ func TestDovecotHarmless(t *testing.T) {
 			if more == "" {
 				text = "passdb {\n driver = passwd-file\n args = /etc/deny\n deny = yes\n}\n" + text
 			}
-			expectWell(t, Dovecot(runDoveconf(t, text), site(t)), 10)
+			expectWell(t, Dovecot(dovecotOf(t, text), site(t)), 10)
 		})
 	}
 }
 
 func TestDovecot24(t *testing.T) {
-	all, version, err := ParseDoveconf(strings.NewReader("# 2.4.1-4 (7d8c0e5759): /etc/dovecot/dovecot.conf\npassdb checkpassword {\n  driver = checkpassword\n}\n"))
+	all, version, err := doveconf.Parse(strings.NewReader("# 2.4.1-4 (7d8c0e5759): /etc/dovecot/dovecot.conf\npassdb checkpassword {\n  driver = checkpassword\n}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +219,7 @@ func TestDovecot24(t *testing.T) {
 func TestDovecotSecrets(t *testing.T) {
 	text := strings.NewReplacer("  driver = pam", "  driver = static\n  args = password=SECRET1", "Bearer KEY", "Basic SECRET2",
 		"http://127.0.0.1:8481", "http://user:SECRET3@127.0.0.1:1").Replace(goodDovecot())
-	out := table(t, Dovecot(runDoveconf(t, "passdb {\n driver = static\n args = password=SECRET4\n}\n"+text), site(t)))
+	out := table(t, Dovecot(dovecotOf(t, "passdb {\n driver = static\n args = password=SECRET4\n}\n"+text), site(t)))
 	if strings.Contains(out, "SECRET") {
 		t.Errorf("a secret is shown:\n%s", out)
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/doveconf"
+	"github.com/drawbridge/drawbridge/internal/postconf"
 )
 
 // A file is what the checks want to know of one.
@@ -73,9 +75,11 @@ func parseGroups(r io.Reader) (groups []group) {
 	return groups
 }
 
+const maxAccountLine = 256 << 10 // bytes: a group may have many members
+
 func eachAccount(r io.Reader, do func(fields []string, id uint32)) {
 	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, maxLine)
+	scanner.Buffer(nil, maxAccountLine)
 	for scanner.Scan() {
 		fields := strings.Split(strings.TrimSpace(scanner.Text()), ":")
 		if len(fields) < 4 {
@@ -193,24 +197,24 @@ func cause(err error) error {
 }
 
 // dovecotAuth returns who Dovecot's auth process, and so checkpassword, runs as.
-func (m machine) dovecotAuth(all Section) (process, error) {
-	auth := all.one("service", "auth")
-	name := auth.get("user", "$default_internal_user")
+func (m machine) dovecotAuth(all doveconf.Section) (process, error) {
+	auth := all.One("service", "auth")
+	name := auth.Get("user", "$default_internal_user")
 	if name == "" {
 		return process{name: "root"}, nil
 	}
 	if name == "$default_internal_user" {
-		name = all.get("default_internal_user", "dovecot")
+		name = all.Get("default_internal_user", "dovecot")
 	}
 	u, ok := m.user(name)
 	if !ok {
 		return process{}, fmt.Errorf("there is no user %s", name)
 	}
 	p := process{name: u.name, uid: u.uid, gids: []uint32{u.gid}}
-	if g, ok := m.group(auth.get("group", "")); ok {
+	if g, ok := m.group(auth.Get("group", "")); ok {
 		p.gids = []uint32{g.gid}
 	}
-	for _, extra := range splitWords(auth.get("extra_groups", "")) {
+	for _, extra := range splitWords(auth.Get("extra_groups", "")) {
 		if g, ok := m.group(extra); ok {
 			p.gids = append(p.gids, g.gid)
 		}
@@ -226,7 +230,7 @@ func (m machine) checkDovecot(conf DovecotConf) findings {
 	if at < 0 {
 		return nil // said already
 	}
-	p := conf.All.all("passdb")[at]
+	p := conf.All.All("passdb")[at]
 	name, _ := program(p)
 	m.checkProgram(&f, name)
 	who, err := m.dovecotAuth(conf.All)
@@ -342,15 +346,15 @@ func (m machine) checkPostfix(conf PostfixConf, c *config.Config) findings {
 			continue
 		}
 		if w := p.walk(s, s.value("smtpd_recipient_restrictions", "")); w.found {
-			path, _ := w.server.unixPath(p.queue(), s.chroot)
+			path, _ := w.server.UnixPath(p.queue(), s.chroot)
 			look("policy_socket", path, fmt.Sprintf("[policyd]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is taken while it is so")
 		}
 		if ours, what := p.findMilter(s, "smtpd_milters"); what == "" {
-			path, _ := ours.unixPath(p.queue(), s.chroot)
+			path, _ := ours.UnixPath(p.queue(), s.chroot)
 			look("milter_socket", path, fmt.Sprintf("[milter]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is checked while it is so")
 		}
 		if path := s.value("smtpd_sasl_path", "smtpd"); s.sasl && s.value("smtpd_sasl_type", "cyrus") == "dovecot" && path != "smtpd" && !strings.HasPrefix(path, "inet:") {
-			path, _ := server{address: "unix:" + strings.TrimPrefix(path, "unix:")}.unixPath(p.queue(), s.chroot)
+			path, _ := postconf.Server{Address: "unix:" + strings.TrimPrefix(path, "unix:")}.UnixPath(p.queue(), s.chroot)
 			look("sasl_socket", path, "service auth {\n  unix_listener "+path+" {\n    mode = 0660\n    user = postfix\n    group = postfix\n  }\n}", "nobody can log in to Postfix")
 		}
 	}

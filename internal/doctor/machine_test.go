@@ -91,7 +91,7 @@ func lonely(m machine) machine {
 }
 
 func TestFiles(t *testing.T) {
-	d, p := runDoveconf(t, goodDovecot()), runPostconf(t, goodMain(), goodMaster())
+	d, p := dovecotOf(t, goodDovecot()), postfixOf(t, goodMain(), goodMaster())
 	m := lonely(host(sockets()))
 	expectWell(t, m.checkDovecot(d), 4)
 	expectWell(t, m.checkPostfix(p, site(t)), 2)
@@ -135,7 +135,7 @@ func TestProgramAndLoginSocket(t *testing.T) {
 			} else {
 				files[c.path] = c.file
 			}
-			d := runDoveconf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G", "vsz_limit = 1G\n  "+c.more, 1))
+			d := dovecotOf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G", "vsz_limit = 1G\n  "+c.more, 1))
 			expect(t, host(files).checkDovecot(d), c.severity, c.check, "", c.what)
 		})
 	}
@@ -143,7 +143,7 @@ func TestProgramAndLoginSocket(t *testing.T) {
 
 func TestPostfixSockets(t *testing.T) {
 	const policy = "/var/spool/postfix/private/drawbridge"
-	p := runPostconf(t, goodMain(), goodMaster())
+	p := postfixOf(t, goodMain(), goodMaster())
 	for name, c := range map[string]struct {
 		path        string
 		file        file
@@ -171,7 +171,7 @@ func TestPostfixSockets(t *testing.T) {
 
 	// The milter's, when it is one.
 	settings := settingsOf(t, "[milter]\nlisten = [\"unix:/run/drawbridge/milter.sock\"]\n")
-	conf := runPostconf(t, strings.Replace(goodMain(), "inet:127.0.0.1:10041", "unix:/run/drawbridge/milter.sock", 1), strings.ReplaceAll(strings.ReplaceAll(goodMaster(), " y ", " n "), "smtpd_milters=", "x="))
+	conf := postfixOf(t, strings.Replace(goodMain(), "inet:127.0.0.1:10041", "unix:/run/drawbridge/milter.sock", 1), strings.ReplaceAll(strings.ReplaceAll(goodMaster(), " y ", " n "), "smtpd_milters=", "x="))
 	expect(t, host(sockets()).checkPostfix(conf, settings), Fail, "milter_socket", "/run/drawbridge/milter.sock", "no mail is checked")
 }
 
@@ -181,7 +181,7 @@ func TestNotAllowedToLook(t *testing.T) {
 	m.stat = func(name string) (file, error) {
 		return file{}, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrPermission}
 	}
-	d, p := runDoveconf(t, goodDovecot()), runPostconf(t, goodMain(), goodMaster())
+	d, p := dovecotOf(t, goodDovecot()), postfixOf(t, goodMain(), goodMaster())
 	for _, x := range append(m.checkDovecot(d), m.checkPostfix(p, site(t))...) {
 		if x.Severity == Fail {
 			t.Errorf("%s: %s: %s", x.Check, x.Where, x.What)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/postconf"
 )
 
 // Postfix checks the configuration of a Postfix against the daemon's settings. It looks at no file
@@ -75,7 +76,7 @@ func (p *postfixChecks) queue() string {
 
 // smtpd is a service of master.cf that runs an SMTP server, with the settings that hold there.
 type smtpd struct {
-	MasterService
+	postconf.Service
 	conf   *PostfixConf
 	title  string // "submission/inet"
 	sasl   bool   // lets users log in
@@ -89,7 +90,7 @@ func (p *postfixChecks) smtpd(i int) *smtpd {
 	if m.Command[strings.LastIndex(m.Command, "/")+1:] != "smtpd" {
 		return nil
 	}
-	s := &smtpd{MasterService: m, conf: &p.conf, title: m.Name + "/" + m.Type}
+	s := &smtpd{Service: m, conf: &p.conf, title: m.Name + "/" + m.Type}
 	s.sasl = s.value("smtpd_sasl_auth_enable", "no") == "yes"
 	if at := strings.LastIndex(m.Name, ":"); m.Type == "inet" && at >= 0 {
 		s.local = loopbackHost(m.Name[:at])
@@ -108,7 +109,7 @@ func (p *postfixChecks) smtpd(i int) *smtpd {
 
 // value returns a setting as this service sees it, with $name written out.
 func (s *smtpd) value(name, preset string) string {
-	return cmp.Or(strings.TrimSpace(expand(s.raw(name), s.raw)), preset)
+	return cmp.Or(strings.TrimSpace(postconf.Expand(s.raw(name), s.raw)), preset)
 }
 
 func (s *smtpd) raw(name string) string {
@@ -149,12 +150,12 @@ const (
 	outside                // the daemon's, but not from within the chroot
 )
 
-func (p *postfixChecks) match(s server, specs []listen.Spec, chroot bool) match {
-	inside, isUnix := s.unixPath(p.queue(), chroot)
-	open, _ := s.unixPath(p.queue(), false)
-	host, port, isInet := s.hostPort()
+func (p *postfixChecks) match(s postconf.Server, specs []listen.Spec, chroot bool) match {
+	inside, isUnix := s.UnixPath(p.queue(), chroot)
+	open, _ := s.UnixPath(p.queue(), false)
+	host, port, isInet := s.HostPort()
 	found := foreign
-	if strings.Contains(s.address, "drawbridge") {
+	if strings.Contains(s.Address, "drawbridge") {
 		found = elsewhere
 	}
 	for _, spec := range specs {
@@ -193,7 +194,7 @@ func addresses(specs []listen.Spec) string {
 // walked is what was met on the way through a restriction list to our policy service.
 type walked struct {
 	found   bool
-	server  server
+	server  postconf.Server
 	match   match
 	soft    bool     // warn_if_reject stands before it
 	permits []string // what ends the list before it
@@ -207,33 +208,33 @@ func (p *postfixChecks) walk(s *smtpd, text string) walked {
 }
 
 func (p *postfixChecks) walkOn(s *smtpd, text string, entered map[string]bool) (w walked) {
-	classes := splitList(s.value("smtpd_restriction_classes", ""))
-	for _, r := range parseRestrictions(text) {
+	classes := postconf.SplitList(s.value("smtpd_restriction_classes", ""))
+	for _, r := range postconf.ParseRestrictions(text) {
 		switch {
-		case r.name == "check_policy_service":
-			w.server = parseServer(r.arg)
+		case r.Name == "check_policy_service":
+			w.server = postconf.ParseServer(r.Arg)
 			if w.match = p.match(w.server, p.config.Policyd.Listen, s.chroot); w.match != foreign {
-				w.found, w.soft = true, w.soft || r.soft
+				w.found, w.soft = true, w.soft || r.LogOnly
 				return w
 			}
-			w.maybes = append(w.maybes, "check_policy_service "+w.server.address)
-		case slices.Contains(classes, r.name):
-			if entered[r.name] {
+			w.maybes = append(w.maybes, "check_policy_service "+w.server.Address)
+		case slices.Contains(classes, r.Name):
+			if entered[r.Name] {
 				continue // it has nothing more to tell
 			}
-			entered[r.name] = true
-			inner := p.walkOn(s, s.value(r.name, ""), entered)
+			entered[r.Name] = true
+			inner := p.walkOn(s, s.value(r.Name, ""), entered)
 			inner.permits = append(w.permits, inner.permits...)
 			inner.maybes = append(w.maybes, inner.maybes...)
-			inner.soft = inner.soft || r.soft
+			inner.soft = inner.soft || r.LogOnly
 			if w = inner; w.found {
 				return w
 			}
-		case r.name == "permit" || strings.HasPrefix(r.name, "permit_"):
-			w.permits = append(w.permits, r.name)
-		case strings.HasSuffix(r.name, "_access"), strings.ContainsAny(r.name, ":$"):
-			w.maybes = append(w.maybes, r.name)
-		case r.name == "reject" || r.name == "defer":
+		case r.Name == "permit" || strings.HasPrefix(r.Name, "permit_"):
+			w.permits = append(w.permits, r.Name)
+		case strings.HasSuffix(r.Name, "_access"), strings.ContainsAny(r.Name, ":$"):
+			w.maybes = append(w.maybes, r.Name)
+		case r.Name == "reject" || r.Name == "defer":
 			return w
 		}
 	}
@@ -267,10 +268,10 @@ func (p *postfixChecks) policy(s *smtpd) {
 		return
 	case w.match == outside:
 		p.fail(order, where, fix,
-			"%s runs in the chroot %s and does not find %s there", s.title, p.queue(), w.server.address)
+			"%s runs in the chroot %s and does not find %s there", s.title, p.queue(), w.server.Address)
 		return
 	case w.match == elsewhere:
-		p.fail(order, where, fix, "asks %s, but policyd.listen has %s", w.server.address, addresses(p.config.Policyd.Listen))
+		p.fail(order, where, fix, "asks %s, but policyd.listen has %s", w.server.Address, addresses(p.config.Policyd.Listen))
 		return
 	}
 	well := len(p.findings)
@@ -302,9 +303,9 @@ func stand(names []string) string {
 	return strings.Join(names, ", ") + " stand"
 }
 
-func (p *postfixChecks) policyDefault(s *smtpd, where string, asked server) {
+func (p *postfixChecks) policyDefault(s *smtpd, where string, asked postconf.Server) {
 	const check, shut = "postfix.policy.default_action", "451 4.3.0 Access rules cannot be read at the moment, please try again later"
-	action, fix := asked.options["default_action"], "{ default_action="+shut+" }"
+	action, fix := asked.Options["default_action"], "{ default_action="+shut+" }"
 	if action == "" {
 		const setting = "smtpd_policy_service_default_action"
 		action, fix = s.value(setting, "451 4.3.5 Server configuration problem"), s.line(setting, shut)
@@ -331,16 +332,16 @@ func (p *postfixChecks) policyText(s *smtpd) string {
 
 // without returns the restrictions of a list but for our policy service, each with its argument.
 func (p *postfixChecks) without(s *smtpd, text string) (rest []string) {
-	words := splitList(text)
+	words := postconf.SplitList(text)
 	for i := 0; i < len(words); i++ {
 		item := words[i]
-		if takesArgument(strings.ToLower(item)) && i+1 < len(words) {
+		if postconf.TakesArgument(strings.ToLower(item)) && i+1 < len(words) {
 			i++
 			item += " " + words[i]
 		}
-		text := expand(item, s.raw)
-		class := slices.Contains(splitList(s.value("smtpd_restriction_classes", "")), item)
-		alone := len(parseRestrictions(text)) == 1 && !class // what else comes with it is the site's, and asking twice does no harm
+		text := postconf.Expand(item, s.raw)
+		class := slices.Contains(postconf.SplitList(s.value("smtpd_restriction_classes", "")), item)
+		alone := len(postconf.ParseRestrictions(text)) == 1 && !class // what else comes with it is the site's, and asking twice does no harm
 		if alone && p.walk(s, text).found || strings.EqualFold(item, "warn_if_reject") {
 			continue
 		}
@@ -355,7 +356,7 @@ func joinList(s *smtpd, first string, rest []string) string {
 	const setting = "smtpd_recipient_restrictions"
 	text := strings.Join(append([]string{first}, rest...), ", ")
 	if _, ok := s.Overrides[setting]; ok && !strings.Contains(text, "{") {
-		return strings.Join(splitList(text), ",")
+		return strings.Join(postconf.SplitList(text), ",")
 	}
 	return text
 }
@@ -369,7 +370,7 @@ func (p *postfixChecks) milter(s *smtpd) {
 		return
 	}
 	ours, what := p.findMilter(s, setting)
-	if slices.Contains(splitList(s.value("receive_override_options", "")), "no_milters") {
+	if slices.Contains(postconf.SplitList(s.value("receive_override_options", "")), "no_milters") {
 		where, what = s.where("receive_override_options"), "no_milters: no milter is asked"
 	}
 	if what != "" && s.local && !s.sasl {
@@ -392,24 +393,24 @@ func (p *postfixChecks) milter(s *smtpd) {
 }
 
 // findMilter looks for ours in a list of milters, and says what is wrong when it is not there.
-func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours server, what string) {
+func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours postconf.Server, what string) {
 	what = "Drawbridge's milter is not in it"
 	if s.value(setting, "") == "" {
 		what = "is empty"
 	}
-	for _, word := range splitList(s.value(setting, "")) {
-		one := parseServer(word)
+	for _, word := range postconf.SplitList(s.value(setting, "")) {
+		one := postconf.ParseServer(word)
 		switch p.match(one, p.config.Milter.Listen, s.chroot) {
 		case same:
 			return one, ""
 		case outside:
-			what = fmt.Sprintf("%s runs in the chroot %s and does not find %s there", s.title, p.queue(), one.address)
+			what = fmt.Sprintf("%s runs in the chroot %s and does not find %s there", s.title, p.queue(), one.Address)
 		case elsewhere:
-			what = fmt.Sprintf("asks %s, but milter.listen has %s", one.address, addresses(p.config.Milter.Listen))
+			what = fmt.Sprintf("asks %s, but milter.listen has %s", one.Address, addresses(p.config.Milter.Listen))
 		case foreign:
 		}
 	}
-	return server{}, what
+	return postconf.Server{}, what
 }
 
 // milterText is the list of milters to write: ours by its name, when main.cf has one for it, before
@@ -417,20 +418,20 @@ func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours server, what 
 func (p *postfixChecks) milterText(s *smtpd, setting string) string {
 	const name = "drawbridge_milter"
 	text := p.address(p.config.Milter.Listen)
-	if p.match(parseServer(expand(p.conf.Main[name], s.raw)), p.config.Milter.Listen, s.chroot) == same {
+	if p.match(postconf.ParseServer(postconf.Expand(p.conf.Main[name], s.raw)), p.config.Milter.Listen, s.chroot) == same {
 		text = "$" + name
 	}
-	for _, word := range splitList(s.raw(setting)) {
-		if m := p.match(parseServer(expand(word, s.raw)), p.config.Milter.Listen, s.chroot); m == foreign {
+	for _, word := range postconf.SplitList(s.raw(setting)) {
+		if m := p.match(postconf.ParseServer(postconf.Expand(word, s.raw)), p.config.Milter.Listen, s.chroot); m == foreign {
 			text += ", " + word
 		}
 	}
 	return text
 }
 
-func (p *postfixChecks) milterDefault(s *smtpd, where string, ours server) {
+func (p *postfixChecks) milterDefault(s *smtpd, where string, ours postconf.Server) {
 	const action = "postfix.milter.default_action"
-	switch a := cmp.Or(ours.options["default_action"], s.value("milter_default_action", "tempfail")); a {
+	switch a := cmp.Or(ours.Options["default_action"], s.value("milter_default_action", "tempfail")); a {
 	case "accept":
 		p.warn(action, where, "milter_default_action = tempfail", "default_action is accept: while the daemon is away nothing is checked, which may be your choice")
 	case "tempfail", "shutdown":
@@ -441,9 +442,9 @@ func (p *postfixChecks) milterDefault(s *smtpd, where string, ours server) {
 }
 
 // milterProtocol checks what a milter is told of a session.
-func (p *postfixChecks) milterProtocol(s *smtpd, ours server) {
+func (p *postfixChecks) milterProtocol(s *smtpd, ours postconf.Server) {
 	const macros, protocol = "postfix.milter.macros", "postfix.milter.protocol"
-	mail := splitList(s.value("milter_mail_macros", "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}"))
+	mail := postconf.SplitList(s.value("milter_mail_macros", "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}"))
 	const want = "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {client_addr} {client_port} {daemon_port}"
 	switch {
 	case !slices.Contains(mail, "{auth_authen}"):
@@ -453,7 +454,7 @@ func (p *postfixChecks) milterProtocol(s *smtpd, ours server) {
 	default:
 		p.ok(macros, s.where("milter_mail_macros"), "the milter learns who logged in and from where")
 	}
-	version := cmp.Or(ours.options["protocol"], s.value("milter_protocol", "6"))
+	version := cmp.Or(ours.Options["protocol"], s.value("milter_protocol", "6"))
 	digits, _, _ := strings.Cut(version, " ")
 	if n, err := strconv.Atoi(digits); err == nil && n < 2 {
 		p.fail(protocol, s.where("milter_protocol"), "milter_protocol = 6", "is %s: Drawbridge's milter speaks version 2 and later", version)
@@ -470,7 +471,7 @@ func (p *postfixChecks) local() {
 	cleanup := &smtpd{conf: &p.conf, title: "cleanup/unix"}
 	for _, m := range p.conf.Services {
 		if m.Name == "cleanup" && m.Type == "unix" {
-			cleanup.MasterService = m
+			cleanup.Service = m
 			cleanup.chroot = m.Chroot == "y"
 		}
 	}
@@ -484,7 +485,7 @@ func (p *postfixChecks) local() {
 // origin looks for who may claim another client's address.
 func (p *postfixChecks) origin(s *smtpd) {
 	const check, setting = "postfix.client_address", "smtpd_authorized_xclient_hosts"
-	for _, word := range splitList(s.value(setting, "")) {
+	for _, word := range postconf.SplitList(s.value(setting, "")) {
 		switch n, ok := parseNetwork(word); {
 		case ok && n.Bits() == 0, strings.HasPrefix(word, "static:"):
 			p.fail(check, s.where(setting), s.line(setting, ""), "%s is everyone: any client may claim any address, and policies with a place mean nothing", word)

@@ -9,7 +9,7 @@ import (
 )
 
 func TestPostfixShipped(t *testing.T) {
-	f := Postfix(runPostconf(t, goodMain(), goodMaster()), site(t))
+	f := Postfix(postfixOf(t, goodMain(), goodMaster()), site(t))
 	expectWell(t, f, 15)
 	for _, service := range []string{"smtp/inet", "submission/inet", "submissions/inet"} {
 		found := false
@@ -37,7 +37,7 @@ submission inet n       -       y       -       -       smtpd
   -o milter_macro_daemon_name=ORIGINATING
 cleanup unix n - y - 0 cleanup
 `
-	f := Postfix(runPostconf(t, goodMain(), master), site(t))
+	f := Postfix(postfixOf(t, goodMain(), master), site(t))
 	x := expect(t, f, Fail, "postfix.policy", "master.cf: submission/inet: smtpd_recipient_restrictions", "Drawbridge is not asked")
 	if x.Fix != "  -o smtpd_recipient_restrictions=$drawbridge_policy" {
 		t.Errorf("fix: %q", x.Fix)
@@ -107,7 +107,7 @@ func TestPostfixTraps(t *testing.T) {
 			if c.old != "" {
 				main, master = strings.Replace(main, c.old, c.new, 1), strings.Replace(master, c.old, c.new, 1)
 			}
-			f := Postfix(runPostconf(t, main+c.main, master), site(t))
+			f := Postfix(postfixOf(t, main+c.main, master), site(t))
 			if c.severity == OK {
 				expectNone(t, f, c.check)
 				return
@@ -154,7 +154,7 @@ func TestPostfixHarmless(t *testing.T) {
 			default:
 				main += c.main
 			}
-			expectWell(t, Postfix(runPostconf(t, main, master), settings), 15)
+			expectWell(t, Postfix(postfixOf(t, main, master), settings), 15)
 		})
 	}
 }
@@ -204,7 +204,7 @@ func TestPostfixFixes(t *testing.T) {
 				}
 			}
 			if t.Failed() {
-				t.Log("\n", string(main), postconf(t, "-c", dir, "-P"))
+				t.Log("\n", string(main), runPostconf(t, "-c", dir, "-P"))
 			}
 		})
 	}
@@ -218,7 +218,7 @@ func apply(t *testing.T, dir string, x Finding) {
 	line, isOverride := strings.CutPrefix(x.Fix, "  -o ")
 	if !isOverride {
 		if x.Fix != "" && !strings.HasPrefix(x.Fix, "#") && strings.Contains(x.Fix, " = ") {
-			postconf(t, "-c", dir, "-e", x.Fix)
+			runPostconf(t, "-c", dir, "-e", x.Fix)
 		}
 		return
 	}
@@ -227,12 +227,12 @@ func apply(t *testing.T, dir string, x Finding) {
 	}
 	service := strings.Split(strings.TrimPrefix(x.Where, "postfix/master.cf: "), ":")[0]
 	name, value, _ := strings.Cut(line, "=")
-	postconf(t, "-c", dir, "-P", service+"/"+strings.TrimSpace(name)+"="+strings.TrimSpace(value))
+	runPostconf(t, "-c", dir, "-P", service+"/"+strings.TrimSpace(name)+"="+strings.TrimSpace(value))
 }
 
 func TestPostfixSettings(t *testing.T) {
 	inet := settingsOf(t, "[policyd]\nlisten = [\"inet:127.0.0.1:10040\"]\n[milter]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-milter\"]\n")
-	f := Postfix(runPostconf(t, goodMain(), goodMaster()), inet)
+	f := Postfix(postfixOf(t, goodMain(), goodMaster()), inet)
 	expect(t, f, Fail, "postfix.policy", "for smtp/inet", "policyd.listen has tcp 127.0.0.1:10040")
 	x := expect(t, f, Fail, "postfix.milter", "for submission/inet", "is not in it")
 	if want := "smtpd_milters = unix:private/drawbridge-milter, $drawbridge_milter"; x.Fix != want {
@@ -240,20 +240,20 @@ func TestPostfixSettings(t *testing.T) {
 	}
 
 	main := strings.NewReplacer("unix:private/drawbridge,", "inet:localhost:10040,", "inet:127.0.0.1:10041", "unix:private/drawbridge-milter").Replace(goodMain())
-	expectWell(t, Postfix(runPostconf(t, main, goodMaster()), inet), 15)
+	expectWell(t, Postfix(postfixOf(t, main, goodMaster()), inet), 15)
 
 	off := settingsOf(t, "[policyd]\nlisten = []\n[milter]\nlisten = []\n")
-	expectWell(t, Postfix(runPostconf(t, "compatibility_level = 3.6\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n",
+	expectWell(t, Postfix(postfixOf(t, "compatibility_level = 3.6\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n",
 		strings.ReplaceAll(goodMaster(), "$drawbridge_policy,", "")), off), 8)
 
 	imap := site(t)
 	imap.Login.Services["submission587"] = "imap"
-	f = Postfix(runPostconf(t, goodMain(), strings.Replace(goodMaster(), "# -o smtpd_sasl_service=", "  -o smtpd_sasl_service=", 1)), imap)
+	f = Postfix(postfixOf(t, goodMain(), strings.Replace(goodMaster(), "# -o smtpd_sasl_service=", "  -o smtpd_sasl_service=", 1)), imap)
 	expect(t, f, Fail, "postfix.sasl.service", "submission/inet", "stands for imap")
 }
 
 func TestPostfixServices(t *testing.T) {
-	conf := runPostconf(t, goodMain()+"inet_interfaces = loopback-only\n", goodMaster()+"[::1]:2525 inet n - - - - smtpd\nbacked unix - - n - - smtpd -o { smtpd_milters = a, b }\n")
+	conf := postfixOf(t, goodMain()+"inet_interfaces = loopback-only\n", goodMaster()+"[::1]:2525 inet n - - - - smtpd\nbacked unix - - n - - smtpd -o { smtpd_milters = a, b }\n")
 	p := postfixChecks{conf: conf, config: site(t)}
 	local, chroot := map[string]bool{}, map[string]bool{}
 	for i := range conf.Services {

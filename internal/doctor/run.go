@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/doveconf"
+	"github.com/drawbridge/drawbridge/internal/postconf"
 )
 
 const (
@@ -101,31 +104,31 @@ func (b *bounded) line() string {
 func readDovecot(ctx context.Context, file string) (DovecotConf, error) {
 	conf := DovecotConf{File: file}
 	var err error
-	if conf.All, conf.Version, err = doveconf(ctx, file); err != nil {
+	if conf.All, conf.Version, err = runDoveconf(ctx, file); err != nil {
 		return conf, err
 	}
-	if len(conf.All.all("protocol")) == 0 {
+	if len(conf.All.All("protocol")) == 0 {
 		return conf, nil
 	}
-	conf.Services = make(map[string]Section)
-	enabled := strings.Fields(conf.All.get("protocols", "imap pop3 lmtp"))
+	conf.Services = make(map[string]doveconf.Section)
+	enabled := strings.Fields(conf.All.Get("protocols", "imap pop3 lmtp"))
 	for _, service := range []string{"imap", "pop3", "sieve", "submission", "smtp"} {
 		if service != "smtp" && !slices.Contains(enabled, service) { // smtp is Postfix'
 			continue
 		}
-		if conf.Services[service], _, err = doveconf(ctx, file, "-f", "service="+service); err != nil {
+		if conf.Services[service], _, err = runDoveconf(ctx, file, "-f", "service="+service); err != nil {
 			return conf, err
 		}
 	}
 	return conf, nil
 }
 
-func doveconf(ctx context.Context, file string, filter ...string) (Section, string, error) {
+func runDoveconf(ctx context.Context, file string, filter ...string) (doveconf.Section, string, error) {
 	out, err := run(ctx, "doveconf", append([]string{"-a", "-c", file}, filter...)...)
 	if err != nil {
-		return Section{}, "", err
+		return doveconf.Section{}, "", err
 	}
-	return ParseDoveconf(bytes.NewReader(out))
+	return doveconf.Parse(bytes.NewReader(out))
 }
 
 // readPostfix runs postconf on a configuration directory.
@@ -135,7 +138,7 @@ func readPostfix(ctx context.Context, dir string) (PostfixConf, error) {
 	if err != nil {
 		return conf, err
 	}
-	if conf.Main, err = ParseMain(bytes.NewReader(out)); err != nil {
+	if conf.Main, err = postconf.ParseMain(bytes.NewReader(out)); err != nil {
 		return conf, err
 	}
 	services, err := run(ctx, "postconf", "-c", dir, "-M")
@@ -146,7 +149,7 @@ func readPostfix(ctx context.Context, dir string) (PostfixConf, error) {
 	if err != nil {
 		return conf, err
 	}
-	conf.Services, err = ParseMaster(bytes.NewReader(services), bytes.NewReader(overrides))
+	conf.Services, err = postconf.ParseMaster(bytes.NewReader(services), bytes.NewReader(overrides))
 	return conf, err
 }
 

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -97,7 +96,7 @@ func goodDovecot() string {
 }
 
 // runDoveconf has the real doveconf read text.
-func runDoveconf(t *testing.T, text string) DovecotConf {
+func dovecotOf(t *testing.T, text string) DovecotConf {
 	t.Helper()
 	needs(t, "doveconf", "dovecot-core dovecot-imapd")
 	conf, err := readDovecot(t.Context(), write(t, filepath.Join(t.TempDir(), "dovecot.conf"), text))
@@ -122,7 +121,7 @@ cleanup unix n - y - 0 cleanup
 }
 
 // runPostconf has the real postconf read both texts.
-func runPostconf(t *testing.T, main, master string) PostfixConf {
+func postfixOf(t *testing.T, main, master string) PostfixConf {
 	t.Helper()
 	needs(t, "postconf", "postfix")
 	dir := t.TempDir()
@@ -141,13 +140,9 @@ func postconfDir(t *testing.T, dir string) PostfixConf {
 	return conf
 }
 
-func postconf(t *testing.T, args ...string) string {
+func runPostconf(t *testing.T, args ...string) string {
 	t.Helper()
-	program, err := find("postconf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.CommandContext(t.Context(), program, args...).Output()
+	out, err := run(t.Context(), "postconf", args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,18 @@
-package doctor
+// Package postconf reads what postconf prints of main.cf and master.cf, and the small languages in
+// their values: $name, lists, restriction lists, and addresses of servers.
+//
+//	main, err := postconf.ParseMain(out)         // postconf
+//	postconf.SplitList("a, { b, c } d")          // "a", "{ b, c }", "d"
+//	postconf.ParseServer("{ unix:private/x, timeout=3s }")
+//
+// It runs no program and opens no file. Tables, comparisons ("${{a} == {b} ? …}") and settings
+// of other programs stay text.
+//
+// # Diagnostics
+//
+// An error names the line and quotes its start: a setting without "=", a service with fewer than
+// eight fields, an override of a service that is not there, a line over 256 KiB.
+package postconf
 
 import (
 	"bufio"
@@ -9,45 +23,42 @@ import (
 	"strings"
 )
 
-const maxExpanded = 64 << 10 // bytes of one value with all its $name written out
+const (
+	maxLine     = 256 << 10 // bytes
+	maxExpanded = 64 << 10  // bytes of one value with every $name replaced
+	maxDepth    = 16        // of $name within $name
+)
 
-// PostfixConf is what postconf printed.
-type PostfixConf struct {
-	Dir      string            // names the configuration in findings
-	Main     map[string]string // main.cf with the defaults, $name not written out
-	Services []MasterService
+// A Service is one entry of master.cf.
+type Service struct {
+	Name         string // "submission", "127.0.0.1:10025"
+	Type         string // "inet", "unix", "pass"
+	Chroot       string // "y", "n" or "-"
+	ProcessLimit string // maxproc: "100", "0" for none, "-" for default_process_limit
+	Command      string // "smtpd"
+	Overrides    map[string]string
 }
 
-// A MasterService is one entry of master.cf.
-type MasterService struct {
-	Name      string // "submission", "127.0.0.1:10025"
-	Type      string // "inet", "unix", "pass"
-	Chroot    string // "y", "n" or "-"
-	Command   string // "smtpd"
-	Overrides map[string]string
-}
-
-// ParseMain reads what postconf prints of main.cf, with or without -n.
+// ParseMain reads the settings that "postconf" or "postconf -n" prints.
 func ParseMain(r io.Reader) (map[string]string, error) {
 	main := make(map[string]string)
 	err := eachLine(r, func(line string) error {
 		name, value, ok := strings.Cut(line, "=")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return fmt.Errorf("%.60q is no setting", line)
+			return fmt.Errorf("%.60q is not a setting", line)
 		}
 		main[name] = strings.TrimSpace(value)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read postconf's output: %w", err)
+		return nil, fmt.Errorf("reading postconf's output: %w", err)
 	}
 	return main, nil
 }
 
-// ParseMaster reads what "postconf -M" and "postconf -P" print: the services of master.cf and their
-// -o overrides.
-func ParseMaster(services, overrides io.Reader) ([]MasterService, error) {
-	var list []MasterService
+// ParseMaster reads the services that "postconf -M" prints and the -o overrides of "postconf -P".
+func ParseMaster(services, overrides io.Reader) ([]Service, error) {
+	var list []Service
 	place := make(map[string]int) // "name/type" → where in list
 	err := eachLine(services, func(line string) error {
 		words := strings.Fields(line)
@@ -59,11 +70,11 @@ func ParseMaster(services, overrides io.Reader) ([]MasterService, error) {
 			return nil // postconf merges the overrides of both
 		}
 		place[key] = len(list)
-		list = append(list, MasterService{Name: words[0], Type: words[1], Chroot: words[4], Command: words[7], Overrides: map[string]string{}})
+		list = append(list, Service{Name: words[0], Type: words[1], Chroot: words[4], ProcessLimit: words[6], Command: words[7], Overrides: map[string]string{}})
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read postconf -M's output: %w", err)
+		return nil, fmt.Errorf("reading postconf -M's output: %w", err)
 	}
 	err = eachLine(overrides, func(line string) error {
 		path, value, ok := strings.Cut(line, "=")
@@ -80,7 +91,7 @@ func ParseMaster(services, overrides io.Reader) ([]MasterService, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read postconf -P's output: %w", err)
+		return nil, fmt.Errorf("reading postconf -P's output: %w", err)
 	}
 	return list, nil
 }
@@ -100,17 +111,17 @@ func eachLine(r io.Reader, do func(string) error) error {
 	return scanner.Err()
 }
 
-// expand writes out $name, ${name}, $(name), ${name?text} and ${name:text}. What it does not know,
-// such as a comparison, or what is nested too deeply, stays as it is: a value with a $ in it cannot
-// be judged.
-func expand(value string, lookup func(string) string) string {
+// Expand replaces $name, ${name}, $(name), ${name?text} and ${name:text}. It leaves comparisons and
+// names nested deeper than 16 as they are, and cuts the result at 64 KiB: a value that still has a
+// $ is unknown.
+func Expand(value string, lookup func(string) string) string {
 	e := expander{lookup: lookup, room: maxExpanded}
 	return e.expand(value, 0)
 }
 
 type expander struct {
 	lookup func(string) string
-	room   int // bytes that may yet be written, at all depths together
+	room   int // bytes that may still be written, over all depths
 }
 
 func (e *expander) expand(value string, depth int) string {
@@ -142,7 +153,7 @@ func (e *expander) expand(value string, depth int) string {
 			write(raw)
 			continue
 		}
-		e.room-- // what expands to nothing costs too
+		e.room-- // empty values cost too: a loop of them must end
 		found := e.lookup(name)
 		switch then, otherwise := branches(text); {
 		case operator == 0:
@@ -157,7 +168,7 @@ func (e *expander) expand(value string, depth int) string {
 	return b.String()
 }
 
-// variable returns the $name at the start of text as it is written, and what is in its braces.
+// variable returns the $name at the start of text: as written, and without its braces.
 func variable(text string) (raw, inner string) {
 	if len(text) < 2 {
 		return text, ""
@@ -183,7 +194,7 @@ func variable(text string) (raw, inner string) {
 				}
 			}
 		}
-		return text, "" // never closed
+		return text, "" // no closing brace
 	}
 	end := 1
 	for end < len(text) && isName(text[end:end+1]) {
@@ -198,7 +209,7 @@ func isName(s string) bool {
 	})
 }
 
-// branches splits "{then}:{otherwise}", which may also be a bare "then".
+// branches splits "{then}:{otherwise}" or a bare "then".
 func branches(text string) (then, otherwise string) {
 	if !strings.HasPrefix(text, "{") {
 		return text, ""
@@ -210,7 +221,7 @@ func branches(text string) (then, otherwise string) {
 	return strings.TrimSpace(then), strings.TrimSpace(otherwise)
 }
 
-// braced returns what is in the braces at the start of text, and what follows them.
+// braced returns the text inside the braces at the start of text, and the text after them.
 func braced(text string) (inner, rest string) {
 	depth := 0
 	for i := range len(text) {
@@ -229,8 +240,8 @@ func braced(text string) (inner, rest string) {
 	return text, ""
 }
 
-// splitList splits a list of Postfix at commas and blanks, but not within braces.
-func splitList(text string) (items []string) {
+// SplitList splits a list at commas and white space outside of braces.
+func SplitList(text string) (items []string) {
 	depth, start := 0, -1
 	for i := range len(text) {
 		separator := false
@@ -255,27 +266,29 @@ func splitList(text string) (items []string) {
 	return items
 }
 
-// A restriction is one word of a restriction list with its argument.
-type restriction struct {
-	name string // "permit_mynetworks", "check_client_access", "hash:/etc/postfix/access"
-	arg  string
-	soft bool // after warn_if_reject: a refusal is only logged
+// A Restriction is one word of a restriction list with its argument.
+type Restriction struct {
+	Name    string // "permit_mynetworks", "check_client_access", "hash:/etc/postfix/access"
+	Arg     string
+	LogOnly bool // after warn_if_reject: a refusal is only logged
 }
 
-func parseRestrictions(text string) (list []restriction) {
-	words := splitList(text)
-	soft := false
+// ParseRestrictions reads a restriction list. Built-in names are in lower case; names of classes and
+// tables keep their case.
+func ParseRestrictions(text string) (list []Restriction) {
+	words := SplitList(text)
+	logOnly := false
 	for i := 0; i < len(words); i++ {
-		r := restriction{name: words[i], soft: soft}
+		r := Restriction{Name: words[i], LogOnly: logOnly}
 		if lower := strings.ToLower(words[i]); isBuiltIn(lower) {
-			r.name = lower // the names of classes and tables have cases
+			r.Name = lower
 		}
-		if soft = r.name == "warn_if_reject"; soft {
+		if logOnly = r.Name == "warn_if_reject"; logOnly {
 			continue
 		}
-		if takesArgument(r.name) && i+1 < len(words) {
+		if TakesArgument(r.Name) && i+1 < len(words) {
 			i++
-			r.arg = words[i]
+			r.Arg = words[i]
 		}
 		list = append(list, r)
 	}
@@ -287,7 +300,8 @@ func isBuiltIn(lower string) bool {
 	return slices.Contains([]string{"permit", "check", "reject", "defer", "warn", "sleep"}, word)
 }
 
-func takesArgument(name string) bool {
+// TakesArgument reports whether the next word belongs to a restriction of that name.
+func TakesArgument(name string) bool {
 	switch name {
 	case "check_recipient_maps", "check_relay_domains":
 		return false
@@ -297,41 +311,42 @@ func takesArgument(name string) bool {
 	return strings.HasPrefix(name, "check_") || strings.HasPrefix(name, "reject_rhsbl_")
 }
 
-// A server is where Postfix asks a policy service or a milter: "inet:host:port", "unix:path", or
-// the same in braces with options of its own.
-type server struct {
-	address string
-	options map[string]string
+// A Server is the address of a policy service or a milter. The options are those that the braces
+// give: "{ inet:127.0.0.1:10040, timeout=3s }".
+type Server struct {
+	Address string // "inet:127.0.0.1:10040", "unix:private/drawbridge"
+	Options map[string]string
 }
 
-func parseServer(text string) server {
-	s := server{address: text, options: map[string]string{}}
+// ParseServer reads the address of a policy service or a milter, with or without braces.
+func ParseServer(text string) Server {
+	s := Server{Address: text, Options: map[string]string{}}
 	if !strings.HasPrefix(text, "{") {
 		return s
 	}
 	inner, _ := braced(text)
-	words := splitList(inner)
-	s.address = ""
+	words := SplitList(inner)
+	s.Address = ""
 	for i, word := range words {
 		if i == 0 {
-			s.address = word
+			s.Address = word
 			continue
 		}
 		if strings.HasPrefix(word, "{") {
 			word, _ = braced(word)
 		}
 		name, value, _ := strings.Cut(word, "=")
-		s.options[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		s.Options[strings.TrimSpace(name)] = strings.TrimSpace(value)
 	}
 	return s
 }
 
-// unixPath returns the absolute path of a unix: address as an smtpd sees it, from outside of its
-// chroot.
-func (s server) unixPath(queue string, chroot bool) (string, bool) {
-	file, ok := strings.CutPrefix(s.address, "unix:")
+// UnixPath returns the absolute path, outside of any chroot, of the socket that a process with that
+// queue directory connects to. It is not ok for addresses that are no sockets of files.
+func (s Server) UnixPath(queue string, chroot bool) (string, bool) {
+	file, ok := strings.CutPrefix(s.Address, "unix:")
 	if !ok {
-		file, ok = strings.CutPrefix(s.address, "local:")
+		file, ok = strings.CutPrefix(s.Address, "local:")
 	}
 	switch {
 	case !ok || file == "":
@@ -342,9 +357,10 @@ func (s server) unixPath(queue string, chroot bool) (string, bool) {
 	return strings.TrimSuffix(queue, "/") + "/" + strings.TrimPrefix(file, "/"), true
 }
 
-// hostPort returns the parts of an inet: address. Postfix takes a port alone for one of localhost.
-func (s server) hostPort() (host, port string, ok bool) {
-	rest, ok := strings.CutPrefix(s.address, "inet:")
+// HostPort returns the parts of an inet: address. A port alone belongs to localhost. It is not ok if
+// the port is no number.
+func (s Server) HostPort() (host, port string, ok bool) {
+	rest, ok := strings.CutPrefix(s.Address, "inet:")
 	if !ok {
 		return "", "", false
 	}

@@ -1,0 +1,24 @@
+package doctor
+
+import (
+	"github.com/drawbridge/drawbridge/internal/doveconf"
+	"github.com/drawbridge/drawbridge/internal/postconf"
+)
+
+// DovecotConf is the output of doveconf.
+type DovecotConf struct {
+	File    string // named in findings
+	Version string // "2.3.19.1"
+	All     doveconf.Section
+	// Services holds the configuration as the auth process sees it for one service ("doveconf -f
+	// service=imap"), by service. A passdb within "protocol imap { }" is asked before all others,
+	// and only this view shows it.
+	Services map[string]doveconf.Section
+}
+
+// PostfixConf is the output of postconf.
+type PostfixConf struct {
+	Dir      string            // named in findings
+	Main     map[string]string // main.cf with the defaults, $name not expanded
+	Services []postconf.Service
+}
