@@ -16,6 +16,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // The size of the domain that decisions are measured in.
@@ -148,7 +149,7 @@ func newGate(ctx context.Context) (*gate.Gate, func(), error) {
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Pepper: pepper, Hasher: credential.NewHasher(0), Log: hclog.NewNullLogger(),
 		Site: access.Site{NextPassdb: true}, MaxStaleness: time.Hour,
-		Throttle: gate.Throttle{PerAddress: 20, PerAccount: 10, Window: 15 * time.Minute},
+		Throttle: throttle.Limits{PerAddress: 20, PerAccount: 10, Window: 15 * time.Minute},
 	})
 	go g.Run(ctx)
 	return g, end, nil

@@ -34,6 +34,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // firstStart is how long a daemon without a pepper waits for the store.
@@ -119,7 +120,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, UnmanagedAsk: cfg.Login.Unmanaged == config.Next, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services,
 		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,
-		Throttle: gate.Throttle{
+		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 		},
 	})

@@ -243,16 +243,16 @@ func (g *Gate) learn(e store.Event) {
 	ip := address.IPOf(e.IP)
 	switch e.Kind {
 	case store.EventGuess:
-		g.guesses.add(e.Account, ip, e.Token, e.Time)
+		g.throttle.Wrong(e.Account, ip, e.Token, e.Time)
 	case store.EventSuccess:
-		g.guesses.succeeded(e.Account, ip, e.Time)
+		g.throttle.Succeeded(e.Account, ip, e.Time)
 	case store.EventBind:
 		g.sessions.authenticated(e.Account, ip, opening{e.Credential, e.Service}, e.Time, true)
 	}
 }
 
 func (g *Gate) sweep(now time.Time) {
-	g.guesses.sweep(now)
+	g.throttle.Sweep(now)
 	g.open.sweep(now)
 	g.sessions.sweep(now)
 }

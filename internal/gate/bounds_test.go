@@ -146,40 +146,6 @@ func TestJobsAreBounded(t *testing.T) {
 	}
 }
 
-// A flood from everywhere takes a bounded room, and leaves it with time.
-func TestCountersAreBounded(t *testing.T) {
-	g := newGuesses(Throttle{PerAddress: 5, PerAccount: 3, Window: time.Hour})
-	now := time.Now()
-	for i := range maxWindows + 100 {
-		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		g.add(fmt.Sprint(i), ip, uint64(i), now)
-		g.succeeded(fmt.Sprint(i), ip, now)
-	}
-	if len(g.accounts) > maxWindows || len(g.sources) > maxWindows || len(g.known) > maxWindows {
-		t.Errorf("%d accounts, %d addresses, %d known", len(g.accounts), len(g.sources), len(g.known))
-	}
-	one := netip.MustParseAddr("203.0.113.9")
-	for i := range 1000 {
-		g.add("ann@example.org", one, uint64(i), now.Add(time.Duration(i)*time.Second))
-	}
-	if n := len(g.accounts["ann@example.org"]); n > 10 {
-		t.Errorf("%d tokens of one account", n)
-	}
-	// The newest stay, so that it takes the whole window to go on.
-	last := now.Add(999 * time.Second)
-	if !g.throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), last.Add(time.Hour-10*time.Second)) {
-		t.Error("the newest guesses were forgotten")
-	}
-	g.sweep(last.Add(time.Hour))
-	if len(g.accounts)+len(g.sources) != 0 || len(g.known) == 0 {
-		t.Errorf("after the window %d accounts, %d addresses, %d known", len(g.accounts), len(g.sources), len(g.known))
-	}
-	g.sweep(now.Add(known))
-	if len(g.known) != 0 {
-		t.Errorf("%d known", len(g.known))
-	}
-}
-
 func TestOpenLoginsAreBounded(t *testing.T) {
 	o := newOpen()
 	now := time.Now()

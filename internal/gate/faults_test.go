@@ -14,6 +14,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // Where decisions are not possible every door says so, and no look-up bounces.
@@ -195,7 +196,7 @@ func TestHasherOverloaded(t *testing.T) {
 func TestHasherBusy(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, func(o *gate.Options) {
-		o.Hasher, o.Throttle = credential.NewHasher(1), gate.Throttle{PerAddress: 1000, PerAccount: 1000, Window: time.Hour}
+		o.Hasher, o.Throttle = credential.NewHasher(1), throttle.Limits{PerAddress: 1000, PerAccount: 1000, Window: time.Hour}
 	})
 	d.domain(nil)
 	slow, err := d.Hasher.Hash(context.Background(), []byte("right"))

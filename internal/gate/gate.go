@@ -23,6 +23,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // Options are the parts and settings of a gate. All but Site, DefaultDomain, Services and Region
@@ -37,7 +38,7 @@ type Options struct {
 	DefaultDomain string
 	Services      map[string]string // further service names → protocol
 	MaxStaleness  time.Duration
-	Throttle      Throttle
+	Throttle      throttle.Limits
 	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
 	// [Gate.RegionsChanged] is to be called when it tells another.
 	Region func(netip.Addr) string
@@ -49,7 +50,7 @@ type Options struct {
 type Gate struct {
 	Options
 	origin   string // tells this daemon's events from others'
-	guesses  *guesses
+	throttle *throttle.Throttle
 	open     *open
 	sessions *sessions
 	behind   *behind
@@ -60,7 +61,7 @@ func New(o Options) *Gate {
 	return &Gate{
 		Options:  o,
 		origin:   store.NewID(),
-		guesses:  newGuesses(o.Throttle),
+		throttle: throttle.New(o.Throttle),
 		open:     newOpen(),
 		sessions: newSessions(),
 		behind:   newBehind(o.Journal, o.Log),
@@ -209,7 +210,7 @@ type asker struct {
 
 // Throttled implements [access.Asker].
 func (a *asker) Throttled() bool {
-	return a.g.guesses.throttled(a.account, a.login.IP, a.login.Time)
+	return a.g.throttle.Throttled(a.account, a.login.IP, a.login.Time)
 }
 
 // Mailbox implements [access.Asker].
@@ -313,5 +314,18 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	g.Log.Info(text)
 	if rec.Domain != "" {
 		g.behind.record(rec)
+	}
+}
+
+// guess counts a wrong secret here and on all daemons.
+func (g *Gate) guess(account string, ip netip.Addr, token uint64, at time.Time) {
+	g.throttle.Wrong(account, ip, token, at)
+	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: address.IPText(ip)})
+}
+
+// success notes here and on all daemons that an account logged in from an address.
+func (g *Gate) success(account string, ip netip.Addr, at time.Time) {
+	if g.throttle.Succeeded(account, ip, at) {
+		g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventSuccess, Account: account, IP: address.IPText(ip)})
 	}
 }

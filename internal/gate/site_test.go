@@ -20,6 +20,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // The places that logins come from.
@@ -78,7 +79,7 @@ func (s *site) open(t testing.TB, set func(*gate.Options)) *daemon {
 		Store: st, Journal: redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
 		Log:          hclog.New(&hclog.LoggerOptions{Output: d.log, DisableTime: true}),
 		MaxStaleness: time.Hour,
-		Throttle:     gate.Throttle{PerAddress: 5, PerAccount: 3, Window: time.Hour},
+		Throttle:     throttle.Limits{PerAddress: 5, PerAccount: 3, Window: time.Hour},
 	}
 	if set != nil {
 		set(&o)

@@ -1,0 +1,57 @@
+// Package expiring provides a map of bounded size whose entries expire.
+//
+// It has no clock and no lock: callers pass the time and synchronise.
+package expiring
+
+import "time"
+
+// Value is an entry that knows when it expires. It may be extended while it is in the map.
+type Value interface{ Expires() time.Time }
+
+// Map holds at most a fixed number of entries.
+type Map[K comparable, V Value] struct {
+	limit   int
+	entries map[K]V
+}
+
+// New returns an empty map that holds at most limit entries.
+func New[K comparable, V Value](limit int) *Map[K, V] {
+	return &Map[K, V]{limit, map[K]V{}}
+}
+
+// Get returns the entry of a key unless it has expired.
+func (m *Map[K, V]) Get(k K, now time.Time) (V, bool) {
+	v, ok := m.entries[k]
+	if ok && now.Before(v.Expires()) {
+		return v, true
+	}
+	var none V
+	return none, false
+}
+
+// Put sets the entry of a key. A full map first drops an arbitrary other entry: an attacker who
+// fills the map cannot choose which.
+func (m *Map[K, V]) Put(k K, v V) {
+	if _, ok := m.entries[k]; !ok && len(m.entries) >= m.limit {
+		for other := range m.entries {
+			delete(m.entries, other)
+			break
+		}
+	}
+	m.entries[k] = v
+}
+
+// Delete removes the entry of a key, if there is one.
+func (m *Map[K, V]) Delete(k K) { delete(m.entries, k) }
+
+// Len returns the number of entries, including expired ones that [Map.Sweep] has not removed yet.
+func (m *Map[K, V]) Len() int { return len(m.entries) }
+
+// Sweep removes all expired entries.
+func (m *Map[K, V]) Sweep(now time.Time) {
+	for k, v := range m.entries {
+		if !now.Before(v.Expires()) {
+			delete(m.entries, k)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package throttle
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func limited() *Throttle { return New(Limits{PerAddress: 5, PerAccount: 3, Window: time.Hour}) }
+
+// A flood from many addresses takes bounded memory, which is freed when the window ends.
+func TestFloodIsBounded(t *testing.T) {
+	g := limited()
+	now := time.Now()
+	for i := range maxEntries + 100 {
+		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		g.Wrong(fmt.Sprint(i), ip, uint64(i), now)
+		g.Succeeded(fmt.Sprint(i), ip, now)
+	}
+	for name, n := range map[string]int{"accounts": g.accounts.Len(), "sources": g.sources.Len(), "pairs": g.pairs.Len(), "known": g.known.Len()} {
+		if n != maxEntries {
+			t.Errorf("%d %s, want %d", n, name, maxEntries)
+		}
+	}
+	one := netip.MustParseAddr("203.0.113.9")
+	for i := range 1000 {
+		g.Wrong("ann@example.org", one, uint64(i), now.Add(time.Duration(i)*time.Second))
+	}
+	if w, _ := g.accounts.Get("ann@example.org", now); len(w.tokens) > 10 {
+		t.Errorf("%d tokens of one account", len(w.tokens))
+	}
+	// The newest tokens are kept, so the account stays throttled for the whole window.
+	last := now.Add(999 * time.Second)
+	if !g.Throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), last.Add(time.Hour-10*time.Second)) {
+		t.Error("the newest guesses were dropped")
+	}
+	g.Sweep(last.Add(time.Hour))
+	if g.accounts.Len()+g.sources.Len()+g.pairs.Len() != 0 || g.known.Len() == 0 {
+		t.Errorf("after the window %d accounts, %d sources, %d pairs, %d known", g.accounts.Len(), g.sources.Len(), g.pairs.Len(), g.known.Len())
+	}
+	if g.Sweep(now.Add(knownFor)); g.known.Len() != 0 {
+		t.Errorf("%d known pairs after a week", g.known.Len())
+	}
+}
+
+// Guesses at other accounts from a known address do not push its own guesses out of the count.
+func TestOthersDoNotHideGuessesFromKnownAddress(t *testing.T) {
+	g := limited()
+	now := time.Now()
+	ip := netip.MustParseAddr("203.0.113.9")
+	g.Succeeded("ann@example.org", ip, now)
+	for i := range 3 {
+		g.Wrong("ann@example.org", ip, uint64(i), now)
+		for other := range 100 {
+			g.Wrong(fmt.Sprint(other), ip, uint64(1000+other), now)
+		}
+	}
+	if !g.Throttled("ann@example.org", ip, now) {
+		t.Error("three wrong secrets of ann are not throttled")
+	}
+}
+
+func TestThrottledDoesNotAllocate(t *testing.T) {
+	g := limited()
+	now := time.Now()
+	ip := netip.MustParseAddr("2001:db8::1")
+	g.Wrong("ann@example.org", ip, 1, now)
+	if n := testing.AllocsPerRun(100, func() { g.Throttled("ann@example.org", ip, now) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
