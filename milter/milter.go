@@ -1,43 +1,42 @@
-// Package milter looks at messages while Postfix still holds the client: it refuses senders that do
-// not belong to whoever authenticated (M1), and notes on submitted mail with what it was sent
-// (M10).
+// Package milter checks messages while Postfix still holds the client: it refuses sender addresses
+// that whoever authenticated may not use (M1), and notes on submitted mail which client and device
+// sent it (M10).
 //
-// Postfix connects for each SMTP session, says who authenticated when a message begins, and then
-// shows what was asked for of it:
+// Postfix connects for each SMTP session, reports who authenticated when a message begins, and then
+// sends what the milter asked for:
 //
 //	MAIL {auth_authen}=ann@example.org <eve@example.org>
-//	                   550 5.7.1 The sender address does not belong to your account.
+//	                   550 5.7.1 The sender address eve@example.org does not belong to your account: ...
 //	MAIL {auth_authen}=ann@example.org <ann@example.org>
 //	                   continue
 //	From: Eve <eve@example.org>
-//	end of headers     550 5.7.1 The address in the From header does not belong to your account.
+//	end of headers     550 5.7.1 The address eve@example.org in the From header does not belong ...
 //
-// The null sender is allowed, and so is a message without From: to those of local clients Postfix
-// adds one, made of the envelope's sender. What [mailflow.FromMailboxes] cannot read is refused.
-// Messages of sessions that did not authenticate, inbound mail and local mail through sendmail,
-// pass untouched but for one thing: X-Drawbridge-Client fields that somebody else wrote are
-// removed, wherever header fields are looked at, so that those which remain are ours. Ours stands
-// above the Received field of the server that took the message.
+// The null sender is allowed. The originator fields From, Sender, Resent-From and Resent-Sender are
+// checked, and From must be there; what [mailflow.Mailboxes] cannot read is refused. Messages of
+// sessions that did not authenticate (inbound mail, local mail through sendmail) pass unchanged,
+// except that X-Drawbridge-Client fields are removed wherever header fields are seen: those that
+// remain are ours. Ours stands above the Received field of the server that accepted the message.
 //
-// What no rule in force needs is not asked for: bodies never, header fields only when [Gate] says
-// so as the connection opens, and a message that no rule concerns is accepted at MAIL, without a
-// further word about it. If a rule that needs header fields begins to concern a session that was
-// opened without, the answer is 421, and the client connects again.
+// The milter asks only for what a rule in force needs: never for bodies, for header fields only if
+// [Gate] says so as the connection opens. A message that no rule concerns is accepted at MAIL. If a
+// rule that needs header fields takes effect in a session that was opened without them, the answer
+// is 421, and the client connects again.
 //
 // # Diagnostics
 //
-// Refused messages are logged with account, address, sender, queue id (if any yet) and reason.
-// Where nothing can be told now the answer is 451. A packet that is malformed, out of bounds or
-// truncated is logged and closes the connection: Postfix then does what milter_default_action says,
-// which is a temporary failure unless the administrator chose otherwise. Panics in a session end
-// its connection; go-milter reports them through the standard library's log, which the program has
-// to point at its own.
+// Refused messages are logged with account, address, sender, queue id (if any yet) and reason. When
+// the rules are not available the answer is 451. A packet that is malformed, out of bounds or
+// truncated is logged and closes the connection: Postfix then applies milter_default_action, a
+// temporary failure unless the administrator chose otherwise. A panic in a session ends its
+// connection; go-milter reports it through the standard library's log, which the program has to
+// redirect to its own.
 //
 // # Limits
 //
 // The account is the macro {auth_authen}, which Postfix sends at MAIL unless milter_mail_macros was
 // changed; without it every session counts as not authenticated. A display name may say anything.
-// Only From is checked, not Sender or Reply-To.
+// Reply-To is not checked.
 package milter
 
 import (

@@ -58,8 +58,8 @@ func checking(check mailflow.SenderCheck, trace string) *rules {
 	return &rules{
 		needs: mailflow.Needs{Headers: check == mailflow.CheckBoth},
 		submitter: func(login string, _ netip.AddrPort) mailflow.Submitter {
-			return mailflow.Submitter{Account: login, Check: check, Trace: trace, Owns: func(addr string) bool {
-				return addr == login || addr == "sales@example.net"
+			return mailflow.Submitter{Account: login, Check: check, Headers: check == mailflow.CheckBoth, Trace: trace, Address: func(addr string) mailflow.Address {
+				return mailflow.Address{Managed: true, Check: check, Granted: addr == login || addr == "sales@example.net"}
 			}}
 		},
 	}

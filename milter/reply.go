@@ -14,8 +14,7 @@ const (
 	// Postfix hangs up after 421: the next connection asks for what the rules now need.
 	reconnect = "421 4.7.1 The rules have changed, please connect again."
 
-	textUnreadable = "The From header cannot be read."
-	textForged     = "The message has too many " + traceHeader + " headers."
+	textForged = "The message has too many " + traceHeader + " headers."
 )
 
 // reply answers with a whole SMTP reply, of one line. Postfix takes "%" for the beginning of an

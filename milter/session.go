@@ -2,7 +2,6 @@ package milter
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"net/textproto"
@@ -62,8 +61,8 @@ type message struct {
 	login     string
 	sender    string
 	submitter mailflow.Submitter
-	from      []string // values of From fields
-	fromSize  int      // their octets, and of those left out
+	from      []mailflow.Field // originator fields
+	fromSize  int              // octets of their values, and of those left out
 	traces    int      // fields named as ours
 	checked   bool     // the header fields were
 	refusal   gomilter.Response
@@ -82,8 +81,8 @@ func (s *session) declines(name []byte) bool {
 	switch {
 	case s.options.protocol&gomilter.OptNoHeaderReply == 0:
 		return false
-	case isField(string(name), "From"):
-		return s.message.fromSize > mailflow.MaxFrom
+	case mailflow.Originator(string(name)):
+		return s.message.fromSize > mailflow.MaxHeader
 	case isField(string(name), traceHeader):
 		return s.message.traces > maxForged
 	default:
@@ -140,9 +139,9 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 			return s.refuse(m, unavailable, nil), nil
 		}
 		if v := msg.submitter.Envelope(from); v.Refused {
-			return s.refuse(m, refused+v.Text, nil), nil
+			return s.refuse(m, refused+v.Text, v.Cause), nil
 		}
-		if msg.submitter.WantsHeaderFrom() && !s.seesHeaders() {
+		if msg.submitter.ChecksHeader() && !s.seesHeaders() {
 			return s.refuse(m, reconnect, nil), nil
 		}
 	}
@@ -173,9 +172,11 @@ func (s *session) RcptTo(string, *gomilter.Modifier) (gomilter.Response, error) 
 func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	msg := &s.message
 	switch {
-	case isField(name, "From"):
-		if msg.fromSize += len(value); msg.fromSize <= mailflow.MaxFrom {
-			msg.from = append(msg.from, value)
+	case mailflow.Originator(name):
+		// What is beyond the bound still counts: one field more makes the header refused.
+		if before := msg.fromSize; before <= mailflow.MaxHeader {
+			msg.fromSize += len(value)
+			msg.from = append(msg.from, mailflow.Field{Name: name, Value: value})
 		}
 	case isField(name, traceHeader):
 		msg.traces++
@@ -205,18 +206,8 @@ func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	if msg.traces > maxForged {
 		return s.refuse(m, refused+textForged, nil)
 	}
-	if !msg.submitter.WantsHeaderFrom() {
-		return nil
-	}
-	if msg.fromSize > mailflow.MaxFrom {
-		return s.refuse(m, refused+textUnreadable, errors.New("too long"))
-	}
-	mailboxes, err := mailflow.FromMailboxes(msg.from)
-	if err != nil {
-		return s.refuse(m, refused+textUnreadable, err)
-	}
-	if v := msg.submitter.HeaderFrom(mailboxes); v.Refused {
-		return s.refuse(m, refused+v.Text, nil)
+	if v := msg.submitter.Header(msg.from); v.Refused {
+		return s.refuse(m, refused+v.Text, v.Cause)
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ const (
 	firstBuffer   = 4 << 10
 )
 
+var equals = []byte{'='}
+
 // errMalformed is what requests that break the protocol or its bounds have in common. Its text
 // quotes what was wrong in ASCII.
 var errMalformed = errors.New("malformed policy request")
@@ -100,6 +102,7 @@ const (
 	seenAccount
 	seenIP
 	seenPort
+	seenSender
 )
 
 // parse takes the next request out of the buffer and notes it in last.
@@ -108,27 +111,21 @@ func (r *reader) parse() error {
 	seen := 0
 	for n := 1; ; n++ {
 		line := r.buf[r.start:r.end]
-		end := indexControl(line)
-		if line[end] != '\n' {
-			return fmt.Errorf("%w: line %d has a control character: %s", errMalformed, n, excerpt(line))
-		}
+		end := bytes.IndexByte(line, '\n')
 		line = line[:end]
 		r.start += end + 1
 		if end == 0 {
 			break
 		}
-		eq := bytes.IndexByte(line, '=')
-		switch {
-		case n > maxAttributes:
+		if n > maxAttributes {
 			return fmt.Errorf("%w: more than %d attributes", errMalformed, maxAttributes)
-		case len(line) > maxLine:
-			return fmt.Errorf("%w: line %d is longer than %d octets", errMalformed, n, maxLine)
-		case eq <= 0:
+		}
+		name, value, ok := bytes.Cut(line, equals)
+		if !ok || len(name) == 0 {
 			return fmt.Errorf("%w: line %d is no name=value: %s", errMalformed, n, excerpt(line))
 		}
-		value := line[eq+1:]
 		bit := 0
-		switch string(line[:eq]) {
+		switch string(name) {
 		case "request":
 			bit = seenRequest
 			if string(value) != "smtpd_access_policy" {
@@ -137,6 +134,9 @@ func (r *reader) parse() error {
 		case "sasl_username":
 			bit = seenAccount
 			reuse(&last.Account, value)
+		case "sender":
+			bit = seenSender
+			reuse(&last.Sender, value)
 		case "client_address":
 			bit = seenIP
 			if reuse(&r.ip, value) {
@@ -152,8 +152,17 @@ func (r *reader) parse() error {
 				last.Port = uint16(port)
 			}
 		}
-		if seen&bit != 0 {
+		if bit == 0 {
+			continue // whatever the client made Postfix say in it is no concern of ours
+		}
+		switch {
+		case seen&bit != 0:
 			return fmt.Errorf("%w: line %d repeats an attribute: %s", errMalformed, n, excerpt(line))
+		case bit == seenSender: // any text: the gate reads it, if anybody authenticated
+		case len(line) > maxLine:
+			return fmt.Errorf("%w: line %d is longer than %d octets", errMalformed, n, maxLine)
+		case indexControl(value) < len(value):
+			return fmt.Errorf("%w: line %d has a control character: %s", errMalformed, n, excerpt(line))
 		}
 		seen |= bit
 	}
@@ -173,6 +182,7 @@ func (r *reader) forget(seen int) {
 		{seenAccount, &r.last.Account},
 		{seenIP, &r.ip},
 		{seenPort, &r.port},
+		{seenSender, &r.last.Sender},
 	} {
 		if seen&f.bit == 0 {
 			*f.text = ""

@@ -45,7 +45,8 @@ func accountSettings(cmd *cobra.Command) *settings {
 	s.word("preset", "preset", "set imap, pop3 and smtp at once", presets...)
 	s.word("secure-passwords", "secure_passwords", "the account's own choice: may third-party clients use the mailbox password", securePasswords...)
 	s.list("department", "departments", "`path` of a department it belongs to")
-	s.list("alias", "aliases", "further `address` it may send from")
+	s.list("alias", "aliases", "further `address` of the account")
+	s.list("send-as", "send_as", "`address` or *@domain that the account may also send from")
 	return s
 }
 
@@ -167,7 +168,8 @@ func (c *cli) accountSet() *cobra.Command {
 	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
 	s := accountSettings(cmd)
 	s.edits("add-department", "remove-department", "departments", "`path` of a department it belongs to")
-	s.edits("add-alias", "remove-alias", "aliases", "further `address` it may send from")
+	s.edits("add-alias", "remove-alias", "aliases", "further `address` of the account")
+	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that the account may also send from")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, accountPath(args[0]), s) }
 	return cmd

@@ -65,9 +65,11 @@ func (c *cli) departmentCreate() *cobra.Command {
 }
 
 func (c *cli) departmentSet() *cobra.Command {
-	cmd := c.onDepartment("set", "Change a department's name for people")
+	cmd := c.onDepartment("set", "Change a department's name, and the addresses its members may send from")
 	s := &settings{cmd: cmd}
 	s.text("name", "name", "the department's name for people")
+	s.list("send-as", "send_as", "`address` or *@domain that members may also send from")
+	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that members may also send from")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, departmentPath(args[0], args[1]), s)

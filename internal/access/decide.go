@@ -490,7 +490,7 @@ func text(r Reason, place bool) string {
 		return textSuspended
 	case ReasonThrottled:
 		return textThrottled
-	case ReasonOK, ReasonBadSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable:
+	case ReasonOK, ReasonBadSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
 	}
 	return ""
 }

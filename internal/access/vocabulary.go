@@ -73,6 +73,7 @@ const (
 	ReasonUnknownAccount   Reason = "unknown_account"
 	ReasonUnmanagedDomain  Reason = "unmanaged_domain"
 	ReasonStoreUnavailable Reason = "store_unavailable"
+	ReasonSenderNotOwned   Reason = "sender_not_owned" // of a message: MAIL FROM is not the submitter's
 )
 
 // Protocol is what a client speaks. The zero value is a service that is no login.
@@ -291,6 +292,7 @@ type Submission struct {
 	Account string // SASL user name; empty when the session did not authenticate
 	IP      netip.Addr
 	Port    uint16 // of the client: with IP it names the connection
+	Sender  string // MAIL FROM without its angle brackets; empty for the null sender
 }
 
 // Ending is how a login ended that some passdb decided, as Dovecot's auth-policy report tells.

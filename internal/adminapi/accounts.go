@@ -80,7 +80,7 @@ func (p *Protocols) preset(name, pointer string, f *faults) {
 func viewAccount(a *store.Account) Account {
 	v := Account{
 		AccountSettings: AccountSettings{
-			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases),
+			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
 			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
 		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
@@ -115,6 +115,7 @@ func (c *call) record(in *AccountSettings, cur *store.Account, exists func(depar
 		}
 	}
 	next.Aliases = c.aliases(in.Aliases, next, cur, f)
+	next.SendAs = c.sendAs(in.SendAs, cur.SendAs, "", f)
 	in.Protocols.preset(in.Preset, "", f)
 	next.Protocols = in.Protocols.switches()
 	if next.Secure = access.SecureMode(in.SecurePasswords); next.Secure == "" {
@@ -138,6 +139,8 @@ func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []strin
 		switch {
 		case err != nil:
 			f.add(pointer, "invalid_address", "%v", err)
+		case address.Local(addr) == "*":
+			f.add(pointer, "invalid_address", "is no single address: put *@domain into send_as")
 		case addr == next.Address:
 			f.add(pointer, "conflict", "is the account's own address, by its own or an alias domain: leave it out")
 		case slices.Contains(list, addr):
@@ -149,6 +152,32 @@ func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []strin
 		default:
 			list = append(list, addr)
 		}
+	}
+	return list
+}
+
+// sendAs validates the sender addresses granted to an account or a department. Only administrators
+// of the site may grant addresses outside the domain; entries that were there before are kept.
+func (c *call) sendAs(in, cur []string, pointer string, f *faults) []string {
+	list := make([]string, 0, len(in))
+	for i, entry := range in {
+		pointer := at(pointer+"/send_as", i)
+		// Any address of a domain is written with the local part "*", which is also an atom of RFC 5322.
+		addr, err := address.Parse(entry, c.domain)
+		addr = c.Store.State.Canonical(addr)
+		switch {
+		case err != nil:
+			f.add(pointer, "invalid_address", "%v", err)
+		case slices.Contains(list, addr):
+			f.add(pointer, "duplicate", "is named twice: leave it out")
+		case address.Domain(addr) != c.domain && c.id.role != store.RoleAdmin && !slices.Contains(cur, addr):
+			f.add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+		default:
+			list = append(list, addr)
+		}
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	return list
 }

@@ -95,7 +95,7 @@ func TestExport(t *testing.T) {
 	a.has("format", `1`).has("domain.name", `"example.org"`).has("domain.alias_domains", `["alias.example"]`).has("domain.created_at", `null`).
 		has("secure_password_policy", `{"enforced":true,"scope":{"departments":[{"path":"board"}]}}`).
 		has("ip_blocks", `[{"expires_at":"2099-01-01T00:00:00Z","network":"198.51.100.0/24","note":"guesses"}]`).
-		has("accounts.0", `{"address":"ann@example.org","aliases":["a@example.org"],"departments":["sales/emea"],"protocols":{"imap":true,"pop3":false,"smtp":true},"secure_passwords":"optional","suspended":false}`)
+		has("accounts.0", `{"address":"ann@example.org","aliases":["a@example.org"],"departments":["sales/emea"],"protocols":{"imap":true,"pop3":false,"smtp":true},"secure_passwords":"optional","send_as":[],"suspended":false}`)
 	if got := a.each("departments", "path"); !slices.Equal(got, []string{"board", "sales", "sales/emea"}) {
 		t.Errorf("departments %q", got)
 	}
@@ -508,7 +508,7 @@ func anyDocument(t *rapid.T) *adminapi.DomainDocument {
 		departments = append([]string{}, append([]string{"a", "a/x"}, departments[1:]...)...)
 	}
 	for _, path := range departments {
-		doc.Departments = append(doc.Departments, adminapi.Department{Path: path, Name: one("name of "+path, path, "Some Name", "true")})
+		doc.Departments = append(doc.Departments, adminapi.Department{Path: path, Name: one("name of "+path, path, "Some Name", "true"), SendAs: some("department sends as", "*@example.org")})
 	}
 	scope := func(label string) *adminapi.Scope {
 		s := &adminapi.Scope{All: yes(label + " all"), Members: []string{"ann@example.org"}}
@@ -537,7 +537,7 @@ func anyDocument(t *rapid.T) *adminapi.DomainDocument {
 	}
 	for _, who := range some("account", "ann", "bob", "eve") {
 		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{
-			Address: who + "@example.org", Suspended: yes("suspended"), Departments: some("in", departments...), Aliases: some("aliases", "x@example.org"),
+			Address: who + "@example.org", Suspended: yes("suspended"), Departments: some("in", departments...), Aliases: some("aliases", "x@example.org"), SendAs: some("sends as", "sales@example.org", "*@elsewhere.example"),
 			Protocols: adminapi.Protocols{IMAP: onOff("imap"), Sieve: onOff("sieve")}, SecurePasswords: one("mode", "optional", "required", "off"),
 		})
 	}

@@ -51,7 +51,9 @@ func parents(path string) []string {
 	return list
 }
 
-func viewDepartment(d *store.Department) Department { return Department(*d) }
+func viewDepartment(d *store.Department) Department {
+	return Department{Path: d.Path, Name: d.Name, SendAs: list(d.SendAs)}
+}
 
 func listDepartments(c *call) (*answer, error) {
 	return listed(c, c.Store.State.Departments(c.domain), func(d *store.Department) string { return d.Path }, viewDepartment)
@@ -77,9 +79,9 @@ func (c *call) makeDepartment(ch *store.Change, d *store.Department) {
 
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
-// departmentOf reads a department as it was sent.
-func (c *call) departmentOf(in *Department, f *faults) *store.Department {
-	d := store.Department(*in)
+// departmentOf reads a department as it was sent. cur is the stored one, nil for none.
+func (c *call) departmentOf(in *Department, cur *store.Department, f *faults) *store.Department {
+	d := store.Department{Path: in.Path, Name: in.Name}
 	if err := checkDepartment(d.Path); err != nil {
 		f.add("/path", "invalid_path", "%v", err)
 	}
@@ -89,6 +91,11 @@ func (c *call) departmentOf(in *Department, f *faults) *store.Department {
 	if d.Name == "" {
 		d.Name = lastPart(d.Path)
 	}
+	var kept []string
+	if cur != nil {
+		kept = cur.SendAs
+	}
+	d.SendAs = c.sendAs(in.SendAs, kept, "", f)
 	return &d
 }
 
@@ -100,7 +107,8 @@ func putDepartment(c *call) (*answer, error) {
 		f.add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
 	}
 	in.Path = path
-	next := c.departmentOf(in, &f)
+	before, _ := c.Store.State.Department(c.domain, path)
+	next := c.departmentOf(in, before.Doc, &f)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -158,7 +166,7 @@ func patchDepartment(c *call) (*answer, error) {
 		if err != nil {
 			return err
 		}
-		next := c.departmentOf(in, &f)
+		next := c.departmentOf(in, cur.Doc, &f)
 		if strings.HasPrefix(next.Path, path+"/") {
 			f.add("/path", "conflict", "is below the department itself: choose another place")
 		}
@@ -207,7 +215,9 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 		}
 		ch.DeleteDepartment(c.domain, d.Doc.Path)
 		if d.Doc.Path != from {
-			ch.PutDepartment(c.domain, &store.Department{Path: to, Name: d.Doc.Name})
+			department := *d.Doc
+			department.Path = to
+			ch.PutDepartment(c.domain, &department)
 		}
 	}
 	accounts := 0

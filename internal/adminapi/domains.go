@@ -338,7 +338,7 @@ func deleteDomain(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.forgetAliases(append([]string{c.domain}, cur.Doc.AliasDomains...)); err != nil {
+	if err := c.forgetAddresses(append([]string{c.domain}, cur.Doc.AliasDomains...)); err != nil {
 		return nil, err
 	}
 	accounts := c.addresses(c.domain)
@@ -400,28 +400,50 @@ func (c *call) sweep(domain string) error {
 	return nil
 }
 
-// forgetAliases takes a deleted domain's addresses out of accounts elsewhere: they would be theirs
-// again when somebody else creates the domain.
-func (c *call) forgetAliases(names []string) error {
-	foreign := func(alias string) bool { return slices.Contains(names, address.Domain(alias)) }
+// forgetAddresses removes a deleted domain's addresses from the accounts and departments of others:
+// they would be theirs again when somebody else creates the domain.
+func (c *call) forgetAddresses(names []string) error {
+	foreign := func(addr string) bool { return slices.Contains(names, address.Domain(addr)) }
+	without := func(list []string) []string { return slices.DeleteFunc(slices.Clone(list), foreign) }
 	for _, d := range c.Store.State.Domains("", 0) {
-		if d.Doc.Name == c.domain {
+		domain := d.Doc.Name
+		if domain == c.domain {
 			continue
 		}
-		for _, a := range c.Store.State.Accounts(d.Doc.Name, "", 0) {
-			if !slices.ContainsFunc(a.Doc.Aliases, foreign) {
+		for _, a := range c.Store.State.Accounts(domain, "", 0) {
+			if !slices.ContainsFunc(a.Doc.Aliases, foreign) && !slices.ContainsFunc(a.Doc.SendAs, foreign) {
 				continue
 			}
-			err := c.change(store.ShardOf(d.Doc.Name), func(ch *store.Change) error {
+			err := c.change(store.ShardOf(domain), func(ch *store.Change) error {
 				cur, ok := c.Store.State.Account(a.Doc.Address)
 				if !ok {
 					return nil
 				}
 				next := *cur.Doc
-				next.Aliases = slices.DeleteFunc(slices.Clone(next.Aliases), foreign)
-				audit(ch, "account.update", d.Doc.Name, next.Address)
+				next.Aliases, next.SendAs = without(next.Aliases), without(next.SendAs)
+				audit(ch, "account.update", domain, next.Address)
 				ch.Diff(cur.Doc, &next)
 				ch.PutAccount(&next)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		for _, department := range c.Store.State.Departments(domain) {
+			if !slices.ContainsFunc(department.Doc.SendAs, foreign) {
+				continue
+			}
+			err := c.change(store.ShardOf(domain), func(ch *store.Change) error {
+				cur, ok := c.Store.State.Department(domain, department.Doc.Path)
+				if !ok {
+					return nil
+				}
+				next := *cur.Doc
+				next.SendAs = without(next.SendAs)
+				audit(ch, "department.update", domain, next.Path)
+				ch.Diff(cur.Doc, &next)
+				ch.PutDepartment(domain, &next)
 				return nil
 			})
 			if err != nil {

@@ -52,10 +52,13 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 // wantedDepartments are those of a document, with those above them, which a document may leave out
 // as PUT may: they stay as they are, or are made.
 func (c *call) wantedDepartments(in []Department, cur []*store.Department, f *faults) []*store.Department {
-	byPath := map[string]*store.Department{}
+	byPath, before := map[string]*store.Department{}, map[string]*store.Department{}
+	for _, d := range cur {
+		before[d.Path] = d
+	}
 	for i := range in {
 		f.under = at("/departments", i)
-		d := c.departmentOf(&in[i], f)
+		d := c.departmentOf(&in[i], before[in[i].Path], f)
 		if byPath[d.Path] != nil {
 			f.add("/path", "duplicate", "is named twice: leave it out")
 		}

@@ -240,6 +240,8 @@ type PlanItem struct {
 type Department struct {
 	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. A PATCH of it renames the department with all that names it." example:"sales/emea"`
 	Name string `json:"name" maxLength:"100" doc:"What people read; the last part of the path when left out."`
+
+	SendAs []string `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that its members and those of the departments below may use in addition to their own."`
 }
 
 // Account is one address.
@@ -256,7 +258,8 @@ type AccountSettings struct {
 	Address         string    `json:"address" maxLength:"320" doc:"local@domain, in lower case. Cannot be changed." example:"ann@example.org"`
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
-	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Further sender addresses."`
+	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Further addresses of the account. Their domains must be managed."`
+	SendAs          []string  `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that the account may use in addition to its own. A domain's key grants addresses of its domain only." example:"[\"*@example.org\"]"`
 	Protocols       Protocols `json:"protocols" doc:"A protocol that is not named follows the domain."`
 	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not kept: it is answered when the switches are as it sets them."`
 	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off" default:"optional" doc:"The account's own choice, which enforcement goes before. required: third-party clients need a secure password. off: secure passwords are inactive."`

@@ -109,6 +109,66 @@ func TestSenderBelongsToTheLogin(t *testing.T) {
 	})
 }
 
+// M12: the domain of an address decides who sends from it, and grants widen that.
+func TestSendAs(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(object{"sender_check": "off"})
+	s.api("POST", "/v1/domains", object{"name": "example.com"})
+	key := s.api("POST", "/v1/keys", object{"name": "tenant", "role": "domain", "domain": "example.org"})["key"].(string)
+	const ceo, refusal = "ceo@example.com", "550 5.7.1 "
+	message := func(from string) string {
+		conn, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		return s.send(conn, from, bob, "From: CEO <"+from+">\nSubject: x\n\nx\n")
+	}
+	s.want("another tenant's address, own check off", message(ceo), refusal)
+	conn, r := s.submit(outside, ann, s.passwords[ann])
+	s.want("auth", r, "235 ")
+	s.want("in the header only", s.send(conn, ann, bob, "From: CEO <"+ceo+">\nSubject: x\n\nx\n"), refusal)
+	s.want("in Sender", s.send(conn, ann, bob, "From: "+ann+"\nSender: "+ceo+"\nSubject: x\n\nx\n"), refusal)
+
+	if status := s.as(key, "PATCH", "/v1/accounts/"+ann, object{"send_as": []string{ceo}}); status != 422 {
+		t.Errorf("a domain's key grants another domain's address: %d", status)
+	}
+	s.want("still", message(ceo), refusal)
+	s.run("account", "set", ann, "--add-send-as", ceo)
+	s.want("granted", message(ceo), "250 ")
+	s.run("account", "set", ann, "--remove-send-as", ceo)
+	s.want("withdrawn", message(ceo), refusal)
+	s.run("department", "create", "example.org", "board")
+	s.run("department", "set", "example.org", "board", "--send-as", "*@example.com")
+	s.run("account", "set", ann, "--add-department", "board")
+	s.want("granted to a department", message(ceo), "250 ")
+
+	s.api("PATCH", "/v1/domains/example.org", object{"sender_check": "both"})
+	conn, r = s.submit(outside, ann, s.passwords[ann])
+	s.want("auth", r, "235 ")
+	s.want("no From", s.send(conn, ann, bob, "Subject: x\n\nx\n"), refusal+"The message has no From header")
+	for name, from := range map[string]string{
+		"comma": "Smith, Ann <" + ann + ">", "Latin-1": "B\xfcro <" + ann + ">", "brackets": "Ann [Sales] <" + ann + ">",
+		"quoted address": `<"ann"@example.org>`, "careless base64": "=?utf-8?b?TcO8bGxlcg?= <" + ann + ">",
+	} {
+		s.want(name, s.send(conn, ann, bob, "From: "+from+"\nSubject: x\n\nx\n"), "250 ")
+	}
+}
+
+// An outsider's odd MAIL FROM is none of the policy service's business.
+func TestOddSenders(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	for _, from := range []string{"\"a b\"@elsewhere.example", "x\x7fy@elsewhere.example", strings.Repeat("a", 300) + "@elsewhere.example"} {
+		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+		s.must(err)
+		_, err = c.Hello()
+		s.must(err)
+		reply := s.send(c, from, ann, "From: x@elsewhere.example\nSubject: odd\n\nx\n")
+		if strings.HasPrefix(reply, "451 ") {
+			t.Errorf("MAIL FROM:<%q>: %s", from, reply)
+		}
+		s.must(c.Close())
+	}
+}
+
 // M10: submitted mail names the device; a forged header of that name does not last.
 func TestTraceHeader(t *testing.T) {
 	s := start(t, trialstack.Options{})

@@ -467,6 +467,13 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 			return g.refused(s, d)
 		}
 	}
+	if sub.Sender != "" {
+		m := g.submitter(s)
+		if v := m.Envelope(sub.Sender); v.Refused {
+			d.Outcome, d.Reason, d.Message = access.Deny, access.ReasonSenderNotOwned, v.Text
+			return g.refused(s, d)
+		}
+	}
 	g.sessions.permit(sub, permit{v, s.bound, d})
 	return d
 }
@@ -493,11 +500,11 @@ func (g *Gate) refused(s *session, d access.Decision) access.Decision {
 // Needs tells which parts of messages some rule in force wants to see.
 func (g *Gate) Needs() mailflow.Needs {
 	return mailflow.Needs{Headers: g.Store.State.AnyDomain(func(d *store.Domain) bool {
-		return d.SenderCheck == mailflow.CheckBoth || d.SenderCheck == "" || d.TraceHeader
+		return d.SenderCheck.Headers() || d.TraceHeader
 	})}
 }
 
-// Submitter tells which rules for messages concern an authenticated session.
+// Submitter returns the rules for messages that apply to an authenticated session.
 func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
 	var s session
 	switch g.session(&s, login, ip, port, time.Now()) {
@@ -507,22 +514,56 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 		return mailflow.Submitter{} // policyd answers for these
 	case access.Allow:
 	}
-	m := mailflow.Submitter{Account: s.account, Check: s.view.Settings.SenderCheck}
-	record := s.view.Account
-	m.Owns = func(addr string) bool {
-		addr = g.Store.State.Canonical(addr)
-		if addr == s.account {
-			return true
-		}
-		a := record.Account()
-		return a != nil && slices.ContainsFunc(a.Aliases, func(alias string) bool {
-			return g.Store.State.Canonical(alias) == addr
-		})
-	}
+	m := g.submitter(&s)
+	m.Headers = g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() })
 	if s.view.Settings.TraceHeader {
 		m.Trace = s.trace()
 	}
 	return m
+}
+
+// submitter returns which sender addresses a session may use. It depends on the session's account
+// and nothing else of the session.
+func (g *Gate) submitter(s *session) mailflow.Submitter {
+	granted := g.grants(s.account, s.view)
+	return mailflow.Submitter{
+		Account: s.account, Check: s.view.Settings.SenderCheck,
+		Address: func(addr string) mailflow.Address {
+			canonical, v := g.Store.State.View(addr)
+			a := mailflow.Address{Managed: v.Known, Granted: granted(canonical)}
+			if v.Known {
+				a.Check = v.Settings.SenderCheck
+			}
+			return a
+		},
+	}
+}
+
+// grants returns whether an account may send from a canonical address: its own, an alias, what it
+// or a department of it was granted, and the extensions of all these.
+func (g *Gate) grants(account string, v store.View) func(addr string) bool {
+	list := sync.OnceValue(func() []string {
+		a := v.Account.Account()
+		if a == nil {
+			return nil
+		}
+		list := append(a.Aliases, a.SendAs...)
+		for _, path := range a.Departments {
+			list = append(list, g.Store.State.SendAs(v.Domain, path)...)
+		}
+		for i, entry := range list {
+			list[i] = g.Store.State.Canonical(entry) // its domain may have become an alias domain since
+		}
+		return list
+	})
+	owns := func(addr string) bool {
+		return addr == account || slices.Contains(list(), addr)
+	}
+	return func(addr string) bool {
+		local, domain := address.Local(addr), address.Domain(addr)
+		base, _, extended := strings.Cut(local, "+")
+		return owns(addr) || extended && base != "" && owns(base+"@"+domain) || slices.Contains(list(), "*@"+domain)
+	}
 }
 
 // trace is the value of the header that names client type and credential (M10).

@@ -42,6 +42,65 @@ func TestOwnedAddresses(t *testing.T) {
 	}
 }
 
+// The domain of an address decides who may send from it; grants name addresses and whole domains.
+func TestSendAs(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckOff })
+	d.change("example.com", func(c *store.Change) error {
+		c.PutDomain(&store.Domain{Name: "example.com", SenderCheck: mailflow.CheckBoth})
+		return nil
+	})
+	d.change("example.org", func(c *store.Change) error {
+		c.PutDepartment("example.org", &store.Department{Path: "sales", SendAs: []string{"*@shop.example"}})
+		c.PutDepartment("example.org", &store.Department{Path: "sales/emea", SendAs: []string{"emea@example.com"}})
+		return nil
+	})
+	d.account("ann@example.org", func(a *store.Account) {
+		a.Departments, a.SendAs = []string{"sales/emea"}, []string{"info@example.com"}
+	})
+	ann, bob := d.Submitter("ann@example.org", ip(home), 1), d.Submitter("bob@example.org", ip(home), 2)
+	for from, c := range map[string]struct{ ann, bob bool }{
+		"ceo@example.com":      {false, false}, // example.org's setting does not open example.com
+		"info@example.com":     {true, false},
+		"info+q4@example.com":  {true, false},
+		"emea@example.com":     {true, false},
+		"anybody@example.org":  {true, true}, // example.org checks nothing
+		"anybody@shop.example": {true, true}, // not managed: the submitter's setting
+	} {
+		if a, b := ann.Envelope(from), bob.Envelope(from); a.Refused == c.ann || b.Refused == c.bob {
+			t.Errorf("MAIL FROM:<%s>: ann %+v, bob %+v", from, a, b)
+		}
+		field := []mailflow.Field{{Name: "From", Value: from}}
+		if a, b := ann.Header(field), bob.Header(field); a.Refused == c.ann || b.Refused == c.bob {
+			t.Errorf("From: %s: ann %+v, bob %+v", from, a, b)
+		}
+	}
+	d.domain(nil) // checks both
+	ann, bob = d.Submitter("ann@example.org", ip(home), 1), d.Submitter("bob@example.org", ip(home), 2)
+	if a, b := ann.Envelope("anybody@shop.example"), bob.Envelope("anybody@shop.example"); a.Refused || !b.Refused {
+		t.Errorf("a granted domain: ann %+v, bob %+v", a, b)
+	}
+}
+
+// policyd judges MAIL FROM too, so that a site whose rules need no header needs no milter.
+func TestSubmissionChecksTheSender(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckEnvelope })
+	d.want(smtp("ann@example.org", "mailbox", home), "next ok")
+	own := mail("ann@example.org", home, 1)
+	own.Sender = "ann@example.org"
+	foreign := own
+	foreign.Sender = "bob@example.org"
+	for range 2 { // the second time a permit is remembered
+		d.wantMail(own, "next ok")
+		if got := d.Submission(foreign); got.Outcome != access.Deny || got.Reason != access.ReasonSenderNotOwned || !strings.Contains(got.Message, "bob@example.org") {
+			t.Errorf("another's address: %+v", got)
+		}
+	}
+}
+
 func TestWhomMessageRulesConcern(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, next)
@@ -56,7 +115,7 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 		}
 	}
 	m := d.Submitter("ann@example.org", ip(home), 1)
-	if m.Account == "" || m.Check != mailflow.CheckEnvelope || m.WantsHeaderFrom() || m.Trace != "" {
+	if m.Account == "" || m.Check != mailflow.CheckEnvelope || m.ChecksHeader() || m.Trace != "" {
 		t.Errorf("%+v", m)
 	}
 	if d.Needs().Headers {
@@ -67,7 +126,7 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 		t.Error("no headers are wanted though the trace goes there")
 	}
 	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckBoth })
-	if m := d.Submitter("ann@example.org", ip(home), 1); !d.Needs().Headers || !m.WantsHeaderFrom() {
+	if m := d.Submitter("ann@example.org", ip(home), 1); !d.Needs().Headers || !m.ChecksHeader() {
 		t.Errorf("%+v, %+v", d.Needs(), m)
 	}
 }

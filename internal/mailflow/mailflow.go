@@ -1,88 +1,173 @@
-// Package mailflow is the vocabulary and the decision engine for messages: whether a sender address
-// belongs to whoever authenticated (M1), and what is noted on submitted mail (M10).
+// Package mailflow is the vocabulary and the decision engine for messages: whether the sender
+// addresses of a message may be used by whoever authenticated (M1, M12), and what is noted on
+// submitted mail (M10).
+//
+// The domain of an address decides who may use it: an address of a managed domain is for the account
+// that it belongs to and for those it was granted to (send_as), whatever the submitter's own domain
+// says. The submitter's domain decides on addresses of domains that are not managed.
 //
 // The package is pure: no I/O, no clock, no context, no log.
 package mailflow
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// SenderCheck says which sender addresses must belong to the login.
+// SenderCheck says where sender addresses are checked.
 type SenderCheck string
 
 // The settings of a domain's sender_check; the zero value means [CheckBoth].
 const (
-	CheckBoth     SenderCheck = "both"     // MAIL FROM and every header From mailbox
+	CheckBoth     SenderCheck = "both"     // MAIL FROM, and From, Sender, Resent-From and Resent-Sender
 	CheckEnvelope SenderCheck = "envelope" // MAIL FROM only
 	CheckOff      SenderCheck = "off"
 )
 
-// Needs are the parts of messages that some rule in force wants to see.
+// Headers reports whether header fields are checked.
+func (c SenderCheck) Headers() bool { return c == CheckBoth || c == "" }
+
+// Needs are the parts of messages that some rule in force needs.
 type Needs struct {
 	Headers bool
 	Body    bool
 }
 
+// Address is what the rules say about a sender address.
+type Address struct {
+	Managed bool        // its domain is managed
+	Check   SenderCheck // of its domain, if that is managed
+	Granted bool        // the submitter may use it
+}
+
 // Submitter is who authenticated, as the rules for messages see them.
 type Submitter struct {
-	Account string // canonical; empty when no rule concerns the session
-	Check   SenderCheck
-	// Owns reports whether a canonical address belongs to the account.
-	Owns func(addr string) bool
+	Account string      // canonical; empty when no rule concerns the session
+	Check   SenderCheck // of the submitter's domain
+	Headers bool        // some managed domain checks header fields
+	// Address looks up a canonical address. One whose local part cannot be read is looked up as
+	// "@domain".
+	Address func(addr string) Address
 	// Trace is the value of the header that names client type and credential, or "" when the domain
 	// wants none. ASCII, without line breaks.
 	Trace string
-	// Unavailable: whether rules concern the session cannot be told now.
+	// Unavailable: which rules concern the session is not known at the moment.
 	Unavailable bool
 }
 
-// Verdict says whether a message may go on.
+// Verdict says whether a message is refused.
 type Verdict struct {
 	Refused bool
 	Text    string // for the SMTP client; ASCII, without line breaks
+	Cause   error  // for the log; nil when the text says it all
 }
 
-// Envelope holds MAIL FROM, without its angle brackets, against the submitter. The null sender is
-// allowed: bounces and read receipts have it.
+func (s *Submitter) refuse(cause error, format string, args ...any) Verdict {
+	return Verdict{true, fmt.Sprintf(format, args...), cause}
+}
+
+// Envelope checks MAIL FROM, without its angle brackets. The null sender is allowed: bounces and
+// read receipts have it.
 func (s *Submitter) Envelope(from string) Verdict {
-	if s.Account == "" || s.Check == CheckOff || from == "" || s.owns(from) {
+	if s.Account == "" || from == "" {
 		return Verdict{}
 	}
-	return Verdict{true, "The sender address does not belong to your account."}
+	a := s.lookup(from)
+	if a.Granted || s.check(a) == CheckOff {
+		return Verdict{}
+	}
+	return s.refuse(nil, "The sender address %s does not belong to your account: send as %s, or ask for permission to use it.",
+		shown(from), s.Account)
 }
 
-// HeaderFrom holds the mailboxes of all From header fields against the submitter. A message without
-// any has none that could be foreign.
-func (s *Submitter) HeaderFrom(mailboxes []string) Verdict {
-	if !s.WantsHeaderFrom() {
+// Field is a header field.
+type Field struct{ Name, Value string }
+
+// Originator reports whether a header field names whom a message is from. Space before the colon is
+// obsolete, and mail programs still read it (RFC 5322 section 4.5).
+func Originator(name string) bool {
+	name = strings.TrimRight(name, " \t")
+	for _, f := range [...]string{"From", "Sender", "Resent-From", "Resent-Sender"} {
+		if strings.EqualFold(name, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// Header checks the originator fields of a message, in any order.
+func (s *Submitter) Header(fields []Field) Verdict {
+	if !s.ChecksHeader() {
 		return Verdict{}
 	}
-	for _, m := range mailboxes {
-		if !s.owns(m) {
-			return Verdict{true, "The address in the From header does not belong to your account."}
+	from, size := false, 0
+	for _, f := range fields {
+		name := strings.TrimRight(f.Name, " \t")
+		from = from || strings.EqualFold(name, "From")
+		if size += len(f.Value); size > MaxHeader {
+			return s.unreadable(name, fmt.Errorf("the originator fields are longer than %d octets", MaxHeader))
 		}
+		mailboxes, err := Mailboxes([]string{f.Value})
+		if err != nil {
+			return s.unreadable(name, err)
+		}
+		for _, m := range mailboxes {
+			if a := s.lookup(m); !a.Granted && s.check(a).Headers() {
+				return s.refuse(nil, "The address %s in the %s header does not belong to your account: write %s, or ask for permission to use it.",
+					shown(m), shown(name), s.Account)
+			}
+		}
+	}
+	if !from && s.Check.Headers() {
+		return s.refuse(errors.New("no From header"), "The message has no From header: write From: %s", s.Account)
 	}
 	return Verdict{}
 }
 
-// WantsHeaderFrom reports whether the From header fields are checked.
-func (s *Submitter) WantsHeaderFrom() bool {
-	return s.Account != "" && (s.Check == CheckBoth || s.Check == "")
+func (s *Submitter) unreadable(name string, cause error) Verdict {
+	return s.refuse(cause, "The %s header cannot be read: write %s: %s", shown(name), shown(name), s.Account)
 }
 
-// owns accepts the account's own address extensions (ann+lists@) beside what Owns says.
-func (s *Submitter) owns(addr string) bool {
-	canonical, err := address.Parse(addr, "")
-	if err != nil {
-		return false
+// ChecksHeader reports whether the originator fields of the submitter's messages are checked.
+func (s *Submitter) ChecksHeader() bool { return s.Account != "" && s.Headers }
+
+// check returns the setting that applies to an address.
+func (s *Submitter) check(a Address) SenderCheck {
+	if a.Managed {
+		return a.Check
 	}
-	if s.Owns(canonical) {
-		return true
+	return s.Check
+}
+
+// lookup reads an address by the same rules in the envelope and in the header: source routes are
+// dropped, and quotes that are not needed.
+func (s *Submitter) lookup(text string) Address {
+	p := parser{text: "<" + text + ">"}
+	if err := p.angle(); err == nil && p.at == len(p.text) {
+		text = p.found[0]
 	}
-	local, domain := address.Local(canonical), address.Domain(canonical)
-	base, _, extended := strings.Cut(local, "+")
-	return extended && base != "" && s.Owns(base+"@"+domain)
+	if canonical, err := address.Parse(text, ""); err == nil {
+		return s.Address(canonical)
+	}
+	if domain, err := address.ParseDomain(text[strings.LastIndexByte(text, '@')+1:]); err == nil {
+		return s.Address("@" + domain)
+	}
+	return Address{}
+}
+
+// shown returns text fit for an SMTP reply: ASCII, without control characters, bounded.
+func shown(text string) string {
+	const enough = 100
+	if len(text) > enough {
+		text = text[:enough] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text)
 }

@@ -1,13 +1,22 @@
 package mailflow
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
-// ann is who authenticated in these tests: she owns one address and one alias.
+// site is what these tests' submitter, ann, sees: example.org checks as given, example.com is
+// another tenant's domain and checks headers, off.example checks nothing.
 func ann(check SenderCheck) *Submitter {
+	domains := map[string]SenderCheck{"example.org": check, "example.net": check, "example.com": CheckBoth, "off.example": CheckOff}
+	granted := map[string]bool{"ann@example.org": true, "sales@example.net": true, "granted@example.com": true, "granted@elsewhere.example": true}
 	return &Submitter{
-		Account: "ann@example.org",
-		Check:   check,
-		Owns:    func(addr string) bool { return addr == "ann@example.org" || addr == "sales@example.net" },
+		Account: "ann@example.org", Check: check, Headers: true,
+		Address: func(addr string) Address {
+			_, domain, _ := strings.Cut(addr, "@")
+			check, managed := domains[domain]
+			return Address{Managed: managed, Check: check, Granted: granted[addr]}
+		},
 	}
 }
 
@@ -18,21 +27,23 @@ func TestEnvelope(t *testing.T) {
 	}{
 		{"ann@example.org", false},
 		{"Ann@EXAMPLE.org.", false},
-		{"ann+lists@example.org", false},
 		{"sales@example.net", false},
-		{"sales+q4@example.net", false},
 		{"", false}, // bounces and read receipts
+		{`"ann"@example.org`, false},
+		{"@relay.example:ann@example.org", false},
+		{"granted@example.com", false},
+		{"granted@elsewhere.example", false},
+		{"anybody@off.example", false},
 
 		{"eve@example.org", true},
 		{"ann@example.net", true},
-		{"eve+ann@example.org", true},
-		{"+ann@example.org", true},
-		{"ann", true},
+		{"ann@elsewhere.example", true}, // a domain that is not managed: the submitter's setting
 		{`"ann smith"@example.org`, true},
 		{"ann@example.org@example.net", true},
 		{"ann@[192.0.2.1]", true},
 		{"änn@example.org", true},
 		{"ann@example.org\x00", true},
+		{"ann", true},
 	} {
 		for _, check := range []SenderCheck{"", CheckBoth, CheckEnvelope} {
 			if v := ann(check).Envelope(c.from); v.Refused != c.refused || c.refused != (v.Text != "") {
@@ -45,30 +56,77 @@ func TestEnvelope(t *testing.T) {
 	}
 }
 
-func TestHeaderFrom(t *testing.T) {
-	for _, c := range []struct {
-		mailboxes []string
-		refused   bool
-	}{
-		{nil, false},
-		{[]string{"ann@example.org"}, false},
-		{[]string{"ann@example.org", "Sales@example.net"}, false},
-		{[]string{"ann@example.org", "eve@example.org"}, true},
-		{[]string{"eve@example.org", "ann@example.org"}, true},
-		{[]string{`"ann@example.org"@example.net`}, true},
-		{[]string{""}, true},
-	} {
-		for check, checked := range map[SenderCheck]bool{"": true, CheckBoth: true, CheckEnvelope: false, CheckOff: false} {
-			if v := ann(check).HeaderFrom(c.mailboxes); v.Refused != (c.refused && checked) {
-				t.Errorf("%q, check %q: %+v", c.mailboxes, check, v)
+// Another tenant's setting does not open a domain to its own accounts: the address's domain decides.
+func TestAddressDomainDecides(t *testing.T) {
+	for _, check := range []SenderCheck{CheckOff, CheckEnvelope, CheckBoth} {
+		s := ann(check)
+		for _, from := range []string{"ceo@example.com", `"ceo"@example.com`, "CEO@Example.COM.", "@x:ceo@example.com", "cé@example.com", `"c e o"@example.com`} {
+			if v := s.Envelope(from); !v.Refused {
+				t.Errorf("check %s: MAIL FROM:<%s> is accepted", check, from)
 			}
+			if v := s.Header([]Field{{"From", "CEO <" + from + ">"}}); !v.Refused {
+				t.Errorf("check %s: From: <%s> is accepted", check, from)
+			}
+		}
+	}
+	if v := ann(CheckBoth).Header([]Field{{"From", "anybody@off.example"}}); v.Refused {
+		t.Errorf("an address whose domain checks nothing: %+v", v)
+	}
+}
+
+func TestHeader(t *testing.T) {
+	own := Field{"From", "Ann <ann@example.org>"}
+	for name, c := range map[string]struct {
+		fields  []Field
+		refused string
+	}{
+		"own":                    {[]Field{own}, ""},
+		"own, and an alias":      {[]Field{{"From", "ann@example.org, Sales@example.net"}}, ""},
+		"quotes without need":    {[]Field{{"From", `<"ann"@example.org>`}}, ""},
+		"no From":                {nil, "no From header"},
+		"another's":              {[]Field{{"From", "eve@example.org"}}, "eve@example.org in the From header does not belong"},
+		"one of two":             {[]Field{own, {"From", "eve@example.org"}}, "does not belong"},
+		"quoted at":              {[]Field{{"From", `"ann@example.org"@example.net`}}, "does not belong"},
+		"Sender":                 {[]Field{own, {"Sender", "eve@example.org"}}, "Sender header does not belong"},
+		"Resent-From":            {[]Field{own, {"Resent-From", "eve@example.org"}}, "Resent-From header does not belong"},
+		"Resent-Sender":          {[]Field{own, {"resent-sender \t", "eve@example.org"}}, "resent-sender header does not belong"},
+		"own Sender":             {[]Field{own, {"Sender", "sales@example.net"}}, ""},
+		"unreadable":             {[]Field{{"From", "nonsense"}}, "From header cannot be read"},
+		"empty":                  {[]Field{{"From", ""}}, "From header cannot be read"},
+		"too long in all":        {[]Field{own, {"From", "ann@example.org" + strings.Repeat(" ", MaxHeader)}}, "cannot be read"},
+		"careless angle bracket": {[]Field{{"From", `"<eve@example.org>" <ann@example.org>`}}, "eve@example.org"},
+	} {
+		v := ann(CheckBoth).Header(c.fields)
+		if v.Refused != (c.refused != "") || !strings.Contains(v.Text, c.refused) {
+			t.Errorf("%s: %+v, want %q", name, v, c.refused)
+		}
+		if v.Refused && !strings.Contains(v.Text, "ann@example.org") {
+			t.Errorf("%s: the text does not say what to write: %s", name, v.Text)
+		}
+	}
+	for _, check := range []SenderCheck{CheckEnvelope, CheckOff} {
+		if v := ann(check).Header([]Field{{"From", "eve@example.org"}}); v.Refused {
+			t.Errorf("check %s: %+v", check, v)
+		}
+		if v := ann(check).Header(nil); v.Refused {
+			t.Errorf("check %s, no From: %+v", check, v)
+		}
+	}
+}
+
+// What a client wrote does not end the line of the reply.
+func TestTextsAreASCII(t *testing.T) {
+	for _, from := range []string{"e\r\n250 ok@example.org", "é@example.org", strings.Repeat("x", 1000) + "@example.org"} {
+		v := ann(CheckBoth).Envelope(from)
+		if !v.Refused || len(v.Text) > 400 || strings.ContainsFunc(v.Text, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("%q: %+v", from, v)
 		}
 	}
 }
 
 func TestNoRuleConcernsTheSession(t *testing.T) {
 	var s Submitter
-	if s.WantsHeaderFrom() || s.Envelope("eve@example.net").Refused || s.HeaderFrom([]string{"eve@example.net"}).Refused {
+	if s.ChecksHeader() || s.Envelope("eve@example.net").Refused || s.Header([]Field{{"From", "eve@example.net"}}).Refused {
 		t.Error("the zero Submitter refuses")
 	}
 }

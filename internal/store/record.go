@@ -20,7 +20,7 @@ type Record struct{ packed string }
 //
 //	address, flags, mode of secure passwords, departments, switches
 //	hash of the mailbox password, secure passwords
-//	revision, time of creation, aliases, batches
+//	revision, time of creation, aliases, send_as, batches
 
 const (
 	flagSuspended = 1 << iota
@@ -58,7 +58,7 @@ func pack(addr string, a *Account, rev uint64) Record {
 		b = appendTime(appendTime(appendText(b, p.PepperID), p.CreatedAt), p.RevokedAt)
 	}
 	b = appendTime(binary.AppendUvarint(b, rev), a.CreatedAt)
-	b = appendTexts(b, a.Aliases)
+	b = appendTexts(appendTexts(b, a.Aliases), a.SendAs)
 	b = binary.AppendUvarint(b, uint64(len(a.Batches)))
 	for i := range a.Batches {
 		m := &a.Batches[i]
@@ -290,7 +290,7 @@ func (r Record) revised() Revised[Account] {
 		}
 	}
 	rev := f.number()
-	a.CreatedAt, a.Aliases = f.time(), f.texts()
+	a.CreatedAt, a.Aliases, a.SendAs = f.time(), f.texts(), f.texts()
 	if n := f.number(); n > 0 {
 		a.Batches = make([]BatchMark, n)
 		for i := range a.Batches {

@@ -52,8 +52,9 @@ type SecurePasswordPolicy struct {
 
 // Department is a node of a domain's tree.
 type Department struct {
-	Path string `json:"path"` // "sales/emea"
-	Name string `json:"name"`
+	Path   string   `json:"path"` // "sales/emea"
+	Name   string   `json:"name"`
+	SendAs []string `json:"send_as,omitempty"` // as of an account, for its members and those of the departments below
 }
 
 // Policy is an access policy of a domain.
@@ -94,7 +95,8 @@ type Account struct {
 	Address     string            `json:"address"`
 	Suspended   bool              `json:"suspended"`
 	Departments []string          `json:"departments"`
-	Aliases     []string          `json:"aliases"` // further sender addresses (M1)
+	Aliases     []string          `json:"aliases"`           // further addresses of the account (M1)
+	SendAs      []string          `json:"send_as,omitempty"` // addresses and "*@domain" that it may send from (M12)
 	Protocols   access.Switches   `json:"protocols"`
 	Secure      access.SecureMode `json:"secure_passwords"`
 	CreatedAt   time.Time         `json:"created_at"`
