@@ -60,7 +60,7 @@ func TestGuide(t *testing.T) {
 		{"curl -sSk imaps:", 0, letIn},
 		{"curl -sSk pop3s:", 67, refused},
 		{"swaks --server ", 0, `235 2(.|\n)*` + queued},
-		{"swaks --server ", 23, `550 5\.7\.1 The sender address does not belong to your account`},
+		{"swaks --server ", 23, `550 5\.7\.1 The sender address dave@example\.org does not belong to your account`},
 		{"swaks --server ", 0, queued},
 		{"db third-party allow ", 0, `allow +on`},
 		{"db secure-password create ", 0, `^[0-9a-z]{16}\n`},

@@ -47,6 +47,7 @@ type site struct {
 	t         *testing.T
 	ctx       context.Context //nolint:containedctx // as long as its test
 	passwords map[string]string
+	key       string // of the API; empty for root
 }
 
 type object = map[string]any
@@ -99,7 +100,14 @@ func (s *site) in(t *testing.T) *site {
 	return &c
 }
 
-// request sends a request to daemon n's API as root.
+// with returns the site as asked with an API key.
+func (s *site) with(key string) *site {
+	c := *s
+	c.key = key
+	return &c
+}
+
+// request sends a request to daemon n's API, as root or with the site's key.
 func (s *site) request(n int, method, path string, body any) (*http.Response, error) {
 	s.t.Helper()
 	var r io.Reader
@@ -116,6 +124,9 @@ func (s *site) request(n int, method, path string, body any) (*http.Response, er
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.key != "" {
+		req.Header.Set("Authorization", "Bearer "+s.key)
 	}
 	return s.Daemons[n].HTTP().Do(req)
 }
