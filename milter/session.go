@@ -63,8 +63,8 @@ type message struct {
 	submitter mailflow.Submitter
 	from      []mailflow.Field // originator fields
 	fromSize  int              // octets of their values, and of those left out
-	traces    int      // fields named as ours
-	checked   bool     // the header fields were
+	traces    int              // fields named as ours
+	checked   bool             // the header fields were
 	refusal   gomilter.Response
 }
 
