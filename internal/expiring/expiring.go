@@ -5,8 +5,8 @@ package expiring
 
 import "time"
 
-// Value is an entry that knows when it expires. It may be extended while it is in the map.
-type Value interface{ Expires() time.Time }
+// Value is an entry that knows whether it has expired. It may be extended while it is in the map.
+type Value interface{ Expired(now time.Time) bool }
 
 // Map holds at most a fixed number of entries.
 type Map[K comparable, V Value] struct {
@@ -22,7 +22,7 @@ func New[K comparable, V Value](limit int) *Map[K, V] {
 // Get returns the entry of a key unless it has expired.
 func (m *Map[K, V]) Get(k K, now time.Time) (V, bool) {
 	v, ok := m.entries[k]
-	if ok && now.Before(v.Expires()) {
+	if ok && !v.Expired(now) {
 		return v, true
 	}
 	var none V
@@ -50,7 +50,7 @@ func (m *Map[K, V]) Len() int { return len(m.entries) }
 // Sweep removes all expired entries.
 func (m *Map[K, V]) Sweep(now time.Time) {
 	for k, v := range m.entries {
-		if !now.Before(v.Expires()) {
+		if v.Expired(now) {
 			delete(m.entries, k)
 		}
 	}

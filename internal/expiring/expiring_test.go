@@ -8,7 +8,7 @@ import (
 // until is an entry that expires at a fixed time.
 type until time.Time
 
-func (u until) Expires() time.Time { return time.Time(u) }
+func (u until) Expired(now time.Time) bool { return !now.Before(time.Time(u)) }
 
 func TestEntriesExpire(t *testing.T) {
 	m := New[string, until](10)

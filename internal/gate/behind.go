@@ -216,9 +216,13 @@ func (b *behind) putBack(records []store.LoginRecord, closings []store.Closing, 
 	}
 }
 
+// eventMemory is how far back a daemon that starts reads the events of others: no authentication
+// and no wrong secret counts for longer.
+const eventMemory = 24 * time.Hour
+
 // followEvents keeps the counters up to date with what all daemons see.
 func (g *Gate) followEvents(ctx context.Context) {
-	since := time.Now().Add(-sessionMemory)
+	since := time.Now().Add(-eventMemory)
 	for ctx.Err() == nil {
 		err := g.Journal.FollowEvents(ctx, since, func(e store.Event) {
 			if e.Time.After(since) {
@@ -247,12 +251,14 @@ func (g *Gate) learn(e store.Event) {
 	case store.EventSuccess:
 		g.throttle.Succeeded(e.Account, ip, e.Time)
 	case store.EventBind:
-		g.sessions.authenticated(e.Account, ip, opening{e.Credential, e.Service}, e.Time, true)
+		a := authentication(e.Credential, e.Service, e.Time)
+		a.Remote = true
+		g.sessions.Authenticated(e.Account, ip, a)
 	}
 }
 
 func (g *Gate) sweep(now time.Time) {
 	g.throttle.Sweep(now)
 	g.open.sweep(now)
-	g.sessions.sweep(now)
+	g.sessions.Sweep(now)
 }

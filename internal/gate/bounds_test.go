@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,67 +168,5 @@ func TestOpenLoginsAreBounded(t *testing.T) {
 	o.sweep(now.Add(openFor + time.Second))
 	if key := (openKey{account: "ann", protocol: access.SMTP}); o.count != 1 || o.take("", key) == nil || o.take("", key) != nil || o.take("s", key) != nil || o.count != 0 {
 		t.Errorf("%d open", o.count)
-	}
-}
-
-func TestSessionsAreBounded(t *testing.T) {
-	s := newSessions()
-	now := time.Now()
-	good := func(opening) bool { return true }
-	phone, tablet, laptop := opening{"phone", "smtp"}, opening{"tablet", "smtp"}, opening{"laptop", "smtp"}
-	at := func(i int) accountAddr {
-		return accountAddr{"ann", netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
-	}
-	for i := range maxSessions + 100 {
-		s.authenticated("ann", at(i).ip, phone, now, false)
-		s.bind(connection{at(i), 1}, now, good)
-	}
-	if len(s.auths) > maxSessions || len(s.connections) > maxSessions {
-		t.Errorf("%d authentications, %d connections", len(s.auths), len(s.connections))
-	}
-	// Of one address each credential stays while it can, the newest last.
-	key := at(1 << 23)
-	for i := range 100 {
-		s.authenticated("ann", key.ip, []opening{phone, tablet}[i%2], now.Add(time.Duration(i)*time.Second), false)
-	}
-	s.authenticated("ann", key.ip, laptop, now, false)
-	for i := range 100 {
-		s.authenticated("ann", key.ip, phone, now.Add(time.Duration(100+i)*time.Second), false)
-	}
-	b := s.bind(connection{key, 1}, now.Add(time.Hour), good)
-	slices.SortFunc(b.openings, func(x, y opening) int { return strings.Compare(x.credential, y.credential) })
-	if !slices.Equal(b.openings, []opening{laptop, phone, tablet}) || len(s.auths[key]) != maxAuthentications {
-		t.Errorf("bound to %v of %d authentications", b.openings, len(s.auths[key]))
-	}
-	for i := range 100 { // more credentials than are remembered
-		s.authenticated("ann", key.ip, opening{fmt.Sprint(i), "smtp"}, now, false)
-	}
-	if n := len(s.auths[key]); n != maxAuthentications {
-		t.Errorf("%d authentications of one address", n)
-	}
-	// What another daemon saw may be delivered twice.
-	s.authenticated("ann", key.ip, opening{"99", "smtp"}, now, false)
-	if list := s.auths[key]; list[len(list)-2].credential == "99" {
-		t.Error("an authentication counts twice")
-	}
-	s.sweep(now.Add(connectionMemory + 2*time.Second))
-	if len(s.connections) != 1 || len(s.auths) == 0 {
-		t.Errorf("after an hour %d authentications, %d connections", len(s.auths), len(s.connections))
-	}
-	s.sweep(now.Add(sessionMemory + time.Hour))
-	if len(s.auths)+len(s.connections) != 0 {
-		t.Errorf("after a day %d authentications, %d connections", len(s.auths), len(s.connections))
-	}
-}
-
-// However fast a connection asks twice at first, it is bound once.
-func TestBoundOnce(t *testing.T) {
-	s := newSessions()
-	now := time.Now()
-	c := connection{accountAddr{"ann", netip.MustParseAddr("203.0.113.9")}, 1}
-	s.authenticated("ann", c.ip, opening{"phone", "smtp"}, now, false)
-	a := s.bind(c, now, func(opening) bool { return true })
-	if b := s.bind(c, now, func(opening) bool { return false }); a != b || s.find(c, now) != a {
-		t.Error("bound twice")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,6 +24,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/submission"
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
@@ -52,7 +54,9 @@ type Gate struct {
 	origin   string // tells this daemon's events from others'
 	throttle *throttle.Throttle
 	open     *open
-	sessions *sessions
+	sessions *submission.Sessions
+	room     sync.Pool     // of *session, so that a request needs no memory of its own
+	regions  atomic.Uint64 // number of changes of the regions of addresses
 	behind   *behind
 }
 
@@ -63,7 +67,8 @@ func New(o Options) *Gate {
 		origin:   store.NewID(),
 		throttle: throttle.New(o.Throttle),
 		open:     newOpen(),
-		sessions: newSessions(),
+		sessions: submission.New(),
+		room:     sync.Pool{New: func() any { return new(session) }},
 		behind:   newBehind(o.Journal, o.Log),
 	}
 }
@@ -273,7 +278,7 @@ func sessionCredential(l *access.Login, d *access.Decision) string {
 	case d.CredentialID != "":
 		return d.CredentialID
 	case d.Outcome == access.Next:
-		return credentialOpen
+		return credentialUnverified
 	}
 	return store.CredentialMailbox
 }
@@ -305,7 +310,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	case access.Deny, access.TempFail:
 	}
 	if l.Protocol == access.SMTP && v.Known && (d.Outcome == access.Allow || d.Outcome == access.Next) {
-		g.bind(d.Account, l.IP, opening{sessionCredential(l, d), rec.Service}, l.Time)
+		g.authenticated(d.Account, l.IP, sessionCredential(l, d), rec.Service, l.Time)
 	}
 	text := line("login", rec)
 	if d.Stale {

@@ -143,7 +143,7 @@ func (g *Gate) Report(r *access.Ending) {
 	if p.rec.MasterUser == "" && r.Success {
 		g.success(p.rec.Account, p.key.ip, now)
 		if p.key.protocol == access.SMTP {
-			g.bind(p.rec.Account, p.key.ip, opening{store.CredentialMailbox, p.rec.Service}, now)
+			g.authenticated(p.rec.Account, p.key.ip, store.CredentialMailbox, p.rec.Service, now)
 		}
 	} else if p.rec.MasterUser == "" {
 		g.guess(p.rec.Account, p.key.ip, p.token, now)

@@ -465,8 +465,7 @@ func TestRevocationHoldsOnceAcknowledged(t *testing.T) {
 	}
 }
 
-// Old authentications and connections are forgotten; see the comment on type sessions for what that
-// means.
+// An authentication counts for a day.
 func TestOldAuthenticationDoesNotCount(t *testing.T) {
 	t.Parallel()
 	d, phone, _ := submitting(t, nil)

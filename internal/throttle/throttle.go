@@ -53,8 +53,8 @@ type pair struct {
 // success is the time of the last successful login of a pair.
 type success time.Time
 
-// Expires implements [expiring.Value].
-func (s success) Expires() time.Time { return time.Time(s).Add(knownFor) }
+// Expired implements [expiring.Value].
+func (s success) Expired(now time.Time) bool { return now.Sub(time.Time(s)) >= knownFor }
 
 // window holds the tokens of wrong secrets with the time when each was last seen.
 type window struct {
@@ -63,8 +63,8 @@ type window struct {
 	length time.Duration
 }
 
-// Expires implements [expiring.Value].
-func (w *window) Expires() time.Time { return w.newest.Add(w.length) }
+// Expired implements [expiring.Value].
+func (w *window) Expired(now time.Time) bool { return now.Sub(w.newest) >= w.length }
 
 // New returns a throttle that has counted nothing.
 func New(l Limits) *Throttle {
