@@ -29,9 +29,9 @@ const (
 	// idleTimeout has to outlast a slow client's message, during which Postfix says nothing. It is
 	// libmilter's.
 	idleTimeout = 7210 * time.Second
-	// offerTimeout bounds the wait for the first packet, which Postfix sends at once: else whoever
-	// reaches the listener could hold all of its places.
-	offerTimeout = 30 * time.Second
+	// greetTimeout bounds the wait for the offer and for the packet after it. Postfix sends both at
+	// once, so a peer that stays silent would only take up one of the listener's connections.
+	greetTimeout = 5 * time.Second
 	// packetTimeout bounds the wait for the rest of a packet, and for its answer to be taken.
 	packetTimeout = 100 * time.Second
 )
@@ -50,6 +50,7 @@ type conn struct {
 	out      []byte                 // answers not yet written
 	declined func(name []byte) bool // header fields that go-milter shall not see
 	header   int                    // octets of header fields handed on for this message
+	greeted  bool                   // a packet came after the offer
 	stopping atomic.Bool
 
 	once   sync.Once
@@ -65,10 +66,15 @@ func newConn(nc net.Conn) *conn {
 // a log of its own.
 func (c *conn) Read(b []byte) (int, error) {
 	for len(c.rest) == 0 {
-		if err := c.next(idleTimeout); err != nil {
+		patience := idleTimeout
+		if !c.greeted {
+			patience = greetTimeout
+		}
+		if err := c.next(patience); err != nil {
 			c.fail(err)
 			return 0, io.EOF
 		}
+		c.greeted = true
 		if wanted, err := c.wanted(); err != nil {
 			c.fail(err)
 			return 0, io.EOF
@@ -118,7 +124,7 @@ func (c *conn) await(d time.Duration) {
 // negotiation returns the data of the first packet, which must be the MTA's offer, and leaves it to
 // be read.
 func (c *conn) negotiation() ([]byte, error) {
-	if err := c.next(offerTimeout); err != nil {
+	if err := c.next(greetTimeout); err != nil {
 		return nil, err
 	}
 	if code := c.buf[4]; code != byte(gomilter.CodeOptNeg) {

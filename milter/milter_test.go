@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"io"
 	"log"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	gomilter "github.com/emersion/go-milter"
@@ -583,5 +585,40 @@ func TestSessionEnds(t *testing.T) {
 		case <-time.After(servingtest.Patience):
 			t.Fatalf("%s: not told", name)
 		}
+	}
+}
+
+// A peer that stays silent, from the start or after its offer, is dropped after five seconds; one
+// that greeted may be silent for as long as a slow client's message takes.
+func TestSilentPeer(t *testing.T) {
+	offer := packet(nil, gomilter.CodeOptNeg, string([]byte{0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff}))
+	connect := packet(nil, gomilter.CodeConn, "client.example.com\x004\x00\x19192.0.2.1\x00")
+	for name, c := range map[string]struct {
+		said [][]byte
+		want time.Duration
+	}{
+		"from the start":   {nil, greetTimeout},
+		"after its offer":  {[][]byte{offer}, greetTimeout},
+		"after it greeted": {[][]byte{offer, connect}, idleTimeout},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			s := &Server{Gate: checking(mailflow.CheckBoth, ""), Log: hclog.NewNullLogger()}
+			go func() {
+				s.serve(newConn(ours))
+				_ = ours.Close() // as package serving does
+			}()
+			go func() {
+				for _, p := range c.said {
+					_, _ = theirs.Write(p)
+				}
+			}()
+			start := time.Now()
+			_, _ = io.Copy(io.Discard, theirs)
+			if got := time.Since(start); got != c.want {
+				t.Errorf("silent %s: dropped after %v, want %v", name, got, c.want)
+			}
+			_ = theirs.Close()
+		})
 	}
 }

@@ -76,6 +76,9 @@ const (
 	// (smtpd_policy_service_max_idle, _max_ttl); we outlast it, so that it never meets a connection
 	// that we closed just then.
 	idleTimeout = 1100 * time.Second
+	// firstTimeout bounds the wait for the first request, which Postfix sends as it connects: a peer
+	// that stays silent would only take up one of the listener's connections.
+	firstTimeout = 5 * time.Second
 	// writeTimeout bounds an answer that nobody reads.
 	writeTimeout = 100 * time.Second
 	// rearm is how stale a deadline may become before it costs a system timer again.
@@ -88,7 +91,7 @@ const (
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return serving.Serve(ctx, ln, "policy", s.Log, func(nc net.Conn) serving.Session {
 		c := &conn{Conn: nc}
-		c.arm()
+		_ = c.SetReadDeadline(time.Now().Add(firstTimeout)) // the first read sets the others
 		return serving.Session{Answer: func() { s.serve(c) }, FinishReading: c.finishReading}
 	})
 }

@@ -2,10 +2,14 @@ package policyd
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
@@ -199,3 +203,55 @@ func TestStopAnswersWhatIsInFlight(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A peer that connects and asks nothing is dropped after five seconds; one that asked may stay as
+// long as Postfix keeps idle connections.
+func TestSilentPeer(t *testing.T) {
+	for said, want := range map[string]time.Duration{"": firstTimeout, "request=smtpd_access_policy\n\n": idleTimeout + rearm} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			ln := &oneListener{conn: ours, closed: make(chan struct{})}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				done <- (&Server{Gate: says(access.Decision{Outcome: access.Next}), Log: hclog.NewNullLogger()}).Serve(ctx, ln)
+			}()
+			if said != "" { // a pipe delivers empty writes too
+				go func() { _, _ = io.WriteString(theirs, said) }()
+			}
+			start := time.Now()
+			_, _ = io.Copy(io.Discard, theirs)
+			if got := time.Since(start); got != want {
+				t.Errorf("after %q dropped after %v, want %v", said, got, want)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			_ = theirs.Close()
+		})
+	}
+}
+
+// oneListener accepts one connection.
+type oneListener struct {
+	conn   net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *oneListener) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *oneListener) Addr() net.Addr { return &net.UnixAddr{} }

@@ -1,5 +1,5 @@
-// Package postfix holds the pieces of Postfix configuration that ask Drawbridge, in the very text
-// that administrators copy, so that the trial stack and the tests run what is shipped.
+// Package postfix embeds the Postfix configuration that administrators copy, so that the trial stack
+// and the tests run the shipped text.
 package postfix
 
 import _ "embed"
@@ -10,8 +10,8 @@ var mainCF string
 //go:embed master.cf.drawbridge
 var masterCF string
 
-// MainCF is what goes into main.cf.
+// MainCF returns the settings for main.cf.
 func MainCF() string { return mainCF }
 
-// MasterCF is the submission services of master.cf.
+// MasterCF returns the submission services for master.cf.
 func MasterCF() string { return masterCF }

@@ -72,13 +72,14 @@ type StoreURL struct {
 
 // Login is the table [login].
 type Login struct {
-	Listen        []listen.Spec
-	KeyFile       string
-	NextPassdb    bool
-	Unmanaged     string // Deny or Next
-	DefaultDomain string
-	Reveal        string            // RevealWeb, RevealVerified or RevealNever
-	Services      map[string]string // further service name → imap, pop3, smtp or sieve
+	Listen         []listen.Spec
+	MaxConnections int // of each listener
+	KeyFile        string
+	NextPassdb     bool
+	Unmanaged      string // Deny or Next
+	DefaultDomain  string
+	Reveal         string            // RevealWeb, RevealVerified or RevealNever
+	Services       map[string]string // further service name → imap, pop3, smtp or sieve
 }
 
 // The values of login.unmanaged.
@@ -94,9 +95,10 @@ const (
 	RevealNever    = "never"
 )
 
-// Service is a table that says no more than where to listen; no listener switches the service off.
+// Service is a table of a service with listeners only; without a listener it is switched off.
 type Service struct {
-	Listen []listen.Spec
+	Listen         []listen.Spec
+	MaxConnections int // of each listener
 }
 
 // Regions is the table [regions].
@@ -143,15 +145,16 @@ func Default() *Config {
 			MaxStaleness: day,
 		},
 		Login: Login{
-			Listen:     []listen.Spec{{Path: "/run/drawbridge/login.sock", Mode: 0o660, Group: "dovecot"}},
-			NextPassdb: true,
-			Unmanaged:  Deny,
-			Reveal:     RevealWeb,
-			Services:   map[string]string{},
+			Listen:         []listen.Spec{{Path: "/run/drawbridge/login.sock", Mode: 0o660, Group: "dovecot"}},
+			MaxConnections: listen.DefaultMaxConns,
+			NextPassdb:     true,
+			Unmanaged:      Deny,
+			Reveal:         RevealWeb,
+			Services:       map[string]string{},
 		},
-		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}},
-		Milter:  Service{Listen: []listen.Spec{{Addr: loopback(10041)}}},
-		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}},
+		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
+		Milter:  Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
+		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
 		Log:     Log{Level: "info"},
 		Records: Records{Retention: 90 * day, MaxPerDomain: 1_000_000},
 		Throttle: Throttle{

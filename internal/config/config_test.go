@@ -50,7 +50,7 @@ func TestManualIsTheDefault(t *testing.T) {
 		`max_staleness = "24h"`,
 		`listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot"]`,
 		`listen = ["unix:/var/spool/postfix/private/drawbridge?mode=0660&group=postfix"]`,
-		`listen = ["inet:127.0.0.1:10041"]`,
+		`listen = ["unix:/var/spool/postfix/private/drawbridge-milter?mode=0660&group=postfix"]`,
 		`listen = ["unix:/run/drawbridge/api.sock", "inet:127.0.0.1:8480"]`,
 		`services = {}`,
 		`retention = "90d"`,

@@ -25,6 +25,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/daemon"
+	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 )
 
@@ -85,20 +86,39 @@ func fails(t *testing.T, cfg *config.Config) string {
 	return err.Error()
 }
 
-func call(t *testing.T, cfg *config.Config, method, path string, body any) (int, map[string]any) {
-	t.Helper()
+// apiClient connects to the API's unix socket anew for every request.
+func apiClient(cfg *config.Config) *http.Client {
 	socket := cfg.API.Listen[0].Path
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
+}
+
+func metrics(t *testing.T, cfg *config.Config) string {
+	t.Helper()
+	resp, err := apiClient(cfg).Get("http://drawbridge/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func call(t *testing.T, cfg *config.Config, method, path string, body any) (int, map[string]any) {
+	t.Helper()
+	c := apiClient(cfg)
 	b, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://d"+path, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://drawbridge"+path, bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,6 +258,11 @@ func TestStartFaults(t *testing.T) {
 		cfg.Milter.Listen = other.Milter.Listen
 		want(t, fails(t, cfg), l.Addr().String(), "in use")
 	})
+	t.Run("no Postfix on this machine", func(t *testing.T) {
+		cfg := settings(t, "[policyd]\n")
+		cfg.Milter.Listen = []listen.Spec{{Path: "/nowhere/private/drawbridge-milter", Mode: 0o660}}
+		want(t, fails(t, cfg), "milter.listen", "directory /nowhere/private does not exist", "milter.listen = []")
+	})
 	t.Run("a state directory that others can write", func(t *testing.T) {
 		cfg := settings(t, "")
 		if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
@@ -320,6 +345,24 @@ func TestPepper(t *testing.T) {
 	}
 	run(t, cfg)
 	ready(t, cfg)
+}
+
+// The connections of each listener and their limit are in the metrics.
+func TestConnectionMetrics(t *testing.T) {
+	cfg := settings(t, "[api]\nmax_connections = 77\n")
+	run(t, cfg)
+	ready(t, cfg)
+	text := metrics(t, cfg)
+	socket := cfg.API.Listen[0].Path
+	for _, line := range []string{
+		fmt.Sprintf("drawbridge_connections{listener=%q,service=\"api\"} ", socket),
+		fmt.Sprintf("drawbridge_connections_limit{listener=%q,service=\"api\"} 77\n", socket),
+		fmt.Sprintf("drawbridge_connections_limit_reached_total{listener=%q,service=\"api\"} 0\n", socket),
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the metrics lack %s:\n%s", line, text)
+		}
+	}
 }
 
 // A daemon without a database of regions says which domains miss it.

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"sync"
@@ -36,27 +37,31 @@ type sockets struct {
 
 type socket struct {
 	spec listen.Spec
-	net.Listener
+	*listen.Listener
 }
 
 func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
 	s := &sockets{}
 	var faults []error
-	each := func(list *[]socket, specs []listen.Spec, o listen.Options) {
+	each := func(name string, list *[]socket, specs []listen.Spec, o listen.Options) {
 		for _, spec := range specs {
-			o.Log = log
+			o.Log = log.Named(name)
 			l, err := listen.Open(spec, o)
-			if err != nil {
-				faults = append(faults, err)
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && (name == "policyd" || name == "milter"):
+				faults = append(faults, fmt.Errorf("%s.listen: %w (without Postfix on this machine, write %s.listen = [])", name, err, name))
+				continue
+			case err != nil:
+				faults = append(faults, fmt.Errorf("%s.listen: %w", name, err))
 				continue
 			}
 			*list = append(*list, socket{spec, l})
 		}
 	}
-	each(&s.login, cfg.Login.Listen, listen.Options{OwnersOnly: true})
-	each(&s.policyd, cfg.Policyd.Listen, listen.Options{})
-	each(&s.milter, cfg.Milter.Listen, listen.Options{})
-	each(&s.api, cfg.API.Listen, listen.Options{})
+	each("login", &s.login, cfg.Login.Listen, listen.Options{OwnersOnly: true, MaxConns: cfg.Login.MaxConnections})
+	each("policyd", &s.policyd, cfg.Policyd.Listen, listen.Options{MaxConns: cfg.Policyd.MaxConnections})
+	each("milter", &s.milter, cfg.Milter.Listen, listen.Options{MaxConns: cfg.Milter.MaxConnections})
+	each("api", &s.api, cfg.API.Listen, listen.Options{MaxConns: cfg.API.MaxConnections})
 	if len(faults) > 0 {
 		s.close()
 		return nil, errors.Join(faults...)
@@ -98,6 +103,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	var running sync.WaitGroup
 	start := func(what string, l socket, run func(net.Listener) error) {
+		p.metrics.Listener(what, l.Listener.Addr().String(), l.Connections, l.LimitReached)
 		running.Go(func() {
 			if err := run(l.Listener); err != nil && ctx.Err() == nil {
 				fail(fmt.Errorf("%s on %s: %w", what, l.spec, err))

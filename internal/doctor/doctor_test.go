@@ -33,8 +33,8 @@ func aSite(t *testing.T, a answers) (options, machine) {
 	write(t, o.settings, settings)
 	write(t, o.dovecot, strings.NewReplacer("args = "+shippedPath, "args = "+program+" -s "+filepath.Join(dir, "login.sock"),
 		"auth_policy_server_url =", "# ", "passdb {\n  driver = pam\n}\n", "").Replace(goodDovecot()))
-	write(t, filepath.Join(o.postfix, "main.cf"), strings.NewReplacer("unix:private/drawbridge", "unix:"+filepath.Join(dir, "policy.sock"),
-		"inet:127.0.0.1:10041", milter, "smtpd_sasl_path = private/auth", "smtpd_sasl_path = inet:127.0.0.1:12345").Replace(goodMain()))
+	write(t, filepath.Join(o.postfix, "main.cf"), strings.NewReplacer("unix:private/drawbridge,", "unix:"+filepath.Join(dir, "policy.sock")+",",
+		"unix:private/drawbridge-milter", milter, "smtpd_sasl_path = private/auth", "smtpd_sasl_path = inet:127.0.0.1:12345").Replace(goodMain()))
 	write(t, filepath.Join(o.postfix, "master.cf"), strings.NewReplacer("n - y", "n - n", "n       -       y", "n - n", "inet n      -       y", "inet n - n").Replace(goodMaster()))
 	write(t, program, "")
 

@@ -80,6 +80,8 @@ func sockets() map[string]file {
 		"/var/spool/postfix/private":            {mode: fs.ModeDir | 0o700, uid: uidPostfix},
 		"/var/spool/postfix/private/auth":       {mode: fs.ModeSocket | 0o660, uid: uidPostfix, gid: gidPostfix},
 		"/var/spool/postfix/private/drawbridge": {mode: fs.ModeSocket | 0o660, uid: uidDaemon, gid: gidPostfix},
+
+		"/var/spool/postfix/private/drawbridge-milter": {mode: fs.ModeSocket | 0o660, uid: uidDaemon, gid: gidPostfix},
 	}
 }
 
@@ -94,7 +96,7 @@ func TestFiles(t *testing.T) {
 	d, p := dovecotOf(t, goodDovecot()), postfixOf(t, goodMain(), goodMaster())
 	m := lonely(host(sockets()))
 	expectWell(t, m.checkDovecot(d), 4)
-	expectWell(t, m.checkPostfix(p, site(t)), 2)
+	expectWell(t, m.checkPostfix(p, site(t)), 3)
 }
 
 func TestProgramAndLoginSocket(t *testing.T) {
@@ -171,7 +173,7 @@ func TestPostfixSockets(t *testing.T) {
 
 	// The milter's, when it is one.
 	settings := settingsOf(t, "[milter]\nlisten = [\"unix:/run/drawbridge/milter.sock\"]\n")
-	conf := postfixOf(t, strings.Replace(goodMain(), "inet:127.0.0.1:10041", "unix:/run/drawbridge/milter.sock", 1), strings.ReplaceAll(strings.ReplaceAll(goodMaster(), " y ", " n "), "smtpd_milters=", "x="))
+	conf := postfixOf(t, strings.Replace(goodMain(), "unix:private/drawbridge-milter", "unix:/run/drawbridge/milter.sock", 1), strings.ReplaceAll(strings.ReplaceAll(goodMaster(), " y ", " n "), "smtpd_milters=", "x="))
 	expect(t, host(sockets()).checkPostfix(conf, settings), Fail, "milter_socket", "/run/drawbridge/milter.sock", "no mail is checked")
 }
 

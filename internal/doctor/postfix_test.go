@@ -83,7 +83,7 @@ func TestPostfixTraps(t *testing.T) {
 		"submission has other milters":  {daemon, option("smtpd_milters=inet:127.0.0.1:8891"), "", Fail, "postfix.milter", "master.cf: submission/inet: smtpd_milters", "is not in it"},
 		"milters switched off":          {daemon, option("receive_override_options=no_header_body_checks,no_milters"), "", Fail, "postfix.milter", "receive_override_options", "no_milters"},
 		"port 25 has no milter":         {"smtpd_milters = $drawbridge_milter\nnon", "non", "", Warn, "postfix.milter", "main.cf: smtpd_milters, for smtp/inet", "is empty"},
-		"another milter port":           {"inet:127.0.0.1:10041", "inet:127.0.0.1:10042", "", Fail, "postfix.milter", "smtpd_milters, for submission/inet", "is not in it"},
+		"another milter port":           {"unix:private/drawbridge-milter", "inet:127.0.0.1:10042", "", Fail, "postfix.milter", "smtpd_milters, for submission/inet", "is not in it"},
 		"milters of some clients":       {"", "", "smtpd_milter_maps = cidr:/etc/postfix/milters\n", Warn, "postfix.milter", "smtpd_milter_maps", "other milters"},
 		"local mail has no milter":      {"non_smtpd_milters = $drawbridge_milter", "", "", Warn, "postfix.milter.local", "non_smtpd_milters", "local programs"},
 		"milter accepts":                {"default_action=tempfail", "default_action=accept", "", Warn, "postfix.milter.default_action", "for smtp/inet", "nothing is checked"},
@@ -231,15 +231,15 @@ func apply(t *testing.T, dir string, x Finding) {
 }
 
 func TestPostfixSettings(t *testing.T) {
-	inet := settingsOf(t, "[policyd]\nlisten = [\"inet:127.0.0.1:10040\"]\n[milter]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-milter\"]\n")
+	inet := settingsOf(t, "[policyd]\nlisten = [\"inet:127.0.0.1:10040\"]\n[milter]\nlisten = [\"inet:127.0.0.1:10041\"]\n")
 	f := Postfix(postfixOf(t, goodMain(), goodMaster()), inet)
 	expect(t, f, Fail, "postfix.policy", "for smtp/inet", "policyd.listen has tcp 127.0.0.1:10040")
-	x := expect(t, f, Fail, "postfix.milter", "for submission/inet", "is not in it")
-	if want := "smtpd_milters = unix:private/drawbridge-milter, $drawbridge_milter"; x.Fix != want {
+	x := expect(t, f, Fail, "postfix.milter", "for submission/inet", "but milter.listen has tcp 127.0.0.1:10041")
+	if want := "smtpd_milters = inet:127.0.0.1:10041"; x.Fix != want {
 		t.Errorf("fix: %q, want %q", x.Fix, want)
 	}
 
-	main := strings.NewReplacer("unix:private/drawbridge,", "inet:localhost:10040,", "inet:127.0.0.1:10041", "unix:private/drawbridge-milter").Replace(goodMain())
+	main := strings.NewReplacer("unix:private/drawbridge,", "inet:localhost:10040,", "unix:private/drawbridge-milter", "inet:127.0.0.1:10041").Replace(goodMain())
 	expectWell(t, Postfix(postfixOf(t, main, goodMaster()), inet), 15)
 
 	off := settingsOf(t, "[policyd]\nlisten = []\n[milter]\nlisten = []\n")

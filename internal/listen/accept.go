@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -113,13 +114,20 @@ func admitPeers(rule func(Peer) bool) func(net.Conn) error {
 // limited keeps at most cap(slots) connections open; further ones wait in the kernel's queue.
 type limited struct {
 	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	close  func() error
+	log     hclog.Logger
+	slots   chan struct{} // taken before Accept, so one may belong to no connection yet
+	open    atomic.Int64
+	reached atomic.Uint64 // how often Accept found no free slot
+	logged  time.Time     // when that was last logged; Accept's alone
+	closed  chan struct{}
+	close   func() error
 }
 
-func newLimited(l net.Listener, n int) *limited {
-	m := &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
+// limitLogInterval keeps a listener that stays at its limit from filling the log.
+const limitLogInterval = time.Minute
+
+func newLimited(l net.Listener, n int, log hclog.Logger) *limited {
+	m := &limited{Listener: l, log: log, slots: make(chan struct{}, n), closed: make(chan struct{})}
 	m.close = sync.OnceValue(func() error {
 		close(m.closed)
 		return m.Listener.Close()
@@ -132,15 +140,33 @@ func (m *limited) Close() error { return m.close() }
 func (m *limited) Accept() (net.Conn, error) {
 	select {
 	case m.slots <- struct{}{}:
-	case <-m.closed:
-		return nil, net.ErrClosed
+	default:
+		m.full()
+		select {
+		case m.slots <- struct{}{}:
+		case <-m.closed:
+			return nil, net.ErrClosed
+		}
 	}
 	c, err := m.Listener.Accept()
 	if err != nil {
 		<-m.slots
 		return nil, err
 	}
-	return &slotConn{Conn: c, release: sync.OnceFunc(func() { <-m.slots })}, nil
+	m.open.Add(1)
+	return &slotConn{Conn: c, release: sync.OnceFunc(func() {
+		m.open.Add(-1)
+		<-m.slots
+	})}, nil
+}
+
+// full counts and logs that every slot is taken.
+func (m *limited) full() {
+	m.reached.Add(1)
+	if now := time.Now(); now.Sub(m.logged) >= limitLogInterval {
+		m.logged = now
+		m.log.Warn("connection limit reached, further connections wait", "listener", m.Addr().String(), "limit", cap(m.slots))
+	}
 }
 
 // slotConn gives its slot back when it is closed.

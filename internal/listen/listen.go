@@ -19,8 +19,8 @@
 //
 // Parse and Open answer with one line that names the listener and says what to do: the port is
 // taken, the directory is missing or not writable, the group is unknown, the path is too long,
-// another process has the socket. A connection that is refused is logged with its peer. Running out
-// of files is logged and waited out.
+// another process has the socket. A connection that is refused is logged with its peer. A reached
+// connection limit is logged at most once a minute. Running out of files is logged and waited out.
 //
 // It does not rate connections, and does not take sockets from systemd.
 package listen
@@ -56,14 +56,14 @@ type Options struct {
 	// as when the connection comes, and the Spec's user and group, by what the kernel says of the
 	// peer. No effect on inet.
 	OwnersOnly bool
-	// Log hears of refused connections and of accept errors waited out. nil discards.
+	// Log records refused connections, accept errors and a reached limit. nil discards.
 	Log hclog.Logger
 }
 
 // Open binds s and listens on it. Closing the listener removes a unix socket. Accept survives
 // passing errors (too many open files), and returns only connections that s and o admit. The error
 // is one line that says what to do.
-func Open(s Spec, o Options) (net.Listener, error) {
+func Open(s Spec, o Options) (*Listener, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
@@ -80,7 +80,21 @@ func Open(s Spec, o Options) (net.Listener, error) {
 	return l, nil
 }
 
-func open(s Spec, o Options) (net.Listener, error) {
+// A Listener accepts the connections that its Spec and Options admit.
+type Listener struct {
+	net.Listener
+	limit *limited
+}
+
+// Connections returns how many connections are open and how many may be.
+func (l *Listener) Connections() (open, limit int) {
+	return int(l.limit.open.Load()), cap(l.limit.slots)
+}
+
+// LimitReached returns how often every connection was in use, so that further ones had to wait.
+func (l *Listener) LimitReached() uint64 { return l.limit.reached.Load() }
+
+func open(s Spec, o Options) (*Listener, error) {
 	if s.Unix() {
 		uid, gid, err := s.owner()
 		if err != nil {
@@ -94,7 +108,8 @@ func open(s Spec, o Options) (net.Listener, error) {
 		if o.OwnersOnly {
 			l = &filtered{Listener: l, admit: admitPeers(owners(uid, gid)), log: o.Log}
 		}
-		return newLimited(l, o.MaxConns), nil
+		limit := newLimited(l, o.MaxConns, o.Log)
+		return &Listener{limit, limit}, nil
 	}
 
 	var config *tls.Config
@@ -113,11 +128,12 @@ func open(s Spec, o Options) (net.Listener, error) {
 	if len(s.AllowFrom) > 0 {
 		l = &filtered{Listener: l, admit: admitNetworks(s.AllowFrom), log: o.Log}
 	}
-	l = newLimited(l, o.MaxConns)
+	limit := newLimited(l, o.MaxConns, o.Log)
+	l = limit
 	if config != nil {
 		l = tls.NewListener(l, config) // outermost, for net/http looks for a *tls.Conn
 	}
-	return l, nil
+	return &Listener{l, limit}, nil
 }
 
 // owner looks up the numbers of the Spec's user and group; -1 where none is named.
@@ -224,7 +240,8 @@ func lockDir(name string) (*os.File, error) {
 	dir, err := os.Open(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("directory %s does not exist: create it ('install -d -m 0755 %s'; systemd does with RuntimeDirectory=)", name, name)
+		return nil, fmt.Errorf("directory %s does not exist: install the server that it belongs to, create it ('install -d -m 0755 %s', or RuntimeDirectory= of systemd), "+
+			"or choose another path: %w", name, name, fs.ErrNotExist)
 	case err != nil:
 		return nil, explainPath(filepath.Join(name, "x"), err)
 	}

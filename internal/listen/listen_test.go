@@ -57,7 +57,7 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-func openT(t *testing.T, s Spec, o Options) net.Listener {
+func openT(t *testing.T, s Spec, o Options) *Listener {
 	t.Helper()
 	l, err := Open(s, o)
 	if err != nil {
@@ -430,10 +430,14 @@ func TestOpenAdmits(t *testing.T) {
 }
 
 func TestMaxConns(t *testing.T) {
-	l := openT(t, loopback(), Options{MaxConns: 1})
+	log := make(messages, 8)
+	l := openT(t, loopback(), Options{MaxConns: 1, Log: hclog.New(&hclog.LoggerOptions{Output: log})})
 	dial(t, l)
 	dial(t, l)
 	first := accept(t, l)
+	if open, limit := l.Connections(); open != 1 || limit != 1 || l.LimitReached() != 0 {
+		t.Errorf("%d of %d connections are open, limit reached %d times", open, limit, l.LimitReached())
+	}
 	second := make(chan net.Conn, 1)
 	go func() {
 		c, err := l.Accept()
@@ -454,6 +458,10 @@ func TestMaxConns(t *testing.T) {
 		t.Fatal("the slot was not given back")
 	}
 	defer c.Close()
+
+	if text := <-log; l.LimitReached() != 1 || !strings.Contains(text, "connection limit reached") || !strings.Contains(text, "limit=1") {
+		t.Errorf("limit reached %d times, log:\n%s", l.LimitReached(), text)
+	}
 
 	waiting := make(chan error, 1)
 	go func() {

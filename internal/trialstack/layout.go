@@ -232,10 +232,7 @@ func (s *Stack) writeServers() error {
 	}
 	if values.Drawbridge {
 		var err error
-		values.MainCF, err = edit(postfix.MainCF(), change{"inet:127.0.0.1:10041", "inet:" + loopback(s.Ports.Milter)})
-		if err != nil {
-			return fmt.Errorf("main.cf.drawbridge: %w", err)
-		}
+		values.MainCF = postfix.MainCF()
 		// The names of ports become numbers of ours, and nothing runs in a chroot.
 		values.MasterCF, err = edit(postfix.MasterCF(),
 			change{"submission inet n       -       y ", loopback(s.Ports.Submission) + " inet n - n "},

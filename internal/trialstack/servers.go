@@ -29,8 +29,8 @@ type Daemon struct {
 	LoginSocket  string // path of what drawbridge-checkpassword asks
 	LoginAddr    string // "127.0.0.1:port" of the login listener, for auth-policy
 	LoginKey     string // path of the key of that listener
-	PolicySocket string // path of what Postfix asks; the first daemon's is in the queue directory
-	MilterAddr   string // "127.0.0.1:port"
+	PolicySocket string // path of the policy service; the first daemon's is in the queue directory
+	MilterSocket string // path of the milter; the first daemon's is in the queue directory
 
 	program string // path of the drawbridge command
 }
@@ -88,7 +88,7 @@ func (s *Stack) addDaemon(i int) error {
 	if i > 0 {
 		name, dir = fmt.Sprintf("%s%d", name, i+1), fmt.Sprintf("%s%d", dir, i+1)
 	}
-	ports := [3]int{s.Ports.API, s.Ports.Login, s.Ports.Milter}
+	ports := [2]int{s.Ports.API, s.Ports.Login}
 	for j := range ports {
 		if i > 0 {
 			var err error
@@ -107,11 +107,12 @@ func (s *Stack) addDaemon(i int) error {
 		LoginAddr:    loopback(ports[1]),
 		LoginKey:     s.path("etc", "login.key"),
 		PolicySocket: s.path(dir, "policy.sock"),
-		MilterAddr:   loopback(ports[2]),
+		MilterSocket: s.path(dir, "milter.sock"),
 		program:      s.path("bin", "drawbridge"),
 	}
 	if i == 0 {
 		d.PolicySocket = s.path("postfix", "queue", "private", "drawbridge")
+		d.MilterSocket = d.PolicySocket + "-milter"
 	}
 	d.argv = []string{s.path("bin", "drawbridged"), "-c", d.Config}
 	d.ready = func(ctx context.Context) error {
@@ -208,7 +209,7 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"login.listen":   []string{"unix:" + d.LoginSocket + "?mode=0660&group=dovecot", "inet:" + d.LoginAddr},
 		"login.key_file": d.LoginKey,
 		"policyd.listen": []string{"unix:" + d.PolicySocket + "?mode=0660&group=postfix"},
-		"milter.listen":  []string{"inet:" + d.MilterAddr},
+		"milter.listen":  []string{"unix:" + d.MilterSocket + "?mode=0660&group=postfix"},
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
 		// Not what this machine happens to have.
 		"regions.database": "none",
