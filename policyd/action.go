@@ -26,7 +26,7 @@ func action(d *access.Decision) string {
 
 func refusal(d *access.Decision) string {
 	switch d.Reason {
-	case access.ReasonBadSecret, access.ReasonSecureRequired:
+	case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecureRequired:
 		// The session was opened with what is no credential any more. 421 makes Postfix hang up, so
 		// that the client has to authenticate.
 		return "421 4.7.0 " + textReauthenticate

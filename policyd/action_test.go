@@ -24,6 +24,7 @@ func TestAction(t *testing.T) {
 		{access.Allow, access.ReasonBadSecret, "never shown", permitted},
 
 		{access.Deny, access.ReasonBadSecret, "", again},
+		{access.Deny, access.ReasonRevokedSecret, "", again},
 		{access.Deny, access.ReasonSecureRequired, "Use a secure password.", again},
 
 		{access.Deny, access.ReasonProtocol, "This service is switched off for your account.", "554 5.7.1 This service is switched off for your account."},

@@ -338,6 +338,14 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 			d.Trace = append(d.Trace, Step{Step: "secret", Result: result, Detail: detail + by})
 		}
 	}
+	// refuseKnown refuses a secret that is or was a secure password, after the time that any other wrong
+	// secret takes: an earlier answer would tell whoever tries it that it was once valid.
+	refuseKnown := func(r Reason, detail string) {
+		if !q.Site.NextPassdb && !ask.Throttled() {
+			ask.Mailbox()
+		}
+		set(Deny, r, detail, "")
+	}
 	third := !q.Client.Own()
 	required, by := q.Rules.secureRequired(acc, sub)
 	required = required && third
@@ -385,19 +393,19 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		switch {
 		case !third:
 			d.Note = "secure password '" + q.Secret.Label + "' tried at an own client"
-			set(Deny, ReasonBadSecret, "a secure password opens third-party clients only", "")
+			refuseKnown(ReasonBadSecret, "a secure password opens third-party clients only")
 		case acc.Secure == SecureOff && !required:
 			d.Note = "secure password '" + q.Secret.Label + "' is inactive: the account has switched secure passwords off"
-			set(Deny, ReasonBadSecret, d.Note, "")
+			refuseKnown(ReasonBadSecret, d.Note)
 		default:
 			d.Verified = true
 			set(Allow, ReasonOK, "a live secure password: ", q.Secret.Label)
 		}
 		return
 	case SecretRevoked:
-		d.CredentialID, d.Stale = q.Secret.CredentialID, true
+		d.CredentialID = q.Secret.CredentialID
 		d.Note = "revoked secure password '" + q.Secret.Label + "' still in use"
-		set(Deny, ReasonBadSecret, d.Note, "")
+		refuseKnown(ReasonRevokedSecret, d.Note)
 		return
 	case SecretShaped:
 		// Kept here, it is held against the mailbox password like any other: an answer without the
@@ -490,7 +498,7 @@ func text(r Reason, place bool) string {
 		return textSuspended
 	case ReasonThrottled:
 		return textThrottled
-	case ReasonOK, ReasonBadSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
+	case ReasonOK, ReasonBadSecret, ReasonRevokedSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
 	}
 	return ""
 }

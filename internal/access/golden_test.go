@@ -374,6 +374,12 @@ func (s *script) login(w []string, explain bool) error {
 	if len(ask.asked) > 2 || len(ask.asked) == 2 && ask.asked[0] == ask.asked[1] || len(ask.asked) == 2 && ask.throttled {
 		return fmt.Errorf("the engine asked for %v", ask.asked)
 	}
+	// A wrong secret takes one time, whatever it is and whether the account exists.
+	shown := q.Secret.State != access.SecretEmpty && l.Lookup == access.LookupNone && l.MasterUser == ""
+	wrong := slices.Contains([]access.Reason{access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonUnknownAccount}, d.Reason)
+	if q.Rules != nil && !q.Site.NextPassdb && shown && wrong && !ask.throttled && !slices.Contains(ask.asked, "mailbox") {
+		return fmt.Errorf("refused as %s without verifying the secret", d.Reason)
+	}
 	traced := access.Decide(q, ask, true)
 	s.got = []string{say(&d)}
 	if explain {
@@ -435,7 +441,7 @@ func say(d *access.Decision) string {
 	for _, flag := range []struct {
 		on   bool
 		word string
-	}{{d.Guess, "a guess"}, {d.Verified, "verified"}, {d.Stale, "stale"}} {
+	}{{d.Guess, "a guess"}, {d.Verified, "verified"}} {
 		if flag.on {
 			parts = append(parts, flag.word)
 		}

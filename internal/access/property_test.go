@@ -240,7 +240,9 @@ func (w *world) plainSecret(acc *access.Account, third, required bool) (access.O
 			return access.Allow, access.ReasonOK, false
 		}
 		return access.Deny, access.ReasonBadSecret, false
-	case access.SecretRevoked, access.SecretEmpty:
+	case access.SecretRevoked:
+		return access.Deny, access.ReasonRevokedSecret, false
+	case access.SecretEmpty:
 		return access.Deny, access.ReasonBadSecret, false
 	case access.SecretShaped:
 		if next && (required || acc.HasSecure) {

@@ -67,6 +67,7 @@ const (
 	ReasonProtocol         Reason = "protocol_disabled"
 	ReasonSecureRequired   Reason = "secure_password_required"
 	ReasonBadSecret        Reason = "bad_secret"
+	ReasonRevokedSecret    Reason = "revoked_secret" // a revoked or expired secure password of the account
 	ReasonSuspended        Reason = "suspended"
 	ReasonThrottled        Reason = "throttled"
 	ReasonPasswordExpired  Reason = "password_expired"
@@ -262,8 +263,6 @@ type Decision struct {
 	Guess bool `json:"-"`
 	// Verified: Drawbridge itself verified the secret, whatever the outcome.
 	Verified bool `json:"-"`
-	// Stale: the secret is a revoked secure password of the account.
-	Stale bool `json:"-"`
 }
 
 // Step is one step of how a decision was reached.

@@ -89,8 +89,8 @@ func TestExplainLogin(t *testing.T) {
 	d.explained(ids[6]).has("differs", `false`)
 	d.explained(ids[7]).has("differs", `false`)
 	d.admin.del("/v1/accounts/ann@example.org/secure-passwords/" + device).want(204)
-	d.explained(ids[4]).has("decision.reason", `"bad_secret"`).has("decision.note", `"revoked secure password 'My iPhone' still in use"`).
-		has("why_differs", `"then it passed; now its secret is wrong, or revoked"`)
+	d.explained(ids[4]).has("decision.reason", `"revoked_secret"`).has("decision.note", `"revoked secure password 'My iPhone' still in use"`).
+		has("why_differs", `"then it passed; now its secure password is revoked"`)
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":false}`).want(200)
 	d.admin.put(policies+"/nobody?confirm=true", `{"name":"Nobody","type":"blacklist","scope":{"all":true}}`).want(201)
 	d.admin.del(office).want(204)

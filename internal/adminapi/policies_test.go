@@ -271,7 +271,7 @@ func TestPolicyTest(t *testing.T) {
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
 	test(office+"/test", login("203.0.113.1", "")).has("verdict", `"match"`).has("reason", `"secure_password_required"`)
 	d.admin.del("/v1/accounts/ann@example.org/secure-passwords/" + device).want(204)
-	test(office+"/test", login("203.0.113.1", `,"credential_id":"`+device+`"`)).has("reason", `"bad_secret"`).has("note", `"revoked secure password 'My iPhone' still in use"`)
+	test(office+"/test", login("203.0.113.1", `,"credential_id":"`+device+`"`)).has("reason", `"revoked_secret"`).has("note", `"revoked secure password 'My iPhone' still in use"`)
 
 	d.admin.post(policies+"/none/test", `{`+login("203.0.113.1", "")+`}`).want(404)
 	for _, c := range []struct {

@@ -127,7 +127,7 @@ func TestRedisAway(t *testing.T) {
 			stop.away(s.redis)
 			began := time.Now()
 			d.want(imap("ann@example.org", secret, home), "allow ok")
-			d.want(imap("ann@example.org", gone, home), "deny bad_secret")
+			d.want(imap("ann@example.org", gone, home), "deny revoked_secret")
 			d.want(imap("sue@example.org", "wrong", home), "deny suspended")
 			d.want(imap("ann@example.org", "right", home), "next ok")
 			d.Report(&access.Ending{Account: "ann@example.org", IP: ip(home), Service: "imap", Success: true})
@@ -146,7 +146,7 @@ func TestRedisAway(t *testing.T) {
 			stop.back(s.redis)
 			d.ready()
 			d.want(imap("ann@example.org", secret, home), "allow ok") // the next login tries again at once
-			d.wantRecords("allow ok", "allow ok", "deny bad_secret", "deny suspended", "allow ok", "allow ok")
+			d.wantRecords("allow ok", "allow ok", "deny revoked_secret", "deny suspended", "allow ok", "allow ok")
 		})
 	}
 }

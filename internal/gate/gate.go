@@ -312,11 +312,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	if l.Protocol == access.SMTP && v.Known && (d.Outcome == access.Allow || d.Outcome == access.Next) {
 		g.authenticated(d.Account, l.IP, sessionCredential(l, d), rec.Service, l.Time)
 	}
-	text := line("login", rec)
-	if d.Stale {
-		text = staleLine("login", rec)
-	}
-	g.Log.Info(text)
+	g.Log.Info(line("login", rec))
 	if rec.Domain != "" {
 		g.behind.record(rec)
 	}

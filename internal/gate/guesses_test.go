@@ -138,7 +138,7 @@ func TestRevokedSecurePasswordNeverCounts(t *testing.T) {
 	secret := d.device("ann@example.org", "My iPhone")
 	d.revoke("ann@example.org", "My iPhone")
 	for range 10 {
-		got := d.want(imap("ann@example.org", secret, home), "deny bad_secret")
+		got := d.want(imap("ann@example.org", secret, home), "deny revoked_secret")
 		if got.Note != "revoked secure password 'My iPhone' still in use" || got.CredentialID != "My iPhone" {
 			t.Fatalf("%+v", got)
 		}
@@ -153,7 +153,7 @@ func TestRevokedSecurePasswordNeverCounts(t *testing.T) {
 	}
 	redistest.Eventually(t, "the records name the device", func() bool {
 		r := d.records()
-		return len(r) == 13 && r[0].Credential == "My iPhone" && r[0].Note != "" && r[0].Reason == access.ReasonBadSecret
+		return len(r) == 13 && r[0].Credential == "My iPhone" && r[0].Note != "" && r[0].Reason == access.ReasonRevokedSecret
 	})
 }
 

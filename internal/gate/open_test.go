@@ -135,7 +135,7 @@ func TestDirectoryShield(t *testing.T) {
 	mine := d.device("ann@example.org", "phone")
 	others := d.device("eve@example.org", "phone")
 	d.revoke("ann@example.org", "phone")
-	d.want(imap("ann@example.org", mine, home), "deny bad_secret")
+	d.want(imap("ann@example.org", mine, home), "deny revoked_secret")
 	d.want(imap("ann@example.org", others, home), "deny bad_secret")
 	d.want(imap("ann@example.org", strings.ToUpper(others), home), "deny bad_secret")
 	d.want(imap("ann@example.org", others+"x", home), "next ok") // not of that shape

@@ -59,20 +59,9 @@ func bounded(s string) string {
 	return strings.ToValidUTF8(s, string(utf8.RuneError))
 }
 
-// line is the log line of a decision. It is ASCII; what an outsider wrote is quoted so that neither
-// a space nor an equals sign of theirs can pass for ours, whatever expression a log watcher uses.
+// line returns the log line of a decision, in ASCII. Text from outsiders is quoted so that their
+// spaces and equals signs cannot imitate a field, whatever expression a log watcher uses.
 func line(what string, rec *store.LoginRecord) string {
-	return format(what, rec, rec.Reason)
-}
-
-// staleLine is the line of a device that goes on trying a revoked secure password. Its reason is
-// not bad_secret, which log watchers take for an attacker's mark: they would ban the office that
-// the device is in.
-func staleLine(what string, rec *store.LoginRecord) string {
-	return format(what, rec, "revoked_secret")
-}
-
-func format(what string, rec *store.LoginRecord, reason access.Reason) string {
 	var b strings.Builder
 	b.Grow(160)
 	b.WriteString(what + " " + rec.Outcome.String() + ":")
@@ -85,8 +74,8 @@ func format(what string, rec *store.LoginRecord, reason access.Reason) string {
 	}
 	field("proto", proto)
 	field("client", string(rec.Client))
-	field("reason", string(reason))
-	// What else there is goes behind: log watchers match the fields up to here as one.
+	field("reason", string(rec.Reason))
+	// Further fields follow: log watchers match all fields up to here as one pattern.
 	if rec.RealIP != "" {
 		field("real_ip", rec.RealIP)
 	}

@@ -182,11 +182,7 @@ func (g *Gate) refused(s *session, d access.Decision) access.Decision {
 	}
 	rec := newRecord(&s.login, &d)
 	rec.Domain, rec.Credential = s.view.Domain, s.query.Secret.Label
-	if d.Stale {
-		g.Log.Info(staleLine("submission", rec))
-	} else {
-		g.Log.Info(line("submission", rec))
-	}
+	g.Log.Info(line("submission", rec))
 	g.behind.record(rec)
 	return d
 }

@@ -19,7 +19,7 @@ import (
 const (
 	goesOn  = "allow ok"
 	goesOn2 = "next ok" // where the next passdb has the mailbox passwords
-	again   = "deny bad_secret"
+	revoked = "deny revoked_secret"
 	enforce = "deny secure_password_required"
 )
 
@@ -42,17 +42,17 @@ func TestRevocationEndsOpenSession(t *testing.T) {
 	d.wantMail(mail("ann@example.org", cafe, 2), goesOn)
 
 	d.revoke("ann@example.org", "phone")
-	got := d.wantMail(mail("ann@example.org", home, 1), again)
+	got := d.wantMail(mail("ann@example.org", home, 1), revoked)
 	if got.CredentialID != "phone" || got.Message != "" {
 		t.Errorf("%+v", got)
 	}
-	d.wantMail(mail("ann@example.org", home, 1), again) // and it stays so
+	d.wantMail(mail("ann@example.org", home, 1), revoked) // and it stays so
 	d.wantMail(mail("ann@example.org", cafe, 2), goesOn)
-	d.want(smtp("ann@example.org", phone, home), "deny bad_secret")
+	d.want(smtp("ann@example.org", phone, home), revoked)
 
 	// One refusal leaves one record and one line, however often it is repeated.
 	d.want(imap("ann@example.org", tablet, cafe), "allow ok")
-	records := d.wantRecords("allow ok", "allow ok", again, again, "allow ok")
+	records := d.wantRecords("allow ok", "allow ok", revoked, revoked, "allow ok")
 	if r := records[2]; r.Credential != "phone" || r.CredentialID != "phone" || r.Service != "smtp" || r.Note == "" {
 		t.Errorf("%+v", r)
 	}
@@ -62,7 +62,7 @@ func TestRevocationEndsOpenSession(t *testing.T) {
 	}
 }
 
-// Postfix does not tell two devices behind one address apart: both authenticate again, and only one
+// Postfix does not tell two devices behind one address apart: both authenticate revoked, and only one
 // of them can.
 func TestDevicesBehindOneAddress(t *testing.T) {
 	t.Parallel()
@@ -72,14 +72,14 @@ func TestDevicesBehindOneAddress(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 1), goesOn)
 	d.wantMail(mail("ann@example.org", home, 2), goesOn)
 	d.revoke("ann@example.org", "phone")
-	d.wantMail(mail("ann@example.org", home, 1), again)
-	d.wantMail(mail("ann@example.org", home, 2), again)
-	d.want(smtp("ann@example.org", phone, home), "deny bad_secret")
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
+	d.wantMail(mail("ann@example.org", home, 2), revoked)
+	d.want(smtp("ann@example.org", phone, home), revoked)
 	d.want(smtp("ann@example.org", tablet, home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 3), goesOn)
 	d.wantMail(mail("ann@example.org", home, 3), goesOn)
-	d.wantMail(mail("ann@example.org", home, 1), again) // the old connections stay shut
-	d.wantMail(mail("ann@example.org", home, 2), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked) // the old connections stay shut
+	d.wantMail(mail("ann@example.org", home, 2), revoked)
 }
 
 // A connection that was opened before the revocation, and asks for nothing until after it, does not
@@ -91,15 +91,15 @@ func TestRevokedBeforeItWasSeen(t *testing.T) {
 	d.revoke("ann@example.org", "phone")
 	d.want(smtp("ann@example.org", tablet, home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 2), goesOn)
-	d.wantMail(mail("ann@example.org", home, 1), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
 	d.wantMail(mail("ann@example.org", home, 2), goesOn)
-	d.wantMail(mail("ann@example.org", home, 1), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
 	// Of two devices' connections each is matched by its own authentication.
 	d.want(smtp("ann@example.org", tablet, home), "allow ok")
 	d.want(smtp("ann@example.org", "right", home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 3), goesOn)
 	d.wantMail(mail("ann@example.org", home, 4), goesOn)
-	d.wantMail(mail("ann@example.org", home, 5), again)
+	d.wantMail(mail("ann@example.org", home, 5), revoked)
 }
 
 // Where the next passdb verifies mailbox passwords, anybody can try one: only one that Dovecot
@@ -113,14 +113,14 @@ func TestTriedPasswordDoesNotSaveRevokedSession(t *testing.T) {
 	d.want(smtp("ann@example.org", phone, home), "allow ok") // on port 1, which waits
 	d.revoke("ann@example.org", "phone")
 	d.want(smtp("ann@example.org", "wrong", home), "next ok")
-	d.wantMail(mail("ann@example.org", home, 1), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
 	report(false)
-	d.wantMail(mail("ann@example.org", home, 1), again)
-	d.wantMail(mail("ann@example.org", home, 2), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
+	d.wantMail(mail("ann@example.org", home, 2), revoked)
 	d.want(smtp("ann@example.org", "right", home), "next ok")
 	report(true)
 	d.wantMail(mail("ann@example.org", home, 3), goesOn2)
-	d.wantMail(mail("ann@example.org", home, 4), again)
+	d.wantMail(mail("ann@example.org", home, 4), revoked)
 }
 
 // Where the milter tells when connections begin, each is bound to what authenticated since: whoever
@@ -140,14 +140,14 @@ func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 3), goesOn)
 	d.revoke("ann@example.org", "phone")
 	d.wantMail(mail("ann@example.org", home, 3), goesOn) // another device's, behind the same address
-	d.wantMail(mail("ann@example.org", home, 2), again)
+	d.wantMail(mail("ann@example.org", home, 2), revoked)
 
 	connect(4)
 	d.want(smtp("ann@example.org", tablet, home), "allow ok")
 	d.want(smtp("ann@example.org", "wrong", home), "next ok")
-	d.wantMail(mail("ann@example.org", home, 1), again)   // asks first
+	d.wantMail(mail("ann@example.org", home, 1), revoked) // asks first
 	d.wantMail(mail("ann@example.org", home, 4), goesOn2) // of either
-	d.wantMail(mail("ann@example.org", home, 1), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
 
 	// A port that serves another connection by now.
 	open[1]()
@@ -156,14 +156,14 @@ func TestConnectionsWhoseBeginningIsKnown(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 1), goesOn)
 	open[4]()
 	connect(4)
-	d.want(smtp("ann@example.org", phone, home), "deny bad_secret")
+	d.want(smtp("ann@example.org", phone, home), revoked)
 	d.domain(func(dom *store.Domain) {
 		dom.SecurePasswords = store.SecurePasswordPolicy{Enforced: true, Scope: access.Scope{All: true}}
 	})
 	d.wantMail(mail("ann@example.org", home, 4), enforce) // nobody authenticated on it
 	d.wantMail(mail("ann@example.org", home, 1), goesOn)
 	d.revoke("ann@example.org", "tablet")
-	d.wantMail(mail("ann@example.org", home, 1), again)
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
 }
 
 // The beginning is told to one daemon, and the authentication to another.
@@ -183,7 +183,7 @@ func TestBeginningAndAuthenticationOnTwoDaemons(t *testing.T) {
 		return strings.Contains(mails.Submitter("ann@example.org", ip(home), 1).Trace, "phone")
 	})
 	logins.revoke("ann@example.org", "phone")
-	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == again })
+	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == revoked })
 }
 
 // One authentication may serve several connections while nothing was revoked: a connection that
@@ -197,7 +197,7 @@ func TestConnectionsWithoutAuthentication(t *testing.T) {
 	}
 	d.revoke("ann@example.org", "phone")
 	for port := range uint16(4) {
-		d.wantMail(mail("ann@example.org", home, port), again)
+		d.wantMail(mail("ann@example.org", home, port), revoked)
 	}
 }
 
@@ -250,11 +250,11 @@ func TestChangesEndOpenSession(t *testing.T) {
 			"phone", func(d *daemon) {
 				d.account("ann@example.org", func(a *store.Account) { a.Secure = access.SecureOff })
 			},
-			again, "",
+			"deny bad_secret", "",
 		},
 		"secure password deleted": {
 			"phone", func(d *daemon) { d.account("ann@example.org", func(a *store.Account) { a.Secrets = nil }) },
-			again, "",
+			revoked, "",
 		},
 		"record deleted": {
 			"phone", func(d *daemon) {
@@ -321,7 +321,7 @@ func TestWebmailSubmits(t *testing.T) {
 	})
 	d.want(smtp("ann@example.org", "right", webmail), "next ok")
 	d.wantMail(mail("ann@example.org", webmail, 1), goesOn2)
-	d.want(smtp("ann@example.org", phone, webmail), again)
+	d.want(smtp("ann@example.org", phone, webmail), "deny bad_secret")
 	d.wantMail(mail("ann@example.org", webmail, 1), goesOn2)
 	d.want(smtp("ann@example.org", phone, home), "deny protocol_disabled")
 }
@@ -385,7 +385,7 @@ func TestTwoDaemonsShareSessions(t *testing.T) {
 		return mails.Submission(mail("ann@example.org", home, port)).Outcome == access.Allow
 	})
 	logins.revoke("ann@example.org", "phone")
-	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, port))) == again })
+	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, port))) == revoked })
 	logins.want(smtp("ann@example.org", tablet, home), "allow ok")
 	redistest.Eventually(t, "another device goes on", func() bool {
 		port++
@@ -398,7 +398,7 @@ func TestTwoDaemonsShareSessions(t *testing.T) {
 		return late.Submission(mail("ann@example.org", home, port)).Outcome == access.Allow
 	})
 	logins.revoke("ann@example.org", "tablet")
-	redistest.Eventually(t, "the session ends", func() bool { return end(late.Submission(mail("ann@example.org", home, port))) == again })
+	redistest.Eventually(t, "the session ends", func() bool { return end(late.Submission(mail("ann@example.org", home, port))) == revoked })
 }
 
 // The other daemon may hear of an authentication after the session's first request: the session is
@@ -418,7 +418,7 @@ func TestAuthenticationHeardOfLate(t *testing.T) {
 	redistest.Eventually(t, "the session is bound", func() bool { return strings.Contains(trace(), "phone") })
 	mails.wantMail(mail("ann@example.org", home, 1), goesOn)
 	logins.revoke("ann@example.org", "phone")
-	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == again })
+	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == revoked })
 }
 
 // Whatever happens at the same time: a login, or a request of a session, that begins after the
@@ -500,7 +500,7 @@ func TestManyDevicesBehindOneAddress(t *testing.T) {
 		t.Errorf("the last connection is bound to %s", trace)
 	}
 	d.revoke("ann@example.org", "phone3")
-	d.wantMail(mail("ann@example.org", home, 199), again)
+	d.wantMail(mail("ann@example.org", home, 199), revoked)
 	d.want(smtp("ann@example.org", secrets[0], home), "allow ok")
 	d.wantMail(mail("ann@example.org", home, 200), goesOn)
 }
@@ -517,7 +517,7 @@ func TestTwinConnectionHidesNoRevocation(t *testing.T) {
 	d.wantMail(mail("ann@example.org", home, 4711), "allow ok")
 	d.revoke("ann@example.org", "phone")
 	d.Connected(ip(home), 4711) // to port 25
-	d.wantMail(mail("ann@example.org", home, 4711), "deny bad_secret")
+	d.wantMail(mail("ann@example.org", home, 4711), revoked)
 }
 
 // smtpAt is a login at a Postfix listener with a service name of its own.

@@ -71,7 +71,12 @@ type then struct {
 func (t then) Throttled() bool { return t.reason == access.ReasonThrottled }
 
 // Mailbox implements [access.Asker].
-func (t then) Mailbox() bool { return t.reason != access.ReasonBadSecret }
+func (t then) Mailbox() bool { return !t.wrong() }
+
+// wrong reports whether the secret was refused.
+func (t then) wrong() bool {
+	return t.reason == access.ReasonBadSecret || t.reason == access.ReasonRevokedSecret
+}
 
 // Recall fills l with what a record and the account as it is now tell of a login. It reports false
 // for a record whose account is no address, or whose service was mapped to no protocol: no rule was
@@ -115,9 +120,9 @@ func (t then) secret() access.SecretState {
 	switch {
 	case t.outcome == access.Allow:
 		return access.SecretAuthenticated
-	case t.reason == access.ReasonThrottled, t.reason == access.ReasonBadSecret && t.closed:
+	case t.reason == access.ReasonThrottled, t.wrong() && t.closed:
 		return access.SecretOther
-	case t.reason == access.ReasonBadSecret:
+	case t.wrong():
 		return access.SecretShaped // or there was none: where mailbox passwords are another's, only these are refused here
 	default:
 		return access.SecretUnseen
@@ -139,7 +144,7 @@ func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	switch {
 	case d.Outcome != access.Next:
 		return d
-	case l.then.reason == access.ReasonBadSecret:
+	case l.then.wrong():
 		d.Outcome, d.Reason, step.Detail = access.Deny, access.ReasonBadSecret, "the secret was wrong then"
 	case l.then.outcome == access.Allow && l.then.closed:
 		d.Outcome, step.Result, step.Detail = access.Allow, "pass", "the secret was right then"
