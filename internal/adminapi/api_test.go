@@ -439,7 +439,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"/secret unknown_field", "/name unknown_field", "/label required")
 	d.admin.get(dom+"/logins?limit=0&outcome=perhaps&ip=x&since=today&dryrun=true&until=2026-01-01T00:00:00Z&account=x@example.net&reason=ok&reason=policy").faults(
 		"?limit out_of_range", "?outcome not_in_list", "?ip invalid_network", "?since invalid_time", "?dryrun unknown_parameter", "?reason duplicate")
-	d.admin.get(dom+"/logins?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z&account=x@example.net").faults("?until conflict", "?account outside_domain")
+	d.admin.get(dom+"/logins?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z&account=x@example.net&client=webb").faults("?until conflict", "?account outside_domain", "?client unknown_client_type")
 	d.admin.put("/v1/accounts/ann%20b@example.org", `{}`).faults("?address invalid_address")
 }
 

@@ -155,10 +155,10 @@ func operations() []operation {
 		remove(secure, "delete-secure-password", "Revoke a secure password", forDomain|forSelf, deleteSecurePassword),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, List[LoginRecord]{}, listLogins,
-			"account", "ip", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
+			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, LoginRecord{}, getLogin),
 		get(domain+"/logins/{id}/explain", "explain-login", "Say how a recorded login would be decided by today's rules, and why", domainReads, ExplainedLogin{}, explainLogin),
-		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, List[AuditEntry]{}, listAudit, "domain", "limit", "cursor"),
+		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, List[AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
 		get(types, "list-client-types", "List the client types that have evidence", forRead, List[ClientType]{}, listClientTypes, "limit", "cursor"),
 		get(types+"/{type}", "get-client-type", "Show a client type", forRead, ClientType{}, getClientType),
@@ -225,6 +225,8 @@ func parameter(name string) param {
 		return param{"Records of this account only.", paramText, nil}
 	case "ip":
 		return param{"Records of logins from this address only.", paramIP, nil}
+	case "client":
+		return param{"Records of logins by this client type only.", paramText, nil}
 	case "outcome":
 		return param{"Records with this outcome only.", paramText, outcomes()}
 	case "reason":

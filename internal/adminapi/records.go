@@ -1,15 +1,17 @@
 package adminapi
 
 import (
+	"slices"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 func listLogins(c *call) (*answer, error) {
 	q := store.RecordQuery{
-		Domain: c.domain, Outcome: c.query.Get("outcome"), Reason: c.query.Get("reason"), Policy: c.query.Get("policy"),
+		Domain: c.domain, Outcome: c.query.Get("outcome"), Reason: c.query.Get("reason"), Policy: c.query.Get("policy"), Client: c.query.Get("client"),
 		Since: c.time("since"), Until: c.time("until"), Limit: c.limit(), Cursor: c.query.Get("cursor"),
 	}
 	var f faults
@@ -26,6 +28,9 @@ func listLogins(c *call) (*answer, error) {
 		case address.Domain(q.Account) != c.domain:
 			f.parameter("account", "outside_domain", "is no address of this domain")
 		}
+	}
+	if q.Client != "" && !slices.Contains(c.clientTypes(), access.ClientType(q.Client)) {
+		f.parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, suggest(q.Client, texts(c.clientTypes())))
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
 		f.parameter("until", "conflict", "is before since")
@@ -57,7 +62,7 @@ func (c *call) time(name string) time.Time {
 }
 
 func listAudit(c *call) (*answer, error) {
-	q := store.AuditQuery{Limit: c.limit(), Cursor: c.query.Get("cursor")}
+	q := store.AuditQuery{Since: c.time("since"), Limit: c.limit(), Cursor: c.query.Get("cursor")}
 	if text := c.query.Get("domain"); text != "" {
 		name, err := address.ParseDomain(text)
 		if err != nil {

@@ -416,6 +416,8 @@ func TestLogins(t *testing.T) {
 		"reason=ok":                   1,
 		"policy=third-party-access":   4,
 		"outcome=allow&reason=policy": 0,
+		"client=third-party":          5,
+		"client=web":                  0,
 		"since=" + now.Add(2*time.Minute).Format(time.RFC3339):               3,
 		"until=" + now.Add(time.Hour).Format(time.RFC3339) + "&outcome=deny": 4,
 		"until=" + now.Add(-time.Hour).Format(time.RFC3339):                  0,

@@ -154,6 +154,7 @@ type RecordQuery struct {
 	Outcome string
 	Reason  string
 	Policy  string
+	Client  string // a client type
 	Since   time.Time
 	Until   time.Time
 	Limit   int    // 1 to 1000
@@ -162,8 +163,9 @@ type RecordQuery struct {
 
 // AuditQuery selects audit entries, newest first.
 type AuditQuery struct {
-	Domain string // "" for all
-	Limit  int    // 1 to 1000
+	Domain string    // "" for all
+	Since  time.Time // zero for no lower bound
+	Limit  int       // 1 to 1000
 	Cursor string
 }
 

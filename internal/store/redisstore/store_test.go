@@ -487,6 +487,9 @@ func TestRecords(t *testing.T) {
 			o = access.Next
 		}
 		list = append(list, record("example.org", fmt.Sprintf("u%d@example.org", i%3), now.Add(time.Duration(i)*time.Millisecond), o))
+		if i == 700 {
+			list[i].Client = "web"
+		}
 	}
 	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}
 	if err := j.AppendRecords(ctx, list, []store.Closing{closing}); err != nil {
@@ -517,6 +520,9 @@ func TestRecords(t *testing.T) {
 	items, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Outcome: "deny", Limit: 10})
 	if err != nil || len(items) != 1 || items[0].ID != closing.ID || items[0].Reason != access.ReasonBadSecret || items[0].ClosedAt.IsZero() {
 		t.Fatalf("the closed record: %+v, %v", items, err)
+	}
+	if items, _, err := j.Records(ctx, store.RecordQuery{Domain: "example.org", Client: "web", Limit: 10}); err != nil || len(items) != 1 || items[0].ID != list[700].ID {
+		t.Fatalf("records of one client type: %+v, %v", items, err)
 	}
 	if items, _, _ := j.Records(ctx, store.RecordQuery{Domain: "other.example", Limit: 10}); len(items) != 0 {
 		t.Fatalf("records of another domain: %+v", items)
@@ -610,6 +616,13 @@ func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
 	one, _, err := a.redis.Audit(context.Background(), store.AuditQuery{Domain: "d3.example", Limit: 10})
 	if err != nil || len(one) != 1 || one[0].Target != "d3.example" || one[0].Actor.Name != "test" {
 		t.Fatalf("audit of one domain: %+v, %v", one, err)
+	}
+	middle := got[3].Time
+	for _, since := range []time.Time{middle, time.Now().Add(time.Hour)} {
+		items, _, err := a.redis.Audit(context.Background(), store.AuditQuery{Since: since, Limit: 10})
+		if err != nil || slices.ContainsFunc(items, func(e store.AuditEntry) bool { return e.Time.Before(since) }) || (len(items) == 0) == (since == middle) {
+			t.Errorf("audit since %v: %+v, %v", since, items, err)
+		}
 	}
 }
 
