@@ -170,15 +170,18 @@ func (c *cli) accountSet() *cobra.Command {
 	s.edits("add-department", "remove-department", "departments", "`path` of a department it belongs to")
 	s.edits("add-alias", "remove-alias", "aliases", "further `address` of the account")
 	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that the account may also send from")
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).creating(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, accountPath(args[0]), s) }
 	return cmd
 }
 
 func (c *cli) accountDelete() *cobra.Command {
-	cmd := c.onAccount("delete", "Forget an account's own settings and its secrets")
-	cmd.Long = "Forget an account's own settings, its secure passwords and the mailbox password kept here.\nThe domain's rules go on for it."
-	w := writes(cmd).versioned(cmd)
+	cmd := c.onAccount("delete", "Delete an account's settings and secrets")
+	cmd.Use += " --confirm"
+	cmd.Long = "Delete an account's settings, its secure passwords, and the mailbox password kept here. Without --confirm the\n" +
+		"command only shows what would be deleted. Afterwards the domain's rules apply to the address. A suspended account\n" +
+		"cannot be deleted, because that would lift the suspension: run account set --suspended off first."
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "delete the account and everything listed")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, accountPath(args[0]), nil)
 	}

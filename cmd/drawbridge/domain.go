@@ -23,6 +23,7 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.list("alias-domain", "alias_domains", "another `name` of the domain")
 	s.protocols("on")
 	s.number("max-secure-passwords", "max_secure_passwords", "`how many` secure passwords an account may have")
+	s.word("accounts", "accounts", "listed: refuse settings for addresses that have no account here, unless --create is given", "open", "listed")
 	s.word("sender-check", "sender_check", "which senders must belong to the login", "both", "envelope", "off")
 	s.onOff("trace-header", "trace_header", "mark submitted mail with the client type and the secure password's label")
 	s.list("administrator", "administrators", "`address` that no change may lock out unasked, instead of the postmaster")

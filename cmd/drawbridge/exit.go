@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -98,18 +99,22 @@ func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
 	if code == "lockout" && c.printLockout(out, p.Body) {
 		return
 	}
-	text := p.Error()
+	text := inWords(p.Error())
 	if hint := hintOf(p); hint != "" {
 		text += ": " + hint
 	}
 	c.printError(out, code, text)
 }
 
+// inWords puts a text of the API into the words of this command: parameters become flags.
+func inWords(text string) string {
+	return strings.NewReplacer("?confirm=true", "--confirm", "?create=true", "--create", "?revert_after=10m", "--revert-after 10m",
+		"see GET /v1/store", "run drawbridge store status").Replace(text)
+}
+
 // hintOf says what to do about a refusal in this command's own words.
 func hintOf(p *adminclient.Problem) string {
 	switch {
-	case p.Code == "confirm_required":
-		return "that is --confirm here"
 	case p.Status == http.StatusUnauthorized:
 		return "name a file with an API key: --key-file"
 	case p.RetryAfter != "":

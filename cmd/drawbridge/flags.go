@@ -53,6 +53,7 @@ func choose(cmd *cobra.Command, flag, help string, from ...string) *string {
 type writing struct {
 	dryRun  bool
 	confirm bool
+	create  bool
 	ifMatch string
 	// revertAfter is when the change is undone unless it is confirmed; 0 for never.
 	revertAfter time.Duration
@@ -77,6 +78,12 @@ func (w *writing) confirmed(cmd *cobra.Command, help string) *writing {
 	return w
 }
 
+// creating adds --create, for a change of an account that may not exist.
+func (w *writing) creating(cmd *cobra.Command) *writing {
+	cmd.Flags().BoolVar(&w.create, "create", false, "create the account if it does not exist, in a domain whose accounts are listed here")
+	return w
+}
+
 // undone adds --revert-after, for a change that can undo itself.
 func (w *writing) undone(cmd *cobra.Command) *writing {
 	cmd.Flags().DurationVar(&w.revertAfter, "revert-after", 0, "make it, and undo it after so `long`, such as 10m, unless it is confirmed (drawbridge revert confirm)")
@@ -95,6 +102,9 @@ func (w *writing) query() url.Values {
 	}
 	if w.confirm {
 		q.Set("confirm", "true")
+	}
+	if w.create {
+		q.Set("create", "true")
 	}
 	if w.revertAfter != 0 {
 		q.Set("revert_after", w.revertAfter.String())

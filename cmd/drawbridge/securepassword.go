@@ -21,7 +21,7 @@ func (c *cli) securePasswordCreate() *cobra.Command {
 	cmd.Long = "Make a secret for one device. It is shown now and never again, alone on standard output."
 	cmd.Example = "  drawbridge secure-password create ann@example.org --label \"My iPhone\""
 	label := cmd.Flags().String("label", "", "`name` of the device")
-	w := writes(cmd)
+	w := writes(cmd).creating(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *label == "" {
 			return usage("--label is missing: name the device, such as --label \"My iPhone\"")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -16,7 +17,7 @@ func listAccounts(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listed(c, c.Store.State.Accounts(c.domain, after, c.limit()+1), func(a *store.Account) string { return a.Address }, viewAccount)
+	return listed(c, c.Store.State.Accounts(c.domain, after, c.limit()+1), func(a *store.Account) string { return a.Address }, c.viewEffective)
 }
 
 func getAccount(c *call) (*answer, error) {
@@ -24,7 +25,41 @@ func getAccount(c *call) (*answer, error) {
 	if !ok {
 		return nil, errNoRecord()
 	}
-	return found(a.Rev, viewAccount(a.Doc)), nil
+	return found(a.Rev, c.viewEffective(a.Doc)), nil
+}
+
+// viewEffective shows an account with what applies to it.
+func (c *call) viewEffective(a *store.Account) Account {
+	view := viewAccount(a)
+	_, v := c.Store.State.View(a.Address)
+	if !v.Known {
+		return view // its domain was just deleted
+	}
+	acc := v.Account.Facts(new(access.Account))
+	on := func(p access.Protocol) bool {
+		on, _ := v.Rules.ProtocolOn(p, acc)
+		return on
+	}
+	third, _ := c.thirdPartyFor(v.Rules.Applying(a.Address, acc))
+	view.Effective = &EffectiveSummary{
+		IMAP: on(access.IMAP), POP3: on(access.POP3), SMTP: on(access.SMTP), Sieve: on(access.Sieve),
+		SecurePasswords: view.SecurePasswords, ThirdPartyAccess: third.Value,
+	}
+	if required, _ := v.Rules.SecureRequired(a.Address, acc); required {
+		view.Effective.SecurePasswords = string(access.SecureRequired)
+	}
+	return view
+}
+
+// unlisted refuses to give a record to an address that has none, where accounts are listed: it is
+// probably misspelled.
+func (c *call) unlisted(addr string) error {
+	d, _ := c.Store.State.Domain(c.domain)
+	listed := !c.Site.NextPassdb || d.Doc != nil && d.Doc.Accounts == store.AccountsListed
+	if !listed || c.flag("create") && c.id.role != store.RoleSelf {
+		return nil
+	}
+	return conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, c.domain)
 }
 
 func errNoRecord() error {
@@ -247,7 +282,10 @@ func newRecord(addr string, ch *store.Change) *store.Account {
 }
 
 func putAccount(c *call) (*answer, error) {
-	return c.editAccount(func(_ *store.Account, f *faults) (*Account, error) {
+	return c.editAccount(func(cur *store.Account, f *faults) (*Account, error) {
+		if cur != nil && cur.Suspended && !present(c.body.get("suspended")) && !c.flag("confirm") {
+			return nil, conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it, or repeat with ?confirm=true")
+		}
 		return decode[Account](c, c.body, f), nil
 	})
 }
@@ -263,6 +301,11 @@ func patchAccount(c *call) (*answer, error) {
 	return c.editAccount(func(cur *store.Account, f *faults) (*Account, error) {
 		if cur == nil && c.id.role == store.RoleSelf && !c.Site.NextPassdb {
 			return nil, errNoRecord() // nobody is made an account by themselves
+		}
+		if cur == nil {
+			if err := c.unlisted(c.account); err != nil {
+				return nil, err
+			}
 		}
 		return c.patchRecord(cur, c.account, c.body, f)
 	})
@@ -293,6 +336,12 @@ func deleteAccount(c *call) (*answer, error) {
 	if err := c.match(true, cur.Rev); err != nil {
 		return nil, err
 	}
+	if err := mayDelete(cur.Doc); err != nil {
+		return nil, err
+	}
+	if !c.dryRun && !c.flag("confirm") {
+		return nil, conflict("confirm_required", "deleting the account also deletes %s: repeat with ?confirm=true", c.losses(cur.Doc))
+	}
 	// Keys first: one that outlived its account would open the next of that name.
 	err := c.revokeKeys(c.domain, func(k *store.Key) bool { return k.Account == c.account })
 	if err != nil {
@@ -307,6 +356,9 @@ func deleteAccount(c *call) (*answer, error) {
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
+		if err := mayDelete(cur.Doc); err != nil {
+			return err
+		}
 		ans.body = viewAccount(cur.Doc)
 		audit(ch, "account.delete", c.domain, c.account)
 		ch.Audit.Note = fmt.Sprintf("with %d secure passwords", len(cur.Doc.Live()))
@@ -315,6 +367,39 @@ func deleteAccount(c *call) (*answer, error) {
 		return nil
 	})
 	return ans, err
+}
+
+// mayDelete refuses to delete a suspended account, which could log in again by its domain's rules.
+func mayDelete(a *store.Account) error {
+	if !a.Suspended {
+		return nil
+	}
+	return conflict("suspended", "the account %s is suspended, and deleting it would lift the suspension: lift it first if that is meant", a.Address)
+}
+
+// losses says what is deleted with an account.
+func (c *call) losses(a *store.Account) string {
+	list := []string{"its settings"}
+	if live := a.Live(); len(live) > 0 {
+		labels := make([]string, len(live))
+		for i := range live {
+			labels[i] = live[i].Label
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", counted(len(live), "secure password"), strings.Join(labels, ", ")))
+	}
+	if a.MailboxHash != "" {
+		list = append(list, "its mailbox password")
+	}
+	keys := 0
+	for _, k := range c.Store.State.Keys() {
+		if k.Doc.Account == a.Address {
+			keys++
+		}
+	}
+	if keys > 0 {
+		list = append(list, counted(keys, "API key"))
+	}
+	return strings.Join(list, ", ")
 }
 
 // getEffective tells every setting with what set it. It reads the same compiled rules that

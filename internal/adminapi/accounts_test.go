@@ -118,9 +118,16 @@ func TestAccounts(t *testing.T) {
 	}
 	self := d.key(`"role":"self","account":"ann@example.org"`)
 	self.get(ann).want(200)
-	d.admin.del(ann).want(204)
+	d.admin.del(ann + "?dry_run=true").want(200)
+	d.admin.del(ann).want(409, "confirm_required").says("deleting the account also deletes its settings, 1 API key: ")
+	d.admin.patch(ann, `{"suspended":true}`).want(200)
+	d.admin.del(ann+"?confirm=true").want(409, "suspended") // it could log in again by the domain's rules
+	d.admin.put(ann, `{}`).want(409, "confirm_required")
+	d.admin.put(ann, `{"suspended":true,"departments":[]}`).want(200)
+	d.admin.put(ann+"?confirm=true", `{}`).want(200).has("suspended", `false`)
+	d.admin.del(ann + "?confirm=true").want(204)
 	d.admin.get(ann).want(404)
-	d.admin.del(ann).want(404)
+	d.admin.del(ann + "?confirm=true").want(404)
 	self.get(ann).want(401) // it would open the next of that name
 }
 
@@ -358,9 +365,48 @@ func TestSecurePasswords(t *testing.T) {
 	d.admin.get("/v1/accounts/stranger@example.org").want(200).has("secure_password_count", `1`)
 	d.admin.get("/v1/accounts/nobody@example.org/secure-passwords").want(200).has("items", `[]`)
 	other := start(t, false).site()
-	other.admin.post("/v1/accounts/stranger@example.org/secure-passwords", `{"label":"x"}`).want(404)
+	other.admin.post("/v1/accounts/stranger@example.org/secure-passwords", `{"label":"x"}`).want(409, "unknown_account")
 	other.admin.get("/v1/accounts/stranger@example.org/secure-passwords").want(404)
-	other.key(`"role":"self","account":"stranger@example.org"`).patch("/v1/accounts/stranger@example.org", `{"secure_passwords":"off"}`).want(404)
+	self := other.key(`"role":"self","account":"stranger@example.org"`)
+	self.patch("/v1/accounts/stranger@example.org", `{"secure_passwords":"off"}`).want(404)
+	self.post("/v1/accounts/stranger@example.org/secure-passwords?create=true", `{"label":"x"}`).want(409, "unknown_account")
+}
+
+// An address that nothing knows is probably misspelled: where accounts are listed, it gets neither
+// settings nor secrets unless that is asked for.
+func TestListedAccounts(t *testing.T) {
+	const stranger = "/v1/accounts/stranger@example.org"
+	for name, d := range map[string]*daemon{"mailbox passwords kept here": start(t, false).site(), "a listed domain": start(t, true).site()} {
+		t.Run(name, func(t *testing.T) {
+			if name == "a listed domain" {
+				d.admin.patch(dom, `{"accounts":"listed"}`).want(200).has("accounts", `"listed"`)
+			}
+			d.admin.patch(stranger, `{"suspended":true}`).want(409, "unknown_account").says("there is no account stranger@example.org")
+			d.admin.post(stranger+"/secure-passwords?dry_run=true", `{"label":"x"}`).want(409, "unknown_account")
+			d.admin.post(dom+"/accounts/batch", `{"select":{"members":["stranger@example.org"]},"set":{"suspended":true}}`).want(200).
+				has("failed", `1`).has("results.0.errors.0.code", `"unknown_account"`)
+			d.admin.get(stranger).want(404)
+			d.admin.post(stranger+"/secure-passwords?create=true", `{"label":"x"}`).want(201)
+			d.admin.patch(stranger, `{"suspended":true}`).want(200)
+			d.admin.put("/v1/accounts/new@example.org", `{}`).want(201) // says what it does
+			d.admin.patch("/v1/accounts/newer@example.org?create=true", `{}`).want(201)
+		})
+	}
+	d := start(t, true).site()
+	d.admin.get(dom).has("accounts", `"open"`)
+	d.admin.patch(stranger, `{"suspended":true}`).want(201)
+	d.admin.patch(dom, `{"accounts":"closed"}`).faults("/accounts not_in_list")
+}
+
+// Lists and GET of an account show what applies to it, not only what it sets itself.
+func TestAccountsShowWhatApplies(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.patch(annPath, `{"protocols":{"imap":true}}`).want(200)
+	d.admin.patch(dom, `{"protocols":{"imap":false,"pop3":false}}`).want(200)
+	d.admin.put(dom+"/secure-password-policy", `{"enforced":true,"scope":{"members":["ann@example.org"]}}`).want(200)
+	want := `{"imap":true,"pop3":false,"secure_passwords":"required","sieve":true,"smtp":true,"third_party_access":"block"}`
+	d.admin.get(annPath).want(200).has("effective", want).has("secure_passwords", `"optional"`)
+	d.admin.get(dom+"/accounts").want(200).has("items.0.effective", want).has("items.1.effective.imap", `false`)
 }
 
 func TestWarnings(t *testing.T) {
@@ -379,7 +425,7 @@ func TestWarnings(t *testing.T) {
 		{dom + "/third-party-access", `{"allow":false,"mode":"report"}`, nil},
 		{dom + "/third-party-access", `{"allow":true}`, nil},
 		{ann, `{"suspended":true}`, []string{"suspended"}},
-		{ann, `{"protocols":{"pop3":false}}`, []string{"protocol_off"}},
+		{ann, `{"suspended":false,"protocols":{"pop3":false}}`, []string{"protocol_off"}},
 		{ann, `{"protocols":{"pop3":false,"imap":false,"smtp":false,"sieve":false}}`, []string{"protocols_off"}},
 		{ann, `{"secure_passwords":"off"}`, []string{"secure_passwords_off"}},
 		{dom + "/secure-password-policy", `{"enforced":true}`, nil}, // which goes before the account's choice
@@ -554,7 +600,8 @@ func TestSecretsAreShownOnce(t *testing.T) {
 			}
 		}
 	}
-	d.admin.del(ann).want(204)
+	d.admin.patch(ann, `{"suspended":false}`).want(200)
+	d.admin.del(ann + "?confirm=true").want(204)
 	audit := d.admin.get("/v1/audit").want(200)
 	if later := d.admin.get("/v1/audit?since=2100-01-01T00:00:00Z").want(200).each("items", "id"); len(later) != 0 {
 		t.Errorf("audit entries of the future: %v", later)

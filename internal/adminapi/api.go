@@ -80,7 +80,9 @@
 //	409 exists                   the name is taken
 //	409 limit                    there are as many as there may be
 //	409 in_use                   referrers counts by what
-//	409 confirm_required         say ?confirm=true
+//	409 confirm_required         detail says what would be deleted: say ?confirm=true
+//	409 suspended                lift the suspension before deleting the account
+//	409 unknown_account          nothing has this address, and accounts are listed: say ?create=true
 //	409 secure_password_limit    revoke one first
 //	409 lockout                  it would lock people out; lockout.who lists them: say ?confirm=true or ?revert_after=
 //	409 next_passdb              mailbox passwords are not kept here

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/history"
@@ -115,8 +116,17 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent 
 	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
 	}
-	if lost := p.secretsLost(); lost > 0 && !c.dryRun && !c.flag("confirm") {
-		return nil, conflict("confirm_required", "%d accounts that the document leaves out have secure passwords or a mailbox password here, which would be lost: repeat with ?confirm=true", lost)
+	for _, a := range p.removed() {
+		if err := mayDelete(a); err != nil {
+			return nil, err
+		}
+	}
+	if warnings := p.losses(); len(warnings) > 0 && !c.dryRun && !c.flag("confirm") {
+		var all []string
+		for _, w := range warnings {
+			all = append(all, w.Detail)
+		}
+		return nil, conflict("confirm_required", "%s Repeat with ?confirm=true.", strings.Join(all, " "))
 	}
 	return p, nil
 }
@@ -301,7 +311,28 @@ func (p *plan) removed() map[string]*store.Account {
 	return gone
 }
 
-// secretsLost counts the accounts that would go with a secret that opens something.
+// losses warns of secrets that would be deleted and of suspensions that would be lifted.
+func (p *plan) losses() (list []Warning) {
+	if lost := p.secretsLost(); lost > 0 {
+		list = append(list, Warning{"secrets_lost", fmt.Sprintf("Of the accounts to be removed, %d have secure passwords or a mailbox password here, which are deleted with them.", lost)})
+	}
+	var lifted []string
+	for _, s := range p.steps {
+		cur, _ := s.cur.(*store.Account)
+		if next, _ := s.next.(*store.Account); cur != nil && next != nil && cur.Suspended && !next.Suspended {
+			lifted = append(lifted, cur.Address)
+		}
+	}
+	if len(lifted) > 0 {
+		list = append(list, Warning{"suspensions_lifted", "The suspension is lifted of " + strings.Join(lifted[:min(len(lifted), 10)], ", ") + "."})
+		if len(lifted) > 10 {
+			list[len(list)-1].Detail = fmt.Sprintf("The suspensions of %d accounts are lifted.", len(lifted))
+		}
+	}
+	return list
+}
+
+// secretsLost counts the accounts that would be removed with a live secret.
 func (p *plan) secretsLost() (lost int) {
 	for _, a := range p.removed() {
 		if a.MailboxHash != "" || len(a.Live()) > 0 {
@@ -471,8 +502,6 @@ func (p *plan) answer() *answer {
 			}
 		}
 	}
-	if lost := p.secretsLost(); lost > 0 {
-		v.Warnings = append(v.Warnings, Warning{"secrets_lost", fmt.Sprintf("Of the accounts to be removed, %d have secure passwords or a mailbox password here, which go with them.", lost)})
-	}
+	v.Warnings = append(v.Warnings, p.losses()...)
 	return &answer{tag: quoted(v.Revision), body: v}
 }

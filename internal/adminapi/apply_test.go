@@ -209,13 +209,28 @@ func TestApplyRemovesAccounts(t *testing.T) {
 		t.Errorf("warnings %q", got)
 	}
 	refused := d.admin.apply("", doc).want(409, "confirm_required")
-	if !strings.Contains(refused.text("detail"), "1 accounts") {
+	if !strings.Contains(refused.text("detail"), ", 1 have secure passwords") {
 		t.Errorf("it does not say how many: %s", refused.body)
 	}
 	key.get(annPath).want(200)
 	d.admin.apply("?confirm=true", doc).planned("- account ann@example.org", "- account bob@example.org")
 	d.admin.get(annPath).want(404)
 	key.get(annPath).want(401)
+}
+
+// A document does not lift a suspension by leaving it out, nor by leaving the account out.
+func TestApplyKeepsSuspensions(t *testing.T) {
+	d, _ := rich(t)
+	d.admin.patch(annPath, `{"suspended":true}`).want(200)
+	doc := d.admin.exported("")
+	doc.Revision = ""
+	for i := range doc.Accounts {
+		doc.Accounts[i].Suspended = false
+	}
+	d.admin.apply("", doc).want(409, "confirm_required").says("The suspension is lifted of ann@example.org.")
+	doc.Accounts = []adminapi.AccountSettings{}
+	d.admin.apply("?confirm=true", doc).want(409, "suspended")
+	d.admin.get(annPath).want(200).has("suspended", `true`)
 }
 
 func TestApplyFaults(t *testing.T) {
@@ -450,6 +465,11 @@ func TestApplyAnyDocument(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		doc := anyDocument(rt)
 		want := shown(rt, doc)
+		for _, a := range d.admin.exported("").Accounts { // a suspended account cannot be removed
+			if !slices.ContainsFunc(doc.Accounts, func(b adminapi.AccountSettings) bool { return b.Address == a.Address }) {
+				d.admin.patch("/v1/accounts/"+a.Address, `{"suspended":false}`).want(200)
+			}
+		}
 		before := d.admin.exported("")
 		plan := d.admin.apply("?dry_run=true", doc).want(200)
 		done := d.admin.apply("?confirm=true", doc).want(200)
@@ -500,7 +520,7 @@ func anyDocument(t *rapid.T) *adminapi.DomainDocument {
 	doc := &adminapi.DomainDocument{Format: 1, Departments: []adminapi.Department{}, Policies: []adminapi.Policy{}, IPBlocks: []adminapi.IPBlock{}, Accounts: []adminapi.AccountSettings{}}
 	doc.Domain = &adminapi.Domain{
 		Name: "example.org", Administrators: some("administrator", "ann@example.org"), AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
-		SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
+		Accounts: one("accounts", "open", "listed"), SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
 		Protocols: adminapi.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
 	}
 	departments := some("department", "a", "b", "c d", "ü")

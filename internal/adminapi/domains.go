@@ -1,6 +1,8 @@
 package adminapi
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -45,7 +47,7 @@ func viewDomain(d *store.Domain) Domain {
 	maps.Copy(protocols, d.Protocols)
 	return Domain{
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
-		MaxSecurePasswords: maxSecurePasswords(d), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
+		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
 		Administrators: list(d.Administrators), CreatedAt: d.CreatedAt,
 	}
 }
@@ -105,6 +107,9 @@ func (in *Domain) apply(d *store.Domain, f *faults) {
 	maps.DeleteFunc(d.Protocols, func(_ string, on bool) bool { return on })
 	if d.MaxSecurePasswords = in.MaxSecurePasswords; d.MaxSecurePasswords == 0 {
 		d.MaxSecurePasswords = store.DefaultMaxSecurePasswords
+	}
+	if d.Accounts = ""; in.Accounts == store.AccountsListed {
+		d.Accounts = store.AccountsListed
 	}
 	if d.SenderCheck = mailflow.SenderCheck(in.SenderCheck); d.SenderCheck == "" {
 		d.SenderCheck = mailflow.CheckBoth
@@ -328,7 +333,7 @@ func deleteDomain(c *call) (*answer, error) {
 		return nil, err
 	}
 	if !c.dryRun && !c.flag("confirm") {
-		return nil, conflict("confirm_required", "all accounts, secrets and records of the domain go with it: repeat with ?confirm=true")
+		return nil, conflict("confirm_required", "deleting the domain also deletes %s and all its records: repeat with ?confirm=true", c.belongings())
 	}
 	c.names.Lock()
 	defer c.names.Unlock()
@@ -370,6 +375,31 @@ func deleteDomain(c *call) (*answer, error) {
 		c.Log.Warn("forgetting a deleted domain's records", "domain", c.domain, "error", err)
 	}
 	return ans, nil
+}
+
+// belongings says what is deleted with the call's domain.
+func (c *call) belongings() string {
+	accounts := c.Store.State.Accounts(c.domain, "", 0)
+	secrets, suspended := 0, 0
+	for _, a := range accounts {
+		secrets += len(a.Doc.Live())
+		if a.Doc.Suspended {
+			suspended++
+		}
+	}
+	return fmt.Sprintf("%s (%d suspended), %s, %s", counted(len(accounts), "account"), suspended,
+		counted(secrets, "secure password"), counted(len(c.Store.State.Policies(c.domain)), "access policy"))
+}
+
+// counted puts a number before a noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func (c *call) addresses(domain string) []string {

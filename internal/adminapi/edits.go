@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -125,6 +126,12 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 		return nil
 	}
 	base := cur.Doc
+	if !ok && e.batch != nil {
+		if p := new(Problem); errors.As(c.unlisted(edit.addr), &p) {
+			t.note(BatchAccount{Address: edit.addr, Result: resultFailed, Errors: []Fault{{Code: p.Code, Detail: "there is no such account, and the domain's accounts are listed here: create it first"}}})
+			return nil
+		}
+	}
 	if !ok {
 		base = newRecord(edit.addr, ch)
 	}

@@ -111,7 +111,7 @@ func TestExplainLoginKeptHere(t *testing.T) {
 	for i, want := range []string{"bad_secret", "ok", "ok", "unknown_account"} {
 		d.explained(ids[i]).has("differs", `false`).has("decision.reason", `"`+want+`"`)
 	}
-	d.admin.patch("/v1/accounts/new@example.org", `{"suspended":false}`).want(201)
+	d.admin.patch("/v1/accounts/new@example.org?create=true", `{"suspended":false}`).want(201)
 	d.explained(ids[3]).has("decision.outcome", `"allow"`).
 		has("why_differs", `"then the account had no record; now it passes; whether its secret was right is not on record: it is taken to be"`)
 }

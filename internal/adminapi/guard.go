@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -72,7 +73,7 @@ func (c *call) changeRules(f func(*store.Change, *edition) error) error {
 }
 
 // edit puts the policies and blocked addresses into a change, or refuses it. It returns when the
-// change undoes itself, nil for not.
+// change is reverted unless it is confirmed; nil for never.
 func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
@@ -99,12 +100,15 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 			ch.PutBlock(c.domain, b)
 		}
 	}
-	for id, b := range c.settle(ch, e) {
-		before.Blocks[id] = b
-	}
+	blocked, kept := c.settle(ch, e)
+	maps.Copy(before.Blocks, blocked)
 	after := c.duration("revert_after")
 	if after == 0 {
-		return nil, nil
+		if kept != nil {
+			ch.Audit.Note = strings.TrimSpace(ch.Audit.Note + " (still reverted at " + kept.At.Format(time.RFC3339) + " unless confirmed)")
+			c.w.Header().Set("Revert", revertPath(c.domain, kept.ID))
+		}
+		return kept, nil
 	}
 	if text, err := json.Marshal(&before); err != nil || len(text) > maxRevert {
 		return nil, conflict("too_large", "what it replaces is too much to be kept until it is confirmed, more than %d MiB: make it in parts, or without revert_after", maxRevert>>20)

@@ -170,7 +170,18 @@ func TestRevert(t *testing.T) {
 		d.admin.put(dom+"/third-party-access?revert_after=1s", `{"allow":true}`).want(200)
 		redistest.Eventually(t, "the switch is undone", func() bool { return d.admin.get(dom+"/third-party-access").value("allow") == false })
 	})
-	t.Run("who changes it again is not undone", func(t *testing.T) {
+	t.Run("an edit keeps the revert", func(t *testing.T) {
+		old := d.admin.get(office).want(200)
+		pending := d.admin.patch(office+"?revert_after=1h", `{"ips":["192.0.2.9"]}`).want(200)
+		edited := d.admin.patch(office, `{"name":"Office","ips":["192.0.2.10"]}`).want(200).has("pending.id", `"`+pending.text("pending.id")+`"`)
+		if edited.header.Get("Revert") != pending.header.Get("Revert") {
+			t.Errorf("Revert is %q", edited.header.Get("Revert"))
+		}
+		d.admin.get(dom+"/reverts").want(200).has("items.0.id", `"`+pending.text("pending.id")+`"`)
+		d.admin.put(office, string(old.body)).want(200) // as it was before: nothing is left to revert
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
+	t.Run("an edit with confirm ends the revert", func(t *testing.T) {
 		d.admin.patch(office+"?revert_after=1h", `{"ips":["192.0.2.9"]}`).want(200)
 		d.admin.patch(office+"?confirm=true", `{"name":"Office"}`).want(200)
 		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)

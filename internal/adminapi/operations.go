@@ -143,13 +143,13 @@ func operations() []operation {
 		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", ImportResult{}, importAccounts, "create_departments"),
 		get(account, "get-account", "Show an account's record", accountReads, Account{}, getAccount),
 		write(put, account, "put-account", "Create or replace an account's record", forDomain, Account{}, Account{}, putAccount),
-		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, Account{}, Account{}, patchAccount),
+		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, Account{}, Account{}, patchAccount, "create"),
 		remove(account, "delete-account", "Forget an account's record and secrets", forDomain, deleteAccount),
 		get(account+"/effective", "get-effective", "Show every setting of an account with what set it", accountReads, Effective{}, getEffective),
 		write(put, account+"/mailbox-password", "put-mailbox-password", "Set the mailbox password kept here", forDomain, MailboxPassword{}, MailboxPasswordSet{}, putMailboxPassword),
 
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, List[SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
-		write(post, secures, "create-secure-password", "Make a secure password, shown this once", forDomain|forSelf, NewSecurePassword{}, CreatedSecurePassword{}, createSecurePassword),
+		write(post, secures, "create-secure-password", "Make a secure password, shown this once", forDomain|forSelf, NewSecurePassword{}, CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, SecurePassword{}, getSecurePassword),
 		write(patch, secure, "patch-secure-password", "Change a secure password's label", forDomain|forSelf, SecurePassword{}, SecurePassword{}, patchSecurePassword),
 		remove(secure, "delete-secure-password", "Revoke a secure password", forDomain|forSelf, deleteSecurePassword),
@@ -212,13 +212,15 @@ func parameter(name string) param {
 	case "dry_run":
 		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
 	case "confirm":
-		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain, to lock people out, or to apply a document that removes accounts with secrets.", paramFlag, nil}
+		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain or an account, to lock people out, to apply a document that removes accounts with secrets or lifts suspensions, and to replace a suspended account by a record that does not say suspended. A pending revert of what is changed ends.", paramFlag, nil}
 	case "revert_after":
 		return param{"Make the change, and undo it after so long unless it is confirmed: a span such as 10m, 1s to 168h.", paramSpan, nil}
 	case "accounts":
 		return param{"false leaves the accounts out.", paramFlag, nil}
 	case "create_departments":
 		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
+	case "create":
+		return param{"Create the account if it has no record, where the accounts of its domain are listed.", paramFlag, nil}
 	case "resume":
 		return param{"cursor of a batch that was interrupted: goes on behind the last account done. The body and dry_run must be the same. Beginning anew does no harm either.", paramText, nil}
 	case "account":

@@ -107,8 +107,8 @@ func createSecurePassword(c *call) (*answer, error) {
 		}
 		base := cur.Doc
 		if !exists {
-			if !c.Site.NextPassdb {
-				return errNoRecord()
+			if err := c.unlisted(c.account); err != nil {
+				return err
 			}
 			base = newRecord(c.account, ch)
 		}

@@ -43,10 +43,12 @@ func (c *call) returning() *edition {
 	return was
 }
 
-// settle ends what earlier changes of the same policies and blocked addresses would undo: whoever
-// changes them again has not been locked out. It returns the blocks that do not come back since the
-// edition blocks their networks.
-func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block) {
+// settle ends the pending reverts that a change replaces: of the edited policies and blocked
+// addresses with confirm or revert_after, and of those that the change itself puts back. Any other
+// edit keeps its revert, and the first of them is returned. blocked are the blocks that no longer
+// come back because the change blocks their networks.
+func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block, kept *PendingRevert) {
+	replaces := c.flag("confirm") || c.query.Has("revert_after")
 	blocked = map[string]*store.Block{}
 	ranges := map[string]bool{}
 	for _, b := range e.blocks {
@@ -56,21 +58,38 @@ func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.B
 	}
 	for _, r := range c.Store.State.Reverts(c.domain) {
 		next := *r.Doc
-		next.Policies, next.Blocks = without(next.Policies, e.policies), without(next.Blocks, e.blocks)
-		for id, b := range next.Blocks {
-			if b != nil && len(ranges) > 0 && ranges[blockRange(b)] {
-				blocked[id] = b
+		next.Policies, next.Blocks = maps.Clone(next.Policies), maps.Clone(next.Blocks)
+		keeps := false
+		settled := func(edited bool, putBack func() bool) bool {
+			if edited && !replaces && !putBack() {
+				keeps = true
+				return false
 			}
+			return edited
 		}
-		next.Blocks = without(next.Blocks, blocked)
+		maps.DeleteFunc(next.Policies, func(id string, was *store.Policy) bool {
+			p, edited := e.policies[id]
+			return settled(edited, func() bool { return (p == nil) == (was == nil) && (p == nil || same(shownPolicy(was), shownPolicy(p))) })
+		})
+		maps.DeleteFunc(next.Blocks, func(id string, was *store.Block) bool {
+			b, edited := e.blocks[id]
+			if !edited && was != nil && ranges[blockRange(was)] {
+				blocked[id] = was
+				return true
+			}
+			return settled(edited, func() bool { return (b == nil) == (was == nil) && (b == nil || same(shownBlock(was), shownBlock(b))) })
+		})
 		switch {
 		case len(next.Policies)+len(next.Blocks) == 0:
 			ch.DeleteRevert(c.domain, next.ID)
 		case len(next.Policies)+len(next.Blocks) < len(r.Doc.Policies)+len(r.Doc.Blocks):
 			ch.PutRevert(c.domain, &next)
 		}
+		if keeps && (kept == nil || next.At.Before(kept.At)) {
+			kept = &PendingRevert{ID: next.ID, At: next.At}
+		}
 	}
-	return blocked
+	return blocked, kept
 }
 
 // pending tells when policies of the call's domain are put back to what they were, by id.

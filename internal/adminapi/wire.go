@@ -21,6 +21,7 @@ type Domain struct {
 	AliasDomains       []string  `json:"alias_domains" maxItems:"1000" doc:"Further names of the same domain: their addresses are this domain's."`
 	Protocols          Protocols `json:"protocols" doc:"The switches of accounts that have none of their own."`
 	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Live secure passwords that an account may have. Lowering it revokes none."`
+	Accounts           string    `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
 	SenderCheck        string    `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
 	TraceHeader        bool      `json:"trace_header" doc:"Submitted mail names the client type and the device it came from."`
 	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of who administers the domain, whom no change may lock out unasked. Empty, it is the postmaster."`
@@ -251,6 +252,18 @@ type Account struct {
 	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is kept here."`
 	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
 	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
+
+	Effective *EffectiveSummary `json:"effective,omitempty" readOnly:"true" doc:"What applies to the account, from its record, its domain and policies; in lists and GET."`
+}
+
+// EffectiveSummary is what applies to an account; [Effective] also says what set it.
+type EffectiveSummary struct {
+	IMAP             bool   `json:"imap"`
+	POP3             bool   `json:"pop3"`
+	SMTP             bool   `json:"smtp"`
+	Sieve            bool   `json:"sieve"`
+	SecurePasswords  string `json:"secure_passwords" enum:"optional,required,off"`
+	ThirdPartyAccess string `json:"third_party_access" enum:"allow,block,report"`
 }
 
 // AccountSettings is what an account may be told to be.
@@ -419,7 +432,7 @@ type CreatedSecurePassword struct {
 
 // Warning is something that the caller should know of a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"postmaster_included; secrets_lost; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 

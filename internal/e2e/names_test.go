@@ -89,7 +89,7 @@ func TestNames(t *testing.T) {
 func TestMailboxPasswordsKeptHere(t *testing.T) {
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
 	s.domain(nil)
-	s.api("PATCH", "/v1/accounts/"+ann, object{})
+	s.api("PUT", "/v1/accounts/"+ann, object{})
 	s.refuse("before one is set", s.imap(outside, ann, s.passwords[ann]), "OK ")
 	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "a long enough phrase"})
 	for _, d := range doors {

@@ -37,12 +37,17 @@ type Domain struct {
 	AliasDomains       []string             `json:"alias_domains"`
 	Protocols          access.Switches      `json:"protocols"` // absent means on
 	MaxSecurePasswords int                  `json:"max_secure_passwords"`
+	Accounts           string               `json:"accounts,omitempty"` // AccountsListed; "" for open
 	SenderCheck        mailflow.SenderCheck `json:"sender_check"`
 	TraceHeader        bool                 `json:"trace_header"`
 	Administrators     []string             `json:"administrators,omitempty"` // addresses; none means the postmaster
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
 	CreatedAt          time.Time            `json:"created_at"`
 }
+
+// AccountsListed is the value of [Domain.Accounts] for a domain whose accounts all have records here:
+// an address without one is taken for a mistake.
+const AccountsListed = "listed"
 
 // SecurePasswordPolicy enforces secure passwords for a scope (F5).
 type SecurePasswordPolicy struct {
