@@ -232,6 +232,7 @@ type Login struct {
 	MasterUser string // set when a master, already authenticated, logs in as Account
 	Lookup     Lookup
 	ClientID   string // IMAP ID: a label, proof of nothing
+	Relayed    bool   // by the SASL door to the mail server's own passdbs, under this Session
 	Time       time.Time
 }
 

@@ -107,9 +107,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
 	}
 	if !g.Available(l.Time) && !l.NoLogin() {
-		d := access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
-		g.Log.Info(line("login", newRecord(l, &d)))
-		return d
+		return g.unavailable(l)
 	}
 	q, v := g.query(l)
 	var token uint64
@@ -127,6 +125,13 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: d.Account, Client: d.Client}
 	}
 	g.after(l, &d, v, q.Secret.Label, token)
+	return d
+}
+
+// unavailable is the answer while nothing can be decided.
+func (g *Gate) unavailable(l *access.Login) access.Decision {
+	d := access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
+	g.Log.Info(line("login", newRecord(l, &d)))
 	return d
 }
 
@@ -293,6 +298,10 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	rec.Domain, rec.Credential = v.Domain, label // no domain when it is not managed
 	if d.Guess {
 		g.guess(d.Account, l.IP, token, l.Time)
+	}
+	if first := g.open.same(rec.Session, l.Relayed); first != nil {
+		g.repeated(first, d, l.Time)
+		return
 	}
 	g.open.forget(rec.Session) // its former login ended without a report
 	switch d.Outcome {

@@ -40,6 +40,8 @@ type openLogin struct {
 	key   openKey
 	token uint64
 	at    time.Time
+	// relayed: the SASL door passes the login on, under a session id that nobody can guess.
+	relayed bool
 }
 
 func newOpen() *open {
@@ -47,7 +49,7 @@ func newOpen() *open {
 }
 
 func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
-	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, rec.Service, l.Protocol}, token: token, at: l.Time}
+	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, rec.Service, l.Protocol}, token: token, at: l.Time, relayed: l.Relayed}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.count >= maxOpen {
@@ -62,6 +64,17 @@ func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
 	}
 	o.others[p.key] = append(o.others[p.key], p)
 	o.count++
+}
+
+// same returns the open login that another one repeats: of the two, the SASL door made one, and a
+// passdb behind it the other.
+func (o *open) same(session string, relayed bool) *openLogin {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.sessions[session]; session != "" && p != nil && (p.relayed || relayed) {
+		return p
+	}
+	return nil
 }
 
 // forget drops the open login of a session that goes on to another one, whose report must not close
@@ -135,10 +148,6 @@ func (g *Gate) Report(r *access.Ending) {
 		return
 	}
 	now := time.Now()
-	c := store.Closing{Domain: p.rec.Domain, ID: p.rec.ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now.UTC()}
-	if r.Success {
-		c.Outcome, c.Reason = access.Allow, access.ReasonOK
-	}
 	// A master's secret is no guess at the account's, and no proof of it.
 	if p.rec.MasterUser == "" && r.Success {
 		g.success(p.rec.Account, p.key.ip, now)
@@ -148,8 +157,55 @@ func (g *Gate) Report(r *access.Ending) {
 	} else if p.rec.MasterUser == "" {
 		g.guess(p.rec.Account, p.key.ip, p.token, now)
 	}
+	if r.Success {
+		g.close(p, access.Allow, access.ReasonOK, now)
+	} else {
+		g.close(p, access.Deny, access.ReasonBadSecret, now)
+	}
+}
+
+// close records how an open login ended.
+func (g *Gate) close(p *openLogin, o access.Outcome, reason access.Reason, now time.Time) {
 	rec := *p.rec
-	rec.Outcome, rec.Reason = c.Outcome, c.Reason
+	rec.Outcome, rec.Reason = o, reason
 	g.Log.Info(line("login", &rec))
-	g.behind.close(c)
+	g.behind.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
+}
+
+// repeated ends the record of an open login when a passdb behind the SASL door is answered otherwise
+// than the door was, because a rule has changed meanwhile. Otherwise the record is still that of the
+// door's.
+func (g *Gate) repeated(p *openLogin, d *access.Decision, now time.Time) {
+	if d.Outcome != access.Allow && d.Outcome != access.Deny {
+		return
+	}
+	if p = g.open.take(p.rec.Session, p.key); p != nil {
+		g.close(p, d.Outcome, d.Reason, now)
+	}
+}
+
+// Verified decides a login whose secret somebody else has verified, under the name that they
+// answered with. A refusal is recorded; a submission session may begin with what is permitted.
+func (g *Gate) Verified(l *access.Login) access.Decision {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	if l.Protocol == 0 {
+		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
+	}
+	if !g.Available(l.Time) {
+		return g.unavailable(l)
+	}
+	q, v := g.query(l)
+	q.Secret = access.Secret{State: access.SecretAuthenticated}
+	d := access.Decide(q, noAsker{}, false)
+	switch {
+	case d.Outcome == access.Deny:
+		refused := *l
+		refused.Session = "" // the login itself stays open under its session
+		g.after(&refused, &d, v, "", 0)
+	case l.Protocol == access.SMTP && v.Known:
+		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
+	}
+	return d
 }

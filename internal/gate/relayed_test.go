@@ -1,0 +1,107 @@
+package gate_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// relayed is a login that the SASL door passes on under a session id of its own.
+func relayed(session, account, secret string) *access.Login {
+	l := smtp(account, secret, home)
+	l.Session, l.Relayed = session, true
+	return l
+}
+
+// behind is the same login as a passdb behind that server asks about it.
+func behind(session, account, secret string) *access.Login {
+	l := relayed(session, account, secret)
+	l.Relayed = false
+	return l
+}
+
+// A login that a door passes on and a passdb asks about once more is one login in records, in the
+// log and in the throttle.
+func TestRelayedLoginIsRecordedOnce(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.want(relayed("s1", "ann@example.org", "right"), "next ok")
+	d.want(behind("s1", "ann@example.org", "right"), "next ok")
+	d.Report(ending("s1", "ann@example.org", "smtp", true)) // Dovecot's
+	d.Report(ending("s1", "ann@example.org", "smtp", true)) // the door's
+	d.want(relayed("s2", "ann@example.org", "wrong"), "next ok")
+	d.want(behind("s2", "ann@example.org", "wrong"), "next ok")
+	d.Report(ending("s2", "ann@example.org", "smtp", false))
+	d.wantRecords("allow ok", "deny bad_secret")
+	if log := d.log.decisions(); len(log) != 4 {
+		t.Errorf("logged\n%s", strings.Join(log, "\n"))
+	}
+
+	// Mechanisms that hide the secret are decided here only when the name is known.
+	hidden := func(session string, relayed bool) *access.Login {
+		l := behind(session, "ann@example.org", "")
+		l.Mechanism, l.Lookup, l.Relayed = "SCRAM-SHA-256", access.LookupCredentials, relayed
+		return l
+	}
+	d.want(hidden("s3", false), "next ok")
+	d.want(hidden("s3", true), "next ok")
+	d.Report(ending("s3", "ann@example.org", "smtp", true))
+	d.wantRecords("allow ok", "deny bad_secret", "allow ok")
+
+	// Other logins that share a session are logins of their own.
+	d.want(behind("s4", "ann@example.org", "right"), "next ok")
+	d.want(behind("s4", "ann@example.org", "right"), "next ok")
+	d.wantRecords("allow ok", "deny bad_secret", "allow ok", "next ok", "next ok")
+}
+
+// A rule that changes between the two questions refuses, and the record says so.
+func TestRelayedLoginIsDecidedTwice(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.want(relayed("s1", "ann@example.org", "right"), "next ok")
+	d.suspend("ann@example.org")
+	d.want(behind("s1", "ann@example.org", "right"), "deny suspended")
+	d.Report(ending("s1", "ann@example.org", "smtp", false))
+	d.wantRecords("deny suspended")
+}
+
+// The name that another server authenticated is decided as a login whose secret is right.
+func TestVerified(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.device("bob@example.org", "phone")
+	d.account("bob@example.org", func(a *store.Account) { a.Secure = access.SecureRequired })
+	d.suspend("eve@example.org")
+	for _, c := range []struct{ account, ends string }{
+		{"ann@example.org", "next ok"},
+		{"bob@example.org", "deny secure_password_required"},
+		{"eve@example.org", "deny suspended"},
+		{"joe@elsewhere.example", "deny unmanaged_domain"},
+		{"no name", "deny unknown_account"},
+	} {
+		got := d.Verified(relayed("s1", c.account, "right"))
+		if end(got) != c.ends {
+			t.Errorf("%s: %s, want %s", c.account, end(got), c.ends)
+		}
+		if got.Reason == access.ReasonSuspended && got.Message == "" {
+			t.Error("whoever's secret was verified hears why")
+		}
+	}
+	d.wantRecords("deny secure_password_required", "deny suspended")
+	d.wantMail(mail("ann@example.org", home, 1), "next ok")
+
+	away := newSite(t).open(t, func(o *gate.Options) { o.MaxStaleness = 0 })
+	if got := away.Verified(relayed("s1", "ann@example.org", "right")); got.Outcome != access.TempFail {
+		t.Errorf("without a store: %s", end(got))
+	}
+	if log := away.log.decisions(); !slices.ContainsFunc(log, func(s string) bool { return strings.Contains(s, "store_unavailable") }) {
+		t.Errorf("logged %q", log)
+	}
+}
