@@ -37,7 +37,8 @@
 //
 // each also with the suffix .HEX, .B64 or .BASE64, and in any case of letters. As in Dovecot, the
 // prefix of a crypt(3) string counts, and not which of the crypt schemes names it. All but argon2id
-// of today's cost are reported as outdated when they match, so that a login can replace them.
+// of at least today's cost are reported as outdated when they match, so that a login can replace
+// them; so are those that cost more than [CheckStored] accepts.
 //
 // # Diagnostics
 //
@@ -49,6 +50,6 @@
 // # What it does not do
 //
 // It judges no strength, remembers no history and stores nothing. It does not prepare Unicode
-// (SASLprep, NFC): like Dovecot, it compares bytes. An account whose hash is not yet argon2id
-// answers after another time than [Hasher.Dummy] does.
+// (SASLprep, NFC): like Dovecot, it compares bytes. In a domain with hashes of several costs,
+// accounts whose cost is not the most common one take another time than unknown accounts do.
 package credential

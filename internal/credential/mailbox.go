@@ -51,11 +51,30 @@ func CheckNew(password []byte) error {
 	return errors.Join(faults...)
 }
 
-// CheckStored says whether a stored hash that comes from elsewhere can be verified here: of a known
-// scheme, well-formed, and within the limits of cost. Nothing is computed.
+// CheckStored validates a stored hash that comes from elsewhere: its scheme must be supported, its
+// form right and its cost at most the limit for imports. Nothing is computed.
 func CheckStored(stored string) error {
-	_, err := parse(stored)
-	return err
+	s, err := parse(stored)
+	if err != nil {
+		return err
+	}
+	return s.excess
+}
+
+// Typical returns one of the stored hashes whose cost is the most common one, "" without any.
+func Typical(stored []string) string {
+	count := map[cost]int{}
+	typical, most := "", 0
+	for _, text := range stored {
+		s, err := parse(text)
+		if err != nil {
+			continue
+		}
+		if count[s.cost]++; count[s.cost] > most {
+			typical, most = text, count[s.cost]
+		}
+	}
+	return typical
 }
 
 // Hasher makes and verifies hashes of mailbox passwords, as many at a time as memory and processors
@@ -111,18 +130,34 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok
 		return false, false, fmt.Errorf("verify password: %w", err)
 	}
 	if !ok && s.outdated {
-		// Most are quicker than today's, and a quick refusal would tell that there is an account.
-		return false, false, h.Dummy(ctx, password)
+		// Most outdated hashes are quicker than today's, and a quick refusal would reveal which
+		// accounts have not logged in for long.
+		return false, false, h.imitateToday(ctx, password)
 	}
 	return ok, ok && s.outdated, nil
 }
 
-// Dummy does what Verify does for a hash of [Hasher.Hash], and finds nothing: for an unknown
-// account, so that its answer takes as long. The error is that of ctx, as from Verify.
-func (h *Hasher) Dummy(ctx context.Context, password []byte) error {
+// Imitate takes the time that Verify takes to find the password wrong for a stored hash, for an
+// account that does not exist. Without a stored hash it imitates one of [Hasher.Hash]. The error is
+// that of ctx, as from Verify.
+func (h *Hasher) Imitate(ctx context.Context, stored string, password []byte) error {
 	if !usable(password) {
 		return nil
 	}
+	s, err := parse(stored)
+	if err != nil {
+		return h.imitateToday(ctx, password)
+	}
+	if err := h.run(ctx, s.cost, func() { s.match(password) }); err != nil {
+		return fmt.Errorf("verify password: %w", err)
+	}
+	if s.outdated {
+		return h.imitateToday(ctx, password)
+	}
+	return nil
+}
+
+func (h *Hasher) imitateToday(ctx context.Context, password []byte) error {
 	a := newArgon2()
 	if err := h.run(ctx, a.cost(), func() { a.match(password) }); err != nil {
 		return fmt.Errorf("verify password: %w", err)

@@ -162,7 +162,7 @@ func TestOutdated(t *testing.T) {
 		"$argon2id$v=19$m=19456,t=1,p=1":   true,
 		"$argon2id$v=19$m=8192,t=64,p=1":   true,
 		"$argon2i$v=19$m=65536,t=3,p=1":    true,
-		"$argon2id$v=19$m=262144,t=4,p=16": false,
+		"$argon2id$v=19$m=262144,t=4,p=16": true, // above the limit for imports
 	} {
 		s, err := parse("{ARGON2ID}" + params + tail)
 		if err != nil {
@@ -202,7 +202,7 @@ func TestUnusablePasswordsMatchNothing(t *testing.T) {
 		if ok, _, err := h.Verify(t.Context(), c.stored, []byte(c.password)); ok || err != nil {
 			t.Errorf("%s: %v, %v", name, ok, err)
 		}
-		if err := h.Dummy(t.Context(), []byte(c.password)); err != nil {
+		if err := h.Imitate(t.Context(), "", []byte(c.password)); err != nil {
 			t.Errorf("%s: dummy: %v", name, err)
 		}
 	}
@@ -429,8 +429,8 @@ func TestHasherWaitsUntilContextEnds(t *testing.T) {
 	if s, err := h.Hash(ctx, []byte(testPassword)); s != "" || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Hash: %q, %v", s, err)
 	}
-	if err := h.Dummy(ctx, []byte(testPassword)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Dummy: %v", err)
+	if err := h.Imitate(ctx, "", []byte(testPassword)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Imitate: %v", err)
 	}
 	// A single digest takes no room, but is not for the dead either.
 	const sha = "{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI="
@@ -511,12 +511,72 @@ func TestDummyCostsAsVerify(t *testing.T) {
 		}
 	})
 	dummy := allocated(func() {
-		if err := h.Dummy(t.Context(), []byte("wrong")); err != nil {
-			t.Errorf("Dummy: %v", err)
+		if err := h.Imitate(t.Context(), "", []byte("wrong")); err != nil {
+			t.Errorf("Imitate: %v", err)
 		}
 	})
 	if dummy < argon2Memory<<10 || dummy > verify*101/100 || verify > dummy*101/100 {
-		t.Errorf("Verify allocates %d bytes, Dummy %d", verify, dummy)
+		t.Errorf("Verify allocates %d bytes, Imitate %d", verify, dummy)
+	}
+}
+
+// Hashes above the limit for imports are refused when they are imported, and still verified.
+func TestImportLimits(t *testing.T) {
+	const tail = "$WX/Pjc73wtw94um2HaMtcQ$pcE7iVRziu2rAuZRbF9vvL0AvKxinzPyFh1Wa74qYvw"
+	for stored, limit := range map[string]string{
+		"{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1" + tail:                                                        "",
+		"{ARGON2ID}$argon2id$v=19$m=65536,t=4,p=1" + tail:                                                        "m*t of at most 196608",
+		"{BLF-CRYPT}$2y$12$O6gmaX0nvqonALn6wDpSMuKZrabubmHQ4arX7QZiNpuLQHyuf4uF6":                                "",
+		"{BLF-CRYPT}$2y$13$O6gmaX0nvqonALn6wDpSMuKZrabubmHQ4arX7QZiNpuLQHyuf4uF6":                                "cost of at most 12",
+		"{SHA256-CRYPT}$5$rounds=200001$saltsalt$j1IzAmdCBffhKWVKoffrZ.dPPdtiysF29ePH9K9Dbx5":                    "rounds of at most 200000",
+		"{PBKDF2}$1$pqq6eCFwOSVGQVgB$600001$19ce4eb7a3a627ef05ee4e86eb0741e1503816ae":                            "rounds of at most 600000",
+		"{SCRAM-SHA-1}600001,BCRqzbIqFMO3oy/IcgQbgg==,BSYfi8JMacf2NPQSwMztBzVn5m4=,X2IVDqJEauPZPmdqZSSt6w3D8Z0=": "iterations of at most 600000",
+		"{CRYPT}$y$j9T$F5Jx5fExrKuPp53xLKQ..1$wUFYQF6Iupt2zXCK2MG26r5WdsM2MVbvNYDgVw1BKgC":                       "",
+		"{CRYPT}$y$jCT$F5Jx5fExrKuPp53xLKQ..1$wUFYQF6Iupt2zXCK2MG26r5WdsM2MVbvNYDgVw1BKgC":                       "N*r of at most 524288",
+	} {
+		err := CheckStored(stored)
+		if (err == nil) != (limit == "") || err != nil && !strings.Contains(err.Error(), limit) {
+			t.Errorf("CheckStored(%q): %v, want %q", stored, err, limit)
+		}
+	}
+	h := NewHasher(0)
+	// Made by libxcrypt: 250 000 rounds of SHA-256.
+	stored := dovecotHash(t, testPassword, "-s", "SHA256-CRYPT", "-r", "250000")
+	if err := CheckStored(stored); err == nil {
+		t.Errorf("%q may be imported", stored)
+	}
+	if ok, outdated, err := h.Verify(t.Context(), stored, []byte(testPassword)); !ok || !outdated || err != nil {
+		t.Errorf("%q: %v, %v, %v", stored, ok, outdated, err)
+	}
+}
+
+func TestTypical(t *testing.T) {
+	const tail = "$WX/Pjc73wtw94um2HaMtcQ$pcE7iVRziu2rAuZRbF9vvL0AvKxinzPyFh1Wa74qYvw"
+	today, dovecots, quick := "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1"+tail, "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1"+tail, "{SHA}TkmXn7Dc4BFlDrJ6ET3l9TprS/E="
+	for want, stored := range map[string][]string{
+		"":       {"", "{PLAIN}secret"},
+		today:    {quick, today, today, dovecots},
+		dovecots: {"", today, dovecots, dovecots, quick},
+	} {
+		if got := Typical(stored); got != want {
+			t.Errorf("Typical(%q) = %q, want %q", stored, got, want)
+		}
+	}
+}
+
+// An imitation costs as much as a wrong password at the hash that it imitates.
+func TestImitateCostsAsVerify(t *testing.T) {
+	h := NewHasher(0)
+	for _, scheme := range []string{"ARGON2ID", "SHA512-CRYPT"} {
+		stored := dovecotHash(t, testPassword, "-s", scheme)
+		verify := allocated(func() { h.Verify(t.Context(), stored, []byte("wrong")) })
+		imitate := allocated(func() { h.Imitate(t.Context(), stored, []byte("wrong")) })
+		right := allocated(func() { h.Imitate(t.Context(), stored, []byte(testPassword)) })
+		for _, n := range []uint64{imitate, right} {
+			if n > verify*101/100 || verify > n*101/100 {
+				t.Errorf("%s: Verify allocates %d bytes, Imitate %d", scheme, verify, n)
+			}
+		}
 	}
 }
 

@@ -34,6 +34,25 @@ const (
 	maxIterations  = 2_000_000 // of PBKDF2 and SCRAM
 )
 
+// The limits for imports: at most about eight times the cost of a hash made here, so that a few
+// wrong passwords cannot keep all processors busy. Hashes that were stored before are still
+// verified, and replaced when they match.
+const (
+	importArgon2Work  = 192 << 10 // KiB times passes: Dovecot's default, 64 MiB three times
+	importBcryptCost  = 12
+	importCryptRounds = 200_000
+	importIterations  = 600_000
+	importYescrypt    = 1 << 19 // N times r: four times libxcrypt's default
+)
+
+// above returns an error if a cost is above the limit for imports.
+func above(name string, n, limit int) error {
+	if n <= limit {
+		return nil
+	}
+	return fmt.Errorf("%s=%d costs too much to verify: import a hash with %s of at most %d, or set a new password", name, n, name, limit)
+}
+
 // cost is what verifying a hash takes, known before it is done.
 type cost struct {
 	memory  int64 // bytes, when it is more than a few
@@ -44,6 +63,7 @@ type cost struct {
 // storedHash is a stored hash that was parsed and found to be within the limits.
 type storedHash struct {
 	cost     cost
+	excess   error // above the limit for imports
 	outdated bool
 	match    func(password []byte) bool // wants a usable password
 }
@@ -66,6 +86,9 @@ func parse(stored string) (storedHash, error) {
 	s, err := parseScheme(scheme, suffix, value)
 	if err != nil {
 		return storedHash{}, fmt.Errorf("stored hash {%s}: %w", name, err)
+	}
+	if s.excess != nil {
+		s.excess, s.outdated = fmt.Errorf("stored hash {%s}: %w", name, s.excess), true
 	}
 	return s, nil
 }
@@ -190,7 +213,7 @@ func parsePBKDF2(value string) (storedHash, error) {
 		return storedHash{}, errors.New("key is not of 40 hexadecimal digits")
 	}
 	salt := []byte(f[2])
-	return storedHash{cost: cost{rounds: rounds}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{rounds: rounds}, excess: above("rounds", rounds, importIterations), outdated: true, match: func(password []byte) bool {
 		return equal(pbkdf2.Key(password, salt, rounds, sha1.Size, sha1.New), key)
 	}}, nil
 }
@@ -213,7 +236,7 @@ func parseSCRAM(newHash func() hash.Hash, value string) (storedHash, error) {
 		len(salt) == 0 || len(storedKey) != size || len(serverKey) != size {
 		return storedHash{}, fmt.Errorf("salt or keys are not base64, or the keys not of %d bytes", size)
 	}
-	return storedHash{cost: cost{rounds: iterations}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{rounds: iterations}, excess: above("iterations", iterations, importIterations), outdated: true, match: func(password []byte) bool {
 		salted := pbkdf2.Key(password, salt, iterations, size, newHash)
 		defer clear(salted)
 		mac := hmac.New(newHash, salted)
@@ -277,7 +300,7 @@ func parseSHACrypt(newHash func() hash.Hash, keyLen int, f []string) (storedHash
 		return storedHash{}, fmt.Errorf("not of the form $id$salt$key with a salt of up to 16 characters and a key of %d", keyLen)
 	}
 	salt, key := []byte(f[0]), []byte(f[1])
-	return storedHash{cost: cost{rounds: rounds}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{rounds: rounds}, excess: above("rounds", rounds, importCryptRounds), outdated: true, match: func(password []byte) bool {
 		return equal(crypt.KeySHACrypt(newHash, password, salt, rounds), key)
 	}}, nil
 }
@@ -293,7 +316,7 @@ func parseBcrypt(value string, f []string) (storedHash, error) {
 		return storedHash{}, err
 	}
 	key := []byte(value)
-	return storedHash{cost: cost{rounds: 1 << n}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{rounds: 1 << n}, excess: above("cost", n, importBcryptCost), outdated: true, match: func(password []byte) bool {
 		// The package cuts longer ones without a word: such a password must not match by its
 		// beginning, nor be told by a quicker answer.
 		looked := password[:min(len(password), maxPassword)]
@@ -318,7 +341,7 @@ func parseYescrypt(value string, f []string) (storedHash, error) {
 			log2N, r, maxMemory>>20)
 	}
 	key := []byte(value)
-	return storedHash{cost: cost{rounds: r << log2N, memory: int64(128*r) << log2N}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{rounds: r << log2N, memory: int64(128*r) << log2N}, excess: above("N*r", r<<log2N, importYescrypt), outdated: true, match: func(password []byte) bool {
 		computed, err := yescrypt.Hash(password, key) // parameters and salt are read from the hash
 		return err == nil && equal(computed, key)
 	}}, nil
@@ -369,7 +392,7 @@ func parseArgon2(value string) (storedHash, error) {
 	if err != nil {
 		return storedHash{}, err
 	}
-	return storedHash{cost: a.cost(), outdated: a.outdated(), match: a.match}, nil
+	return storedHash{cost: a.cost(), excess: above("m*t", int(a.memory)*int(a.time), importArgon2Work), outdated: a.outdated(), match: a.match}, nil
 }
 
 // argon2Text reads what String writes, the form of the reference implementation and of libsodium:

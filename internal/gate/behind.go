@@ -259,6 +259,7 @@ func (g *Gate) learn(e store.Event) {
 
 func (g *Gate) sweep(now time.Time) {
 	g.throttle.Sweep(now)
+	g.mailboxes.sweep(now)
 	g.open.sweep(now)
 	g.sessions.Sweep(now)
 }

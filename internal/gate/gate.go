@@ -11,7 +11,6 @@
 package gate
 
 import (
-	"bytes"
 	"context"
 	"net/netip"
 	"sync"
@@ -51,25 +50,27 @@ type Options struct {
 // Gate decides. It is safe for concurrent use.
 type Gate struct {
 	Options
-	origin   string // tells this daemon's events from others'
-	throttle *throttle.Throttle
-	open     *open
-	sessions *submission.Sessions
-	room     sync.Pool     // of *session, so that a request needs no memory of its own
-	regions  atomic.Uint64 // number of changes of the regions of addresses
-	behind   *behind
+	origin    string // tells this daemon's events from others'
+	throttle  *throttle.Throttle
+	open      *open
+	mailboxes *mailboxes
+	sessions  *submission.Sessions
+	room      sync.Pool     // of *session, so that a request needs no memory of its own
+	regions   atomic.Uint64 // number of changes of the regions of addresses
+	behind    *behind
 }
 
 // New returns a gate; [Gate.Run] starts what it does behind decisions.
 func New(o Options) *Gate {
 	return &Gate{
-		Options:  o,
-		origin:   store.NewID(),
-		throttle: throttle.New(o.Throttle),
-		open:     newOpen(),
-		sessions: submission.New(),
-		room:     sync.Pool{New: func() any { return new(session) }},
-		behind:   newBehind(o.Journal, o.Log),
+		Options:   o,
+		origin:    store.NewID(),
+		throttle:  throttle.New(o.Throttle),
+		open:      newOpen(),
+		mailboxes: newMailboxes(o.Hasher, o.Store.State),
+		sessions:  submission.New(),
+		room:      sync.Pool{New: func() any { return new(session) }},
+		behind:    newBehind(o.Journal, o.Log),
 	}
 }
 
@@ -109,8 +110,32 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	if !g.Available(l.Time) && !l.NoLogin() {
 		return g.unavailable(l)
 	}
-	q, v := g.query(l)
-	var token uint64
+	q, v, token := g.presented(l)
+	leave, waited, err := g.admit(ctx, l, q, v.Account, token)
+	if leave != nil {
+		defer leave()
+	}
+	if waited && err == nil {
+		q, v, token = g.presented(l)
+	}
+	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token}
+	var d access.Decision
+	if err == nil {
+		d = access.Decide(q, a, false)
+		err = a.err
+	}
+	if err != nil {
+		// Too many slow hashes at once: nothing was verified, and the client is told nothing.
+		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
+	}
+	g.after(l, &d, v, q.Secret.Label, token)
+	return d
+}
+
+// presented gathers what a decision depends on, the secret that the login shows included. The token
+// names the secret in the throttle.
+func (g *Gate) presented(l *access.Login) (q *access.Query, v store.View, token uint64) {
+	q, v = g.query(l)
 	switch {
 	case l.MasterUser != "": // the secret is the master's
 	case l.Lookup == access.LookupNone:
@@ -118,14 +143,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	default:
 		token = g.Pepper.Token(q.Address, nil) // all secrets that are not shown count as one
 	}
-	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account}
-	d := access.Decide(q, a, false)
-	if a.err != nil {
-		// Too many slow hashes at once: nothing was verified, nothing is said.
-		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: d.Account, Client: d.Client}
-	}
-	g.after(l, &d, v, q.Secret.Label, token)
-	return d
+	return q, v, token
 }
 
 // unavailable is the answer while nothing can be decided.
@@ -208,73 +226,6 @@ func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) 
 	return found, token
 }
 
-// asker answers the engine's slow questions for one login.
-type asker struct {
-	g       *Gate
-	ctx     context.Context //nolint:containedctx // lives as long as the call it belongs to
-	login   *access.Login
-	account string
-	record  store.Record
-	err     error
-}
-
-// Throttled implements [access.Asker].
-func (a *asker) Throttled() bool {
-	return a.g.throttle.Throttled(a.account, a.login.IP, a.login.Time)
-}
-
-// Mailbox implements [access.Asker].
-func (a *asker) Mailbox() bool {
-	stored := a.record.MailboxHash()
-	if stored == "" {
-		a.err = a.g.Hasher.Dummy(a.ctx, a.login.Secret)
-		return false
-	}
-	ok, outdated, err := a.g.Hasher.Verify(a.ctx, stored, a.login.Secret)
-	if err != nil {
-		a.err = err
-		return false
-	}
-	if ok && outdated {
-		a.g.rehash(a.record.Address(), stored, a.login.Secret)
-	}
-	return ok
-}
-
-// rehash replaces an outdated mailbox hash by one of today's scheme, behind the login, unless the
-// password was changed meanwhile.
-func (g *Gate) rehash(account, old string, secret []byte) {
-	secret = bytes.Clone(secret)
-	waits := g.behind.do(func(ctx context.Context) {
-		defer clear(secret)
-		if r, ok := g.Store.State.Account(account); !ok || r.Doc.MailboxHash != old || ctx.Err() != nil {
-			return // done by an earlier login, or too late
-		}
-		fresh, err := g.Hasher.Hash(ctx, secret)
-		if err != nil {
-			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
-			return
-		}
-		err = g.Store.Update(ctx, store.ShardOf(address.Domain(account)), store.Actor{Name: "daemon"}, false, func(c *store.Change) error {
-			r, ok := g.Store.State.Account(account)
-			if !ok || r.Doc.MailboxHash != old {
-				return nil
-			}
-			a := *r.Doc
-			a.MailboxHash = fresh
-			c.Audit.Action, c.Audit.Domain, c.Audit.Target = "mailbox_password.rehash", address.Domain(account), account
-			c.PutAccount(&a)
-			return nil
-		})
-		if err != nil {
-			g.Log.Warn("rehashing a mailbox password", "account", account, "error", err)
-		}
-	})
-	if !waits {
-		clear(secret)
-	}
-}
-
 // sessionCredential names the credential that a submission session begins with.
 func sessionCredential(l *access.Login, d *access.Decision) string {
 	switch {
@@ -325,6 +276,11 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	if rec.Domain != "" {
 		g.behind.record(rec)
 	}
+}
+
+// throttled reports whether a login must be refused without verifying its secret.
+func (g *Gate) throttled(account string, l *access.Login) bool {
+	return g.throttle.Throttled(account, l.IP, l.Time)
 }
 
 // guess counts a wrong secret here and on all daemons.

@@ -213,6 +213,24 @@ func (st *State) Counts() (domains, accounts int) {
 	return domains, accounts
 }
 
+// MailboxHashes returns the stored hashes of up to n accounts of a domain, in no particular order.
+func (st *State) MailboxHashes(domain string, n int) []string {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	var hashes []string
+	if d := st.domains[domain]; d != nil {
+		for _, r := range d.accounts {
+			if n--; n < 0 {
+				break
+			}
+			if h := r.MailboxHash(); h != "" {
+				hashes = append(hashes, h)
+			}
+		}
+	}
+	return hashes
+}
+
 // agreed notes that the store was seen to agree with the state.
 func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
