@@ -1,33 +1,35 @@
-// Package doctor checks a running Dovecot 2.3 and Postfix for what makes the bridge fail open, or
-// not stand at all. It is the command "drawbridge doctor".
+// Package doctor checks a running Dovecot (2.3 or 2.4) and Postfix for configuration that lets logins
+// past Drawbridge's rules, or lets nobody in. It is the command "drawbridge doctor".
 //
 //	# drawbridge doctor
 //	ok    dovecot.passdb.present         passdb 2 (checkpassword) runs drawbridge-checkpassword
 //	ok    dovecot.passdb.first           no other passdb is asked before it
 //	FAIL  dovecot.passdb.results         /etc/dovecot/dovecot.conf: passdb 2 (checkpassword): result_internalfail
-//	      is "continue": while the daemon is away, the other passdbs let in on their own
+//	      is "continue": while the daemon is away, the other passdbs decide alone
 //	          result_internalfail = return-fail
 //	…
-//	failed: 1, warnings: 0, well: 39
+//	failed: 1, warnings: 0, passed: 39
 //
-// Three layers of checks follow each other. [Dovecot] and [Postfix] judge configuration alone, as
-// doveconf and postconf print it: with defaults, with what master.cf overrides, with $name written
-// out, and for Dovecot also as each protocol sees it. Then come files: who can change the program,
-// who reaches the sockets. Last, the daemon itself is asked, in ways that change nothing: /readyz,
-// /livez, /v1/regions, a policy question about nobody, a milter session without a message.
+// There are three layers of checks. [Dovecot], [Postfix] and [Both] read the configuration as
+// doveconf and postconf print it: with defaults, with the overrides of master.cf, with $name
+// expanded, and for Dovecot 2.3 also as each protocol sees it. The second layer looks at files: who
+// can change the program, who can reach the sockets. The third sends the daemon requests that change
+// nothing: /readyz, /livez, /v1/regions, a policy request about nobody, a milter session without a
+// message.
 //
-// A finding has an identifier, a severity, the place, what follows from it, and the lines to write.
-// The lines are meant to be pasted; a word in capitals in them is the reader's to fill in, and a
-// line that begins with # says what to do instead.
+// A finding has an identifier, a severity, a place, the consequence, and the lines to write. They can
+// be pasted: a word in capitals is for the reader to fill in, a line that begins with # says what to
+// do instead.
 //
-//	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb, who may claim an address
-//	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT
-//	program              drawbridge-checkpassword and the directories above it
-//	login_socket.*       the socket that checkpassword asks: there, reached by Dovecot, closed to others
+//	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb,
+//	                     trusted networks, the penalty, connections of service auth, submission
+//	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT, process limits
+//	program, script      drawbridge-checkpassword or the Lua script, and the directories above
+//	login_socket.*       the socket that checkpassword asks: it exists, Dovecot reaches it, others do not
 //	policy_socket, milter_socket, sasl_socket
-//	                     the sockets that Postfix asks, in its chroot where it has one
-//	daemon.*             the daemon's answers, and how old its database of regions is
-//	doctor.*             what could not be looked at, and why
+//	                     the sockets that Postfix asks, in its chroot if it has one
+//	daemon.*             the daemon's answers, and its database of regions
+//	doctor.*             what could not be checked, and why
 //
 // # Diagnostics
 //
@@ -36,19 +38,19 @@
 //
 //	0   nothing failed; there may be warnings
 //	1   some check failed
-//	64  the command line cannot be used
+//	64  usage
 //	69  neither server's configuration can be read
 //
-// A configuration that does not exist where it is looked for by default is a warning, since the
-// other server may live on another host; one that was named, or that its own server cannot read, is
-// a failure.
+// A configuration that is missing at its default place is a warning, since the other server may run
+// on another host. One that was named on the command line, or that its own server cannot read, is a
+// failure.
 //
-// # What it does not do
+// # Limits
 //
-// It changes nothing, logs nobody in and sends no mail. It does not know what an access table,
-// another policy service or another passdb answers. It does not look at networks and firewalls, nor
-// at Dovecot 2.4. Secrets are not printed: not the key of the auth-policy report, and of other
-// passdbs only the driver.
+// It changes nothing, logs nobody in and sends no mail. It does not evaluate access tables, other
+// policy services or other passdbs. It does not look at networks and firewalls. Of Dovecot 2.4 it
+// cannot see in which order the passdbs of one protocol are asked. It prints no secrets: not the key
+// of the auth-policy report, and only the driver of other passdbs.
 package doctor
 
 import (
@@ -73,7 +75,7 @@ const (
 	exitUnreadable = 69
 )
 
-// Error ends the command with a status of its own. The findings are printed by then.
+// Error ends the command with its own exit status, after the findings are printed.
 type Error struct {
 	Status int // of the process
 	Text   string
@@ -98,24 +100,25 @@ type options struct {
 	apiNamed                                  bool
 }
 
-// Command returns the command. It takes --api, --key-file and -o from the persistent flags of its
-// parent, where there are any. What it returns is nil or an [*Error].
+// Command returns "drawbridge doctor". It reads --api, --key-file and -o from its parent's persistent
+// flags, if there are any. Its errors are [*Error].
 func Command() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check Dovecot and Postfix for what makes the bridge fail open, or not at all",
-		Long: `Check the configuration of Dovecot 2.3 and Postfix, the sockets between them and Drawbridge, and the daemon's answers,
-for what lets logins past the rules or lets nobody in. Each finding says where it is, what follows from it and what to write.
+		Short: "Check Dovecot, Postfix and the daemon for faulty configuration",
+		Long: `Check the configuration of Dovecot (2.3 or 2.4) and Postfix, the sockets between them and Drawbridge, and the daemon's
+answers, for faults that let logins past the rules or let nobody in. Each finding names the place, the consequence and
+the line to write.
 
-Nothing is changed. Run it as root: others cannot look at everything.
+It changes nothing. Run it as root: other users may not read everything.
 
 Exit status: 0 nothing failed, 1 some check failed, 64 usage, 69 neither server's configuration can be read.`,
 		Example:           "  drawbridge doctor\n  drawbridge doctor -o json --postfix-config /etc/postfix-out",
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return &Error{exitUsage, fmt.Sprintf("%q is one argument too many: doctor takes flags only", args[0])}
+				return &Error{exitUsage, fmt.Sprintf("unexpected argument %q: doctor takes flags only", args[0])}
 			}
 			return nil
 		},
@@ -159,19 +162,21 @@ Exit status: 0 nothing failed, 1 some check failed, 64 usage, 69 neither server'
 	return cmd
 }
 
-// examine makes all checks. The error says how the command ends; nil is well.
+// examine runs all checks. The error, if any, has the exit status.
 func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	var f findings
 	if os.Geteuid() != 0 {
-		f.warn("doctor.privileges", "", "# run this as root", "not root: some of what is checked cannot be looked at")
+		f.warn("doctor.privileges", "", "# run this as root", "not run as root: some files and sockets cannot be checked")
 	}
 	c, known := settings(&f, o)
 	unread := 0
+	var dovecot *DovecotConf
 
 	if file, conf, ok := readable(&f, "dovecot", o.dovecot, o.dovecotNamed, func(file string) (DovecotConf, error) { return readDovecot(ctx, file) }); ok {
 		conf.File = file
 		f = append(f, Dovecot(conf, c)...)
 		f = append(f, m.checkDovecot(conf)...)
+		dovecot = &conf
 	} else {
 		unread++
 	}
@@ -179,6 +184,9 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 		conf.Dir = dir
 		f = append(f, Postfix(conf, c)...)
 		f = append(f, m.checkPostfix(conf, c)...)
+		if dovecot != nil {
+			f = append(f, Both(*dovecot, conf)...)
+		}
 	} else {
 		unread++
 	}
@@ -191,7 +199,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	}
 	switch failed := f.count(Fail); {
 	case unread == 2:
-		return f, &Error{exitUnreadable, "neither Dovecot's nor Postfix' configuration can be read: --dovecot-config and --postfix-config name them"}
+		return f, &Error{exitUnreadable, "neither Dovecot's nor Postfix' configuration can be read: name them with --dovecot-config and --postfix-config"}
 	case failed == 1:
 		return f, &Error{exitFailed, "1 check failed"}
 	case failed > 0:
@@ -200,26 +208,43 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	return f, nil
 }
 
-// settings reads the daemon's settings. Where they cannot be read the defaults are returned, which
-// are then not known to hold.
+// settings reads the daemon's settings. If they cannot be read, it returns the defaults and not known.
 func settings(f *findings, o options) (c *config.Config, known bool) {
 	const check = "doctor.settings"
 	c, err := config.Load(o.settings)
 	switch {
 	case err == nil:
-		f.ok(check, o.settings, "the daemon's settings are read")
+		f.ok(check, o.settings, "settings read")
 		return c, true
 	case errors.Is(err, fs.ErrNotExist) && !o.settingsNamed:
-		f.warn(check, o.settings, "drawbridge doctor --config FILE", "not there: the defaults are taken for the daemon's settings, and its sockets are not asked")
+		f.warn(check, o.settings, "drawbridge doctor --config FILE", "does not exist: the checks assume the default settings, and the daemon's sockets are not asked")
 	case errors.Is(err, fs.ErrPermission):
-		f.warn(check, o.settings, "# run this as root", "cannot be read by you: the defaults are taken for the daemon's settings, and its sockets are not asked")
+		f.warn(check, o.settings, "# run this as root", "permission denied: the checks assume the default settings, and the daemon's sockets are not asked")
 	default:
-		f.fail(check, o.settings, "drawbridged -c "+o.settings+" check", "the daemon's settings cannot be read: %v", err)
+		f.fail(check, o.settings, "drawbridged -c "+o.settings+" check", "settings cannot be read: %v", err)
 	}
 	return config.Default(), false
 }
 
-// readable reads a server's configuration, and says why if it cannot.
+// mixedVersions returns what to write when a Dovecot was given the configuration of another version,
+// "" for other errors of doveconf.
+func mixedVersions(text string) string {
+	switch {
+	case strings.Contains(text, "is missing section name"), strings.Contains(text, "The first setting must be dovecot_config_version"),
+		strings.Contains(text, "Unknown setting: args"):
+		return "# Dovecot 2.4 with a configuration for 2.3: above every other passdb, instead of drawbridge.conf.ext for 2.3\n" + luaBlock24
+	case strings.Contains(text, "Unknown setting: dovecot_config_version"), strings.Contains(text, "Unknown setting: passdb { lua_file"):
+		return "# Dovecot 2.3 with a configuration for 2.4: above every other passdb, instead of the Lua passdb for 2.4\n" + passdbBlock(shippedPath)
+	case strings.Contains(text, "Invalid dovecot_config_version"):
+		_, list, _ := strings.Cut(text, "supported versions are: ")
+		if versions := strings.Fields(list); len(versions) > 0 {
+			return "dovecot_config_version = " + versions[len(versions)-1]
+		}
+	}
+	return ""
+}
+
+// readable reads a server's configuration, or reports why it cannot.
 func readable[T any](f *findings, server, place string, named bool, read func(string) (T, error)) (string, T, bool) {
 	check := "doctor." + server
 	place, err := filepath.Abs(place)
@@ -228,7 +253,7 @@ func readable[T any](f *findings, server, place string, named bool, read func(st
 		_, err = os.Stat(place)
 	}
 	if errors.Is(err, fs.ErrNotExist) && !named {
-		f.warn(check, place, "drawbridge doctor --"+server+"-config "+place, "not there: this server is not checked")
+		f.warn(check, place, "drawbridge doctor --"+server+"-config "+place, "does not exist: this server is not checked")
 		return place, conf, false
 	}
 	if err == nil {
@@ -238,7 +263,9 @@ func readable[T any](f *findings, server, place string, named bool, read func(st
 	case err == nil:
 		return place, conf, true
 	case os.Geteuid() != 0:
-		f.fail(check, place, "# run this as root", "cannot be read by you: %v", cause(err))
+		f.fail(check, place, "# run this as root", "permission denied: %v", cause(err))
+	case mixedVersions(err.Error()) != "":
+		f.fail(check, place, mixedVersions(err.Error()), "cannot be read: %v", cause(err))
 	case strings.Contains(err.Error(), "auth_policy_hash_nonce"):
 		f.fail(check, place, "auth_policy_hash_nonce = RANDOM", "cannot be read: %v", err)
 	default:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,9 +33,11 @@ func aSite(t *testing.T, a answers) (options, machine) {
 	}
 	write(t, o.settings, settings)
 	write(t, o.dovecot, strings.NewReplacer("args = "+shippedPath, "args = "+program+" -s "+filepath.Join(dir, "login.sock"),
-		"auth_policy_server_url =", "# ", "passdb {\n  driver = pam\n}\n", "").Replace(goodDovecot()))
+		"auth_policy_server_url =", "# ", "passdb {\n  driver = pam\n}\n", "",
+		"vsz_limit = 1G", "vsz_limit = 1G\n  unix_listener "+filepath.Join(dir, "auth.sock")+" {\n    mode = 0660\n  }").Replace(goodDovecot()))
+	serve(t, "unix", filepath.Join(dir, "auth.sock"), func(net.Conn) {})
 	write(t, filepath.Join(o.postfix, "main.cf"), strings.NewReplacer("unix:private/drawbridge,", "unix:"+filepath.Join(dir, "policy.sock")+",",
-		"unix:private/drawbridge-milter", milter, "smtpd_sasl_path = private/auth", "smtpd_sasl_path = inet:127.0.0.1:12345").Replace(goodMain()))
+		"unix:private/drawbridge-milter", milter, "smtpd_sasl_path = private/auth", "smtpd_sasl_path = "+filepath.Join(dir, "auth.sock")).Replace(goodMain()))
 	write(t, filepath.Join(o.postfix, "master.cf"), strings.NewReplacer("n - y", "n - n", "n       -       y", "n - n", "inet n      -       y", "inet n - n").Replace(goodMaster()))
 	write(t, program, "")
 
@@ -47,7 +50,7 @@ func aSite(t *testing.T, a answers) (options, machine) {
 		} else {
 			f.mode = f.mode&^0o777 | 0o755
 		}
-		if strings.HasSuffix(name, "policy.sock") {
+		if strings.HasSuffix(name, "policy.sock") || strings.HasSuffix(name, "auth.sock") {
 			f.gid = gidPostfix
 		}
 		return f, err
@@ -84,17 +87,18 @@ func TestExamineEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, o.dovecot, strings.Replace(string(text), "result_failure = return-fail", "", 1))
-		}, exitFailed, Fail, "dovecot.passdb.results", "overruled"},
-		"Dovecot elsewhere":      {func(_ *testing.T, o *options) { o.dovecot += ".none" }, 0, Warn, "doctor.dovecot", "not checked"},
-		"Postfix elsewhere":      {func(_ *testing.T, o *options) { o.postfix += ".none" }, 0, Warn, "doctor.postfix", "not checked"},
-		"no Dovecot as named":    {func(_ *testing.T, o *options) { o.dovecot, o.dovecotNamed = o.dovecot+".none", true }, exitFailed, Fail, "doctor.dovecot", "no such file"},
-		"Dovecot cannot read it": {func(t *testing.T, o *options) { write(t, o.dovecot, "nonsense = 1\n") }, exitFailed, Fail, "doctor.dovecot", "Unknown setting: nonsense"},
-		"no nonce":               {func(t *testing.T, o *options) { write(t, o.dovecot, "auth_policy_server_url = http://127.0.0.1/\n") }, exitFailed, Fail, "doctor.dovecot", "auth_policy_hash_nonce must be set"},
-		"neither":                {func(_ *testing.T, o *options) { o.dovecot += ".none"; o.postfix += ".none" }, exitUnreadable, Warn, "doctor.postfix", "not checked"},
-		"no settings":            {func(_ *testing.T, o *options) { o.settings += ".none" }, exitFailed, Warn, "doctor.settings", "defaults are taken"}, // the sockets are others, then
-		"no settings as named":   {func(_ *testing.T, o *options) { o.settings, o.settingsNamed = o.settings+".none", true }, exitFailed, Fail, "doctor.settings", "no such file"},
-		"wrong settings":         {func(t *testing.T, o *options) { write(t, o.settings, "[login]\nunmanged = 1\n") }, exitFailed, Fail, "doctor.settings", "login.unmanged"},
-		"no API":                 {func(_ *testing.T, o *options) { o.api += ".none" }, exitFailed, Fail, "daemon.ready", "api.sock.none"},
+		}, exitFailed, Fail, "dovecot.passdb.results", "overrules"},
+		"Dovecot elsewhere":       {func(_ *testing.T, o *options) { o.dovecot += ".none" }, 0, Warn, "doctor.dovecot", "not checked"},
+		"Postfix elsewhere":       {func(_ *testing.T, o *options) { o.postfix += ".none" }, 0, Warn, "doctor.postfix", "not checked"},
+		"no Dovecot as named":     {func(_ *testing.T, o *options) { o.dovecot, o.dovecotNamed = o.dovecot+".none", true }, exitFailed, Fail, "doctor.dovecot", "no such file"},
+		"Dovecot cannot read it":  {func(t *testing.T, o *options) { write(t, o.dovecot, "nonsense = 1\n") }, exitFailed, Fail, "doctor.dovecot", "Unknown setting: nonsense"},
+		"a configuration for 2.4": {func(t *testing.T, o *options) { write(t, o.dovecot, "dovecot_config_version = 2.4.0\n") }, exitFailed, Fail, "doctor.dovecot", "dovecot_config_version"},
+		"no nonce":                {func(t *testing.T, o *options) { write(t, o.dovecot, "auth_policy_server_url = http://127.0.0.1/\n") }, exitFailed, Fail, "doctor.dovecot", "auth_policy_hash_nonce must be set"},
+		"neither":                 {func(_ *testing.T, o *options) { o.dovecot += ".none"; o.postfix += ".none" }, exitUnreadable, Warn, "doctor.postfix", "not checked"},
+		"no settings":             {func(_ *testing.T, o *options) { o.settings += ".none" }, exitFailed, Warn, "doctor.settings", "assume the default settings"}, // the sockets are others, then
+		"no settings as named":    {func(_ *testing.T, o *options) { o.settings, o.settingsNamed = o.settings+".none", true }, exitFailed, Fail, "doctor.settings", "no such file"},
+		"wrong settings":          {func(t *testing.T, o *options) { write(t, o.settings, "[login]\nunmanged = 1\n") }, exitFailed, Fail, "doctor.settings", "login.unmanged"},
+		"no API":                  {func(_ *testing.T, o *options) { o.api += ".none" }, exitFailed, Fail, "daemon.ready", "api.sock.none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, m := aSite(t, healthy)
@@ -149,7 +153,7 @@ func TestCommand(t *testing.T) {
 		t.Errorf("status %d, %d failures, %d warnings in\n%s", status, report.Failures, report.Warnings, out)
 	}
 	for _, x := range f {
-		if x.Severity == Fail && !strings.Contains("program login_socket.reach login_socket.mode policy_socket", x.Check) {
+		if x.Severity == Fail && !strings.Contains("program login_socket.reach login_socket.mode policy_socket sasl_socket", x.Check) {
 			t.Errorf("%+v", x)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/doveconf"
+	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
 const (
@@ -26,13 +27,11 @@ const (
 	minAddressSpace = 768 << 20
 )
 
-// Dovecot checks the configuration of a Dovecot 2.3 against the daemon's settings. It looks at no
-// file and asks nobody.
+// Dovecot checks the configuration of a Dovecot 2.3 or 2.4 against the daemon's settings. It opens
+// no file and no connection.
 func Dovecot(conf DovecotConf, c *config.Config) []Finding {
-	if major, minor, ok := version(conf.Version); ok && (major > 2 || major == 2 && minor >= 4) {
-		return dovecot24(conf)
-	}
-	base := dovecotView(conf.File, conf.All, c)
+	v := version(conf.Version)
+	base := dovecotView(conf.File, conf.All, v, c)
 	known := make(map[string]bool)
 	// The same passdb may have another number for a service.
 	key := func(f Finding, view string) string {
@@ -48,7 +47,7 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	}
 	for _, service := range slices.Sorted(maps.Keys(conf.Services)) {
 		view := conf.File + ", protocol " + service
-		for _, f := range dovecotView(view, conf.Services[service], c) {
+		for _, f := range dovecotView(view, conf.Services[service], v, c) {
 			if f.Severity != OK && !known[key(f, view)] {
 				base = append(base, f)
 			}
@@ -57,27 +56,28 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	return base
 }
 
-func version(text string) (major, minor int, ok bool) {
-	n, err := fmt.Sscanf(text, "%d.%d", &major, &minor)
-	return major, minor, err == nil && n == 2
+// dovecotVersion is the text of doveconf's first line, "2.3.19.1".
+type dovecotVersion string
+
+func version(text string) dovecotVersion {
+	number, _, _ := strings.Cut(text, "-")
+	return dovecotVersion(number)
 }
 
-// dovecot24 says where checkpassword went; the rest of 2.4 has other names and is not looked at.
-func dovecot24(conf DovecotConf) []Finding {
-	var f findings
-	for _, p := range conf.All.All("passdb") {
-		if p.Get("driver", p.Name) == "checkpassword" {
-			f.fail("dovecot.version", conf.File+": "+p.Title(), "passdb lua { … }",
-				"Dovecot %s has no checkpassword passdb and does not start with one: ask the login endpoint from a Lua passdb", conf.Version)
-		}
-	}
-	f.warn("dovecot.version", conf.File, "", "Dovecot %s: its settings have other names than those of 2.3 and are not checked", conf.Version)
-	return f
+// is24 reports whether the configuration has the names of 2.4 and later.
+func (v dovecotVersion) is24() bool {
+	var major, minor int
+	n, err := fmt.Sscanf(string(v), "%d.%d", &major, &minor)
+	return err == nil && n == 2 && (major > 2 || major == 2 && minor >= 4)
 }
 
 // dovecotView checks one view of the configuration: the whole of it, or what one service sees.
-func dovecotView(where string, all doveconf.Section, c *config.Config) findings {
-	d := dovecotChecks{where: where, all: all, config: c}
+func dovecotView(where string, all doveconf.Section, v dovecotVersion, c *config.Config) findings {
+	d := dovecotChecks{where: where, all: all, version: v, config: c}
+	if v.is24() {
+		d.version24(all)
+		d.all = from24(all)
+	}
 	d.passdbs()
 	d.memory()
 	d.mechanisms()
@@ -85,14 +85,18 @@ func dovecotView(where string, all doveconf.Section, c *config.Config) findings 
 	d.cache()
 	d.userdbs()
 	d.exposure()
+	d.penalty()
+	d.authClients()
+	d.submission()
 	return d.findings
 }
 
 type dovecotChecks struct {
 	findings
-	where  string
-	all    doveconf.Section
-	config *config.Config
+	where   string
+	all     doveconf.Section // with the names of 2.3
+	version dovecotVersion
+	config  *config.Config
 }
 
 func (d *dovecotChecks) at(parts ...string) string {
@@ -115,7 +119,43 @@ func program(p doveconf.Section) (file string, args []string) {
 
 func isOurs(s doveconf.Section) bool {
 	file, _ := program(s)
-	return s.Get("driver", "") == "checkpassword" && path.Base(file) == programName
+	return s.Get("driver", "") == "checkpassword" && path.Base(file) == programName || isLua(s)
+}
+
+// isLua reports whether a passdb runs Drawbridge's Lua script, known by its name.
+func isLua(s doveconf.Section) bool {
+	return s.Get("driver", "") == "lua" && strings.Contains(path.Base(script(s)), "drawbridge")
+}
+
+// script returns the file of a Lua passdb.
+func script(s doveconf.Section) string {
+	for _, word := range strings.Fields(s.Get("args", "")) {
+		if file, ok := strings.CutPrefix(word, "file="); ok {
+			return file
+		}
+	}
+	return ""
+}
+
+// runs names what asks Drawbridge.
+func runs(p doveconf.Section) string {
+	if isLua(p) {
+		return script(p)
+	}
+	return programName
+}
+
+// block is a passdb to write: like p if that is ours, else as shipped.
+func (d *dovecotChecks) block(p doveconf.Section) string {
+	switch {
+	case d.version.is24():
+		return luaBlock24
+	case isLua(p):
+		return "passdb {\n  driver = lua\n  args = " + p.Get("args", "") + "\n  result_success = return-ok\n  result_failure = return-fail\n  result_internalfail = return-fail\n}"
+	case isOurs(p):
+		return passdbBlock(p.Get("args", ""))
+	}
+	return passdbBlock(shippedPath)
 }
 
 // ours returns the place of our passdb among all, -1 if there is none that users' logins pass.
@@ -150,20 +190,15 @@ func (d *dovecotChecks) passdbs() {
 	list := d.all.All("passdb")
 	at := ours(d.all)
 	if at < 0 {
-		what := "no passdb runs " + programName + ": Drawbridge is not asked"
-		switch {
-		case slices.ContainsFunc(list, isOurs):
-			what = "the passdb of " + programName + " has master = yes, so it is asked about master users only: remove that line"
-		case slices.ContainsFunc(list, func(p doveconf.Section) bool {
-			return p.Get("driver", "") == "lua" && strings.Contains(p.Get("args", ""), "drawbridge")
-		}):
-			what = "Drawbridge is asked from a Lua passdb, which Dovecot 2.3 answers from its cache: use checkpassword"
+		what := "no passdb runs Drawbridge, which is not asked about logins"
+		if slices.ContainsFunc(list, isOurs) {
+			what = "the passdb that runs Drawbridge has master = yes, so it is asked about master users only: remove that line"
 		}
-		d.fail(present, d.at("passdb"), "# above every other passdb\n"+passdbBlock(shippedPath), "%s", what)
+		d.fail(present, d.at("passdb"), "# above every other passdb\n"+d.block(doveconf.Section{}), "%s", what)
 		return
 	}
 	p, title := list[at], passdbTitle(d.all, at)
-	d.ok(present, d.at(title), "%s runs %s", title, programName)
+	d.ok(present, d.at(title), "%s runs %s", title, runs(p))
 
 	inOrder := true
 	for i, other := range list[:at] {
@@ -171,12 +206,12 @@ func (d *dovecotChecks) passdbs() {
 		case other.Get("master", "no") == "yes" || other.Get("deny", "no") == "yes":
 		case isContinue(other):
 			inOrder = false
-			d.warn(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.Get("args", "")),
-				"stands before Drawbridge, and is shown every secret first")
+			d.warn(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+d.block(p),
+				"is asked before Drawbridge, and sees every secret first")
 		default:
 			inOrder = false
-			d.fail(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+passdbBlock(p.Get("args", "")),
-				"stands before Drawbridge: a password that is right there opens the account, whatever the rules say")
+			d.fail(first, d.at(passdbTitle(d.all, i)), "# above every other passdb\n"+d.block(p),
+				"is asked before Drawbridge: a right password opens the account, whatever the rules say")
 		}
 	}
 	if inOrder {
@@ -185,7 +220,11 @@ func (d *dovecotChecks) passdbs() {
 
 	d.results(results, title, p)
 	d.filters(filters, title, p)
-	d.arguments(title, p)
+	if isLua(p) {
+		d.script(title, p)
+	} else {
+		d.arguments(title, p)
+	}
 	for i, other := range list[at+1:] {
 		if isOurs(other) && other.Get("master", "no") != "yes" {
 			d.warn("dovecot.passdb.duplicate", d.at(passdbTitle(d.all, at+1+i)), "# remove this passdb",
@@ -204,9 +243,9 @@ func isContinue(p doveconf.Section) bool {
 func (d *dovecotChecks) results(check, title string, p doveconf.Section) {
 	well := true
 	for _, rule := range []struct{ setting, preset, want, why string }{
-		{"result_success", "return-ok", "return-ok", "what Drawbridge lets in is not let in"},
-		{"result_failure", "continue", "return-fail", "a refusal is overruled by a right password in another passdb"},
-		{"result_internalfail", "continue", "return-fail", "while the daemon is away, the other passdbs let in on their own"},
+		{"result_success", "return-ok", "return-ok", "logins that Drawbridge accepts are refused"},
+		{"result_failure", "continue", "return-fail", "a right password in another passdb overrules a refusal"},
+		{"result_internalfail", "continue", "return-fail", "while the daemon is away, the other passdbs decide alone"},
 	} {
 		if got := p.Get(rule.setting, rule.preset); got != rule.want {
 			well = false
@@ -214,7 +253,7 @@ func (d *dovecotChecks) results(check, title string, p doveconf.Section) {
 		}
 	}
 	if well {
-		d.ok(check, d.at(title), "what Drawbridge answers is final")
+		d.ok(check, d.at(title), "Drawbridge's answer is final")
 	}
 }
 
@@ -222,11 +261,11 @@ func (d *dovecotChecks) results(check, title string, p doveconf.Section) {
 func (d *dovecotChecks) filters(check, title string, p doveconf.Section) {
 	well := true
 	for _, rule := range []struct{ setting, want, why string }{
-		{"skip", "never", "such logins are not shown to Drawbridge and end in the other passdbs"},
-		{"mechanisms", "", "logins by other mechanisms are not shown to Drawbridge and end in the other passdbs"},
-		{"username_filter", "", "other names are not shown to Drawbridge and end in the other passdbs"},
-		{"deny", "no", "whatever Drawbridge answers is a refusal"},
-		{"pass", "no", "what Drawbridge lets in is not let in"},
+		{"skip", "never", "Drawbridge does not see such logins, and the other passdbs decide alone"},
+		{"mechanisms", "", "Drawbridge does not see logins with other mechanisms, and the other passdbs decide alone"},
+		{"username_filter", "", "Drawbridge does not see other names, and the other passdbs decide alone"},
+		{"deny", "no", "every answer of Drawbridge is a refusal"},
+		{"pass", "no", "logins that Drawbridge accepts are refused"},
 	} {
 		if got := p.Get(rule.setting, rule.want); got != rule.want {
 			well = false
@@ -234,8 +273,27 @@ func (d *dovecotChecks) filters(check, title string, p doveconf.Section) {
 		}
 	}
 	if well {
-		d.ok(check, d.at(title), "every login is shown to it")
+		d.ok(check, d.at(title), "it sees every login")
 	}
+}
+
+// script checks the passdb of the Lua script.
+func (d *dovecotChecks) script(title string, p doveconf.Section) {
+	const check = "dovecot.passdb.args"
+	where, file := d.at(title, "args"), script(p)
+	if d.version.is24() {
+		where = d.at(title, "lua_file")
+	}
+	if !path.IsAbs(file) {
+		d.fail(check, where, "lua_file = /etc/dovecot/drawbridge.lua", "%q is not an absolute path: Dovecot does not find the script", file)
+		return
+	}
+	if !slices.ContainsFunc(d.config.Login.Listen, func(s listen.Spec) bool { return !s.Unix() }) {
+		d.fail(check, where, fmt.Sprintf("[login]\nlisten = [\"unix:%s?mode=0660&group=dovecot\", \"inet:127.0.0.1:8481\"]\nkey_file = \"/etc/drawbridge/login.key\"", defaultSocket),
+			"login.listen has no inet listener, and Dovecot's Lua reaches no unix socket: nobody gets in")
+		return
+	}
+	d.ok(check, where, "login.listen has an inet listener, which the script can ask")
 }
 
 func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
@@ -246,7 +304,7 @@ func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 	well := true
 	if strings.Contains(args, "%") {
 		well = false
-		d.fail(check, where, "args = "+shippedPath, "%q has a %% variable: who logs in writes arguments of the program", args)
+		d.fail(check, where, "args = "+shippedPath, "%q has a %% variable: the client chooses arguments of the program", args)
 	}
 	if !path.IsAbs(file) {
 		well = false
@@ -269,10 +327,10 @@ func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 		if len(listens) > 0 {
 			fix = "args = " + file + " -s " + listens[0]
 		}
-		d.fail(check, where, fix, "it asks at %s, but login.listen has %s: nobody gets in", at, cmp.Or(strings.Join(listens, ", "), "no unix socket"))
+		d.fail(check, where, fix, "it connects to %s, but login.listen has %s: nobody gets in", at, cmp.Or(strings.Join(listens, ", "), "no unix socket"))
 	}
 	if well {
-		d.ok(check, where, "it asks at %s, where the daemon listens", at)
+		d.ok(check, where, "it connects to %s, where the daemon listens", at)
 	}
 }
 
@@ -289,20 +347,20 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 		switch open, proxy := opensToAll(p); {
 		case open && proxy:
 			well = false
-			d.warn(check, d.at(title), "# a passdb that verifies passwords", "verifies no password and leaves that to the proxied server: Postfix's logins are not proxied and succeed with any password")
+			d.warn(check, d.at(title), "# a passdb that verifies passwords", "leaves the password to the proxied server: Postfix' logins are not proxied and succeed with any password")
 		case open:
 			well = false
-			d.fail(check, d.at(title), "# a passdb that verifies passwords", "opens every account to any password, or to one and the same: whatever Drawbridge leaves to it is let in")
+			d.fail(check, d.at(title), "# a passdb that verifies passwords", "accepts any password, or one fixed password, for every account: every login that Drawbridge passes to it succeeds")
 		}
 	}
 	switch {
 	case needed && !found:
 		d.fail(check, d.at("passdb"), "[login]\nnext_passdb = false\nunmanaged = \"deny\"",
-			"no passdb follows, yet mailbox passwords belong to one (login.next_passdb, or login.unmanaged = \"next\"): they are answered with a temporary failure")
+			"no passdb follows, but login.next_passdb or login.unmanaged = \"next\" leaves mailbox passwords to one: such logins are temporary failures")
 	case !needed && found:
-		d.ok(check, d.at("passdb"), "login.next_passdb is false: the passdbs that follow are not asked about logins")
+		d.ok(check, d.at("passdb"), "login.next_passdb is false: the following passdbs are not asked about logins")
 	case well:
-		d.ok(check, d.at("passdb"), "what Drawbridge leaves to the next passdb is verified there")
+		d.ok(check, d.at("passdb"), "the next passdb verifies the logins that Drawbridge passes to it")
 	}
 }
 
@@ -341,17 +399,20 @@ func (d *dovecotChecks) masters(list []doveconf.Section) {
 		}
 		title := passdbTitle(d.all, i)
 		if isContinue(p) {
-			d.ok(check, d.at(title), "a master user's login goes on to Drawbridge")
+			d.ok(check, d.at(title), "a master user's login continues to Drawbridge")
 			continue
 		}
 		d.fail(check, d.at(title, "result_success"), "result_success = continue",
-			"is %q: a master user's login ends there, and Drawbridge never hears of it", p.Get("result_success", "return-ok"))
+			"is %q: a master user's login ends there, and Drawbridge is not asked", p.Get("result_success", "return-ok"))
 	}
 }
 
 // memory checks what checkpassword inherits from the auth process.
 func (d *dovecotChecks) memory() {
 	const check = "dovecot.vsz_limit"
+	if at := ours(d.all); at >= 0 && isLua(d.all.All("passdb")[at]) || d.version.is24() {
+		return // a script runs within Dovecot
+	}
 	auth := d.all.One("service", "auth")
 	where, text := d.at("service auth", "vsz_limit"), auth.Get("vsz_limit", "")
 	if size, ok := doveconf.ParseSize(text); !ok || size > 1<<62 { // doveconf -a writes "unset" as the largest number
@@ -360,14 +421,14 @@ func (d *dovecotChecks) memory() {
 	size, ok := doveconf.ParseSize(text)
 	switch {
 	case ok && (size == 0 || size >= minAddressSpace):
-		d.ok(check, where, "%s leaves %s enough address space", text, programName)
+		d.ok(check, where, "%s is enough address space for %s", text, programName)
 	default:
 		d.fail(check, where, "service auth {\n  vsz_limit = 1G\n}",
-			"is %s: %s dies before it starts, and every login is a temporary failure; it needs 768 MB of address space, of which it uses 2", text, programName)
+			"is %s: %s cannot start, and every login is a temporary failure; it reserves 768 MB of address space and uses 2", text, programName)
 	}
 	if chroot := auth.Get("chroot", ""); chroot != "" {
 		d.fail("dovecot.chroot", d.at("service auth", "chroot"), "service auth {\n  chroot =\n}",
-			"is %q: the program and the login socket are not in there", chroot)
+			"is %q: the program and the login socket are outside of it", chroot)
 	}
 }
 
@@ -388,15 +449,15 @@ func (d *dovecotChecks) mechanisms() {
 	}
 	fix := "auth_mechanisms = plain login"
 	if len(bypass) > 0 {
-		d.fail(check, where, fix, "%s: who logs in by it is let in without any passdb, and so without Drawbridge", strings.Join(bypass, ", "))
+		d.fail(check, where, fix, "%s: these mechanisms ask no passdb, and so not Drawbridge", strings.Join(bypass, ", "))
 	}
 	if len(plain) == 0 {
-		d.fail(check, where, fix, "neither PLAIN nor LOGIN: no other mechanism shows the secret that Drawbridge has to see")
+		d.fail(check, where, fix, "neither PLAIN nor LOGIN: Drawbridge must see the secret, and no other mechanism sends it")
 	}
 	if len(hide) > 0 {
-		then := "secure passwords do not work by it, only the mailbox password of the next passdb does"
+		then := "secure passwords do not work with it, only the mailbox password of the next passdb"
 		if !d.asksNext() {
-			then = "no login by it succeeds, since mailbox passwords are kept by Drawbridge"
+			then = "no login with it succeeds, since Drawbridge keeps the mailbox passwords"
 		}
 		d.warn(check, where, fix, "%s: hides the secret, so %s", strings.Join(hide, ", "), then)
 	}
@@ -418,19 +479,19 @@ func (d *dovecotChecks) policyServer() {
 	text := d.all.Get("auth_policy_server_url", "")
 	where := d.at("auth_policy_server_url")
 	if !d.asksNext() && text == "" {
-		d.ok(check, where, "not needed: no login is left to the next passdb")
+		d.ok(check, where, "not needed: no login is passed to the next passdb")
 		return
 	}
 	problems := len(d.findings)
 	defer func() {
 		if len(d.findings) == problems {
-			d.ok(check, where, "tells Drawbridge how the next passdb decided")
+			d.ok(check, where, "reports the next passdb's decision to Drawbridge")
 		}
 	}()
 	if text == "" {
 		d.fail(check, where, "auth_policy_server_url = "+policyURL+"\nauth_policy_check_before_auth = no\nauth_policy_check_after_auth = no"+
 			"\nauth_policy_report_after_auth = yes\nauth_policy_server_api_header = Authorization: Bearer KEY\nauth_policy_hash_nonce = RANDOM",
-			"is empty: Drawbridge does not learn how the next passdb decided, so wrong mailbox passwords are neither recorded nor counted")
+			"is empty: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
 		return
 	}
 	d.policyAddress(check, where, text)
@@ -441,11 +502,11 @@ func (d *dovecotChecks) policyServer() {
 	}
 	if d.all.Get("auth_policy_report_after_auth", "yes") != "yes" {
 		d.fail(check, d.at("auth_policy_report_after_auth"), "auth_policy_report_after_auth = yes",
-			"is off: Drawbridge does not learn how the next passdb decided, so wrong mailbox passwords are neither recorded nor counted")
+			"is off: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
 	}
 	for _, name := range []string{"auth_policy_check_before_auth", "auth_policy_check_after_auth"} {
 		if d.all.Get(name, "yes") != "no" {
-			d.warn(check, d.at(name), name+" = no", "every login waits for one more question, which Drawbridge always answers with \"go on\"")
+			d.warn(check, d.at(name), name+" = no", "every login waits for one more request, which Drawbridge always answers with \"continue\"")
 		}
 	}
 	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}"
@@ -476,7 +537,7 @@ func (d *dovecotChecks) policyAddress(check, where, text string) {
 		listens = append(listens, s.Addr.String())
 		if sameAddress(u.Hostname(), cmp.Or(u.Port(), "80"), s.Addr) {
 			if u.Scheme != "http" || u.Path != policyPath {
-				d.fail(check, where, "auth_policy_server_url = http://"+u.Host+policyPath, "asks %s://%s%s, which is not there", u.Scheme, u.Host, u.Path)
+				d.fail(check, where, "auth_policy_server_url = http://"+u.Host+policyPath, "asks %s://%s%s, which Drawbridge does not serve", u.Scheme, u.Host, u.Path)
 			}
 			return
 		}
@@ -511,7 +572,12 @@ func (d *dovecotChecks) cache() {
 	if !ok || size == 0 {
 		return
 	}
-	d.ok("dovecot.auth_cache", d.at("auth_cache_size"), "on, and no harm: Dovecot asks a checkpassword passdb at every login all the same")
+	if at := ours(d.all); at >= 0 && isLua(d.all.All("passdb")[at]) && !d.version.is24() {
+		d.fail("dovecot.auth_cache", d.at("auth_cache_size"), "auth_cache_size = 0",
+			"is on, and Dovecot 2.3 answers for a Lua passdb from it: a revoked secret goes on opening the account")
+		return
+	}
+	d.ok("dovecot.auth_cache", d.at("auth_cache_size"), "on, which does no harm: Dovecot asks Drawbridge at every login all the same")
 }
 
 func (d *dovecotChecks) userdbs() {
@@ -522,7 +588,7 @@ func (d *dovecotChecks) userdbs() {
 		where := d.at(fmt.Sprintf("userdb %d (%s)", i+1, u.Get("driver", "no driver")))
 		switch {
 		case isOurs(u):
-			d.fail(check, where, "# remove this userdb", "%s knows no homes: mail for every account is put off or bounces", programName)
+			d.fail(check, where, "# remove this userdb", "%s returns no homes: mail for every account is deferred or bounces", programName)
 			return
 		case u.Get("driver", "") == "prefetch":
 			prefetch++
@@ -531,7 +597,7 @@ func (d *dovecotChecks) userdbs() {
 	switch {
 	case len(list) > 0 && prefetch == len(list):
 		d.fail(check, d.at("userdb"), "userdb {\n  driver = …   # the site's own, after prefetch\n}",
-			"prefetch alone: it takes what the passdb found, and Drawbridge finds no home; logins with secure passwords fail")
+			"prefetch alone: it takes the home from the passdb, and Drawbridge returns none; logins with secure passwords fail")
 	case len(list) > 0:
 		d.ok(check, d.at("userdb"), "homes come from the site's own userdb")
 	}
@@ -540,7 +606,11 @@ func (d *dovecotChecks) userdbs() {
 // exposure looks for who may claim another address than his own, and for secrets in clear.
 func (d *dovecotChecks) exposure() {
 	if d.all.Get("disable_plaintext_auth", "yes") == "no" && d.all.Get("ssl", "yes") != "required" {
-		d.warn("dovecot.plaintext", d.at("disable_plaintext_auth"), "disable_plaintext_auth = yes", "is off: clients may send their secrets in clear")
+		setting, line := "disable_plaintext_auth", "disable_plaintext_auth = yes"
+		if d.version.is24() {
+			setting, line = "auth_allow_cleartext", "auth_allow_cleartext = no"
+		}
+		d.warn("dovecot.plaintext", d.at(setting), line, "clients may send secrets without encryption")
 	}
 	d.trusted("login_trusted_networks")
 	proxied := slices.ContainsFunc(d.all.All("service"), func(s doveconf.Section) bool {
@@ -557,13 +627,13 @@ func (d *dovecotChecks) exposure() {
 		own := strings.HasSuffix(l.Name, "userdb") || l.Name == "login/login" || l.Name == "token-login/tokenlogin"
 		if err == nil && mode&0o002 != 0 && !own {
 			d.warn("dovecot.auth_listener", d.at("service auth", l.Title()), "mode = 0660\nuser = postfix\ngroup = postfix",
-				"mode %s lets every local user ask as though from any address", l.Get("mode", ""))
+				"mode %s: every local user may guess passwords as if from any address", l.Get("mode", ""))
 		}
 	}
 	for _, l := range auth.All("inet_listener") {
 		if port := l.Get("port", "0"); port != "0" {
 			d.warn("dovecot.auth_listener", d.at("service auth", l.Title()), "# a unix_listener instead",
-				"whoever reaches port %s may ask as though from any address", port)
+				"everybody who reaches port %s may guess passwords as if from any address", port)
 		}
 	}
 }
@@ -576,14 +646,79 @@ func (d *dovecotChecks) trusted(setting string) {
 		switch n, ok := parseNetwork(word); {
 		case ok && n.Bits() == 0:
 			well = false
-			d.fail(check, d.at(setting), setting+" = 127.0.0.1", "%s is everyone: any client may claim any address, and policies with a place mean nothing", word)
+			d.fail(check, d.at(setting), setting+" = 127.0.0.1", "%s is everyone: any client may claim any address, and policies with a place have no effect", word)
 		case ok && isWide(n):
 			well = false
-			d.warn(check, d.at(setting), setting+" = ADDRESS-OF-THE-PROXY", "%s: whoever is in there may claim any address; name the proxies and the webmail alone", word)
+			d.warn(check, d.at(setting), setting+" = ADDRESS-OF-THE-PROXY", "%s: every host in it may claim any address; name only the proxies and the webmail", word)
 		}
 	}
 	if well && text != "" {
 		d.ok(check, d.at(setting), "only named hosts may claim an address for others")
+	}
+}
+
+// penalty checks Dovecot's delay by address (anvil), which is shared by all who log in from there.
+// auth_failure_delay does not end it (measured on 2.3.19).
+func (d *dovecotChecks) penalty() {
+	const check = "dovecot.penalty"
+	for _, l := range d.all.One("service", "anvil").All("unix_listener") {
+		if mode, err := strconv.ParseUint(l.Get("mode", "0600"), 8, 16); l.Name == "anvil-auth-penalty" && err == nil && mode == 0 {
+			d.ok(check, d.at("service anvil", l.Title()), "off: Drawbridge's throttle counts guesses, by address and by account")
+			return
+		}
+	}
+	d.warn(check, d.at("service anvil"), "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
+		"after wrong passwords, every login from that address waits up to 15 s, right ones of other accounts too: one guesser holds up an office or a webmail, "+
+			"and Postfix gives up after 10 s; login_trusted_networks exempts the webmail, Drawbridge's throttle replaces the delay")
+}
+
+// authClients compares the connections that service auth takes with the login processes that may
+// exist at once, each of which has one.
+func (d *dovecotChecks) authClients() {
+	const check = "dovecot.auth.client_limit"
+	number := func(s doveconf.Section, name, global string, preset int) int {
+		if n, err := strconv.Atoi(s.Get(name, "0")); err == nil && n > 0 {
+			return n
+		}
+		if n, err := strconv.Atoi(d.all.Get(global, "")); err == nil && n > 0 {
+			return n
+		}
+		return preset
+	}
+	needed := 0
+	enabled := strings.Fields(d.all.Get("protocols", "imap pop3 lmtp"))
+	for protocol, service := range map[string]string{"imap": "imap-login", "pop3": "pop3-login", "sieve": "managesieve-login", "submission": "submission-login"} {
+		if slices.Contains(enabled, protocol) {
+			needed += number(d.all.One("service", service), "process_limit", "default_process_limit", 100)
+		}
+	}
+	where := d.at("service auth", "client_limit")
+	if limit := number(d.all.One("service", "auth"), "client_limit", "default_client_limit", 1000); limit < needed {
+		d.warn(check, where, fmt.Sprintf("service auth {\n  client_limit = %d\n}", needed+1000),
+			"is %d, and up to %d login processes connect, beside Postfix: logins beyond the limit hang until the client gives up", limit, needed)
+		return
+	}
+	d.ok(check, where, "service auth takes the connections of all %d login processes", needed)
+}
+
+// submission checks Dovecot's own submission service, which relays mail to Postfix as a client of
+// its own: unless it passes the login on, neither the milter nor the policy service sees whose it is.
+func (d *dovecotChecks) submission() {
+	const check = "dovecot.submission"
+	if !slices.Contains(strings.Fields(d.all.Get("protocols", "imap pop3 lmtp")), "submission") {
+		return
+	}
+	where := d.at("protocols")
+	off := "protocols = imap lmtp   # without submission: clients use Postfix' own service"
+	switch {
+	case d.all.Get("submission_relay_trusted", "no") == "yes":
+		d.ok(check, where, "the login is passed on to Postfix (XCLIENT LOGIN): see postfix.submission_relay")
+	case d.all.Get("submission_relay_user", "") != "":
+		d.fail(check, d.at("submission_relay_user"), off,
+			"Dovecot's submission service logs in to the relay as one and the same user: nobody's sender is checked against the login")
+	default:
+		d.fail(check, where, "submission_relay_trusted = yes\n# and in Postfix, for the service that it relays to: smtpd_authorized_xclient_hosts = 127.0.0.1\n# or "+off,
+			"Dovecot's submission service relays to Postfix without naming the login: the sender is not checked, and an open session can still send after its secret is revoked")
 	}
 }
 

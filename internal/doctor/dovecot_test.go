@@ -52,53 +52,58 @@ func TestDovecotTraps(t *testing.T) {
 		check          string
 		where, what    string
 	}{
-		"not there":                    {driver, "  driver = shadow\n", "", Fail, "dovecot.passdb.present", "passdb", "Drawbridge is not asked"},
+		"not there":                    {driver, "  driver = shadow\n", "", Fail, "dovecot.passdb.present", "passdb", "no passdb runs Drawbridge"},
 		"master users only":            {driver, driver + "  master = yes\n", "", Fail, "dovecot.passdb.present", "passdb", "master = yes"},
-		"Lua":                          {driver, "  driver = lua\n", "", Fail, "dovecot.passdb.present", "passdb", "from its cache"},
+		"Lua of another":               {driver, "  driver = lua\n", "", Fail, "dovecot.passdb.present", "passdb", "no passdb runs Drawbridge"},
+		"penalty":                      {"    mode = 0\n", "", "", Warn, "dovecot.penalty", "service anvil", "up to 15 s"},
+		"too few auth clients":         {"vsz_limit = 1G", "vsz_limit = 1G\n  client_limit = 90", "", Warn, "dovecot.auth.client_limit", "service auth", "is 90, and up to 100 login"},
+		"too many login processes":     {"", "", "service imap-login {\n process_limit = 1500\n}\n", Warn, "dovecot.auth.client_limit", "service auth", "is 1000, and up to 1500 login"},
+		"submission":                   {"protocols = imap", "protocols = imap submission", "", Fail, "dovecot.submission", "protocols", "without naming the login"},
+		"submission as one user":       {"protocols = imap", "protocols = imap submission\nsubmission_relay_user = relay", "", Fail, "dovecot.submission", "submission_relay_user", "nobody's sender"},
 		"another first":                {"mail_location", pam + "mail_location", "", Fail, "dovecot.passdb.first", "passdb 1 (pam)", "opens the account"},
-		"another first, goes on":       {"mail_location", "passdb {\n driver = pam\n result_success = continue-ok\n}\nmail_location", "", Warn, "dovecot.passdb.first", "passdb 1 (pam)", "shown every secret"},
+		"another first, goes on":       {"mail_location", "passdb {\n driver = pam\n result_success = continue-ok\n}\nmail_location", "", Warn, "dovecot.passdb.first", "passdb 1 (pam)", "sees every secret"},
 		"another first for IMAP":       {"", "", "protocol imap {\n" + pam + "}\n", Fail, "dovecot.passdb.first", "protocol imap: passdb 1 (pam)", "opens the account"},
 		"another first but for IMAP":   {"", "", "protocol !imap {\n" + pam + "}\n", Fail, "dovecot.passdb.first", "protocol smtp: passdb 1 (pam)", "opens the account"},
-		"failure goes on":              {"result_failure = return-fail", "", "", Fail, "dovecot.passdb.results", "result_failure", "overruled"},
+		"failure goes on":              {"result_failure = return-fail", "", "", Fail, "dovecot.passdb.results", "result_failure", "overrules"},
 		"failure returns":              {"result_failure = return-fail", "result_failure = return", "", Fail, "dovecot.passdb.results", "result_failure", `"return"`},
 		"daemon away goes on":          {"result_internalfail = return-fail", "result_internalfail = continue-fail", "", Fail, "dovecot.passdb.results", "result_internalfail", "daemon is away"},
-		"success goes on":              {"result_success = return-ok", "result_success = continue", "", Fail, "dovecot.passdb.results", "result_success", "not let in"},
-		"skipped":                      {driver, driver + "  skip = authenticated\n", "", Fail, "dovecot.passdb.filters", "skip", "not shown to Drawbridge"},
-		"some mechanisms":              {driver, driver + "  mechanisms = login\n", "", Fail, "dovecot.passdb.filters", "mechanisms", "not shown to Drawbridge"},
-		"some names":                   {driver, driver + "  username_filter = *@example.org\n", "", Fail, "dovecot.passdb.filters", "username_filter", "not shown to Drawbridge"},
+		"success goes on":              {"result_success = return-ok", "result_success = continue", "", Fail, "dovecot.passdb.results", "result_success", "accepts are refused"},
+		"skipped":                      {driver, driver + "  skip = authenticated\n", "", Fail, "dovecot.passdb.filters", "skip", "Drawbridge does not see"},
+		"some mechanisms":              {driver, driver + "  mechanisms = login\n", "", Fail, "dovecot.passdb.filters", "mechanisms", "Drawbridge does not see"},
+		"some names":                   {driver, driver + "  username_filter = *@example.org\n", "", Fail, "dovecot.passdb.filters", "username_filter", "Drawbridge does not see"},
 		"deny":                         {driver, driver + "  deny = yes\n", "", Fail, "dovecot.passdb.filters", "deny", "refusal"},
-		"pass":                         {driver, driver + "  pass = yes\n", "", Fail, "dovecot.passdb.filters", "pass", "not let in"},
+		"pass":                         {driver, driver + "  pass = yes\n", "", Fail, "dovecot.passdb.filters", "pass", "accepts are refused"},
 		"variable in args":             {program, program + " %u", "", Fail, "dovecot.passdb.args", "args", "% variable"},
 		"relative program":             {program, "args = " + programName, "", Fail, "dovecot.passdb.args", "args", "absolute path"},
 		"unknown option":               {program, program + " -x", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
 		"option without value":         {program, program + " -s", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
-		"other socket":                 {program, program + " -s /run/other.sock", "", Fail, "dovecot.passdb.args", "args", "asks at /run/other.sock"},
+		"other socket":                 {program, program + " -s /run/other.sock", "", Fail, "dovecot.passdb.args", "args", "connects to /run/other.sock"},
 		"twice":                        {pam, "passdb {\n" + driver + program + "\n}\n" + pam, "", Warn, "dovecot.passdb.duplicate", "passdb 3", "a second time"},
 		"no next":                      {pam, "", "", Fail, "dovecot.passdb.next", "passdb", "no passdb follows"},
 		"next opens to all":            {"  driver = pam", "  driver = static\n  args = nopassword=y", "", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password"},
 		"next has one password":        {"  driver = pam", "  driver = static\n  args = password=open", "", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password"},
 		"next has nopassword":          {"  driver = pam", "  driver = pam\n  override_fields = nopassword=y", "", Fail, "dovecot.passdb.next", "passdb 3 (pam)", "any password"},
-		"next is a proxy":              {"  driver = pam", "  driver = static\n  args = proxy=y host=192.0.2.1 nopassword=y", "", Warn, "dovecot.passdb.next", "passdb 3 (static)", "Postfix's logins"},
-		"master users end early":       {"  result_success = continue\n", "", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "never hears"},
+		"next is a proxy":              {"  driver = pam", "  driver = static\n  args = proxy=y host=192.0.2.1 nopassword=y", "", Warn, "dovecot.passdb.next", "passdb 3 (static)", "Postfix' logins"},
+		"master users end early":       {"  result_success = continue\n", "", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "Drawbridge is not asked"},
 		"limit too low":                {"vsz_limit = 1G", "vsz_limit = 512M", "", Fail, "dovecot.vsz_limit", "service auth", "is 512 M"},
 		"limit left out":               {"vsz_limit = 1G", "", "", Fail, "dovecot.vsz_limit", "default_vsz_limit", "is 256 M"},
 		"chroot":                       {"vsz_limit = 1G", "vsz_limit = 1G\n  chroot = login", "", Fail, "dovecot.chroot", "service auth", "login"},
 		"hidden secrets":               {"", "", "auth_mechanisms = plain cram-md5 scram-sha-256\n", Warn, "dovecot.mechanisms", "auth_mechanisms", "CRAM-MD5, SCRAM-SHA-256"},
 		"only hidden secrets":          {"", "", "auth_mechanisms = cram-md5\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "neither PLAIN nor LOGIN"},
-		"anonymous":                    {"", "", "auth_mechanisms = plain anonymous\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS: who"},
-		"Kerberos":                     {"", "", "auth_mechanisms = plain gss-spnego\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "GSS-SPNEGO: who"},
+		"anonymous":                    {"", "", "auth_mechanisms = plain anonymous\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS: these mechanisms"},
+		"Kerberos":                     {"", "", "auth_mechanisms = plain gss-spnego\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "GSS-SPNEGO: these mechanisms"},
 		"name without domain":          {"", "", "auth_username_format = %Ln\n", Warn, "dovecot.username_format", "auth_username_format", "lose their domain"},
 		"no report":                    {"auth_policy_server_url =", "# ", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty"},
 		"report elsewhere":             {"http://127.0.0.1:8481", "http://127.0.0.1:4001", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "asks 127.0.0.1:4001"},
-		"report to another path":       {"8481/v1/dovecot/policy", "8481/", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is not there"},
+		"report to another path":       {"8481/v1/dovecot/policy", "8481/", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "does not serve"},
 		"report without key":           {"\nauth_policy_server_api_header =", "\n# ", "", Fail, "dovecot.auth_policy", "api_header", "is refused"},
 		"report off":                   {"report_after_auth = yes", "report_after_auth = no", "", Fail, "dovecot.auth_policy", "report_after_auth", "is off"},
 		"asked before":                 {"check_before_auth = no", "check_before_auth = yes", "", Warn, "dovecot.auth_policy", "check_before_auth", "waits"},
 		"asked after":                  {"check_after_auth = no", "check_after_auth = yes", "", Warn, "dovecot.auth_policy", "check_after_auth", "waits"},
 		"attributes":                   {"session_id=%{session}", "", "", Fail, "dovecot.auth_policy", "request_attributes", "lacks session_id"},
-		"userdb":                       {"", "", "userdb {\n driver = checkpassword\n " + program + "\n}\n", Fail, "dovecot.userdb", "userdb 2", "knows no homes"},
+		"userdb":                       {"", "", "userdb {\n driver = checkpassword\n " + program + "\n}\n", Fail, "dovecot.userdb", "userdb 2", "returns no homes"},
 		"prefetch alone":               {"userdb {\n  driver = passwd\n}", "userdb {\n  driver = prefetch\n}", "", Fail, "dovecot.userdb", "userdb", "prefetch alone"},
-		"plaintext":                    {"", "", "disable_plaintext_auth = no\n", Warn, "dovecot.plaintext", "disable_plaintext_auth", "in clear"},
+		"plaintext":                    {"", "", "disable_plaintext_auth = no\n", Warn, "dovecot.plaintext", "disable_plaintext_auth", "without encryption"},
 		"everyone trusted":             {"", "", "login_trusted_networks = 127.0.0.1 0.0.0.0/0\n", Fail, "dovecot.trusted_networks", "login_trusted_networks", "0.0.0.0/0 is everyone"},
 		"everyone trusted, IPv6":       {"", "", "login_trusted_networks = ::/0\n", Fail, "dovecot.trusted_networks", "login_trusted_networks", "::/0 is everyone"},
 		"a public network trusted":     {"", "", "login_trusted_networks = 203.0.113.0/28\n", Warn, "dovecot.trusted_networks", "login_trusted_networks", "203.0.113.0/28"},
@@ -168,7 +173,7 @@ func TestDovecotSettings(t *testing.T) {
 		"no unix listener":                 {goodDovecot(), login + "listen = [\"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "no unix socket"},
 		"another unix listener":            {goodDovecot(), login + "listen = [\"unix:/run/x.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "login.listen has /run/x.sock"},
 		"names without domain are known":   {goodDovecot() + "auth_username_format = %Ln\n", login + "default_domain = \"example.org\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
-		"hidden secrets without next":      {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login by it succeeds"},
+		"hidden secrets without next":      {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login with it succeeds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := Dovecot(dovecotOf(t, c.text), settingsOf(t, c.settings))
@@ -204,15 +209,94 @@ func TestDovecotHarmless(t *testing.T) {
 	}
 }
 
-func TestDovecot24(t *testing.T) {
-	all, version, err := doveconf.Parse(strings.NewReader("# 2.4.1-4 (7d8c0e5759): /etc/dovecot/dovecot.conf\npassdb checkpassword {\n  driver = checkpassword\n}\n"))
+// parsed is what doveconf printed.
+func parsed(t *testing.T, text string) DovecotConf {
+	t.Helper()
+	all, version, err := doveconf.Parse(strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := Dovecot(DovecotConf{File: "dovecot.conf", Version: version, All: all}, site(t))
-	expect(t, f, Fail, "dovecot.version", "passdb checkpassword", "2.4.1-4 has no checkpassword")
-	f = Dovecot(DovecotConf{File: "dovecot.conf", Version: "2.4.1"}, site(t))
-	expect(t, f, Warn, "dovecot.version", "dovecot.conf", "not checked")
+	return DovecotConf{File: "dovecot.conf", Version: version, All: all}
+}
+
+// The output of Dovecot 2.4.1, with and without the defaults, is judged like that of 2.3.
+func TestDovecot24(t *testing.T) {
+	expectWell(t, Dovecot(parsed(t, recorded(t, "doveconf24-n.txt")), site(t)), 10)
+	expectWell(t, Dovecot(parsed(t, recorded(t, "doveconf24-a.txt")), site(t)), 10)
+	const (
+		ours = "passdb lua {\n"
+		pam  = "passdb pam {\n}\n"
+	)
+	for name, c := range map[string]struct {
+		old, new    string
+		severity    Severity
+		check       string
+		where, what string
+		line        string // part of the fix
+	}{
+		"checkpassword":           {ours, "passdb checkpassword {\n}\n" + ours, Fail, "dovecot.version", "passdb checkpassword", "2.4.1 has no checkpassword", "passdb lua {"},
+		"checkpassword by driver": {ours, "passdb x {\n  driver = checkpassword\n}\n" + ours, Fail, "dovecot.version", "passdb x", "2.4.1 has no checkpassword", "lua_file"},
+		"not there":               {"/etc/dovecot/drawbridge.lua", "/etc/dovecot/other.lua", Fail, "dovecot.passdb.present", "passdb", "not asked", "passdb lua {"},
+		"relative script":         {"/etc/dovecot/drawbridge.lua", "drawbridge.lua", Fail, "dovecot.passdb.args", "passdb 1 (lua): lua_file", "absolute", "lua_file = /etc"},
+		"another first":           {ours, pam + ours, Fail, "dovecot.passdb.first", "passdb 1 (pam)", "opens the account", "passdb lua {"},
+		"for one protocol":        {"userdb passwd", "protocol imap {\n  passdb sql {\n  }\n}\nuserdb passwd", Fail, "dovecot.passdb.first", "protocol imap: passdb sql", "one protocol", "move"},
+		"failure goes on":         {"  result_failure = return-fail\n", "", Fail, "dovecot.passdb.results", "result_failure", "overrules", "result_failure = return-fail"},
+		"skipped by default":      {"ssl = no", "passdb_skip = authenticated", Fail, "dovecot.passdb.filters", "skip", "Drawbridge does not see", ""},
+		"some mechanisms":         {ours, ours + "  mechanisms_filter = login\n", Fail, "dovecot.passdb.filters", "mechanisms", "Drawbridge does not see", ""},
+		"next opens to all":       {pam, "passdb static {\n  fields {\n    nopassword = yes\n  }\n}\n", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password", ""},
+		"next has one password":   {pam, "passdb static {\n  password = # hidden, use -P to show it\n}\n", Fail, "dovecot.passdb.next", "passdb 3 (static)", "any password", ""},
+		"no report":               {"  server_url = http://127.0.0.1:8481/v1/dovecot/policy\n", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty", "auth_policy_server_url"},
+		"attributes":              {"  check_after_auth", "  request_attributes {\n    login = %{user}\n  }\n  check_after_auth", Fail, "dovecot.auth_policy", "request_attributes", "lacks remote", ""},
+		"master ends early":       {"  result_success = continue\n", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "Drawbridge is not asked", ""},
+		"anonymous":               {"plain login", "plain anonymous", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS", ""},
+		"names lose their domain": {"ssl = no", "auth_username_format = %{user | username | lower}", Warn, "dovecot.username_format", "auth_username_format", "lose their domain", ""},
+		"cleartext":               {"ssl = no", "auth_allow_cleartext = yes", Warn, "dovecot.plaintext", "auth_allow_cleartext", "without encryption", "auth_allow_cleartext = no"},
+		"penalty":                 {"mode = 0\n", "mode = 0600\n", Warn, "dovecot.penalty", "service anvil", "up to 15 s", "mode = 0"},
+		"workers":                 {"service anvil", "service auth-worker {\n  process_limit = 5\n}\nservice anvil", Warn, "dovecot.auth_worker", "process_limit", "is 5", "remove process_limit"},
+		"submission":              {"  imap = yes\n", "  imap = yes\n  submission = yes\n", Fail, "dovecot.submission", "protocols", "without naming the login", "submission_relay_trusted = yes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := recorded(t, "doveconf24-n.txt")
+			if !strings.Contains(text, c.old) {
+				t.Fatalf("the recorded configuration has no %q", c.old)
+			}
+			x := expect(t, Dovecot(parsed(t, strings.Replace(text, c.old, c.new, 1)), site(t)), c.severity, c.check, c.where, c.what)
+			if x.Fix == "" || !strings.Contains(x.Fix, c.line) {
+				t.Errorf("the fix lacks %q: %q", c.line, x.Fix)
+			}
+		})
+	}
+	// Dovecot's Lua reaches no unix socket.
+	unix := settingsOf(t, "[login]\nlisten = [\"unix:/run/drawbridge/login.sock\"]\n")
+	expect(t, Dovecot(parsed(t, recorded(t, "doveconf24-n.txt")), unix), Fail, "dovecot.passdb.args", "lua_file", "no inet listener")
+}
+
+// A Lua passdb of 2.3 is asked as checkpassword is, unless Dovecot answers from its cache.
+func TestDovecotLua23(t *testing.T) {
+	text := strings.NewReplacer("driver = checkpassword", "driver = lua", "args = "+shippedPath, "args = file=/etc/dovecot/drawbridge.lua blocking=yes",
+		"vsz_limit = 1G", "vsz_limit = 256M").Replace(goodDovecot())
+	expectWell(t, Dovecot(dovecotOf(t, text), site(t)), 10)
+	f := Dovecot(dovecotOf(t, text+"auth_cache_size = 10M\n"), site(t))
+	expect(t, f, Fail, "dovecot.auth_cache", "auth_cache_size", "a revoked secret goes on")
+}
+
+// What 2.4.1 and 2.3.19 say of a configuration for the other version.
+func TestMixedVersions(t *testing.T) {
+	for said, line := range map[string]string{
+		"doveconf: Fatal: Error in configuration file /etc/dovecot/drawbridge.conf.ext line 14: passdb { } is missing section name":                        "passdb lua {",
+		"doveconf: Fatal: Error in configuration file /etc/dovecot/dovecot.conf line 1: The first setting must be dovecot_config_version":                  "passdb lua {",
+		"doveconf: Fatal: Error in configuration file /a line 4: args: Unknown setting: args (passdb_args or passdb_checkpassword_args not found either.)": "passdb lua {",
+		"doveconf: Fatal: Error in configuration file /a line 1: Invalid dovecot_config_version: Currently supported versions are: 2.4.0 2.4.1 2.4.2":      "dovecot_config_version = 2.4.2",
+		"doveconf: Fatal: Error in configuration file /a line 7: Unknown setting: passdb { lua_file":                                                       "driver = checkpassword",
+		"doveconf: Fatal: Error in configuration file /a line 1: Unknown setting: dovecot_config_version":                                                  "driver = checkpassword",
+	} {
+		if got := mixedVersions(said); !strings.Contains(got, line) {
+			t.Errorf("%s: %q lacks %q", said, got, line)
+		}
+	}
+	if got := mixedVersions("doveconf: Fatal: Error in configuration file /a line 1: Unknown setting: nonsense"); got != "" {
+		t.Errorf("another error: %q", got)
+	}
 }
 
 // Args of other passdbs, and the key of the report, are secrets.

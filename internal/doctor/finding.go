@@ -109,7 +109,7 @@ func (f findings) writeTable(w io.Writer) error {
 			fmt.Fprintf(&b, "          %s\n", strings.ReplaceAll(x.Fix, "\n", "\n          "))
 		}
 	}
-	fmt.Fprintf(&b, "failed: %d, warnings: %d, well: %d\n", f.count(Fail), f.count(Warn), f.count(OK))
+	fmt.Fprintf(&b, "failed: %d, warnings: %d, passed: %d\n", f.count(Fail), f.count(Warn), f.count(OK))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -34,7 +34,7 @@ func askDaemon(ctx context.Context, c *config.Config) findings {
 		specs                []listen.Spec
 		ask                  func(context.Context, listen.Spec) error
 	}{
-		{"daemon.login", "login.listen", "every login that comes this way is a temporary failure", c.Login.Listen, askLogin},
+		{"daemon.login", "login.listen", "logins over it are temporary failures", c.Login.Listen, askLogin},
 		{"daemon.policyd", "policyd.listen", "Postfix does what the policy service's default_action says", c.Policyd.Listen, askPolicy},
 		{"daemon.milter", "milter.listen", "Postfix does what milter_default_action says", c.Milter.Listen, askMilter},
 	} {
@@ -46,7 +46,7 @@ func askDaemon(ctx context.Context, c *config.Config) findings {
 			case err == nil:
 				f.ok(door.check, spec.Address(), "%s answers", spec.Address())
 			case errors.Is(err, fs.ErrPermission):
-				f.warn(door.check, spec.Address(), "# run this as root", "cannot be asked by you")
+				f.warn(door.check, spec.Address(), "# run this as root", "permission denied")
 			default:
 				f.fail(door.check, door.setting+": "+spec.Address(), "systemctl status drawbridged", "%v: %s", plainly(err), door.then)
 			}
@@ -179,13 +179,13 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	refused := new(adminclient.Problem)
 	switch {
 	case errors.As(err, &refused):
-		f.fail(check, api, "drawbridge status", "the daemon does not decide now: %v", err)
+		f.fail(check, api, "drawbridge status", "the daemon cannot decide logins: %v", err)
 	case errors.Is(err, fs.ErrPermission):
-		f.warn(check, api, "# run this as root", "cannot be asked by you")
+		f.warn(check, api, "# run this as root", "permission denied")
 	case err != nil:
 		f.fail(check, api, "systemctl status drawbridged", "%v", err)
 	case degraded(answer.Body):
-		f.warn(check, api, "drawbridge status", "degraded: logins are decided from what was known, and changes are refused, until the store is back")
+		f.warn(check, api, "drawbridge status", "degraded: until the store is back, logins are decided from the last known rules and changes are refused")
 	default:
 		f.ok(check, api, "the daemon is ready")
 	}
@@ -223,12 +223,12 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 		f.warn(check, api, "drawbridge region status", "%v", err)
 	case regions.Kind == "none" && len(regions.Domains) > 0:
 		f.warn(check, "regions.database", "apt-get install tor-geoipdb\n# or name a database in regions.database",
-			"there is none, and policies name regions: they refuse whoever has a public address in %s", strings.Join(regions.Domains, ", "))
+			"there is none, and policies of %s name regions: they refuse every public address", strings.Join(regions.Domains, ", "))
 	case regions.Error != "":
-		f.warn(check, where, "# mend the file", "what was read before stays in force: %s", regions.Error)
+		f.warn(check, where, "# mend the file", "the last good data stays in use: %s", regions.Error)
 	case regions.Kind == "none":
 	case regions.AgeDays > maxRegionAge:
-		f.warn(check, where, update, "the data is %d days old: addresses are taken for those of countries that they have left", regions.AgeDays)
+		f.warn(check, where, update, "the data is %d days old, and addresses have moved to other countries since", regions.AgeDays)
 	default:
 		f.ok(check, where, "the database of regions is %d days old", regions.AgeDays)
 	}

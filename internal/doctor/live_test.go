@@ -145,7 +145,7 @@ func TestAskDaemon(t *testing.T) {
 		"milter is none":   {change(func(a *answers) { a.milter = []byte("220 mail.example.org ESMTP\r\n") }), Fail, "daemon.milter", "as a milter does"},
 		"ready":            {healthy, OK, "daemon.ready", "is ready"},
 		"degraded":         {change(func(a *answers) { a.readyz = `200 {"status":"degraded"}` }), Warn, "daemon.ready", "until the store is back"},
-		"not ready":        {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "does not decide"},
+		"not ready":        {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "cannot decide"},
 		"old regions":      {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a","/a6"],"age_days":181}` }), Warn, "daemon.regions", "181 days"},
 		"broken regions":   {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
 		"no regions":       {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},

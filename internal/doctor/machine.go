@@ -163,10 +163,10 @@ func (m machine) reach(f *findings, check string, p process, socket, from, fix, 
 	info, err := m.stat(socket)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		f.warn(check, socket, "# run this as root", "cannot be looked at by you")
+		f.warn(check, socket, "# run this as root", "permission denied")
 		return
 	case err != nil:
-		f.fail(check, socket, fix, "is not there (%v): %s", cause(err), then)
+		f.fail(check, socket, fix, "is missing (%v): %s", cause(err), then)
 		return
 	case info.mode.Type() != fs.ModeSocket:
 		f.fail(check, socket, fix, "is not a socket: %s", then)
@@ -226,11 +226,19 @@ func (m machine) dovecotAuth(all doveconf.Section) (process, error) {
 // that it asks.
 func (m machine) checkDovecot(conf DovecotConf) findings {
 	var f findings
-	at := ours(conf.All)
+	all := conf.All
+	if version(conf.Version).is24() {
+		all = from24(all)
+	}
+	at := ours(all)
 	if at < 0 {
 		return nil // said already
 	}
-	p := conf.All.All("passdb")[at]
+	p := all.All("passdb")[at]
+	if isLua(p) {
+		m.checkScript(&f, script(p))
+		return f
+	}
 	name, _ := program(p)
 	m.checkProgram(&f, name)
 	who, err := m.dovecotAuth(conf.All)
@@ -254,15 +262,39 @@ func (m machine) checkProgram(f *findings, name string) {
 	info, err := m.stat(name)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		f.warn(check, name, "# run this as root", "cannot be looked at by you")
+		f.warn(check, name, "# run this as root", "permission denied")
 		return
 	case err != nil:
-		f.fail(check, name, "install -o root -g root -m 0755 "+programName+" "+name, "is not there (%v): every login is a temporary failure", cause(err))
+		f.fail(check, name, "install -o root -g root -m 0755 "+programName+" "+name, "is missing (%v): every login is a temporary failure", cause(err))
 		return
 	case !info.mode.IsRegular() || info.mode.Perm()&0o111 != 0o111:
-		f.fail(check, name, "chmod 0755 "+name, "is not a program that everyone may run: every login is a temporary failure")
+		f.fail(check, name, "chmod 0755 "+name, "is not a program that every user may run: every login is a temporary failure")
 		return
 	}
+	m.checkWriters(f, check, name)
+}
+
+// checkScript looks for what checkProgram looks for, at a Lua script.
+func (m machine) checkScript(f *findings, name string) {
+	const check = "script"
+	if !path.IsAbs(name) {
+		return // reported by Dovecot
+	}
+	info, err := m.stat(name)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.warn(check, name, "# run this as root", "permission denied")
+	case err != nil:
+		f.fail(check, name, "install -o root -g root -m 0644 drawbridge.lua "+name, "is missing (%v): every login is a temporary failure", cause(err))
+	case !info.mode.IsRegular() || info.mode.Perm()&0o444 != 0o444:
+		f.fail(check, name, "chmod 0644 "+name, "is not a file that Dovecot's user may read: every login is a temporary failure")
+	default:
+		m.checkWriters(f, check, name)
+	}
+}
+
+// checkWriters reports who beside root can replace a file, or a directory above it.
+func (m machine) checkWriters(f *findings, check, name string) {
 	well := true
 	for part := name; ; part = path.Dir(part) {
 		info, err := m.stat(part)
@@ -271,10 +303,10 @@ func (m machine) checkProgram(f *findings, name string) {
 			switch {
 			case info.uid != 0:
 				well = false
-				f.fail(check, part, "chown root:root "+part, "belongs to uid %d, who can put another program there and let anybody in", info.uid)
+				f.fail(check, part, "chown root:root "+part, "belongs to uid %d, who can replace it and let anybody in", info.uid)
 			case info.mode.Perm()&0o022 != 0 && !shared:
 				well = false
-				f.fail(check, part, "chmod go-w "+part, "mode %04o: others than root can put another program there and let anybody in", info.mode.Perm())
+				f.fail(check, part, "chmod go-w "+part, "mode %04o: others than root can replace it and let anybody in", info.mode.Perm())
 			}
 		}
 		if part == "/" || part == "." {
@@ -295,10 +327,10 @@ func (m machine) checkLoginSocket(f *findings, socket string, who process) {
 		return
 	}
 	if mode := info.mode.Perm(); mode&0o002 != 0 {
-		f.fail(open, socket, line, "mode %04o: every local user may ask for decisions, and guess passwords from any address", mode)
+		f.fail(open, socket, line, "mode %04o: every local user may request decisions, and guess passwords as if from any address", mode)
 		return
 	}
-	f.ok(open, socket, "not open to everyone")
+	f.ok(open, socket, "closed to other users")
 	if info.mode.Perm()&0o020 == 0 {
 		return
 	}
@@ -312,10 +344,10 @@ func (m machine) checkLoginSocket(f *findings, socket string, who process) {
 	}
 	if len(others) > 0 {
 		f.warn(members, socket, fmt.Sprintf("gpasswd --delete USER %s", m.groupName(info.gid)),
-			"group %s has other members (%s): each may ask for decisions, and guess passwords from any address", m.groupName(info.gid), strings.Join(others, ", "))
+			"group %s has other members (%s): each may request decisions, and guess passwords as if from any address", m.groupName(info.gid), strings.Join(others, ", "))
 		return
 	}
-	f.ok(members, socket, "nobody but %s is in the group %s", who.name, m.groupName(info.gid))
+	f.ok(members, socket, "%s is the only member of group %s", who.name, m.groupName(info.gid))
 }
 
 // checkPostfix looks at the sockets that Postfix asks: Dovecot's, ours.
@@ -347,11 +379,11 @@ func (m machine) checkPostfix(conf PostfixConf, c *config.Config) findings {
 		}
 		if w := p.walk(s, s.value("smtpd_recipient_restrictions", "")); w.found {
 			path, _ := w.server.UnixPath(p.queue(), s.chroot)
-			look("policy_socket", path, fmt.Sprintf("[policyd]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is taken while it is so")
+			look("policy_socket", path, fmt.Sprintf("[policyd]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is accepted")
 		}
 		if ours, what := p.findMilter(s, "smtpd_milters"); what == "" {
 			path, _ := ours.UnixPath(p.queue(), s.chroot)
-			look("milter_socket", path, fmt.Sprintf("[milter]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is checked while it is so")
+			look("milter_socket", path, fmt.Sprintf("[milter]\nlisten = [%q]", "unix:"+path+"?mode=0660&group=postfix"), "no mail is checked")
 		}
 		if path := s.value("smtpd_sasl_path", "smtpd"); s.sasl && s.value("smtpd_sasl_type", "cyrus") == "dovecot" && path != "smtpd" && !strings.HasPrefix(path, "inet:") {
 			path, _ := postconf.Server{Address: "unix:" + strings.TrimPrefix(path, "unix:")}.UnixPath(p.queue(), s.chroot)

@@ -109,15 +109,15 @@ func TestProgramAndLoginSocket(t *testing.T) {
 		severity    Severity
 		check, what string
 	}{
-		"no program":                 {shippedPath, file{}, "", Fail, "program", "is not there"},
+		"no program":                 {shippedPath, file{}, "", Fail, "program", "is missing"},
 		"no program but a directory": {shippedPath, file{mode: fs.ModeDir | 0o755}, "", Fail, "program", "not a program"},
-		"not executable":             {shippedPath, file{mode: 0o744}, "", Fail, "program", "everyone may run"},
+		"not executable":             {shippedPath, file{mode: 0o744}, "", Fail, "program", "every user may run"},
 		"another's program":          {shippedPath, file{mode: 0o755, uid: 1000}, "", Fail, "program", "uid 1000"},
 		"writable program":           {shippedPath, file{mode: 0o775}, "", Fail, "program", "mode 0775"},
 		"another's directory":        {dir, file{mode: fs.ModeDir | 0o755, uid: 1000}, "", Fail, "program", "uid 1000"},
 		"writable directory":         {dir, file{mode: fs.ModeDir | 0o777}, "", Fail, "program", "mode 0777"},
 		"sticky directory":           {dir, file{mode: fs.ModeDir | fs.ModeSticky | 0o777}, "", OK, "program", "only root"},
-		"no socket":                  {defaultSocket, file{}, "", Fail, "login_socket.reach", "is not there"},
+		"no socket":                  {defaultSocket, file{}, "", Fail, "login_socket.reach", "is missing"},
 		"a file":                     {defaultSocket, file{mode: 0o660}, "", Fail, "login_socket.reach", "is not a socket"},
 		"another group":              {defaultSocket, socket(0o660, uidDaemon, 990), "", Fail, "login_socket.reach", "cannot be written by dovecot"},
 		"the group of group(5)":      {defaultSocket, socket(0o660, uidDaemon, 8), "", Fail, "login_socket.reach", "group mail"},
@@ -128,7 +128,7 @@ func TestProgramAndLoginSocket(t *testing.T) {
 		"a closed directory":         {path.Dir(defaultSocket), file{mode: fs.ModeDir | 0o700, uid: uidDaemon}, "", Fail, "login_socket.reach", "/run/drawbridge (mode 0700) cannot be searched by dovecot"},
 		"open to everyone":           {defaultSocket, socket(0o666, uidDaemon, gidDovecot), "", Fail, "login_socket.mode", "guess passwords"},
 		"open to its group":          {defaultSocket, socket(0o660, uidDaemon, gidDovecot), "", Warn, "login_socket.group", "(ann, bob)"},
-		"closed to its group":        {defaultSocket, socket(0o600, uidDovecot, gidDovecot), "", OK, "login_socket.mode", "not open"},
+		"closed to its group":        {defaultSocket, socket(0o600, uidDovecot, gidDovecot), "", OK, "login_socket.mode", "closed to other users"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := sockets()
@@ -152,7 +152,7 @@ func TestPostfixSockets(t *testing.T) {
 		severity    Severity
 		check, what string
 	}{
-		"no policy socket":          {policy, file{}, Fail, "policy_socket", "is not there"},
+		"no policy socket":          {policy, file{}, Fail, "policy_socket", "is missing"},
 		"another group's":           {policy, file{fs.ModeSocket | 0o660, uidDaemon, 990}, Fail, "policy_socket", "cannot be written by postfix"},
 		"nobody listens to logins":  {"/var/spool/postfix/private/auth", file{}, Fail, "sasl_socket", "nobody can log in"},
 		"another's directory":       {"/var/spool/postfix/private", file{fs.ModeDir | 0o700, 1000, 0}, Fail, "policy_socket", "cannot be searched by postfix"},

@@ -32,13 +32,14 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 		}
 	}
 	p.local()
+	p.connections()
 	if len(logins) == 0 {
-		p.ok("postfix.sasl", p.main("smtpd_sasl_auth_enable"), "no service lets anybody log in")
+		p.ok("postfix.sasl", p.main("smtpd_sasl_auth_enable"), "no service accepts logins")
 	}
 	for _, same := range logins {
 		if len(same) > 1 {
 			slices.Sort(same)
-			p.ok("postfix.sasl.service", conf.Dir+"/master.cf", "%s look alike to Drawbridge; smtpd_sasl_service and login.services tell them apart", strings.Join(same, ", "))
+			p.ok("postfix.sasl.service", conf.Dir+"/master.cf", "Drawbridge cannot distinguish %s; smtpd_sasl_service and login.services can name them", strings.Join(same, ", "))
 		}
 	}
 	return merge(p.findings)
@@ -255,16 +256,16 @@ func (p *postfixChecks) policy(s *smtpd) {
 	}
 	switch {
 	case !w.found && s.local && !s.sasl:
-		p.ok(order, where, "%s takes mail from this machine only and lets nobody log in: it need not ask", s.title)
+		p.ok(order, where, "%s takes mail from this machine only, without logins: it need not ask", s.title)
 		return
 	case !w.found && s.local:
-		p.warn(order, where, fix, "Drawbridge is not asked: from this machine, accounts that may not send go on sending")
+		p.warn(order, where, fix, "Drawbridge is not asked: from this machine, accounts that may not send can still send")
 		return
 	case !w.found && !s.sasl:
 		p.warn(order, where, fix, "Drawbridge is not asked about mail from outside")
 		return
 	case !w.found:
-		p.fail(order, where, fix, "Drawbridge is not asked: an open session goes on sending when SMTP is switched off or the secret revoked")
+		p.fail(order, where, fix, "Drawbridge is not asked: an open session can still send after SMTP is switched off or the secret is revoked")
 		return
 	case w.match == outside:
 		p.fail(order, where, fix,
@@ -276,20 +277,20 @@ func (p *postfixChecks) policy(s *smtpd) {
 	}
 	well := len(p.findings)
 	if w.soft {
-		p.fail(order, where, fix, "warn_if_reject stands before Drawbridge's policy service: what it refuses is only logged")
+		p.fail(order, where, fix, "warn_if_reject precedes Drawbridge's policy service: refusals are only logged")
 	}
 	if len(w.permits) > 0 {
 		add := p.fail
 		if !s.sasl {
 			add = p.warn
 		}
-		add(order, where, fix, "%s before Drawbridge's policy service: nobody is asked about whom that permits", stand(w.permits))
+		add(order, where, fix, "%s before Drawbridge's policy service: clients that it permits are not checked", stand(w.permits))
 	}
 	if len(w.maybes) > 0 {
-		p.warn(order, where, fix, "%s before Drawbridge's policy service, and may permit: nobody is asked about whom that permits", stand(w.maybes))
+		p.warn(order, where, fix, "%s before Drawbridge's policy service, and may permit: clients that it permits are not checked", stand(w.maybes))
 	}
 	if len(p.findings) == well {
-		p.ok(order, where, "%s asks Drawbridge before anything that permits", s.title)
+		p.ok(order, where, "%s asks Drawbridge before the first restriction that permits", s.title)
 	}
 	p.policyDefault(s, where, w.server)
 }
@@ -298,9 +299,9 @@ func stand(names []string) string {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) == 1 {
-		return names[0] + " stands"
+		return names[0] + " comes"
 	}
-	return strings.Join(names, ", ") + " stand"
+	return strings.Join(names, ", ") + " come"
 }
 
 func (p *postfixChecks) policyDefault(s *smtpd, where string, asked postconf.Server) {
@@ -317,7 +318,7 @@ func (p *postfixChecks) policyDefault(s *smtpd, where string, asked postconf.Ser
 		p.ok(check, where, "while the daemon is away, %s answers %q", s.title, action)
 	default:
 		p.warn(check, where, fix,
-			"default_action is %q: while the daemon is away everybody may send, which may be your choice", action)
+			"default_action is %q: while the daemon is away everybody may send; keep it if that is intended", action)
 	}
 }
 
@@ -374,7 +375,7 @@ func (p *postfixChecks) milter(s *smtpd) {
 		where, what = s.where("receive_override_options"), "no_milters: no milter is asked"
 	}
 	if what != "" && s.local && !s.sasl {
-		p.ok(check, where, "%s takes mail from this machine only and lets nobody log in: it need not ask", s.title)
+		p.ok(check, where, "%s takes mail from this machine only, without logins: it need not ask", s.title)
 		return
 	}
 	switch fix := s.line(setting, p.milterText(s, setting)); {
@@ -382,12 +383,12 @@ func (p *postfixChecks) milter(s *smtpd) {
 		p.ok(check, where, "%s asks Drawbridge's milter", s.title)
 		p.milterDefault(s, where, ours)
 	case s.sasl && !s.local:
-		p.fail(check, where, fix, "%s: senders and what they send are not checked", what)
+		p.fail(check, where, fix, "%s: senders and messages are not checked", what)
 	default:
-		p.warn(check, where, fix, "%s: what comes in here is not checked", what)
+		p.warn(check, where, fix, "%s: mail received here is not checked", what)
 	}
 	if s.value("smtpd_milter_maps", "") != "" {
-		p.warn(check, s.where("smtpd_milter_maps"), "# remove smtpd_milter_maps", "it sets other milters for some clients, who are then not checked")
+		p.warn(check, s.where("smtpd_milter_maps"), "# remove smtpd_milter_maps", "it sets other milters for some clients, which are then not checked")
 	}
 	p.milterProtocol(s, ours)
 }
@@ -433,11 +434,11 @@ func (p *postfixChecks) milterDefault(s *smtpd, where string, ours postconf.Serv
 	const action = "postfix.milter.default_action"
 	switch a := cmp.Or(ours.Options["default_action"], s.value("milter_default_action", "tempfail")); a {
 	case "accept":
-		p.warn(action, where, "milter_default_action = tempfail", "default_action is accept: while the daemon is away nothing is checked, which may be your choice")
+		p.warn(action, where, "milter_default_action = tempfail", "default_action is accept: while the daemon is away nothing is checked; keep it if that is intended")
 	case "tempfail", "shutdown":
-		p.ok(action, where, "while the daemon is away, %s puts mail off", s.title)
+		p.ok(action, where, "while the daemon is away, %s defers mail", s.title)
 	default:
-		p.warn(action, where, "milter_default_action = tempfail", "default_action is %q: while the daemon is away, mail is not put off but treated so for good", a)
+		p.warn(action, where, "milter_default_action = tempfail", "default_action is %q: while the daemon is away, mail is not deferred but treated so for good", a)
 	}
 }
 
@@ -448,16 +449,16 @@ func (p *postfixChecks) milterProtocol(s *smtpd, ours postconf.Server) {
 	const want = "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer} {client_addr} {client_port} {daemon_port}"
 	switch {
 	case !slices.Contains(mail, "{auth_authen}"):
-		p.fail(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {auth_authen}: the milter does not learn who logged in and checks nobody's sender")
+		p.fail(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {auth_authen}: the milter does not receive the login and checks no sender")
 	case !slices.Contains(mail, "{client_addr}"):
-		p.warn(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {client_addr}: the milter does not learn from where a message comes")
+		p.warn(macros, s.where("milter_mail_macros"), "milter_mail_macros = "+want, "lacks {client_addr}: the milter does not receive the client's address")
 	default:
-		p.ok(macros, s.where("milter_mail_macros"), "the milter learns who logged in and from where")
+		p.ok(macros, s.where("milter_mail_macros"), "the milter receives the login and the client's address")
 	}
 	version := cmp.Or(ours.Options["protocol"], s.value("milter_protocol", "6"))
 	digits, _, _ := strings.Cut(version, " ")
 	if n, err := strconv.Atoi(digits); err == nil && n < 2 {
-		p.fail(protocol, s.where("milter_protocol"), "milter_protocol = 6", "is %s: Drawbridge's milter speaks version 2 and later", version)
+		p.fail(protocol, s.where("milter_protocol"), "milter_protocol = 6", "is %s: Drawbridge's milter needs version 2 or later", version)
 	}
 }
 
@@ -476,10 +477,10 @@ func (p *postfixChecks) local() {
 		}
 	}
 	if _, what := p.findMilter(cleanup, setting); what != "" {
-		p.warn(check, cleanup.where(setting), cleanup.line(setting, p.milterText(cleanup, setting)), "%s: mail that local programs hand in is not checked", what)
+		p.warn(check, cleanup.where(setting), cleanup.line(setting, p.milterText(cleanup, setting)), "%s: mail submitted by local programs is not checked", what)
 		return
 	}
-	p.ok(check, cleanup.where(setting), "mail that local programs hand in is checked")
+	p.ok(check, cleanup.where(setting), "mail submitted by local programs is checked")
 }
 
 // origin looks for who may claim another client's address.
@@ -488,23 +489,23 @@ func (p *postfixChecks) origin(s *smtpd) {
 	for _, word := range postconf.SplitList(s.value(setting, "")) {
 		switch n, ok := parseNetwork(word); {
 		case ok && n.Bits() == 0, strings.HasPrefix(word, "static:"):
-			p.fail(check, s.where(setting), s.line(setting, ""), "%s is everyone: any client may claim any address, and policies with a place mean nothing", word)
+			p.fail(check, s.where(setting), s.line(setting, ""), "%s is everyone: any client may claim any address, and policies with a place have no effect", word)
 		case ok && isWide(n):
-			p.warn(check, s.where(setting), s.line(setting, "ADDRESS-OF-THE-PROXY"), "%s: whoever is in there may claim any address", word)
+			p.warn(check, s.where(setting), s.line(setting, "ADDRESS-OF-THE-PROXY"), "%s: every host in it may claim any address", word)
 		}
 	}
 	if s.value("smtpd_upstream_proxy_protocol", "") != "" && !s.local {
 		p.warn(check, s.where("smtpd_upstream_proxy_protocol"), "# let only the proxy reach this port",
-			"whoever reaches %s without the proxy may claim any address", s.title)
+			"clients that reach %s without the proxy may claim any address", s.title)
 	}
 }
 
 func (p *postfixChecks) sasl(s *smtpd) {
 	const kind, service, plain = "postfix.sasl", "postfix.sasl.service", "postfix.sasl.plaintext"
 	if t := s.value("smtpd_sasl_type", "cyrus"); t != "dovecot" {
-		p.fail(kind, s.where("smtpd_sasl_type"), s.line("smtpd_sasl_type", "dovecot"), "is %q: logins do not pass Dovecot, and so not Drawbridge", t)
+		p.fail(kind, s.where("smtpd_sasl_type"), s.line("smtpd_sasl_type", "dovecot"), "is %q: Dovecot is not asked about logins, and so not Drawbridge", t)
 	} else {
-		p.ok(kind, s.where("smtpd_sasl_type"), "logins to %s pass Dovecot", s.title)
+		p.ok(kind, s.where("smtpd_sasl_type"), "Dovecot is asked about logins to %s", s.title)
 	}
 	if path := s.value("smtpd_sasl_path", "smtpd"); path == "smtpd" {
 		p.fail(kind, s.where("smtpd_sasl_path"), s.line("smtpd_sasl_path", "private/auth"), "is %q, Cyrus' name: Dovecot is not found there, and nobody can log in", path)
@@ -514,18 +515,18 @@ func (p *postfixChecks) sasl(s *smtpd) {
 	default:
 		switch protocol := p.config.Login.Services[name]; protocol {
 		case "smtp":
-			p.ok(service, s.where("smtpd_sasl_service"), "%s is known as %q", s.title, name)
+			p.ok(service, s.where("smtpd_sasl_service"), "login.services names %s: %q", s.title, name)
 		case "":
 			p.fail(service, s.where("smtpd_sasl_service"), fmt.Sprintf("[login]\nservices = { %q = \"smtp\" }", name),
 				"is %q, which login.services does not name: every login there is refused", name)
 		default:
 			p.fail(service, s.where("smtpd_sasl_service"), fmt.Sprintf("[login]\nservices = { %q = \"smtp\" }", name),
-				"is %q, which stands for %s in login.services", name, protocol)
+				"is %q, which is %s in login.services", name, protocol)
 		}
 	}
 	level := s.value("smtpd_tls_security_level", "")
 	encrypted := level == "encrypt" || s.value("smtpd_enforce_tls", "no") == "yes" || s.value("smtpd_tls_wrappermode", "no") == "yes"
 	if !encrypted && !s.local && s.value("smtpd_tls_auth_only", "no") != "yes" {
-		p.warn(plain, s.where("smtpd_tls_auth_only"), s.line("smtpd_tls_auth_only", "yes"), "is off: clients may send their secrets in clear")
+		p.warn(plain, s.where("smtpd_tls_auth_only"), s.line("smtpd_tls_auth_only", "yes"), "is off: clients may send secrets without encryption")
 	}
 }

@@ -62,17 +62,17 @@ func TestPostfixTraps(t *testing.T) {
 		check          string
 		where, what    string
 	}{
-		"submission permits first":      {submission, "permit_sasl_authenticated,$drawbridge_policy,reject\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "permit_sasl_authenticated stands before"},
-		"submission does not ask":       {submission, "permit_sasl_authenticated,reject\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "open session goes on"},
+		"submission permits first":      {submission, "permit_sasl_authenticated,$drawbridge_policy,reject\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "permit_sasl_authenticated comes before"},
+		"submission does not ask":       {submission, "permit_sasl_authenticated,reject\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "can still send"},
 		"submission rejects first":      {submission, "reject,$drawbridge_policy\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "not asked"},
 		"only a warning":                {submission, "warn_if_reject,$drawbridge_policy,permit_sasl_authenticated,reject\n  -o milter", "", Fail, "postfix.policy", "master.cf: submission/inet", "warn_if_reject"},
-		"a table first":                 {submission, "check_sender_access,hash:/etc/postfix/vip,$drawbridge_policy,permit_sasl_authenticated,reject\n  -o milter", "", Warn, "postfix.policy", "master.cf: submission/inet", "check_sender_access stands before"},
-		"another policy service first":  {submission, "check_policy_service,inet:127.0.0.1:10023,$drawbridge_policy,permit_sasl_authenticated,reject\n  -o milter", "", Warn, "postfix.policy", "master.cf: submission/inet", "inet:127.0.0.1:10023 stands before"},
-		"a class permits first":         {submission, "mine,$drawbridge_policy,reject\n  -o milter", "smtpd_restriction_classes = mine\nmine = reject_non_fqdn_sender, permit_sasl_authenticated\n", Fail, "postfix.policy", "master.cf: submission/inet", "permit_sasl_authenticated stands before"},
-		"permits by a name":             {submission, "$mine,$drawbridge_policy,reject\n  -o milter", "mine = permit_mynetworks\n", Fail, "postfix.policy", "master.cf: submission/inet", "permit_mynetworks stands before"},
+		"a table first":                 {submission, "check_sender_access,hash:/etc/postfix/vip,$drawbridge_policy,permit_sasl_authenticated,reject\n  -o milter", "", Warn, "postfix.policy", "master.cf: submission/inet", "check_sender_access comes before"},
+		"another policy service first":  {submission, "check_policy_service,inet:127.0.0.1:10023,$drawbridge_policy,permit_sasl_authenticated,reject\n  -o milter", "", Warn, "postfix.policy", "master.cf: submission/inet", "inet:127.0.0.1:10023 comes before"},
+		"a class permits first":         {submission, "mine,$drawbridge_policy,reject\n  -o milter", "smtpd_restriction_classes = mine\nmine = reject_non_fqdn_sender, permit_sasl_authenticated\n", Fail, "postfix.policy", "master.cf: submission/inet", "permit_sasl_authenticated comes before"},
+		"permits by a name":             {submission, "$mine,$drawbridge_policy,reject\n  -o milter", "mine = permit_mynetworks\n", Fail, "postfix.policy", "master.cf: submission/inet", "permit_mynetworks comes before"},
 		"permits by another's name":     {daemon, option("mine=permit_mynetworks"), "mine =\nsmtpd_client_restrictions = $mine\nsmtpd_recipient_restrictions = $mine, $drawbridge_policy\n", OK, "postfix.policy", "master.cf: submission/inet", "submission/inet asks"},
-		"port 25 permits first":         {recipients, "    permit_mynetworks,\n    $drawbridge_policy,", "", Warn, "postfix.policy", "main.cf: smtpd_recipient_restrictions, for smtp/inet", "permit_mynetworks stands before"},
-		"port 25 with logins permits":   {recipients, "    permit_mynetworks,\n    $drawbridge_policy,", "smtpd_sasl_auth_enable = yes\n", Fail, "postfix.policy", "main.cf: smtpd_recipient_restrictions, for smtp/inet", "permit_mynetworks stands before"},
+		"port 25 permits first":         {recipients, "    permit_mynetworks,\n    $drawbridge_policy,", "", Warn, "postfix.policy", "main.cf: smtpd_recipient_restrictions, for smtp/inet", "permit_mynetworks comes before"},
+		"port 25 with logins permits":   {recipients, "    permit_mynetworks,\n    $drawbridge_policy,", "smtpd_sasl_auth_enable = yes\n", Fail, "postfix.policy", "main.cf: smtpd_recipient_restrictions, for smtp/inet", "permit_mynetworks comes before"},
 		"port 25 does not ask":          {recipients, "    permit_mynetworks,", "", Warn, "postfix.policy", "for smtp/inet", "from outside"},
 		"local port with logins":        {"127.0.0.1:10025", "127.0.0.1:10025", "smtpd_sasl_auth_enable = yes\n", Warn, "postfix.policy", "127.0.0.1:10025/inet", "from this machine"},
 		"another socket":                {"unix:private/drawbridge,", "unix:private/drawbridge-old,", "", Fail, "postfix.policy", "for smtp/inet", "asks unix:private/drawbridge-old, but policyd.listen has unix /var/spool/postfix/private/drawbridge"},
@@ -91,10 +91,10 @@ func TestPostfixTraps(t *testing.T) {
 		"milter does not see the login": {"{auth_type} {auth_authen} ", "", "", Fail, "postfix.milter.macros", "milter_mail_macros", "lacks {auth_authen}"},
 		"milter does not see addresses": {"    {client_addr} {client_port} {daemon_port}\n", "", "", Warn, "postfix.milter.macros", "milter_mail_macros", "lacks {client_addr}"},
 		"old milter protocol":           {"", "", "milter_protocol = 1\n", Fail, "postfix.milter.protocol", "milter_protocol", "is 1"},
-		"Cyrus":                         {"smtpd_sasl_type = dovecot", "", "", Fail, "postfix.sasl", "smtpd_sasl_type, for submission/inet", "do not pass Dovecot"},
+		"Cyrus":                         {"smtpd_sasl_type = dovecot", "", "", Fail, "postfix.sasl", "smtpd_sasl_type, for submission/inet", "Dovecot is not asked"},
 		"no path":                       {"smtpd_sasl_path = private/auth", "", "", Fail, "postfix.sasl", "smtpd_sasl_path, for submission/inet", "nobody can log in"},
 		"unknown service":               {"# -o smtpd_sasl_service=submission587", "  -o smtpd_sasl_service=submission587", "", Fail, "postfix.sasl.service", "master.cf: submission/inet", "every login there is refused"},
-		"secrets in clear":              {"", "", "smtpd_sasl_auth_enable = yes\n", Warn, "postfix.sasl.plaintext", "for smtp/inet", "in clear"},
+		"secrets in clear":              {"", "", "smtpd_sasl_auth_enable = yes\n", Warn, "postfix.sasl.plaintext", "for smtp/inet", "without encryption"},
 		"everyone is a proxy":           {"", "", "smtpd_authorized_xclient_hosts = 0.0.0.0/0\n", Fail, "postfix.client_address", "xclient", "everyone"},
 		"many are proxies":              {"", "", "smtpd_authorized_xclient_hosts = 127.0.0.1, [2001:db8::]/32\n", Warn, "postfix.client_address", "xclient", "[2001:db8::]/32"},
 		"HAProxy":                       {daemon, option("smtpd_upstream_proxy_protocol=haproxy"), "", Warn, "postfix.client_address", "submission/inet", "without the proxy"},
@@ -249,7 +249,7 @@ func TestPostfixSettings(t *testing.T) {
 	imap := site(t)
 	imap.Login.Services["submission587"] = "imap"
 	f = Postfix(postfixOf(t, goodMain(), strings.Replace(goodMaster(), "# -o smtpd_sasl_service=", "  -o smtpd_sasl_service=", 1)), imap)
-	expect(t, f, Fail, "postfix.sasl.service", "submission/inet", "stands for imap")
+	expect(t, f, Fail, "postfix.sasl.service", "submission/inet", "which is imap")
 }
 
 func TestPostfixServices(t *testing.T) {

@@ -107,8 +107,8 @@ func readDovecot(ctx context.Context, file string) (DovecotConf, error) {
 	if conf.All, conf.Version, err = runDoveconf(ctx, file); err != nil {
 		return conf, err
 	}
-	if len(conf.All.All("protocol")) == 0 {
-		return conf, nil
+	if len(conf.All.All("protocol")) == 0 || version(conf.Version).is24() {
+		return conf, nil // 2.4 cannot show the passdbs of one protocol
 	}
 	conf.Services = make(map[string]doveconf.Section)
 	enabled := strings.Fields(conf.All.Get("protocols", "imap pop3 lmtp"))
