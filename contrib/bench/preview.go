@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -36,7 +38,7 @@ func benchPreview(ctx context.Context) error {
 	var rates []float64
 	for range rounds {
 		begin := time.Now()
-		e, err := h.Compare(ctx, "example.org", now.Add(-time.Hour), now, history.Change{Are: view.Rules, Others: view.Rules, Would: would}, func(history.Progress) error { return nil })
+		e, err := h.Compare(ctx, "example.org", now.Add(-time.Hour), now, history.Change{Are: view.Rules, Others: view.Rules, Would: would}, func(api.PreviewProgress) error { return nil })
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -29,7 +30,7 @@ func getAccount(c *call) (*answer, error) {
 }
 
 // viewEffective shows an account with what applies to it.
-func (c *call) viewEffective(a *store.Account) Account {
+func (c *call) viewEffective(a *store.Account) api.Account {
 	view := viewAccount(a)
 	_, v := c.Store.State.View(a.Address)
 	if !v.Known {
@@ -41,7 +42,7 @@ func (c *call) viewEffective(a *store.Account) Account {
 		return on
 	}
 	third, _ := c.thirdPartyFor(v.Rules.Applying(a.Address, acc))
-	view.Effective = &EffectiveSummary{
+	view.Effective = &api.EffectiveSummary{
 		IMAP: on(access.IMAP), POP3: on(access.POP3), SMTP: on(access.SMTP), Sieve: on(access.Sieve),
 		SecurePasswords: view.SecurePasswords, ThirdPartyAccess: third.Value,
 	}
@@ -59,11 +60,11 @@ func (c *call) unlisted(addr string) error {
 	if !listed || c.flag("create") && c.id.role != store.RoleSelf {
 		return nil
 	}
-	return conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, c.domain)
+	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, c.domain)
 }
 
 func errNoRecord() error {
-	return refuse(http.StatusNotFound, "not_found", "the account has no record of its own; its effective settings answer")
+	return api.Refuse(http.StatusNotFound, "not_found", "the account has no record of its own; its effective settings answer")
 }
 
 // presets are the pairs that can be switched at once (F3): what they set imap, pop3 and smtp to.
@@ -83,7 +84,7 @@ func presets(name string) (imap, pop3, smtp, ok bool) {
 }
 
 // presetOf returns the preset that explains switches, or "".
-func presetOf(p *Protocols) string {
+func presetOf(p *api.Protocols) string {
 	if p.IMAP == nil || p.POP3 == nil || p.SMTP == nil {
 		return ""
 	}
@@ -96,7 +97,7 @@ func presetOf(p *Protocols) string {
 }
 
 // preset puts a preset over switches, which must not say otherwise.
-func (p *Protocols) preset(name, pointer string, f *faults) {
+func applyPreset(p *api.Protocols, name, pointer string, f *api.Faults) {
 	imap, pop3, smtp, ok := presets(name)
 	if !ok {
 		return
@@ -106,15 +107,15 @@ func (p *Protocols) preset(name, pointer string, f *faults) {
 		want bool
 	}{{&p.IMAP, imap}, {&p.POP3, pop3}, {&p.SMTP, smtp}} {
 		if *s.on != nil && **s.on != s.want {
-			f.add(pointer+"/preset", "conflict", "and protocols say different things: give one of them")
+			f.Add(pointer+"/preset", "conflict", "and protocols say different things: give one of them")
 		}
 		*s.on = &s.want
 	}
 }
 
-func viewAccount(a *store.Account) Account {
-	v := Account{
-		AccountSettings: AccountSettings{
+func viewAccount(a *store.Account) api.Account {
+	v := api.Account{
+		AccountSettings: api.AccountSettings{
 			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
 			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
@@ -134,25 +135,25 @@ func secureMode(a *store.Account) string {
 
 // record puts what was sent over an account's record. What a record keeps beside (secrets, the
 // mailbox password) stays. The function given tells which departments there are.
-func (c *call) record(in *AccountSettings, cur *store.Account, exists func(department string) bool, f *faults) *store.Account {
+func (c *call) record(in *api.AccountSettings, cur *store.Account, exists func(department string) bool, f *api.Faults) *store.Account {
 	next := new(store.Account)
 	*next = *cur
 	next.Suspended = in.Suspended
 	next.Departments = make([]string, 0, len(in.Departments))
 	for i, path := range in.Departments {
-		switch pointer := at("/departments", i); {
+		switch pointer := api.At("/departments", i); {
 		case !exists(path):
-			f.add(pointer, "unknown_department", "there is no such department: create it first")
+			f.Add(pointer, "unknown_department", "there is no such department: create it first")
 		case slices.Contains(next.Departments, path):
-			f.add(pointer, "duplicate", "is named twice: leave it out")
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		default:
 			next.Departments = append(next.Departments, path)
 		}
 	}
 	next.Aliases = c.aliases(in.Aliases, next, cur, f)
 	next.SendAs = c.sendAs(in.SendAs, cur.SendAs, "", f)
-	in.Protocols.preset(in.Preset, "", f)
-	next.Protocols = in.Protocols.switches()
+	applyPreset(&in.Protocols, in.Preset, "", f)
+	next.Protocols = switchesOf(&in.Protocols)
 	if next.Secure = access.SecureMode(in.SecurePasswords); next.Secure == "" {
 		next.Secure = access.SecureOptional
 	}
@@ -164,26 +165,26 @@ func (c *call) record(in *AccountSettings, cur *store.Account, exists func(depar
 
 // aliases reads an account's further sender addresses. Only administrators of the site may give it
 // addresses of another domain; whoever may not is not told which other domains there are.
-func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []string {
+func (c *call) aliases(in []string, next, cur *store.Account, f *api.Faults) []string {
 	list := make([]string, 0, len(in))
 	for i, alias := range in {
-		pointer := at("/aliases", i)
+		pointer := api.At("/aliases", i)
 		addr, err := address.Parse(alias, c.domain)
 		addr = c.Store.State.Canonical(addr)
 		kept := slices.Contains(cur.Aliases, addr)
 		switch {
 		case err != nil:
-			f.add(pointer, "invalid_address", "%v", err)
+			f.Add(pointer, "invalid_address", "%v", err)
 		case address.Local(addr) == "*":
-			f.add(pointer, "invalid_address", "is no single address: put *@domain into send_as")
+			f.Add(pointer, "invalid_address", "is no single address: put *@domain into send_as")
 		case addr == next.Address:
-			f.add(pointer, "conflict", "is the account's own address, by its own or an alias domain: leave it out")
+			f.Add(pointer, "conflict", "is the account's own address, by its own or an alias domain: leave it out")
 		case slices.Contains(list, addr):
-			f.add(pointer, "duplicate", "is named twice: leave it out")
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		case !kept && address.Domain(addr) != c.domain && c.id.role != store.RoleAdmin:
-			f.add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(pointer, "outside_domain", "is no address of this domain or its alias domains")
 		case !kept && !c.managed(address.Domain(addr)):
-			f.add(pointer, "unmanaged_domain", "is in a domain that is not managed: create the domain first")
+			f.Add(pointer, "unmanaged_domain", "is in a domain that is not managed: create the domain first")
 		default:
 			list = append(list, addr)
 		}
@@ -193,20 +194,20 @@ func (c *call) aliases(in []string, next, cur *store.Account, f *faults) []strin
 
 // sendAs validates the sender addresses granted to an account or a department. Only administrators
 // of the site may grant addresses outside the domain; entries that were there before are kept.
-func (c *call) sendAs(in, cur []string, pointer string, f *faults) []string {
+func (c *call) sendAs(in, cur []string, pointer string, f *api.Faults) []string {
 	list := make([]string, 0, len(in))
 	for i, entry := range in {
-		pointer := at(pointer+"/send_as", i)
+		pointer := api.At(pointer+"/send_as", i)
 		// Any address of a domain is written with the local part "*", which is also an atom of RFC 5322.
 		addr, err := address.Parse(entry, c.domain)
 		addr = c.Store.State.Canonical(addr)
 		switch {
 		case err != nil:
-			f.add(pointer, "invalid_address", "%v", err)
+			f.Add(pointer, "invalid_address", "%v", err)
 		case slices.Contains(list, addr):
-			f.add(pointer, "duplicate", "is named twice: leave it out")
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		case address.Domain(addr) != c.domain && c.id.role != store.RoleAdmin && !slices.Contains(cur, addr):
-			f.add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(pointer, "outside_domain", "is no address of this domain or its alias domains")
 		default:
 			list = append(list, addr)
 		}
@@ -228,24 +229,24 @@ func (c *call) department(path string) bool {
 
 // editAccount makes one change of the call's account. edit is given the current record, nil for
 // none.
-func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, error)) (*answer, error) {
+func (c *call) editAccount(edit func(cur *store.Account, f *api.Faults) (*api.Account, error)) (*answer, error) {
 	ans := &answer{etag: true}
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		cur, exists := c.Store.State.Account(c.account)
 		if err := c.match(exists, cur.Rev); err != nil {
 			return err
 		}
-		var f faults
+		var f api.Faults
 		in, err := edit(cur.Doc, &f)
 		if err != nil {
 			return err
 		}
 		if in.Address != "" {
 			if addr, err := address.Parse(in.Address, c.DefaultDomain); err != nil || c.Store.State.Canonical(addr) != c.account {
-				f.add("/address", "conflict", "is not the one in the URL, and cannot be changed: create the new account and delete this one")
+				f.Add("/address", "conflict", "is not the one in the URL, and cannot be changed: create the new account and delete this one")
 			}
 		}
 		base := cur.Doc
@@ -253,7 +254,7 @@ func (c *call) editAccount(edit func(cur *store.Account, f *faults) (*Account, e
 			base = newRecord(c.account, ch)
 		}
 		next := c.record(&in.AccountSettings, base, c.department, &f)
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return err
 		}
 		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", viewAccount(next)
@@ -282,11 +283,11 @@ func newRecord(addr string, ch *store.Change) *store.Account {
 }
 
 func putAccount(c *call) (*answer, error) {
-	return c.editAccount(func(cur *store.Account, f *faults) (*Account, error) {
+	return c.editAccount(func(cur *store.Account, f *api.Faults) (*api.Account, error) {
 		if cur != nil && cur.Suspended && !present(c.body.get("suspended")) && !c.flag("confirm") {
-			return nil, conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it, or repeat with ?confirm=true")
+			return nil, api.Conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it, or repeat with ?confirm=true")
 		}
-		return decode[Account](c, c.body, f), nil
+		return decode[api.Account](c, c.body, f), nil
 	})
 }
 
@@ -294,11 +295,11 @@ func patchAccount(c *call) (*answer, error) {
 	if c.id.role == store.RoleSelf {
 		for _, f := range c.body.fields {
 			if f.name != "secure_passwords" {
-				return nil, forbidden("a key of role self may change secure_passwords only")
+				return nil, api.Forbidden("a key of role self may change secure_passwords only")
 			}
 		}
 	}
-	return c.editAccount(func(cur *store.Account, f *faults) (*Account, error) {
+	return c.editAccount(func(cur *store.Account, f *api.Faults) (*api.Account, error) {
 		if cur == nil && c.id.role == store.RoleSelf && !c.Site.NextPassdb {
 			return nil, errNoRecord() // nobody is made an account by themselves
 		}
@@ -312,8 +313,8 @@ func patchAccount(c *call) (*answer, error) {
 }
 
 // patchRecord puts a merge patch over an account's record, nil for none.
-func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *faults) (*Account, error) {
-	view := Account{AccountSettings: AccountSettings{Address: addr, SecurePasswords: string(access.SecureOptional)}}
+func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *api.Faults) (*api.Account, error) {
+	view := api.Account{AccountSettings: api.AccountSettings{Address: addr, SecurePasswords: string(access.SecureOptional)}}
 	if cur != nil {
 		view = viewAccount(cur)
 		view.Preset = "" // told by the switches; kept, it would speak against a patch of them
@@ -323,7 +324,7 @@ func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *fault
 		return in, err
 	}
 	// A preset goes over the switches as they were, but not over those in the same patch.
-	sent := decode[Account](c, with, &faults{}).Protocols
+	sent := decode[api.Account](c, with, &api.Faults{}).Protocols
 	in.Protocols.IMAP, in.Protocols.POP3, in.Protocols.SMTP = sent.IMAP, sent.POP3, sent.SMTP
 	return in, nil
 }
@@ -340,7 +341,7 @@ func deleteAccount(c *call) (*answer, error) {
 		return nil, err
 	}
 	if !c.dryRun && !c.flag("confirm") {
-		return nil, conflict("confirm_required", "deleting the account also deletes %s: repeat with ?confirm=true", c.losses(cur.Doc))
+		return nil, api.Conflict("confirm_required", "deleting the account also deletes %s: repeat with ?confirm=true", c.losses(cur.Doc))
 	}
 	// Keys first: one that outlived its account would open the next of that name.
 	err := c.revokeKeys(c.domain, func(k *store.Key) bool { return k.Account == c.account })
@@ -374,7 +375,7 @@ func mayDelete(a *store.Account) error {
 	if !a.Suspended {
 		return nil
 	}
-	return conflict("suspended", "the account %s is suspended, and deleting it would lift the suspension: lift it first if that is meant", a.Address)
+	return api.Conflict("suspended", "the account %s is suspended, and deleting it would lift the suspension: lift it first if that is meant", a.Address)
 }
 
 // losses says what is deleted with an account.
@@ -407,21 +408,21 @@ func (c *call) losses(a *store.Account) string {
 func getEffective(c *call) (*answer, error) {
 	_, v := c.Store.State.View(c.account)
 	if !v.Known {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	record, acc := v.Account.Account(), v.Account.Facts(new(access.Account))
 	if record == nil {
 		record = &store.Account{}
 	}
-	protocol := func(p access.Protocol) Setting[bool] {
+	protocol := func(p access.Protocol) api.Setting[bool] {
 		on, by := v.Rules.ProtocolOn(p, acc)
-		return own(Setting[bool]{Value: on, SetBy: by}, record, "protocols."+p.String())
+		return own(api.Setting[bool]{Value: on, SetBy: by}, record, "protocols."+p.String())
 	}
-	e := Effective{
+	e := api.Effective{
 		Address: c.account, Record: v.Account.Exists(),
 		Suspended:   own(set(record.Suspended, false, "account"), record, "suspended"),
-		Departments: Setting[[]string]{Value: list(record.Departments), SetBy: "default"},
-		Protocols:   EffectiveProtocols{protocol(access.IMAP), protocol(access.POP3), protocol(access.SMTP), protocol(access.Sieve)},
+		Departments: api.Setting[[]string]{Value: list(record.Departments), SetBy: "default"},
+		Protocols:   api.EffectiveProtocols{IMAP: protocol(access.IMAP), POP3: protocol(access.POP3), SMTP: protocol(access.SMTP), Sieve: protocol(access.Sieve)},
 		// A domain's settings are always written out: as good as the default is the default.
 		MaxSecurePasswords: set(maxSecurePasswords(v.Settings), store.DefaultMaxSecurePasswords, "domain"),
 		SenderCheck:        set(viewDomain(v.Settings).SenderCheck, "both", "domain"),
@@ -433,7 +434,7 @@ func getEffective(c *call) (*answer, error) {
 	}
 	e.SecurePasswords = set(secureMode(record), string(access.SecureOptional), "account")
 	if required, by := v.Rules.SecureRequired(c.account, acc); required {
-		e.SecurePasswords = Setting[string]{Value: string(access.SecureRequired), SetBy: by}
+		e.SecurePasswords = api.Setting[string]{Value: string(access.SecureRequired), SetBy: by}
 	}
 	e.SecurePasswords = own(e.SecurePasswords, record, "secure_passwords")
 	applying := v.Rules.Applying(c.account, acc)
@@ -442,17 +443,17 @@ func getEffective(c *call) (*answer, error) {
 	return &answer{body: e}, nil
 }
 
-func set[T comparable](value, fallback T, by string) Setting[T] {
+func set[T comparable](value, fallback T, by string) api.Setting[T] {
 	if value == fallback {
 		by = "default"
 	}
-	return Setting[T]{Value: value, SetBy: by}
+	return api.Setting[T]{Value: value, SetBy: by}
 }
 
 // thirdPartyFor tells whether third-party clients are kept from an account wherever they are, by
 // which of the policies that apply, and which addresses it excepts.
-func (c *call) thirdPartyFor(applying []string) (Setting[string], Setting[[]string]) {
-	switched, except := Setting[string]{Value: "allow", SetBy: "default"}, Setting[[]string]{Value: []string{}, SetBy: "default"}
+func (c *call) thirdPartyFor(applying []string) (api.Setting[string], api.Setting[[]string]) {
+	switched, except := api.Setting[string]{Value: "allow", SetBy: "default"}, api.Setting[[]string]{Value: []string{}, SetBy: "default"}
 	for _, p := range c.Store.State.Policies(c.domain) {
 		if p.Doc.ID == store.ManagedThirdParty && switched.SetBy == "default" {
 			switched.SetBy = p.Doc.ID
@@ -461,9 +462,9 @@ func (c *call) thirdPartyFor(applying []string) (Setting[string], Setting[[]stri
 			continue
 		}
 		if p.Doc.Mode == access.Enforce {
-			return Setting[string]{Value: "block", SetBy: p.Doc.ID}, Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
+			return api.Setting[string]{Value: "block", SetBy: p.Doc.ID}, api.Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
 		}
-		switched, except = Setting[string]{Value: "report", SetBy: p.Doc.ID}, Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
+		switched, except = api.Setting[string]{Value: "report", SetBy: p.Doc.ID}, api.Setting[[]string]{Value: list(p.Doc.ExceptIPs), SetBy: p.Doc.ID}
 	}
 	return switched, except
 }

@@ -140,6 +140,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/region"
@@ -229,7 +230,7 @@ func (a *API) Handler() (http.Handler, error) {
 			return
 		}
 		p := unrouted(mux, w, r)
-		p.write(w)
+		writeProblem(w, p)
 		s.Metrics.request("none", p.Status)
 	}), nil
 }
@@ -243,7 +244,7 @@ func routes(mux *http.ServeMux, r *http.Request, method string) bool {
 	return ours && pattern != ""
 }
 
-func unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) *Problem {
+func unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) *api.Problem {
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if routes(mux, r, method) {
@@ -251,10 +252,10 @@ func unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) *Probl
 		}
 	}
 	if len(allowed) == 0 {
-		return refuse(http.StatusNotFound, "not_found", "there is nothing at this path; GET /openapi.json lists what there is")
+		return api.Refuse(http.StatusNotFound, "not_found", "there is nothing at this path; GET /openapi.json lists what there is")
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use %s here", strings.Join(allowed, " or "))
+	return api.Refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use %s here", strings.Join(allowed, " or "))
 }
 
 // call is one request on its way through.
@@ -324,12 +325,12 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := c.problem(err)
-	p.write(w)
+	writeProblem(w, p)
 	s.Metrics.request(op.id, p.Status)
 }
 
 // problem makes of an error what the caller is told, and tells the log what they are not.
-func (c *call) problem(err error) *Problem {
+func (c *call) problem(err error) *api.Problem {
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
 		c.Log.Error("api request", "operation", c.op.id, "status", p.Status, "error", err)
@@ -420,15 +421,15 @@ func (c *call) authorise() error {
 	}
 	self := c.id.role == store.RoleSelf && what == "account" && c.account != c.id.account
 	if what != "" && malformedAddress == nil && (!c.id.reaches(c.domain) || self) {
-		return notFound(what)
+		return api.NotFound(what)
 	}
 	if c.id.role != store.RoleAdmin && c.op.roles&rolesOf(c.id.role) == 0 {
-		return forbidden("a key of role %s may not do this", c.id.role)
+		return api.Forbidden("a key of role %s may not do this", c.id.role)
 	}
 	if malformedAddress != nil {
-		var f faults
-		f.parameter("address", "invalid_address", "%v", malformedAddress)
-		return f.err()
+		var f api.Faults
+		f.Parameter("address", "invalid_address", "%v", malformedAddress)
+		return f.Err()
 	}
 	if what == "" {
 		return nil
@@ -437,9 +438,9 @@ func (c *call) authorise() error {
 		return nil
 	}
 	if of, ok := c.Store.State.ResolveDomain(c.domain); ok {
-		return refuse(http.StatusNotFound, "not_found", "this is an alias domain of %s: use that name", of)
+		return api.Refuse(http.StatusNotFound, "not_found", "this is an alias domain of %s: use that name", of)
 	}
-	return refuse(http.StatusNotFound, "not_found", "the domain is not managed: create it first")
+	return api.Refuse(http.StatusNotFound, "not_found", "the domain is not managed: create it first")
 }
 
 // parameters reads the query. A parameter that is not known is refused: a misspelt dry_run must not
@@ -447,26 +448,26 @@ func (c *call) authorise() error {
 func (c *call) parameters() error {
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return malformed("the query cannot be read")
+		return api.Malformed("the query cannot be read")
 	}
 	c.query = query
 	known := c.op.parameters()
-	var f faults
+	var f api.Faults
 	for name, values := range query {
 		if !slices.Contains(known, name) {
-			f.parameter(name[:min(len(name), maxName)], "unknown_parameter", "there is none of this name%s", suggest(name, known))
+			f.Parameter(name[:min(len(name), maxName)], "unknown_parameter", "there is none of this name%s", suggest(name, known))
 			continue
 		}
 		if len(values) > 1 {
-			f.parameter(name, "duplicate", "is given more than once")
+			f.Parameter(name, "duplicate", "is given more than once")
 			continue
 		}
 		p := parameter(name)
 		p.check(name, values[0], &f)
 	}
-	slices.SortFunc(f.list, func(a, b Fault) int { return strings.Compare(a.Parameter, b.Parameter) })
+	slices.SortFunc(f.List, func(a, b api.Fault) int { return strings.Compare(a.Parameter, b.Parameter) })
 	c.dryRun = c.flag("dry_run")
-	return f.err()
+	return f.Err()
 }
 
 // flag returns a parameter that is true or false.
@@ -491,7 +492,7 @@ func (c *call) limit() int {
 func (c *call) read() error {
 	if c.op.in == nil {
 		if c.r.ContentLength > 0 {
-			return malformed("this request takes no body")
+			return api.Malformed("this request takes no body")
 		}
 		return nil
 	}
@@ -506,14 +507,14 @@ func (c *call) read() error {
 	}
 	kind, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || !slices.Contains(want, kind) || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send Content-Type: %s in UTF-8", strings.Join(want, " or "))
+		return api.Refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send Content-Type: %s in UTF-8", strings.Join(want, " or "))
 	}
 	if c.raw, err = readAll(c.w, c.r, most); err != nil {
 		var long *http.MaxBytesError
 		if errors.As(err, &long) {
-			return refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
+			return api.Refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
 		}
-		return malformed("the body ended early")
+		return api.Malformed("the body ended early")
 	}
 	if len(c.raw) > maxBody { // read, it takes many times the memory
 		if c.done, err = c.large.take(c.id); err != nil {
@@ -527,9 +528,9 @@ func (c *call) read() error {
 		return err
 	}
 	if c.body.kind != kindObject { // null would stand for a value that has nothing in it
-		var f faults
-		f.add("", "wrong_type", "must be an object")
-		return f.err()
+		var f api.Faults
+		f.Add("", "wrong_type", "must be an object")
+		return f.Err()
 	}
 	return nil
 }
@@ -548,20 +549,20 @@ func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error)
 
 // decode reads a value of type T from a body and notes all its faults. What is faulty is left at
 // its zero value.
-func decode[T any](c *call, n *node, f *faults) *T {
+func decode[T any](c *call, n *node, f *api.Faults) *T {
 	n = n.clone()
 	c.schemas.check(n, c.schemas.of(reflect.TypeFor[T]()), "", f)
 	text := n.encode(nil)
 	defer clear(text)
 	v := new(T)
 	if err := json.Unmarshal(text, v); err != nil {
-		f.add("", "malformed", "cannot be read as what is wanted here")
+		f.Add("", "malformed", "cannot be read as what is wanted here")
 	}
 	return v
 }
 
 // patch puts a merge patch over a view and reads the result.
-func patch[T any](c *call, view *T, with *node, f *faults) (*T, error) {
+func patch[T any](c *call, view *T, with *node, f *api.Faults) (*T, error) {
 	text, err := json.Marshal(view)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a view: %w", err)
@@ -601,10 +602,10 @@ func (c *call) matchTag(exists bool, current string) error {
 		return false
 	}
 	if len(c.r.Header.Values("If-Match")) > 0 && !met("If-Match") {
-		return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is not, or no more, as If-Match says: read it again")
+		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "it is not, or no more, as If-Match says: read it again")
 	}
 	if len(c.r.Header.Values("If-None-Match")) > 0 && met("If-None-Match") {
-		return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is there already, which If-None-Match rules out")
+		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "it is there already, which If-None-Match rules out")
 	}
 	return nil
 }
@@ -627,7 +628,7 @@ func listed[D, V any](c *call, docs []store.Revised[D], name func(*D) string, vi
 	if err != nil {
 		return nil, err
 	}
-	page := List[V]{Items: []V{}}
+	page := api.List[V]{Items: []V{}}
 	last := ""
 	for _, d := range docs {
 		switch is := name(d.Doc); {
@@ -644,10 +645,10 @@ func listed[D, V any](c *call, docs []store.Revised[D], name func(*D) string, vi
 
 // paged cuts a list that was read with one item more than wanted, and makes the cursor of the next
 // page from the last item's name.
-func paged[T any](items []T, limit int, name func(T) string) List[T] {
+func paged[T any](items []T, limit int, name func(T) string) api.List[T] {
 	if len(items) <= limit {
-		return List[T]{Items: items}
+		return api.List[T]{Items: items}
 	}
 	items = items[:limit]
-	return List[T]{Items: items, Next: cursorOf(name(items[limit-1]))}
+	return api.List[T]{Items: items, Next: cursorOf(name(items[limit-1]))}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -21,16 +22,16 @@ var errMoved = errors.New("the domain changed meanwhile")
 
 // applyDomain makes a domain what a document says (F32).
 func applyDomain(c *call) (*answer, error) {
-	var f faults
-	in := decode[DomainDocument](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.DomainDocument](c, c.body, &f)
 	if in.Domain != nil {
 		if name, err := address.ParseDomain(in.Domain.Name); err != nil || name != c.domain {
-			f.add("/domain/name", "conflict", "is not the domain in the URL: apply the document to its own domain, or correct the name")
+			f.Add("/domain/name", "conflict", "is not the domain in the URL: apply the document to its own domain, or correct the name")
 		}
 	}
 	base, ok := parseRevision(in.Revision)
 	if in.Revision != "" && !ok {
-		f.add("/revision", "malformed", "is no revision that an export has: leave it as it was exported, or leave it out to overwrite what there is")
+		f.Add("/revision", "malformed", "is no revision that an export has: leave it as it was exported, or leave it out to overwrite what there is")
 	}
 	e := &edition{}
 	if in.Policies != nil || in.IPBlocks != nil {
@@ -56,13 +57,13 @@ func applyDomain(c *call) (*answer, error) {
 		}
 		return p.answer(), nil
 	}
-	return nil, conflict("interrupted", "other changes keep coming between; nothing was changed: apply it again")
+	return nil, api.Conflict("interrupted", "other changes keep coming between; nothing was changed: apply it again")
 }
 
 // plan is what a document changes, at a head of the domain's shard.
 type plan struct {
 	c    *call
-	in   *DomainDocument
+	in   *api.DomainDocument
 	base revision // that the document was exported with
 	cur  *content
 	next *content
@@ -73,12 +74,12 @@ type plan struct {
 	// steps are in the order in which they are made.
 	steps []step
 	// pending tells when what was made undoes itself.
-	pending *PendingRevert
+	pending *api.PendingRevert
 }
 
 // step is one change of a plan.
 type step struct {
-	PlanItem
+	api.PlanItem
 	does      effect
 	section   section
 	cur, next any                       // as the store keeps it; nil pointers for nothing
@@ -86,17 +87,17 @@ type step struct {
 }
 
 // plan holds a document against the domain as it is.
-func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent *history.Recent, f *faults) (*plan, error) {
+func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, recent *history.Recent, f *api.Faults) (*plan, error) {
 	p := &plan{c: c, in: in, base: base, recent: recent, head: c.Store.State.Head(store.ShardOf(c.domain))}
-	if p.cur = c.content(in.has(), ch.Now); p.cur == nil {
-		return nil, notFound("domain")
+	if p.cur = c.content(sectionsOf(in), ch.Now); p.cur == nil {
+		return nil, api.NotFound("domain")
 	}
-	p.was = p.cur.document().revision()
+	p.was = revisionOf(p.cur.document())
 	if err := c.matchTag(true, quoted(p.was.String())); err != nil {
 		return nil, err
 	}
 	p.next = c.wanted(in, p.cur, ch, f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if p.next.domain != nil {
@@ -126,7 +127,7 @@ func (c *call) plan(ch *store.Change, in *DomainDocument, base revision, recent 
 		for _, w := range warnings {
 			all = append(all, w.Detail)
 		}
-		return nil, conflict("confirm_required", "%s Repeat with ?confirm=true.", strings.Join(all, " "))
+		return nil, api.Conflict("confirm_required", "%s Repeat with ?confirm=true.", strings.Join(all, " "))
 	}
 	return p, nil
 }
@@ -155,7 +156,7 @@ func (r resource[D, V]) steps(cur, next []*D) []step {
 	var list []step
 	for _, id := range slices.Sorted(maps.Keys(all)) {
 		b, a := before[id], after[id]
-		s := step{PlanItem: PlanItem{Kind: r.kind, ID: id}, section: r.section, cur: b, next: a}
+		s := step{PlanItem: api.PlanItem{Kind: r.kind, ID: id}, section: r.section, cur: b, next: a}
 		if r.write != nil {
 			s.write = func(ch *store.Change) error { return r.write(ch, b, a) }
 		}
@@ -176,8 +177,8 @@ func (r resource[D, V]) steps(cur, next []*D) []step {
 
 // shownSettings is a domain as a plan compares it.
 type shownSettings struct {
-	Domain
-	SecurePasswordPolicy SecurePasswordPolicy `json:"secure_password_policy"`
+	api.Domain
+	SecurePasswordPolicy api.SecurePasswordPolicy `json:"secure_password_policy"`
 }
 
 // compare finds the steps from what is to what is wanted.
@@ -193,7 +194,7 @@ func (p *plan) compare() {
 		}
 		p.steps = domain.steps([]*store.Domain{p.cur.domain}, []*store.Domain{p.next.domain})
 	}
-	department := resource[store.Department, Department]{
+	department := resource[store.Department, api.Department]{
 		"department", sectionDepartments, func(d *store.Department) string { return d.Path }, viewDepartment,
 		func(ch *store.Change, cur, next *store.Department) error {
 			if next == nil {
@@ -204,13 +205,13 @@ func (p *plan) compare() {
 			return nil
 		},
 	}
-	policy := resource[store.Policy, Policy]{"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy, nil}
-	block := resource[store.Block, IPBlock]{"ip_block", sectionBlocks, blockRange, shownBlock, nil}
+	policy := resource[store.Policy, api.Policy]{"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy, nil}
+	block := resource[store.Block, api.IPBlock]{"ip_block", sectionBlocks, blockRange, shownBlock, nil}
 	blocks := block.steps(p.cur.blocks, p.next.blocks)
 	for i := range blocks {
 		blocks[i].ID = blocks[i].network() // people know it as it is written, not by the range
 	}
-	account := resource[store.Account, AccountSettings]{
+	account := resource[store.Account, api.AccountSettings]{
 		"account", sectionAccounts, func(a *store.Account) string { return a.Address }, shownAccount, c.writeAccount,
 	}
 	// Departments go last: in between, accounts that are still to be written may be in them.
@@ -250,11 +251,11 @@ func (p *plan) edition() *edition {
 
 // undoable refuses that a change undo itself of which only a part could.
 func (p *plan) undoable() error {
-	var f faults
+	var f api.Faults
 	if p.c.query.Has("revert_after") && slices.ContainsFunc(p.steps, func(s step) bool { return s.write != nil }) {
-		f.parameter("revert_after", "conflict", "undoes policies and blocked addresses only, and the document changes more: apply the other sections first")
+		f.Parameter("revert_after", "conflict", "undoes policies and blocked addresses only, and the document changes more: apply the other sections first")
 	}
-	return f.err()
+	return f.Err()
 }
 
 // writeAccount writes an account's record as it was planned, with the secrets that it has by now.
@@ -267,7 +268,7 @@ func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
 	}
 	now, exists := c.Store.State.Account(planned.Address)
 	if exists != (cur != nil) || exists && !same(shownAccount(now.Doc), shownAccount(cur)) {
-		return conflict("interrupted", "somebody else changed an account of the document meanwhile: export the domain again, and apply what is still to be done")
+		return api.Conflict("interrupted", "somebody else changed an account of the document meanwhile: export the domain again, and apply what is still to be done")
 	}
 	if next == nil {
 		ch.DeleteAccount(cur.Address)
@@ -284,19 +285,19 @@ func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
 // stale refuses a document of which a section was changed in the domain since it was exported, and
 // says otherwise: whoever changed it would lose that.
 func (p *plan) stale() error {
-	var f faults
+	var f api.Faults
 	for s := range sections {
 		changes := slices.ContainsFunc(p.steps, func(step step) bool { return step.section == s })
 		if p.base[s] != "" && p.base[s] != p.was[s] && changes {
-			f.add(s.field(), "stale", "was changed in the domain since the document was exported, and the document says otherwise: "+
+			f.Add(s.field(), "stale", "was changed in the domain since the document was exported, and the document says otherwise: "+
 				"export it again and put what you want into that, or take revision out of the document to overwrite what was changed")
 		}
 	}
-	if len(f.list) == 0 {
+	if len(f.List) == 0 {
 		return nil
 	}
-	refusal := conflict("stale", "the domain was changed since the document was exported; errors lists where")
-	refusal.Errors = f.list
+	refusal := api.Conflict("stale", "the domain was changed since the document was exported; errors lists where")
+	refusal.Errors = f.List
 	return refusal
 }
 
@@ -312,9 +313,9 @@ func (p *plan) removed() map[string]*store.Account {
 }
 
 // losses warns of secrets that would be deleted and of suspensions that would be lifted.
-func (p *plan) losses() (list []Warning) {
+func (p *plan) losses() (list []api.Warning) {
 	if lost := p.secretsLost(); lost > 0 {
-		list = append(list, Warning{"secrets_lost", fmt.Sprintf("Of the accounts to be removed, %d have secure passwords or a mailbox password here, which are deleted with them.", lost)})
+		list = append(list, api.Warning{Code: "secrets_lost", Detail: fmt.Sprintf("Of the accounts to be removed, %d have secure passwords or a mailbox password here, which are deleted with them.", lost)})
 	}
 	var lifted []string
 	for _, s := range p.steps {
@@ -324,7 +325,7 @@ func (p *plan) losses() (list []Warning) {
 		}
 	}
 	if len(lifted) > 0 {
-		list = append(list, Warning{"suspensions_lifted", "The suspension is lifted of " + strings.Join(lifted[:min(len(lifted), 10)], ", ") + "."})
+		list = append(list, api.Warning{Code: "suspensions_lifted", Detail: "The suspension is lifted of " + strings.Join(lifted[:min(len(lifted), 10)], ", ") + "."})
 		if len(lifted) > 10 {
 			list[len(list)-1].Detail = fmt.Sprintf("The suspensions of %d accounts are lifted.", len(lifted))
 		}
@@ -367,7 +368,7 @@ func (p *plan) carryOut() error {
 	for i := range parts {
 		err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 			if i == 0 && c.Store.State.Head(store.ShardOf(c.domain)) != p.head {
-				again, err := c.plan(ch, p.in, p.base, p.recent, &faults{})
+				again, err := c.plan(ch, p.in, p.base, p.recent, &api.Faults{})
 				if err != nil {
 					return err
 				}
@@ -412,15 +413,15 @@ func (c *call) vacated(steps []step) error {
 	for _, s := range steps {
 		delete(c.would.departments, s.ID)
 	}
-	var f faults
-	c.stillNamed(&DomainDocument{}, &f)
+	var f api.Faults
+	c.stillNamed(&api.DomainDocument{}, &f)
 	for path := range c.would.departments {
 		if slices.ContainsFunc(parents(path), func(parent string) bool { return !c.would.departments[parent] }) {
-			f.add("/departments", "in_use", "leaves out a department with one below it")
+			f.Add("/departments", "in_use", "leaves out a department with one below it")
 		}
 	}
-	if len(f.list) > 0 {
-		return conflict("interrupted", "somebody else put something meanwhile into departments that the document leaves out: export the domain again, and apply what is still to be done")
+	if len(f.List) > 0 {
+		return api.Conflict("interrupted", "somebody else put something meanwhile into departments that the document leaves out: export the domain again, and apply what is still to be done")
 	}
 	return nil
 }
@@ -483,7 +484,7 @@ const (
 // answer tells of a plan, with the revision that the domain has now: before the change for a dry
 // run, and else after it.
 func (p *plan) answer() *answer {
-	v := Plan{Applied: !p.c.dryRun, Additions: []PlanItem{}, Changes: []PlanItem{}, Removals: []PlanItem{}, Revision: p.was.String(), Pending: p.pending}
+	v := api.Plan{Applied: !p.c.dryRun, Additions: []api.PlanItem{}, Changes: []api.PlanItem{}, Removals: []api.PlanItem{}, Revision: p.was.String(), Pending: p.pending}
 	if v.Applied {
 		v.Revision = p.next.document().Revision
 	}
@@ -498,7 +499,7 @@ func (p *plan) answer() *answer {
 		}
 		if next, ok := s.next.(*store.Policy); ok && next != nil {
 			for _, w := range p.c.policyWarnings(next) {
-				v.Warnings = append(v.Warnings, Warning{w.Code, "Policy " + next.ID + ": " + w.Detail})
+				v.Warnings = append(v.Warnings, api.Warning{Code: w.Code, Detail: "Policy " + next.ID + ": " + w.Detail})
 			}
 		}
 	}

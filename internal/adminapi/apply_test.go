@@ -14,7 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 )
 
@@ -25,16 +25,16 @@ const (
 )
 
 // exported is the domain as a document that a test edits.
-func (c *client) exported(query string) *adminapi.DomainDocument {
+func (c *client) exported(query string) *api.DomainDocument {
 	c.t.Helper()
-	d := new(adminapi.DomainDocument)
+	d := new(api.DomainDocument)
 	if err := json.Unmarshal(c.get(export+query).want(200).body, d); err != nil {
 		c.t.Fatal(err)
 	}
 	return d
 }
 
-func (c *client) apply(query string, d *adminapi.DomainDocument, headers ...string) *answer {
+func (c *client) apply(query string, d *api.DomainDocument, headers ...string) *answer {
 	c.t.Helper()
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -62,8 +62,8 @@ func (a *answer) planned(want ...string) *answer {
 	return a
 }
 
-func blacklist(id string) adminapi.Policy {
-	return adminapi.Policy{ID: id, Name: "Policy " + id, Type: "blacklist", Mode: "enforce", Scope: &adminapi.Scope{All: true}, IPs: []string{"192.0.2.1"}}
+func blacklist(id string) api.Policy {
+	return api.Policy{ID: id, Name: "Policy " + id, Type: "blacklist", Mode: "enforce", Scope: &api.Scope{All: true}, IPs: []string{"192.0.2.1"}}
 }
 
 // rich makes a site with something in every section, and with secrets.
@@ -133,18 +133,18 @@ func TestApply(t *testing.T) {
 	before := d.api.Store.State.Heads()
 
 	doc.Domain.TraceHeader = true
-	doc.SecurePasswordPolicy.Scope = &adminapi.Scope{Departments: []adminapi.ScopeDepartment{{Path: "new/team"}}}
-	doc.Departments = slices.DeleteFunc(doc.Departments, func(v adminapi.Department) bool { return v.Path == "board" })
-	doc.Departments = append(doc.Departments, adminapi.Department{Path: "new/team"})
+	doc.SecurePasswordPolicy.Scope = &api.Scope{Departments: []api.ScopeDepartment{{Path: "new/team"}}}
+	doc.Departments = slices.DeleteFunc(doc.Departments, func(v api.Department) bool { return v.Path == "board" })
+	doc.Departments = append(doc.Departments, api.Department{Path: "new/team"})
 	doc.Policies[0].IPs = []string{"203.0.113.0/25"}
-	doc.Policies = append(doc.Policies, adminapi.Policy{
+	doc.Policies = append(doc.Policies, api.Policy{
 		ID: "team", Name: "Team", Type: "blacklist", Mode: "enforce",
-		Scope: &adminapi.Scope{Departments: []adminapi.ScopeDepartment{{Path: "new", Sub: true}}}, Clients: []string{"third-party"},
+		Scope: &api.Scope{Departments: []api.ScopeDepartment{{Path: "new", Sub: true}}}, Clients: []string{"third-party"},
 	}, blacklist("everybody"))
-	doc.IPBlocks = append(doc.IPBlocks, adminapi.IPBlock{Network: "192.0.2.7"}, adminapi.IPBlock{Network: "192.0.2.8", ExpiresAt: time.Now().Add(-time.Hour)})
+	doc.IPBlocks = append(doc.IPBlocks, api.IPBlock{Network: "192.0.2.7"}, api.IPBlock{Network: "192.0.2.8", ExpiresAt: time.Now().Add(-time.Hour)})
 	doc.IPBlocks[0].Note = "more guesses"
 	doc.Accounts[1].Departments = []string{"new/team"}
-	doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: "Carl@alias.example", Preset: "all", SecurePasswords: "optional"})
+	doc.Accounts = append(doc.Accounts, api.AccountSettings{Address: "Carl@alias.example", Preset: "all", SecurePasswords: "optional"})
 	want := []string{
 		"~ domain example.org", "- department board", "+ department new", "+ department new/team", "~ policy office", "+ policy team", "+ policy everybody",
 		"~ ip_block 198.51.100.0/24", "+ ip_block 192.0.2.7", "~ account bob@example.org", "+ account carl@example.org",
@@ -203,7 +203,7 @@ func TestApplyRemovesAccounts(t *testing.T) {
 	d, _ := rich(t)
 	key := d.key(`"role":"self","account":"ann@example.org"`)
 	doc := d.admin.exported("")
-	doc.Accounts = []adminapi.AccountSettings{}
+	doc.Accounts = []api.AccountSettings{}
 	plan := d.admin.apply("?dry_run=true", doc).planned("- account ann@example.org", "- account bob@example.org")
 	if got := plan.each("warnings", "code"); !slices.Equal(got, []string{"secrets_lost"}) {
 		t.Errorf("warnings %q", got)
@@ -228,7 +228,7 @@ func TestApplyKeepsSuspensions(t *testing.T) {
 		doc.Accounts[i].Suspended = false
 	}
 	d.admin.apply("", doc).want(409, "confirm_required").says("The suspension is lifted of ann@example.org.")
-	doc.Accounts = []adminapi.AccountSettings{}
+	doc.Accounts = []api.AccountSettings{}
 	d.admin.apply("?confirm=true", doc).want(409, "suspended")
 	d.admin.get(annPath).want(200).has("suspended", `true`)
 }
@@ -274,7 +274,7 @@ func TestApplyByDomainKey(t *testing.T) {
 	key.apply("", doc).planned("+ policy mine")
 	doc = key.exported("")
 	doc.Accounts[0].Aliases = append(doc.Accounts[0].Aliases, "carl@example.net")
-	doc.Policies[0].Scope = &adminapi.Scope{Members: []string{"carl@example.net"}}
+	doc.Policies[0].Scope = &api.Scope{Members: []string{"carl@example.net"}}
 	key.apply("", doc).faults("/accounts/0/aliases/1 outside_domain", "/policies/0/scope/members/0 outside_domain")
 	doc = key.exported("?accounts=false")
 	doc.Domain.AliasDomains = nil
@@ -352,7 +352,7 @@ func TestApplyLocksNobodyOut(t *testing.T) {
 	d.admin.apply("?confirm=true", doc).planned("+ policy abroad").has("pending", `null`)
 	blocks := d.admin.exported("")
 	blocks.Policies = nil
-	blocks.IPBlocks = []adminapi.IPBlock{{Network: "192.0.2.0/24"}}
+	blocks.IPBlocks = []api.IPBlock{{Network: "192.0.2.0/24"}}
 	d.admin.apply("", blocks).planned("+ ip_block 192.0.2.0/24")
 }
 
@@ -407,16 +407,16 @@ func TestApplyAtOnce(t *testing.T) {
 func TestApplyManyAccounts(t *testing.T) {
 	d := start(t, true).site()
 	doc := d.admin.exported("")
-	doc.Departments = append(doc.Departments, adminapi.Department{Path: "many", Name: "many"})
+	doc.Departments = append(doc.Departments, api.Department{Path: "many", Name: "many"})
 	for i := range 5100 {
-		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
+		doc.Accounts = append(doc.Accounts, api.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
 	}
 	if got, _ := d.admin.apply("", doc).want(200).value("additions").([]any); len(got) != 5101 {
 		t.Errorf("%d additions", len(got))
 	}
 	after := d.admin.exported("")
 	d.admin.apply("", doc).planned()
-	after.Departments = slices.DeleteFunc(after.Departments, func(v adminapi.Department) bool { return v.Path == "many" })
+	after.Departments = slices.DeleteFunc(after.Departments, func(v api.Department) bool { return v.Path == "many" })
 	for i := range after.Accounts {
 		after.Accounts[i].Departments = []string{}
 	}
@@ -434,13 +434,13 @@ func TestApplyManyAccounts(t *testing.T) {
 func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
 	d := start(t, true).site()
 	doc := d.admin.exported("")
-	doc.Departments = append(doc.Departments, adminapi.Department{Path: "many", Name: "many"})
+	doc.Departments = append(doc.Departments, api.Department{Path: "many", Name: "many"})
 	for i := range 20_000 {
-		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
+		doc.Accounts = append(doc.Accounts, api.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
 	}
 	d.admin.apply("", doc).want(200)
 	doc = d.admin.exported("")
-	doc.Departments = slices.DeleteFunc(doc.Departments, func(v adminapi.Department) bool { return v.Path == "many" })
+	doc.Departments = slices.DeleteFunc(doc.Departments, func(v api.Department) bool { return v.Path == "many" })
 	for i := range doc.Accounts {
 		doc.Accounts[i].Departments = []string{}
 	}
@@ -466,7 +466,7 @@ func TestApplyAnyDocument(t *testing.T) {
 		doc := anyDocument(rt)
 		want := shown(rt, doc)
 		for _, a := range d.admin.exported("").Accounts { // a suspended account cannot be removed
-			if !slices.ContainsFunc(doc.Accounts, func(b adminapi.AccountSettings) bool { return b.Address == a.Address }) {
+			if !slices.ContainsFunc(doc.Accounts, func(b api.AccountSettings) bool { return b.Address == a.Address }) {
 				d.admin.patch("/v1/accounts/"+a.Address, `{"suspended":false}`).want(200)
 			}
 		}
@@ -504,7 +504,7 @@ func shown(t *rapid.T, v any) string {
 }
 
 // anyDocument is one in the form of an export: sorted, with nothing left out.
-func anyDocument(t *rapid.T) *adminapi.DomainDocument {
+func anyDocument(t *rapid.T) *api.DomainDocument {
 	some := func(label string, from ...string) []string {
 		picked := map[string]bool{}
 		for _, v := range from {
@@ -517,48 +517,48 @@ func anyDocument(t *rapid.T) *adminapi.DomainDocument {
 	yes := func(label string) bool { return rapid.Bool().Draw(t, label) }
 	one := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
 	onOff := func(label string) *bool { v := yes(label); return &v }
-	doc := &adminapi.DomainDocument{Format: 1, Departments: []adminapi.Department{}, Policies: []adminapi.Policy{}, IPBlocks: []adminapi.IPBlock{}, Accounts: []adminapi.AccountSettings{}}
-	doc.Domain = &adminapi.Domain{
+	doc := &api.DomainDocument{Format: 1, Departments: []api.Department{}, Policies: []api.Policy{}, IPBlocks: []api.IPBlock{}, Accounts: []api.AccountSettings{}}
+	doc.Domain = &api.Domain{
 		Name: "example.org", Administrators: some("administrator", "ann@example.org"), AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
 		Accounts: one("accounts", "open", "listed"), SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
-		Protocols: adminapi.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
+		Protocols: api.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
 	}
 	departments := some("department", "a", "b", "c d", "ü")
 	if slices.Contains(departments, "a") {
 		departments = append([]string{}, append([]string{"a", "a/x"}, departments[1:]...)...)
 	}
 	for _, path := range departments {
-		doc.Departments = append(doc.Departments, adminapi.Department{Path: path, Name: one("name of "+path, path, "Some Name", "true"), SendAs: some("department sends as", "*@example.org")})
+		doc.Departments = append(doc.Departments, api.Department{Path: path, Name: one("name of "+path, path, "Some Name", "true"), SendAs: some("department sends as", "*@example.org")})
 	}
-	scope := func(label string) *adminapi.Scope {
-		s := &adminapi.Scope{All: yes(label + " all"), Members: []string{"ann@example.org"}}
+	scope := func(label string) *api.Scope {
+		s := &api.Scope{All: yes(label + " all"), Members: []string{"ann@example.org"}}
 		for _, path := range some(label, departments...) {
-			s.Departments = append(s.Departments, adminapi.ScopeDepartment{Path: path, Sub: yes(label + " sub " + path)})
+			s.Departments = append(s.Departments, api.ScopeDepartment{Path: path, Sub: yes(label + " sub " + path)})
 		}
 		if yes(label + " except") {
-			s.Except = &adminapi.Exceptions{Members: []string{"zoe@example.org"}}
+			s.Except = &api.Exceptions{Members: []string{"zoe@example.org"}}
 		}
 		return s
 	}
-	doc.SecurePasswordPolicy = &adminapi.SecurePasswordPolicy{Enforced: yes("enforced"), Scope: scope("enforcement")}
+	doc.SecurePasswordPolicy = &api.SecurePasswordPolicy{Enforced: yes("enforced"), Scope: scope("enforcement")}
 	for _, id := range some("policy", "p1", "p2", "third-party-access", "null") {
-		doc.Policies = append(doc.Policies, adminapi.Policy{
+		doc.Policies = append(doc.Policies, api.Policy{
 			ID: id, Name: id + one("name of "+id, "", " later", ": # quoted"), Type: one("type", "whitelist", "blacklist"), Enabled: onOff("enabled"), Mode: one("mode", "enforce", "report"),
 			Scope: scope(id), IPs: append([]string{"192.0.2.0/24"}, some("ips", "2001:db8::/32")...), Regions: []string{}, ExceptIPs: some("except", "192.0.2.9"),
 			Clients: some("clients", "third-party", "web"), Protocols: some("protocols", "imap", "web"),
 		})
 	}
 	for _, network := range some("block", "198.51.100.0/24", "198.51.200.1", "203.0.113.7-203.0.113.9") {
-		b := adminapi.IPBlock{Network: network, Note: one("note", "", "yes", "multiple words")}
+		b := api.IPBlock{Network: network, Note: one("note", "", "yes", "multiple words")}
 		if yes("expires") {
 			b.ExpiresAt = time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 		}
 		doc.IPBlocks = append(doc.IPBlocks, b)
 	}
 	for _, who := range some("account", "ann", "bob", "eve") {
-		doc.Accounts = append(doc.Accounts, adminapi.AccountSettings{
+		doc.Accounts = append(doc.Accounts, api.AccountSettings{
 			Address: who + "@example.org", Suspended: yes("suspended"), Departments: some("in", departments...), Aliases: some("aliases", "x@example.org"), SendAs: some("sends as", "sales@example.org", "*@elsewhere.example"),
-			Protocols: adminapi.Protocols{IMAP: onOff("imap"), Sieve: onOff("sieve")}, SecurePasswords: one("mode", "optional", "required", "off"),
+			Protocols: api.Protocols{IMAP: onOff("imap"), Sieve: onOff("sieve")}, SecurePasswords: one("mode", "optional", "required", "off"),
 		})
 	}
 	return doc

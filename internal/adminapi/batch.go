@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // batchSet is what a batch sets, read once for all its accounts.
 type batchSet struct {
-	BatchSet
+	api.BatchSet
 	named map[string]bool // "suspended", "protocols.imap" ...: what is set to null, too
 }
 
-func readSet(in *BatchSet, sent *node) *batchSet {
+func readSet(in *api.BatchSet, sent *node) *batchSet {
 	s := &batchSet{*in, map[string]bool{}}
 	for _, f := range sent.fields {
 		s.named[f.name] = true
@@ -39,7 +40,7 @@ func readSet(in *BatchSet, sent *node) *batchSet {
 }
 
 // over puts the settings over an account's record as a merge patch of it would.
-func (s *batchSet) over(cur *store.Account) *Account {
+func (s *batchSet) over(cur *store.Account) *api.Account {
 	in := viewAccount(cur)
 	in.Preset = s.Preset // not that which explains the switches as they are
 	if s.named["suspended"] {
@@ -87,8 +88,8 @@ func batchAccounts(c *call) (*answer, error) {
 	if accepts(c.r, linesType) {
 		return &answer{handler: func(http.ResponseWriter, *http.Request) { b.stream(newStream(c)) }}, nil
 	}
-	result := BatchResult{Results: []BatchAccount{}}
-	err = b.run(func(chunk []BatchAccount) error {
+	result := api.BatchResult{Results: []api.BatchAccount{}}
+	err = b.run(func(chunk []api.BatchAccount) error {
 		hold(c.w)
 		room := min(len(chunk), maxResults-len(result.Results))
 		result.Results = append(result.Results, chunk[:room]...)
@@ -106,14 +107,14 @@ func batchAccounts(c *call) (*answer, error) {
 // chunk: the cursor that was sent last, or before that chunk, resumes it.
 func (b *batch) stream(s *stream) {
 	gone := false
-	err := b.run(func(chunk []BatchAccount) error {
+	err := b.run(func(chunk []api.BatchAccount) error {
 		for i := range chunk {
 			if err := s.item(&chunk[i]); err != nil {
 				gone = true
 				return err
 			}
 		}
-		err := s.progress(BatchProgress{Done: b.done(), Selected: b.selected, Cursor: b.cursor})
+		err := s.progress(api.BatchProgress{Done: b.done(), Selected: b.selected, Cursor: b.cursor})
 		gone = err != nil
 		return err
 	})
@@ -126,37 +127,37 @@ func (b *batch) stream(s *stream) {
 
 // readBatch reads what was sent and selects the accounts.
 func (c *call) readBatch() (*batch, error) {
-	var f faults
-	in := decode[Batch](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.Batch](c, c.body, &f)
 	var scope access.Scope
 	if in.Select != nil {
 		scope = c.scope(in.Select, "/select", &f)
-		if in.Select.nobody() {
-			f.add("/select", "required", `names nobody: say "all":true, or name departments or members`)
+		if emptyScope(in.Select) {
+			f.Add("/select", "required", `names nobody: say "all":true, or name departments or members`)
 		}
 	}
 	sent := c.body.get("set")
 	if sent != nil && sent.kind == kindObject && len(sent.fields) == 0 {
-		f.add("/set", "required", "sets nothing: name what is to change")
+		f.Add("/set", "required", "sets nothing: name what is to change")
 	}
 	if in.Set != nil {
 		for i, path := range in.Set.Departments {
-			switch pointer := at("/set/departments", i); {
+			switch pointer := api.At("/set/departments", i); {
 			case !c.department(path):
-				f.add(pointer, "unknown_department", "there is no such department: create it first")
+				f.Add(pointer, "unknown_department", "there is no such department: create it first")
 			case slices.Contains(in.Set.Departments[:i], path):
-				f.add(pointer, "duplicate", "is named twice: leave it out")
+				f.Add(pointer, "duplicate", "is named twice: leave it out")
 			}
 		}
-		in.Set.Protocols.preset(in.Set.Preset, "/set", &f)
+		applyPreset(&in.Set.Protocols, in.Set.Preset, "/set", &f)
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	set, covers := readSet(in.Set, sent), c.covers(&scope)
 	b := &batch{id: c.batchID(), cursor: c.query.Get("resume"), edits: edits{
 		c: c, action: "account.batch", still: covers,
-		over:  func(_ *edit, cur *store.Account, _ *faults) (*Account, error) { return set.over(cur), nil },
+		over:  func(_ *edit, cur *store.Account, _ *api.Faults) (*api.Account, error) { return set.over(cur), nil },
 		batch: &store.BatchMark{At: c.now.UTC().Truncate(time.Millisecond), By: c.id.actor.Name, Scope: wordsOf(&scope)},
 		tally: tally{made: map[string]bool{}},
 	}}
@@ -210,16 +211,16 @@ func (b *batch) after() (string, error) {
 	text, err := base64.RawURLEncoding.DecodeString(b.cursor)
 	id, after, _ := strings.Cut(string(text), " ")
 	if err != nil || id != b.id {
-		return "", refuse(http.StatusBadRequest, "bad_cursor", "the cursor is not of this batch: send the body that it was handed out for, or leave it out to begin anew, which does no harm")
+		return "", api.Refuse(http.StatusBadRequest, "bad_cursor", "the cursor is not of this batch: send the body that it was handed out for, or leave it out to begin anew, which does no harm")
 	}
 	return after, nil
 }
 
 // run makes the edits in chunks. Each chunk's results are handed over once they are durable; an
 // error of that is returned as it is.
-func (b *batch) run(told func(chunk []BatchAccount) error) error {
+func (b *batch) run(told func(chunk []api.BatchAccount) error) error {
 	for part := range slices.Chunk(b.list, chunk) {
-		t, err := b.part(part, &faults{}, b.c.dryRun)
+		t, err := b.part(part, &api.Faults{}, b.c.dryRun)
 		if err != nil {
 			p := b.stopped(err)
 			p.Cursor = b.cursor
@@ -236,8 +237,8 @@ func (b *batch) run(told func(chunk []BatchAccount) error) error {
 
 func (b *batch) done() int { return b.earlier + len(b.changed) + b.unchanged + b.skipped + b.failed }
 
-func (b *batch) totals() BatchTotals {
-	return BatchTotals{
+func (b *batch) totals() api.BatchTotals {
+	return api.BatchTotals{
 		Selected: b.selected, Earlier: b.earlier,
 		Changed: len(b.changed), Unchanged: b.unchanged, Skipped: b.skipped, Failed: b.failed,
 	}

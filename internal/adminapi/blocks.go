@@ -9,13 +9,14 @@ import (
 	"go4.org/netipx"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // maxBlocks bounds the blocked addresses of a domain.
 const maxBlocks = 10_000
 
-func viewBlock(b *store.Block) IPBlock { return IPBlock(*b) }
+func viewBlock(b *store.Block) api.IPBlock { return api.IPBlock(*b) }
 
 // blocks returns the blocks of the call's domain that have not expired.
 func (c *call) blocks(now time.Time) []store.Revised[store.Block] {
@@ -33,13 +34,13 @@ func listBlocks(c *call) (*answer, error) {
 }
 
 func createBlock(c *call) (*answer, error) {
-	var f faults
-	in := decode[IPBlock](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.IPBlock](c, c.body, &f)
 	b, network := readBlock(in, &f)
 	if b.Expired(c.now) {
-		f.add("/expires_at", "in_the_past", "is not in the future")
+		f.Add("/expires_at", "in_the_past", "is not in the future")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	ans := &answer{etag: true}
@@ -47,11 +48,11 @@ func createBlock(c *call) (*answer, error) {
 		live, returning := c.blocks(ch.Now), c.returning().blocks
 		maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return blockRange(was) == network.String() })
 		if len(live)+len(returning) >= maxBlocks {
-			return conflict("limit", "the domain has %d blocked addresses, the most there may be: delete those that are not needed, or block ranges", maxBlocks)
+			return api.Conflict("limit", "the domain has %d blocked addresses, the most there may be: delete those that are not needed, or block ranges", maxBlocks)
 		}
 		for _, other := range live {
 			if r, err := address.ParseNetwork(other.Doc.Network); err == nil && r == network {
-				return conflict("exists", "it is blocked already, by %s: delete that first to change note or expiry", other.Doc.ID)
+				return api.Conflict("exists", "it is blocked already, by %s: delete that first to change note or expiry", other.Doc.ID)
 			}
 		}
 		b.CreatedAt, ans.rev = ch.Now, ch.Rev
@@ -70,17 +71,17 @@ func createBlock(c *call) (*answer, error) {
 }
 
 // readBlock reads a block as it was sent.
-func readBlock(in *IPBlock, f *faults) (*store.Block, netipx.IPRange) {
+func readBlock(in *api.IPBlock, f *api.Faults) (*store.Block, netipx.IPRange) {
 	b := &store.Block{ID: store.NewID(), Network: in.Network, Note: in.Note}
 	if !in.ExpiresAt.IsZero() {
 		b.ExpiresAt = in.ExpiresAt.UTC()
 	}
 	network, err := address.ParseNetwork(in.Network)
 	if err != nil {
-		f.add("/network", "invalid_network", "%v", err)
+		f.Add("/network", "invalid_network", "%v", err)
 	}
 	if strings.TrimSpace(in.Note) != in.Note || strings.ContainsFunc(in.Note, unprintable) {
-		f.add("/note", "unprintable", "begins or ends with a space, or has a character that does not print")
+		f.Add("/note", "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 	return b, network
 }
@@ -101,7 +102,7 @@ func deleteBlock(c *call) (*answer, error) {
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Block(c.domain, id)
 		if !ok || cur.Doc.Expired(ch.Now) {
-			return notFound("blocked address")
+			return api.NotFound("blocked address")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 const (
@@ -56,18 +58,18 @@ func (n *node) get(name string) *node {
 // [maxDepth] deep. Its errors never repeat what was read.
 func parse(body []byte) (*node, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, malformed("the body is empty: send a JSON object")
+		return nil, api.Malformed("the body is empty: send a JSON object")
 	}
 	if !utf8.Valid(body) {
-		return nil, malformed("the body is not valid UTF-8")
+		return nil, api.Malformed("the body is not valid UTF-8")
 	}
 	if !json.Valid(body) {
 		var syntax *json.SyntaxError
 		var v json.RawMessage
 		if err := json.Unmarshal(body, &v); errors.As(err, &syntax) {
-			return nil, malformed("the body is not JSON: it goes wrong at byte %d", syntax.Offset)
+			return nil, api.Malformed("the body is not JSON: it goes wrong at byte %d", syntax.Offset)
 		}
-		return nil, malformed("the body is not JSON")
+		return nil, api.Malformed("the body is not JSON")
 	}
 	p := parser{text: body, most: maxValues}
 	if len(body) > maxBody {
@@ -94,10 +96,10 @@ func (p *parser) skip() byte {
 
 func (p *parser) value(depth int) (*node, error) {
 	if depth > maxDepth {
-		return nil, malformed("the body nests deeper than %d levels", maxDepth)
+		return nil, api.Malformed("the body nests deeper than %d levels", maxDepth)
 	}
 	if p.read++; p.read > p.most {
-		return nil, malformed("the body holds more than %d values", p.most)
+		return nil, api.Malformed("the body holds more than %d values", p.most)
 	}
 	switch c := p.skip(); c {
 	case '{':
@@ -122,7 +124,7 @@ func (p *parser) object(depth int) (*node, error) {
 	for p.at++; p.skip() != '}'; {
 		name := unquote(p.quoted())
 		if seen[name] {
-			return nil, malformed("an object in the body has the same member twice")
+			return nil, api.Malformed("an object in the body has the same member twice")
 		}
 		seen[name] = true
 		v, err := p.value(depth + 1)

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -128,7 +129,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		n, err := parse(body)
 		if err != nil {
-			var p *Problem
+			var p *api.Problem
 			if !errors.As(err, &p) || p.Status != 400 {
 				t.Fatalf("%v", err)
 			}
@@ -162,12 +163,12 @@ func FuzzAccount(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var bad faults
-		in := decode[Account](c, n, &bad)
+		var bad api.Faults
+		in := decode[api.Account](c, n, &bad)
 		base := &store.Account{Address: "ann@example.org"}
 		next := c.record(&in.AccountSettings, base, func(string) bool { return true }, &bad)
-		if len(bad.list) > 0 {
-			for _, fault := range bad.list {
+		if len(bad.List) > 0 {
+			for _, fault := range bad.List {
 				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
 					t.Fatalf("fault %+v", fault)
 				}
@@ -183,12 +184,12 @@ func FuzzAccount(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same := c.record(&decode[Account](c, again, &bad).AccountSettings, base, func(string) bool { return true }, &bad)
-		if len(bad.list) > 0 || !reflect.DeepEqual(next, same) {
-			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, next, text, same, bad.list)
+		same := c.record(&decode[api.Account](c, again, &bad).AccountSettings, base, func(string) bool { return true }, &bad)
+		if len(bad.List) > 0 || !reflect.DeepEqual(next, same) {
+			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, next, text, same, bad.List)
 		}
-		if got, err := c.patchRecord(next, next.Address, again, &bad); err != nil || len(bad.list) > 0 || !reflect.DeepEqual(c.record(&got.AccountSettings, next, func(string) bool { return true }, &bad), next) {
-			t.Fatalf("patching %s with what it shows: %v, %v", text, bad.list, err)
+		if got, err := c.patchRecord(next, next.Address, again, &bad); err != nil || len(bad.List) > 0 || !reflect.DeepEqual(c.record(&got.AccountSettings, next, func(string) bool { return true }, &bad), next) {
+			t.Fatalf("patching %s with what it shows: %v, %v", text, bad.List, err)
 		}
 	})
 }
@@ -203,14 +204,14 @@ func FuzzImport(f *testing.F) {
 	c := testCall()
 	f.Fuzz(func(t *testing.T, file []byte) {
 		c.raw = file
-		var bad faults
+		var bad api.Faults
 		list := c.readImport(&bad)
-		for _, fault := range bad.list {
+		for _, fault := range bad.List {
 			if fault.Line < 1 || fault.Detail == "" {
 				t.Fatalf("fault %+v", fault)
 			}
 		}
-		if len(bad.list) > 0 {
+		if len(bad.List) > 0 {
 			return
 		}
 		seen := map[string]bool{}
@@ -247,10 +248,10 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var bad faults
-		p := c.readPolicy(decode[Policy](c, n, &bad), "x", nil, "", &bad)
-		if len(bad.list) > 0 {
-			for _, fault := range bad.list {
+		var bad api.Faults
+		p := c.readPolicy(decode[api.Policy](c, n, &bad), "x", nil, "", &bad)
+		if len(bad.List) > 0 {
+			for _, fault := range bad.List {
 				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
 					t.Fatalf("fault %+v", fault)
 				}
@@ -265,8 +266,8 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same := c.readPolicy(decode[Policy](c, again, &bad), "x", p, "", &bad); len(bad.list) > 0 || !reflect.DeepEqual(p, same) {
-			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.list)
+		if same := c.readPolicy(decode[api.Policy](c, again, &bad), "x", p, "", &bad); len(bad.List) > 0 || !reflect.DeepEqual(p, same) {
+			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.List)
 		}
 	})
 }
@@ -298,7 +299,7 @@ func TestBatchPatchesEach(t *testing.T) {
 				"secure_passwords": {`"required"`, `"off"`, "null"}, "protocols": {switches(label), "null"},
 			}
 		}
-		var f faults
+		var f api.Faults
 		read := func(text string) *node {
 			n, err := parse([]byte(text))
 			if err != nil {
@@ -306,15 +307,15 @@ func TestBatchPatchesEach(t *testing.T) {
 			}
 			return n
 		}
-		cur := c.record(&decode[Account](c, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
+		cur := c.record(&decode[api.Account](c, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
 		cur.Batches = []store.BatchMark{{By: "x", Settings: []string{"suspended", "protocols.pop3"}}}
 		fields := settings("set")
 		fields["preset"] = []string{`"imap-smtp"`, `"none"`, "null"}
 		text := object("set", fields)
 
-		in := decode[BatchSet](c, read(text), &f)
-		in.Protocols.preset(in.Preset, "/set", &f)
-		if len(f.list) > 0 {
+		in := decode[api.BatchSet](c, read(text), &f)
+		applyPreset(&in.Protocols, in.Preset, "/set", &f)
+		if len(f.List) > 0 {
 			return // refused before any account is looked at
 		}
 		patched, err := c.patchRecord(cur, cur.Address, read(text), &f)
@@ -323,8 +324,8 @@ func TestBatchPatchesEach(t *testing.T) {
 		}
 		want := c.record(&patched.AccountSettings, cur, everything, &f)
 		got := c.record(&readSet(in, read(text)).over(cur).AccountSettings, cur, everything, &f)
-		if len(f.list) > 0 || !same(got, want) {
-			t.Fatalf("%s over %+v: %+v, patched %+v (%v)", text, cur, got, want, f.list)
+		if len(f.List) > 0 || !same(got, want) {
+			t.Fatalf("%s over %+v: %+v, patched %+v (%v)", text, cur, got, want, f.List)
 		}
 	})
 }

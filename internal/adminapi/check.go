@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
@@ -64,9 +65,9 @@ func (s schemas) resolve(schema *huma.Schema) *huma.Schema {
 
 // check holds a value against a schema and notes all faults. What is faulty becomes null, so that
 // the rest can be read and judged as well. Null stands for absent.
-func (s schemas) check(n *node, schema *huma.Schema, pointer string, f *faults) {
+func (s schemas) check(n *node, schema *huma.Schema, pointer string, f *api.Faults) {
 	fault := func(code, format string, args ...any) {
-		f.add(pointer, code, format, args...)
+		f.Add(pointer, code, format, args...)
 		*n = node{}
 	}
 	if n.kind == kindNull {
@@ -90,9 +91,9 @@ func (s schemas) check(n *node, schema *huma.Schema, pointer string, f *faults) 
 		}
 		for i, item := range n.items {
 			if item.kind == kindNull {
-				f.add(at(pointer, i), "wrong_type", "must not be null")
+				f.Add(api.At(pointer, i), "wrong_type", "must not be null")
 			}
-			s.check(item, schema.Items, at(pointer, i), f)
+			s.check(item, schema.Items, api.At(pointer, i), f)
 		}
 	case huma.TypeBoolean:
 		if n.kind != kindBool {
@@ -133,23 +134,23 @@ func bounds(schema *huma.Schema) (low, high float64) {
 	return low, high
 }
 
-func (s schemas) checkObject(n *node, schema *huma.Schema, pointer string, f *faults) {
+func (s schemas) checkObject(n *node, schema *huma.Schema, pointer string, f *api.Faults) {
 	for i := range n.fields {
 		name, value := n.fields[i].name, n.fields[i].value
 		property := schema.Properties[name]
 		switch {
 		case property == nil:
-			f.add(at(pointer, name[:min(len(name), maxName)]), "unknown_field", "there is no such field%s", suggest(name, keys(schema.Properties)))
+			f.Add(api.At(pointer, name[:min(len(name), maxName)]), "unknown_field", "there is no such field%s", suggest(name, keys(schema.Properties)))
 			n.fields[i].value = &node{}
 		case property.ReadOnly:
 			n.fields[i].value = &node{}
 		default:
-			s.check(value, property, at(pointer, name), f)
+			s.check(value, property, api.At(pointer, name), f)
 		}
 	}
 	for _, name := range schema.Required {
 		if v := n.get(name); v == nil || v.kind == kindNull {
-			f.add(at(pointer, name), "required", "is needed")
+			f.Add(api.At(pointer, name), "required", "is needed")
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -19,14 +20,14 @@ const (
 	certificateValid = "valid"
 )
 
-func viewClientType(t *store.ClientType) ClientType {
-	v := ClientType{Type: string(t.Type), Unproven: t.Unproven, Evidence: make([]Evidence, len(t.Evidence))}
+func viewClientType(t *store.ClientType) api.ClientType {
+	v := api.ClientType{Type: string(t.Type), Unproven: t.Unproven, Evidence: make([]api.Evidence, len(t.Evidence))}
 	for i, e := range t.Evidence {
 		ports := make([]int, len(e.LocalPorts))
 		for k, p := range e.LocalPorts {
 			ports[k] = int(p)
 		}
-		v.Evidence[i] = Evidence{
+		v.Evidence[i] = api.Evidence{
 			Networks: list(e.Networks), ClientCert: e.ClientCert, ServerNames: list(e.ServerNames),
 			LocalPorts: ports, Services: list(e.Services),
 		}
@@ -41,39 +42,39 @@ func listClientTypes(c *call) (*answer, error) {
 func getClientType(c *call) (*answer, error) {
 	t, ok := c.Store.State.ClientType(access.ClientType(c.r.PathValue("type")))
 	if !ok {
-		return nil, notFound("client type with evidence")
+		return nil, api.NotFound("client type with evidence")
 	}
 	return found(t.Rev, viewClientType(t.Doc)), nil
 }
 
 func putClientType(c *call) (*answer, error) {
 	name := c.r.PathValue("type")
-	var f faults
-	in := decode[ClientType](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.ClientType](c, c.body, &f)
 	switch {
 	case name == string(access.ClientThirdParty):
-		f.parameter("type", "conflict", "third-party is what gave no proof: it can have no evidence")
+		f.Parameter("type", "conflict", "third-party is what gave no proof: it can have no evidence")
 	case name == "" || len(name) > maxClientType || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
-		f.parameter("type", "invalid_name", "must be 1 to %d small letters, digits and hyphens", maxClientType)
+		f.Parameter("type", "invalid_name", "must be 1 to %d small letters, digits and hyphens", maxClientType)
 	case in.Type != "" && in.Type != name:
-		f.add("/type", "conflict", "is not the one in the URL")
+		f.Add("/type", "conflict", "is not the one in the URL")
 	}
 	next := &store.ClientType{Type: access.ClientType(name), Evidence: []access.Evidence{}}
 	for i, e := range in.Evidence {
-		pointer := at("/evidence", i)
-		evidence := e.read(pointer, &f)
-		if !evidence.Proves() && !f.has(pointer+"/networks") {
+		pointer := api.At("/evidence", i)
+		evidence := readEvidence(&e, pointer, &f)
+		if !evidence.Proves() && !f.Has(pointer+"/networks") {
 			next.Unproven = true
 			if !in.Unproven {
-				f.add(pointer, "proves_nothing", `has neither networks nor client_cert, so that anybody can pass for this type: add one of them, or insist with "unproven":true`)
+				f.Add(pointer, "proves_nothing", `has neither networks nor client_cert, so that anybody can pass for this type: add one of them, or insist with "unproven":true`)
 			}
 		}
 		next.Evidence = append(next.Evidence, evidence)
 	}
 	if len(in.Evidence) == 0 {
-		f.add("/evidence", "required", "has none: nothing would ever be of this type; DELETE forgets a type")
+		f.Add("/evidence", "required", "has none: nothing would ever be of this type; DELETE forgets a type")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	view := viewClientType(next)
@@ -102,23 +103,23 @@ func putClientType(c *call) (*answer, error) {
 }
 
 // read holds one evidence against what it may be.
-func (e *Evidence) read(pointer string, f *faults) access.Evidence {
+func readEvidence(e *api.Evidence, pointer string, f *api.Faults) access.Evidence {
 	checkNetworks(e.Networks, pointer+"/networks", f)
 	for i, name := range e.ServerNames {
 		if _, err := address.ParseDomain(name); err != nil {
-			f.add(at(pointer+"/server_names", i), "invalid_domain", "%v", err)
+			f.Add(api.At(pointer+"/server_names", i), "invalid_domain", "%v", err)
 		}
 	}
 	for i, name := range e.Services {
 		if name == "" || strings.ContainsFunc(name, unprintable) {
-			f.add(at(pointer+"/services", i), "unprintable", "is empty, or has a character that does not print")
+			f.Add(api.At(pointer+"/services", i), "unprintable", "is empty, or has a character that does not print")
 		}
 	}
 	if strings.ContainsFunc(e.ClientCert, unprintable) {
-		f.add(pointer+"/client_cert", "unprintable", "has a character that does not print")
+		f.Add(pointer+"/client_cert", "unprintable", "has a character that does not print")
 	}
-	if len(e.Networks)+len(e.ClientCert)+len(e.ServerNames)+len(e.LocalPorts)+len(e.Services) == 0 && !f.has(pointer+"/networks") {
-		f.add(pointer, "required", "is empty and would never match: leave it out, or say what proves the type")
+	if len(e.Networks)+len(e.ClientCert)+len(e.ServerNames)+len(e.LocalPorts)+len(e.Services) == 0 && !f.Has(pointer+"/networks") {
+		f.Add(pointer, "required", "is empty and would never match: leave it out, or say what proves the type")
 	}
 	evidence := access.Evidence{Networks: list(e.Networks), ClientCert: e.ClientCert, ServerNames: list(e.ServerNames), LocalPorts: []uint16{}, Services: list(e.Services)}
 	for _, p := range e.LocalPorts {
@@ -129,10 +130,10 @@ func (e *Evidence) read(pointer string, f *faults) access.Evidence {
 
 // evidenceWarnings tells which evidence the mail servers do not carry, so that it never matches
 // there, and what brings it back.
-func (c *call) evidenceWarnings(evidence []access.Evidence) []Warning {
-	var list []Warning
+func (c *call) evidenceWarnings(evidence []access.Evidence) []api.Warning {
+	var list []api.Warning
 	warn := func(i int, code, format string, args ...any) {
-		list = append(list, Warning{code, fmt.Sprintf("Evidence %d: ", i+1) + fmt.Sprintf(format, args...)})
+		list = append(list, api.Warning{Code: code, Detail: fmt.Sprintf("Evidence %d: ", i+1) + fmt.Sprintf(format, args...)})
 	}
 	for i := range evidence {
 		e := &evidence[i]
@@ -168,13 +169,13 @@ func deleteClientType(c *call) (*answer, error) {
 	err := c.change(store.Global, func(ch *store.Change) error {
 		cur, ok := c.Store.State.ClientType(name)
 		if !ok {
-			return notFound("client type with evidence")
+			return api.NotFound("client type with evidence")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
 		if n := c.policiesNaming(name); n > 0 && !slices.Contains(access.KnownClientTypes[:], name) && !c.flag("confirm") {
-			p := conflict("in_use", "policies name this type of the site's own, and what they select of it they would not any more: take it out of them first, or repeat with ?confirm=true")
+			p := api.Conflict("in_use", "policies name this type of the site's own, and what they select of it they would not any more: take it out of them first, or repeat with ?confirm=true")
 			p.Referrers = map[string]int{"policies": n}
 			return p
 		}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -51,8 +52,8 @@ func parents(path string) []string {
 	return list
 }
 
-func viewDepartment(d *store.Department) Department {
-	return Department{Path: d.Path, Name: d.Name, SendAs: list(d.SendAs)}
+func viewDepartment(d *store.Department) api.Department {
+	return api.Department{Path: d.Path, Name: d.Name, SendAs: list(d.SendAs)}
 }
 
 func listDepartments(c *call) (*answer, error) {
@@ -62,7 +63,7 @@ func listDepartments(c *call) (*answer, error) {
 func getDepartment(c *call) (*answer, error) {
 	d, ok := c.Store.State.Department(c.domain, c.r.PathValue("path"))
 	if !ok {
-		return nil, notFound("department")
+		return nil, api.NotFound("department")
 	}
 	return found(d.Rev, viewDepartment(d.Doc)), nil
 }
@@ -80,13 +81,13 @@ func (c *call) makeDepartment(ch *store.Change, d *store.Department) {
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // departmentOf reads a department as it was sent. cur is the stored one, nil for none.
-func (c *call) departmentOf(in *Department, cur *store.Department, f *faults) *store.Department {
+func (c *call) departmentOf(in *api.Department, cur *store.Department, f *api.Faults) *store.Department {
 	d := store.Department{Path: in.Path, Name: in.Name}
 	if err := checkDepartment(d.Path); err != nil {
-		f.add("/path", "invalid_path", "%v", err)
+		f.Add("/path", "invalid_path", "%v", err)
 	}
 	if strings.ContainsFunc(d.Name, unprintable) {
-		f.add("/name", "unprintable", "has a character that does not print")
+		f.Add("/name", "unprintable", "has a character that does not print")
 	}
 	if d.Name == "" {
 		d.Name = lastPart(d.Path)
@@ -101,21 +102,21 @@ func (c *call) departmentOf(in *Department, cur *store.Department, f *faults) *s
 
 func putDepartment(c *call) (*answer, error) {
 	path := c.r.PathValue("path")
-	var f faults
-	in := decode[Department](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.Department](c, c.body, &f)
 	if in.Path != "" && in.Path != path {
-		f.add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
+		f.Add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
 	}
 	in.Path = path
 	before, _ := c.Store.State.Department(c.domain, path)
 	next := c.departmentOf(in, before.Doc, &f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	ans := &answer{etag: true, body: viewDepartment(next)}
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		cur, exists := c.Store.State.Department(c.domain, path)
 		if err := c.match(exists, cur.Rev); err != nil {
@@ -152,12 +153,12 @@ func patchDepartment(c *call) (*answer, error) {
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Department(c.domain, path)
 		if !ok {
-			return notFound("department")
+			return api.NotFound("department")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
-		var f faults
+		var f api.Faults
 		view := viewDepartment(cur.Doc)
 		if view.Name == lastPart(path) {
 			view.Name = "" // follows the path
@@ -168,9 +169,9 @@ func patchDepartment(c *call) (*answer, error) {
 		}
 		next := c.departmentOf(in, cur.Doc, &f)
 		if strings.HasPrefix(next.Path, path+"/") {
-			f.add("/path", "conflict", "is below the department itself: choose another place")
+			f.Add("/path", "conflict", "is below the department itself: choose another place")
 		}
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return err
 		}
 		ans.rev, ans.body = ch.Rev, viewDepartment(next)
@@ -193,7 +194,7 @@ func patchDepartment(c *call) (*answer, error) {
 // rename moves a department with those below it, and rewrites whatever names them.
 func (c *call) rename(ch *store.Change, from string, next *store.Department) error {
 	if _, taken := c.Store.State.Department(c.domain, next.Path); taken {
-		return conflict("exists", "there is a department at that path already")
+		return api.Conflict("exists", "there is a department at that path already")
 	}
 	moved := func(path string) (string, bool) {
 		if path == from {
@@ -205,7 +206,7 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 		return path, false
 	}
 	if c.unconfirmed(func(path string) bool { _, ok := moved(path); return ok }) > 0 {
-		return conflict("in_use", "a change of a policy that names it is not confirmed yet: confirm that, or wait until it is undone")
+		return api.Conflict("in_use", "a change of a policy that names it is not confirmed yet: confirm that, or wait until it is undone")
 	}
 	c.makeDepartment(ch, next)
 	for _, d := range c.Store.State.Departments(c.domain) {
@@ -226,7 +227,7 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 			continue
 		}
 		if accounts++; accounts > maxRenamed {
-			return conflict("too_large", "more than %d accounts belong to it: move them to the new department by batches first", maxRenamed)
+			return api.Conflict("too_large", "more than %d accounts belong to it: move them to the new department by batches first", maxRenamed)
 		}
 		account := *a.Doc
 		account.Departments = slices.Clone(account.Departments)
@@ -243,7 +244,7 @@ func (c *call) rename(ch *store.Change, from string, next *store.Department) err
 	}
 	d, ok := c.Store.State.Domain(c.domain)
 	if !ok {
-		return notFound("domain")
+		return api.NotFound("domain")
 	}
 	domain := *d.Doc
 	if renameScope(&domain.SecurePasswords.Scope, moved) {
@@ -276,13 +277,13 @@ func deleteDepartment(c *call) (*answer, error) {
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Department(c.domain, path)
 		if !ok {
-			return notFound("department")
+			return api.NotFound("department")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
 		if in := c.referrers(path); len(in) > 0 {
-			p := conflict("in_use", "the department is in use: take out of it what referrers counts first")
+			p := api.Conflict("in_use", "the department is in use: take out of it what referrers counts first")
 			p.Referrers = in
 			return p
 		}

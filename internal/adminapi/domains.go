@@ -11,6 +11,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -33,19 +34,19 @@ func listDomains(c *call) (*answer, error) {
 func getDomain(c *call) (*answer, error) {
 	d, ok := c.Store.State.Domain(c.domain)
 	if !ok {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	return found(d.Rev, viewDomain(d.Doc)), nil
 }
 
-func viewDomain(d *store.Domain) Domain {
+func viewDomain(d *store.Domain) api.Domain {
 	// On is the default: a domain says so for each, where an account leaves out what it inherits.
 	protocols := access.Switches{}
 	for _, p := range access.SwitchedProtocols {
 		protocols[p.String()] = true
 	}
 	maps.Copy(protocols, d.Protocols)
-	return Domain{
+	return api.Domain{
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
 		Administrators: list(d.Administrators), CreatedAt: d.CreatedAt,
@@ -67,17 +68,17 @@ func maxSecurePasswords(d *store.Domain) int {
 	return d.MaxSecurePasswords
 }
 
-func viewProtocols(s access.Switches) Protocols {
+func viewProtocols(s access.Switches) api.Protocols {
 	of := func(p access.Protocol) *bool {
 		if on, ok := s[p.String()]; ok {
 			return &on
 		}
 		return nil
 	}
-	return Protocols{IMAP: of(access.IMAP), POP3: of(access.POP3), SMTP: of(access.SMTP), Sieve: of(access.Sieve)}
+	return api.Protocols{IMAP: of(access.IMAP), POP3: of(access.POP3), SMTP: of(access.SMTP), Sieve: of(access.Sieve)}
 }
 
-func (p *Protocols) switches() access.Switches {
+func switchesOf(p *api.Protocols) access.Switches {
 	s := access.Switches{}
 	for protocol, on := range map[access.Protocol]*bool{access.IMAP: p.IMAP, access.POP3: p.POP3, access.SMTP: p.SMTP, access.Sieve: p.Sieve} {
 		if on != nil {
@@ -88,22 +89,22 @@ func (p *Protocols) switches() access.Switches {
 }
 
 // apply puts what was sent over a domain. Whose its names are is judged elsewhere.
-func (in *Domain) apply(d *store.Domain, f *faults) {
+func applySettings(in *api.Domain, d *store.Domain, f *api.Faults) {
 	d.AliasDomains = make([]string, 0, len(in.AliasDomains))
 	for i, alias := range in.AliasDomains {
 		name, err := address.ParseDomain(alias)
-		switch pointer := at("/alias_domains", i); {
+		switch pointer := api.At("/alias_domains", i); {
 		case err != nil:
-			f.add(pointer, "invalid_domain", "%v", err)
+			f.Add(pointer, "invalid_domain", "%v", err)
 		case name == d.Name:
-			f.add(pointer, "conflict", "is the domain's own name: leave it out")
+			f.Add(pointer, "conflict", "is the domain's own name: leave it out")
 		case slices.Contains(d.AliasDomains, name):
-			f.add(pointer, "duplicate", "is named twice: leave it out")
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		default:
 			d.AliasDomains = append(d.AliasDomains, name)
 		}
 	}
-	d.Protocols = in.Protocols.switches()
+	d.Protocols = switchesOf(&in.Protocols)
 	maps.DeleteFunc(d.Protocols, func(_ string, on bool) bool { return on })
 	if d.MaxSecurePasswords = in.MaxSecurePasswords; d.MaxSecurePasswords == 0 {
 		d.MaxSecurePasswords = store.DefaultMaxSecurePasswords
@@ -121,13 +122,13 @@ func (in *Domain) apply(d *store.Domain, f *faults) {
 		if slices.Contains(d.AliasDomains, address.Domain(addr)) {
 			addr = address.Local(addr) + "@" + d.Name
 		}
-		switch pointer := at("/administrators", i); {
+		switch pointer := api.At("/administrators", i); {
 		case err != nil:
-			f.add(pointer, "invalid_address", "%v", err)
+			f.Add(pointer, "invalid_address", "%v", err)
 		case address.Domain(addr) != d.Name:
-			f.add(pointer, "outside_domain", "is no address of this domain")
+			f.Add(pointer, "outside_domain", "is no address of this domain")
 		case slices.Contains(d.Administrators, addr):
-			f.add(pointer, "duplicate", "is named twice: leave it out")
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		default:
 			d.Administrators = append(d.Administrators, addr)
 		}
@@ -135,21 +136,21 @@ func (in *Domain) apply(d *store.Domain, f *faults) {
 }
 
 func createDomain(c *call) (*answer, error) {
-	var f faults
-	in := decode[NewDomain](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.NewDomain](c, c.body, &f)
 	d := &store.Domain{}
 	if name, err := address.ParseDomain(in.Name); err != nil {
-		f.add("/name", "invalid_domain", "%v", err)
+		f.Add("/name", "invalid_domain", "%v", err)
 	} else {
 		d.Name = name
 	}
-	in.apply(d, &f)
+	applySettings(&in.Domain, d, &f)
 	third := in.ThirdPartyAccess
 	if third == nil {
-		third = &ThirdPartyAccess{}
+		third = &api.ThirdPartyAccess{}
 	}
-	third.check("/third_party_access", &f)
-	if err := f.err(); err != nil {
+	checkThirdParty(third, "/third_party_access", &f)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if err := c.match(c.managed(d.Name), 0); err != nil {
@@ -191,7 +192,7 @@ func createDomain(c *call) (*answer, error) {
 	return ans, nil
 }
 
-func errManaged() error { return conflict("exists", "the domain is managed already") }
+func errManaged() error { return api.Conflict("exists", "the domain is managed already") }
 
 func (c *call) managed(domain string) bool {
 	_, ok := c.Store.State.Domain(domain)
@@ -213,14 +214,14 @@ func (c *call) claim(domain string, names []string) error {
 		for _, name := range names {
 			of, has := c.Store.State.ResolveDomain(name)
 			if has && of != domain {
-				return conflict("exists", "the name %s is taken: it is, or is an alias of, the managed domain %s", name, of)
+				return api.Conflict("exists", "the name %s is taken: it is, or is an alias of, the managed domain %s", name, of)
 			}
 			claim, ok := c.Store.State.Claim(name)
 			switch {
 			case ok && claim.Domain == domain && has:
 				continue
 			case ok && claim.Domain != domain && ch.Now.Sub(claim.Time) < claimFor:
-				return conflict("exists", "the name %s is being given to the domain %s: try again in a minute if that does not come about", name, claim.Domain)
+				return api.Conflict("exists", "the name %s is being given to the domain %s: try again in a minute if that does not come about", name, claim.Domain)
 			}
 			ch.PutClaim(name, store.Claim{Domain: domain, Time: ch.Now})
 			claimed = append(claimed, name)
@@ -259,12 +260,12 @@ func patchDomain(c *call) (*answer, error) {
 	prepare := func() (cur store.Revised[store.Domain], err error) {
 		cur, ok := c.Store.State.Domain(c.domain)
 		if !ok {
-			return cur, notFound("domain")
+			return cur, api.NotFound("domain")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return cur, err
 		}
-		var f faults
+		var f api.Faults
 		view := viewDomain(cur.Doc)
 		in, err := patch(c, &view, c.body, &f)
 		if err != nil {
@@ -272,11 +273,11 @@ func patchDomain(c *call) (*answer, error) {
 		}
 		copied := *cur.Doc
 		next = &copied
-		in.apply(next, &f)
+		applySettings(in, next, &f)
 		if name, err := address.ParseDomain(in.Name); err != nil || name != c.domain {
-			f.add("/name", "conflict", "cannot be changed: create the new domain and delete this one")
+			f.Add("/name", "conflict", "cannot be changed: create the new domain and delete this one")
 		}
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return cur, err
 		}
 		return cur, c.mayName(cur.Doc, next)
@@ -314,7 +315,7 @@ func patchDomain(c *call) (*answer, error) {
 // mayName refuses a change of a domain's names to whoever administers the domain only.
 func (c *call) mayName(cur, next *store.Domain) error {
 	if c.id.role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.AliasDomains)) {
-		return forbidden("alias_domains is for administrators of the site: leave it as it is")
+		return api.Forbidden("alias_domains is for administrators of the site: leave it as it is")
 	}
 	return nil
 }
@@ -327,13 +328,13 @@ func givenUp(cur, next *store.Domain) []string {
 func deleteDomain(c *call) (*answer, error) {
 	cur, ok := c.Store.State.Domain(c.domain)
 	if !ok {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	if err := c.match(true, cur.Rev); err != nil {
 		return nil, err
 	}
 	if !c.dryRun && !c.flag("confirm") {
-		return nil, conflict("confirm_required", "deleting the domain also deletes %s and all its records: repeat with ?confirm=true", c.belongings())
+		return nil, api.Conflict("confirm_required", "deleting the domain also deletes %s and all its records: repeat with ?confirm=true", c.belongings())
 	}
 	c.names.Lock()
 	defer c.names.Unlock()
@@ -350,7 +351,7 @@ func deleteDomain(c *call) (*answer, error) {
 	err = c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok = c.Store.State.Domain(c.domain)
 		if !ok {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
@@ -491,17 +492,17 @@ func getThirdParty(c *call) (*answer, error) {
 	return found(rev, view), nil
 }
 
-func (c *call) thirdParty() (view ThirdPartyAccess, rev uint64) {
+func (c *call) thirdParty() (view api.ThirdPartyAccess, rev uint64) {
 	p, ok := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
 	if !ok { // deleted: nothing blocks any more
-		return ThirdPartyAccess{Allow: true, Mode: string(access.Enforce), SecureLoginIPs: []string{}}, 0
+		return api.ThirdPartyAccess{Allow: true, Mode: string(access.Enforce), SecureLoginIPs: []string{}}, 0
 	}
 	return viewThirdParty(p.Doc), p.Rev
 }
 
 // viewThirdParty shows the managed policy as the simple switch.
-func viewThirdParty(p *store.Policy) ThirdPartyAccess {
-	view := ThirdPartyAccess{Allow: !p.Enabled, Mode: string(p.Mode), SecureLoginIPs: list(p.ExceptIPs)}
+func viewThirdParty(p *store.Policy) api.ThirdPartyAccess {
+	view := api.ThirdPartyAccess{Allow: !p.Enabled, Mode: string(p.Mode), SecureLoginIPs: list(p.ExceptIPs)}
 	view.Customised = !same(normal(p), normal(managedPolicy(&view, view.SecureLoginIPs, p.CreatedAt)))
 	return view
 }
@@ -513,29 +514,29 @@ func normal(p *store.Policy) *store.Policy {
 	return &n
 }
 
-func (t *ThirdPartyAccess) check(pointer string, f *faults) {
+func checkThirdParty(t *api.ThirdPartyAccess, pointer string, f *api.Faults) {
 	checkNetworks(t.SecureLoginIPs, pointer+"/secure_login_ips", f)
 }
 
-func checkNetworks(entries []string, pointer string, f *faults) {
+func checkNetworks(entries []string, pointer string, f *api.Faults) {
 	_, bad := address.ParseNetworks(entries)
 	for _, fault := range bad {
-		f.add(at(pointer, fault.Index), "invalid_network", "%v", fault.Err)
+		f.Add(api.At(pointer, fault.Index), "invalid_network", "%v", fault.Err)
 	}
 }
 
 func putThirdParty(c *call) (*answer, error) {
-	var f faults
-	in := decode[ThirdPartyAccess](c, c.body, &f)
-	in.check("", &f)
-	if err := f.err(); err != nil {
+	var f api.Faults
+	in := decode[api.ThirdPartyAccess](c, c.body, &f)
+	checkThirdParty(in, "", &f)
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	var rev uint64
 	var next *store.Policy
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		cur, _ := c.Store.State.Policy(c.domain, store.ManagedThirdParty)
 		if err := c.match(true, cur.Rev); err != nil {
@@ -556,12 +557,12 @@ func putThirdParty(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return found(rev, ThirdPartyAccess{Allow: in.Allow, Mode: in.mode(), SecureLoginIPs: list(next.ExceptIPs)}), nil
+	return found(rev, api.ThirdPartyAccess{Allow: in.Allow, Mode: modeOf(in), SecureLoginIPs: list(next.ExceptIPs)}), nil
 }
 
 // switched returns the managed policy as it is, nil for none, and as the simple switch wants it. A
 // list that is left out rests, and is kept.
-func (c *call) switched(t *ThirdPartyAccess, now time.Time) (before, next *store.Policy) {
+func (c *call) switched(t *api.ThirdPartyAccess, now time.Time) (before, next *store.Policy) {
 	created, ips := now, t.SecureLoginIPs
 	if cur, exists := c.Store.State.Policy(c.domain, store.ManagedThirdParty); exists {
 		before, created = cur.Doc, cur.Doc.CreatedAt
@@ -572,7 +573,7 @@ func (c *call) switched(t *ThirdPartyAccess, now time.Time) (before, next *store
 	return before, managedPolicy(t, ips, created)
 }
 
-func (t *ThirdPartyAccess) mode() string {
+func modeOf(t *api.ThirdPartyAccess) string {
 	if t.Mode == "" {
 		return string(access.Enforce)
 	}
@@ -582,13 +583,13 @@ func (t *ThirdPartyAccess) mode() string {
 func getSecurePolicy(c *call) (*answer, error) {
 	d, ok := c.Store.State.Domain(c.domain)
 	if !ok {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	return found(d.Rev, viewSecurePolicy(&d.Doc.SecurePasswords)), nil
 }
 
-func viewSecurePolicy(p *store.SecurePasswordPolicy) SecurePasswordPolicy {
-	return SecurePasswordPolicy{Enforced: p.Enforced, Scope: viewScope(&p.Scope)}
+func viewSecurePolicy(p *store.SecurePasswordPolicy) api.SecurePasswordPolicy {
+	return api.SecurePasswordPolicy{Enforced: p.Enforced, Scope: viewScope(&p.Scope)}
 }
 
 func putSecurePolicy(c *call) (*answer, error) {
@@ -597,15 +598,15 @@ func putSecurePolicy(c *call) (*answer, error) {
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Domain(c.domain)
 		if !ok {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err
 		}
-		var f faults
+		var f api.Faults
 		next = *cur.Doc
-		next.SecurePasswords = c.readSecurePolicy(decode[SecurePasswordPolicy](c, c.body, &f), &f)
-		if err := f.err(); err != nil {
+		next.SecurePasswords = c.readSecurePolicy(decode[api.SecurePasswordPolicy](c, c.body, &f), &f)
+		if err := f.Err(); err != nil {
 			return err
 		}
 		if rev = ch.Rev; same(cur.Doc, &next) {
@@ -624,22 +625,22 @@ func putSecurePolicy(c *call) (*answer, error) {
 }
 
 // readSecurePolicy reads whom secure passwords are enforced for, as it was sent.
-func (c *call) readSecurePolicy(in *SecurePasswordPolicy, f *faults) store.SecurePasswordPolicy {
+func (c *call) readSecurePolicy(in *api.SecurePasswordPolicy, f *api.Faults) store.SecurePasswordPolicy {
 	p := store.SecurePasswordPolicy{Enforced: in.Enforced, Scope: access.Scope{All: true}}
 	if in.Scope != nil {
 		p.Scope = c.scope(in.Scope, "/scope", f)
 	}
-	if in.Enforced && in.Scope != nil && in.Scope.nobody() {
-		f.add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
+	if in.Enforced && in.Scope != nil && emptyScope(in.Scope) {
+		f.Add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
 	}
 	return p
 }
 
 // managedPolicy is the policy that the simple switch maintains.
-func managedPolicy(t *ThirdPartyAccess, except []string, created time.Time) *store.Policy {
+func managedPolicy(t *api.ThirdPartyAccess, except []string, created time.Time) *store.Policy {
 	return &store.Policy{CreatedAt: created, Policy: access.Policy{
 		ID: store.ManagedThirdParty, Name: store.ManagedThirdPartyName, Managed: store.ManagedThirdParty,
-		Type: access.Blacklist, Enabled: !t.Allow, Mode: access.PolicyMode(t.mode()), Scope: access.Scope{All: true},
+		Type: access.Blacklist, Enabled: !t.Allow, Mode: access.PolicyMode(modeOf(t)), Scope: access.Scope{All: true},
 		IPs: []string{}, Regions: []string{}, ExceptIPs: list(except),
 		Clients: []access.ClientType{access.ClientThirdParty, access.ClientCloudFetcher}, Protocols: []string{},
 	}}

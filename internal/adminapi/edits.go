@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -20,7 +21,7 @@ type edits struct {
 	list   []edit
 	makes  bool // missing departments are made
 	// over makes of an edit and a record what the record is to be.
-	over func(e *edit, cur *store.Account, f *faults) (*Account, error)
+	over func(e *edit, cur *store.Account, f *api.Faults) (*api.Account, error)
 	// Of a batch; nil for an import:
 	still func(addr string, cur *store.Account) bool // whether an account is still concerned
 	batch *store.BatchMark                           // left in the accounts that change
@@ -47,11 +48,11 @@ type tally struct {
 	unchanged       int
 	made            map[string]bool // departments
 	skipped, failed int             // of a batch
-	results         []BatchAccount
+	results         []api.BatchAccount
 }
 
 // note counts what became of one account.
-func (t *tally) note(r BatchAccount) {
+func (t *tally) note(r api.BatchAccount) {
 	switch r.Result {
 	case resultChanged:
 		t.changed = append(t.changed, r.Address)
@@ -76,7 +77,7 @@ func (t *tally) add(part *tally) {
 }
 
 // part makes edits in one transaction.
-func (e *edits) part(list []edit, f *faults, dry bool) (*tally, error) {
+func (e *edits) part(list []edit, f *api.Faults, dry bool) (*tally, error) {
 	c := e.c
 	var t *tally
 	exists := func(path string) bool {
@@ -95,7 +96,7 @@ func (e *edits) part(list []edit, f *faults, dry bool) (*tally, error) {
 	}
 	err := c.Store.Update(c.ctx, store.ShardOf(c.domain), c.id.actor, dry, func(ch *store.Change) error {
 		if !c.managed(c.domain) {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		t = &tally{made: map[string]bool{}}
 		for _, edit := range list {
@@ -103,7 +104,7 @@ func (e *edits) part(list []edit, f *faults, dry bool) (*tally, error) {
 				return err
 			}
 		}
-		f.line = 0
+		f.Line = 0
 		if dry {
 			return nil
 		}
@@ -112,51 +113,51 @@ func (e *edits) part(list []edit, f *faults, dry bool) (*tally, error) {
 		}
 		audit(ch, e.action, c.domain, c.domain)
 		ch.Audit.Note = fmt.Sprintf("%d accounts", len(t.changed))
-		return f.err()
+		return f.Err()
 	})
 	return t, err
 }
 
 // one adds the edit of one account to a change.
-func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f *faults, ch *store.Change, dry bool) error {
+func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f *api.Faults, ch *store.Change, dry bool) error {
 	c := e.c
 	cur, ok := c.Store.State.Account(edit.addr)
 	if e.still != nil && !e.still(edit.addr, cur.Doc) {
-		t.note(BatchAccount{Address: edit.addr, Result: resultSkipped})
+		t.note(api.BatchAccount{Address: edit.addr, Result: resultSkipped})
 		return nil
 	}
 	base := cur.Doc
 	if !ok && e.batch != nil {
-		if p := new(Problem); errors.As(c.unlisted(edit.addr), &p) {
-			t.note(BatchAccount{Address: edit.addr, Result: resultFailed, Errors: []Fault{{Code: p.Code, Detail: "there is no such account, and the domain's accounts are listed here: create it first"}}})
+		if p := new(api.Problem); errors.As(c.unlisted(edit.addr), &p) {
+			t.note(api.BatchAccount{Address: edit.addr, Result: resultFailed, Errors: []api.Fault{{Code: p.Code, Detail: "there is no such account, and the domain's accounts are listed here: create it first"}}})
 			return nil
 		}
 	}
 	if !ok {
 		base = newRecord(edit.addr, ch)
 	}
-	f.line = edit.line
+	f.Line = edit.line
 	if e.batch != nil {
-		f = &faults{} // of this account alone: it does not keep the batch from the others
+		f = &api.Faults{} // of this account alone: it does not keep the batch from the others
 	}
 	in, err := e.over(edit, base, f)
 	if err != nil {
 		return err
 	}
 	next := c.record(&in.AccountSettings, base, exists, f)
-	if e.batch != nil && len(f.list) > 0 {
-		t.note(BatchAccount{Address: edit.addr, Result: resultFailed, Errors: f.list})
+	if e.batch != nil && len(f.List) > 0 {
+		t.note(api.BatchAccount{Address: edit.addr, Result: resultFailed, Errors: f.List})
 		return nil
 	}
 	differ := changed(base, next)
 	if ok && len(differ) == 0 && (e.batch != nil || same(cur.Doc, next)) { // an import sets aliases, too
-		t.note(BatchAccount{Address: edit.addr, Result: resultUnchanged})
+		t.note(api.BatchAccount{Address: edit.addr, Result: resultUnchanged})
 		return nil
 	}
 	if !ok {
 		t.created++
 	}
-	t.note(BatchAccount{Address: edit.addr, Result: resultChanged, Changes: differ})
+	t.note(api.BatchAccount{Address: edit.addr, Result: resultChanged, Changes: differ})
 	if e.batch != nil {
 		mark(next, *e.batch, differ)
 	}
@@ -173,14 +174,14 @@ func (e *edits) one(edit *edit, exists func(department string) bool, t *tally, f
 }
 
 // stopped says what was written before an error.
-func (e *edits) stopped(err error) *Problem {
+func (e *edits) stopped(err error) *api.Problem {
 	written := len(e.changed)
 	p := *problemOf(err)
 	switch {
 	case p.Status >= http.StatusInternalServerError:
 		e.c.Log.Error("changing many accounts", "domain", e.c.domain, "written", written, "error", err)
 	case p.Status == http.StatusUnprocessableEntity:
-		p = *conflict("interrupted", "another change came between: run it again")
+		p = *api.Conflict("interrupted", "another change came between: run it again")
 	}
 	if written > 0 {
 		p.Detail = fmt.Sprintf("%d accounts were written, and then: %s", written, p.Detail)

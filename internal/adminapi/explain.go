@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -14,7 +15,7 @@ func getLogin(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{body: LoginRecord(*rec)}, nil
+	return &answer{body: *rec}, nil
 }
 
 // explainLogin decides a recorded login again, under the rules as they are.
@@ -25,12 +26,12 @@ func explainLogin(c *call) (*answer, error) {
 	}
 	var l history.Login
 	if !c.history.Recall(rec, &l) {
-		return nil, notFound("login record")
+		return nil, api.NotFound("login record")
 	}
 	_, v := c.Store.State.View(l.Address)
 	d := l.Explain(c.Site, v.Rules)
 	d.Trace = append(d.Trace, c.disabledSteps("")...)
-	e := ExplainedLogin{Record: LoginRecord(*rec), Decision: d}
+	e := api.ExplainedLogin{Record: *rec, Decision: d}
 	if d.Outcome != rec.Outcome || d.Reason != rec.Reason || d.PolicyID != rec.PolicyID {
 		e.Differs, e.WhyDiffers = true, c.whyDiffers(rec, &l, &d)
 	}
@@ -41,7 +42,7 @@ func explainLogin(c *call) (*answer, error) {
 func (c *call) loginRecord() (*store.LoginRecord, error) {
 	rec, err := c.Journal.Record(c.ctx, c.domain, c.r.PathValue("id"))
 	if errors.Is(err, store.ErrNoRecord) || err == nil && c.id.role == store.RoleSelf && rec.Account != c.id.account {
-		return nil, notFound("login record")
+		return nil, api.NotFound("login record")
 	}
 	return rec, err
 }

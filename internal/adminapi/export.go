@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -82,25 +83,25 @@ func docs[T any](list []store.Revised[T]) []*T {
 // What a document shows of a resource is what can be set: no secret, no count, no time, and no id
 // that a domain on another site could not have.
 
-func shownDomain(d *store.Domain) Domain {
+func shownDomain(d *store.Domain) api.Domain {
 	v := viewDomain(d)
 	v.CreatedAt = time.Time{}
 	return v
 }
 
-func shownPolicy(p *store.Policy) Policy {
+func shownPolicy(p *store.Policy) api.Policy {
 	v := viewPolicy(p)
 	v.CreatedAt, v.Managed = time.Time{}, ""
 	return v
 }
 
-func shownBlock(b *store.Block) IPBlock {
+func shownBlock(b *store.Block) api.IPBlock {
 	v := viewBlock(b)
 	v.CreatedAt, v.ID = time.Time{}, ""
 	return v
 }
 
-func shownAccount(a *store.Account) AccountSettings {
+func shownAccount(a *store.Account) api.AccountSettings {
 	v := viewAccount(a).AccountSettings
 	v.Preset = "" // told by the switches: whoever edits one of them should not have to edit both
 	return v
@@ -116,8 +117,8 @@ func blockRange(b *store.Block) string {
 }
 
 // document shows a content, always in the same order, with its revision.
-func (h *content) document() *DomainDocument {
-	d := &DomainDocument{Format: documentFormat}
+func (h *content) document() *api.DomainDocument {
+	d := &api.DomainDocument{Format: documentFormat}
 	if h.domain != nil {
 		domain, enforcement := shownDomain(h.domain), viewSecurePolicy(&h.domain.SecurePasswords)
 		d.Domain, d.SecurePasswordPolicy = &domain, &enforcement
@@ -126,7 +127,7 @@ func (h *content) document() *DomainDocument {
 	d.Policies = shown(h.policies, func(v *store.Policy) string { return v.ID }, shownPolicy)
 	d.IPBlocks = shown(h.blocks, blockRange, shownBlock)
 	d.Accounts = shown(h.accounts, func(v *store.Account) string { return v.Address }, shownAccount)
-	d.Revision = d.revision().String()
+	d.Revision = revisionOf(d).String()
 	return d
 }
 
@@ -153,15 +154,15 @@ const missing = "-"
 const revisionHash = 6
 
 // has tells which sections a document has.
-func (d *DomainDocument) has() [sections]bool {
+func sectionsOf(d *api.DomainDocument) [sections]bool {
 	return [sections]bool{d.Domain != nil || d.SecurePasswordPolicy != nil, d.Departments != nil, d.Policies != nil, d.IPBlocks != nil, d.Accounts != nil}
 }
 
 // revision is that of what a document shows.
-func (d *DomainDocument) revision() (r revision) {
+func revisionOf(d *api.DomainDocument) (r revision) {
 	domain := []any{d.Domain, d.SecurePasswordPolicy}
 	for s, part := range [sections]any{domain, d.Departments, d.Policies, d.IPBlocks, d.Accounts} {
-		if d.has()[s] {
+		if sectionsOf(d)[s] {
 			text, _ := json.Marshal(part) // wire types always have a JSON form
 			sum := sha256.Sum256(text)
 			r[s] = hex.EncodeToString(sum[:revisionHash])
@@ -201,10 +202,10 @@ func exportDomain(c *call) (*answer, error) {
 	has := [sections]bool{true, true, true, true, c.query.Get("accounts") != "false"}
 	h := c.content(has, c.now)
 	if h == nil {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	if len(h.accounts) > maxDocumentAccounts {
-		return nil, conflict("too_large", "the domain has more than %d accounts: leave them out with ?accounts=false", maxDocumentAccounts)
+		return nil, api.Conflict("too_large", "the domain has more than %d accounts: leave them out with ?accounts=false", maxDocumentAccounts)
 	}
 	doc := h.document()
 	return &answer{tag: quoted(doc.Revision), body: doc}, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -66,7 +67,7 @@ func (c *call) changeRules(f func(*store.Change, *edition) error) error {
 	}
 	return c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		return f(ch, e)
 	})
@@ -74,7 +75,7 @@ func (c *call) changeRules(f func(*store.Change, *edition) error) error {
 
 // edit puts the policies and blocked addresses into a change, or refuses it. It returns when the
 // change is reverted unless it is confirmed; nil for never.
-func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
+func (c *call) edit(ch *store.Change, e *edition) (*api.PendingRevert, error) {
 	if err := c.lockout(ch.Now, e); err != nil {
 		return nil, err
 	}
@@ -111,14 +112,14 @@ func (c *call) edit(ch *store.Change, e *edition) (*PendingRevert, error) {
 		return kept, nil
 	}
 	if text, err := json.Marshal(&before); err != nil || len(text) > maxRevert {
-		return nil, conflict("too_large", "what it replaces is too much to be kept until it is confirmed, more than %d MiB: make it in parts, or without revert_after", maxRevert>>20)
+		return nil, api.Conflict("too_large", "what it replaces is too much to be kept until it is confirmed, more than %d MiB: make it in parts, or without revert_after", maxRevert>>20)
 	}
 	before.ID, before.CreatedAt, before.At = store.NewID(), ch.Now, ch.Now.Add(after)
 	before.By, before.Action, before.Target, before.Rev = c.id.actor, ch.Audit.Action, ch.Audit.Target, ch.Rev
 	ch.Audit.Note = strings.TrimSpace(ch.Audit.Note + " (undone at " + before.At.Format(time.RFC3339) + " unless it is confirmed)")
 	ch.PutRevert(c.domain, &before)
 	c.w.Header().Set("Revert", revertPath(c.domain, before.ID)) // a deletion answers nothing else
-	return &PendingRevert{ID: before.ID, At: before.At}, nil
+	return &api.PendingRevert{ID: before.ID, At: before.At}, nil
 }
 
 // lockout refuses an edition that would lock out the author at the address that they call from,
@@ -142,7 +143,7 @@ func (c *call) lockout(now time.Time, e *edition) error {
 		whom = append(whom, "all administrators at your address, "+author.String())
 		for _, a := range administrators {
 			_, policyID := access.Judge(c.consoleLogin(a, author, after))
-			who.add("author", Who{Account: a, IP: author.String(), Client: access.ClientConsole, Protocol: access.Web.String(), PolicyID: policyID})
+			who.add("author", api.Who{Account: a, IP: author.String(), Client: access.ClientConsole, Protocol: access.Web.String(), PolicyID: policyID})
 		}
 	}
 	active, out := e.recent.LockedOut(before, after)
@@ -164,17 +165,17 @@ func (c *call) lockout(now time.Time, e *edition) error {
 	if len(who) == 0 {
 		return nil
 	}
-	p := conflict("lockout", "it would lock out %s: lockout.who lists whom, and as what; "+
+	p := api.Conflict("lockout", "it would lock out %s: lockout.who lists whom, and as what; "+
 		"?confirm=true makes the change all the same, ?revert_after=10m makes it and undoes it unless it is confirmed in time", strings.Join(whom, ", and "))
-	p.Lockout = &Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
+	p.Lockout = &api.Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
 	return p
 }
 
 // locked lists whom a change would lock out, each account once.
-type locked []Who
+type locked []api.Who
 
-func (l *locked) add(as string, w Who) {
-	if i := slices.IndexFunc(*l, func(x Who) bool { return x.Account == w.Account }); i >= 0 {
+func (l *locked) add(as string, w api.Who) {
+	if i := slices.IndexFunc(*l, func(x api.Who) bool { return x.Account == w.Account }); i >= 0 {
 		(*l)[i].As = append((*l)[i].As, as)
 		return
 	}
@@ -184,7 +185,7 @@ func (l *locked) add(as string, w Who) {
 
 func (l *locked) members(as string, out []history.Locked) {
 	for _, m := range out {
-		l.add(as, Who{
+		l.add(as, api.Who{
 			Account: m.Account, IP: address.IPText(m.IP), Client: m.Client, Protocol: m.Protocol.String(), LastLogin: m.Time, PolicyID: m.PolicyID,
 		})
 	}

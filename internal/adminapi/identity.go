@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -88,7 +89,7 @@ const (
 
 var keyText = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-func newKey() (Secret, error) {
+func newKey() (api.Secret, error) {
 	var random [keyBytes]byte
 	defer clear(random[:])
 	if _, err := rand.Read(random[:]); err != nil {
@@ -142,14 +143,14 @@ func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 	}
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, refuse(http.StatusUnauthorized, "unauthorized", "send Authorization: Bearer with a key")
+		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "send Authorization: Bearer with a key")
 	}
 	k, ok := a.Store.State.KeyByHash(hashKey([]byte(strings.TrimSpace(key))))
 	switch {
 	case !ok:
-		return nil, refuse(http.StatusUnauthorized, "unauthorized", "the key is not known")
+		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "the key is not known")
 	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
-		return nil, refuse(http.StatusUnauthorized, "key_expired", "the key has expired: ask for a new one")
+		return nil, api.Refuse(http.StatusUnauthorized, "key_expired", "the key has expired: ask for a new one")
 	}
 	return &identity{
 		role: k.Role, domain: k.Domain, account: k.Account, expires: k.ExpiresAt,

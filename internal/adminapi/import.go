@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -24,42 +25,42 @@ func importColumns() []string {
 }
 
 func importAccounts(c *call) (*answer, error) {
-	var f faults
+	var f api.Faults
 	e := edits{c: c, action: "account.import", makes: c.flag("create_departments")}
-	e.over = func(e *edit, cur *store.Account, f *faults) (*Account, error) {
+	e.over = func(e *edit, cur *store.Account, f *api.Faults) (*api.Account, error) {
 		return c.patchRecord(cur, e.addr, e.with, f)
 	}
 	e.list = c.readImport(&f)
 	if err := e.try(&f); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(f.list, func(a, b Fault) int { return a.Line - b.Line })
-	if err := f.err(); err != nil {
+	slices.SortStableFunc(f.List, func(a, b api.Fault) int { return a.Line - b.Line })
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if err := e.make(); err != nil {
 		return nil, err
 	}
-	return &answer{body: ImportResult{
+	return &answer{body: api.ImportResult{
 		Lines: len(e.list), Created: e.created, Changed: len(e.changed) - e.created, Unchanged: e.unchanged, Departments: list(slices.Sorted(maps.Keys(e.made))),
 	}}, nil
 }
 
 // try holds all edits against the state as it is, and notes all their faults.
-func (e *edits) try(f *faults) error { return e.all(f, true) }
+func (e *edits) try(f *api.Faults) error { return e.all(f, true) }
 
 // make makes the edits, after a try that found no fault. A dry run leaves it at what the try found.
 func (e *edits) make() error {
 	if e.c.dryRun {
 		return nil
 	}
-	if err := e.all(&faults{}, false); err != nil {
+	if err := e.all(&api.Faults{}, false); err != nil {
 		return e.stopped(err)
 	}
 	return nil
 }
 
-func (e *edits) all(f *faults, dry bool) error {
+func (e *edits) all(f *api.Faults, dry bool) error {
 	e.tally = tally{made: map[string]bool{}}
 	for part := range slices.Chunk(e.list, chunk) {
 		t, err := e.part(part, f, dry)
@@ -72,19 +73,19 @@ func (e *edits) all(f *faults, dry bool) error {
 }
 
 // readImport reads a file of accounts (RFC 4180, with a header line).
-func (c *call) readImport(f *faults) []edit {
-	defer func() { f.line = 0 }()
+func (c *call) readImport(f *api.Faults) []edit {
+	defer func() { f.Line = 0 }()
 	text := bytes.TrimPrefix(c.raw, []byte("\ufeff"))
-	f.line = 1
+	f.Line = 1
 	if !utf8.Valid(text) {
-		f.add("", "malformed", "the file is not valid UTF-8: save it in that encoding")
+		f.Add("", "malformed", "the file is not valid UTF-8: save it in that encoding")
 		return nil
 	}
 	r := csv.NewReader(bytes.NewReader(text))
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, true, true
 	header, err := r.Read()
 	if err != nil {
-		f.add("", "malformed", "the file has no header line: begin it with address,departments,imap,pop3,smtp or what else there is")
+		f.Add("", "malformed", "the file has no header line: begin it with address,departments,imap,pop3,smtp or what else there is")
 		return nil
 	}
 	columns := slices.Clone(header)
@@ -93,15 +94,15 @@ func (c *call) readImport(f *faults) []edit {
 		columns[i] = name
 		switch {
 		case !slices.Contains(importColumns(), name):
-			f.add(at("", name[:min(len(name), maxName)]), "unknown_field", "there is no such column%s", suggest(name, importColumns()))
+			f.Add(api.At("", name[:min(len(name), maxName)]), "unknown_field", "there is no such column%s", suggest(name, importColumns()))
 		case slices.Contains(columns[:i], name):
-			f.add(at("", name), "duplicate", "is named twice: leave one out")
+			f.Add(api.At("", name), "duplicate", "is named twice: leave one out")
 		}
 	}
 	if !slices.Contains(columns, "address") {
-		f.add("/address", "required", "the column is needed")
+		f.Add("/address", "required", "the column is needed")
 	}
-	if len(f.list) > 0 {
+	if len(f.List) > 0 {
 		return nil // what the cells mean is not known
 	}
 	var list []edit
@@ -113,20 +114,20 @@ func (c *call) readImport(f *faults) []edit {
 		}
 		var bad *csv.ParseError
 		if errors.As(err, &bad) {
-			f.line = bad.Line
-			f.add("", "malformed", "a quote is where none may be, or does not end: put cells with quotes, commas or line breaks in quotes, and double the quotes in them; the lines behind it were not read")
+			f.Line = bad.Line
+			f.Add("", "malformed", "a quote is where none may be, or does not end: put cells with quotes, commas or line breaks in quotes, and double the quotes in them; the lines behind it were not read")
 			return list
 		}
-		f.line, _ = r.FieldPos(0)
+		f.Line, _ = r.FieldPos(0)
 		if len(list) == maxImportLines {
-			f.add("", "too_many", "the file goes on behind %d accounts: split it; the lines from here on were not read", maxImportLines)
+			f.Add("", "too_many", "the file goes on behind %d accounts: split it; the lines from here on were not read", maxImportLines)
 			return list
 		}
 		if len(cells) != len(columns) {
-			f.add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
+			f.Add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
 			continue
 		}
-		e := edit{line: f.line, with: &node{kind: kindObject}}
+		e := edit{line: f.Line, with: &node{kind: kindObject}}
 		for i, cell := range cells {
 			cell = strings.TrimSpace(cell)
 			if columns[i] != "address" {
@@ -137,13 +138,13 @@ func (c *call) readImport(f *faults) []edit {
 			e.addr = c.Store.State.Canonical(addr)
 			switch {
 			case err != nil:
-				f.add("/address", "invalid_address", "%v", err)
+				f.Add("/address", "invalid_address", "%v", err)
 			case address.Domain(e.addr) != c.domain:
-				f.add("/address", "outside_domain", "is no address of this domain")
+				f.Add("/address", "outside_domain", "is no address of this domain")
 			case first[e.addr] > 0:
-				f.add("/address", "duplicate", "is the account of line %d again: leave one out", first[e.addr])
+				f.Add("/address", "duplicate", "is the account of line %d again: leave one out", first[e.addr])
 			default:
-				first[e.addr] = f.line
+				first[e.addr] = f.Line
 			}
 		}
 		list = append(list, e) // with faults too, so that all of them are found
@@ -151,7 +152,7 @@ func (c *call) readImport(f *faults) []edit {
 }
 
 // importCell adds one cell to a line's patch. An empty one means inherit, or none.
-func importCell(with *node, column, cell string, f *faults) {
+func importCell(with *node, column, cell string, f *api.Faults) {
 	put := func(n *node, name string, v *node) { n.fields = append(n.fields, field{name, v}) }
 	switch column {
 	case "departments", "aliases":
@@ -180,7 +181,7 @@ func importCell(with *node, column, cell string, f *faults) {
 	}
 }
 
-func importSwitch(column, cell string, f *faults) *node {
+func importSwitch(column, cell string, f *api.Faults) *node {
 	switch strings.ToLower(cell) {
 	case "":
 		return &node{}
@@ -189,7 +190,7 @@ func importSwitch(column, cell string, f *faults) *node {
 	case "false", "off", "no", "0":
 		return &node{kind: kindBool, raw: []byte("false")}
 	default:
-		f.add(at("", column), "not_in_list", "must be true, on, yes or 1; false, off, no or 0; or empty to inherit")
+		f.Add(api.At("", column), "not_in_list", "must be true, on, yes or 1; false, off, no or 0; or empty to inherit")
 		return &node{}
 	}
 }

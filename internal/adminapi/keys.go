@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func viewKey(k *store.Key) Key {
-	return Key{
+func viewKey(k *store.Key) api.Key {
+	return api.Key{
 		ID: k.ID, Name: k.Name, Role: string(k.Role), Domain: k.Domain, Account: k.Account,
 		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt,
 	}
@@ -26,29 +27,29 @@ func listKeys(c *call) (*answer, error) {
 }
 
 func createKey(c *call) (*answer, error) {
-	var f faults
-	in := decode[NewKey](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.NewKey](c, c.body, &f)
 	k := &store.Key{ID: store.NewID(), Name: in.Name, Role: store.Role(in.Role), ExpiresAt: in.ExpiresAt.UTC()}
 	if in.ExpiresAt.IsZero() {
 		k.ExpiresAt = in.ExpiresAt
 	}
 	if strings.TrimSpace(in.Name) != in.Name || strings.ContainsFunc(in.Name, unprintable) {
-		f.add("/name", "unprintable", "begins or ends with a space, or has a character that does not print")
+		f.Add("/name", "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(c.now) {
-		f.add("/expires_at", "in_the_past", "is not in the future")
+		f.Add("/expires_at", "in_the_past", "is not in the future")
 	}
 	c.keyReach(in, k, &f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if !c.id.mayGrant(k.Role) {
-		return nil, forbidden("a key makes only weaker keys: one of role %s makes none of role %s", c.id.role, k.Role)
+		return nil, api.Forbidden("a key makes only weaker keys: one of role %s makes none of role %s", c.id.role, k.Role)
 	}
 	if !c.id.expires.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(c.id.expires)) {
-		return nil, forbidden("a key that expires makes none that lasts longer: give an expires_at that is not after its own")
+		return nil, api.Forbidden("a key that expires makes none that lasts longer: give an expires_at that is not after its own")
 	}
-	created := CreatedKey{Key: viewKey(k), Secret: Secret{}}
+	created := api.CreatedKey{Key: viewKey(k), Secret: api.Secret{}}
 	if !c.dryRun {
 		key, err := newKey()
 		if err != nil {
@@ -73,7 +74,7 @@ func createKey(c *call) (*answer, error) {
 }
 
 // keyReach reads which domain or account a key is for.
-func (c *call) keyReach(in *NewKey, k *store.Key, f *faults) {
+func (c *call) keyReach(in *api.NewKey, k *store.Key, f *api.Faults) {
 	outside := "is not managed: create it first"
 	if c.id.role == store.RoleDomain {
 		outside = "is not the domain of your key"
@@ -84,11 +85,11 @@ func (c *call) keyReach(in *NewKey, k *store.Key, f *faults) {
 		name, err := address.ParseDomain(in.Domain)
 		switch k.Domain = name; {
 		case in.Domain == "":
-			f.add("/domain", "required", "is needed for role domain")
+			f.Add("/domain", "required", "is needed for role domain")
 		case err != nil:
-			f.add("/domain", "invalid_domain", "%v", err)
+			f.Add("/domain", "invalid_domain", "%v", err)
 		case !usable(name):
-			f.add("/domain", "unmanaged_domain", "%s", outside)
+			f.Add("/domain", "unmanaged_domain", "%s", outside)
 		}
 	case store.RoleSelf:
 		addr, err := address.Parse(in.Account, c.DefaultDomain)
@@ -96,19 +97,19 @@ func (c *call) keyReach(in *NewKey, k *store.Key, f *faults) {
 		k.Domain = address.Domain(k.Account)
 		switch {
 		case in.Account == "":
-			f.add("/account", "required", "is needed for role self")
+			f.Add("/account", "required", "is needed for role self")
 		case err != nil:
-			f.add("/account", "invalid_address", "%v", err)
+			f.Add("/account", "invalid_address", "%v", err)
 		case !usable(k.Domain):
-			f.add("/account", "unmanaged_domain", "has a domain that %s", outside)
+			f.Add("/account", "unmanaged_domain", "has a domain that %s", outside)
 		}
 	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
 	}
 	if in.Domain != "" && k.Role != store.RoleDomain {
-		f.add("/domain", "conflict", "is for role domain only: leave it out")
+		f.Add("/domain", "conflict", "is for role domain only: leave it out")
 	}
 	if in.Account != "" && k.Role != store.RoleSelf {
-		f.add("/account", "conflict", "is for role self only: leave it out")
+		f.Add("/account", "conflict", "is for role self only: leave it out")
 	}
 }
 
@@ -117,13 +118,13 @@ func deleteKey(c *call) (*answer, error) {
 	err := c.change(store.Global, func(ch *store.Change) error {
 		k, rev, ok := c.key(c.r.PathValue("id"))
 		if !ok || !c.id.sees(k) {
-			return notFound("key")
+			return api.NotFound("key")
 		}
 		if err := c.match(true, rev); err != nil {
 			return err
 		}
 		if !c.id.mayGrant(k.Role) && c.id.role != store.RoleAdmin {
-			return forbidden("a key revokes only keys that it might have made")
+			return api.Forbidden("a key revokes only keys that it might have made")
 		}
 		ans.body = viewKey(k)
 		audit(ch, "key.delete", k.Domain, k.ID)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -25,32 +26,32 @@ const (
 type migration struct {
 	cur, next *store.Policy
 	result    string
-	warnings  []Warning
+	warnings  []api.Warning
 }
 
 // migratePolicies makes the policies that say what the settings of former days said. Ids are
 // derived from the settings, so that a second call finds what the first one made, whatever the
 // order of the entries.
 func migratePolicies(c *call) (*answer, error) {
-	var out Migrated
+	var out api.Migrated
 	err := c.changeRules(func(ch *store.Change, e *edition) error {
-		var f faults
-		in := decode[Migration](c, c.body, &f)
+		var f api.Faults
+		in := decode[api.Migration](c, c.body, &f)
 		list := c.restrictions(in, ch, &f)
 		if third := c.formerSwitch(in, ch, &f); third != nil {
 			list = slices.Insert(list, 0, *third)
 		}
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return err
 		}
-		out = Migrated{Policies: make([]MigratedPolicy, len(list))}
+		out = api.Migrated{Policies: make([]api.MigratedPolicy, len(list))}
 		e.policies = map[string]*store.Policy{}
 		pending := c.pending()
 		for i, m := range list {
 			view := viewPolicy(m.next)
 			view.Warnings = append(c.policyWarnings(m.next), m.warnings...)
 			view.Pending = pending[m.next.ID]
-			out.Policies[i] = MigratedPolicy{view, m.result}
+			out.Policies[i] = api.MigratedPolicy{Policy: view, Result: m.result}
 			switch m.result {
 			case resultKept:
 				continue
@@ -85,15 +86,15 @@ func migratePolicies(c *call) (*answer, error) {
 
 // formerSwitch is the managed policy as the former switch had it; nil when the settings leave it
 // alone.
-func (c *call) formerSwitch(in *Migration, ch *store.Change, f *faults) *migration {
+func (c *call) formerSwitch(in *api.Migration, ch *store.Change, f *api.Faults) *migration {
 	checkNetworks(in.SecureLoginIPs, "/secure_login_ips", f)
 	if in.ThirdPartyAllowed == nil {
 		if in.SecureLoginIPs != nil {
-			f.add("/third_party_allowed", "required", "is needed with secure_login_ips, which are exempt from that block: say false, or leave both out")
+			f.Add("/third_party_allowed", "required", "is needed with secure_login_ips, which are exempt from that block: say false, or leave both out")
 		}
 		return nil
 	}
-	third := &ThirdPartyAccess{Allow: *in.ThirdPartyAllowed, SecureLoginIPs: in.SecureLoginIPs}
+	third := &api.ThirdPartyAccess{Allow: *in.ThirdPartyAllowed, SecureLoginIPs: in.SecureLoginIPs}
 	m := &migration{}
 	m.cur, m.next = c.switched(third, ch.Now)
 	switch {
@@ -109,21 +110,21 @@ func (c *call) formerSwitch(in *Migration, ch *store.Change, f *faults) *migrati
 
 // restrictions are the blacklists for own clients that were not allowed. One that is there is left
 // as the administrator has it by now.
-func (c *call) restrictions(in *Migration, ch *store.Change, f *faults) []migration {
+func (c *call) restrictions(in *api.Migration, ch *store.Change, f *api.Faults) []migration {
 	var list []migration
 	allowed := make(map[string]bool, len(in.NativeClients)) // by policy id
 	somewhere := map[access.ClientType]bool{}               // allowed for some scope
 	for i := range in.NativeClients {
 		n := &in.NativeClients[i]
-		pointer := at("/native_clients", i)
+		pointer := api.At("/native_clients", i)
 		client := access.ClientType(n.Client)
 		known := c.clientTypes()
 		switch {
 		case n.Client == "": // told already
 		case client == access.ClientThirdParty || client == access.ClientCloudFetcher:
-			f.add(pointer+"/client", "conflict", "is none of the site's own clients: use third_party_allowed")
+			f.Add(pointer+"/client", "conflict", "is none of the site's own clients: use third_party_allowed")
 		case !slices.Contains(known, client):
-			f.add(pointer+"/client", "unknown_client_type", "there is no such client type%s", suggest(n.Client, texts(slices.DeleteFunc(known, notOwn))))
+			f.Add(pointer+"/client", "unknown_client_type", "there is no such client type%s", suggest(n.Client, texts(slices.DeleteFunc(known, notOwn))))
 		}
 		scope := access.Scope{All: true}
 		if n.Scope != nil {
@@ -133,7 +134,7 @@ func (c *call) restrictions(in *Migration, ch *store.Change, f *faults) []migrat
 		id := restrictionID(client, &scope)
 		if was, twice := allowed[id]; twice {
 			if was != n.Allowed {
-				f.add(pointer+"/allowed", "conflict", "contradicts an earlier entry for the same client and scope: leave one of them out")
+				f.Add(pointer+"/allowed", "conflict", "contradicts an earlier entry for the same client and scope: leave one of them out")
 			}
 			continue
 		}
@@ -146,8 +147,8 @@ func (c *call) restrictions(in *Migration, ch *store.Change, f *faults) []migrat
 	for i := range list {
 		m := &list[i]
 		if client := m.next.Clients; len(client) == 1 && somewhere[client[0]] {
-			m.warnings = append(m.warnings, Warning{
-				"refused_and_allowed", "The settings allow this client for others. Whoever is in both scopes is refused; if that is not meant, put them into scope.except.",
+			m.warnings = append(m.warnings, api.Warning{
+				Code: "refused_and_allowed", Detail: "The settings allow this client for others. Whoever is in both scopes is refused; if that is not meant, put them into scope.except.",
 			})
 		}
 	}
@@ -166,7 +167,7 @@ func (c *call) restriction(id string, client access.ClientType, scope access.Sco
 		m := migration{cur: cur.Doc, next: normal(cur.Doc), result: resultKept}
 		next.Name, next.CreatedAt = m.next.Name, m.next.CreatedAt
 		if !same(m.next, next) {
-			m.warnings = []Warning{{"changed_since", "A policy of this id is there and is not, or no more, what the settings say. It was left as it is."}}
+			m.warnings = []api.Warning{{Code: "changed_since", Detail: "A policy of this id is there and is not, or no more, what the settings say. It was left as it is."}}
 		}
 		return m
 	}

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 const (
@@ -116,7 +116,7 @@ func TestMigrateFaults(t *testing.T) {
 
 // former is how settings of former days were judged, written down once more and without policies.
 type former struct {
-	adminapi.Migration
+	api.Migration
 	departments map[string][]string
 }
 
@@ -125,14 +125,14 @@ func (s *former) refuses(account string, client access.ClientType, ip netip.Addr
 		secure := slices.ContainsFunc(s.SecureLoginIPs, func(n string) bool { return netip.MustParsePrefix(n).Contains(ip) })
 		return s.ThirdPartyAllowed != nil && !*s.ThirdPartyAllowed && !secure
 	}
-	return slices.ContainsFunc(s.NativeClients, func(n adminapi.NativeClient) bool {
+	return slices.ContainsFunc(s.NativeClients, func(n api.NativeClient) bool {
 		return n.Client == string(client) && !n.Allowed && s.concerns(n.Scope, account)
 	})
 }
 
-func (s *former) concerns(scope *adminapi.Scope, account string) bool {
-	in := func(list []adminapi.ScopeDepartment) bool {
-		return slices.ContainsFunc(list, func(d adminapi.ScopeDepartment) bool {
+func (s *former) concerns(scope *api.Scope, account string) bool {
+	in := func(list []api.ScopeDepartment) bool {
+		return slices.ContainsFunc(list, func(d api.ScopeDepartment) bool {
 			return slices.ContainsFunc(s.departments[account], func(path string) bool {
 				return path == d.Path || d.Sub && strings.HasPrefix(path, d.Path+"/")
 			})
@@ -156,14 +156,14 @@ func TestMigrationChangesNoDecision(t *testing.T) {
 	clients := append([]access.ClientType{access.ClientThirdParty, access.ClientCloudFetcher}, own...)
 	ips := []netip.Addr{{}, addr("192.0.2.1"), addr("192.0.2.200"), addr("198.51.100.1"), addr("2001:db8::1")}
 	networks := []string{"192.0.2.0/25", "198.51.100.1/32", "2001:db8::/64", "0.0.0.0/0"}
-	scopes := []*adminapi.Scope{
+	scopes := []*api.Scope{
 		nil,
-		{All: true, Except: &adminapi.Exceptions{Members: []string{"bob@example.org"}}},
-		{Departments: []adminapi.ScopeDepartment{{Path: "sales"}}},
-		{Departments: []adminapi.ScopeDepartment{{Path: "sales", Sub: true}}},
+		{All: true, Except: &api.Exceptions{Members: []string{"bob@example.org"}}},
+		{Departments: []api.ScopeDepartment{{Path: "sales"}}},
+		{Departments: []api.ScopeDepartment{{Path: "sales", Sub: true}}},
 		{Members: []string{"zoe@example.org", "bob@example.org"}},
 		{Members: []string{"ann@example.org"}},
-		{Departments: []adminapi.ScopeDepartment{{Path: "sales", Sub: true}}, Except: &adminapi.Exceptions{Departments: []adminapi.ScopeDepartment{{Path: "sales/emea"}}}},
+		{Departments: []api.ScopeDepartment{{Path: "sales", Sub: true}}, Except: &api.Exceptions{Departments: []api.ScopeDepartment{{Path: "sales/emea"}}}},
 	}
 	existing := []string{
 		`{"name":"a","type":"whitelist","scope":{"all":true},"ips":["192.0.2.0/24"],"clients":["third-party","native-mobile"]}`,
@@ -211,7 +211,7 @@ func TestMigrationChangesNoDecision(t *testing.T) {
 			return key{rapid.SampledFrom(own).Draw(t, "client"), rapid.IntRange(0, len(scopes)-1).Draw(t, "scope")}
 		})
 		for _, k := range rapid.SliceOfNDistinct(keys, 0, 5, rapid.ID).Draw(t, "own clients") {
-			settings.NativeClients = append(settings.NativeClients, adminapi.NativeClient{Client: string(k.client), Allowed: rapid.Bool().Draw(t, "allowed"), Scope: scopes[k.scope]})
+			settings.NativeClients = append(settings.NativeClients, api.NativeClient{Client: string(k.client), Allowed: rapid.Bool().Draw(t, "allowed"), Scope: scopes[k.scope]})
 		}
 		body, err := json.Marshal(&settings.Migration)
 		if err != nil {

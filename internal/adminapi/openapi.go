@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 var pathParameter = regexp.MustCompile(`\{(\w+)(\.\.\.)?\}`)
@@ -30,9 +32,9 @@ func (s *server) openAPI(ops []operation) *huma.OpenAPI {
 		},
 		Security: []map[string][]string{{"key": {}}},
 	}
-	problem := s.schemas.of(reflect.TypeFor[Problem]())
+	problem := s.schemas.of(reflect.TypeFor[api.Problem]())
 	seen := map[reflect.Type]bool{}
-	s.schemas.settle(reflect.TypeFor[Problem](), seen)
+	s.schemas.settle(reflect.TypeFor[api.Problem](), seen)
 	for i := range ops {
 		op := &ops[i]
 		o := &huma.Operation{

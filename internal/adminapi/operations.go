@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 // operation is one method of one path.
@@ -102,83 +103,83 @@ func operations() []operation {
 		accountReads = forRead | forDomain | forSelf
 	)
 	return []operation{
-		get(domains, "list-domains", "List the managed domains", domainReads, List[Domain]{}, listDomains, "limit", "cursor"),
-		write(post, domains, "create-domain", "Bring a domain under management", forAdmin, NewDomain{}, Domain{}, createDomain),
-		get(domain, "get-domain", "Show a domain", domainReads, Domain{}, getDomain),
-		write(patch, domain, "patch-domain", "Change a domain", forDomain, Domain{}, Domain{}, patchDomain),
+		get(domains, "list-domains", "List the managed domains", domainReads, api.List[api.Domain]{}, listDomains, "limit", "cursor"),
+		write(post, domains, "create-domain", "Bring a domain under management", forAdmin, api.NewDomain{}, api.Domain{}, createDomain),
+		get(domain, "get-domain", "Show a domain", domainReads, api.Domain{}, getDomain),
+		write(patch, domain, "patch-domain", "Change a domain", forDomain, api.Domain{}, api.Domain{}, patchDomain),
 		remove(domain, "delete-domain", "Give up a domain with all that belongs to it", forAdmin, deleteDomain),
-		get(domain+"/export", "export-domain", "Show all that is set for a domain as one document", domainReads, DomainDocument{}, exportDomain, "accounts"),
-		large(write(post, domain+"/apply", "apply-domain", "Make a domain what a document says", forDomain, DomainDocument{}, Plan{}, applyDomain, revertAfter)),
-		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, ThirdPartyAccess{}, getThirdParty),
-		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, ThirdPartyAccess{}, ThirdPartyAccess{}, putThirdParty, revertAfter),
-		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, SecurePasswordPolicy{}, getSecurePolicy),
-		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or do not", forDomain, SecurePasswordPolicy{}, SecurePasswordPolicy{}, putSecurePolicy),
+		get(domain+"/export", "export-domain", "Show all that is set for a domain as one document", domainReads, api.DomainDocument{}, exportDomain, "accounts"),
+		large(write(post, domain+"/apply", "apply-domain", "Make a domain what a document says", forDomain, api.DomainDocument{}, api.Plan{}, applyDomain, revertAfter)),
+		get(third, "get-third-party-access", "Show the switch for third-party clients", domainReads, api.ThirdPartyAccess{}, getThirdParty),
+		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, api.ThirdPartyAccess{}, api.ThirdPartyAccess{}, putThirdParty, revertAfter),
+		get(enforcement, "get-secure-password-policy", "Show who needs a secure password", domainReads, api.SecurePasswordPolicy{}, getSecurePolicy),
+		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or do not", forDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy),
 
-		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, List[Policy]{}, listPolicies, "limit", "cursor"),
-		write(post, policies, "create-policy", "Make an access policy", forDomain, Policy{}, Policy{}, createPolicy, revertAfter),
-		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, PolicyTest{}, PolicyTested{}, testPolicy),
-		long(write(post, policies+"/preview", "preview-policy", "Say what a policy, its change or its removal would have done to recorded logins", domainReads, PolicyPreview{}, PolicyPreviewed{}, previewPolicy), PolicyPreviewLine{}),
-		write(post, policies+"/migrate", "migrate-policies", "Make policies of the settings of former days", forDomain, Migration{}, Migrated{}, migratePolicies, revertAfter),
-		get(policy, "get-policy", "Show an access policy", domainReads, Policy{}, getPolicy),
-		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, Policy{}, Policy{}, putPolicy, revertAfter),
-		write(patch, policy, "patch-policy", "Change an access policy", forDomain, Policy{}, Policy{}, patchPolicy, revertAfter),
+		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, api.List[api.Policy]{}, listPolicies, "limit", "cursor"),
+		write(post, policies, "create-policy", "Make an access policy", forDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter),
+		write(post, policies+"/test", "test-policy", "Say how a login would be decided, with a draft policy or without", domainReads, api.PolicyTest{}, api.PolicyTested{}, testPolicy),
+		long(write(post, policies+"/preview", "preview-policy", "Say what a policy, its change or its removal would have done to recorded logins", domainReads, api.PolicyPreview{}, api.PolicyPreviewed{}, previewPolicy), api.PolicyPreviewLine{}),
+		write(post, policies+"/migrate", "migrate-policies", "Make policies of the settings of former days", forDomain, api.Migration{}, api.Migrated{}, migratePolicies, revertAfter),
+		get(policy, "get-policy", "Show an access policy", domainReads, api.Policy{}, getPolicy),
+		write(put, policy, "put-policy", "Make or replace an access policy", forDomain, api.Policy{}, api.Policy{}, putPolicy, revertAfter),
+		write(patch, policy, "patch-policy", "Change an access policy", forDomain, api.Policy{}, api.Policy{}, patchPolicy, revertAfter),
 		remove(policy, "delete-policy", "Remove an access policy", forDomain, deletePolicy, revertAfter),
-		write(post, policy+"/test", "test-stored-policy", "Say how a login would be decided, and what a policy has to do with it", domainReads, PolicyTest{}, PolicyTested{}, testStoredPolicy),
-		get(blocks, "list-ip-blocks", "List the addresses that a domain refuses", domainReads, List[IPBlock]{}, listBlocks, "limit", "cursor"),
-		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, IPBlock{}, IPBlock{}, createBlock, revertAfter),
+		write(post, policy+"/test", "test-stored-policy", "Say how a login would be decided, and what a policy has to do with it", domainReads, api.PolicyTest{}, api.PolicyTested{}, testStoredPolicy),
+		get(blocks, "list-ip-blocks", "List the addresses that a domain refuses", domainReads, api.List[api.IPBlock]{}, listBlocks, "limit", "cursor"),
+		write(post, blocks, "create-ip-block", "Refuse an address or a range for a whole domain", forDomain, api.IPBlock{}, api.IPBlock{}, createBlock, revertAfter),
 		remove(blocks+"/{id}", "delete-ip-block", "Let an address in again", forDomain, deleteBlock, revertAfter),
 
-		get(reverts, "list-reverts", "List the changes that undo themselves unless they are confirmed, the next one first", domainReads, List[Revert]{}, listReverts, "limit", "cursor"),
-		get(reverts+"/{id}", "get-revert", "Show a change that undoes itself unless it is confirmed", domainReads, Revert{}, getRevert),
-		write(post, reverts+"/{id}/confirm", "confirm-revert", "Keep a change: it does not undo itself any more", forDomain, nil, Revert{}, confirmRevert),
+		get(reverts, "list-reverts", "List the changes that undo themselves unless they are confirmed, the next one first", domainReads, api.List[api.Revert]{}, listReverts, "limit", "cursor"),
+		get(reverts+"/{id}", "get-revert", "Show a change that undoes itself unless it is confirmed", domainReads, api.Revert{}, getRevert),
+		write(post, reverts+"/{id}/confirm", "confirm-revert", "Keep a change: it does not undo itself any more", forDomain, nil, api.Revert{}, confirmRevert),
 
-		get(departments, "list-departments", "List a domain's departments", domainReads, List[Department]{}, listDepartments, "limit", "cursor"),
-		get(department, "get-department", "Show a department", domainReads, Department{}, getDepartment),
-		write(put, department, "put-department", "Make a department, with those above it that are missing", forDomain, Department{}, Department{}, putDepartment),
-		write(patch, department, "patch-department", "Change or rename a department", forDomain, Department{}, Department{}, patchDepartment),
+		get(departments, "list-departments", "List a domain's departments", domainReads, api.List[api.Department]{}, listDepartments, "limit", "cursor"),
+		get(department, "get-department", "Show a department", domainReads, api.Department{}, getDepartment),
+		write(put, department, "put-department", "Make a department, with those above it that are missing", forDomain, api.Department{}, api.Department{}, putDepartment),
+		write(patch, department, "patch-department", "Change or rename a department", forDomain, api.Department{}, api.Department{}, patchDepartment),
 		remove(department, "delete-department", "Remove a department that nothing names", forDomain, deleteDepartment),
 
-		get(accounts, "list-accounts", "List a domain's accounts that have a record", domainReads, List[Account]{}, listAccounts, "limit", "cursor"),
-		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, Batch{}, BatchResult{}, batchAccounts, "resume"), BatchLine{}),
-		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", ImportResult{}, importAccounts, "create_departments"),
-		get(account, "get-account", "Show an account's record", accountReads, Account{}, getAccount),
-		write(put, account, "put-account", "Create or replace an account's record", forDomain, Account{}, Account{}, putAccount),
-		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, Account{}, Account{}, patchAccount, "create"),
+		get(accounts, "list-accounts", "List a domain's accounts that have a record", domainReads, api.List[api.Account]{}, listAccounts, "limit", "cursor"),
+		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, api.Batch{}, api.BatchResult{}, batchAccounts, "resume"), api.BatchLine{}),
+		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", api.ImportResult{}, importAccounts, "create_departments"),
+		get(account, "get-account", "Show an account's record", accountReads, api.Account{}, getAccount),
+		write(put, account, "put-account", "Create or replace an account's record", forDomain, api.Account{}, api.Account{}, putAccount),
+		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, api.Account{}, api.Account{}, patchAccount, "create"),
 		remove(account, "delete-account", "Forget an account's record and secrets", forDomain, deleteAccount),
-		get(account+"/effective", "get-effective", "Show every setting of an account with what set it", accountReads, Effective{}, getEffective),
-		write(put, account+"/mailbox-password", "put-mailbox-password", "Set the mailbox password kept here", forDomain, MailboxPassword{}, MailboxPasswordSet{}, putMailboxPassword),
+		get(account+"/effective", "get-effective", "Show every setting of an account with what set it", accountReads, api.Effective{}, getEffective),
+		write(put, account+"/mailbox-password", "put-mailbox-password", "Set the mailbox password kept here", forDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword),
 
-		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, List[SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
-		write(post, secures, "create-secure-password", "Make a secure password, shown this once", forDomain|forSelf, NewSecurePassword{}, CreatedSecurePassword{}, createSecurePassword, "create"),
-		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, SecurePassword{}, getSecurePassword),
-		write(patch, secure, "patch-secure-password", "Change a secure password's label", forDomain|forSelf, SecurePassword{}, SecurePassword{}, patchSecurePassword),
+		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
+		write(post, secures, "create-secure-password", "Make a secure password, shown this once", forDomain|forSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
+		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
+		write(patch, secure, "patch-secure-password", "Change a secure password's label", forDomain|forSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword),
 		remove(secure, "delete-secure-password", "Revoke a secure password", forDomain|forSelf, deleteSecurePassword),
 
-		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, List[LoginRecord]{}, listLogins,
+		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,
 			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
-		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, LoginRecord{}, getLogin),
-		get(domain+"/logins/{id}/explain", "explain-login", "Say how a recorded login would be decided by today's rules, and why", domainReads, ExplainedLogin{}, explainLogin),
-		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, List[AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
+		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
+		get(domain+"/logins/{id}/explain", "explain-login", "Say how a recorded login would be decided by today's rules, and why", domainReads, api.ExplainedLogin{}, explainLogin),
+		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
-		get(types, "list-client-types", "List the client types that have evidence", forRead, List[ClientType]{}, listClientTypes, "limit", "cursor"),
-		get(types+"/{type}", "get-client-type", "Show a client type", forRead, ClientType{}, getClientType),
-		write(put, types+"/{type}", "put-client-type", "Say what proves a client type", forAdmin, ClientType{}, ClientType{}, putClientType),
+		get(types, "list-client-types", "List the client types that have evidence", forRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
+		get(types+"/{type}", "get-client-type", "Show a client type", forRead, api.ClientType{}, getClientType),
+		write(put, types+"/{type}", "put-client-type", "Say what proves a client type", forAdmin, api.ClientType{}, api.ClientType{}, putClientType),
 		remove(types+"/{type}", "delete-client-type", "Forget what proves a client type", forAdmin, deleteClientType),
 
-		get(keys, "list-keys", "List the API's keys, without the keys", domainReads, List[Key]{}, listKeys, "limit", "cursor"),
-		write(post, keys, "create-key", "Make a key, shown this once", forDomain, NewKey{}, CreatedKey{}, createKey),
+		get(keys, "list-keys", "List the API's keys, without the keys", domainReads, api.List[api.Key]{}, listKeys, "limit", "cursor"),
+		write(post, keys, "create-key", "Make a key, shown this once", forDomain, api.NewKey{}, api.CreatedKey{}, createKey),
 		remove(keys+"/{id}", "delete-key", "Revoke a key", forDomain, deleteKey),
 
-		always(get(regions, "get-regions", "Show the database of regions", domainReads, RegionStatus{}, getRegions)),
-		get(regions+"/codes", "list-regions", "List the regions that policies can name", domainReads, List[Region]{}, listRegions, "limit", "cursor"),
-		get(regions+"/{ip}", "get-region", "Tell the region of an address", domainReads, AddressRegion{}, getRegion),
+		always(get(regions, "get-regions", "Show the database of regions", domainReads, api.RegionStatus{}, getRegions)),
+		get(regions+"/codes", "list-regions", "List the regions that policies can name", domainReads, api.List[api.Region]{}, listRegions, "limit", "cursor"),
+		get(regions+"/{ip}", "get-region", "Tell the region of an address", domainReads, api.AddressRegion{}, getRegion),
 
-		always(get("/v1/store", "get-store", "Show how the daemon and its store get on", forRead, StoreStatus{}, getStore)),
-		always(write(post, "/v1/store/adopt", "adopt-store", "Believe the store that answers now, whatever it was before", forAdmin, nil, StoreStatus{}, adoptStore)),
-		always(write(post, "/v1/login", "login", "Decide a login", forLogin, Login{}, access.Decision{}, nil)),
+		always(get("/v1/store", "get-store", "Show how the daemon and its store get on", forRead, api.StoreStatus{}, getStore)),
+		always(write(post, "/v1/store/adopt", "adopt-store", "Believe the store that answers now, whatever it was before", forAdmin, nil, api.StoreStatus{}, adoptStore)),
+		always(write(post, "/v1/login", "login", "Decide a login", forLogin, api.Login{}, access.Decision{}, nil)),
 
-		get("/livez", "livez", "Whether the daemon runs", forAnyone, Health{}, getLive),
-		get("/readyz", "readyz", "Whether decisions are possible", forAnyone, Health{}, getReady),
+		get("/livez", "livez", "Whether the daemon runs", forAnyone, api.Health{}, getLive),
+		get("/readyz", "readyz", "Whether decisions are possible", forAnyone, api.Health{}, getReady),
 		get("/metrics", "metrics", "Metrics in Prometheus' text format", forAnyone, "", getMetrics),
 		get("/openapi.json", "openapi", "This document", forAnyone, map[string]any{}, getOpenAPI),
 	}
@@ -250,32 +251,32 @@ func outcomes() []string {
 	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
 }
 
-func (p *param) check(name, value string, f *faults) {
+func (p *param) check(name, value string, f *api.Faults) {
 	var err error
 	switch p.kind {
 	case paramFlag:
 		if value != "true" && value != "false" {
-			f.parameter(name, "not_in_list", "must be true or false")
+			f.Parameter(name, "not_in_list", "must be true or false")
 		}
 	case paramLimit:
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxLimit {
-			f.parameter(name, "out_of_range", "must be a whole number from 1 to %d", maxLimit)
+			f.Parameter(name, "out_of_range", "must be a whole number from 1 to %d", maxLimit)
 		}
 	case paramTime:
 		if _, err = time.Parse(time.RFC3339, value); err != nil {
-			f.parameter(name, "invalid_time", "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)")
+			f.Parameter(name, "invalid_time", "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)")
 		}
 	case paramIP:
 		if _, err = address.ParseIP(value); err != nil {
-			f.parameter(name, "invalid_network", "%v", err)
+			f.Parameter(name, "invalid_network", "%v", err)
 		}
 	case paramSpan:
 		if d, err := time.ParseDuration(value); err != nil || d < time.Second || d > maxRevertAfter {
-			f.parameter(name, "out_of_range", "must be a span from 1s to 168h, such as 90s, 10m or 24h")
+			f.Parameter(name, "out_of_range", "must be a span from 1s to 168h, such as 90s, 10m or 24h")
 		}
 	case paramText:
 		if len(p.enum) > 0 && !slices.Contains(p.enum, value) {
-			f.parameter(name, "not_in_list", "must be one of %s", strings.Join(p.enum, ", "))
+			f.Parameter(name, "not_in_list", "must be one of %s", strings.Join(p.enum, ", "))
 		}
 	}
 }

@@ -8,13 +8,14 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func viewSecurePassword(p *store.SecurePassword, uses map[string]store.LastUse) SecurePassword {
+func viewSecurePassword(p *store.SecurePassword, uses map[string]store.LastUse) api.SecurePassword {
 	use := uses[p.ID]
-	return SecurePassword{
+	return api.SecurePassword{
 		ID: p.ID, Label: p.Label, CreatedAt: p.CreatedAt,
 		LastUsedAt: use.Time, LastUsedIP: use.IP, LastUsedProtocol: use.Protocol,
 	}
@@ -29,7 +30,7 @@ func listSecurePasswords(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	items := []SecurePassword{}
+	items := []api.SecurePassword{}
 	if a, ok := c.Store.State.Account(c.account); ok {
 		live := a.Doc.Live()
 		if i := slices.IndexFunc(live, func(p store.SecurePassword) bool { return p.ID == after }); i >= 0 {
@@ -41,7 +42,7 @@ func listSecurePasswords(c *call) (*answer, error) {
 	} else if !c.Site.NextPassdb {
 		return nil, errNoRecord()
 	}
-	return &answer{body: paged(items, c.limit(), func(p SecurePassword) string { return p.ID })}, nil
+	return &answer{body: paged(items, c.limit(), func(p api.SecurePassword) string { return p.ID })}, nil
 }
 
 // live returns a live secure password of the call's account, with its record.
@@ -54,7 +55,7 @@ func (c *call) live() (cur store.Revised[store.Account], p *store.SecurePassword
 			}
 		}
 	}
-	return cur, nil, notFound("secure password")
+	return cur, nil, api.NotFound("secure password")
 }
 
 func getSecurePassword(c *call) (*answer, error) {
@@ -69,24 +70,24 @@ func getSecurePassword(c *call) (*answer, error) {
 	return found(cur.Rev, viewSecurePassword(p, uses)), nil
 }
 
-func checkLabel(label string, f *faults) {
+func checkLabel(label string, f *api.Faults) {
 	if strings.TrimSpace(label) != label || strings.ContainsFunc(label, unprintable) {
-		f.add("/label", "unprintable", "begins or ends with a space, or has a character that does not print")
+		f.Add("/label", "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 }
 
 func createSecurePassword(c *call) (*answer, error) {
-	var f faults
+	var f api.Faults
 	if c.body.get("secret") != nil {
-		f.add("/secret", "unknown_field", "secure passwords are generated, never chosen: leave it out")
+		f.Add("/secret", "unknown_field", "secure passwords are generated, never chosen: leave it out")
 	}
-	in := decode[NewSecurePassword](c, c.body, &f)
+	in := decode[api.NewSecurePassword](c, c.body, &f)
 	checkLabel(in.Label, &f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	p := store.SecurePassword{ID: store.NewID(), Label: in.Label, PepperID: c.Pepper.ID()}
-	created := CreatedSecurePassword{ID: p.ID, Label: p.Label, Secret: Secret{}}
+	created := api.CreatedSecurePassword{ID: p.ID, Label: p.Label, Secret: api.Secret{}}
 	if !c.dryRun {
 		secret, err := credential.Generate()
 		if err != nil {
@@ -99,7 +100,7 @@ func createSecurePassword(c *call) (*answer, error) {
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		_, v := c.Store.State.View(c.account)
 		if !v.Known {
-			return notFound("domain")
+			return api.NotFound("domain")
 		}
 		cur, exists := c.Store.State.Account(c.account)
 		if err := c.match(exists, cur.Rev); err != nil {
@@ -113,7 +114,7 @@ func createSecurePassword(c *call) (*answer, error) {
 			base = newRecord(c.account, ch)
 		}
 		if most := maxSecurePasswords(v.Settings); len(base.Live()) >= most {
-			return conflict("secure_password_limit", "the account has %d secure passwords, the most that its domain allows: revoke one that is no longer used", most)
+			return api.Conflict("secure_password_limit", "the account has %d secure passwords, the most that its domain allows: revoke one that is no longer used", most)
 		}
 		p.CreatedAt, created.CreatedAt = ch.Now, ch.Now
 		next := *base
@@ -134,10 +135,10 @@ func createSecurePassword(c *call) (*answer, error) {
 }
 
 // warnings tells why a new secure password of an account could not log in now.
-func (c *call) warnings(v store.View, record *store.Account) []Warning {
-	list := []Warning{}
+func (c *call) warnings(v store.View, record *store.Account) []api.Warning {
+	list := []api.Warning{}
 	warn := func(code, format string, args ...any) {
-		list = append(list, Warning{code, fmt.Sprintf(format, args...)})
+		list = append(list, api.Warning{Code: code, Detail: fmt.Sprintf(format, args...)})
 	}
 	acc := &access.Account{Suspended: record.Suspended, Departments: record.Departments, Protocols: record.Protocols.Compile(), Secure: record.Secure}
 	if record.Suspended {
@@ -198,14 +199,14 @@ func patchSecurePassword(c *call) (*answer, error) {
 		return nil, err
 	}
 	return c.editSecrets(func(ch *store.Change, next *store.Account, p *store.SecurePassword) (any, error) {
-		var f faults
+		var f api.Faults
 		view := viewSecurePassword(p, uses)
 		in, err := patch(c, &view, c.body, &f)
 		if err != nil {
 			return nil, err
 		}
 		checkLabel(in.Label, &f)
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return nil, err
 		}
 		audit(ch, "secure_password.update", c.domain, c.account)
@@ -236,26 +237,26 @@ func deleteSecurePassword(c *call) (*answer, error) {
 
 func putMailboxPassword(c *call) (*answer, error) {
 	if c.Site.NextPassdb {
-		return nil, conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or set login.next_passdb = false to keep them here")
+		return nil, api.Conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or set login.next_passdb = false to keep them here")
 	}
-	var f faults
-	in := decode[MailboxPassword](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.MailboxPassword](c, c.body, &f)
 	defer clear(in.Password)
 	given, hashed := c.body.get("password"), c.body.get("hash")
 	stored := string(in.Hash)
 	switch {
 	case present(given) == present(hashed):
-		f.add("/password", "required", "or hash is needed: give exactly one of them")
-	case present(given) && len(f.list) == 0:
+		f.Add("/password", "required", "or hash is needed: give exactly one of them")
+	case present(given) && len(f.List) == 0:
 		for _, err := range each(credential.CheckNew(in.Password)) {
-			f.list = append(f.list, Fault{Pointer: "/password", Code: "invalid_password", Detail: err.Error()})
+			f.List = append(f.List, api.Fault{Pointer: "/password", Code: "invalid_password", Detail: err.Error()})
 		}
 	case present(hashed):
 		if err := credential.CheckStored(stored); err != nil {
-			f.add("/hash", "invalid_hash", "%v", err)
+			f.Add("/hash", "invalid_hash", "%v", err)
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if present(given) && !c.dryRun {
@@ -268,11 +269,11 @@ func putMailboxPassword(c *call) (*answer, error) {
 	if stored == "" { // a dry run
 		scheme = "ARGON2ID"
 	}
-	ans := &answer{etag: true, body: MailboxPasswordSet{Address: c.account, Scheme: strings.ToUpper(scheme)}}
+	ans := &answer{etag: true, body: api.MailboxPasswordSet{Address: c.account, Scheme: strings.ToUpper(scheme)}}
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		cur, ok := c.Store.State.Account(c.account)
 		if !ok {
-			return refuse(http.StatusNotFound, "not_found", "there is no such account: create it first")
+			return api.Refuse(http.StatusNotFound, "not_found", "there is no such account: create it first")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -26,9 +27,9 @@ const (
 // everywhere are all addresses there are.
 func everywhere() []string { return []string{"0.0.0.0/0", "::/0"} }
 
-func viewPolicy(p *store.Policy) Policy {
+func viewPolicy(p *store.Policy) api.Policy {
 	enabled := p.Enabled // documents are shared: nothing points into them
-	return Policy{
+	return api.Policy{
 		ID: p.ID, Name: p.Name, Type: string(p.Type), Enabled: &enabled, Mode: string(p.Mode), Managed: p.Managed,
 		Scope: viewScope(&p.Scope), IPs: list(p.IPs), Regions: list(p.Regions), ExceptIPs: list(p.ExceptIPs),
 		Clients: texts(p.Clients), Protocols: list(p.Protocols), CreatedAt: p.CreatedAt,
@@ -47,7 +48,7 @@ func listPolicies(c *call) (*answer, error) {
 func getPolicy(c *call) (*answer, error) {
 	p, ok := c.Store.State.Policy(c.domain, c.r.PathValue("id"))
 	if !ok {
-		return nil, notFound("policy")
+		return nil, api.NotFound("policy")
 	}
 	view := viewPolicy(p.Doc)
 	view.Pending = c.pending()[p.Doc.ID]
@@ -67,7 +68,7 @@ func checkPolicyID(id string, fault func(code, format string, args ...any)) {
 }
 
 // readPolicy reads a policy as it was sent. cur is the one that it replaces, nil for none.
-func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer string, f *faults) *store.Policy {
+func (c *call) readPolicy(in *api.Policy, id string, cur *store.Policy, pointer string, f *api.Faults) *store.Policy {
 	p := &store.Policy{Policy: access.Policy{
 		ID: id, Name: in.Name, Type: access.PolicyType(in.Type), Enabled: in.Enabled == nil || *in.Enabled,
 		Mode: access.PolicyMode(in.Mode), IPs: list(in.IPs), ExceptIPs: list(in.ExceptIPs),
@@ -86,7 +87,7 @@ func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer stri
 	}
 	c.policyName(p, pointer+"/name", f)
 	if in.Scope == nil {
-		f.add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
+		f.Add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
 	} else {
 		p.Scope = c.scope(in.Scope, pointer+"/scope", f)
 		checkNobody(&p.Scope, pointer+"/scope", f)
@@ -100,7 +101,7 @@ func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer stri
 		client := access.ClientType(name)
 		switch {
 		case !slices.Contains(known, client):
-			f.add(at(pointer+"/clients", i), "unknown_client_type", "there is no such client type%s", suggest(name, texts(known)))
+			f.Add(api.At(pointer+"/clients", i), "unknown_client_type", "there is no such client type%s", suggest(name, texts(known)))
 		case !slices.Contains(p.Clients, client):
 			p.Clients = append(p.Clients, client)
 		}
@@ -113,15 +114,15 @@ func (c *call) readPolicy(in *Policy, id string, cur *store.Policy, pointer stri
 	return p
 }
 
-func (c *call) policyName(p *store.Policy, pointer string, f *faults) {
+func (c *call) policyName(p *store.Policy, pointer string, f *api.Faults) {
 	switch {
 	case p.Name == "":
-		f.add(pointer, "required", "is needed: people tell policies by it")
+		f.Add(pointer, "required", "is needed: people tell policies by it")
 	case strings.TrimSpace(p.Name) != p.Name || strings.ContainsFunc(p.Name, unprintable):
-		f.add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
+		f.Add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 	if c.policyNamed(p.Name, p.ID) {
-		f.add(pointer, "duplicate", "is the name of another policy of the domain, or is kept for one: choose another")
+		f.Add(pointer, "duplicate", "is the name of another policy of the domain, or is kept for one: choose another")
 	}
 }
 
@@ -167,14 +168,14 @@ func foldName(name string) string { return strings.ToLower(strings.ToUpper(name)
 
 // policyPlace judges where a policy matches. That it never does is told only of lists that can be
 // read.
-func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
-	before := len(f.list)
+func (c *call) policyPlace(p *store.Policy, pointer string, f *api.Faults) {
+	before := len(f.List)
 	checkNetworks(p.IPs, pointer+"/ips", f)
 	checkNetworks(p.ExceptIPs, pointer+"/except_ips", f)
-	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 && !f.within(pointer+"/ips") && !f.within(pointer+"/regions") {
-		f.add(pointer+"/ips", "required", "is needed: or regions are: a whitelist says from where to let in, and refuses everywhere else")
+	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 && !f.Within(pointer+"/ips") && !f.Within(pointer+"/regions") {
+		f.Add(pointer+"/ips", "required", "is needed: or regions are: a whitelist says from where to let in, and refuses everywhere else")
 	}
-	if len(f.list) > before || len(p.ExceptIPs) == 0 {
+	if len(f.List) > before || len(p.ExceptIPs) == 0 {
 		return
 	}
 	in := p.IPs
@@ -182,7 +183,7 @@ func (c *call) policyPlace(p *store.Policy, pointer string, f *faults) {
 		in = everywhere()
 	}
 	if address.Within(in, p.ExceptIPs) {
-		f.add(pointer+"/except_ips", "never_matches", "excepts every address that the policy names, so that it would never match: except fewer")
+		f.Add(pointer+"/except_ips", "never_matches", "excepts every address that the policy names, so that it would never match: except fewer")
 	}
 }
 
@@ -205,9 +206,9 @@ func texts(types []access.ClientType) []string {
 	return names
 }
 
-func checkNobody(s *access.Scope, pointer string, f *faults) {
-	if nobody(s) && !f.within(pointer) {
-		f.add(pointer, "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
+func checkNobody(s *access.Scope, pointer string, f *api.Faults) {
+	if nobody(s) && !f.Within(pointer) {
+		f.Add(pointer, "never_matches", `has nobody in it, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
 	}
 }
 
@@ -223,35 +224,35 @@ func nobody(s *access.Scope) bool {
 }
 
 // policyWarnings tells what the administrator may not have thought of.
-func (c *call) policyWarnings(p *store.Policy) []Warning {
+func (c *call) policyWarnings(p *store.Policy) []api.Warning {
 	postmaster := "postmaster@" + c.domain
 	record, _ := c.Store.State.Account(postmaster)
 	if !p.Scope.All || !c.covers(&p.Scope)(postmaster, record.Doc) {
 		return nil
 	}
-	return []Warning{{
-		"postmaster_included", "The policy binds " + postmaster + " like anyone. If that is not meant, put the address into scope.except.members.",
+	return []api.Warning{{
+		Code: "postmaster_included", Detail: "The policy binds " + postmaster + " like anyone. If that is not meant, put the address into scope.except.members.",
 	}}
 }
 
 // editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.
-func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*Policy, error)) (*answer, error) {
+func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *api.Faults) (*api.Policy, error)) (*answer, error) {
 	ans := &answer{etag: true}
 	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		cur, exists := c.Store.State.Policy(c.domain, id)
 		if err := c.match(exists, cur.Rev); err != nil {
 			return err
 		}
-		var f faults
+		var f api.Faults
 		in, err := edit(cur.Doc, &f)
 		if err != nil {
 			return err
 		}
 		if in.ID != "" && in.ID != id {
-			f.add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new policy and delete this one")
+			f.Add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new policy and delete this one")
 		}
 		next := c.readPolicy(in, id, cur.Doc, "", &f)
-		if err := f.err(); err != nil {
+		if err := f.Err(); err != nil {
 			return err
 		}
 		if !exists {
@@ -285,7 +286,7 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *faults) (*P
 }
 
 func tooManyPolicies() error {
-	return conflict("limit", "a domain may have %d policies: delete those that are not needed", maxPolicies)
+	return api.Conflict("limit", "a domain may have %d policies: delete those that are not needed", maxPolicies)
 }
 
 func createPolicy(c *call) (*answer, error) {
@@ -293,11 +294,11 @@ func createPolicy(c *call) (*answer, error) {
 	if named := c.body.get("id"); named != nil && named.kind == kindString {
 		id = cmp.Or(unquote(named.raw), id)
 	}
-	return c.editPolicy(id, func(cur *store.Policy, f *faults) (*Policy, error) {
-		checkPolicyID(id, func(code, format string, args ...any) { f.add("/id", code, format, args...) })
-		in := decode[Policy](c, c.body, f)
+	return c.editPolicy(id, func(cur *store.Policy, f *api.Faults) (*api.Policy, error) {
+		checkPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
+		in := decode[api.Policy](c, c.body, f)
 		if cur != nil {
-			return nil, conflict("exists", "there is a policy of this id already: PUT replaces it, PATCH changes it")
+			return nil, api.Conflict("exists", "there is a policy of this id already: PUT replaces it, PATCH changes it")
 		}
 		return in, nil
 	})
@@ -305,16 +306,16 @@ func createPolicy(c *call) (*answer, error) {
 
 func putPolicy(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
-	return c.editPolicy(id, func(_ *store.Policy, f *faults) (*Policy, error) {
-		checkPolicyID(id, func(code, format string, args ...any) { f.parameter("id", code, format, args...) })
-		return decode[Policy](c, c.body, f), nil
+	return c.editPolicy(id, func(_ *store.Policy, f *api.Faults) (*api.Policy, error) {
+		checkPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
+		return decode[api.Policy](c, c.body, f), nil
 	})
 }
 
 func patchPolicy(c *call) (*answer, error) {
-	return c.editPolicy(c.r.PathValue("id"), func(cur *store.Policy, f *faults) (*Policy, error) {
+	return c.editPolicy(c.r.PathValue("id"), func(cur *store.Policy, f *api.Faults) (*api.Policy, error) {
 		if cur == nil {
-			return nil, notFound("policy")
+			return nil, api.NotFound("policy")
 		}
 		view := viewPolicy(cur)
 		return patch(c, &view, c.body, f)
@@ -327,7 +328,7 @@ func deletePolicy(c *call) (*answer, error) {
 	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		cur, ok := c.Store.State.Policy(c.domain, id)
 		if !ok {
-			return notFound("policy")
+			return api.NotFound("policy")
 		}
 		if err := c.match(true, cur.Rev); err != nil {
 			return err

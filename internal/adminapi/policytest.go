@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -24,28 +25,28 @@ func testPolicy(c *call) (*answer, error) { return c.tryPolicy("", nil) }
 func testStoredPolicy(c *call) (*answer, error) {
 	p, ok := c.Store.State.Policy(c.domain, c.r.PathValue("id"))
 	if !ok {
-		return nil, notFound("policy")
+		return nil, api.NotFound("policy")
 	}
 	return c.tryPolicy(p.Doc.ID, p.Doc)
 }
 
 func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
-	var f faults
+	var f api.Faults
 	if login := c.body.get("login"); login != nil && login.kind == kindObject {
 		for _, name := range []string{"secret", "secret_b64"} {
 			if login.get(name) != nil {
-				f.add("/login/"+name, "unknown_field", "a test takes no secret: name a secure password by credential_id, or leave both out for a mailbox password that was verified")
+				f.Add("/login/"+name, "unknown_field", "a test takes no secret: name a secure password by credential_id, or leave both out for a mailbox password that was verified")
 			}
 		}
 	}
-	in := decode[PolicyTest](c, c.body, &f)
+	in := decode[api.PolicyTest](c, c.body, &f)
 	login, credential := c.hypothetical(in.Login, &f)
 	var p *store.Policy
 	if in.Policy != nil {
 		p = c.draftPolicy(in.Policy, id, &f)
 		id = p.ID
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	var rules *access.Rules
@@ -53,7 +54,7 @@ func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 		rules = c.Store.State.Rules(c.domain, c.now, func(set *access.Settings) { set.PutPolicy(&p.Policy) })
 	}
 	d := c.Explain(login, credential, rules)
-	tested := PolicyTested{Decision: d}
+	tested := api.PolicyTested{Decision: d}
 	drafted := ""
 	if p != nil {
 		drafted = id
@@ -84,15 +85,15 @@ func (c *call) disabledSteps(drafted string) []access.Step {
 // draftPolicy reads a draft, which stands at /policy, as if it were enabled. It may take the place
 // of the stored policy whose id it bears: the one in the URL, "" for none. Without any, that is the
 // one of its name, as no two have the same.
-func (c *call) draftPolicy(in *Policy, id string, f *faults) *store.Policy {
+func (c *call) draftPolicy(in *api.Policy, id string, f *api.Faults) *store.Policy {
 	switch {
 	case id == "" && in.ID != "":
 		id = in.ID
-		checkPolicyID(id, func(code, format string, args ...any) { f.add("/policy/id", code, format, args...) })
+		checkPolicyID(id, func(code, format string, args ...any) { f.Add("/policy/id", code, format, args...) })
 	case id == "":
 		id = cmp.Or(c.policyOf(in.Name), draft)
 	case in.ID != "" && in.ID != id:
-		f.add("/policy/id", "conflict", "is not the one in the URL: leave it out")
+		f.Add("/policy/id", "conflict", "is not the one in the URL: leave it out")
 	}
 	if in.Name == "" {
 		in.Name = draftName
@@ -114,7 +115,7 @@ func verdict(trace []access.Step, id string) string {
 }
 
 // hypothetical reads a login that nobody makes, at an account of the call's domain.
-func (c *call) hypothetical(in *HypotheticalLogin, f *faults) (l *access.Login, credential string) {
+func (c *call) hypothetical(in *api.HypotheticalLogin, f *api.Faults) (l *access.Login, credential string) {
 	if in == nil { // told already
 		return nil, ""
 	}
@@ -126,22 +127,22 @@ func (c *call) hypothetical(in *HypotheticalLogin, f *faults) (l *access.Login, 
 	}
 	l, bad := r.Login()
 	for _, fault := range bad {
-		f.add("/login"+fault.Pointer, fault.Code, "%s", fault.Detail)
+		f.Add("/login"+fault.Pointer, fault.Code, "%s", fault.Detail)
 	}
 	addr, err := address.Parse(in.Account, c.domain)
 	if addr = c.Store.State.Canonical(addr); err != nil {
-		f.add("/login/account", "invalid_address", "%v", err)
+		f.Add("/login/account", "invalid_address", "%v", err)
 		return l, ""
 	}
 	if address.Domain(addr) != c.domain {
-		f.add("/login/account", "outside_domain", "is no address of this domain")
+		f.Add("/login/account", "outside_domain", "is no address of this domain")
 		return l, ""
 	}
 	l.Account = addr
 	if in.CredentialID != "" {
 		a, ok := c.Store.State.Account(addr)
 		if !ok || !slices.ContainsFunc(a.Doc.Secrets, func(p store.SecurePassword) bool { return p.ID == in.CredentialID }) {
-			f.add("/login/credential_id", "unknown_credential", "the account has no such secure password, and had none lately: list them")
+			f.Add("/login/credential_id", "unknown_credential", "the account has no such secure password, and had none lately: list them")
 		}
 	}
 	return l, in.CredentialID

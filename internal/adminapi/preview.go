@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -15,8 +16,8 @@ const previewDays = 30
 // previewPolicy holds the recorded logins of the last days against the domain's rules as they are,
 // and as they would be with a policy made or changed, or without one.
 func previewPolicy(c *call) (*answer, error) {
-	var f faults
-	in := decode[PolicyPreview](c, c.body, &f)
+	var f api.Faults
+	in := decode[api.PolicyPreview](c, c.body, &f)
 	var draft *store.Policy
 	if in.Policy != nil {
 		draft = c.draftPolicy(in.Policy, "", &f)
@@ -25,13 +26,13 @@ func previewPolicy(c *call) (*answer, error) {
 	_, stored := c.Store.State.Policy(c.domain, in.Remove)
 	switch {
 	case in.Policy == nil && in.Remove == "":
-		f.add("/policy", "required", "is needed, or the id of a stored policy in remove")
+		f.Add("/policy", "required", "is needed, or the id of a stored policy in remove")
 	case in.Policy != nil && in.Remove != "":
-		f.add("/remove", "conflict", "cannot go with policy: ask for one change at a time")
+		f.Add("/remove", "conflict", "cannot go with policy: ask for one change at a time")
 	case in.Remove != "" && !stored:
-		f.add("/remove", "unknown_policy", "the domain has no such policy: list them")
+		f.Add("/remove", "unknown_policy", "the domain has no such policy: list them")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if in.Days == 0 {
@@ -52,15 +53,11 @@ func previewPolicy(c *call) (*answer, error) {
 		set.PutPolicy(&draft.Policy)
 	})
 	if change.Would == nil {
-		return nil, notFound("domain")
+		return nil, api.NotFound("domain")
 	}
 	now := c.now.UTC().Truncate(time.Second)
 	return c.long(func(ctx context.Context, tell progress) (any, error) {
-		e, err := c.history.Compare(ctx, c.domain, now.AddDate(0, 0, -in.Days), now, change,
-			func(p history.Progress) error { return tell(p) })
-		if err != nil {
-			return nil, err
-		}
-		return PolicyPreviewed{*e}, nil
+		return c.history.Compare(ctx, c.domain, now.AddDate(0, 0, -in.Days), now, change,
+			func(p api.PreviewProgress) error { return tell(p) })
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -80,9 +81,9 @@ func mark(a *store.Account, by store.BatchMark, settings map[string][2]any) {
 }
 
 // own tells of a setting that the account itself has by which batch it got it, if by one.
-func own[T any](s Setting[T], a *store.Account, name string) Setting[T] {
+func own[T any](s api.Setting[T], a *store.Account, name string) api.Setting[T] {
 	if m := a.SetByBatch(name); m != nil && s.SetBy == "account" {
-		s.SetBy, s.Batch = "batch", &BatchMark{At: m.At, By: m.By, Scope: m.Scope}
+		s.SetBy, s.Batch = "batch", &api.BatchMark{At: m.At, By: m.By, Scope: m.Scope}
 	}
 	return s
 }
@@ -124,15 +125,15 @@ func names(departments []access.ScopeDepartment, members []string) string {
 }
 
 // policiesOf tells of the policies that concern the call's account why they do.
-func (c *call) policiesOf(departments, ids []string) []EffectivePolicy {
-	list := make([]EffectivePolicy, 0, len(ids))
+func (c *call) policiesOf(departments, ids []string) []api.EffectivePolicy {
+	list := make([]api.EffectivePolicy, 0, len(ids))
 	for _, id := range ids {
 		p, ok := c.Store.State.Policy(c.domain, id)
 		if !ok {
 			continue // removed since the rules were looked at
 		}
 		v := viewPolicy(p.Doc)
-		e := EffectivePolicy{ID: id, Name: v.Name, Type: v.Type, Mode: v.Mode, Clients: v.Clients, Protocols: v.Protocols}
+		e := api.EffectivePolicy{ID: id, Name: v.Name, Type: v.Type, Mode: v.Mode, Clients: v.Clients, Protocols: v.Protocols}
 		e.NamedBy, e.Department = namedBy(&p.Doc.Scope, c.account, departments)
 		list = append(list, e)
 	}

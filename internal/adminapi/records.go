@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -14,7 +15,7 @@ func listLogins(c *call) (*answer, error) {
 		Domain: c.domain, Outcome: c.query.Get("outcome"), Reason: c.query.Get("reason"), Policy: c.query.Get("policy"), Client: c.query.Get("client"),
 		Since: c.time("since"), Until: c.time("until"), Limit: c.limit(), Cursor: c.query.Get("cursor"),
 	}
-	var f faults
+	var f api.Faults
 	if text := c.query.Get("ip"); text != "" {
 		ip, _ := address.ParseIP(text) // was checked
 		q.IP = ip.String()
@@ -24,23 +25,23 @@ func listLogins(c *call) (*answer, error) {
 		q.Account = c.Store.State.Canonical(addr)
 		switch {
 		case err != nil:
-			f.parameter("account", "invalid_address", "%v", err)
+			f.Parameter("account", "invalid_address", "%v", err)
 		case address.Domain(q.Account) != c.domain:
-			f.parameter("account", "outside_domain", "is no address of this domain")
+			f.Parameter("account", "outside_domain", "is no address of this domain")
 		}
 	}
 	if q.Client != "" && !slices.Contains(c.clientTypes(), access.ClientType(q.Client)) {
-		f.parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, suggest(q.Client, texts(c.clientTypes())))
+		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, suggest(q.Client, texts(c.clientTypes())))
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
-		f.parameter("until", "conflict", "is before since")
+		f.Parameter("until", "conflict", "is before since")
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	if c.id.role == store.RoleSelf {
 		if q.Account != "" && q.Account != c.id.account {
-			return nil, notFound("account")
+			return nil, api.NotFound("account")
 		}
 		q.Account = c.id.account
 	}
@@ -48,11 +49,7 @@ func listLogins(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := List[LoginRecord]{Items: make([]LoginRecord, len(records)), Next: next}
-	for i := range records {
-		page.Items[i] = LoginRecord(records[i])
-	}
-	return &answer{body: page}, nil
+	return &answer{body: api.List[api.LoginRecord]{Items: list(records), Next: next}}, nil
 }
 
 // time returns a parameter that is a time, or the zero Time.
@@ -66,15 +63,15 @@ func listAudit(c *call) (*answer, error) {
 	if text := c.query.Get("domain"); text != "" {
 		name, err := address.ParseDomain(text)
 		if err != nil {
-			var f faults
-			f.parameter("domain", "invalid_domain", "%v", err)
-			return nil, f.err()
+			var f api.Faults
+			f.Parameter("domain", "invalid_domain", "%v", err)
+			return nil, f.Err()
 		}
 		q.Domain = name // of a domain that is gone, too
 	}
 	if c.id.role == store.RoleDomain {
 		if q.Domain != "" && q.Domain != c.id.domain {
-			return nil, notFound("domain")
+			return nil, api.NotFound("domain")
 		}
 		q.Domain = c.id.domain
 	}
@@ -82,9 +79,12 @@ func listAudit(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := List[AuditEntry]{Items: make([]AuditEntry, len(entries)), Next: next}
+	page := api.List[api.AuditEntry]{Items: make([]api.AuditEntry, len(entries)), Next: next}
 	for i := range entries {
-		page.Items[i] = AuditEntry(entries[i])
+		e := &entries[i]
+		page.Items[i] = api.AuditEntry{
+			ID: e.ID, Time: e.Time, Actor: api.Actor(e.Actor), Action: e.Action, Domain: e.Domain, Target: e.Target, Note: e.Note, Changes: e.Changes,
+		}
 	}
 	return &answer{body: page}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -16,7 +17,7 @@ import (
 const wantRegions = "the daemon has no database of regions: install tor-geoipdb, or name a database in the setting regions.database"
 
 func getRegions(c *call) (*answer, error) {
-	s := RegionStatus{Kind: "none", Paths: []string{}, Domains: list(c.Store.State.NamingRegions())}
+	s := api.RegionStatus{Kind: "none", Paths: []string{}, Domains: list(c.Store.State.NamingRegions())}
 	if d := c.Regions.Database(); d != nil {
 		s.Kind, s.Paths, s.V4, s.V6 = d.Kind, d.Paths, d.RangesV4, d.RangesV6
 		s.Date, s.LoadedAt = d.Date, d.ReadAt
@@ -40,51 +41,51 @@ func listRegions(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []Region{}
+	all := []api.Region{}
 	for _, country := range region.Countries() {
-		all = append(all, Region{country.Code, country.Name})
+		all = append(all, api.Region{Region: country.Code, Name: country.Name})
 	}
 	for _, code := range c.Regions.Database().Codes() {
 		if region.Name(code) == "" {
-			all = append(all, Region{code, ""})
+			all = append(all, api.Region{Region: code, Name: ""})
 		}
 	}
-	slices.SortFunc(all, func(a, b Region) int { return cmp.Compare(a.Region, b.Region) })
-	items := slices.DeleteFunc(all, func(r Region) bool { return r.Region <= after })
-	return &answer{body: paged(items, c.limit(), func(r Region) string { return r.Region })}, nil
+	slices.SortFunc(all, func(a, b api.Region) int { return cmp.Compare(a.Region, b.Region) })
+	items := slices.DeleteFunc(all, func(r api.Region) bool { return r.Region <= after })
+	return &answer{body: paged(items, c.limit(), func(r api.Region) string { return r.Region })}, nil
 }
 
 func getRegion(c *call) (*answer, error) {
 	ip, err := address.ParseIP(c.r.PathValue("ip"))
 	if err != nil {
-		var f faults
-		f.parameter("ip", "invalid_network", "%v", err)
-		return nil, f.err()
+		var f api.Faults
+		f.Parameter("ip", "invalid_network", "%v", err)
+		return nil, f.Err()
 	}
 	code := c.Regions.Lookup(ip)
 	if code == access.RegionUntold {
-		return nil, conflict("regions_unavailable", "%s", wantRegions)
+		return nil, api.Conflict("regions_unavailable", "%s", wantRegions)
 	}
-	return &answer{body: AddressRegion{ip.String(), Region{code, region.Name(code)}}}, nil
+	return &answer{body: api.AddressRegion{IP: ip.String(), Region: api.Region{Region: code, Name: region.Name(code)}}}, nil
 }
 
 // policyRegions reads the regions of a policy. Those that it had already may stay.
-func (c *call) policyRegions(in, had []string, pointer string, f *faults) []string {
+func (c *call) policyRegions(in, had []string, pointer string, f *api.Faults) []string {
 	regions := []string{}
 	for i, text := range in {
-		code, at := strings.ToUpper(text), at(pointer, i)
+		code, at := strings.ToUpper(text), api.At(pointer, i)
 		switch meant := region.Meant(text); {
 		case slices.Contains(regions, code):
 			continue
 		case slices.Contains(had, code):
 		case strings.EqualFold(text, access.RegionUnknown):
-			f.add(at, "unknown_region", "stands for addresses whose region nobody knows, and would match nothing; a whitelist refuses them anyway: leave it out")
+			f.Add(at, "unknown_region", "stands for addresses whose region nobody knows, and would match nothing; a whitelist refuses them anyway: leave it out")
 		case meant != "":
-			f.add(at, "unknown_region", "is not the code of a region: did you mean %s?", meant)
+			f.Add(at, "unknown_region", "is not the code of a region: did you mean %s?", meant)
 		case region.Name(code) == "" && !c.Regions.Database().Holds(code):
-			f.add(at, "unknown_region", "is not the code of a region: name a country by two letters, as GET /v1/regions/codes lists them")
+			f.Add(at, "unknown_region", "is not the code of a region: name a country by two letters, as GET /v1/regions/codes lists them")
 		case c.Regions.Database() == nil:
-			f.add(at, "regions_unavailable", "%s; or name the addresses in ips", wantRegions)
+			f.Add(at, "regions_unavailable", "%s; or name the addresses in ips", wantRegions)
 		}
 		regions = append(regions, code)
 	}

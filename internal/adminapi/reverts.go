@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -47,7 +48,7 @@ func (c *call) returning() *edition {
 // addresses with confirm or revert_after, and of those that the change itself puts back. Any other
 // edit keeps its revert, and the first of them is returned. blocked are the blocks that no longer
 // come back because the change blocks their networks.
-func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block, kept *PendingRevert) {
+func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.Block, kept *api.PendingRevert) {
 	replaces := c.flag("confirm") || c.query.Has("revert_after")
 	blocked = map[string]*store.Block{}
 	ranges := map[string]bool{}
@@ -86,18 +87,18 @@ func (c *call) settle(ch *store.Change, e *edition) (blocked map[string]*store.B
 			ch.PutRevert(c.domain, &next)
 		}
 		if keeps && (kept == nil || next.At.Before(kept.At)) {
-			kept = &PendingRevert{ID: next.ID, At: next.At}
+			kept = &api.PendingRevert{ID: next.ID, At: next.At}
 		}
 	}
 	return blocked, kept
 }
 
 // pending tells when policies of the call's domain are put back to what they were, by id.
-func (c *call) pending() map[string]*PendingRevert {
-	pending := map[string]*PendingRevert{}
+func (c *call) pending() map[string]*api.PendingRevert {
+	pending := map[string]*api.PendingRevert{}
 	for _, r := range c.Store.State.Reverts(c.domain) {
 		for id := range r.Doc.Policies {
-			pending[id] = &PendingRevert{ID: r.Doc.ID, At: r.Doc.At}
+			pending[id] = &api.PendingRevert{ID: r.Doc.ID, At: r.Doc.At}
 		}
 	}
 	return pending
@@ -127,8 +128,8 @@ func revertPath(domain, id string) string {
 	return "/v1/domains/" + url.PathEscape(domain) + "/reverts/" + url.PathEscape(id)
 }
 
-func viewRevert(r *store.Revert) Revert {
-	return Revert{ID: r.ID, At: r.At, CreatedAt: r.CreatedAt, By: r.By, Action: r.Action, Target: r.Target}
+func viewRevert(r *store.Revert) api.Revert {
+	return api.Revert{ID: r.ID, At: r.At, CreatedAt: r.CreatedAt, By: api.Actor(r.By), Action: r.Action, Target: r.Target}
 }
 
 func listReverts(c *call) (*answer, error) {
@@ -144,7 +145,7 @@ func getRevert(c *call) (*answer, error) {
 }
 
 func errNoRevert() error {
-	return refuse(http.StatusNotFound, "not_found", "nothing of this id waits to be confirmed: it was confirmed, undone, or changed again")
+	return api.Refuse(http.StatusNotFound, "not_found", "nothing of this id waits to be confirmed: it was confirmed, undone, or changed again")
 }
 
 // confirmRevert keeps a change: it is not undone any more.

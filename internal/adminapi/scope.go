@@ -6,28 +6,29 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func viewScope(s *access.Scope) *Scope {
-	v := &Scope{All: s.All, Departments: viewDepartments(s.Departments), Members: s.Members}
+func viewScope(s *access.Scope) *api.Scope {
+	v := &api.Scope{All: s.All, Departments: viewDepartments(s.Departments), Members: s.Members}
 	if len(s.Except.Departments)+len(s.Except.Members) > 0 {
-		v.Except = &Exceptions{Departments: viewDepartments(s.Except.Departments), Members: s.Except.Members}
+		v.Except = &api.Exceptions{Departments: viewDepartments(s.Except.Departments), Members: s.Except.Members}
 	}
 	return v
 }
 
-func viewDepartments(departments []access.ScopeDepartment) []ScopeDepartment {
-	var v []ScopeDepartment
+func viewDepartments(departments []access.ScopeDepartment) []api.ScopeDepartment {
+	var v []api.ScopeDepartment
 	for _, d := range departments {
-		v = append(v, ScopeDepartment(d))
+		v = append(v, api.ScopeDepartment(d))
 	}
 	return v
 }
 
 // scope reads a scope. It reaches nowhere outside the call's domain: its departments exist there,
 // and its members are addresses of the domain.
-func (c *call) scope(in *Scope, pointer string, f *faults) access.Scope {
+func (c *call) scope(in *api.Scope, pointer string, f *api.Faults) access.Scope {
 	s := access.Scope{
 		All:         in.All,
 		Departments: c.scopeDepartments(in.Departments, pointer+"/departments", f),
@@ -40,18 +41,18 @@ func (c *call) scope(in *Scope, pointer string, f *faults) access.Scope {
 	return s
 }
 
-func (c *call) scopeDepartments(in []ScopeDepartment, pointer string, f *faults) []access.ScopeDepartment {
+func (c *call) scopeDepartments(in []api.ScopeDepartment, pointer string, f *api.Faults) []access.ScopeDepartment {
 	var departments []access.ScopeDepartment
 	for i, d := range in {
-		if !c.department(d.Path) && !f.has(f.under+at(pointer, i)) {
-			f.add(at(at(pointer, i), "path"), "unknown_department", "there is no such department: create it first")
+		if !c.department(d.Path) && !f.Has(f.Under+api.At(pointer, i)) {
+			f.Add(api.At(api.At(pointer, i), "path"), "unknown_department", "there is no such department: create it first")
 		}
 		departments = append(departments, access.ScopeDepartment(d))
 	}
 	return departments
 }
 
-func (c *call) scopeMembers(in []string, pointer string, f *faults) []string {
+func (c *call) scopeMembers(in []string, pointer string, f *api.Faults) []string {
 	var members []string
 	seen := make(map[string]bool, len(in))
 	for i, m := range in {
@@ -59,9 +60,9 @@ func (c *call) scopeMembers(in []string, pointer string, f *faults) []string {
 		addr = c.Store.State.Canonical(addr)
 		switch {
 		case err != nil:
-			f.add(at(pointer, i), "invalid_address", "%v", err)
+			f.Add(api.At(pointer, i), "invalid_address", "%v", err)
 		case address.Domain(addr) != c.domain:
-			f.add(at(pointer, i), "outside_domain", "is no address of this domain: a scope reaches no other")
+			f.Add(api.At(pointer, i), "outside_domain", "is no address of this domain: a scope reaches no other")
 		case !seen[addr]:
 			seen[addr] = true
 			members = append(members, addr)
@@ -87,7 +88,7 @@ func (c *call) covers(s *access.Scope) func(addr string, record *store.Account) 
 }
 
 // nobody reports whether a scope concerns nobody, whatever accounts there are.
-func (s *Scope) nobody() bool {
+func emptyScope(s *api.Scope) bool {
 	return !s.All && len(s.Departments)+len(s.Members) == 0
 }
 

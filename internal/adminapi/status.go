@@ -10,11 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func (c *call) storeStatus() StoreStatus {
-	var s StoreStatus
+func (c *call) storeStatus() api.StoreStatus {
+	var s api.StoreStatus
 	s.Loaded, s.SyncedAt = c.Store.State.Ready()
 	s.SyncedAt = s.SyncedAt.UTC()
 	heads := c.Store.State.Heads()
@@ -59,17 +60,17 @@ func adoptStore(c *call) (*answer, error) {
 	return &answer{body: status}, nil
 }
 
-func getLive(*call) (*answer, error) { return &answer{body: Health{"ok"}}, nil }
+func getLive(*call) (*answer, error) { return &answer{body: api.Health{Status: "ok"}}, nil }
 
 func getReady(c *call) (*answer, error) {
 	if !c.Available() {
-		return &answer{status: http.StatusServiceUnavailable, body: Health{"unavailable"}}, nil
+		return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "unavailable"}}, nil
 	}
 	status := "ok"
 	if trouble(c.Store) != nil {
 		status = "degraded"
 	}
-	return &answer{body: Health{status}}, nil
+	return &answer{body: api.Health{Status: status}}, nil
 }
 
 func getOpenAPI(c *call) (*answer, error) {
@@ -81,7 +82,7 @@ func getOpenAPI(c *call) (*answer, error) {
 
 func getMetrics(c *call) (*answer, error) {
 	if c.Metrics == nil {
-		return nil, notFound("metric")
+		return nil, api.NotFound("metric")
 	}
 	return &answer{handler: promhttp.HandlerFor(c.Metrics.registry, promhttp.HandlerOpts{}).ServeHTTP}, nil
 }

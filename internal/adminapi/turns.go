@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -33,7 +34,7 @@ func (t *turns) take(id *identity) (giveBack func(), err error) {
 	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
 	}
 	if t.taken >= t.most || whose != "" && t.by[whose] >= t.each {
-		return nil, refuse(http.StatusTooManyRequests, "busy", "as many requests of this kind are being answered as there may be at a time: try again in a moment")
+		return nil, api.Refuse(http.StatusTooManyRequests, "busy", "as many requests of this kind are being answered as there may be at a time: try again in a moment")
 	}
 	t.taken++
 	t.by[whose]++

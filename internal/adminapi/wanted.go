@@ -6,14 +6,15 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // wanted reads what a document wants the domain to be. Its parts are judged by each other: what a
 // department, a policy or an account names must be there when all is done.
-func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *faults) *content {
+func (c *call) wanted(in *api.DomainDocument, cur *content, ch *store.Change, f *api.Faults) *content {
 	next := &content{}
-	defer func() { c.would, f.under = would{}, "" }()
+	defer func() { c.would, f.Under = would{}, "" }()
 	if in.Departments != nil {
 		next.departments = c.wantedDepartments(in.Departments, cur.departments, f)
 		c.would.departments = map[string]bool{}
@@ -25,11 +26,11 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 		domain := *cur.domain
 		next.domain = &domain
 		if in.Domain != nil {
-			f.under = "/domain"
-			in.Domain.apply(next.domain, f)
+			f.Under = "/domain"
+			applySettings(in.Domain, next.domain, f)
 		}
 		if in.SecurePasswordPolicy != nil {
-			f.under = "/secure_password_policy"
+			f.Under = "/secure_password_policy"
 			next.domain.SecurePasswords = c.readSecurePolicy(in.SecurePasswordPolicy, f)
 		}
 	}
@@ -42,7 +43,7 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 	if in.Accounts != nil {
 		next.accounts = c.wantedAccounts(in.Accounts, cur.accounts, ch, f)
 	}
-	f.under = ""
+	f.Under = ""
 	if in.Departments != nil {
 		c.stillNamed(in, f)
 	}
@@ -51,16 +52,16 @@ func (c *call) wanted(in *DomainDocument, cur *content, ch *store.Change, f *fau
 
 // wantedDepartments are those of a document, with those above them, which a document may leave out
 // as PUT may: they stay as they are, or are made.
-func (c *call) wantedDepartments(in []Department, cur []*store.Department, f *faults) []*store.Department {
+func (c *call) wantedDepartments(in []api.Department, cur []*store.Department, f *api.Faults) []*store.Department {
 	byPath, before := map[string]*store.Department{}, map[string]*store.Department{}
 	for _, d := range cur {
 		before[d.Path] = d
 	}
 	for i := range in {
-		f.under = at("/departments", i)
+		f.Under = api.At("/departments", i)
 		d := c.departmentOf(&in[i], before[in[i].Path], f)
 		if byPath[d.Path] != nil {
-			f.add("/path", "duplicate", "is named twice: leave it out")
+			f.Add("/path", "duplicate", "is named twice: leave it out")
 		}
 		byPath[d.Path] = d
 	}
@@ -79,7 +80,7 @@ func (c *call) wantedDepartments(in []Department, cur []*store.Department, f *fa
 	return slices.AppendSeq([]*store.Department{}, maps.Values(above))
 }
 
-func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change, f *faults) []*store.Policy {
+func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Change, f *api.Faults) []*store.Policy {
 	byID := map[string]*store.Policy{}
 	for _, p := range cur {
 		byID[p.ID] = p
@@ -97,15 +98,15 @@ func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change
 	}
 	next, seen := make([]*store.Policy, 0, len(in)), map[string]bool{}
 	for i := range in {
-		f.under = at("/policies", i)
+		f.Under = api.At("/policies", i)
 		id := in[i].ID
 		switch {
 		case id == "":
-			f.add("/id", "required", "is needed in a document: it tells which policy is meant when the document is applied again")
+			f.Add("/id", "required", "is needed in a document: it tells which policy is meant when the document is applied again")
 		case seen[id]:
-			f.add("/id", "duplicate", "is the id of another policy of the document: choose another")
+			f.Add("/id", "duplicate", "is the id of another policy of the document: choose another")
 		default:
-			checkPolicyID(id, func(code, format string, args ...any) { f.add("/id", code, format, args...) })
+			checkPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
 		}
 		seen[id] = true
 		p := c.readPolicy(&in[i], id, byID[id], "", f)
@@ -114,31 +115,31 @@ func (c *call) wantedPolicies(in []Policy, cur []*store.Policy, ch *store.Change
 		}
 		next = append(next, p)
 	}
-	f.under = ""
+	f.Under = ""
 	returning := c.returning().policies
 	maps.DeleteFunc(returning, func(id string, _ *store.Policy) bool { return seen[id] })
 	if len(next)+len(returning) > maxPolicies {
-		f.add("/policies", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxPolicies, len(returning))
+		f.Add("/policies", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxPolicies, len(returning))
 	}
 	return next
 }
 
 // wantedBlocks are those of a document that have not ended: one that is kept may well outlive its
 // blocks.
-func (c *call) wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, f *faults) []*store.Block {
+func (c *call) wantedBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Change, f *api.Faults) []*store.Block {
 	byRange := map[string]*store.Block{}
 	for _, b := range cur {
 		byRange[blockRange(b)] = b
 	}
 	next, seen := make([]*store.Block, 0, len(in)), map[string]bool{}
 	for i := range in {
-		f.under = at("/ip_blocks", i)
+		f.Under = api.At("/ip_blocks", i)
 		b, network := readBlock(&in[i], f)
 		if b.Expired(ch.Now) {
 			continue
 		}
 		if seen[network.String()] {
-			f.add("/network", "duplicate", "is blocked twice: leave one out")
+			f.Add("/network", "duplicate", "is blocked twice: leave one out")
 		}
 		seen[network.String()] = true
 		b.CreatedAt = ch.Now
@@ -147,34 +148,34 @@ func (c *call) wantedBlocks(in []IPBlock, cur []*store.Block, ch *store.Change, 
 		}
 		next = append(next, b)
 	}
-	f.under = ""
+	f.Under = ""
 	returning := c.returning().blocks
 	maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return seen[blockRange(was)] }) // which comes back once
 	if len(next)+len(returning) > maxBlocks {
-		f.add("/ip_blocks", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxBlocks, len(returning))
+		f.Add("/ip_blocks", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxBlocks, len(returning))
 	}
 	return next
 }
 
-func (c *call) wantedAccounts(in []AccountSettings, cur []*store.Account, ch *store.Change, f *faults) []*store.Account {
+func (c *call) wantedAccounts(in []api.AccountSettings, cur []*store.Account, ch *store.Change, f *api.Faults) []*store.Account {
 	byAddress := make(map[string]*store.Account, len(cur))
 	for _, a := range cur {
 		byAddress[a.Address] = a
 	}
 	next, seen := make([]*store.Account, 0, len(in)), make(map[string]bool, len(in))
 	for i := range in {
-		f.under = at("/accounts", i)
+		f.Under = api.At("/accounts", i)
 		addr, err := address.Parse(in[i].Address, c.domain)
 		addr = c.Store.State.Canonical(addr)
 		switch {
 		case in[i].Address == "":
-			f.add("/address", "required", "is needed")
+			f.Add("/address", "required", "is needed")
 		case err != nil:
-			f.add("/address", "invalid_address", "%v", err)
+			f.Add("/address", "invalid_address", "%v", err)
 		case address.Domain(addr) != c.domain:
-			f.add("/address", "outside_domain", "is no address of this domain")
+			f.Add("/address", "outside_domain", "is no address of this domain")
 		case seen[addr]:
-			f.add("/address", "duplicate", "is the address of another account of the document: leave one out")
+			f.Add("/address", "duplicate", "is the address of another account of the document: leave one out")
 		}
 		seen[addr] = true
 		base := byAddress[addr]
@@ -189,7 +190,7 @@ func (c *call) wantedAccounts(in []AccountSettings, cur []*store.Account, ch *st
 
 // stillNamed notes a fault when a document leaves out departments that what it leaves alone goes on
 // naming.
-func (c *call) stillNamed(in *DomainDocument, f *faults) {
+func (c *call) stillNamed(in *api.DomainDocument, f *api.Faults) {
 	named := map[string]bool{}
 	scoped := func(s *access.Scope) {
 		for _, d := range slices.Concat(s.Departments, s.Except.Departments) {
@@ -223,6 +224,6 @@ func (c *call) stillNamed(in *DomainDocument, f *faults) {
 		}
 	}
 	if len(left) > 0 {
-		f.add("/departments", "in_use", "leaves out %d departments, %q first, that are still named by what the document leaves alone, or by a policy that comes back unless its change is confirmed: keep them, or take them out there as well", len(left), left[0])
+		f.Add("/departments", "in_use", "leaves out %d departments, %q first, that are still named by what the document leaves alone, or by a policy that comes back unless its change is confirmed: keep them, or take them out there as well", len(left), left[0])
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -72,7 +73,7 @@ func newHistory(t *testing.T) (*history.History, *recorded) {
 	return &history.History{State: st.State, Journal: journal, Region: region}, journal
 }
 
-func noProgress(history.Progress) error { return nil }
+func noProgress(api.PreviewProgress) error { return nil }
 
 var (
 	now   = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -189,7 +190,7 @@ func TestCompareAgreesWithDecide(t *testing.T) {
 			t.Fatalf("examined %d, came in %d of %d", e.Examined, e.CameIn, in)
 		}
 		for what, x := range map[string]struct {
-			got  history.Affected
+			got  api.Affected
 			want map[string]int
 		}{"refused": {e.Refused, refused}, "admitted": {e.Admitted, admitted}} {
 			got := map[string]int{}
@@ -205,14 +206,14 @@ func TestCompareAgreesWithDecide(t *testing.T) {
 }
 
 // total holds the sums of a breakdown against its total.
-func total(t *rapid.T, what string, a *history.Affected) {
-	for kind, s := range map[string]history.Spread{
+func total(t *rapid.T, what string, a *api.Affected) {
+	for kind, s := range map[string]api.Spread{
 		"accounts": a.Accounts, "devices": a.Devices, "addresses": a.Addresses, "regions": a.Regions, "clients": a.Clients, "protocols": a.Protocols,
 	} {
 		sum := s.Others
 		for _, p := range s.Items {
 			if sum += p.Logins; p.First.Before(a.First) || p.Last.After(a.Last) {
-				t.Fatalf("%s by %s: %+v is outside of %+v", what, kind, p, a.Count)
+				t.Fatalf("%s by %s: %+v is outside of %+v", what, kind, p, a.LoginCount)
 			}
 		}
 		if sum != a.Logins || s.Distinct != len(s.Items) {
@@ -257,7 +258,7 @@ func TestBreakdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := func(s history.Spread) string {
+	text := func(s api.Spread) string {
 		var b strings.Builder
 		for _, p := range s.Items {
 			fmt.Fprintf(&b, "%s/%s/%s %d; ", p.Value, p.Label, p.Account, p.Logins)
@@ -274,8 +275,8 @@ func TestBreakdown(t *testing.T) {
 			t.Errorf("%s, want %s", c[0], c[1])
 		}
 	}
-	if want := (history.Count{Logins: 5, First: now.Add(-4 * time.Second), Last: now}); e.Refused.Count != want || e.Oldest != want.First {
-		t.Errorf("%+v since %v, want %+v", e.Refused.Count, e.Oldest, want)
+	if want := (api.LoginCount{Logins: 5, First: now.Add(-4 * time.Second), Last: now}); e.Refused.LoginCount != want || e.Oldest != want.First {
+		t.Errorf("%+v since %v, want %+v", e.Refused.LoginCount, e.Oldest, want)
 	}
 }
 
@@ -309,7 +310,7 @@ func TestCompareTellsHowFarItIs(t *testing.T) {
 		journal.records = append(journal.records, login(i*10, "203.0.113.9"))
 	}
 	var shares []float64
-	_, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(p history.Progress) error {
+	_, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(p api.PreviewProgress) error {
 		shares = append(shares, p.Share)
 		if want := now.Add(-time.Duration(p.Examined-1) * 10 * time.Second); !p.At.Equal(want) {
 			t.Errorf("after %d at %v, want %v", p.Examined, p.At, want)
@@ -320,7 +321,7 @@ func TestCompareTellsHowFarItIs(t *testing.T) {
 		t.Errorf("%v, %v", shares, err)
 	}
 	enough := errors.New("enough")
-	if _, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(history.Progress) error { return enough }); !errors.Is(err, enough) {
+	if _, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), func(api.PreviewProgress) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("error %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())

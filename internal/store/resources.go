@@ -232,33 +232,7 @@ type AuditEntry struct {
 }
 
 // LoginRecord is one decision on a login (F13).
-type LoginRecord struct {
-	ID           string            `json:"id"`
-	Time         time.Time         `json:"time"`
-	Account      string            `json:"account"`
-	Domain       string            `json:"-"`
-	IP           string            `json:"ip"`
-	RealIP       string            `json:"real_ip,omitempty"`
-	Region       string            `json:"region,omitempty"`
-	Protocol     string            `json:"protocol"`
-	Service      string            `json:"service,omitempty"`
-	Mechanism    string            `json:"mechanism,omitempty"`
-	TLS          bool              `json:"tls"`
-	Client       access.ClientType `json:"client"`
-	ClientID     string            `json:"client_id,omitempty"` // IMAP ID: a label only
-	Session      string            `json:"session,omitempty"`
-	MasterUser   string            `json:"master_user,omitempty"`
-	SecretHidden bool              `json:"secret_hidden,omitempty"` // the mechanism did not show it
-	CredentialID string            `json:"credential_id,omitempty"`
-	Credential   string            `json:"credential,omitempty"` // label
-	Outcome      access.Outcome    `json:"outcome"`
-	Reason       access.Reason     `json:"reason"`
-	PolicyID     string            `json:"policy_id,omitempty"`
-	WouldRefuse  []string          `json:"would_refuse,omitempty"`
-	Note         string            `json:"note,omitempty"`
-	// ClosedAt: when the next passdb's answer was learnt; Outcome and Reason are then its.
-	ClosedAt time.Time `json:"closed_at,omitzero"`
-}
+type LoginRecord = access.LoginRecord
 
 // Closing is how a login ended that the next passdb decided.
 type Closing struct {

@@ -1,4 +1,10 @@
-package adminapi
+// Package api defines the JSON types of Drawbridge's API: what requests and responses contain. The
+// daemon, the client and the command all use these types, so that a field exists once.
+//
+// The struct tags are validation rules and documentation: package rest makes the schemas of
+// /openapi.json from them and validates bodies against those. A field is optional unless its tag
+// says required. A readOnly field appears in responses and is ignored in requests.
+package api
 
 import (
 	"encoding/json"
@@ -6,14 +12,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/history"
-	"github.com/drawbridge/drawbridge/internal/store"
 )
-
-// What requests and answers are made of. The tags are the API's rules and its documentation at
-// once: bodies are held against the schemas made from them, and /openapi.json shows the same
-// schemas. A field is optional unless it says required; a readOnly one is answered, and ignored
-// when it is sent back.
 
 // Domain is a mail domain under management.
 type Domain struct {
@@ -104,12 +103,12 @@ type PendingRevert struct {
 
 // Revert is a change that undoes itself unless it is confirmed.
 type Revert struct {
-	ID        string      `json:"id"`
-	At        time.Time   `json:"at" doc:"When what was there before is put back."`
-	CreatedAt time.Time   `json:"created_at"`
-	By        store.Actor `json:"by" doc:"Who made the change."`
-	Action    string      `json:"action" example:"policy.update"`
-	Target    string      `json:"target"`
+	ID        string    `json:"id"`
+	At        time.Time `json:"at" doc:"When what was there before is put back."`
+	CreatedAt time.Time `json:"created_at"`
+	By        Actor     `json:"by" doc:"Who made the change."`
+	Action    string    `json:"action" example:"policy.update"`
+	Target    string    `json:"target"`
 }
 
 // Lockout is whom a change would lock out.
@@ -183,17 +182,63 @@ type PolicyPreview struct {
 	Days   int     `json:"days" minimum:"1" maximum:"3650" default:"30" doc:"How far back to look. Records end with their retention."`
 }
 
-// PolicyPreviewed tells what the change would have done to recorded logins.
+// PolicyPreviewed is what a change of rules would have done to recorded logins. Its tags are those of the
+// API, which answers it as it is.
 type PolicyPreviewed struct {
-	history.Effect
+	Since    time.Time `json:"since" doc:"From when on records were asked for."`
+	Oldest   time.Time `json:"oldest,omitzero" doc:"Of the oldest record since then. Much later than since, there were no logins before it, or they are no longer on record."`
+	Examined int       `json:"examined" doc:"Records looked at."`
+	CameIn   int       `json:"came_in" doc:"Those that were admitted; also those that the next passdb decided and never told of."`
+	Refused  Affected  `json:"refused" doc:"Logins that came in, and that the change would have refused. What the other rules refuse by themselves is not counted."`
+	Admitted Affected  `json:"admitted" doc:"Logins that the rules as they are refuse, and that the change would let past them. Whether their secrets were right is not known of all."`
+}
+
+// Affected are the logins that a change concerns, and how they spread.
+type Affected struct {
+	LoginCount
+	Accounts  Spread `json:"accounts"`
+	Devices   Spread `json:"devices" doc:"By id of the secure password; mailbox for mailbox passwords, master for master users."`
+	Addresses Spread `json:"addresses" doc:"Empty when it was unknown."`
+	Regions   Spread `json:"regions" doc:"unknown for a public address that the database does not know; empty for one that has no region, and without a database."`
+	Clients   Spread `json:"clients"`
+	Protocols Spread `json:"protocols"`
+}
+
+// LoginCount is how many logins there were, and when.
+type LoginCount struct {
+	Logins int       `json:"logins"`
+	First  time.Time `json:"first,omitzero"`
+	Last   time.Time `json:"last,omitzero"`
+}
+
+// Spread is how logins spread over the values of one kind.
+type Spread struct {
+	Distinct int          `json:"distinct" doc:"Different values; those behind the first 100 000 met are not told apart, and not counted here."`
+	Items    []SpreadItem `json:"items" doc:"Most logins first; at most 1000."`
+	Others   int          `json:"others" doc:"Logins of values that are not listed."`
+}
+
+// SpreadItem are the logins of one value.
+type SpreadItem struct {
+	Value   string `json:"value"`
+	Label   string `json:"label,omitempty" doc:"Of a secure password, as it was last used."`
+	Account string `json:"account,omitempty" doc:"Whose secure password it is."`
+	LoginCount
+}
+
+// PreviewProgress is how far a comparison is.
+type PreviewProgress struct {
+	Examined int       `json:"examined" doc:"Records looked at so far."`
+	At       time.Time `json:"at" doc:"Time reached: from now backward."`
+	Share    float64   `json:"share" doc:"Of the time asked for, 0 to 1."`
 }
 
 // PolicyPreviewLine is one line of a preview for whoever accepts application/x-ndjson: progress,
 // and at last one of the others.
 type PolicyPreviewLine struct {
-	Progress *history.Progress `json:"progress,omitempty"`
-	Result   *PolicyPreviewed  `json:"result,omitempty"`
-	Problem  *Problem          `json:"problem,omitempty"`
+	Progress *PreviewProgress `json:"progress,omitempty"`
+	Result   *PolicyPreviewed `json:"result,omitempty"`
+	Problem  *Problem         `json:"problem,omitempty"`
 }
 
 // IPBlock is an address or a range that is refused for a whole domain.
@@ -479,32 +524,14 @@ type CreatedKey struct {
 	Secret Secret `json:"key,omitempty" doc:"Appears in this answer only. A dry run makes none."`
 }
 
-// LoginRecord is one decision on a login.
-type LoginRecord struct {
-	ID           string            `json:"id"`
-	Time         time.Time         `json:"time"`
-	Account      string            `json:"account"`
-	Domain       string            `json:"-"`
-	IP           string            `json:"ip" doc:"The user's address; empty when unknown."`
-	RealIP       string            `json:"real_ip,omitempty" doc:"The TCP peer, when it differs."`
-	Region       string            `json:"region,omitempty"`
-	Protocol     string            `json:"protocol"`
-	Service      string            `json:"service,omitempty"`
-	Mechanism    string            `json:"mechanism,omitempty"`
-	TLS          bool              `json:"tls"`
-	Client       access.ClientType `json:"client"`
-	ClientID     string            `json:"client_id,omitempty" doc:"What the client says of itself: a label, proof of nothing."`
-	Session      string            `json:"session,omitempty"`
-	MasterUser   string            `json:"master_user,omitempty"`
-	SecretHidden bool              `json:"secret_hidden,omitempty" doc:"The mechanism did not show the secret."`
-	CredentialID string            `json:"credential_id,omitempty"`
-	Credential   string            `json:"credential,omitempty" doc:"The secure password's label."`
-	Outcome      access.Outcome    `json:"outcome" enum:"allow,deny,next,tempfail"`
-	Reason       access.Reason     `json:"reason"`
-	PolicyID     string            `json:"policy_id,omitempty"`
-	WouldRefuse  []string          `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused."`
-	Note         string            `json:"note,omitempty"`
-	ClosedAt     time.Time         `json:"closed_at,omitzero" doc:"When the next passdb's answer was learnt; outcome and reason are then its."`
+// LoginRecord is one decision on a login. The log of logins stores the same JSON.
+type LoginRecord = access.LoginRecord
+
+// Actor is who made a change.
+type Actor struct {
+	Name string `json:"name"`          // of the key, "root" or "daemon"
+	Key  string `json:"key,omitempty"` // id of the key
+	UID  string `json:"uid,omitempty"` // of the peer on the unix socket
 }
 
 // ExplainedLogin is a recorded login, decided again.
@@ -519,7 +546,7 @@ type ExplainedLogin struct {
 type AuditEntry struct {
 	ID      string                     `json:"id"`
 	Time    time.Time                  `json:"time"`
-	Actor   store.Actor                `json:"actor"`
+	Actor   Actor                      `json:"actor"`
 	Action  string                     `json:"action" example:"account.update"`
 	Domain  string                     `json:"domain,omitempty"`
 	Target  string                     `json:"target"`

@@ -1,0 +1,31 @@
+package access
+
+import "time"
+
+// LoginRecord is one decision on a login, as it is stored and answered. Its JSON form is stable.
+type LoginRecord struct {
+	ID           string     `json:"id"`
+	Time         time.Time  `json:"time"`
+	Account      string     `json:"account"`
+	Domain       string     `json:"-"`
+	IP           string     `json:"ip" doc:"The user's address; empty when unknown."`
+	RealIP       string     `json:"real_ip,omitempty" doc:"The TCP peer, when it differs."`
+	Region       string     `json:"region,omitempty"`
+	Protocol     string     `json:"protocol"`
+	Service      string     `json:"service,omitempty"`
+	Mechanism    string     `json:"mechanism,omitempty"`
+	TLS          bool       `json:"tls"`
+	Client       ClientType `json:"client"`
+	ClientID     string     `json:"client_id,omitempty" doc:"What the client says of itself: a label, proof of nothing."`
+	Session      string     `json:"session,omitempty"`
+	MasterUser   string     `json:"master_user,omitempty"`
+	SecretHidden bool       `json:"secret_hidden,omitempty" doc:"The mechanism did not show the secret."`
+	CredentialID string     `json:"credential_id,omitempty"`
+	Credential   string     `json:"credential,omitempty" doc:"The secure password's label."`
+	Outcome      Outcome    `json:"outcome" enum:"allow,deny,next,tempfail"`
+	Reason       Reason     `json:"reason"`
+	PolicyID     string     `json:"policy_id,omitempty"`
+	WouldRefuse  []string   `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused."`
+	Note         string     `json:"note,omitempty"`
+	ClosedAt     time.Time  `json:"closed_at,omitzero" doc:"When the next passdb's answer was learnt; outcome and reason are then its."`
+}

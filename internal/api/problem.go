@@ -1,0 +1,166 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Problem is a refusal, RFC 9457. Code is stable; texts are not.
+type Problem struct {
+	Type   string  `json:"type"` // always about:blank
+	Title  string  `json:"title"`
+	Status int     `json:"status"`
+	Code   string  `json:"code"`
+	Detail string  `json:"detail"`
+	Errors []Fault `json:"errors,omitempty"`
+	// Referrers counts what still names a resource that was to be deleted, by kind.
+	Referrers map[string]int `json:"referrers,omitempty"`
+	// Lockout lists whom a change would lock out.
+	Lockout *Lockout `json:"lockout,omitempty"`
+	// Written counts the accounts that were changed before a batch or an import stopped; Cursor is
+	// where the batch can be resumed.
+	Written int    `json:"written,omitempty"`
+	Cursor  string `json:"cursor,omitempty"`
+}
+
+// Fault is one thing wrong with a request. Its detail says what to do, and never repeats a value.
+type Fault struct {
+	Pointer   string `json:"pointer" doc:"JSON pointer of the field; for an import, slash and column."`
+	Parameter string `json:"parameter,omitempty" doc:"Of the query or the path, when the fault is there."`
+	Line      int    `json:"line,omitempty" doc:"Of an imported file, from 1."`
+	Code      string `json:"code"`
+	Detail    string `json:"detail"`
+}
+
+// Error describes the problem and its faults in one line.
+func (p *Problem) Error() string {
+	text := p.Detail
+	for _, f := range p.Errors {
+		text += "; " + f.Pointer + ": " + f.Detail
+	}
+	return text
+}
+
+// Refuse returns a problem with an HTTP status and a stable code.
+func Refuse(status int, code, format string, args ...any) *Problem {
+	return &Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code,
+		Detail: fmt.Sprintf(format, args...),
+	}
+}
+
+// NotFound refuses a resource that does not exist, or that the caller may not see.
+func NotFound(what string) *Problem {
+	return Refuse(http.StatusNotFound, "not_found", "there is no such %s", what)
+}
+
+// Forbidden refuses an operation that the role of the caller does not allow.
+func Forbidden(format string, args ...any) *Problem {
+	return Refuse(http.StatusForbidden, "forbidden", format, args...)
+}
+
+// Conflict refuses an operation that the present state does not allow.
+func Conflict(code, format string, args ...any) *Problem {
+	return Refuse(http.StatusConflict, code, format, args...)
+}
+
+// Malformed refuses a request that cannot be read.
+func Malformed(format string, args ...any) *Problem {
+	return Refuse(http.StatusBadRequest, "malformed", format, args...)
+}
+
+// maxFaults is the number of faults that one problem lists.
+const maxFaults = 500
+
+// Faults collects the faults of a request. Of several at one place only the first is kept, because
+// the others follow from it. The zero value is ready to use.
+type Faults struct {
+	List []Fault
+	// Line is the line of an imported file that is being read, from 1; 0 for other requests.
+	Line int
+	// Under is a JSON pointer that is put before the pointers of the faults that follow.
+	Under string
+
+	seen map[string]bool
+	more int
+}
+
+// Add adds a fault of a field.
+func (f *Faults) Add(pointer, code, format string, args ...any) {
+	f.put(Fault{Pointer: f.Under + pointer, Line: f.Line, Code: code, Detail: fmt.Sprintf(format, args...)})
+}
+
+// Parameter adds a fault of a parameter of the query or the path.
+func (f *Faults) Parameter(name, code, format string, args ...any) {
+	f.put(Fault{Parameter: name, Code: code, Detail: fmt.Sprintf("parameter %s: %s", name, fmt.Sprintf(format, args...))})
+}
+
+func (f *Faults) put(fault Fault) {
+	at := fmt.Sprintf("%d %s %s", fault.Line, fault.Parameter, fault.Pointer)
+	if f.seen[at] {
+		return
+	}
+	if f.seen == nil {
+		f.seen = map[string]bool{}
+	}
+	f.seen[at] = true
+	if len(f.List) >= maxFaults {
+		f.more++
+		return
+	}
+	if fault.Line > 0 {
+		fault.Detail = fmt.Sprintf("line %d%s: %s", fault.Line, cellOf(fault.Pointer), fault.Detail)
+	}
+	f.List = append(f.List, fault)
+}
+
+// Has reports whether there is a fault at a pointer.
+func (f *Faults) Has(pointer string) bool {
+	return slices.ContainsFunc(f.List, func(fault Fault) bool { return fault.Pointer == pointer })
+}
+
+// Within reports whether there is a fault at a pointer below f.Under, or below that.
+func (f *Faults) Within(pointer string) bool {
+	pointer = f.Under + pointer
+	return slices.ContainsFunc(f.List, func(fault Fault) bool {
+		return fault.Pointer == pointer || strings.HasPrefix(fault.Pointer, pointer+"/")
+	})
+}
+
+// cellOf describes a pointer into an imported line: the column, and from the second entry on the entry.
+func cellOf(pointer string) string {
+	column, entry, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	switch i, err := strconv.Atoi(entry); {
+	case column == "":
+		return ""
+	case err == nil && i > 0:
+		return fmt.Sprintf(", %s, entry %d", column, i+1)
+	default:
+		return ", " + column
+	}
+}
+
+// Err returns a problem that lists the faults, or nil if there are none.
+func (f *Faults) Err() error {
+	if len(f.List) == 0 {
+		return nil
+	}
+	p := Refuse(http.StatusUnprocessableEntity, "invalid", "the request is invalid: errors lists every fault")
+	if f.more > 0 {
+		p.Detail = fmt.Sprintf("the request has %d faults: errors lists the first %d", len(f.List)+f.more, len(f.List))
+	}
+	p.Errors = f.List
+	return p
+}
+
+// At appends a part to a JSON pointer (RFC 6901).
+func At(pointer string, part any) string {
+	text := fmt.Sprint(part)
+	if strings.ContainsAny(text, "~/") {
+		text = strings.NewReplacer("~", "~0", "/", "~1").Replace(text)
+	}
+	return pointer + "/" + text
+}
