@@ -243,6 +243,9 @@ func (l *Login) NoLogin() bool {
 	return l.Lookup == LookupUser || l.Lookup == LookupCredentials && l.Protocol == 0 && l.Mechanism == ""
 }
 
+// RelayedSession begins the session ids that the SASL door makes, for logins with Relayed.
+const RelayedSession = "sasl-"
+
 // Decision is the answer to a login. Message is all that the outsider may be told; everything else
 // is for the operator.
 type Decision struct {

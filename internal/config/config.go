@@ -39,6 +39,7 @@ type Config struct {
 	StateDir string
 	Store    Store
 	Login    Login
+	SASL     SASL
 	Policyd  Service
 	Milter   Service
 	API      Service
@@ -80,6 +81,13 @@ type Login struct {
 	DefaultDomain  string
 	Reveal         string            // RevealWeb, RevealVerified or RevealNever
 	Services       map[string]string // further service name → imap, pop3, smtp or sieve
+}
+
+// SASL is the table [sasl].
+type SASL struct {
+	Listen         []listen.Spec
+	MaxConnections int    // of each listener
+	Next           string // path of a unix socket; "" for none
 }
 
 // The values of login.unmanaged.
@@ -152,6 +160,7 @@ func Default() *Config {
 			Reveal:         RevealWeb,
 			Services:       map[string]string{},
 		},
+		SASL:    SASL{Listen: []listen.Spec{}, MaxConnections: 8192},
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		Milter:  Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},

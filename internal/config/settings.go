@@ -103,6 +103,18 @@ readable by everyone. Needed as soon as there is an inet listener.`,
 {"submission587" = "smtp"}. Other unknown services are refused.`,
 			func(c *Config) *map[string]string { return &c.Login.Services }, protocols),
 
+		row("sasl.listen", `Where Postfix asks about submission logins without Dovecot in between (smtpd_sasl_path): a list of unix sockets, such as
+"unix:/var/spool/postfix/private/drawbridge-auth?mode=0660&group=postfix". It admits root, the daemon's user and that group.
+An empty list switches the service off.`,
+			func(c *Config) *[]listen.Spec { return &c.SASL.Listen }, apart("sasl.listen"), unixOnly),
+		row("sasl.next", `Dovecot's authentication socket, such as "/var/spool/postfix/private/auth": it verifies mailbox passwords that are not
+kept here, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able to write to it. Empty: none; then
+login.next_passdb must be false and login.unmanaged "deny".`,
+			func(c *Config) *string { return &c.SASL.Next }, absolute, needsNext),
+		row("sasl.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Every smtpd process of Postfix that offers AUTH
+keeps one.`,
+			func(c *Config) *int { return &c.SASL.MaxConnections }, between(1, 65536)),
+
 		row("policyd.listen", `Where Postfix asks for its policy (check_policy_service): listeners as in login.listen, without TLS.
 Debian's smtpd is chrooted, so a unix socket stands below /var/spool/postfix.`,
 			func(c *Config) *[]listen.Spec { return &c.Policyd.Listen }, apart("policyd.listen"), plain),
@@ -291,6 +303,26 @@ func plain(_ *Config, v []listen.Spec) (faults []string) {
 	return faults
 }
 
+// unixOnly refuses inet, where anybody on the machine could claim any client address.
+func unixOnly(_ *Config, v []listen.Spec) (faults []string) {
+	for _, s := range v {
+		if !s.Unix() {
+			faults = append(faults, fmt.Sprintf("%s: the protocol has no key, so whoever connects would be believed: use a unix socket", s))
+		}
+	}
+	return faults
+}
+
+func needsNext(c *Config, v string) []string {
+	if len(c.SASL.Listen) == 0 || v != "" {
+		return nil
+	}
+	if c.Login.NextPassdb || c.Login.Unmanaged == Next {
+		return []string{`is needed with sasl.listen: name Dovecot's socket, or keep mailbox passwords here (login.next_passdb = false and login.unmanaged = "deny")`}
+	}
+	return nil
+}
+
 // apart reports the listeners of this setting that an earlier one, or the same, has already.
 func apart(name string) func(*Config, []listen.Spec) []string {
 	return func(c *Config, _ []listen.Spec) (faults []string) {
@@ -300,6 +332,7 @@ func apart(name string) func(*Config, []listen.Spec) []string {
 			specs []listen.Spec
 		}{
 			{"login.listen", c.Login.Listen},
+			{"sasl.listen", c.SASL.Listen},
 			{"policyd.listen", c.Policyd.Listen},
 			{"milter.listen", c.Milter.Listen},
 			{"api.listen", c.API.Listen},

@@ -21,6 +21,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/saslauth"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/milter"
@@ -32,7 +33,7 @@ const stopWithin = 5 * time.Second
 
 // sockets are all listeners, bound before anything is served.
 type sockets struct {
-	login, policyd, milter, api []socket
+	login, sasl, policyd, milter, api []socket
 }
 
 type socket struct {
@@ -48,7 +49,7 @@ func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
 			o.Log = log.Named(name)
 			l, err := listen.Open(spec, o)
 			switch {
-			case errors.Is(err, fs.ErrNotExist) && (name == "policyd" || name == "milter"):
+			case errors.Is(err, fs.ErrNotExist) && (name == "policyd" || name == "milter" || name == "sasl"):
 				faults = append(faults, fmt.Errorf("%s.listen: %w (without Postfix on this machine, write %s.listen = [])", name, err, name))
 				continue
 			case err != nil:
@@ -59,6 +60,7 @@ func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
 		}
 	}
 	each("login", &s.login, cfg.Login.Listen, listen.Options{OwnersOnly: true, MaxConns: cfg.Login.MaxConnections})
+	each("sasl", &s.sasl, cfg.SASL.Listen, listen.Options{OwnersOnly: true, MaxConns: cfg.SASL.MaxConnections})
 	each("policyd", &s.policyd, cfg.Policyd.Listen, listen.Options{MaxConns: cfg.Policyd.MaxConnections})
 	each("milter", &s.milter, cfg.Milter.Listen, listen.Options{MaxConns: cfg.Milter.MaxConnections})
 	each("api", &s.api, cfg.API.Listen, listen.Options{MaxConns: cfg.API.MaxConnections})
@@ -70,7 +72,7 @@ func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
 }
 
 func (s *sockets) close() {
-	for _, list := range [][]socket{s.login, s.policyd, s.milter, s.api} {
+	for _, list := range [][]socket{s.login, s.sasl, s.policyd, s.milter, s.api} {
 		for _, l := range list {
 			_ = l.Close() // closed before, when all went well
 		}
@@ -117,6 +119,11 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 		}
 		start("login", l, func(n net.Listener) error {
 			return serveHTTP(ctx, n, httpServer(loginapi.Handler(p.gate, authorised), p.log))
+		})
+	}
+	for _, l := range s.sasl {
+		start("sasl", l, func(n net.Listener) error {
+			return (&saslauth.Server{Gate: p.gate, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next}).Serve(ctx, n)
 		})
 	}
 	for _, l := range s.policyd {

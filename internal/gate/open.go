@@ -3,6 +3,7 @@ package gate
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,8 +41,10 @@ type openLogin struct {
 	key   openKey
 	token uint64
 	at    time.Time
-	// relayed: the SASL door passes the login on, under a session id that nobody can guess.
+	// relayed: the SASL door passes the login on, under a session id that nobody can guess. It stays
+	// for a while after its end, so that whoever asks late adds no record.
 	relayed bool
+	closed  bool
 }
 
 func newOpen() *open {
@@ -93,7 +96,12 @@ func (o *open) take(session string, key openKey) *openLogin {
 	defer o.mu.Unlock()
 	if session != "" {
 		p := o.sessions[session]
-		if p != nil {
+		switch {
+		case p == nil || p.closed:
+			return nil
+		case strings.HasPrefix(session, access.RelayedSession):
+			p.closed = true
+		default:
 			delete(o.sessions, session)
 			o.count--
 		}
@@ -179,9 +187,8 @@ func (g *Gate) repeated(p *openLogin, d *access.Decision, now time.Time) {
 	if d.Outcome != access.Allow && d.Outcome != access.Deny {
 		return
 	}
-	if p = g.open.take(p.rec.Session, p.key); p != nil {
-		g.close(p, d.Outcome, d.Reason, now)
-	}
+	g.open.take(p.rec.Session, p.key)
+	g.close(p, d.Outcome, d.Reason, now)
 }
 
 // Verified decides a login whose secret somebody else has verified, under the name that they

@@ -295,7 +295,7 @@ func (c *conn) begin(ctx context.Context, req request) error {
 		return errDuplicate
 	}
 	x := &exchange{id: req.id, auth: req.auth}
-	x.login.Session = "sasl-" + rand.Text()
+	x.login.Session = access.RelayedSession + rand.Text()
 	switch x.mechanism {
 	case "PLAIN":
 		if !x.hasFirst {

@@ -233,6 +233,12 @@ func (s *Stack) writeServers() error {
 	if values.Drawbridge {
 		var err error
 		values.MainCF = postfix.MainCF()
+		if s.opts.SASLDoor {
+			values.MainCF, err = edit(values.MainCF, change{"smtpd_sasl_path = private/auth", "smtpd_sasl_path = private/drawbridge-auth"})
+			if err != nil {
+				return fmt.Errorf("main.cf.drawbridge: %w", err)
+			}
+		}
 		// The names of ports become numbers of ours, and nothing runs in a chroot.
 		values.MasterCF, err = edit(postfix.MasterCF(),
 			change{"submission inet n       -       y ", loopback(s.Ports.Submission) + " inet n - n "},

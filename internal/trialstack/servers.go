@@ -214,6 +214,10 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		// Not what this machine happens to have.
 		"regions.database": "none",
 	}
+	if s.opts.SASLDoor && d == s.Daemons[0] {
+		settings["sasl.listen"] = []string{"unix:" + s.path("postfix", "queue", "private", "drawbridge-auth") + "?mode=0660&group=postfix"}
+		settings["sasl.next"] = s.path("postfix", "queue", "private", "auth")
+	}
 	if err := errors.Join(makeDir(filepath.Dir(d.StateDir), 0o755, 0, 0), makeDir(d.StateDir, 0o700, 0, 0)); err != nil {
 		return err
 	}

@@ -131,6 +131,10 @@ type Options struct {
 	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the
 	// setting login.services has to map.
 	SASLServices bool
+
+	// SASLDoor points Postfix at the first daemon (setting sasl.listen), which passes logins on to
+	// Dovecot (sasl.next).
+	SASLDoor bool
 }
 
 // A Stack is one site. Its services can also be stopped, killed and started one by one.
