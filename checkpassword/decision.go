@@ -8,7 +8,7 @@ import (
 
 const (
 	maxNesting = 64  // of values within an answer
-	maxAccount = 512 // bytes of the name that an answer may give
+	maxUser    = 512 // bytes of the name that an answer may give
 )
 
 var errDecision = errors.New("the answer is not a decision")
@@ -18,11 +18,11 @@ type Decision struct {
 	Outcome Outcome
 	Reason  string // its code
 	Message string // what the outsider may read
-	Account string // the canonical name; empty when the daemon knows none
+	User    string // the name that Dovecot continues with; empty for the name as it came
 }
 
 // ParseDecision reads one JSON object (RFC 8259), strictly. The members of Decision must be strings
-// or null, come once at most and name an outcome; other members are checked and skipped. An account
+// or null, come once at most and name an outcome; other members are checked and skipped. A user
 // with a control character, or of more than 512 bytes, is no decision either.
 func ParseDecision(body []byte) (Decision, error) {
 	var d Decision
@@ -36,15 +36,15 @@ func ParseDecision(body []byte) (Decision, error) {
 			return s.once(2, &d.Reason)
 		case "message":
 			return s.once(4, &d.Message)
-		case "account":
-			return s.once(8, &d.Account)
+		case "user":
+			return s.once(8, &d.User)
 		default:
 			return s.value(1)
 		}
 	})
 	s.space()
 	d.Outcome = outcomeOf(outcome)
-	if !ok || s.pos != len(s.data) || d.Outcome == NoAnswer || len(d.Account) > maxAccount || oneLine(d.Account) != d.Account {
+	if !ok || s.pos != len(s.data) || d.Outcome == NoAnswer || len(d.User) > maxUser || oneLine(d.User) != d.User {
 		return Decision{}, errDecision
 	}
 	return d, nil

@@ -16,9 +16,9 @@ func TestParseDecision(t *testing.T) {
 	}{
 		{
 			name: "the daemon's",
-			body: `{"outcome":"deny","reason":"policy","message":"Not from here.","account":"ann@example.org","client":"third-party","region":"DE",` +
+			body: `{"outcome":"deny","reason":"policy","message":"Not from here.","user":"ann@example.org","client":"third-party","region":"DE",` +
 				`"policy_id":null,"trace":[{"step":1,"ok":true},{"x":[-0.5e+3,"\u0000",{}]}]}` + "\n",
-			want: Decision{Outcome: Deny, Reason: "policy", Message: "Not from here.", Account: "ann@example.org"},
+			want: Decision{Outcome: Deny, Reason: "policy", Message: "Not from here.", User: "ann@example.org"},
 		},
 		{name: "only an outcome", body: ` { "outcome" : "allow" } `, want: Decision{Outcome: Allow}},
 		{name: "next", body: `{"outcome":"next"}`, want: Decision{Outcome: Next}},
@@ -30,16 +30,16 @@ func TestParseDecision(t *testing.T) {
 		{name: "too deep", body: `{"outcome":"allow","x":` + nested(maxNesting+1) + `}`},
 		{name: "outcome twice", body: `{"outcome":"allow","outcome":"allow"}`},
 		{name: "outcome twice, once in disguise", body: `{"outcome":"deny","outcom\u0065":"allow"}`},
-		{name: "account twice", body: `{"outcome":"allow","account":"ann","account":"bob"}`},
+		{name: "user twice", body: `{"outcome":"allow","user":"ann","user":"bob"}`},
 		{name: "no outcome", body: `{"reason":"ok"}`},
 		{name: "empty outcome", body: `{"outcome":""}`},
 		{name: "unknown outcome", body: `{"outcome":"Allow"}`},
 		{name: "outcome null", body: `{"outcome":null}`},
 		{name: "outcome true", body: `{"outcome":true}`},
-		{name: "account a number", body: `{"outcome":"allow","account":1}`},
-		{name: "account with a line break", body: `{"outcome":"allow","account":"ann\nbob"}`},
-		{name: "account with a TAB", body: `{"outcome":"allow","account":"ann\tx"}`},
-		{name: "account too long", body: `{"outcome":"allow","account":"` + strings.Repeat("x", 513) + `"}`},
+		{name: "user a number", body: `{"outcome":"allow","user":1}`},
+		{name: "user with a line break", body: `{"outcome":"allow","user":"ann\nbob"}`},
+		{name: "user with a TAB", body: `{"outcome":"allow","user":"ann\tx"}`},
+		{name: "user too long", body: `{"outcome":"allow","user":"` + strings.Repeat("x", 513) + `"}`},
 		{name: "not an object", body: `["outcome","allow"]`},
 		{name: "a string", body: `"allow"`},
 		{name: "empty", body: ``},
@@ -72,8 +72,8 @@ func TestParseDecision(t *testing.T) {
 // values, except where this parser is meant to be stricter.
 func FuzzParseDecision(f *testing.F) {
 	for _, seed := range []string{
-		`{"outcome":"deny","reason":"policy","message":"Not from here.","account":"ann@example.org","trace":[{"a":1},null,-1.5E-7,true,false,"\ud83d\ude00"]}`,
-		`{"outcome":"allow","outcome":"deny"}`, `{"outcome":"next","account":"\ud800\u0041"}`, `{}`, `[]`, `{"outcome":"allow",}`, `{"outcome":"tempfail","x":{"y":[1,2,[3]]}}`,
+		`{"outcome":"deny","reason":"policy","message":"Not from here.","user":"ann@example.org","trace":[{"a":1},null,-1.5E-7,true,false,"\ud83d\ude00"]}`,
+		`{"outcome":"allow","outcome":"deny"}`, `{"outcome":"next","user":"\ud800\u0041"}`, `{}`, `[]`, `{"outcome":"allow",}`, `{"outcome":"tempfail","x":{"y":[1,2,[3]]}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -93,7 +93,7 @@ func referenceDecision(body []byte) (Decision, bool) {
 	}
 	var outcome string
 	var d Decision
-	fields := map[string]*string{"outcome": &outcome, "reason": &d.Reason, "message": &d.Message, "account": &d.Account}
+	fields := map[string]*string{"outcome": &outcome, "reason": &d.Reason, "message": &d.Message, "user": &d.User}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	_, _ = decoder.Token() // the brace
 	for decoder.More() {
@@ -113,7 +113,7 @@ func referenceDecision(body []byte) (Decision, bool) {
 	}
 	d.Outcome = outcomeOf(outcome)
 	control := func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
-	if d.Outcome == NoAnswer || len(d.Account) > maxAccount || strings.ContainsFunc(d.Account, control) {
+	if d.Outcome == NoAnswer || len(d.User) > maxAccount || strings.ContainsFunc(d.User, control) {
 		return Decision{}, false
 	}
 	return d, true

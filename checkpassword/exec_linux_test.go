@@ -222,7 +222,7 @@ func TestExecQuestion(t *testing.T) {
 		}
 		body["request"] = r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type")
 		asked <- body
-		_, _ = io.WriteString(w, `{"outcome":"allow","account":"ann@example.org"}`)
+		_, _ = io.WriteString(w, `{"outcome":"allow","user":"ann@example.org"}`)
 	})
 	got := call{socket: socket, fd3: "Ann@example.org\x00öffne\t\"dich\"\x00\x00"}.run(t)
 	if got.status != 0 || got.reply != "user=ann@example.org\t" || got.stdout+got.stderr != "" {
@@ -246,10 +246,10 @@ func TestExecAnswers(t *testing.T) {
 	lmtp := Environment{"AUTH_SERVICE=lmtp", "AUTH_PID=7", "AUTHORIZED=1"}
 	master := dovecotIMAP.with("AUTH_MASTER_USER=boss@example.org")
 	const (
-		allow    = `{"outcome":"allow","reason":"ok","account":"ann@example.org"}`
-		next     = `{"outcome":"next","reason":"ok","account":""}`
-		deny     = `{"outcome":"deny","reason":"policy","message":"","account":"ann@example.org"}`
-		denyText = `{"outcome":"deny","reason":"policy","message":"Not\tfrom\r\nhere.","account":"ann@example.org"}`
+		allow    = `{"outcome":"allow","reason":"ok","user":"ann@example.org"}`
+		next     = `{"outcome":"next","reason":"ok","user":""}`
+		deny     = `{"outcome":"deny","reason":"policy","message":"","user":"ann@example.org"}`
+		denyText = `{"outcome":"deny","reason":"policy","message":"Not\tfrom\r\nhere.","user":"ann@example.org"}`
 		tempfail = `{"outcome":"tempfail","reason":"throttled","message":"Later."}`
 	)
 	lookUp := "ann@example.org\x00\x00\x00"
@@ -471,7 +471,7 @@ func TestExecParallel(t *testing.T) {
 		}
 		asked.Done()
 		asked.Wait()
-		fmt.Fprintf(w, `{"outcome":"next","account":%q}`, strings.ToLower(login.Account))
+		fmt.Fprintf(w, `{"outcome":"next","user":%q}`, strings.ToLower(login.Account))
 	})
 	var ends []func() result
 	for i := range runs {

@@ -122,9 +122,9 @@ func (p program) answer() int {
 	if err != nil {
 		p.complain("asking the daemon at " + p.socket + ": " + err.Error())
 	}
-	account := decision.Account
-	if account == "" {
-		account = login.Account
+	user := decision.User
+	if user == "" {
+		user = login.Account
 	}
 
 	speech := Words(decision.Outcome, p.asker, decision.Message != "")
@@ -133,7 +133,7 @@ func (p program) answer() int {
 		p.complain("running " + p.reply[0] + ": " + err.Error())
 		return exitTemp
 	}
-	if words := Reply(speech.Fields, account, decision.Message); len(words) > 0 {
+	if words := Reply(speech.Fields, user, decision.Message); len(words) > 0 {
 		if _, err := (file{fd: fdReply, by: p.start + endWithin}).Write(words); err != nil {
 			p.complain("writing descriptor 4: " + err.Error())
 			return exitTemp

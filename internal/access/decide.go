@@ -38,9 +38,8 @@ const (
 
 // Site holds the settings that concern every login.
 type Site struct {
-	NextPassdb   bool // mailbox passwords belong to the site's next passdb
-	UnmanagedAsk bool // an unmanaged domain is for the next passdb, not refused
-	Reveal       Reveal
+	NextPassdb bool // mailbox passwords belong to the site's next passdb
+	Reveal     Reveal
 }
 
 // Account is what decisions need of an account's record.
@@ -57,12 +56,14 @@ type Account struct {
 type Query struct {
 	Site    Site
 	Login   *Login
-	Address string   // canonical; empty when the name is no usable address
-	Rules   *Rules   // nil when the domain is not managed
-	Account *Account // nil when there is no record
-	Client  ClientType
-	Region  string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionUntold
-	Secret  Secret
+	Address string // canonical; empty when the name is no usable address
+	// Unmanaged: if no rules apply to the name, the next passdb decides.
+	Unmanaged bool
+	Rules     *Rules   // nil when the domain is not managed
+	Account   *Account // nil when there is no record
+	Client    ClientType
+	Region    string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionUntold
+	Secret    Secret
 }
 
 // Asker answers what is slow or counted. Each question is asked at most once in a decision.
@@ -89,14 +90,14 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 		d.Outcome, d.Reason = Next, ReasonOK
 		return d
 	}
-	if q.Address == "" {
+	if q.Address == "" && !q.Unmanaged {
 		note("name", "refuse", "no usable address")
 		d.Outcome, d.Reason = Deny, ReasonUnknownAccount
 		return d
 	}
 	if q.Rules == nil {
 		d.Reason = ReasonUnmanagedDomain
-		if q.Site.UnmanagedAsk {
+		if q.Unmanaged {
 			note("name", "pass", "the domain is not managed: for the next passdb")
 			d.Outcome = Next
 			return d
@@ -133,19 +134,35 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	return d
 }
 
-// Judge tells whether the rules refuse a login whatever its secret is, why, and by which policy:
-// the steps of [Decide] that do not depend on the secret, for replaying logins whose secret is not
-// known any more. Reason "" is no refusal. The query needs Rules and an Address.
+// Judge returns why the rules refuse a login whatever its secret is, and by which policy; reason "" is
+// no refusal. It replays logins whose secret is not known any more. The query needs Rules and an
+// Address.
 func Judge(q *Query) (reason Reason, policyID string) {
+	if d := Review(q); d.Outcome == Deny {
+		return d.Reason, d.PolicyID
+	}
+	return "", ""
+}
+
+// Review evaluates the rules that do not depend on the secret, for a name that another passdb has
+// verified: the outcome is Deny or Next, and a refusal has the message for a verified secret. The
+// query needs Rules and an Address.
+func Review(q *Query) Decision {
 	acc := q.Account
 	if acc == nil {
 		acc = &Account{}
 	}
 	var room subjectRoom
 	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
-	var d Decision
-	reason, _ = q.Rules.judge(q, acc, sub, &d, false)
-	return reason, d.PolicyID
+	d := Decision{Outcome: Next, Reason: ReasonOK, Account: q.Address, Client: q.Client, Region: ShownRegion(q.Region)}
+	reason, place := q.Rules.judge(q, acc, sub, &d, false)
+	if reason != "" {
+		d.Outcome, d.Reason, d.Verified = Deny, reason, true
+		if q.reveals(&d) {
+			d.Message = text(reason, place)
+		}
+	}
+	return d
 }
 
 // judge takes the steps that do not depend on the secret. It returns the first refusal, or "", and

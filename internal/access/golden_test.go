@@ -48,12 +48,13 @@ func TestDialogues(t *testing.T) {
 // script is a dialogue while it is read: the site as described so far, and the login whose answer
 // comes next.
 type script struct {
-	domain   string
-	site     access.Site
-	bare     string // default domain
-	set      access.Settings
-	clients  map[access.ClientType][]access.Evidence
-	accounts map[string]*account
+	domain    string
+	site      access.Site
+	unmanaged bool   // names of domains that are not managed are left to the next passdb
+	bare      string // default domain
+	set       access.Settings
+	clients   map[access.ClientType][]access.Evidence
+	accounts  map[string]*account
 
 	logins     int
 	at         int      // line of the login
@@ -161,9 +162,9 @@ func (s *script) siteSaying(key string, w []string) error {
 	case "mailbox-passwords next":
 		s.site.NextPassdb = true
 	case "unmanaged deny":
-		s.site.UnmanagedAsk = false
+		s.unmanaged = false
 	case "unmanaged next":
-		s.site.UnmanagedAsk = true
+		s.unmanaged = true
 	case "reveal web":
 		s.site.Reveal = access.RevealWeb
 	case "reveal verified":
@@ -324,7 +325,7 @@ func (s *script) login(w []string, explain bool) error {
 	l := &access.Login{Account: w[0], Service: w[1], Mechanism: "PLAIN", Protocol: access.ProtocolOfService(w[1], nil)}
 	q := &access.Query{Site: s.site, Login: l, Secret: access.Secret{State: access.SecretOther}}
 	if addr, err := address.Parse(w[0], s.bare); err == nil {
-		q.Address = addr
+		q.Address, q.Unmanaged = addr, s.unmanaged
 	}
 	a := s.accounts[q.Address]
 	ask := &answers{mailbox: true}

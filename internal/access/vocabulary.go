@@ -253,6 +253,7 @@ type Decision struct {
 	Reason       Reason     `json:"reason"`
 	Message      string     `json:"message"`
 	Account      string     `json:"account"`
+	User         string     `json:"user,omitempty"` // the name that the mail server continues with; set with allow and next
 	Client       ClientType `json:"client"`
 	Region       string     `json:"region"`
 	PolicyID     string     `json:"policy_id"`

@@ -2,8 +2,8 @@
 // compares.
 //
 // An account is "local@domain" in lower case, without a trailing dot. Both halves are ASCII: an
-// internationalised domain is written in its xn-- form, as Postfix and Dovecot write it, and a
-// local part outside ASCII is refused because no two programs fold its case alike.
+// internationalised domain becomes its xn-- form, as Postfix and Dovecot write it, and a local part
+// outside ASCII is refused because no two programs fold its case alike.
 //
 // A network is a single address, a CIDR prefix or an "a-b" range, IPv4 or IPv6; see
 // [ParseNetworks].
@@ -15,6 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // Bounds of RFC 5321 section 4.5.3.1 and RFC 1035 section 2.3.4, in octets.
@@ -73,9 +76,31 @@ func Local(account string) string {
 	return account
 }
 
+// Base returns an address without its extension: the local part up to the first of the delimiters
+// (Postfix' recipient_delimiter). False if there is none, or nothing in front of it.
+func Base(account, delimiters string) (string, bool) {
+	if delimiters == "" {
+		return account, false
+	}
+	local := Local(account)
+	i := strings.IndexAny(local, delimiters)
+	if i <= 0 || local[i-1] == '.' { // "a." is no local part
+		return account, false
+	}
+	return local[:i] + account[len(local):], true
+}
+
 // ParseDomain returns the canonical form of a domain name: lower case, without a trailing dot, at
-// least one label, each of letters, digits, underscores and inner hyphens.
+// least one label, each of letters, digits, underscores and inner hyphens. An internationalised
+// domain (U-labels) becomes its ASCII form (A-labels, RFC 5891), mapped as UTS 46 says.
 func ParseDomain(name string) (string, error) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		ascii, err := idna.Lookup.ToASCII(name)
+		if err != nil || !utf8.ValidString(name) {
+			return "", errors.New("has a domain that is no valid internationalised domain name")
+		}
+		name = ascii
+	}
 	name = strings.TrimSuffix(name, ".")
 	if name == "" {
 		return "", errors.New("has an empty domain")
@@ -87,7 +112,7 @@ func ParseDomain(name string) (string, error) {
 	for i := 0; i <= len(name); i++ {
 		if i < len(name) && name[i] != '.' {
 			if c := name[i]; !isAlnum(c) && c != '-' && c != '_' {
-				return "", errors.New("has a domain with a character other than letters, digits, hyphens and dots; write an internationalised domain in its xn-- form")
+				return "", errors.New("has a domain with a character other than letters, digits, hyphens and dots")
 			}
 			continue
 		}

@@ -18,6 +18,10 @@ func TestParse(t *testing.T) {
 		"extension":                {"ann+lists@example.org", "ann+lists@example.org"},
 		"all atoms of RFC 5321":    {"!#$%&'*+-/=?^_`{|}~@example.org", "!#$%&'*+-/=?^_`{|}~@example.org"},
 		"one label":                {"root@localhost", "root@localhost"},
+		"U-labels":                 {"ann@Bücher.example", "ann@xn--bcher-kva.example"},
+		"U-labels, decomposed":     {"ann@bu\u0308cher.example", "ann@xn--bcher-kva.example"},
+		"ideographic full stop":    {"ann@bücher。example", "ann@xn--bcher-kva.example"},
+		"full-width letters":       {"ann@ｅｘａｍｐｌｅ.org", "ann@example.org"},
 		"internationalised domain": {"ann@XN--bcher-kva.example", "ann@xn--bcher-kva.example"},
 		"longest local part":       {strings.Repeat("a", 64) + "@example.org", strings.Repeat("a", 64) + "@example.org"},
 		"longest label":            {"a@" + strings.Repeat("b", 63) + ".org", "a@" + strings.Repeat("b", 63) + ".org"},
@@ -41,29 +45,31 @@ func longDomain(n int) string {
 
 func TestParseRefuses(t *testing.T) {
 	tests := map[string]struct{ name, says string }{
-		"nothing":                 {"", "empty local part"},
-		"no local part":           {"@example.org", "empty local part"},
-		"no domain":               {"ann@", "empty domain"},
-		"only a dot":              {"ann@.", "empty domain"},
-		"two trailing dots":       {"ann@example.org..", "empty label"},
-		"empty label":             {"ann@example..org", "empty label"},
-		"leading hyphen":          {"ann@-example.org", "hyphen"},
-		"trailing hyphen":         {"ann@example-.org", "hyphen"},
-		"two at signs":            {"ann@example.org@example.net", "outside RFC 5321"},
-		"space":                   {"ann b@example.org", "outside RFC 5321"},
-		"line break":              {"ann\n@example.org", "outside RFC 5321"},
-		"quoted local part":       {`"ann b"@example.org`, "outside RFC 5321"},
-		"NUL":                     {"ann\x00@example.org", "outside RFC 5321"},
-		"letters outside ASCII":   {"änn@example.org", "outside RFC 5321"},
-		"domain outside ASCII":    {"ann@bücher.example", "xn-- form"},
-		"address literal":         {"ann@[192.0.2.1]", "xn-- form"},
-		"dot at the beginning":    {".ann@example.org", "dot at its end"},
-		"dot at the end":          {"ann.@example.org", "dot at its end"},
-		"two dots":                {"ann..b@example.org", "two in a row"},
-		"local part too long":     {strings.Repeat("a", 65) + "@example.org", "longer than 64"},
-		"label too long":          {"a@" + strings.Repeat("b", 64) + ".org", "longer than 63"},
-		"domain too long":         {"a@" + longDomain(254), "longer than 253"},
-		"domain too long, dotted": {"a@" + longDomain(254) + ".", "longer than 253"},
+		"nothing":                  {"", "empty local part"},
+		"no local part":            {"@example.org", "empty local part"},
+		"no domain":                {"ann@", "empty domain"},
+		"only a dot":               {"ann@.", "empty domain"},
+		"two trailing dots":        {"ann@example.org..", "empty label"},
+		"empty label":              {"ann@example..org", "empty label"},
+		"leading hyphen":           {"ann@-example.org", "hyphen"},
+		"trailing hyphen":          {"ann@example-.org", "hyphen"},
+		"two at signs":             {"ann@example.org@example.net", "outside RFC 5321"},
+		"space":                    {"ann b@example.org", "outside RFC 5321"},
+		"line break":               {"ann\n@example.org", "outside RFC 5321"},
+		"quoted local part":        {`"ann b"@example.org`, "outside RFC 5321"},
+		"NUL":                      {"ann\x00@example.org", "outside RFC 5321"},
+		"letters outside ASCII":    {"änn@example.org", "outside RFC 5321"},
+		"no valid U-label":         {"ann@-ü-.example", "internationalised"},
+		"joiner in a domain":       {"ann@exa\u200dmple.örg", "internationalised"},
+		"octets that are no UTF-8": {"ann@b\xfccher.example", "internationalised"},
+		"address literal":          {"ann@[192.0.2.1]", "letters, digits"},
+		"dot at the beginning":     {".ann@example.org", "dot at its end"},
+		"dot at the end":           {"ann.@example.org", "dot at its end"},
+		"two dots":                 {"ann..b@example.org", "two in a row"},
+		"local part too long":      {strings.Repeat("a", 65) + "@example.org", "longer than 64"},
+		"label too long":           {"a@" + strings.Repeat("b", 64) + ".org", "longer than 63"},
+		"domain too long":          {"a@" + longDomain(254), "longer than 253"},
+		"domain too long, dotted":  {"a@" + longDomain(254) + ".", "longer than 253"},
 	}
 	for what, tt := range tests {
 		t.Run(what, func(t *testing.T) {
@@ -78,6 +84,24 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if _, err := Parse("ann", ""); !errors.Is(err, ErrNoDomain) {
 		t.Errorf("a bare name without a default domain: %v", err)
+	}
+}
+
+func TestBase(t *testing.T) {
+	for _, tt := range []struct{ address, delimiters, want string }{
+		{"ann+lists@example.org", "+", "ann@example.org"},
+		{"ann+a+b@example.org", "+", "ann@example.org"},
+		{"ann-a+b@example.org", "+-", "ann@example.org"},
+		{"ann-a@example.org", "+", ""},
+		{"ann@example.org", "+", ""},
+		{"+ann@example.org", "+", ""},
+		{"ann.+x@example.org", "+", ""},
+		{"ann+lists@example.org", "", ""},
+	} {
+		got, ok := Base(tt.address, tt.delimiters)
+		if ok != (tt.want != "") || ok && got != tt.want {
+			t.Errorf("Base(%q, %q) = %q, %v; want %q", tt.address, tt.delimiters, got, ok, tt.want)
+		}
 	}
 }
 

@@ -78,9 +78,12 @@ type Login struct {
 	KeyFile        string
 	NextPassdb     bool
 	Unmanaged      string // Deny or Next
-	DefaultDomain  string
-	Reveal         string            // RevealWeb, RevealVerified or RevealNever
-	Services       map[string]string // further service name → imap, pop3, smtp or sieve
+	// UnmanagedDomains are those that Unmanaged is for when it is Next; "*" stands for all.
+	UnmanagedDomains []string
+	DefaultDomain    string
+	Subaddress       string            // delimiters; "" for none
+	Reveal           string            // RevealWeb, RevealVerified or RevealNever
+	Services         map[string]string // further service name → imap, pop3, smtp or sieve
 }
 
 // SASL is the table [sasl].
@@ -157,6 +160,7 @@ func Default() *Config {
 			MaxConnections: listen.DefaultMaxConns,
 			NextPassdb:     true,
 			Unmanaged:      Deny,
+			Subaddress:     "+",
 			Reveal:         RevealWeb,
 			Services:       map[string]string{},
 		},

@@ -23,6 +23,7 @@ const (
 	maxProblems = 100
 
 	maxListeners = 64 // of one service
+	maxStrings   = 10_000
 	maxServices  = 64
 )
 
@@ -257,6 +258,15 @@ func (d *decoder) assign(s setting, v any) []string {
 			return faults
 		}
 		*field = specs
+	case *[]string:
+		list, ok := stringList(v)
+		if !ok {
+			return mismatch(v, "a list of strings")
+		}
+		if len(list) > maxStrings {
+			return []string{fmt.Sprintf("has %d entries: at most %d", len(list), maxStrings)}
+		}
+		*field = list
 	case *map[string]string:
 		table, ok := v.(map[string]any)
 		if !ok {

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
@@ -18,8 +19,8 @@ import (
 type setting struct {
 	name string // with its table: "login.unmanaged"
 	doc  string
-	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec or
-	// *map[string]string. nil: the name is promised for a later version and must stay empty until
+	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec,
+	// *[]string or *map[string]string. nil: the name is promised for a later version and must stay empty until
 	// then.
 	at func(*Config) any
 	// check returns what is wrong with the value, one text per fault. It may look at other
@@ -92,10 +93,19 @@ readable by everyone. Needed as soon as there is an inet listener.`,
 			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin),
 		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
-		row("login.unmanaged", `A login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next passdb.`,
+		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next
+passdb if login.unmanaged_domains names the domain.`,
 			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next)),
-		row("login.default_domain", `Domain of login names that have none, such as "example.org". Empty: such names are refused.`,
+		row("login.unmanaged_domains", `The domains that login.unmanaged = "next" is for, such as ["example.net"]; ["*"] for all of them. With "*" a next
+passdb that looks at the local part only accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb.
+Names without a domain belong to "*" unless login.default_domain is set.`,
+			func(c *Config) *[]string { return &c.Login.UnmanagedDomains }, unmanagedDomains),
+		row("login.default_domain", `Domain of login names that have none, such as "example.org". Such a name is handed back to Dovecot without a
+domain, as system users (PAM) need it. Empty: such names are refused.`,
 			func(c *Config) *string { return &c.Login.DefaultDomain }, domain),
+		row("login.subaddress", `Characters that each separate an account from an extension in names (ann+lists@example.org), as in Postfix'
+recipient_delimiter. The rules of the account apply to its extensions, unless the whole name has a record. "": none.`,
+			func(c *Config) *string { return &c.Login.Subaddress }, delimiters),
 		row("login.reveal", `Who is told why a login is refused: "web", the site's own webmail and whoever's secret was verified here;
 "verified", only the latter; "never".`,
 			func(c *Config) *string { return &c.Login.Reveal }, oneOf(RevealWeb, RevealVerified, RevealNever)),
@@ -350,6 +360,36 @@ func apart(name string) func(*Config, []listen.Spec) []string {
 		}
 		return faults
 	}
+}
+
+func unmanagedDomains(c *Config, v []string) (faults []string) {
+	if c.Login.Unmanaged != Next && len(v) > 0 {
+		return []string{`has no effect while login.unmanaged is "deny": write login.unmanaged = "next", or remove it`}
+	}
+	for i, name := range v {
+		if name == "*" {
+			if len(v) > 1 {
+				faults = append(faults, `has "*", which is all domains, beside others: write ["*"] alone`)
+			}
+			continue
+		}
+		canonical, err := address.ParseDomain(name)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%.100q %v", name, err))
+			continue
+		}
+		v[i] = canonical
+	}
+	return faults
+}
+
+func delimiters(_ *Config, v string) []string {
+	for _, c := range v {
+		if !strings.ContainsRune("+-_=.#", c) {
+			return []string{fmt.Sprintf(`has %.10q: use "+", or several of + - _ = . #`, string(c))}
+		}
+	}
+	return nil
 }
 
 func domain(_ *Config, v string) []string {

@@ -85,6 +85,8 @@ func format(field any) string {
 			list[i] = s.String()
 		}
 		return formatList(list)
+	case *[]string:
+		return formatList(*v)
 	case *map[string]string:
 		items := make([]string, 0, len(*v))
 		for _, key := range slices.Sorted(maps.Keys(*v)) {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 	secretRandom = SecretLen - 2
 
 	// maxTyped is the longest input in bytes that is looked at, spaces and dashes included.
-	maxTyped = 4 * SecretLen
+	maxTyped = 16 * SecretLen
 
 	// alphabet has 32 characters, so that five random bits make one without bias.
 	alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -42,37 +44,88 @@ func checksum(random []byte) [SecretLen - secretRandom]byte {
 	return [...]byte{alphabet[sum[0]>>3], alphabet[sum[0]&7<<2|sum[1]>>6]}
 }
 
-// Normalise drops spaces and dashes, folds the case, and reports whether the rest has the shape of
-// a secure password: 16 characters of the alphabet with the right checksum. If it has not, the
+// Normalise drops spaces, dashes and invisible characters, folds the case, and reports whether the
+// rest is a secure password: 16 characters of the alphabet with the right checksum. If not, the
 // result is nil. A secret in normal form is returned as it is, sharing its memory; else the result
-// is a copy to be wiped as well. More than 64 bytes are never looked at.
+// is a copy to be wiped as well. More than 256 bytes are never read.
+//
+// Programs that secrets are pasted from put a no-break space for a space, another dash for a hyphen,
+// invisible characters between, or full-width letters: all of these are read.
 func Normalise(secret []byte) ([]byte, bool) {
-	if len(secret) < SecretLen || len(secret) > maxTyped {
-		return nil, false
-	}
 	var normal [SecretLen]byte
 	defer clear(normal[:])
-	n := 0
-	for _, c := range secret {
-		if c == ' ' || c == '-' {
-			continue
-		}
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if n == SecretLen || !inAlphabet(c) {
-			return nil, false
-		}
-		normal[n] = c
-		n++
-	}
-	if n != SecretLen || checksum(normal[:secretRandom]) != [2]byte(normal[secretRandom:]) {
+	if !letters(secret, &normal) || checksum(normal[:secretRandom]) != [2]byte(normal[secretRandom:]) {
 		return nil, false
 	}
 	if bytes.Equal(secret, normal[:]) {
 		return secret, true
 	}
 	return bytes.Clone(normal[:]), true
+}
+
+// Shaped reports whether a secret looks like a secure password, mistyped perhaps: [SecretLen]
+// letters and digits of any alphabet, and nothing else but what [Normalise] drops; the checksum may
+// be wrong if they stand in four groups of four.
+func Shaped(secret []byte) bool {
+	var normal [SecretLen]byte
+	defer clear(normal[:])
+	return letters(secret, &normal) && (checksum(normal[:secretRandom]) == [2]byte(normal[secretRandom:]) || grouped(secret))
+}
+
+// letters writes the characters of a secret that count to normal, and reports whether they are
+// [SecretLen] of the alphabet.
+func letters(secret []byte, normal *[SecretLen]byte) bool {
+	if len(secret) < SecretLen || len(secret) > maxTyped {
+		return false
+	}
+	n := 0
+	for i := 0; i < len(secret); {
+		r, size := rune(secret[i]), 1
+		if r >= utf8.RuneSelf {
+			if r, size = utf8.DecodeRune(secret[i:]); r == utf8.RuneError && size == 1 {
+				return false
+			}
+		}
+		i += size
+		if separates(r) {
+			continue
+		}
+		if 0xff01 <= r && r <= 0xff5e { // full-width forms
+			r -= 0xff01 - '!'
+		}
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		if n == SecretLen || r >= utf8.RuneSelf || !inAlphabet(byte(r)) {
+			return false
+		}
+		normal[n] = byte(r)
+		n++
+	}
+	return n == SecretLen
+}
+
+// separates reports whether a character only separates others: spaces, dashes, and what cannot be
+// seen.
+func separates(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r == ' ' || r == '-'
+	}
+	return unicode.In(r, unicode.Zs, unicode.Pd, unicode.Cf) || r == '\u2212' || r == '\u00ad'
+}
+
+// grouped reports whether separators divide a secret into four groups of four.
+func grouped(secret []byte) bool {
+	groups := bytes.FieldsFunc(secret, separates)
+	if len(groups) != 4 {
+		return false
+	}
+	for _, g := range groups {
+		if utf8.RuneCount(g) != 4 {
+			return false
+		}
+	}
+	return true
 }
 
 func inAlphabet(c byte) bool {

@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		Log: redis, State: store.NewState(), Logger: log.Named("store"),
 		Marker: marker(filepath.Join(cfg.StateDir, "store-id")),
 	}
+	st.State.Delimiters = cfg.Login.Subaddress
 	// What is still running when ctx has ended: first the services, then the gate's records, last
 	// the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
@@ -117,8 +118,8 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	hasher := credential.NewHasher(credential.DefaultMemory)
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Pepper: pepper, Hasher: hasher, Log: log,
-		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, UnmanagedAsk: cfg.Login.Unmanaged == config.Next, Reveal: reveal(cfg.Login.Reveal)},
-		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services,
+		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
+		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg, log),
 		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
@@ -145,6 +146,23 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		err = cause
 	}
 	return err
+}
+
+// unmanaged returns which domains that are not managed are left to the next passdb.
+func unmanaged(cfg *config.Config, log hclog.Logger) gate.Unmanaged {
+	var u gate.Unmanaged
+	if cfg.Login.Unmanaged != config.Next {
+		return u
+	}
+	if len(cfg.Login.UnmanagedDomains) == 0 {
+		log.Warn(`login.unmanaged is "next", and login.unmanaged_domains names no domain: logins to domains that are not managed are refused; write ["*"] for all domains`)
+	}
+	u.Domains = make(map[string]bool, len(cfg.Login.UnmanagedDomains))
+	for _, domain := range cfg.Login.UnmanagedDomains {
+		u.Domains[domain] = true
+	}
+	u.All = u.Domains["*"]
+	return u
 }
 
 func reveal(word string) access.Reveal {

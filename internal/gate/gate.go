@@ -13,6 +13,7 @@ package gate
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
-// Options are the parts and settings of a gate. All but Site, DefaultDomain, Services and Region
+// Options are the parts and settings of a gate. All but Site, DefaultDomain, Services, Unmanaged and Region
 // are needed.
 type Options struct {
 	Store         *store.Store
@@ -38,6 +39,7 @@ type Options struct {
 	Site          access.Site
 	DefaultDomain string
 	Services      map[string]string // further service names → protocol
+	Unmanaged     Unmanaged
 	MaxStaleness  time.Duration
 	Throttle      throttle.Limits
 	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
@@ -128,6 +130,9 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 		// Too many slow hashes at once: nothing was verified, and the client is told nothing.
 		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
 	}
+	if d.Outcome == access.Allow || d.Outcome == access.Next {
+		d.User = g.handBack(l.Account, d.Account, v, l.NoLogin())
+	}
 	g.after(l, &d, v, q.Secret.Label, token)
 	return d
 }
@@ -179,8 +184,10 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	var v store.View
 	if err == nil {
 		q.Address, v = g.Store.State.View(addr)
+		q.Unmanaged = g.Unmanaged.Next(address.Domain(q.Address))
 	} else {
 		_, v = g.Store.State.View("")
+		q.Unmanaged = g.unreadable(l.Account)
 	}
 	if v.Known {
 		q.Rules = v.Rules
@@ -189,6 +196,58 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	q.Client, q.Region = v.Clients.Classify(l), g.region(l.IP)
 	return q, v
 }
+
+// unreadable reports whether a name that is no address is left to the next passdb: where its domain
+// is not managed and is one of those that are.
+func (g *Gate) unreadable(name string) bool {
+	_, after, found := strings.Cut(name, "@")
+	if !found {
+		return g.DefaultDomain == "" && g.Unmanaged.Next("")
+	}
+	// Where a second "@" belongs to, or what is no domain, another program may read otherwise.
+	domain, err := address.ParseDomain(after)
+	if err != nil {
+		return false
+	}
+	_, managed := g.Store.State.ResolveDomain(domain)
+	return !managed && g.Unmanaged.Next(domain)
+}
+
+// handBack returns the name that Dovecot continues with: the account's, without its domain if it was
+// typed so; for a look-up that is no login, and a name that no rules apply to, the name as typed.
+func (g *Gate) handBack(typed, account string, v store.View, noLogin bool) string {
+	bare := !strings.Contains(typed, "@")
+	switch {
+	case !v.Known:
+		return typed
+	case noLogin: // mail goes where it always went: only an alias domain is resolved
+		if addr, err := address.Parse(typed, g.DefaultDomain); err == nil {
+			account = g.Store.State.Canonical(addr)
+		}
+	}
+	if bare && address.Domain(account) == g.defaultDomain() {
+		return address.Local(account)
+	}
+	return account
+}
+
+// defaultDomain returns the default domain with an alias domain resolved.
+func (g *Gate) defaultDomain() string {
+	if name, ok := g.Store.State.ResolveDomain(g.DefaultDomain); ok {
+		return name
+	}
+	return g.DefaultDomain
+}
+
+// Unmanaged says which domains that are not managed are left to the next passdb. The zero value is
+// none: their logins are refused.
+type Unmanaged struct {
+	All     bool
+	Domains map[string]bool // canonical
+}
+
+// Next reports whether logins to a domain are left to the next passdb; "" is no domain.
+func (u Unmanaged) Next(domain string) bool { return u.All || u.Domains[domain] }
 
 // region returns the region of an address, "" when there is none.
 func (g *Gate) region(ip netip.Addr) string {
@@ -207,6 +266,9 @@ func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) 
 	token := g.Pepper.Token(account, secret)
 	normal, shaped := credential.Normalise(secret)
 	if !shaped {
+		if credential.Shaped(secret) {
+			return access.Secret{State: access.SecretShaped}, token
+		}
 		return access.Secret{State: access.SecretOther}, token
 	}
 	hash := g.Pepper.Hash(account, normal)

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -146,12 +147,7 @@ func (g *Gate) Report(r *access.Ending) {
 	if r.Rejected {
 		return
 	}
-	account, err := address.Parse(r.Account, g.DefaultDomain)
-	if err != nil {
-		return
-	}
-	account = g.Store.State.Canonical(account)
-	p := g.open.take(bounded(r.Session), openKey{account, r.IP, bounded(r.Service), access.ProtocolOfService(r.Service, g.Services)})
+	p := g.open.take(bounded(r.Session), g.openKey(r.Account, r.IP, r.Service))
 	if p == nil {
 		return
 	}
@@ -214,5 +210,63 @@ func (g *Gate) Verified(l *access.Login) access.Decision {
 	case l.Protocol == access.SMTP && v.Known:
 		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
 	}
+	return d
+}
+
+// openKey names the open login of a name as it was typed, where no session does.
+func (g *Gate) openKey(typed string, ip netip.Addr, service string) openKey {
+	account := ""
+	if addr, err := address.Parse(typed, g.DefaultDomain); err == nil {
+		account, _ = g.Store.State.View(addr)
+	}
+	return openKey{account, ip, bounded(service), access.ProtocolOfService(service, g.Services)}
+}
+
+// Recheck evaluates the rules for the name that Dovecot has given a login, before it admits it (or
+// before any passdb was asked: Dovecot's auth policy checks do not tell). It refuses and never
+// admits: the outcome is Deny, Next or TempFail. typed is the name as the client sent it, "" if it is
+// not known.
+//
+// Where the name means another account than the one typed, the passdb behind Drawbridge has mapped
+// it, and the mailbox password of that other account is what was verified: then secure passwords are
+// enforced as well. A refusal closes the record of the login, and is no guess.
+func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	if l.Protocol == 0 {
+		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
+	}
+	if !g.Available(l.Time) {
+		return access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
+	}
+	q, v := g.query(l)
+	if !v.Known { // the name of a mailbox that no rules apply to; those of the typed name were evaluated
+		return access.Decision{Outcome: access.Next, Reason: access.ReasonUnmanagedDomain, Account: q.Address}
+	}
+	key := g.openKey(cmp.Or(typed, l.Account), l.IP, l.Service)
+	var d access.Decision
+	if key.account != q.Address && l.Protocol != 0 {
+		q.Secret = access.Secret{State: access.SecretAuthenticated}
+		d = access.Decide(q, noAsker{}, false)
+	} else {
+		d = access.Review(q)
+	}
+	if d.Outcome != access.Deny {
+		return d
+	}
+	rec := newRecord(l, &d)
+	rec.Domain = v.Domain
+	if p := g.open.take(bounded(l.Session), key); p != nil {
+		closed := *p.rec
+		closed.Outcome, closed.Reason = d.Outcome, d.Reason
+		g.Log.Info(line("login", &closed))
+		g.behind.close(store.Closing{Domain: closed.Domain, ID: closed.ID, Outcome: d.Outcome, Reason: d.Reason, Time: l.Time.UTC()})
+		if closed.Account == rec.Account {
+			return d
+		}
+	}
+	g.Log.Info(line("login", rec))
+	g.behind.record(rec)
 	return d
 }

@@ -111,7 +111,7 @@ func TestUnmanagedDomainHasNoRecords(t *testing.T) {
 	d := s.daemon(t, next)
 	d.domain(nil)
 	d.want(inSession("s1", "eve@other.example", "x"), "deny unmanaged_domain")
-	d.Site.UnmanagedAsk = true
+	d.Unmanaged.All = true
 	d.want(inSession("s1", "eve@other.example", "x"), "next unmanaged_domain")
 	d.Report(ending("s1", "eve@other.example", "imap", false))
 	d.want(imap("ann@example.org", "x", home), "next ok")

@@ -80,11 +80,14 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 	}
 	addr, err := address.Parse(name, g.DefaultDomain)
 	if err != nil {
+		if g.unreadable(name) {
+			return access.Next
+		}
 		return access.Deny
 	}
 	s.account, s.view = g.Store.State.View(addr)
 	if !s.view.Known {
-		if g.Site.UnmanagedAsk {
+		if g.Unmanaged.Next(address.Domain(s.account)) {
 			return access.Next
 		}
 		return access.Deny
@@ -149,7 +152,13 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
 	case access.Deny, access.Next:
-		return access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
+		d := access.Decision{Outcome: o, Reason: access.ReasonUnmanagedDomain, Account: s.account}
+		m := g.submitter(s)
+		m.Account, m.Check = sub.Account, mailflow.CheckOff
+		if v := m.Envelope(sub.Sender); o == access.Next && v.Refused {
+			d.Outcome, d.Reason, d.Message = access.Deny, access.ReasonSenderNotOwned, v.Text
+		}
+		return d
 	case access.Allow:
 	}
 	if s.bound.State() != submission.Bound {
@@ -197,36 +206,42 @@ func (g *Gate) Needs() mailflow.Needs {
 // Submitter returns the rules for messages that apply to an authenticated session.
 func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
 	var s session
+	var m mailflow.Submitter
 	switch g.session(&s, login, ip, port, time.Now()) {
 	case access.TempFail:
 		return mailflow.Submitter{Unavailable: true}
 	case access.Deny, access.Next:
-		return mailflow.Submitter{} // policyd answers for these
+		// Nobody that rules apply to: policyd decides whether the session may submit at all. The
+		// addresses of managed domains are not for it.
+		m = g.submitter(&s)
+		m.Account, m.Check = login, mailflow.CheckOff
 	case access.Allow:
+		m = g.submitter(&s)
+		if s.view.Settings.TraceHeader {
+			m.Trace = s.trace()
+		}
 	}
-	m := g.submitter(&s)
 	m.Headers = g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() })
-	if s.view.Settings.TraceHeader {
-		m.Trace = s.trace()
-	}
 	return m
 }
 
 // submitter returns which sender addresses a session may use. It depends on the session's account
 // and nothing else of the session.
 func (g *Gate) submitter(s *session) mailflow.Submitter {
-	granted := g.grants(s.account, s.view)
-	return mailflow.Submitter{
-		Account: s.account, Check: s.view.Settings.SenderCheck,
-		Address: func(addr string) mailflow.Address {
-			canonical, v := g.Store.State.View(addr)
-			a := mailflow.Address{Managed: v.Known, Granted: granted(canonical)}
-			if v.Known {
-				a.Check = v.Settings.SenderCheck
-			}
-			return a
-		},
+	granted := func(string) bool { return false }
+	m := mailflow.Submitter{Account: s.account}
+	if s.view.Known {
+		granted, m.Check = g.grants(s.account, s.view), s.view.Settings.SenderCheck
 	}
+	m.Address = func(addr string) mailflow.Address {
+		canonical, domain := g.Store.State.AddressDomain(addr)
+		a := mailflow.Address{Managed: domain != nil, Granted: granted(canonical)}
+		if domain != nil {
+			a.Check = domain.SenderCheck
+		}
+		return a
+	}
+	return m
 }
 
 // grants returns whether an account may send from a canonical address: its own, an alias, what it
@@ -250,9 +265,8 @@ func (g *Gate) grants(account string, v store.View) func(addr string) bool {
 		return addr == account || slices.Contains(list(), addr)
 	}
 	return func(addr string) bool {
-		local, domain := address.Local(addr), address.Domain(addr)
-		base, _, extended := strings.Cut(local, "+")
-		return owns(addr) || extended && base != "" && owns(base+"@"+domain) || slices.Contains(list(), "*@"+domain)
+		base, extended := address.Base(addr, g.Store.State.Delimiters)
+		return owns(addr) || extended && owns(base) || slices.Contains(list(), "*@"+address.Domain(addr))
 	}
 }
 

@@ -281,7 +281,7 @@ func TestChangesEndOpenSession(t *testing.T) {
 			if got := d.wantMail(mail("ann@example.org", home, 1), tt.ends); got.Message != tt.says {
 				t.Errorf("says %q, want %q", got.Message, tt.says)
 			}
-			if d.Site.UnmanagedAsk = true; what == "domain no longer managed" {
+			if d.Unmanaged.All = true; what == "domain no longer managed" {
 				d.wantMail(mail("ann@example.org", home, 1), "next unmanaged_domain")
 			}
 		})

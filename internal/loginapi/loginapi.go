@@ -16,12 +16,19 @@
 // 64 KiB, 415 another content type, 422 fields that cannot be used, all of them at once. A caller
 // that gets none of these admits nobody.
 //
-// The auth-policy endpoint never refuses: a check (command=allow) is answered with "go on", since
-// the passdb asks for the decision itself.
+//	POST /v1/dovecot/policy?command=allow
+//	{"login":"ann@example.org","orig_user":"a.nn@example.org","remote":"203.0.113.9", …}
+//
+//	200 {"status":-1,"msg":"This account is suspended."}
+//
+// A check (command=allow) evaluates the rules that need no secret for the name that Dovecot has given
+// the login: status -1 refuses it, and its text reaches IMAP, POP3, ManageSieve and SMTP clients; 0
+// leaves the decision to the passdbs. It never admits.
 package loginapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -41,6 +48,8 @@ import (
 type Gate interface {
 	Login(ctx context.Context, l *access.Login) access.Decision
 	Report(e *access.Ending)
+	// Recheck judges the name that Dovecot has given a login; typed is what the client sent.
+	Recheck(l *access.Login, typed string) access.Decision
 }
 
 // maxBody bounds a request in bytes.
@@ -169,15 +178,31 @@ func Login(g Gate) http.Handler {
 	})
 }
 
-// report is what Dovecot sends; what else the administrator lets it send is not looked at.
-type report struct {
-	Login    string `json:"login"`
-	Remote   string `json:"remote"`
-	Protocol string `json:"protocol"`
-	Session  string `json:"session_id"`
-	Success  *bool  `json:"success"`
-	Rejected bool   `json:"policy_reject"`
+// policyRequest is what Dovecot sends; further attributes are ignored.
+type policyRequest struct {
+	Login      string `json:"login"`     // as the passdbs rewrote it
+	Typed      string `json:"orig_user"` // as the client sent it; of a master login, the master
+	Remote     string `json:"remote"`
+	RealRemote string `json:"real_remote"`
+	Protocol   string `json:"protocol"`
+	Session    string `json:"session_id"`
+	MasterUser string `json:"master_user"`
+	Mechanism  string `json:"mechanism"`
+	ClientID   string `json:"device_id"`
+	Success    *bool  `json:"success"` // of a report
+	Rejected   bool   `json:"policy_reject"`
 }
+
+// typed returns the name as the client sent it, if that is known.
+func (r *policyRequest) typed() string {
+	if r.MasterUser != "" || r.Typed == "" {
+		return r.Login
+	}
+	return r.Typed
+}
+
+// textUnavailable is said where the rules are not available: the protocol has no temporary failure.
+const textUnavailable = "Access rules cannot be read at the moment, please try again later."
 
 // DovecotPolicy handles POST /v1/dovecot/policy, Dovecot's auth-policy protocol.
 func DovecotPolicy(g Gate) http.Handler {
@@ -187,23 +212,45 @@ func DovecotPolicy(g Gate) http.Handler {
 			answer(w, p.Status, p)
 			return
 		}
-		if req.URL.Query().Get("command") == "report" {
-			var r report
-			if err := json.Unmarshal(body, &r); err != nil || r.Success == nil {
-				answer(w, http.StatusBadRequest, malformed(http.StatusBadRequest, "the body is not a JSON object with Dovecot's attributes"))
-				return
-			}
-			ip, _ := netip.ParseAddr(r.Remote) // the zero Addr for none
-			g.Report(&access.Ending{
-				Account: r.Login, IP: ip.Unmap().WithZone(""), Service: r.Protocol, Session: r.Session,
-				Success: *r.Success, Rejected: r.Rejected,
-			})
+		var r policyRequest
+		command := req.URL.Query().Get("command")
+		if err := json.Unmarshal(body, &r); err != nil || command == "report" && r.Success == nil {
+			answer(w, http.StatusBadRequest, malformed(http.StatusBadRequest, "the body is not a JSON object with Dovecot's attributes"))
+			return
 		}
-		answer(w, http.StatusOK, struct {
+		var verdict struct {
 			Status int    `json:"status"`
 			Msg    string `json:"msg"`
-		}{})
+		}
+		switch command {
+		case "report":
+			g.Report(&access.Ending{
+				Account: r.typed(), IP: policyIP(r.Remote), Service: r.Protocol, Session: r.Session,
+				Success: *r.Success, Rejected: r.Rejected,
+			})
+		case "allow":
+			l := &access.Login{
+				Account: r.Login, Service: r.Protocol, IP: policyIP(r.Remote), RealIP: policyIP(cmp.Or(r.RealRemote, r.Remote)),
+				Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID,
+			}
+			switch d := g.Recheck(l, r.typed()); d.Outcome {
+			case access.Next, access.Allow:
+			case access.Deny:
+				verdict.Status, verdict.Msg = -1, d.Message
+			case access.TempFail:
+				verdict.Status, verdict.Msg = -1, textUnavailable
+			default: // the zero outcome is not an answer
+				verdict.Status = -1
+			}
+		}
+		answer(w, http.StatusOK, verdict)
 	})
+}
+
+// policyIP reads an address; the zero Addr for none.
+func policyIP(text string) netip.Addr {
+	ip, _ := netip.ParseAddr(text)
+	return ip.Unmap().WithZone("")
 }
 
 // Handler is what a login listener serves: the two above and /livez. With a key, requests other

@@ -24,12 +24,19 @@ type gate struct {
 	answer  access.Decision
 	logins  []access.Login
 	reports []access.Ending
+	checks  []access.Login
+	typed   []string
 }
 
 func (g *gate) Login(_ context.Context, l *access.Login) access.Decision {
 	kept := *l
 	kept.Secret = bytes.Clone(l.Secret)
 	g.logins = append(g.logins, kept)
+	return g.answer
+}
+
+func (g *gate) Recheck(l *access.Login, typed string) access.Decision {
+	g.checks, g.typed = append(g.checks, *l), append(g.typed, typed)
 	return g.answer
 }
 
@@ -320,12 +327,12 @@ func TestDovecotPolicy(t *testing.T) {
 		"something behind it":     {report, `{"login":"a@b","success":true}{}`, 400, nil},
 		"too long":                {report, strings.Repeat(" ", maxBody+1), 413, nil},
 		"a check":                 {"/v1/dovecot/policy?command=allow", `{"login":"a@b"}`, 200, nil},
-		"a check that is no JSON": {"/v1/dovecot/policy?command=allow", `x`, 200, nil},
+		"a check that is no JSON": {"/v1/dovecot/policy?command=allow", `x`, 400, nil},
 		"no command":              {"/v1/dovecot/policy", `{"login":"a@b","success":true}`, 200, nil},
 	}
 	for what, tt := range tests {
 		t.Run(what, func(t *testing.T) {
-			g := &gate{}
+			g := &gate{answer: access.Decision{Outcome: access.Next}}
 			status, answer := post(t, DovecotPolicy(g), tt.path, tt.body)
 			if status != tt.status || !slices.Equal(g.reports, tt.want) {
 				t.Fatalf("%d %v, reports %+v; want %d, %+v", status, answer, g.reports, tt.status, tt.want)
@@ -335,6 +342,39 @@ func TestDovecotPolicy(t *testing.T) {
 				t.Errorf("Dovecot is told %v", answer)
 			}
 		})
+	}
+}
+
+// A check refuses what the gate refuses, with its text, and admits nobody.
+func TestDovecotPolicyCheck(t *testing.T) {
+	const body = `{"login":"alice@example.org","orig_user":"bob@example.org","remote":"203.0.113.9","real_remote":"192.0.2.1","protocol":"imap","session_id":"s1","device_id":"\"name\" \"x\""}`
+	for _, tt := range []struct {
+		d      access.Decision
+		status float64
+		msg    string
+	}{
+		{access.Decision{Outcome: access.Next}, 0, ""},
+		{access.Decision{Outcome: access.Deny, Reason: access.ReasonSuspended, Message: "This account is suspended."}, -1, "This account is suspended."},
+		{access.Decision{Outcome: access.Deny, Reason: access.ReasonSuspended}, -1, ""},
+		{access.Decision{Outcome: access.TempFail}, -1, textUnavailable},
+		{access.Decision{}, -1, ""},
+	} {
+		g := &gate{answer: tt.d}
+		if status, answer := post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=allow", body); status != 200 || answer["status"] != tt.status || answer["msg"] != tt.msg {
+			t.Errorf("%v: %d %v, want %v %q", tt.d, status, answer, tt.status, tt.msg)
+		}
+		want := access.Login{
+			Account: "alice@example.org", Service: "imap", IP: netip.MustParseAddr("203.0.113.9"), RealIP: netip.MustParseAddr("192.0.2.1"),
+			Session: "s1", ClientID: `"name" "x"`,
+		}
+		if !reflect.DeepEqual(g.checks, []access.Login{want}) || g.typed[0] != "bob@example.org" {
+			t.Errorf("asked %+v, %q", g.checks, g.typed)
+		}
+	}
+	g := &gate{answer: access.Decision{Outcome: access.Next}}
+	post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=allow", `{"login":"ann@example.org","orig_user":"boss","master_user":"boss"}`)
+	if g.typed[0] != "ann@example.org" || g.checks[0].MasterUser != "boss" {
+		t.Errorf("a master login: %+v, %q", g.checks, g.typed)
 	}
 }
 
@@ -453,3 +493,6 @@ func (*quiet) Login(context.Context, *access.Login) access.Decision {
 	return access.Decision{Outcome: access.Allow, Reason: access.ReasonOK}
 }
 func (*quiet) Report(*access.Ending) {}
+func (*quiet) Recheck(*access.Login, string) access.Decision {
+	return access.Decision{Outcome: access.Next}
+}

@@ -58,8 +58,7 @@ func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*draft, erro
 func (st *State) place(dr *draft) {
 	defer st.version.Add(1) // under the lock, when all is in place
 	for _, r := range dr.records {
-		addr := r.Address()
-		st.domain(address.Domain(addr)).accounts[addr] = r
+		st.putAccount(r.Address(), r)
 	}
 	for _, put := range dr.rest {
 		put()
@@ -217,8 +216,8 @@ func (dr *draft) del(key string) {
 		delete(dr.ruling(name).reverts, id)
 	case kindAccount:
 		dr.later(func() {
-			if d := st.domains[address.Domain(rest)]; d != nil {
-				delete(d.accounts, rest)
+			if st.domains[address.Domain(rest)] != nil {
+				st.putAccount(rest, Record{})
 			}
 		})
 	case kindClient:

@@ -25,6 +25,7 @@ type Record struct{ packed string }
 const (
 	flagSuspended = 1 << iota
 	flagSecrets
+	flagAliases
 )
 
 // pack makes the record of an account's document. Its address is the key that the document is kept
@@ -36,6 +37,9 @@ func pack(addr string, a *Account, rev uint64) Record {
 	}
 	if len(a.Secrets) > 0 {
 		flags |= flagSecrets
+	}
+	if len(a.Aliases) > 0 {
+		flags |= flagAliases
 	}
 	b := append(appendText(make([]byte, 0, 512), addr), flags)
 	b = appendText(b, string(a.Secure))
@@ -263,6 +267,19 @@ func (r Record) SecretOf(id string) access.Secret {
 		}
 	}
 	return s
+}
+
+// Aliases returns the account's aliases. Most accounts have none, and these cost nothing.
+func (r Record) Aliases() []string {
+	if !r.Exists() {
+		return nil
+	}
+	f := reader(r.packed)
+	f.text()
+	if f.byte()&flagAliases == 0 {
+		return nil
+	}
+	return r.Account().Aliases
 }
 
 // Account returns the whole document, the caller's own; nil of no record.

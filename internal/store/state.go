@@ -34,6 +34,11 @@ type State struct {
 	byHash  map[string]string // key hash → key id
 	claims  map[string]Claim  // by the name that is claimed
 	pepper  string
+
+	// Delimiters each separate an account from an extension in names, as Postfix'
+	// recipient_delimiter; "" for none. They are set before the state is used.
+	Delimiters string
+	aliases    map[string][]string // the addresses of the accounts that have an address as an alias
 }
 
 type revised[T any] struct {
@@ -85,6 +90,7 @@ func (st *State) reset() {
 	st.byHash = map[string]string{}
 	st.claims = map[string]Claim{}
 	st.pepper = ""
+	st.aliases = map[string][]string{}
 	st.version.Add(1)
 }
 
@@ -118,24 +124,66 @@ func (st *State) Ready() (loaded bool, synced time.Time) {
 // the same.
 func (st *State) Version() uint64 { return st.version.Load() }
 
-// View looks up an address whose domain may still be an alias domain. The returned address is
-// canonical.
-func (st *State) View(addr string) (canonical string, v View) {
-	domain := address.Domain(addr)
+// View looks up the account that a name means. The returned address is the account's: that of the
+// record of this name; else of the one account that has it as an alias; else of what remains without
+// an extension; else the name, with an alias domain resolved.
+func (st *State) View(addr string) (account string, v View) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	v.Clients = st.clients
+	addr, d := st.person(addr)
+	if d == nil {
+		return addr, v
+	}
+	v.Known, v.Domain, v.Rules, v.Settings = true, d.doc.doc.Name, d.rules, d.doc.doc
+	v.Account = d.accounts[addr]
+	return addr, v
+}
+
+// person returns the address of the account that a name means, and its domain, nil if that is not
+// managed. The state must be locked.
+func (st *State) person(addr string) (string, *domainState) {
+	addr, d := st.managed(addr)
+	if d == nil || d.accounts[addr].Exists() {
+		return addr, d
+	}
+	if owners := st.aliases[addr]; len(owners) == 1 {
+		return st.managed(owners[0])
+	}
+	base, extended := address.Base(addr, st.Delimiters)
+	if !extended {
+		return addr, d
+	}
+	if owners := st.aliases[base]; len(owners) == 1 && !d.accounts[base].Exists() {
+		return st.managed(owners[0])
+	}
+	return base, d
+}
+
+// managed returns an address with its alias domain resolved, and the domain, nil if it is not
+// managed. The state must be locked.
+func (st *State) managed(addr string) (string, *domainState) {
+	domain := address.Domain(addr)
 	name, ok := st.names[domain]
 	if !ok {
-		return addr, v
+		return addr, nil
 	}
 	if name != domain {
 		addr = address.Local(addr) + "@" + name
 	}
-	d := st.domains[name]
-	v.Known, v.Domain, v.Rules, v.Settings = true, name, d.rules, d.doc.doc
-	v.Account = d.accounts[addr]
-	return addr, v
+	return addr, st.domains[name]
+}
+
+// AddressDomain returns an address with its alias domain resolved, and its domain's settings, nil if
+// the domain is not managed. Unlike [State.View] it does not look for whose the address is.
+func (st *State) AddressDomain(addr string) (canonical string, settings *Domain) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	addr, d := st.managed(addr)
+	if d == nil {
+		return addr, nil
+	}
+	return addr, d.doc.doc
 }
 
 // Canonical returns an address with its alias domain resolved.
@@ -255,6 +303,12 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 	} else {
 		maps.DeleteFunc(st.domains, func(name string, _ *domainState) bool { return ShardOf(name) == s })
 		maps.Copy(st.domains, fresh.domains)
+		for alias, owners := range st.aliases {
+			st.setAlias(alias, slices.DeleteFunc(slices.Clone(owners), func(o string) bool { return ShardOf(address.Domain(o)) == s }))
+		}
+		for alias, owners := range fresh.aliases {
+			st.setAlias(alias, append(slices.Clone(st.aliases[alias]), owners...))
+		}
 		st.rename()
 	}
 	st.heads[s] = h
@@ -403,6 +457,31 @@ func newRuling() *ruling {
 		blocks:      map[string]*revised[Block]{},
 		reverts:     map[string]*revised[Revert]{},
 	}
+}
+
+// putAccount puts an account in place of what there is at its address.
+func (st *State) putAccount(addr string, r Record) {
+	d := st.domain(address.Domain(addr))
+	before, after := d.accounts[addr].Aliases(), r.Aliases()
+	for _, alias := range before {
+		st.setAlias(alias, slices.DeleteFunc(slices.Clone(st.aliases[alias]), func(o string) bool { return o == addr }))
+	}
+	for _, alias := range after {
+		st.setAlias(alias, append(slices.Clone(st.aliases[alias]), addr))
+	}
+	if r.Exists() {
+		d.accounts[addr] = r
+	} else {
+		delete(d.accounts, addr)
+	}
+}
+
+func (st *State) setAlias(alias string, owners []string) {
+	if len(owners) == 0 {
+		delete(st.aliases, alias)
+		return
+	}
+	st.aliases[alias] = owners
 }
 
 func (st *State) domain(name string) *domainState {
