@@ -113,7 +113,7 @@ func referenceDecision(body []byte) (Decision, bool) {
 	}
 	d.Outcome = outcomeOf(outcome)
 	control := func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
-	if d.Outcome == NoAnswer || len(d.User) > maxAccount || strings.ContainsFunc(d.User, control) {
+	if d.Outcome == NoAnswer || len(d.User) > maxUser || strings.ContainsFunc(d.User, control) {
 		return Decision{}, false
 	}
 	return d, true

@@ -37,7 +37,7 @@ func FuzzReply(f *testing.F) {
 	f.Add("a\tnologin=y", "x\tuser=bob\n")
 	f.Add("\x00\001\x0011\r", strings.Repeat("ä", 300))
 	f.Fuzz(func(t *testing.T, account, reason string) {
-		if len(account) > maxAccount {
+		if len(account) > maxUser {
 			return
 		}
 		reply := Reply(TellWhy, account, reason)

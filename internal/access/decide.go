@@ -138,31 +138,15 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 // no refusal. It replays logins whose secret is not known any more. The query needs Rules and an
 // Address.
 func Judge(q *Query) (reason Reason, policyID string) {
-	if d := Review(q); d.Outcome == Deny {
-		return d.Reason, d.PolicyID
-	}
-	return "", ""
-}
-
-// Review evaluates the rules that do not depend on the secret, for a name that another passdb has
-// verified: the outcome is Deny or Next, and a refusal has the message for a verified secret. The
-// query needs Rules and an Address.
-func Review(q *Query) Decision {
 	acc := q.Account
 	if acc == nil {
 		acc = &Account{}
 	}
 	var room subjectRoom
 	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
-	d := Decision{Outcome: Next, Reason: ReasonOK, Account: q.Address, Client: q.Client, Region: ShownRegion(q.Region)}
-	reason, place := q.Rules.judge(q, acc, sub, &d, false)
-	if reason != "" {
-		d.Outcome, d.Reason, d.Verified = Deny, reason, true
-		if q.reveals(&d) {
-			d.Message = text(reason, place)
-		}
-	}
-	return d
+	var d Decision
+	reason, _ = q.Rules.judge(q, acc, sub, &d, false)
+	return reason, d.PolicyID
 }
 
 // judge takes the steps that do not depend on the secret. It returns the first refusal, or "", and

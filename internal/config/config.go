@@ -161,8 +161,10 @@ func Default() *Config {
 			NextPassdb:     true,
 			Unmanaged:      Deny,
 			Subaddress:     "+",
-			Reveal:         RevealWeb,
-			Services:       map[string]string{},
+
+			UnmanagedDomains: []string{},
+			Reveal:           RevealWeb,
+			Services:         map[string]string{},
 		},
 		SASL:    SASL{Listen: []listen.Spec{}, MaxConnections: 8192},
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},

@@ -489,8 +489,8 @@ func (d *dovecotChecks) policyServer() {
 		}
 	}()
 	if text == "" {
-		d.fail(check, where, "auth_policy_server_url = "+policyURL+"\nauth_policy_check_before_auth = no\nauth_policy_check_after_auth = no"+
-			"\nauth_policy_report_after_auth = yes\nauth_policy_server_api_header = Authorization: Bearer KEY\nauth_policy_hash_nonce = RANDOM",
+		d.fail(check, where, "auth_policy_server_url = "+policyURL+"\nauth_policy_check_before_auth = no\nauth_policy_check_after_auth = yes"+
+			"\nauth_policy_reject_on_fail = yes\nauth_policy_report_after_auth = yes\nauth_policy_server_api_header = Authorization: Bearer KEY\nauth_policy_hash_nonce = RANDOM",
 			"is empty: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
 		return
 	}
@@ -504,22 +504,35 @@ func (d *dovecotChecks) policyServer() {
 		d.fail(check, d.at("auth_policy_report_after_auth"), "auth_policy_report_after_auth = yes",
 			"is off: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
 	}
-	for _, name := range []string{"auth_policy_check_before_auth", "auth_policy_check_after_auth"} {
-		if d.all.Get(name, "yes") != "no" {
-			d.warn(check, d.at(name), name+" = no", "every login waits for one more request, which Drawbridge always answers with \"continue\"")
-		}
+	if d.all.Get("auth_policy_check_before_auth", "yes") != "no" {
+		d.warn(check, d.at("auth_policy_check_before_auth"), "auth_policy_check_before_auth = no",
+			"every login waits for one more request, which Drawbridge always answers with \"continue\"")
 	}
-	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}"
+	after := d.all.Get("auth_policy_check_after_auth", "yes") != "no"
+	switch {
+	case !after:
+		d.warn(check, d.at("auth_policy_check_after_auth"), "auth_policy_check_after_auth = yes",
+			"is off: if the next passdb gives a login another name (user=), the rules of that name are not evaluated")
+	case d.all.Get("auth_policy_reject_on_fail", "no") != "yes":
+		d.fail(check, d.at("auth_policy_reject_on_fail"), "auth_policy_reject_on_fail = yes",
+			"is off: a login is accepted if Drawbridge does not answer the check after authentication")
+	}
+	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}" +
+		" real_remote=%{real_rip} mechanism=%{mechanism} orig_user=%{orig_user} login_user=%{login_user} master_user=%{master_user}"
 	attributes := d.all.Get("auth_policy_request_attributes", preset)
 	var missing []string
-	for _, want := range []string{"login", "remote", "protocol", "session_id"} {
+	wanted := []string{"login", "remote", "protocol", "session_id"}
+	if after {
+		wanted = append(wanted, "orig_user", "real_remote")
+	}
+	for _, want := range wanted {
 		if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
 			missing = append(missing, want)
 		}
 	}
 	if len(missing) > 0 {
 		d.fail(check, d.at("auth_policy_request_attributes"), "auth_policy_request_attributes = "+preset,
-			"lacks %s: Drawbridge cannot tell which login the report is about", strings.Join(missing, ", "))
+			"lacks %s: Drawbridge cannot tell which login Dovecot asks or reports about", strings.Join(missing, ", "))
 	}
 }
 

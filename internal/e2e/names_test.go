@@ -13,6 +13,7 @@ func TestNames(t *testing.T) {
 	s := start(t, trialstack.Options{
 		Settings:    map[string]any{"login.default_domain": "example.org"},
 		DovecotConf: "auth_mechanisms = plain login cram-md5\n",
+		Accounts:    append(trialstack.DemoAccounts(), trialstack.Account{Address: "ann", Password: "ann-mailbox"}),
 	})
 	s.domain(nil)
 	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
@@ -21,15 +22,27 @@ func TestNames(t *testing.T) {
 
 	t.Run("bare, in capitals, in an alias domain", func(t *testing.T) {
 		s := s.in(t)
-		for _, name := range []string{"ann", "ANN@EXAMPLE.ORG", "ann@example.net"} {
+		// The site's own passdb knows the bare name, as PAM does, and is asked for it bare.
+		for _, name := range []string{"ann", "Ann", "ann+lists", "ANN@EXAMPLE.ORG", "ann@example.net"} {
 			s.want(name+" with the mailbox password", s.imap(outside, name, pw), "OK ")
 			s.want(name+" with a secure password", s.imap(outside, name, secret), "OK ")
 		}
 	})
+	t.Run("a bare name submits as its account", func(t *testing.T) {
+		s := s.in(t)
+		for _, password := range []string{pw, secret} {
+			c, r := s.submit(outside, "ann", password)
+			s.want("auth", r, "235 ")
+			s.want("her own address", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "250 ")
+			s.want("another's", s.send(c, bob, bob, "From: "+bob+"\nSubject: x\n\nx\n"), "550 5.7.1 ")
+		}
+		s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"imap": false}})
+		s.refuse("a bare name whose IMAP is off", s.imap(outside, "ann", pw), "OK ")
+		s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"imap": nil}})
+	})
 	t.Run("an unmanaged domain is refused", func(t *testing.T) {
 		s := s.in(t)
-		last := s.Accounts[len(s.Accounts)-1]
-		s.refuse(last.Address, s.imap(outside, last.Address, last.Password), "OK ")
+		s.refuse("eve", s.imap(outside, "eve@example.net.invalid", "eve-mailbox"), "OK ")
 	})
 	t.Run("nobody", func(t *testing.T) {
 		s := s.in(t)
@@ -115,9 +128,67 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 	s.record("account="+ann+"&reason=throttled", func(object) bool { return true })
 }
 
+// A name that the next passdb maps is judged again under its final name, through every door.
+func TestMappedNames(t *testing.T) {
+	s := start(t, trialstack.Options{
+		Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"nowhere.invalid"}},
+		Accounts: []trialstack.Account{
+			{Address: ann, Password: "ann-mailbox"},
+			{Address: bob, Password: "bob-mailbox"},
+			{Address: "ann@nowhere.invalid", Password: "ann-mailbox", Fields: "user=" + ann},
+			{Address: "nick@example.org", Password: "bob-mailbox", Fields: "user=" + bob},
+		},
+	})
+	s.domain(nil)
+	for _, d := range doors {
+		s.want(d.name+" by a mapped name", d.login(s, outside, "ann@nowhere.invalid", "ann-mailbox"), d.yes)
+		s.want(d.name+" by a nickname", d.login(s, outside, "nick@example.org", "bob-mailbox"), d.yes)
+	}
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+	s.api("PATCH", "/v1/accounts/"+bob, object{"protocols": object{"imap": false, "pop3": false, "smtp": false, "sieve": false}})
+	for _, d := range doors {
+		s.refuse(d.name+" by a mapped name", d.login(s, outside, "ann@nowhere.invalid", "ann-mailbox"), d.yes)
+		s.refuse(d.name+" by a nickname", d.login(s, outside, "nick@example.org", "bob-mailbox"), d.yes)
+	}
+	s.record("account="+ann+"&reason=suspended", func(object) bool { return true })
+	s.record("account=nick@example.org&outcome=deny&reason=protocol_disabled", func(object) bool { return true })
+	// The refusal's text reaches every protocol.
+	s.want("imap", s.imap(outside, "ann@nowhere.invalid", "ann-mailbox"), "NO [ALERT] This account is suspended.")
+	s.want("smtp", s.smtp(outside, "ann@nowhere.invalid", "ann-mailbox"), "535 5.7.8 Error: authentication failed: This account is suspended.")
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+	// A right password that the rules refused was no guess.
+	s.want("imap again", s.imap(outside, "ann@nowhere.invalid", "ann-mailbox"), "OK ")
+}
+
+// Whoever is suspended is not let in, nor sends, by another domain's name or an extension.
+func TestNoWayAround(t *testing.T) {
+	s := start(t, trialstack.Options{
+		Settings:    map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}},
+		DovecotConf: "auth_username_format = %Lu\n",
+		Accounts: []trialstack.Account{
+			{Address: ann, Password: "ann-mailbox"},
+			{Address: bob, Password: "bob-mailbox"},
+			{Address: "bob+x@example.org", Password: "bob-mailbox"},
+			{Address: "robert@example.org", Password: "bob-mailbox"},
+			{Address: "bob@nowhere.invalid", Password: "bob-mailbox"}, // as a passdb by local part has it
+		},
+	})
+	s.domain(nil)
+	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true, "aliases": []string{"robert@example.org"}})
+	for _, d := range doors {
+		for _, name := range []string{bob, "bob+x@example.org", "robert@example.org", "BOB+x@Example.ORG."} {
+			s.refuse(d.name+" as "+name, d.login(s, outside, name, "bob-mailbox"), d.yes)
+		}
+	}
+	c, r := s.submit(outside, "bob@nowhere.invalid", "bob-mailbox")
+	s.want("a domain that is left to the next passdb", r, "235 ")
+	s.want("an address of a managed domain", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "550 5.7.1 ")
+	s.want("the same in the header", s.send(c, "bob@nowhere.invalid", ann, "From: "+ann+"\nSubject: x\n\nx\n"), "550 5.7.1 ")
+}
+
 // A domain that is not managed, where the settings leave it to the next passdb.
 func TestUnmanagedNext(t *testing.T) {
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next"}})
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}}})
 	for _, d := range doors {
 		s.want(d.name, d.login(s, outside, ann, s.passwords[ann]), d.yes)
 		s.refuse(d.name+" with a wrong password", d.login(s, outside, ann, "wrong"), d.yes)

@@ -95,7 +95,7 @@ func TestGuide(t *testing.T) {
 
 // The README's way into a site refuses nobody until its last step.
 func TestReadmeOwnSite(t *testing.T) {
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next"}})
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}}})
 	const eve = "eve@example.net"
 	goesOn := func(when string) {
 		t.Helper()

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -222,14 +221,14 @@ func (g *Gate) openKey(typed string, ip netip.Addr, service string) openKey {
 	return openKey{account, ip, bounded(service), access.ProtocolOfService(service, g.Services)}
 }
 
-// Recheck evaluates the rules for the name that Dovecot has given a login, before it admits it (or
-// before any passdb was asked: Dovecot's auth policy checks do not tell). It refuses and never
-// admits: the outcome is Deny, Next or TempFail. typed is the name as the client sent it, "" if it is
-// not known.
+// Recheck evaluates the rules for the name that Dovecot has given a login, before it admits it. It
+// refuses and never admits: the outcome is Deny, Next or TempFail. typed is the name as the client
+// sent it.
 //
-// Where the name means another account than the one typed, the passdb behind Drawbridge has mapped
-// it, and the mailbox password of that other account is what was verified: then secure passwords are
-// enforced as well. A refusal closes the record of the login, and is no guess.
+// A name that means the account that was typed was judged when the passdb asked. Another account
+// means that the passdb behind Drawbridge has mapped the name, and has verified the mailbox password
+// of that account: all rules are evaluated for it, enforcement of secure passwords among them. A
+// refusal closes the record of the typed name and makes one of the final name; it is no guess.
 func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	if l.Time.IsZero() {
 		l.Time = time.Now()
@@ -241,31 +240,23 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 		return access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
 	}
 	q, v := g.query(l)
-	if !v.Known { // the name of a mailbox that no rules apply to; those of the typed name were evaluated
-		return access.Decision{Outcome: access.Next, Reason: access.ReasonUnmanagedDomain, Account: q.Address}
+	key := g.openKey(typed, l.IP, l.Service)
+	if !v.Known || key.account == q.Address { // no rules apply to the name, or they were evaluated
+		return access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address}
 	}
-	key := g.openKey(cmp.Or(typed, l.Account), l.IP, l.Service)
-	var d access.Decision
-	if key.account != q.Address && l.Protocol != 0 {
-		q.Secret = access.Secret{State: access.SecretAuthenticated}
-		d = access.Decide(q, noAsker{}, false)
-	} else {
-		d = access.Review(q)
-	}
+	q.Secret = access.Secret{State: access.SecretAuthenticated}
+	d := access.Decide(q, noAsker{}, false)
 	if d.Outcome != access.Deny {
 		return d
 	}
-	rec := newRecord(l, &d)
-	rec.Domain = v.Domain
 	if p := g.open.take(bounded(l.Session), key); p != nil {
 		closed := *p.rec
 		closed.Outcome, closed.Reason = d.Outcome, d.Reason
 		g.Log.Info(line("login", &closed))
 		g.behind.close(store.Closing{Domain: closed.Domain, ID: closed.ID, Outcome: d.Outcome, Reason: d.Reason, Time: l.Time.UTC()})
-		if closed.Account == rec.Account {
-			return d
-		}
 	}
+	rec := newRecord(l, &d)
+	rec.Domain = v.Domain
 	g.Log.Info(line("login", rec))
 	g.behind.record(rec)
 	return d

@@ -215,7 +215,7 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 		// addresses of managed domains are not for it.
 		m = g.submitter(&s)
 		m.Account, m.Check = login, mailflow.CheckOff
-	case access.Allow:
+	default: // rules apply to the session
 		m = g.submitter(&s)
 		if s.view.Settings.TraceHeader {
 			m.Trace = s.trace()

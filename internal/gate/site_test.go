@@ -75,6 +75,7 @@ func (s *site) open(t testing.TB, set func(*gate.Options)) *daemon {
 	d := &daemon{t: t, site: s, log: &lines{}}
 	st, redis := redistest.NewStore(t, s.redis.Options())
 	d.redis = redis
+	st.State.Delimiters = "+"
 	o := gate.Options{
 		Store: st, Journal: redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
 		Log:          hclog.New(&hclog.LoggerOptions{Output: d.log, DisableTime: true}),

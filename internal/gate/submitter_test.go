@@ -110,8 +110,11 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckEnvelope })
 	for what, login := range map[string]string{"of a domain not managed": "eve@other.example", "of nobody": "", "of no address": "no address"} {
 		m := d.Submitter(login, ip(home), 1)
-		if m.Account != "" || m.Unavailable || m.Envelope("x@y").Refused {
+		if m.Account != login || m.Unavailable || m.Envelope("x@y").Refused || m.Trace != "" {
 			t.Errorf("a session %s: %+v", what, m)
+		}
+		if v := m.Envelope("ann@example.org"); v.Refused != (login != "") {
+			t.Errorf("a session %s sends as an account: %+v", what, v)
 		}
 	}
 	m := d.Submitter("ann@example.org", ip(home), 1)

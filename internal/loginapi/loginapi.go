@@ -21,9 +21,10 @@
 //
 //	200 {"status":-1,"msg":"This account is suspended."}
 //
-// A check (command=allow) evaluates the rules that need no secret for the name that Dovecot has given
-// the login: status -1 refuses it, and its text reaches IMAP, POP3, ManageSieve and SMTP clients; 0
-// leaves the decision to the passdbs. It never admits.
+// A check (command=allow) evaluates the rules for the name that the site's own passdb has given a
+// login (user=), if that is another account than the one typed: status -1 refuses it, and its text
+// reaches IMAP, POP3, ManageSieve and SMTP clients; 0 leaves the decision to the passdbs. It never
+// admits.
 package loginapi
 
 import (

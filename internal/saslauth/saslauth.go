@@ -50,6 +50,7 @@
 package saslauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -386,7 +387,7 @@ func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) err
 	d := c.server.Gate.Login(ctx, &l)
 	switch words(d.Outcome) {
 	case admit:
-		return c.say("OK", x.id, "user="+escape(d.Account))
+		return c.say("OK", x.id, "user="+escape(cmp.Or(d.User, d.Account)))
 	case refuse:
 		return c.refuse(x.id, d.Message)
 	case passOn:
@@ -416,7 +417,7 @@ func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login, d *acce
 		c.next.put(p)
 		final := *l
 		final.Account = ans.user
-		if !strings.EqualFold(ans.user, l.Account) && ans.user != d.Account {
+		if !strings.EqualFold(ans.user, l.Account) && ans.user != d.Account && ans.user != d.User {
 			if d := c.server.Gate.Verified(&final); d.Outcome != access.Allow && d.Outcome != access.Next {
 				return c.refuseFinal(x.id, &d)
 			}

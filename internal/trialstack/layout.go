@@ -309,7 +309,7 @@ func (s *Stack) writeAccounts(dovecotGID int) error {
 		if hash == "" {
 			hash = ssha512(a.Password)
 		}
-		fmt.Fprintf(&users, "%s:%s::::::\n", a.Address, hash) // the empty fields are the userdb's, from its defaults
+		fmt.Fprintf(&users, "%s:%s::::::%s\n", a.Address, hash, a.Fields) // the empty fields are the userdb's, from its defaults
 		fmt.Fprintf(&mailboxes, "%s mailbox\n", a.Address)
 	}
 	masters := fmt.Appendf(nil, "%s:%s\n", MasterUser, ssha512(MasterPassword))

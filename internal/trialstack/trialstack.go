@@ -93,17 +93,18 @@ type Account struct {
 	Address  string
 	Password string
 	Hash     string // Dovecot's form of Password; "" means {SSHA512} of it
+	Fields   string // extra fields of the site's passdb, such as "user=ann@example.org"
 }
 
 // DemoAccounts are the mailboxes of a stack that is given none. The last is in a domain that the
 // demonstration leaves unmanaged.
 func DemoAccounts() []Account {
 	return []Account{
-		{"ann@example.org", "ann-mailbox", "{BLF-CRYPT}$2y$05$sdKI10E9j1zhBB6veDm0LOH/wWjKZ5W1OBWee8YPqel/iRamgh6w."},
-		{"bob@example.org", "bob-mailbox", "{SHA512-CRYPT}$6$lAmgP6OzuzwHLd//$uoFkDAeZbf9hyGHqzrSuj/mUPH/.aCEfJASDwQqs15vgx.mKnaUxpLtK6ASfGqWzIERGTB29Pn3WK/SFmCTjN0"},
-		{"carol@example.org", "carol-mailbox", "{BLF-CRYPT}$2y$05$3BsrKp3UUFSTJhiA6s2eQOlBwbR8HAPY1.3dF3qpcfvbEBIH6bJiG"},
-		{"dave@example.org", "dave-mailbox", "{SHA512-CRYPT}$6$FclTTPXtwx.b0KMj$uM7nKxCGhHEKfkJ/MsyZgu4oNqDFoEfqzoiV./OMUGos/vWFqJkb1qhKB1h1uZ4Pkz8dCzFKFn1XKLG21XhGX1"},
-		{"eve@example.net", "eve-mailbox", "{SHA512-CRYPT}$6$JI9FSJfHzdOLbJ0.$5o8cauIFvA/6oGyOyYbymIWUZqFKIJAudfCiW22EBjmnO7KJSpI7XD.sia7md5KMdlnKTf0O/Gm.o3DBshWTI/"},
+		{"ann@example.org", "ann-mailbox", "{BLF-CRYPT}$2y$05$sdKI10E9j1zhBB6veDm0LOH/wWjKZ5W1OBWee8YPqel/iRamgh6w.", ""},
+		{"bob@example.org", "bob-mailbox", "{SHA512-CRYPT}$6$lAmgP6OzuzwHLd//$uoFkDAeZbf9hyGHqzrSuj/mUPH/.aCEfJASDwQqs15vgx.mKnaUxpLtK6ASfGqWzIERGTB29Pn3WK/SFmCTjN0", ""},
+		{"carol@example.org", "carol-mailbox", "{BLF-CRYPT}$2y$05$3BsrKp3UUFSTJhiA6s2eQOlBwbR8HAPY1.3dF3qpcfvbEBIH6bJiG", ""},
+		{"dave@example.org", "dave-mailbox", "{SHA512-CRYPT}$6$FclTTPXtwx.b0KMj$uM7nKxCGhHEKfkJ/MsyZgu4oNqDFoEfqzoiV./OMUGos/vWFqJkb1qhKB1h1uZ4Pkz8dCzFKFn1XKLG21XhGX1", ""},
+		{"eve@example.net", "eve-mailbox", "{SHA512-CRYPT}$6$JI9FSJfHzdOLbJ0.$5o8cauIFvA/6oGyOyYbymIWUZqFKIJAudfCiW22EBjmnO7KJSpI7XD.sia7md5KMdlnKTf0O/Gm.o3DBshWTI/", ""},
 	}
 }
 
@@ -195,9 +196,9 @@ func (o Options) check() error {
 		faults = append(faults, errors.New("no directory with the commands: set Bin"))
 	}
 	for _, a := range o.Accounts {
-		local, domain, ok := strings.Cut(a.Address, "@")
-		if !ok || local == "" || domain == "" || strings.ContainsAny(a.Address, ": \t\r\n") {
-			faults = append(faults, fmt.Errorf("account %q: want local@domain", a.Address))
+		local, domain, full := strings.Cut(a.Address, "@")
+		if local == "" || full && domain == "" || strings.ContainsAny(a.Address, ": \t\r\n") {
+			faults = append(faults, fmt.Errorf("account %q: want local@domain, or a bare name", a.Address))
 		}
 	}
 	return errors.Join(faults...)

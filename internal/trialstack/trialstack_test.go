@@ -134,11 +134,11 @@ func TestNewRefuses(t *testing.T) {
 		t.Errorf("it now has the mode %v, %v", info.Mode(), err)
 	}
 
-	_, err = New("/tmp/with blank", Options{Daemons: 2, Accounts: []Account{{Address: "ann"}}})
+	_, err = New("/tmp/with blank", Options{Daemons: 2, Accounts: []Account{{Address: "ann@"}}})
 	if err == nil {
 		t.Fatal("nothing is wrong with nonsense")
 	}
-	for _, fault := range []string{"other characters", "set SharedRedis", "set Bin", `account "ann": want local@domain`} {
+	for _, fault := range []string{"other characters", "set SharedRedis", "set Bin", `account "ann@": want local@domain`} {
 		if !strings.Contains(err.Error(), fault) {
 			t.Errorf("the error lacks %q: %v", fault, err)
 		}
@@ -166,7 +166,7 @@ func TestSnippetFailsClosed(t *testing.T) {
 	conf := dovecot.Conf23()
 	for _, line := range []string{
 		"  result_success = return-ok\n", "  result_failure = return-fail\n", "  result_internalfail = return-fail\n",
-		"service auth {\n  vsz_limit = 1G\n}\n", "auth_policy_check_before_auth = no\n", "auth_policy_check_after_auth = no\n",
+		"service auth {\n  vsz_limit = 1G\n}\n", "auth_policy_check_before_auth = no\n", "auth_policy_check_after_auth = yes\n", "auth_policy_reject_on_fail = yes\n",
 		"auth_policy_report_after_auth = yes\n", "imap_id_retain = yes\n",
 	} {
 		if strings.Count(conf, line) != 1 {
