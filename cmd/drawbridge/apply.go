@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
@@ -97,8 +99,8 @@ func (c *cli) apply() *cobra.Command {
 		if err != nil || w.dryRun || done.empty() {
 			return err
 		}
-		if done.Pending.ID != "" {
-			c.note(cmd, "it is undone at %s, unless you keep it: drawbridge revert confirm %s %s", cell("undone_at", done.Pending.At), head.Domain.Name, done.Pending.ID)
+		if done.Pending != nil {
+			c.note(cmd, "it is undone at %s, unless you keep it: drawbridge revert confirm %s %s", timeCell(done.Pending.At), head.Domain.Name, done.Pending.ID)
 		}
 		switch {
 		case *goOn:
@@ -158,25 +160,7 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 }
 
 // plan is what a document changes.
-type plan struct {
-	Revision  string     `json:"revision"`
-	Additions []planItem `json:"additions"`
-	Changes   []planItem `json:"changes"`
-	Removals  []planItem `json:"removals"`
-	Warnings  []struct {
-		Detail string `json:"detail"`
-	} `json:"warnings"`
-	Pending struct {
-		ID string `json:"id"`
-		At string `json:"at"`
-	} `json:"pending"`
-}
-
-type planItem struct {
-	Kind    string            `json:"kind"`
-	ID      string            `json:"id"`
-	Changes map[string][2]any `json:"changes"`
-}
+type plan struct{ api.Plan }
 
 func (p *plan) empty() bool { return len(p.Additions)+len(p.Changes)+len(p.Removals) == 0 }
 
@@ -189,12 +173,16 @@ func (p *plan) print(c *cli, cmd *cobra.Command) error {
 	t := newTable(cmd.OutOrStdout())
 	for _, list := range []struct {
 		sign  string
-		items []planItem
+		items []api.PlanItem
 	}{{"+", p.Additions}, {"~", p.Changes}, {"-", p.Removals}} {
 		for _, item := range list.items {
 			t.row(list.sign+" "+item.Kind, item.ID)
 			for _, field := range slices.Sorted(maps.Keys(item.Changes)) {
-				t.row("    "+field, became(field, item.Changes[field]))
+				var values [2]any
+				if err := decoder(item.Changes[field]).Decode(&values); err != nil {
+					return fmt.Errorf("reading the change of %s: %w", field, err)
+				}
+				t.row("    "+field, became(field, values))
 			}
 		}
 	}

@@ -10,9 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
+
+	"github.com/spf13/cobra"
 )
 
 func (c *cli) accountBatch() *cobra.Command {
@@ -63,19 +64,7 @@ type batchRun struct {
 	all      bool // keep the results of accounts that stay as they are, too
 	results  []json.RawMessage
 	failed   int
-	progress struct {
-		Done     int    `json:"done"`
-		Selected int    `json:"selected"`
-		Cursor   string `json:"cursor"`
-	}
-}
-
-// batchResult is one account's.
-type batchResult struct {
-	Address string              `json:"address"`
-	Result  string              `json:"result"`
-	Changes map[string][2]any   `json:"changes"`
-	Errors  []adminclient.Fault `json:"errors"`
+	progress api.BatchProgress
 }
 
 // far keeps how far the batch is, and words it.
@@ -86,7 +75,7 @@ func (b *batchRun) far(line []byte) string {
 
 // item keeps one account's result. What cannot be read is kept, and complained of when it is shown.
 func (b *batchRun) item(line []byte) {
-	var r batchResult
+	var r api.BatchAccount
 	_ = json.Unmarshal(line, &r)
 	if r.Result == "failed" {
 		b.failed++
@@ -112,10 +101,8 @@ func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, qu
 		return err
 	}
 	if b.failed > 0 {
-		return &adminclient.Problem{
-			Status: http.StatusUnprocessableEntity, Code: "invalid",
-			Detail: fmt.Sprintf("%d accounts have faults and stay as they were: mend them with account set", b.failed),
-		}
+		return &adminclient.Problem{Problem: *api.Refuse(http.StatusUnprocessableEntity, "invalid",
+			"%d accounts have faults and stay as they were: mend them with account set", b.failed)}
 	}
 	return nil
 }
@@ -152,11 +139,11 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 	t.row("")
 	t.row("ADDRESS", "RESULT", "CHANGES")
 	for _, raw := range results {
-		var r batchResult
+		var r api.BatchAccount
 		if err := decoder(raw).Decode(&r); err != nil {
 			return fmt.Errorf("reading a result: %w", err)
 		}
-		t.row(r.Address, r.Result, r.words())
+		t.row(r.Address, r.Result, words(&r))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -168,7 +155,7 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 }
 
 // words says what changed, from what to what, or why nothing could.
-func (r *batchResult) words() string {
+func words(r *api.BatchAccount) string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(r.Changes)) {
 		list = append(list, name+": "+became(name, r.Changes[name]))

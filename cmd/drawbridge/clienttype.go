@@ -142,8 +142,8 @@ func (n *networkFile) explain(evidence int, err error) error {
 	if !errors.As(err, &problem) {
 		return err
 	}
-	for i := range problem.Faults {
-		f := &problem.Faults[i]
+	for i := range problem.Errors {
+		f := &problem.Errors[i]
 		index, found := strings.CutPrefix(f.Pointer, fmt.Sprintf("/evidence/%d/networks/", evidence))
 		if at, err := strconv.Atoi(index); found && err == nil && at >= n.first && at-n.first < len(n.lines) {
 			f.Line = n.lines[at-n.first]

@@ -121,8 +121,8 @@ func (d *document) locate(p *adminclient.Problem) {
 	if d.root == nil {
 		return
 	}
-	for i := range p.Faults {
-		f := &p.Faults[i]
+	for i := range p.Errors {
+		f := &p.Errors[i]
 		f.Line = d.line(f.Pointer)
 		where := fmt.Sprintf("line %d", f.Line)
 		if f.Pointer != "" {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
@@ -62,10 +64,10 @@ func TestFaultsHaveLines(t *testing.T) {
 	for pointer, want := range map[string]int{
 		"": 1, "/revision": 1, "/policies": 2, "/policies/0": 3, "/policies/0/name": 3, "/policies/0/ips/0": 5, "/policies/1/ips/0": 5, "/policies/1/a~1b/c~0d": 8, "/policies/7/x": 2, "/nothing": 1,
 	} {
-		p := &adminclient.Problem{Faults: []adminclient.Fault{{Pointer: pointer, Detail: "is wrong"}}}
+		p := &adminclient.Problem{Problem: api.Problem{Errors: []api.Fault{{Pointer: pointer, Detail: "is wrong"}}}}
 		d.locate(p)
-		if p.Faults[0].Line != want || !strings.HasSuffix(p.Faults[0].String(), ": is wrong") {
-			t.Errorf("%s: %+v, want line %d", pointer, p.Faults[0], want)
+		if p.Errors[0].Line != want || !strings.HasSuffix(p.Errors[0].String(), ": is wrong") {
+			t.Errorf("%s: %+v, want line %d", pointer, p.Errors[0], want)
 		}
 	}
 }

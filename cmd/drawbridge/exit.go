@@ -90,13 +90,13 @@ func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
 		_ = printJSON(out, p.Body) // standard error has nobody to complain to
 		return
 	}
-	for _, f := range p.Faults {
+	for _, f := range p.Errors {
 		c.printError(out, code, f.String())
 	}
-	if len(p.Faults) > 0 {
+	if len(p.Errors) > 0 {
 		return
 	}
-	if code == "lockout" && c.printLockout(out, p.Body) {
+	if code == "lockout" && c.printLockout(out, &p.Problem) {
 		return
 	}
 	text := inWords(p.Error())

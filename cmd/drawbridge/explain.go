@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 )
 
@@ -85,10 +87,9 @@ func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
 		return c.printAnswer(cmd, a)
 	}
 	var e struct {
-		Record     json.RawMessage `json:"record"`
-		Decision   json.RawMessage `json:"decision"`
-		Differs    bool            `json:"differs"`
-		WhyDiffers string          `json:"why_differs"`
+		Record   json.RawMessage `json:"record"` // printed with all its fields
+		Decision json.RawMessage `json:"decision"`
+		api.ExplainedLogin
 	}
 	if err := json.Unmarshal(a.Body, &e); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -112,17 +113,8 @@ func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
 // printDecision prints a decision and, in a table of its own, how it was reached.
 func printDecision(out io.Writer, doc []byte) error {
 	var d struct {
-		Verdict     string            `json:"verdict"`
-		Outcome     string            `json:"outcome"`
-		Reason      string            `json:"reason"`
-		Message     string            `json:"message"`
-		Account     string            `json:"account"`
-		Client      string            `json:"client"`
-		Region      string            `json:"region"`
-		PolicyID    string            `json:"policy_id"`
-		WouldRefuse []string          `json:"would_refuse"`
-		Note        string            `json:"note"`
-		Trace       []json.RawMessage `json:"trace"`
+		api.PolicyTested
+		Trace []json.RawMessage `json:"trace"` // printed as rows
 	}
 	if err := json.Unmarshal(doc, &d); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
@@ -133,11 +125,11 @@ func printDecision(out io.Writer, doc []byte) error {
 		value any
 	}{
 		{"verdict", d.Verdict},
-		{"outcome", d.Outcome},
-		{"reason", d.Reason},
+		{"outcome", d.Outcome.String()},
+		{"reason", string(d.Reason)},
 		{"message", d.Message},
 		{"account", d.Account},
-		{"client", d.Client},
+		{"client", string(d.Client)},
 		{"region", d.Region},
 		{"policy_id", d.PolicyID},
 		{"note", d.Note},

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
@@ -194,10 +196,10 @@ func (p part) csv() []byte {
 // explain puts a refusal of a part in this command's own words.
 func (p part) explain(problem *adminclient.Problem, createDepartments bool) {
 	if problem.Status == http.StatusNotFound && problem.Code == "not_found" {
-		problem.Faults = []adminclient.Fault{{Detail: fmt.Sprintf("%sthe domain %s is not managed: create it first, or correct the address", p.where(), p.domain)}}
+		problem.Errors = []api.Fault{{Detail: fmt.Sprintf("%sthe domain %s is not managed: create it first, or correct the address", p.where(), p.domain)}}
 	}
-	for i := range problem.Faults {
-		if f := &problem.Faults[i]; f.Code == "unknown_department" && !createDepartments {
+	for i := range problem.Errors {
+		if f := &problem.Errors[i]; f.Code == "unknown_department" && !createDepartments {
 			f.Detail += ", or give --create-departments"
 		}
 	}
@@ -235,12 +237,12 @@ func tryAll(parts []part, send func(p part, dryRun bool) (*adminclient.Answer, e
 		problem := new(adminclient.Problem)
 		switch {
 		case err == nil:
-		case !errors.As(err, &problem) || len(problem.Faults) == 0:
+		case !errors.As(err, &problem) || len(problem.Errors) == 0:
 			return fmt.Errorf("%s: %w", p.domain, err)
 		case all == nil:
 			all = problem
 		default:
-			all.Faults = append(all.Faults, problem.Faults...)
+			all.Errors = append(all.Errors, problem.Errors...)
 			all.Body = nil // it would tell of the first domain only
 		}
 	}

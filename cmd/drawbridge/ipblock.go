@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 )
 
@@ -100,10 +102,7 @@ func (c *cli) ipBlockID(cmd *cobra.Command, domain, name string) (string, error)
 		return "", err
 	}
 	for _, raw := range list.Items {
-		var block struct {
-			ID      string `json:"id"`
-			Network string `json:"network"`
-		}
+		var block api.IPBlock
 		if err := json.Unmarshal(raw, &block); err != nil {
 			return "", fmt.Errorf("reading a blocked address: %w", err)
 		}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
@@ -79,26 +81,22 @@ func (c *cli) makeKey(cmd *cobra.Command, w *writing, body object, save string) 
 		return err
 	}
 	defer clear(a.Body)
-	var made struct {
-		ID   string `json:"id"`
-		Name string `json:"name"`
-		Key  secret `json:"key"`
-	}
+	var made api.CreatedKey
 	if err := json.Unmarshal(a.Body, &made); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	defer clear(made.Key)
+	defer clear(made.Secret)
 	switch {
 	case w.dryRun || file == nil && c.output == outputJSON:
 		return c.printChange(cmd, w, a)
 	case file != nil:
-		if err := made.Key.writeTo(file); err != nil {
+		if err := writeSecret(file, made.Secret); err != nil {
 			return fmt.Errorf("saving the key %s (delete it): %w", made.ID, err)
 		}
 		c.note(cmd, "the key %q (id %s) is in %s and nowhere else", made.Name, made.ID, save)
 		return nil
 	default:
-		if err := made.Key.writeTo(cmd.OutOrStdout()); err != nil {
+		if err := writeSecret(cmd.OutOrStdout(), made.Secret); err != nil {
 			return err
 		}
 		c.note(cmd, "the key %q (id %s) is shown only now", made.Name, made.ID)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/api"
+
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
@@ -74,55 +76,17 @@ func (c *cli) policyPreview() *cobra.Command {
 
 // previewProgress words how far a preview is.
 func previewProgress(line []byte) string {
-	var p struct {
-		Examined int       `json:"examined"`
-		At       time.Time `json:"at"`
-		Share    float64   `json:"share"`
-	}
+	var p api.PreviewProgress
 	_ = json.Unmarshal(line, &p) // the result says what is wrong
 	return fmt.Sprintf("%d logins, back to %s, %.0f %%", p.Examined, p.At.Local().Format(time.DateTime), 100*p.Share)
 }
 
-// previewed is a preview's answer.
-type previewed struct {
-	Since    string   `json:"since"`
-	Oldest   string   `json:"oldest"`
-	Examined int      `json:"examined"`
-	CameIn   int      `json:"came_in"`
-	Refused  affected `json:"refused"`
-	Admitted affected `json:"admitted"`
-}
-
-type affected struct {
-	Logins    int    `json:"logins"`
-	First     string `json:"first"`
-	Last      string `json:"last"`
-	Accounts  spread `json:"accounts"`
-	Devices   spread `json:"devices"`
-	Addresses spread `json:"addresses"`
-	Regions   spread `json:"regions"`
-	Clients   spread `json:"clients"`
-	Protocols spread `json:"protocols"`
-}
-
-// total words how many logins there were, and when.
-func (a *affected) total() string {
+// total formats a number of logins and their period.
+func total(a *api.LoginCount) string {
 	if a.Logins == 0 {
 		return "0"
 	}
-	return fmt.Sprintf("%d, %s to %s", a.Logins, cell("time", a.First), cell("time", a.Last))
-}
-
-type spread struct {
-	Items []struct {
-		Value   string `json:"value"`
-		Label   string `json:"label"`
-		Account string `json:"account"`
-		Logins  int    `json:"logins"`
-		First   string `json:"first"`
-		Last    string `json:"last"`
-	} `json:"items"`
-	Others int `json:"others"`
+	return fmt.Sprintf("%d, %s to %s", a.Logins, timeCell(a.First), timeCell(a.Last))
 }
 
 // shown is how many values of a kind a table has; -o json has them all.
@@ -132,19 +96,19 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	if c.output == outputJSON {
 		return c.printAnswer(cmd, a)
 	}
-	var p previewed
+	var p api.PolicyPreviewed
 	if err := json.Unmarshal(a.Body, &p); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	out := cmd.OutOrStdout()
 	t := newTable(out)
 	for _, r := range [...][2]string{
-		{"since", cell("time", p.Since)},
-		{"oldest", cell("time", p.Oldest)},
+		{"since", timeCell(p.Since)},
+		{"oldest", timeCell(p.Oldest)},
 		{"examined", strconv.Itoa(p.Examined)},
 		{"came_in", strconv.Itoa(p.CameIn)},
-		{"refused", p.Refused.total()},
-		{"admitted", p.Admitted.total()},
+		{"refused", total(&p.Refused.LoginCount)},
+		{"admitted", total(&p.Admitted.LoginCount)},
 	} {
 		t.row(r[0], r[1])
 	}
@@ -153,14 +117,14 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	}
 	for _, side := range [...]struct {
 		word string
-		affected
+		api.Affected
 	}{{"REFUSED", p.Refused}, {"ADMITTED", p.Admitted}} {
 		if side.Logins == 0 {
 			continue
 		}
 		for _, kind := range [...]struct {
 			heading string
-			spread
+			api.Spread
 		}{
 			{"ACCOUNT", side.Accounts},
 			{"DEVICE", side.Devices},
@@ -169,7 +133,7 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 			{"CLIENT", side.Clients},
 			{"PROTOCOL", side.Protocols},
 		} {
-			if err := kind.print(out, side.word+" "+kind.heading); err != nil {
+			if err := printSpread(out, &kind.Spread, side.word+" "+kind.heading); err != nil {
 				return err
 			}
 		}
@@ -177,8 +141,8 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	return nil
 }
 
-// print prints the values of one kind in a table of its own.
-func (s *spread) print(out io.Writer, heading string) error {
+// printSpread prints the values of one kind in a table of its own.
+func printSpread(out io.Writer, s *api.Spread, heading string) error {
 	t := newTable(out)
 	t.row("")
 	t.row(heading, "LOGINS", "FIRST", "LAST")
@@ -192,7 +156,7 @@ func (s *spread) print(out io.Writer, heading string) error {
 		if item.Account != "" {
 			what = cell("", item.Label) + " of " + item.Account
 		}
-		t.row(what, strconv.Itoa(item.Logins), cell("time", item.First), cell("time", item.Last))
+		t.row(what, strconv.Itoa(item.Logins), timeCell(item.First), timeCell(item.Last))
 	}
 	if others > 0 {
 		t.row("(others)", strconv.Itoa(others))

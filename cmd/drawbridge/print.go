@@ -208,6 +208,14 @@ func cell(name string, value any) string {
 	}
 }
 
+// timeCell is the text of a time in a table, in the local zone.
+func timeCell(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
 // became shows a field's value before and after.
 func became(name string, values [2]any) string {
 	return cell(name, values[0]) + " → " + cell(name, values[1])

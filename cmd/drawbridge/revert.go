@@ -1,12 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 
 	"github.com/spf13/cobra"
 )
@@ -48,24 +50,8 @@ func (c *cli) revertConfirm() *cobra.Command {
 
 // printLockout lists whom a refused change would lock out, and says what to do in this command's
 // own words. It reports whether there was such a list.
-func (c *cli) printLockout(out io.Writer, problem []byte) bool {
-	var p struct {
-		Lockout struct {
-			Active    int `json:"active"`
-			LockedOut int `json:"locked_out"`
-			Who       []struct {
-				Account   string   `json:"account"`
-				As        []string `json:"as"`
-				IP        string   `json:"ip"`
-				Client    string   `json:"client"`
-				Protocol  string   `json:"protocol"`
-				LastLogin string   `json:"last_login"`
-				PolicyID  string   `json:"policy_id"`
-			} `json:"who"`
-			More json.Number `json:"more"`
-		} `json:"lockout"`
-	}
-	if json.Unmarshal(problem, &p) != nil || len(p.Lockout.Who) == 0 {
+func (c *cli) printLockout(out io.Writer, p *api.Problem) bool {
+	if p.Lockout == nil || len(p.Lockout.Who) == 0 {
 		return false
 	}
 	who := fmt.Sprintf("%d of the %d members who came in lately", p.Lockout.LockedOut, p.Lockout.Active)
@@ -85,10 +71,10 @@ func (c *cli) printLockout(out io.Writer, problem []byte) bool {
 	t := newTable(out)
 	t.row("ACCOUNT", "AS", "IP", "CLIENT", "PROTOCOL", "LAST LOGIN", "POLICY")
 	for _, w := range p.Lockout.Who {
-		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), w.Client, w.Protocol, cell("time", w.LastLogin), cell("", w.PolicyID))
+		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), string(w.Client), w.Protocol, timeCell(w.LastLogin), cell("", w.PolicyID))
 	}
-	if p.Lockout.More != "" {
-		t.row("and " + p.Lockout.More.String() + " more")
+	if p.Lockout.More > 0 {
+		t.row("and " + strconv.Itoa(p.Lockout.More) + " more")
 	}
 	_ = t.Flush() // standard error has nobody to complain to
 	return true

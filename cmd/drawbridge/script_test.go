@@ -82,6 +82,11 @@ func talk(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		ts.Fatalf("%s: %v", args[0], err)
 	}
+	for i := range steps {
+		if err := answers.check(&steps[i]); err != nil {
+			ts.Fatalf("%s: %v", args[0], err)
+		}
+	}
 	if err := d.begin(steps); err != nil {
 		ts.Fatalf("before %s: %v", args[0], err)
 	}

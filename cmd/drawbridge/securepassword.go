@@ -1,12 +1,13 @@
 package main
 
 import (
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 
 	"github.com/spf13/cobra"
 )
@@ -45,14 +46,7 @@ func (c *cli) securePasswordCreate() *cobra.Command {
 }
 
 func (c *cli) printSecurePassword(cmd *cobra.Command, w *writing, account string, doc []byte) error {
-	var made struct {
-		ID       string `json:"id"`
-		Label    string `json:"label"`
-		Secret   secret `json:"secret"`
-		Warnings []struct {
-			Detail string `json:"detail"`
-		} `json:"warnings"`
-	}
+	var made api.CreatedSecurePassword
 	if err := json.Unmarshal(doc, &made); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
@@ -64,7 +58,7 @@ func (c *cli) printSecurePassword(cmd *cobra.Command, w *writing, account string
 		c.note(cmd, "dry run: nothing was changed")
 		return nil
 	}
-	if err := made.Secret.writeTo(cmd.OutOrStdout()); err != nil {
+	if err := writeSecret(cmd.OutOrStdout(), made.Secret); err != nil {
 		return err
 	}
 	c.note(cmd, "this secret is shown only now: give it to the device %q of %s (id %s)", made.Label, account, made.ID)
@@ -127,19 +121,8 @@ func (c *cli) securePasswordRevoke() *cobra.Command {
 	return cmd
 }
 
-// secret is a secret in an answer.
-type secret []byte
-
-var _ encoding.TextUnmarshaler = (*secret)(nil)
-
-// UnmarshalText implements [encoding.TextUnmarshaler].
-func (s *secret) UnmarshalText(text []byte) error {
-	*s = append(secret(nil), text...)
-	return nil
-}
-
-// writeTo writes the secret alone on a line.
-func (s secret) writeTo(out io.Writer) error {
+// writeSecret writes a secret alone on a line.
+func writeSecret(out io.Writer, s api.Secret) error {
 	if len(s) == 0 {
 		return errors.New("the answer holds no secret: is this Drawbridge's API?")
 	}

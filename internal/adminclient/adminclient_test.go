@@ -216,7 +216,7 @@ func TestProblem(t *testing.T) {
 	if !errors.As(err, &p) {
 		t.Fatalf("error %v, want a Problem", err)
 	}
-	if p.Status != 422 || p.Code != "invalid" || p.RetryAfter != "5" || len(p.Faults) != 2 || !strings.Contains(string(p.Body), "about:blank") {
+	if p.Status != 422 || p.Code != "invalid" || p.RetryAfter != "5" || len(p.Errors) != 2 || !strings.Contains(string(p.Body), "about:blank") {
 		t.Errorf("problem %+v", p)
 	}
 	if want := "the request has faults; /name: is needed; parameter limit: must be a number"; p.Error() != want {

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 // ArgumentError is a fault in what the caller gave. Nothing was sent.
@@ -65,44 +67,13 @@ func (c *Client) unreachable(method string, err error) error {
 	return u
 }
 
-// Problem is a refusal, RFC 9457.
+// Problem is a problem document that the API answered (RFC 9457). Its code is "" if the answer did
+// not come from the API.
 type Problem struct {
-	Status int     `json:"status"`
-	Code   string  `json:"code"` // stable; "" when the answer was not the API's own
-	Title  string  `json:"title"`
-	Detail string  `json:"detail"`
-	Faults []Fault `json:"errors"` // all that is wrong, when it is the request
+	api.Problem
 
-	RetryAfter string `json:"-"` // the header: seconds, or a date; "" when not said
-	Body       []byte `json:"-"` // the answer as it came; with a Code it is the problem document
-}
-
-// Fault is one thing wrong with a request.
-type Fault struct {
-	Pointer string `json:"pointer"` // JSON pointer of the field, or "" for what is no field
-	Line    int    `json:"line"`    // of an imported file, from 1; its detail says it and the column
-	Code    string `json:"code"`    // stable
-	Detail  string `json:"detail"`  // what is wrong, and what to do
-}
-
-// Error says it all in one line.
-func (p *Problem) Error() string {
-	text := p.Title
-	if p.Detail != "" {
-		text = p.Detail
-	}
-	for _, f := range p.Faults {
-		text += "; " + f.String()
-	}
-	return text
-}
-
-// String is "pointer: what is wrong"; of an imported file it is the detail.
-func (f Fault) String() string {
-	if f.Pointer == "" || f.Line > 0 {
-		return f.Detail
-	}
-	return f.Pointer + ": " + f.Detail
+	RetryAfter string `json:"-"` // the header: seconds, or a date; "" if there was none
+	Body       []byte `json:"-"` // the body as received; with a code it is the problem document
 }
 
 // problem reads a refusal. What is no problem document, such as a proxy's page, is told by its
@@ -111,7 +82,7 @@ func problem(resp *http.Response, body []byte) error {
 	p := &Problem{}
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || kind != "application/problem+json" || json.Unmarshal(body, p) != nil {
-		*p = Problem{Detail: "the answer is not the API's own: is this address Drawbridge's?"}
+		*p = Problem{Problem: api.Problem{Detail: "the answer is not the API's own: is this address Drawbridge's?"}}
 		if resp.StatusCode/100 == 3 {
 			p.Detail = "the answer redirects elsewhere, which is not followed: give the API's own address"
 		}

@@ -37,11 +37,22 @@ type Fault struct {
 
 // Error describes the problem and its faults in one line.
 func (p *Problem) Error() string {
-	text := p.Detail
+	text := p.Title
+	if p.Detail != "" {
+		text = p.Detail
+	}
 	for _, f := range p.Errors {
-		text += "; " + f.Pointer + ": " + f.Detail
+		text += "; " + f.String()
 	}
 	return text
+}
+
+// String is "pointer: detail"; the detail of an imported line names its place itself.
+func (f Fault) String() string {
+	if f.Pointer == "" || f.Line > 0 {
+		return f.Detail
+	}
+	return f.Pointer + ": " + f.Detail
 }
 
 // Refuse returns a problem with an HTTP status and a stable code.
