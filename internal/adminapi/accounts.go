@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -284,17 +285,17 @@ func newRecord(addr string, ch *store.Change) *store.Account {
 
 func putAccount(c *call) (*answer, error) {
 	return c.editAccount(func(cur *store.Account, f *api.Faults) (*api.Account, error) {
-		if cur != nil && cur.Suspended && !present(c.body.get("suspended")) && !c.flag("confirm") {
+		if cur != nil && cur.Suspended && !rest.Present(c.body.Get("suspended")) && !c.flag("confirm") {
 			return nil, api.Conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it, or repeat with ?confirm=true")
 		}
-		return decode[api.Account](c, c.body, f), nil
+		return rest.Decode[api.Account](c.schemas, c.body, f), nil
 	})
 }
 
 func patchAccount(c *call) (*answer, error) {
 	if c.id.role == store.RoleSelf {
-		for _, f := range c.body.fields {
-			if f.name != "secure_passwords" {
+		for _, f := range c.body.Fields {
+			if f.Name != "secure_passwords" {
 				return nil, api.Forbidden("a key of role self may change secure_passwords only")
 			}
 		}
@@ -313,18 +314,18 @@ func patchAccount(c *call) (*answer, error) {
 }
 
 // patchRecord puts a merge patch over an account's record, nil for none.
-func (c *call) patchRecord(cur *store.Account, addr string, with *node, f *api.Faults) (*api.Account, error) {
+func (c *call) patchRecord(cur *store.Account, addr string, with *rest.Node, f *api.Faults) (*api.Account, error) {
 	view := api.Account{AccountSettings: api.AccountSettings{Address: addr, SecurePasswords: string(access.SecureOptional)}}
 	if cur != nil {
 		view = viewAccount(cur)
 		view.Preset = "" // told by the switches; kept, it would speak against a patch of them
 	}
-	in, err := patch(c, &view, with, f)
+	in, err := rest.Patch(c.schemas, &view, with, f)
 	if err != nil || in.Preset == "" {
 		return in, err
 	}
 	// A preset goes over the switches as they were, but not over those in the same patch.
-	sent := decode[api.Account](c, with, &api.Faults{}).Protocols
+	sent := rest.Decode[api.Account](c.schemas, with, &api.Faults{}).Protocols
 	in.Protocols.IMAP, in.Protocols.POP3, in.Protocols.SMTP = sent.IMAP, sent.POP3, sent.SMTP
 	return in, nil
 }

@@ -129,7 +129,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,21 +143,16 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Bounds of requests.
+// Limits of requests that are processed at the same time.
 const (
-	maxBody   = 1 << 20
-	maxImport = 16 << 20
-	// maxLarge is how many bodies above maxBody are worked on at a time, maxLargeEach how many of
-	// one domain's keys.
+	// maxLarge is the number of bodies over rest.MaxBody, maxLargeEach that of one tenant.
 	maxLarge, maxLargeEach = 2, 1
-	// maxEach is how many requests of one domain's keys, or one account's, are worked on at a time:
-	// a body of 1 MiB takes 40 times that.
-	maxEach      = 16
-	defaultLimit = 100
-	maxLimit     = 1000
+	// maxEach is the number of requests of one tenant: a body of 1 MiB takes 40 times that.
+	maxEach = 16
 )
 
 // API is the parts and settings of the HTTP API. All are needed but DefaultDomain, Services,
@@ -192,12 +186,12 @@ type API struct {
 // server is an API with what is made of it once.
 type server struct {
 	*API
-	schemas  schemas
+	schemas  rest.Schemas
 	document []byte // /openapi.json
 	history  *history.History
-	lasting  *turns // of long operations
-	large    *turns // of large bodies
-	working  *turns // of one domain's keys, or one account's, whatever they ask
+	lasting  *rest.Limiter // of long operations
+	large    *rest.Limiter // of large bodies
+	working  *rest.Limiter // of one domain's keys, or one account's, whatever they ask
 	// names makes changes of domain names take turns on this daemon: they go through two shards.
 	names sync.Mutex
 }
@@ -205,14 +199,14 @@ type server struct {
 // Handler returns what an API listener serves.
 func (a *API) Handler() (http.Handler, error) {
 	s := &server{
-		API: a, schemas: newSchemas(), lasting: newTurns(maxLong, maxLongEach), large: newTurns(maxLarge, maxLargeEach), working: newTurns(math.MaxInt, maxEach),
+		API: a, schemas: rest.NewSchemas(), lasting: rest.NewLimiter(maxLong, maxLongEach), large: rest.NewLimiter(maxLarge, maxLargeEach), working: rest.NewLimiter(math.MaxInt, maxEach),
 		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
 	}
 	mux := http.NewServeMux()
 	ops := operations()
 	for i := range ops {
 		op := &ops[i]
-		mux.HandleFunc(op.method+" "+op.path, func(w http.ResponseWriter, r *http.Request) { s.serve(op, w, r) })
+		mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) { s.serve(op, w, r) })
 	}
 	doc, err := json.MarshalIndent(s.openAPI(ops), "", "  ")
 	if err != nil {
@@ -230,9 +224,23 @@ func (a *API) Handler() (http.Handler, error) {
 			return
 		}
 		p := unrouted(mux, w, r)
-		writeProblem(w, p)
+		rest.WriteProblem(w, p)
 		s.Metrics.request("none", p.Status)
 	}), nil
+}
+
+// openAPI describes the operations, and completes the schemas that bodies are validated against.
+func (s *server) openAPI(ops []operation) any {
+	list := make([]*rest.Operation, len(ops))
+	for i := range ops {
+		op := &ops[i]
+		op.Public, op.External = op.roles&forAnyone != 0, op.serve == nil
+		if !op.Public {
+			op.Description = "Roles: " + op.roles.String() + "."
+		}
+		list[i] = &op.Operation
+	}
+	return rest.Document(list, parameter, s.schemas, orUnknown(s.Version))
 }
 
 // routes reports whether there is an operation for a request. Left alone, the mux would answer in
@@ -272,7 +280,7 @@ type call struct {
 	query   url.Values
 	dryRun  bool
 	raw     []byte
-	body    *node // of a JSON body
+	body    *rest.Node // of a JSON body
 	would   would
 	done    func() // gives back the turn of a large body; nil for none
 }
@@ -300,13 +308,13 @@ func found(rev uint64, body any) *answer { return &answer{rev: rev, etag: true, 
 
 func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 	c := &call{server: s, op: op, w: w, r: r, ctx: r.Context(), now: time.Now()}
-	if op.method != http.MethodGet {
+	if op.Method != http.MethodGet {
 		c.ctx = context.WithoutCancel(c.ctx) // what goes through several changes is not left half done
 	}
 	err := c.admit()
 	if err == nil && c.id != nil {
 		var giveBack func()
-		if giveBack, err = s.working.take(c.id); err == nil {
+		if giveBack, err = s.working.Take(c.id.tenant()); err == nil {
 			defer giveBack()
 		}
 	}
@@ -321,19 +329,19 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		ans, err = c.answer()
 	}
 	if err == nil {
-		s.Metrics.request(op.id, ans.write(c))
+		s.Metrics.request(op.ID, ans.write(c))
 		return
 	}
 	p := c.problem(err)
-	writeProblem(w, p)
-	s.Metrics.request(op.id, p.Status)
+	rest.WriteProblem(w, p)
+	s.Metrics.request(op.ID, p.Status)
 }
 
 // problem makes of an error what the caller is told, and tells the log what they are not.
 func (c *call) problem(err error) *api.Problem {
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
-		c.Log.Error("api request", "operation", c.op.id, "status", p.Status, "error", err)
+		c.Log.Error("api request", "operation", c.op.ID, "status", p.Status, "error", err)
 	}
 	return p
 }
@@ -359,14 +367,14 @@ func (ans *answer) write(c *call) (status int) {
 		h.Set("Location", ans.location)
 	}
 	if status == 0 {
-		status = c.op.status()
+		status = c.op.Status()
 	}
 	if status == http.StatusNoContent {
 		h.Set("Cache-Control", "no-store")
 		c.w.WriteHeader(status)
 		return status
 	}
-	writeJSON(c.w, "application/json", status, ans.body)
+	rest.WriteJSON(c.w, "application/json", status, ans.body)
 	clear(ans.wipe)
 	return status
 }
@@ -409,10 +417,10 @@ func (c *call) authorise() error {
 	var what string
 	var malformedAddress error
 	switch {
-	case strings.Contains(c.op.path, "{domain}"):
+	case strings.Contains(c.op.Path, "{domain}"):
 		what = "domain"
 		c.domain, _ = address.ParseDomain(c.r.PathValue("domain")) // "" is managed by nobody
-	case strings.Contains(c.op.path, "{address}"):
+	case strings.Contains(c.op.Path, "{address}"):
 		what = "account"
 		addr, err := address.Parse(c.r.PathValue("address"), c.DefaultDomain)
 		malformedAddress = err
@@ -443,31 +451,11 @@ func (c *call) authorise() error {
 	return api.Refuse(http.StatusNotFound, "not_found", "the domain is not managed: create it first")
 }
 
-// parameters reads the query. A parameter that is not known is refused: a misspelt dry_run must not
-// change anything.
-func (c *call) parameters() error {
-	query, err := url.ParseQuery(c.r.URL.RawQuery)
-	if err != nil {
-		return api.Malformed("the query cannot be read")
-	}
-	c.query = query
-	known := c.op.parameters()
-	var f api.Faults
-	for name, values := range query {
-		if !slices.Contains(known, name) {
-			f.Parameter(name[:min(len(name), maxName)], "unknown_parameter", "there is none of this name%s", suggest(name, known))
-			continue
-		}
-		if len(values) > 1 {
-			f.Parameter(name, "duplicate", "is given more than once")
-			continue
-		}
-		p := parameter(name)
-		p.check(name, values[0], &f)
-	}
-	slices.SortFunc(f.List, func(a, b api.Fault) int { return strings.Compare(a.Parameter, b.Parameter) })
+// parameters reads the query.
+func (c *call) parameters() (err error) {
+	c.query, err = c.op.ReadQuery(c.r.URL.RawQuery, parameter)
 	c.dryRun = c.flag("dry_run")
-	return f.Err()
+	return err
 }
 
 // flag returns a parameter that is true or false.
@@ -483,25 +471,25 @@ func (c *call) duration(name string) time.Duration {
 func (c *call) limit() int {
 	n, err := strconv.Atoi(c.query.Get("limit"))
 	if err != nil {
-		return defaultLimit // left out: anything else was refused
+		return rest.DefaultLimit // left out: anything else was refused
 	}
 	return n
 }
 
 // read reads the body.
 func (c *call) read() error {
-	if c.op.in == nil {
+	if c.op.In == nil {
 		if c.r.ContentLength > 0 {
 			return api.Malformed("this request takes no body")
 		}
 		return nil
 	}
-	want, most := []string{"application/json"}, int64(maxBody)
+	want, most := []string{"application/json"}, int64(rest.MaxBody)
 	switch {
-	case c.op.csv():
-		want, most = []string{"text/csv"}, maxImport
-	case c.op.large:
-		most = maxImport
+	case c.op.CSV():
+		want, most = []string{"text/csv"}, rest.MaxLarge
+	case c.op.Large:
+		most = rest.MaxLarge
 	case c.r.Method == http.MethodPatch:
 		want = append(want, "application/merge-patch+json")
 	}
@@ -516,18 +504,18 @@ func (c *call) read() error {
 		}
 		return api.Malformed("the body ended early")
 	}
-	if len(c.raw) > maxBody { // read, it takes many times the memory
-		if c.done, err = c.large.take(c.id); err != nil {
+	if len(c.raw) > rest.MaxBody { // read, it takes many times the memory
+		if c.done, err = c.large.Take(c.id.tenant()); err != nil {
 			return err
 		}
 	}
-	if c.op.csv() {
+	if c.op.CSV() {
 		return nil
 	}
-	if c.body, err = parse(c.raw); err != nil {
+	if c.body, err = rest.Parse(c.raw); err != nil {
 		return err
 	}
-	if c.body.kind != kindObject { // null would stand for a value that has nothing in it
+	if c.body.Kind != rest.Object { // null would stand for a value that has nothing in it
 		var f api.Faults
 		f.Add("", "wrong_type", "must be an object")
 		return f.Err()
@@ -545,33 +533,6 @@ func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error)
 	body := make([]byte, r.ContentLength)
 	_, err := io.ReadFull(limited, body)
 	return body, err
-}
-
-// decode reads a value of type T from a body and notes all its faults. What is faulty is left at
-// its zero value.
-func decode[T any](c *call, n *node, f *api.Faults) *T {
-	n = n.clone()
-	c.schemas.check(n, c.schemas.of(reflect.TypeFor[T]()), "", f)
-	text := n.encode(nil)
-	defer clear(text)
-	v := new(T)
-	if err := json.Unmarshal(text, v); err != nil {
-		f.Add("", "malformed", "cannot be read as what is wanted here")
-	}
-	return v
-}
-
-// patch puts a merge patch over a view and reads the result.
-func patch[T any](c *call, view *T, with *node, f *api.Faults) (*T, error) {
-	text, err := json.Marshal(view)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a view: %w", err)
-	}
-	base, err := parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("reading a view: %w", err)
-	}
-	return decode[T](c, merge(base, with), f), nil
 }
 
 // change makes one change of a shard as the caller.

@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -23,7 +24,7 @@ var errMoved = errors.New("the domain changed meanwhile")
 // applyDomain makes a domain what a document says (F32).
 func applyDomain(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.DomainDocument](c, c.body, &f)
+	in := rest.Decode[api.DomainDocument](c.schemas, c.body, &f)
 	if in.Domain != nil {
 		if name, err := address.ParseDomain(in.Domain.Name); err != nil || name != c.domain {
 			f.Add("/domain/name", "conflict", "is not the domain in the URL: apply the document to its own domain, or correct the name")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -21,16 +22,16 @@ type batchSet struct {
 	named map[string]bool // "suspended", "protocols.imap" ...: what is set to null, too
 }
 
-func readSet(in *api.BatchSet, sent *node) *batchSet {
+func readSet(in *api.BatchSet, sent *rest.Node) *batchSet {
 	s := &batchSet{*in, map[string]bool{}}
-	for _, f := range sent.fields {
-		s.named[f.name] = true
-		inner := f.value.fields
-		if f.name == "protocols" && f.value.kind == kindNull { // all of them
-			inner = []field{{name: "imap"}, {name: "pop3"}, {name: "smtp"}, {name: "sieve"}}
+	for _, f := range sent.Fields {
+		s.named[f.Name] = true
+		inner := f.Value.Fields
+		if f.Name == "protocols" && f.Value.Kind == rest.Null { // all of them
+			inner = []rest.Field{{Name: "imap"}, {Name: "pop3"}, {Name: "smtp"}, {Name: "sieve"}}
 		}
 		for _, i := range inner {
-			s.named[f.name+"."+i.name] = true
+			s.named[f.Name+"."+i.Name] = true
 		}
 	}
 	if s.Preset != "" {
@@ -85,12 +86,12 @@ func batchAccounts(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if accepts(c.r, linesType) {
-		return &answer{handler: func(http.ResponseWriter, *http.Request) { b.stream(newStream(c)) }}, nil
+	if rest.AcceptsLines(c.r) {
+		return &answer{handler: func(http.ResponseWriter, *http.Request) { b.stream(c.stream()) }}, nil
 	}
 	result := api.BatchResult{Results: []api.BatchAccount{}}
 	err = b.run(func(chunk []api.BatchAccount) error {
-		hold(c.w)
+		rest.Extend(c.w)
 		room := min(len(chunk), maxResults-len(result.Results))
 		result.Results = append(result.Results, chunk[:room]...)
 		result.More += len(chunk) - room
@@ -105,16 +106,16 @@ func batchAccounts(c *call) (*answer, error) {
 
 // stream makes the batch and tells of it on the way. Once the client is gone it stops behind a
 // chunk: the cursor that was sent last, or before that chunk, resumes it.
-func (b *batch) stream(s *stream) {
+func (b *batch) stream(s *rest.Stream) {
 	gone := false
 	err := b.run(func(chunk []api.BatchAccount) error {
 		for i := range chunk {
-			if err := s.item(&chunk[i]); err != nil {
+			if err := s.Item(&chunk[i]); err != nil {
 				gone = true
 				return err
 			}
 		}
-		err := s.progress(api.BatchProgress{Done: b.done(), Selected: b.selected, Cursor: b.cursor})
+		err := s.Progress(api.BatchProgress{Done: b.done(), Selected: b.selected, Cursor: b.cursor})
 		gone = err != nil
 		return err
 	})
@@ -122,13 +123,13 @@ func (b *batch) stream(s *stream) {
 		b.c.Log.Warn("a batch stopped: its client is gone", "domain", b.c.domain, "done", b.done(), "selected", b.selected, "error", err)
 		return
 	}
-	s.end(b.totals(), err)
+	s.End(b.totals(), err)
 }
 
 // readBatch reads what was sent and selects the accounts.
 func (c *call) readBatch() (*batch, error) {
 	var f api.Faults
-	in := decode[api.Batch](c, c.body, &f)
+	in := rest.Decode[api.Batch](c.schemas, c.body, &f)
 	var scope access.Scope
 	if in.Select != nil {
 		scope = c.scope(in.Select, "/select", &f)
@@ -136,8 +137,8 @@ func (c *call) readBatch() (*batch, error) {
 			f.Add("/select", "required", `names nobody: say "all":true, or name departments or members`)
 		}
 	}
-	sent := c.body.get("set")
-	if sent != nil && sent.kind == kindObject && len(sent.fields) == 0 {
+	sent := c.body.Get("set")
+	if sent != nil && sent.Kind == rest.Object && len(sent.Fields) == 0 {
 		f.Add("/set", "required", "sets nothing: name what is to change")
 	}
 	if in.Set != nil {

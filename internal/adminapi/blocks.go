@@ -10,6 +10,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -35,7 +36,7 @@ func listBlocks(c *call) (*answer, error) {
 
 func createBlock(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.IPBlock](c, c.body, &f)
+	in := rest.Decode[api.IPBlock](c.schemas, c.body, &f)
 	b, network := readBlock(in, &f)
 	if b.Expired(c.now) {
 		f.Add("/expires_at", "in_the_past", "is not in the future")

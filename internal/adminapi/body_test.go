@@ -1,9 +1,7 @@
 package adminapi
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -15,138 +13,13 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// mergeAny is RFC 7396 as its section 2 writes it.
-func mergeAny(target, patch any) any {
-	p, ok := patch.(map[string]any)
-	if !ok {
-		return patch
-	}
-	t, ok := target.(map[string]any)
-	if !ok {
-		t = map[string]any{}
-	}
-	for name, value := range p {
-		if value == nil {
-			delete(t, name)
-		} else {
-			t[name] = mergeAny(t[name], value)
-		}
-	}
-	return t
-}
-
-// withoutNulls drops members that are null, as a document that was encoded has none.
-func withoutNulls(v any) any {
-	switch x := v.(type) {
-	case map[string]any:
-		for name, value := range x {
-			if value == nil {
-				delete(x, name)
-			} else {
-				x[name] = withoutNulls(value)
-			}
-		}
-	case []any:
-		for i := range x {
-			x[i] = withoutNulls(x[i])
-		}
-	}
-	return v
-}
-
-func unmarshal(t *testing.T, text []byte) any {
-	t.Helper()
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		t.Fatalf("%q: %v", text, err)
-	}
-	return v
-}
-
-func TestMergePatch(t *testing.T) {
-	for _, c := range [][3]string{ // RFC 7396 appendix A, but for nulls in the target
-		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
-		{`{"a":"b"}`, `{"b":"c"}`, `{"a":"b","b":"c"}`},
-		{`{"a":"b"}`, `{"a":null}`, `{}`},
-		{`{"a":"b","b":"c"}`, `{"a":null}`, `{"b":"c"}`},
-		{`{"a":["b"]}`, `{"a":"c"}`, `{"a":"c"}`},
-		{`{"a":"c"}`, `{"a":["b"]}`, `{"a":["b"]}`},
-		{`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`, `{"a":{"b":"d"}}`},
-		{`{"a":[{"b":"c"}]}`, `{"a":[1]}`, `{"a":[1]}`},
-		{`["a","b"]`, `["c","d"]`, `["c","d"]`},
-		{`{"a":"b"}`, `["c"]`, `["c"]`},
-		{`{"a":"foo"}`, `null`, `null`},
-		{`{"a":"foo"}`, `"bar"`, `"bar"`},
-		{`[1,2]`, `{"a":"b","c":null}`, `{"a":"b"}`},
-		{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
-	} {
-		base, err1 := parse([]byte(c[0]))
-		with, err2 := parse([]byte(c[1]))
-		if err := errors.Join(err1, err2); err != nil {
-			t.Fatal(err)
-		}
-		if got := string(merge(base, with).encode(nil)); got != c[2] {
-			t.Errorf("%s over %s: %s, want %s", c[1], c[0], got, c[2])
-		}
-	}
-}
-
-func FuzzMergePatch(f *testing.F) {
-	f.Add(`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`)
-	f.Add(`{"protocols":{"imap":true}}`, `{"protocols":{"imap":null},"x":[1,{"y":null}]}`)
-	f.Add(`[1]`, `{"a":"\u00e9\ud83d\ude00"}`)
-	f.Fuzz(func(t *testing.T, target, patch string) {
-		base, err1 := parse([]byte(target))
-		with, err2 := parse([]byte(patch))
-		if err1 != nil || err2 != nil {
-			return
-		}
-		before := string(base.encode(nil)) + string(with.encode(nil))
-		got := unmarshal(t, merge(base, with).encode(nil))
-		want := withoutNulls(mergeAny(unmarshal(t, base.encode(nil)), unmarshal(t, []byte(patch))))
-		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("%s over %s: %v, want %v", patch, target, got, want)
-		}
-		if after := string(base.encode(nil)) + string(with.encode(nil)); after != before {
-			t.Fatalf("merging changed what was merged: %s, before %s", after, before)
-		}
-	})
-}
-
-// FuzzParse checks that what parses is what encoding/json reads as well, and that what is refused
-// is refused without repeating it.
-func FuzzParse(f *testing.F) {
-	for _, seed := range []string{
-		`{"a":[1,-2.5e3,true,false,null,"x\"\\\u0000"],"b":{}}`, ` [ ] `, `"\ud800"`, `0`, `{"a":1,"a":2}`, "\xff", `{"a":1}x`, strings.Repeat("[", 50), `{"":{"":[]}}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		n, err := parse(body)
-		if err != nil {
-			var p *api.Problem
-			if !errors.As(err, &p) || p.Status != 400 {
-				t.Fatalf("%v", err)
-			}
-			return
-		}
-		if !reflect.DeepEqual(withoutNulls(unmarshal(t, n.encode(nil))), withoutNulls(unmarshal(t, body))) {
-			t.Fatalf("%q reads as %q", body, n.encode(nil))
-		}
-		if !bytes.Equal(n.clone().encode(nil), n.encode(nil)) {
-			t.Fatalf("%q: a copy differs", body)
-		}
-	})
-}
-
 // testCall is a call on an empty state, for what asks no more.
 func testCall() *call {
-	s := &server{API: &API{Store: &store.Store{State: store.NewState(), Logger: hclog.NewNullLogger()}}, schemas: newSchemas()}
+	s := &server{API: &API{Store: &store.Store{State: store.NewState(), Logger: hclog.NewNullLogger()}}, schemas: rest.NewSchemas()}
 	s.openAPI(operations())
 	return &call{server: s, domain: "example.org", id: &identity{role: store.RoleAdmin}}
 }
@@ -159,12 +32,12 @@ func FuzzAccount(f *testing.F) {
 	f.Add(`{"suspended":"yes","departments":"x","aliases":["a@b",1],"protocols":[]}`)
 	c := testCall()
 	f.Fuzz(func(t *testing.T, body string) {
-		n, err := parse([]byte(body))
+		n, err := rest.Parse([]byte(body))
 		if err != nil {
 			return
 		}
 		var bad api.Faults
-		in := decode[api.Account](c, n, &bad)
+		in := rest.Decode[api.Account](c.schemas, n, &bad)
 		base := &store.Account{Address: "ann@example.org"}
 		next := c.record(&in.AccountSettings, base, func(string) bool { return true }, &bad)
 		if len(bad.List) > 0 {
@@ -180,11 +53,11 @@ func FuzzAccount(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parse(text)
+		again, err := rest.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		same := c.record(&decode[api.Account](c, again, &bad).AccountSettings, base, func(string) bool { return true }, &bad)
+		same := c.record(&rest.Decode[api.Account](c.schemas, again, &bad).AccountSettings, base, func(string) bool { return true }, &bad)
 		if len(bad.List) > 0 || !reflect.DeepEqual(next, same) {
 			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, next, text, same, bad.List)
 		}
@@ -216,24 +89,12 @@ func FuzzImport(f *testing.F) {
 		}
 		seen := map[string]bool{}
 		for _, e := range list {
-			if address.Domain(e.addr) != "example.org" || seen[e.addr] || e.line < 2 || e.with.kind != kindObject {
+			if address.Domain(e.addr) != "example.org" || seen[e.addr] || e.line < 2 || e.with.Kind != rest.Object {
 				t.Fatalf("edit %+v", e)
 			}
 			seen[e.addr] = true
 		}
 	})
-}
-
-func TestSuggestions(t *testing.T) {
-	known := []string{"dry_run", "limit", "cursor"}
-	for name, want := range map[string]string{
-		"dryrun": "did you mean dry_run?", "limits": "did you mean limit?", "curser": "did you mean cursor?",
-		"page": "known are dry_run, limit, cursor", "": "known are dry_run, limit, cursor", strings.Repeat("x", 1000): "known are",
-	} {
-		if got := suggest(name, known); !strings.Contains(got, want) {
-			t.Errorf("%q: %q, want %q", name, got, want)
-		}
-	}
 }
 
 // FuzzPolicy checks that a policy that is taken reads back as it is shown.
@@ -244,12 +105,12 @@ func FuzzPolicy(f *testing.F) {
 	f.Add(`{"name":null,"scope":null,"enabled":null,"managed":"x","warnings":[1]}`)
 	c := testCall()
 	f.Fuzz(func(t *testing.T, body string) {
-		n, err := parse([]byte(body))
+		n, err := rest.Parse([]byte(body))
 		if err != nil {
 			return
 		}
 		var bad api.Faults
-		p := c.readPolicy(decode[api.Policy](c, n, &bad), "x", nil, "", &bad)
+		p := c.readPolicy(rest.Decode[api.Policy](c.schemas, n, &bad), "x", nil, "", &bad)
 		if len(bad.List) > 0 {
 			for _, fault := range bad.List {
 				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
@@ -262,11 +123,11 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parse(text)
+		again, err := rest.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same := c.readPolicy(decode[api.Policy](c, again, &bad), "x", p, "", &bad); len(bad.List) > 0 || !reflect.DeepEqual(p, same) {
+		if same := c.readPolicy(rest.Decode[api.Policy](c.schemas, again, &bad), "x", p, "", &bad); len(bad.List) > 0 || !reflect.DeepEqual(p, same) {
 			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.List)
 		}
 	})
@@ -300,20 +161,20 @@ func TestBatchPatchesEach(t *testing.T) {
 			}
 		}
 		var f api.Faults
-		read := func(text string) *node {
-			n, err := parse([]byte(text))
+		read := func(text string) *rest.Node {
+			n, err := rest.Parse([]byte(text))
 			if err != nil {
 				t.Fatal(err)
 			}
 			return n
 		}
-		cur := c.record(&decode[api.Account](c, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
+		cur := c.record(&rest.Decode[api.Account](c.schemas, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
 		cur.Batches = []store.BatchMark{{By: "x", Settings: []string{"suspended", "protocols.pop3"}}}
 		fields := settings("set")
 		fields["preset"] = []string{`"imap-smtp"`, `"none"`, "null"}
 		text := object("set", fields)
 
-		in := decode[api.BatchSet](c, read(text), &f)
+		in := rest.Decode[api.BatchSet](c.schemas, read(text), &f)
 		applyPreset(&in.Protocols, in.Preset, "/set", &f)
 		if len(f.List) > 0 {
 			return // refused before any account is looked at

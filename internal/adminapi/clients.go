@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -50,7 +51,7 @@ func getClientType(c *call) (*answer, error) {
 func putClientType(c *call) (*answer, error) {
 	name := c.r.PathValue("type")
 	var f api.Faults
-	in := decode[api.ClientType](c, c.body, &f)
+	in := rest.Decode[api.ClientType](c.schemas, c.body, &f)
 	switch {
 	case name == string(access.ClientThirdParty):
 		f.Parameter("type", "conflict", "third-party is what gave no proof: it can have no evidence")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -103,7 +104,7 @@ func (c *call) departmentOf(in *api.Department, cur *store.Department, f *api.Fa
 func putDepartment(c *call) (*answer, error) {
 	path := c.r.PathValue("path")
 	var f api.Faults
-	in := decode[api.Department](c, c.body, &f)
+	in := rest.Decode[api.Department](c.schemas, c.body, &f)
 	if in.Path != "" && in.Path != path {
 		f.Add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
 	}
@@ -163,7 +164,7 @@ func patchDepartment(c *call) (*answer, error) {
 		if view.Name == lastPart(path) {
 			view.Name = "" // follows the path
 		}
-		in, err := patch(c, &view, c.body, &f)
+		in, err := rest.Patch(c.schemas, &view, c.body, &f)
 		if err != nil {
 			return err
 		}

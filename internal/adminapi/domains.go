@@ -13,6 +13,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -137,7 +138,7 @@ func applySettings(in *api.Domain, d *store.Domain, f *api.Faults) {
 
 func createDomain(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.NewDomain](c, c.body, &f)
+	in := rest.Decode[api.NewDomain](c.schemas, c.body, &f)
 	d := &store.Domain{}
 	if name, err := address.ParseDomain(in.Name); err != nil {
 		f.Add("/name", "invalid_domain", "%v", err)
@@ -267,7 +268,7 @@ func patchDomain(c *call) (*answer, error) {
 		}
 		var f api.Faults
 		view := viewDomain(cur.Doc)
-		in, err := patch(c, &view, c.body, &f)
+		in, err := rest.Patch(c.schemas, &view, c.body, &f)
 		if err != nil {
 			return cur, err
 		}
@@ -527,7 +528,7 @@ func checkNetworks(entries []string, pointer string, f *api.Faults) {
 
 func putThirdParty(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.ThirdPartyAccess](c, c.body, &f)
+	in := rest.Decode[api.ThirdPartyAccess](c.schemas, c.body, &f)
 	checkThirdParty(in, "", &f)
 	if err := f.Err(); err != nil {
 		return nil, err
@@ -605,7 +606,7 @@ func putSecurePolicy(c *call) (*answer, error) {
 		}
 		var f api.Faults
 		next = *cur.Doc
-		next.SecurePasswords = c.readSecurePolicy(decode[api.SecurePasswordPolicy](c, c.body, &f), &f)
+		next.SecurePasswords = c.readSecurePolicy(rest.Decode[api.SecurePasswordPolicy](c.schemas, c.body, &f), &f)
 		if err := f.Err(); err != nil {
 			return err
 		}

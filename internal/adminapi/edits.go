@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -30,8 +31,8 @@ type edits struct {
 
 type edit struct {
 	addr string
-	line int   // of an imported file, from 1
-	with *node // a merge patch, of an import
+	line int        // of an imported file, from 1
+	with *rest.Node // a merge patch, of an import
 }
 
 // What became of an account, beside [resultChanged].

@@ -46,6 +46,20 @@ func rolesOf(r store.Role) roles {
 	return forAdmin
 }
 
+// String names the roles, admin first.
+func (r roles) String() string {
+	names := []string{"admin"}
+	for _, x := range []struct {
+		role roles
+		name string
+	}{{forRead, "read"}, {forLogin, "login"}, {forDomain, "domain"}, {forSelf, "self"}} {
+		if r&x.role != 0 {
+			names = append(names, x.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // identity is who calls.
 type identity struct {
 	role    store.Role
@@ -68,6 +82,18 @@ func (id *identity) mayGrant(r store.Role) bool {
 	default:
 		return false
 	}
+}
+
+// tenant is the domain or account that a key belongs to; "" for keys of the site.
+func (id *identity) tenant() string {
+	switch id.role {
+	case store.RoleDomain:
+		return id.domain
+	case store.RoleSelf:
+		return id.account
+	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
+	}
+	return ""
 }
 
 // reaches reports whether the caller knows of anything in a domain at all.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -94,7 +95,7 @@ func (c *call) readImport(f *api.Faults) []edit {
 		columns[i] = name
 		switch {
 		case !slices.Contains(importColumns(), name):
-			f.Add(api.At("", name[:min(len(name), maxName)]), "unknown_field", "there is no such column%s", suggest(name, importColumns()))
+			f.Add(api.At("", name[:min(len(name), rest.MaxName)]), "unknown_field", "there is no such column%s", rest.Suggest(name, importColumns()))
 		case slices.Contains(columns[:i], name):
 			f.Add(api.At("", name), "duplicate", "is named twice: leave one out")
 		}
@@ -127,7 +128,7 @@ func (c *call) readImport(f *api.Faults) []edit {
 			f.Add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
 			continue
 		}
-		e := edit{line: f.Line, with: &node{kind: kindObject}}
+		e := edit{line: f.Line, with: &rest.Node{Kind: rest.Object}}
 		for i, cell := range cells {
 			cell = strings.TrimSpace(cell)
 			if columns[i] != "address" {
@@ -152,45 +153,47 @@ func (c *call) readImport(f *api.Faults) []edit {
 }
 
 // importCell adds one cell to a line's patch. An empty one means inherit, or none.
-func importCell(with *node, column, cell string, f *api.Faults) {
-	put := func(n *node, name string, v *node) { n.fields = append(n.fields, field{name, v}) }
+func importCell(with *rest.Node, column, cell string, f *api.Faults) {
+	put := func(n *rest.Node, name string, v *rest.Node) {
+		n.Fields = append(n.Fields, rest.Field{Name: name, Value: v})
+	}
 	switch column {
 	case "departments", "aliases":
-		items := &node{kind: kindArray}
+		items := &rest.Node{Kind: rest.Array}
 		for item := range strings.SplitSeq(cell, ";") {
 			if item = strings.TrimSpace(item); item != "" {
-				items.items = append(items.items, quote(item))
+				items.Items = append(items.Items, rest.Quote(item))
 			}
 		}
 		put(with, column, items)
 	case "imap", "pop3", "smtp", "sieve":
-		protocols := with.get("protocols")
+		protocols := with.Get("protocols")
 		if protocols == nil {
-			protocols = &node{kind: kindObject}
+			protocols = &rest.Node{Kind: rest.Object}
 			put(with, "protocols", protocols)
 		}
 		put(protocols, column, importSwitch(column, cell, f))
 	case "suspended":
 		put(with, column, importSwitch(column, cell, f))
 	default: // preset, secure_passwords
-		v := &node{}
+		v := &rest.Node{}
 		if cell != "" {
-			v = quote(cell)
+			v = rest.Quote(cell)
 		}
 		put(with, column, v)
 	}
 }
 
-func importSwitch(column, cell string, f *api.Faults) *node {
+func importSwitch(column, cell string, f *api.Faults) *rest.Node {
 	switch strings.ToLower(cell) {
 	case "":
-		return &node{}
+		return &rest.Node{}
 	case "true", "on", "yes", "1":
-		return &node{kind: kindBool, raw: []byte("true")}
+		return &rest.Node{Kind: rest.Bool, Raw: []byte("true")}
 	case "false", "off", "no", "0":
-		return &node{kind: kindBool, raw: []byte("false")}
+		return &rest.Node{Kind: rest.Bool, Raw: []byte("false")}
 	default:
 		f.Add(api.At("", column), "not_in_list", "must be true, on, yes or 1; false, off, no or 0; or empty to inherit")
-		return &node{}
+		return &rest.Node{}
 	}
 }

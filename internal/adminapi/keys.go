@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -28,7 +29,7 @@ func listKeys(c *call) (*answer, error) {
 
 func createKey(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.NewKey](c, c.body, &f)
+	in := rest.Decode[api.NewKey](c.schemas, c.body, &f)
 	k := &store.Key{ID: store.NewID(), Name: in.Name, Role: store.Role(in.Role), ExpiresAt: in.ExpiresAt.UTC()}
 	if in.ExpiresAt.IsZero() {
 		k.ExpiresAt = in.ExpiresAt

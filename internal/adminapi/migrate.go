@@ -11,6 +11,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -36,7 +37,7 @@ func migratePolicies(c *call) (*answer, error) {
 	var out api.Migrated
 	err := c.changeRules(func(ch *store.Change, e *edition) error {
 		var f api.Faults
-		in := decode[api.Migration](c, c.body, &f)
+		in := rest.Decode[api.Migration](c.schemas, c.body, &f)
 		list := c.restrictions(in, ch, &f)
 		if third := c.formerSwitch(in, ch, &f); third != nil {
 			list = slices.Insert(list, 0, *third)
@@ -124,7 +125,7 @@ func (c *call) restrictions(in *api.Migration, ch *store.Change, f *api.Faults) 
 		case client == access.ClientThirdParty || client == access.ClientCloudFetcher:
 			f.Add(pointer+"/client", "conflict", "is none of the site's own clients: use third_party_allowed")
 		case !slices.Contains(known, client):
-			f.Add(pointer+"/client", "unknown_client_type", "there is no such client type%s", suggest(n.Client, texts(slices.DeleteFunc(known, notOwn))))
+			f.Add(pointer+"/client", "unknown_client_type", "there is no such client type%s", rest.Suggest(n.Client, texts(slices.DeleteFunc(known, notOwn))))
 		}
 		scope := access.Scope{All: true}
 		if n.Scope != nil {

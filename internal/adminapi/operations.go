@@ -2,52 +2,18 @@ package adminapi
 
 import (
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
 // operation is one method of one path.
 type operation struct {
-	method, path string
-	id           string // OpenAPI's operationId
-	summary      string
-	roles        roles // who may, beside admin
-	in           any   // a value of the body's type: nil for none, a string for text/csv
-	out          any   // a value of the answer's type: nil for none, a string for text/plain
-	line         any   // a value of the type of each line, for whoever accepts lines; nil when it answers none
-	serve        serveFunc
-	query        []string
-	always       bool // also while the store was never loaded
-	large        bool // the body may be as long as an imported file
-}
-
-// csv reports whether the body is text/csv.
-func (op *operation) csv() bool { _, ok := op.in.(string); return ok }
-
-// status is that of success; what may also replace answers 201 by itself.
-func (op *operation) status() int {
-	switch {
-	case op.method == http.MethodDelete:
-		return http.StatusNoContent
-	case strings.HasPrefix(op.id, "create-"):
-		return http.StatusCreated
-	default:
-		return http.StatusOK
-	}
-}
-
-// parameters returns the names of all that the query may hold.
-func (op *operation) parameters() []string {
-	if op.method == http.MethodGet || op.serve == nil {
-		return op.query
-	}
-	return append(slices.Clone(op.query), "dry_run", "confirm")
+	rest.Operation
+	roles  roles // in addition to admin
+	serve  serveFunc
+	always bool // available before the store is loaded
 }
 
 // serveFunc carries an operation out. The answer counts only without an error.
@@ -56,24 +22,37 @@ type serveFunc = func(*call) (*answer, error)
 // operations is the table of all there is.
 func operations() []operation {
 	get := func(path, id, summary string, r roles, out any, f serveFunc, query ...string) operation {
-		return operation{method: http.MethodGet, path: path, id: id, summary: summary, roles: r, out: out, serve: f, query: query}
+		return operation{Operation: rest.Operation{Method: http.MethodGet, Path: path, ID: id, Summary: summary, Out: out, Query: query}, roles: r, serve: f}
 	}
 	write := func(method, path, id, summary string, r roles, in, out any, f serveFunc, query ...string) operation {
-		return operation{method: method, path: path, id: id, summary: summary, roles: r, in: in, out: out, serve: f, query: query}
+		return operation{Operation: rest.Operation{Method: method, Path: path, ID: id, Summary: summary, In: in, Out: out, Query: query}, roles: r, serve: f}
 	}
 	remove := func(path, id, summary string, r roles, f serveFunc, query ...string) operation {
-		return operation{method: http.MethodDelete, path: path, id: id, summary: summary, roles: r, serve: f, query: query}
+		return operation{Operation: rest.Operation{Method: http.MethodDelete, Path: path, ID: id, Summary: summary, Query: query}, roles: r, serve: f}
 	}
 	always := func(op operation) operation {
 		op.always = true
 		return op
 	}
 	long := func(op operation, line any) operation {
-		op.line = line
+		op.Line = line
 		return op
 	}
 	large := func(op operation) operation {
-		op.large = true
+		op.Large = true
+		return op
+	}
+	creates := func(op operation) operation {
+		op.Creates = true
+		return op
+	}
+	readiness := func(op operation) operation {
+		op.Unavailable = true
+		return op
+	}
+	csv := func(op operation) operation {
+		op.InDoc = "A header line names the columns: address, departments, aliases (several separated by semicolons), imap, pop3, smtp, sieve, " +
+			"suspended (true or false, empty to inherit), preset, secure_passwords. What has no column stays as it is. At most 16 MiB and 100 000 accounts."
 		return op
 	}
 	const (
@@ -141,10 +120,10 @@ func operations() []operation {
 
 		get(accounts, "list-accounts", "List a domain's accounts that have a record", domainReads, api.List[api.Account]{}, listAccounts, "limit", "cursor"),
 		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, api.Batch{}, api.BatchResult{}, batchAccounts, "resume"), api.BatchLine{}),
-		write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", api.ImportResult{}, importAccounts, "create_departments"),
+		csv(write(post, accounts+"/import", "import-accounts", "Create and change accounts from a file", forDomain, "", api.ImportResult{}, importAccounts, "create_departments")),
 		get(account, "get-account", "Show an account's record", accountReads, api.Account{}, getAccount),
 		write(put, account, "put-account", "Create or replace an account's record", forDomain, api.Account{}, api.Account{}, putAccount),
-		write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, api.Account{}, api.Account{}, patchAccount, "create"),
+		creates(write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, api.Account{}, api.Account{}, patchAccount, "create")),
 		remove(account, "delete-account", "Forget an account's record and secrets", forDomain, deleteAccount),
 		get(account+"/effective", "get-effective", "Show every setting of an account with what set it", accountReads, api.Effective{}, getEffective),
 		write(put, account+"/mailbox-password", "put-mailbox-password", "Set the mailbox password kept here", forDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword),
@@ -179,104 +158,57 @@ func operations() []operation {
 		always(write(post, "/v1/login", "login", "Decide a login", forLogin, api.Login{}, access.Decision{}, nil)),
 
 		get("/livez", "livez", "Whether the daemon runs", forAnyone, api.Health{}, getLive),
-		get("/readyz", "readyz", "Whether decisions are possible", forAnyone, api.Health{}, getReady),
+		readiness(get("/readyz", "readyz", "Whether decisions are possible", forAnyone, api.Health{}, getReady)),
 		get("/metrics", "metrics", "Metrics in Prometheus' text format", forAnyone, "", getMetrics),
 		get("/openapi.json", "openapi", "This document", forAnyone, map[string]any{}, getOpenAPI),
 	}
 }
 
-// param is what a parameter of the query may be.
-type param struct {
-	doc  string
-	kind paramKind
-	enum []string
-}
-
-type paramKind uint8
-
-const (
-	paramText paramKind = iota
-	paramFlag
-	paramLimit
-	paramTime
-	paramIP
-	paramSpan
-)
-
 // parameter is the table of all parameters.
-func parameter(name string) param {
+func parameter(name string) rest.Param {
 	switch name {
 	case "limit":
-		return param{"Items of one page: 1 to 1000, 100 when left out.", paramLimit, nil}
+		return rest.Param{Doc: "Items of one page: 1 to 1000, 100 when left out.", Kind: rest.Limit}
 	case "cursor":
-		return param{"next of an earlier page.", paramText, nil}
+		return rest.Param{Doc: "next of an earlier page.", Kind: rest.Text}
 	case "dry_run":
-		return param{"Answer what would happen, and change nothing.", paramFlag, nil}
+		return rest.Param{Doc: "Answer what would happen, and change nothing.", Kind: rest.Flag}
 	case "confirm":
-		return param{"The change is meant, although it would be refused without being asked twice: needed to delete a domain or an account, to lock people out, to apply a document that removes accounts with secrets or lifts suspensions, and to replace a suspended account by a record that does not say suspended. A pending revert of what is changed ends.", paramFlag, nil}
+		return rest.Param{Doc: "The change is meant, although it would be refused without being asked twice: needed to delete a domain or an account, to lock people out, to apply a document that removes accounts with secrets or lifts suspensions, and to replace a suspended account by a record that does not say suspended. A pending revert of what is changed ends.", Kind: rest.Flag}
 	case "revert_after":
-		return param{"Make the change, and undo it after so long unless it is confirmed: a span such as 10m, 1s to 168h.", paramSpan, nil}
+		return rest.Param{Doc: "Make the change, and undo it after so long unless it is confirmed: a span such as 10m, 1s to 168h.", Kind: rest.Span,
+			Header: "Revert", HeaderDoc: "With revert_after: the path of the pending revert; POST to /confirm below it keeps the change."}
 	case "accounts":
-		return param{"false leaves the accounts out.", paramFlag, nil}
+		return rest.Param{Doc: "false leaves the accounts out.", Kind: rest.Flag}
 	case "create_departments":
-		return param{"Make the departments that the file names and that are missing.", paramFlag, nil}
+		return rest.Param{Doc: "Make the departments that the file names and that are missing.", Kind: rest.Flag}
 	case "create":
-		return param{"Create the account if it has no record, where the accounts of its domain are listed.", paramFlag, nil}
+		return rest.Param{Doc: "Create the account if it has no record, where the accounts of its domain are listed.", Kind: rest.Flag}
 	case "resume":
-		return param{"cursor of a batch that was interrupted: goes on behind the last account done. The body and dry_run must be the same. Beginning anew does no harm either.", paramText, nil}
+		return rest.Param{Doc: "cursor of a batch that was interrupted: goes on behind the last account done. The body and dry_run must be the same. Beginning anew does no harm either.", Kind: rest.Text}
 	case "account":
-		return param{"Records of this account only.", paramText, nil}
+		return rest.Param{Doc: "Records of this account only.", Kind: rest.Text}
 	case "ip":
-		return param{"Records of logins from this address only.", paramIP, nil}
+		return rest.Param{Doc: "Records of logins from this address only.", Kind: rest.IP}
 	case "client":
-		return param{"Records of logins by this client type only.", paramText, nil}
+		return rest.Param{Doc: "Records of logins by this client type only.", Kind: rest.Text}
 	case "outcome":
-		return param{"Records with this outcome only.", paramText, outcomes()}
+		return rest.Param{Doc: "Records with this outcome only.", Enum: outcomes()}
 	case "reason":
-		return param{"Records with this reason code only.", paramText, nil}
+		return rest.Param{Doc: "Records with this reason code only.", Kind: rest.Text}
 	case "policy":
-		return param{"Records in which this policy refused, or would have, only.", paramText, nil}
+		return rest.Param{Doc: "Records in which this policy refused, or would have, only.", Kind: rest.Text}
 	case "since":
-		return param{"Not older than this.", paramTime, nil}
+		return rest.Param{Doc: "Not older than this.", Kind: rest.Time}
 	case "until":
-		return param{"Not newer than this.", paramTime, nil}
+		return rest.Param{Doc: "Not newer than this.", Kind: rest.Time}
 	case "domain":
-		return param{"Entries of this domain only.", paramText, nil}
+		return rest.Param{Doc: "Entries of this domain only.", Kind: rest.Text}
 	default:
-		return param{}
+		return rest.Param{}
 	}
 }
 
 func outcomes() []string {
 	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
-}
-
-func (p *param) check(name, value string, f *api.Faults) {
-	var err error
-	switch p.kind {
-	case paramFlag:
-		if value != "true" && value != "false" {
-			f.Parameter(name, "not_in_list", "must be true or false")
-		}
-	case paramLimit:
-		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > maxLimit {
-			f.Parameter(name, "out_of_range", "must be a whole number from 1 to %d", maxLimit)
-		}
-	case paramTime:
-		if _, err = time.Parse(time.RFC3339, value); err != nil {
-			f.Parameter(name, "invalid_time", "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)")
-		}
-	case paramIP:
-		if _, err = address.ParseIP(value); err != nil {
-			f.Parameter(name, "invalid_network", "%v", err)
-		}
-	case paramSpan:
-		if d, err := time.ParseDuration(value); err != nil || d < time.Second || d > maxRevertAfter {
-			f.Parameter(name, "out_of_range", "must be a span from 1s to 168h, such as 90s, 10m or 24h")
-		}
-	case paramText:
-		if len(p.enum) > 0 && !slices.Contains(p.enum, value) {
-			f.Parameter(name, "not_in_list", "must be one of %s", strings.Join(p.enum, ", "))
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -78,10 +79,10 @@ func checkLabel(label string, f *api.Faults) {
 
 func createSecurePassword(c *call) (*answer, error) {
 	var f api.Faults
-	if c.body.get("secret") != nil {
+	if c.body.Get("secret") != nil {
 		f.Add("/secret", "unknown_field", "secure passwords are generated, never chosen: leave it out")
 	}
-	in := decode[api.NewSecurePassword](c, c.body, &f)
+	in := rest.Decode[api.NewSecurePassword](c.schemas, c.body, &f)
 	checkLabel(in.Label, &f)
 	if err := f.Err(); err != nil {
 		return nil, err
@@ -201,7 +202,7 @@ func patchSecurePassword(c *call) (*answer, error) {
 	return c.editSecrets(func(ch *store.Change, next *store.Account, p *store.SecurePassword) (any, error) {
 		var f api.Faults
 		view := viewSecurePassword(p, uses)
-		in, err := patch(c, &view, c.body, &f)
+		in, err := rest.Patch(c.schemas, &view, c.body, &f)
 		if err != nil {
 			return nil, err
 		}
@@ -240,18 +241,18 @@ func putMailboxPassword(c *call) (*answer, error) {
 		return nil, api.Conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or set login.next_passdb = false to keep them here")
 	}
 	var f api.Faults
-	in := decode[api.MailboxPassword](c, c.body, &f)
+	in := rest.Decode[api.MailboxPassword](c.schemas, c.body, &f)
 	defer clear(in.Password)
-	given, hashed := c.body.get("password"), c.body.get("hash")
+	given, hashed := c.body.Get("password"), c.body.Get("hash")
 	stored := string(in.Hash)
 	switch {
-	case present(given) == present(hashed):
+	case rest.Present(given) == rest.Present(hashed):
 		f.Add("/password", "required", "or hash is needed: give exactly one of them")
-	case present(given) && len(f.List) == 0:
+	case rest.Present(given) && len(f.List) == 0:
 		for _, err := range each(credential.CheckNew(in.Password)) {
 			f.List = append(f.List, api.Fault{Pointer: "/password", Code: "invalid_password", Detail: err.Error()})
 		}
-	case present(hashed):
+	case rest.Present(hashed):
 		if err := credential.CheckStored(stored); err != nil {
 			f.Add("/hash", "invalid_hash", "%v", err)
 		}
@@ -259,7 +260,7 @@ func putMailboxPassword(c *call) (*answer, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	if present(given) && !c.dryRun {
+	if rest.Present(given) && !c.dryRun {
 		var err error
 		if stored, err = c.Hasher.Hash(c.r.Context(), in.Password); err != nil {
 			return nil, fmt.Errorf("setting a mailbox password: %w", err)
@@ -289,7 +290,7 @@ func putMailboxPassword(c *call) (*answer, error) {
 	return ans, err
 }
 
-func present(n *node) bool { return n != nil && n.kind != kindNull }
+func Present(n *rest.Node) bool { return n != nil && n.Kind != rest.Null }
 
 // each takes apart what errors.Join put together.
 func each(err error) []error {

@@ -11,6 +11,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -101,7 +102,7 @@ func (c *call) readPolicy(in *api.Policy, id string, cur *store.Policy, pointer 
 		client := access.ClientType(name)
 		switch {
 		case !slices.Contains(known, client):
-			f.Add(api.At(pointer+"/clients", i), "unknown_client_type", "there is no such client type%s", suggest(name, texts(known)))
+			f.Add(api.At(pointer+"/clients", i), "unknown_client_type", "there is no such client type%s", rest.Suggest(name, texts(known)))
 		case !slices.Contains(p.Clients, client):
 			p.Clients = append(p.Clients, client)
 		}
@@ -291,12 +292,12 @@ func tooManyPolicies() error {
 
 func createPolicy(c *call) (*answer, error) {
 	id := store.NewID()
-	if named := c.body.get("id"); named != nil && named.kind == kindString {
-		id = cmp.Or(unquote(named.raw), id)
+	if named := c.body.Get("id"); named != nil && named.Kind == rest.String {
+		id = cmp.Or(rest.Unquote(named.Raw), id)
 	}
 	return c.editPolicy(id, func(cur *store.Policy, f *api.Faults) (*api.Policy, error) {
 		checkPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
-		in := decode[api.Policy](c, c.body, f)
+		in := rest.Decode[api.Policy](c.schemas, c.body, f)
 		if cur != nil {
 			return nil, api.Conflict("exists", "there is a policy of this id already: PUT replaces it, PATCH changes it")
 		}
@@ -308,7 +309,7 @@ func putPolicy(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
 	return c.editPolicy(id, func(_ *store.Policy, f *api.Faults) (*api.Policy, error) {
 		checkPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
-		return decode[api.Policy](c, c.body, f), nil
+		return rest.Decode[api.Policy](c.schemas, c.body, f), nil
 	})
 }
 
@@ -318,7 +319,7 @@ func patchPolicy(c *call) (*answer, error) {
 			return nil, api.NotFound("policy")
 		}
 		view := viewPolicy(cur)
-		return patch(c, &view, c.body, f)
+		return rest.Patch(c.schemas, &view, c.body, f)
 	})
 }
 

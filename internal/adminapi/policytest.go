@@ -8,6 +8,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -32,14 +33,14 @@ func testStoredPolicy(c *call) (*answer, error) {
 
 func (c *call) tryPolicy(id string, stored *store.Policy) (*answer, error) {
 	var f api.Faults
-	if login := c.body.get("login"); login != nil && login.kind == kindObject {
+	if login := c.body.Get("login"); login != nil && login.Kind == rest.Object {
 		for _, name := range []string{"secret", "secret_b64"} {
-			if login.get(name) != nil {
+			if login.Get(name) != nil {
 				f.Add("/login/"+name, "unknown_field", "a test takes no secret: name a secure password by credential_id, or leave both out for a mailbox password that was verified")
 			}
 		}
 	}
-	in := decode[api.PolicyTest](c, c.body, &f)
+	in := rest.Decode[api.PolicyTest](c.schemas, c.body, &f)
 	login, credential := c.hypothetical(in.Login, &f)
 	var p *store.Policy
 	if in.Policy != nil {

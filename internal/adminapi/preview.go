@@ -7,6 +7,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -17,7 +18,7 @@ const previewDays = 30
 // and as they would be with a policy made or changed, or without one.
 func previewPolicy(c *call) (*answer, error) {
 	var f api.Faults
-	in := decode[api.PolicyPreview](c, c.body, &f)
+	in := rest.Decode[api.PolicyPreview](c.schemas, c.body, &f)
 	var draft *store.Policy
 	if in.Policy != nil {
 		draft = c.draftPolicy(in.Policy, "", &f)
@@ -56,8 +57,8 @@ func previewPolicy(c *call) (*answer, error) {
 		return nil, api.NotFound("domain")
 	}
 	now := c.now.UTC().Truncate(time.Second)
-	return c.long(func(ctx context.Context, tell progress) (any, error) {
+	return c.long(func(ctx context.Context, report rest.Progress) (any, error) {
 		return c.history.Compare(ctx, c.domain, now.AddDate(0, 0, -in.Days), now, change,
-			func(p api.PreviewProgress) error { return tell(p) })
+			func(p api.PreviewProgress) error { return report(p) })
 	})
 }

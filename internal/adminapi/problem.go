@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -36,24 +35,9 @@ func problemOf(err error) *api.Problem {
 	}
 }
 
-func writeProblem(w http.ResponseWriter, p *api.Problem) {
-	switch p.Status {
-	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		w.Header().Set("Retry-After", "5")
+func orUnknown(version string) string {
+	if version == "" {
+		return "unknown"
 	}
-	writeJSON(w, "application/problem+json", p.Status, p)
-}
-
-// writeJSON answers a body. What cannot be written any more concerns the caller only, who is gone.
-func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(body)
+	return version
 }

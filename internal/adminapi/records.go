@@ -7,6 +7,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -31,7 +32,7 @@ func listLogins(c *call) (*answer, error) {
 		}
 	}
 	if q.Client != "" && !slices.Contains(c.clientTypes(), access.ClientType(q.Client)) {
-		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, suggest(q.Client, texts(c.clientTypes())))
+		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, rest.Suggest(q.Client, texts(c.clientTypes())))
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
 		f.Parameter("until", "conflict", "is before since")

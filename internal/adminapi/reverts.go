@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -16,7 +17,7 @@ const maxRevertAfter = 7 * 24 * time.Hour
 
 // maxRevert bounds what one change that waits to be confirmed keeps of what was there before: each
 // later change of a part of it writes the rest anew.
-const maxRevert = 4 * maxBody
+const maxRevert = 4 * rest.MaxBody
 
 // certain is what was there, by id, before the changes of a domain that still wait to be confirmed;
 // nil for nothing.

@@ -1,6 +1,7 @@
-package adminapi
+package rest
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
@@ -16,22 +17,22 @@ import (
 	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
-// schemas are made from the types of wire.go: /openapi.json shows them and bodies are held against
-// them, so that neither can say what the other does not.
-type schemas struct{ huma.Registry }
+// Schemas makes JSON schemas from Go types. /openapi.json shows them and bodies are validated against
+// them, so that documentation and validation agree.
+type Schemas struct{ huma.Registry }
 
 const schemaPrefix = "#/components/schemas/"
 
-func newSchemas() schemas {
-	return schemas{huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)}
+// NewSchemas returns an empty registry.
+func NewSchemas() Schemas {
+	return Schemas{huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)}
 }
 
-// of returns a reference to the schema of a type, or the schema itself when it has no name.
-func (s schemas) of(t reflect.Type) *huma.Schema { return s.Schema(t, true, "") }
+// Of returns a reference to the schema of a type, or the schema itself when it has no name.
+func (s Schemas) Of(t reflect.Type) *huma.Schema { return s.Schema(t, true, "") }
 
-// settle corrects what huma takes for granted: that every field is required and that arrays may be
-// null. To be called once, when all types are known.
-func (s schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
+// settle corrects two assumptions of huma: that every field is required and that arrays may be null.
+func (s Schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()
 	}
@@ -39,7 +40,7 @@ func (s schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
 		return
 	}
 	seen[t] = true
-	schema := s.resolve(s.of(t))
+	schema := s.resolve(s.Of(t))
 	schema.Required = nil
 	for _, f := range reflect.VisibleFields(t) {
 		if !f.IsExported() {
@@ -56,72 +57,72 @@ func (s schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
 	}
 }
 
-func (s schemas) resolve(schema *huma.Schema) *huma.Schema {
+func (s Schemas) resolve(schema *huma.Schema) *huma.Schema {
 	if schema.Ref != "" {
 		return s.SchemaFromRef(schema.Ref)
 	}
 	return schema
 }
 
-// check holds a value against a schema and notes all faults. What is faulty becomes null, so that
-// the rest can be read and judged as well. Null stands for absent.
-func (s schemas) check(n *node, schema *huma.Schema, pointer string, f *api.Faults) {
+// Check validates a value and collects its faults. Invalid parts become null, so that the rest can
+// be decoded and validated too. Null means absent.
+func (s Schemas) Check(n *Node, schema *huma.Schema, pointer string, f *api.Faults) {
 	fault := func(code, format string, args ...any) {
 		f.Add(pointer, code, format, args...)
-		*n = node{}
+		*n = Node{}
 	}
-	if n.kind == kindNull {
+	if n.Kind == Null {
 		return
 	}
 	switch schema = s.resolve(schema); schema.Type {
 	case huma.TypeObject:
-		if n.kind != kindObject {
+		if n.Kind != Object {
 			fault("wrong_type", "must be an object")
 			return
 		}
 		s.checkObject(n, schema, pointer, f)
 	case huma.TypeArray:
-		if n.kind != kindArray {
+		if n.Kind != Array {
 			fault("wrong_type", "must be an array")
 			return
 		}
-		if schema.MaxItems != nil && len(n.items) > *schema.MaxItems {
-			fault("too_many", "has %d items: use at most %d", len(n.items), *schema.MaxItems)
+		if schema.MaxItems != nil && len(n.Items) > *schema.MaxItems {
+			fault("too_many", "has %d items: use at most %d", len(n.Items), *schema.MaxItems)
 			return
 		}
-		for i, item := range n.items {
-			if item.kind == kindNull {
+		for i, item := range n.Items {
+			if item.Kind == Null {
 				f.Add(api.At(pointer, i), "wrong_type", "must not be null")
 			}
-			s.check(item, schema.Items, api.At(pointer, i), f)
+			s.Check(item, schema.Items, api.At(pointer, i), f)
 		}
 	case huma.TypeBoolean:
-		if n.kind != kindBool {
+		if n.Kind != Bool {
 			fault("wrong_type", "must be true or false")
 		}
 	case huma.TypeInteger:
-		if n.kind != kindNumber {
+		if n.Kind != Number {
 			fault("wrong_type", "must be a number")
 			return
 		}
-		v, err := strconv.ParseInt(string(n.raw), 10, 64)
+		v, err := strconv.ParseInt(string(n.Raw), 10, 64)
 		low, high := bounds(schema)
 		if err != nil || float64(v) < low || float64(v) > high {
 			fault("out_of_range", "must be a whole number from %.0f to %.0f", low, high)
 		}
 	case huma.TypeString:
-		if n.kind != kindString {
+		if n.Kind != String {
 			fault("wrong_type", "must be a string")
 			return
 		}
 		if schema.Format != "password" && !schema.WriteOnly { // a secret is left where it is
-			s.checkString(unquote(n.raw), schema, fault)
+			s.checkString(Unquote(n.Raw), schema, fault)
 		}
 	}
 }
 
-// maxName bounds in bytes what is repeated of a member's name.
-const maxName = 100
+// MaxName is how many bytes of an unknown name an error repeats.
+const MaxName = 100
 
 func bounds(schema *huma.Schema) (low, high float64) {
 	low, high = math.MinInt32, math.MaxInt32
@@ -134,28 +135,28 @@ func bounds(schema *huma.Schema) (low, high float64) {
 	return low, high
 }
 
-func (s schemas) checkObject(n *node, schema *huma.Schema, pointer string, f *api.Faults) {
-	for i := range n.fields {
-		name, value := n.fields[i].name, n.fields[i].value
+func (s Schemas) checkObject(n *Node, schema *huma.Schema, pointer string, f *api.Faults) {
+	for i := range n.Fields {
+		name, value := n.Fields[i].Name, n.Fields[i].Value
 		property := schema.Properties[name]
 		switch {
 		case property == nil:
-			f.Add(api.At(pointer, name[:min(len(name), maxName)]), "unknown_field", "there is no such field%s", suggest(name, keys(schema.Properties)))
-			n.fields[i].value = &node{}
+			f.Add(api.At(pointer, name[:min(len(name), MaxName)]), "unknown_field", "there is no such field%s", Suggest(name, keys(schema.Properties)))
+			n.Fields[i].Value = &Node{}
 		case property.ReadOnly:
-			n.fields[i].value = &node{}
+			n.Fields[i].Value = &Node{}
 		default:
-			s.check(value, property, api.At(pointer, name), f)
+			s.Check(value, property, api.At(pointer, name), f)
 		}
 	}
 	for _, name := range schema.Required {
-		if v := n.get(name); v == nil || v.kind == kindNull {
+		if v := n.Get(name); v == nil || v.Kind == Null {
 			f.Add(api.At(pointer, name), "required", "is needed")
 		}
 	}
 }
 
-func (s schemas) checkString(text string, schema *huma.Schema, fault func(code, format string, args ...any)) {
+func (s Schemas) checkString(text string, schema *huma.Schema, fault func(code, format string, args ...any)) {
 	length := utf8.RuneCountInString(text)
 	switch {
 	case len(schema.Enum) > 0 && !slices.Contains(schema.Enum, any(text)):
@@ -186,8 +187,8 @@ func keys(properties map[string]*huma.Schema) []string {
 	return names
 }
 
-// suggest words which of the known names was probably meant, if any.
-func suggest(name string, known []string) string {
+// Suggest returns ": did you mean X?" for the nearest of the known names, or ": known are …".
+func Suggest(name string, known []string) string {
 	best, least := "", 3
 	for _, k := range known {
 		if d := spelling.Distance(name, k, least); d < least && d < len(k) {
@@ -198,4 +199,30 @@ func suggest(name string, known []string) string {
 		return fmt.Sprintf(": known are %s", strings.Join(known, ", "))
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
+}
+
+// Decode validates a body and decodes it into a T. Invalid parts are left at their zero value.
+func Decode[T any](s Schemas, n *Node, f *api.Faults) *T {
+	n = n.Clone()
+	s.Check(n, s.Of(reflect.TypeFor[T]()), "", f)
+	text := n.Encode(nil)
+	defer clear(text)
+	v := new(T)
+	if err := json.Unmarshal(text, v); err != nil {
+		f.Add("", "malformed", "cannot be decoded")
+	}
+	return v
+}
+
+// Patch applies a merge patch to a view of a resource, and decodes the result.
+func Patch[T any](s Schemas, view *T, with *Node, f *api.Faults) (*T, error) {
+	text, err := json.Marshal(view)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a view: %w", err)
+	}
+	base, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading a view: %w", err)
+	}
+	return Decode[T](s, Merge(base, with), f), nil
 }
