@@ -139,6 +139,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
@@ -173,7 +174,7 @@ type API struct {
 	// secure password of the account, "" its mailbox password; rules, unless nil, take the place of
 	// its domain's.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
-	Guard   Guard
+	Guard   guard.Limits
 	Regions *region.Source // nil for none
 	// Available reports whether decisions are possible now.
 	Available func() bool
@@ -189,6 +190,7 @@ type server struct {
 	schemas  rest.Schemas
 	document []byte // /openapi.json
 	history  *history.History
+	guard    *guard.Guard
 	lasting  *rest.Limiter // of long operations
 	large    *rest.Limiter // of large bodies
 	working  *rest.Limiter // of one domain's keys, or one account's, whatever they ask
@@ -202,6 +204,7 @@ func (a *API) Handler() (http.Handler, error) {
 		API: a, schemas: rest.NewSchemas(), lasting: rest.NewLimiter(maxLong, maxLongEach), large: rest.NewLimiter(maxLarge, maxLargeEach), working: rest.NewLimiter(math.MaxInt, maxEach),
 		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
 	}
+	s.guard = &guard.Guard{Limits: a.Guard, State: a.Store.State, History: s.history, Exempt: exempt}
 	mux := http.NewServeMux()
 	ops := operations()
 	for i := range ops {
@@ -297,7 +300,8 @@ type answer struct {
 	status   int    // the operation's own when zero
 	rev      uint64 // becomes the ETag when etag is set
 	etag     bool
-	tag      string // an ETag that is no revision's; that of a dry run too, which the change can be made conditional on
+	pending  *api.PendingRevert // named by the header Revert
+	tag      string             // an ETag that is no revision's; that of a dry run too, which the change can be made conditional on
 	location string
 	body     any              // none for nil
 	wipe     []byte           // once it is answered
@@ -362,6 +366,9 @@ func (ans *answer) write(c *call) (status int) {
 		status = http.StatusOK
 	case ans.etag:
 		h.Set("ETag", etag(ans.rev))
+	}
+	if ans.pending != nil && !c.dryRun { // a dry run has no revert that could be confirmed
+		h.Set("Revert", revertPath(c.domain, ans.pending.ID))
 	}
 	if ans.location != "" && !c.dryRun {
 		h.Set("Location", ans.location)

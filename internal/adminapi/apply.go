@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -34,17 +34,17 @@ func applyDomain(c *call) (*answer, error) {
 	if in.Revision != "" && !ok {
 		f.Add("/revision", "malformed", "is no revision that an export has: leave it as it was exported, or leave it out to overwrite what there is")
 	}
-	e := &edition{}
+	e := &guard.Edit{}
 	if in.Policies != nil || in.IPBlocks != nil {
 		var err error
-		if e, err = c.guarded(); err != nil {
+		if e, err = c.guard.Begin(c.ctx, c.edits()); err != nil {
 			return nil, err
 		}
 	}
 	for range applyTries {
 		var p *plan
 		err := c.Store.Update(c.ctx, store.ShardOf(c.domain), c.id.actor, true, func(ch *store.Change) (err error) {
-			p, err = c.plan(ch, in, base, e.recent, &f)
+			p, err = c.plan(ch, in, base, e, &f)
 			return err
 		})
 		if err == nil && !c.dryRun {
@@ -70,8 +70,8 @@ type plan struct {
 	next *content
 	was  revision // of cur
 	head store.Head
-	// recent is how members came in lately, to guard them; nil for nobody.
-	recent *history.Recent
+	// protects is an edit that protects the people whom the plan must not lock out.
+	protects *guard.Edit
 	// steps are in the order in which they are made.
 	steps []step
 	// pending tells when what was made undoes itself.
@@ -84,12 +84,12 @@ type step struct {
 	does      effect
 	section   section
 	cur, next any                       // as the store keeps it; nil pointers for nothing
-	write     func(*store.Change) error // nil for what an edition writes
+	write     func(*store.Change) error // nil for what the guard writes
 }
 
 // plan holds a document against the domain as it is.
-func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, recent *history.Recent, f *api.Faults) (*plan, error) {
-	p := &plan{c: c, in: in, base: base, recent: recent, head: c.Store.State.Head(store.ShardOf(c.domain))}
+func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, protects *guard.Edit, f *api.Faults) (*plan, error) {
+	p := &plan{c: c, in: in, base: base, protects: protects, head: c.Store.State.Head(store.ShardOf(c.domain))}
 	if p.cur = c.content(sectionsOf(in), ch.Now); p.cur == nil {
 		return nil, api.NotFound("domain")
 	}
@@ -113,9 +113,7 @@ func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, rec
 	if err := p.undoable(); err != nil {
 		return nil, err
 	}
-	e := p.edition()
-	e.recent = recent
-	if err := c.lockout(ch.Now, e); err != nil {
+	if err := c.guard.Check(ch.Now, c.edits(), p.edit()); err != nil {
 		return nil, err
 	}
 	for _, a := range p.removed() {
@@ -134,7 +132,7 @@ func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, rec
 }
 
 // resource is a kind of thing in a document: what tells one from another, what a document shows of
-// it, and how it is written, nothing (nil) for a removal; no write for what an edition writes.
+// it, and how it is written, nothing (nil) for a removal; no write for what the guard writes.
 type resource[D, V any] struct {
 	kind    string
 	section section
@@ -207,7 +205,7 @@ func (p *plan) compare() {
 		},
 	}
 	policy := resource[store.Policy, api.Policy]{"policy", sectionPolicies, func(v *store.Policy) string { return v.ID }, shownPolicy, nil}
-	block := resource[store.Block, api.IPBlock]{"ip_block", sectionBlocks, blockRange, shownBlock, nil}
+	block := resource[store.Block, api.IPBlock]{"ip_block", sectionBlocks, guard.Range, shownBlock, nil}
 	blocks := block.steps(p.cur.blocks, p.next.blocks)
 	for i := range blocks {
 		blocks[i].ID = blocks[i].network() // people know it as it is written, not by the range
@@ -232,22 +230,22 @@ func (s *step) network() string {
 	return s.cur.(*store.Block).Network
 }
 
-// edition is what of a plan can lock people out.
-func (p *plan) edition() *edition {
-	e := &edition{policies: map[string]*store.Policy{}, blocks: map[string]*store.Block{}}
+// edit is the part of a plan that can lock people out.
+func (p *plan) edit() *guard.Edit {
+	policies, blocks := map[string]*store.Policy{}, map[string]*store.Block{}
 	for _, s := range p.steps {
 		switch next := s.next.(type) {
 		case *store.Policy:
-			e.policies[s.ID] = next
+			policies[s.ID] = next
 		case *store.Block:
 			if cur, _ := s.cur.(*store.Block); cur != nil {
-				e.blocks[cur.ID] = next
+				blocks[cur.ID] = next
 			} else {
-				e.blocks[next.ID] = next
+				blocks[next.ID] = next
 			}
 		}
 	}
-	return e
+	return p.protects.With(policies, blocks)
 }
 
 // undoable refuses that a change undo itself of which only a part could.
@@ -369,7 +367,7 @@ func (p *plan) carryOut() error {
 	for i := range parts {
 		err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 			if i == 0 && c.Store.State.Head(store.ShardOf(c.domain)) != p.head {
-				again, err := c.plan(ch, p.in, p.base, p.recent, &api.Faults{})
+				again, err := c.plan(ch, p.in, p.base, p.protects, &api.Faults{})
 				if err != nil {
 					return err
 				}
@@ -469,7 +467,7 @@ func (p *plan) write(ch *store.Change, steps []step) error {
 		return nil
 	}
 	var err error
-	p.pending, err = p.c.edit(ch, p.edition()) // they are all in one part, and nobody is locked out: the plan would have been refused
+	p.pending, err = p.c.edit(ch, p.edit()) // they are all in one part
 	return err
 }
 
@@ -505,5 +503,5 @@ func (p *plan) answer() *answer {
 		}
 	}
 	v.Warnings = append(v.Warnings, p.losses()...)
-	return &answer{tag: quoted(v.Revision), body: v}
+	return &answer{tag: quoted(v.Revision), body: v, pending: p.pending}
 }

@@ -9,6 +9,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -45,9 +46,9 @@ func createBlock(c *call) (*answer, error) {
 		return nil, err
 	}
 	ans := &answer{etag: true}
-	err := c.changeRules(func(ch *store.Change, e *edition) error {
-		live, returning := c.blocks(ch.Now), c.returning().blocks
-		maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return blockRange(was) == network.String() })
+	err := c.changeRules(func(ch *store.Change, e *guard.Edit) error {
+		live, returning := c.blocks(ch.Now), guard.Returning(c.Store.State, c.domain).Blocks
+		maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return guard.Range(was) == network.String() })
 		if len(live)+len(returning) >= maxBlocks {
 			return api.Conflict("limit", "the domain has %d blocked addresses, the most there may be: delete those that are not needed, or block ranges", maxBlocks)
 		}
@@ -64,8 +65,9 @@ func createBlock(c *call) (*answer, error) {
 			ch.Audit.Note = fmt.Sprintf("forgot %d that had expired", gone)
 		}
 		ch.Diff(nil, b)
-		e.blocks = map[string]*store.Block{b.ID: b}
-		_, err := c.edit(ch, e)
+		e.Blocks = map[string]*store.Block{b.ID: b}
+		var err error
+		ans.pending, err = c.edit(ch, e)
 		return err
 	})
 	return ans, err
@@ -111,7 +113,8 @@ func deleteBlock(c *call) (*answer, error) {
 		ans.body = viewBlock(cur.Doc)
 		audit(ch, "ip_block.delete", c.domain, id)
 		ch.Diff(cur.Doc, nil)
-		_, err := c.edit(ch, &edition{blocks: map[string]*store.Block{id: nil}}) // it locks nobody out
+		var err error
+		ans.pending, err = c.edit(ch, &guard.Edit{Blocks: map[string]*store.Block{id: nil}}) // it locks nobody out
 		return err
 	})
 	return ans, err

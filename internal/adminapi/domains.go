@@ -11,6 +11,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/rest"
@@ -535,6 +536,7 @@ func putThirdParty(c *call) (*answer, error) {
 	}
 	var rev uint64
 	var next *store.Policy
+	var pending *api.PendingRevert
 	err := c.change(store.ShardOf(c.domain), func(ch *store.Change) error {
 		if !c.managed(c.domain) {
 			return api.NotFound("domain")
@@ -545,6 +547,7 @@ func putThirdParty(c *call) (*answer, error) {
 		}
 		var before *store.Policy
 		before, next = c.switched(in, ch.Now)
+		pending = nil
 		if rev = ch.Rev; before != nil && same(before, next) {
 			rev = cur.Rev
 			return nil
@@ -552,13 +555,16 @@ func putThirdParty(c *call) (*answer, error) {
 		audit(ch, "third_party_access.update", c.domain, c.domain)
 		ch.Diff(before, next)
 		// The simple switch is never guarded: to keep mail programs out is what it is for.
-		_, err := c.edit(ch, &edition{policies: map[string]*store.Policy{next.ID: next}})
+		var err error
+		pending, err = c.edit(ch, &guard.Edit{Policies: map[string]*store.Policy{next.ID: next}})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return found(rev, api.ThirdPartyAccess{Allow: in.Allow, Mode: modeOf(in), SecureLoginIPs: list(next.ExceptIPs)}), nil
+	ans := found(rev, api.ThirdPartyAccess{Allow: in.Allow, Mode: modeOf(in), SecureLoginIPs: list(next.ExceptIPs)})
+	ans.pending = pending
+	return ans, nil
 }
 
 // switched returns the managed policy as it is, nil for none, and as the simple switch wants it. A

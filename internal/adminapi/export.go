@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -107,15 +107,6 @@ func shownAccount(a *store.Account) api.AccountSettings {
 	return v
 }
 
-// blockRange spells the network of a block as one does who compares them.
-func blockRange(b *store.Block) string {
-	r, err := address.ParseNetwork(b.Network)
-	if err != nil {
-		return b.Network
-	}
-	return r.String()
-}
-
 // document shows a content, always in the same order, with its revision.
 func (h *content) document() *api.DomainDocument {
 	d := &api.DomainDocument{Format: documentFormat}
@@ -125,7 +116,7 @@ func (h *content) document() *api.DomainDocument {
 	}
 	d.Departments = shown(h.departments, func(v *store.Department) string { return v.Path }, viewDepartment)
 	d.Policies = shown(h.policies, func(v *store.Policy) string { return v.ID }, shownPolicy)
-	d.IPBlocks = shown(h.blocks, blockRange, shownBlock)
+	d.IPBlocks = shown(h.blocks, guard.Range, shownBlock)
 	d.Accounts = shown(h.accounts, func(v *store.Account) string { return v.Address }, shownAccount)
 	d.Revision = revisionOf(d).String()
 	return d

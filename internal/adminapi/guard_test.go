@@ -41,7 +41,7 @@ func TestLockout(t *testing.T) {
 	d.came("eve@example.org", "198.51.100.9", third, time.Hour, func(r *store.LoginRecord) { r.Outcome = access.Deny })
 	before := d.api.Store.State.Heads()
 
-	refused := d.admin.put(office, fromHere).want(409, "lockout").says("it would lock out 2 of the 3 members who came in lately: ")
+	refused := d.admin.put(office, fromHere).want(409, "lockout").says("the change would lock out 2 of the 3 members who logged in recently: ")
 	refused.has("lockout.active", `3`).has("lockout.locked_out", `2`).has("lockout.who.0.account", `"ann@example.org"`).has("lockout.who.0.ip", `"198.51.100.1"`).
 		has("lockout.who.0.policy_id", `"office"`).has("lockout.who.0.as", `["member"]`).has("lockout.who.1.account", `"carol@example.org"`)
 	d.admin.put(office+"?dry_run=true", fromHere).want(409, "lockout")
@@ -94,13 +94,13 @@ func TestLockoutOfAdministrators(t *testing.T) {
 	}
 	d.came("postmaster@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
 	d.admin.put(office, fromHere).want(409, "lockout").has("lockout.locked_out", `1`).has("lockout.who.0.as", `["administrator"]`).
-		says("it would lock out all administrators who came in lately: ")
+		says("the change would lock out all administrators who logged in recently: ")
 	d.admin.patch(dom, `{"administrators":["user1@alias.example"]}`).want(200).has("administrators", `["user1@example.org"]`)
 	d.admin.put(office+"?dry_run=true", fromHere).want(200)
 
 	key := d.key(`"role":"domain","domain":"example.org"`) // calls from 127.0.0.1
 	key.put(office, fromHere).want(409, "lockout").has("lockout.who", `[{"account":"user1@example.org","as":["author"],"client":"console","ip":"127.0.0.1","policy_id":"office","protocol":"web"}]`).
-		says("it would lock out all administrators at your address, 127.0.0.1: ")
+		says("the change would lock out all administrators at your address, 127.0.0.1: ")
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips":[`, `"ips":["127.0.0.1",`, 1)).want(200)
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `{"all":true}`, `{"all":true,"except":{"members":["user1@example.org"]}}`, 1)).want(200)
 	key.put(office+"?dry_run=true", strings.Replace(fromHere, `"ips"`, `"clients":["third-party"],"ips"`, 1)).want(200)
@@ -131,6 +131,28 @@ func TestRevert(t *testing.T) {
 	}
 	d.admin.put(dom+"/secure-password-policy?revert_after=5m", `{"enforced":false}`).faults("?revert_after unknown_parameter")
 
+	t.Run("a dry run names no revert", func(t *testing.T) {
+		d.admin.post(dom+"/policies?confirm=true", strings.Replace(fromHere, `"name"`, `"id":"there","name"`, 1)).want(201)
+		block := d.admin.post(dom+"/ip-blocks", `{"network":"192.0.2.77"}`).want(201).text("id")
+		for what, dry := range map[string]*answer{
+			"PUT policy":          d.admin.put(dom+"/policies/there?revert_after=1h&dry_run=true", strings.Replace(fromHere, "203.0.113.0", "203.0.114.0", 1)),
+			"DELETE policy":       d.admin.del(dom + "/policies/there?revert_after=1h&dry_run=true"),
+			"POST block":          d.admin.post(dom+"/ip-blocks?revert_after=1h&dry_run=true", `{"network":"192.0.2.78"}`),
+			"DELETE block":        d.admin.del(dom + "/ip-blocks/" + block + "?revert_after=1h&dry_run=true"),
+			"PUT switch":          d.admin.put(dom+"/third-party-access?revert_after=1h&dry_run=true", `{"allow":true}`),
+			"POST apply":          d.admin.post(dom+"/apply?revert_after=1h&dry_run=true", `{"ip_blocks":[]}`),
+			"POST policy migrate": d.admin.post(dom+"/policies/migrate?revert_after=1h&dry_run=true", `{"third_party_allowed":true}`),
+		} {
+			if dry.want(200); dry.header.Get("Dry-Run") != "true" || dry.header.Get("Revert") != "" {
+				t.Errorf("%s: Dry-Run is %q, Revert is %q", what, dry.header.Get("Dry-Run"), dry.header.Get("Revert"))
+			}
+		}
+		made := d.admin.del(dom + "/ip-blocks/" + block + "?revert_after=1h").want(204) // only the header names it
+		d.admin.get(made.header.Get("Revert")).want(200).has("action", `"ip_block.delete"`)
+		d.admin.post(made.header.Get("Revert")+"/confirm", "").want(200)
+		d.admin.del(dom + "/policies/there").want(204)
+		d.admin.get(dom+"/reverts").want(200).has("items", `[]`)
+	})
 	t.Run("made, undone", func(t *testing.T) {
 		made := d.admin.put(office+"?revert_after=1s", fromHere).want(201)
 		if at, err := time.Parse(time.RFC3339, made.text("pending.at")); err != nil || time.Until(at) > time.Second {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -35,7 +36,8 @@ type migration struct {
 // order of the entries.
 func migratePolicies(c *call) (*answer, error) {
 	var out api.Migrated
-	err := c.changeRules(func(ch *store.Change, e *edition) error {
+	var made *api.PendingRevert
+	err := c.changeRules(func(ch *store.Change, e *guard.Edit) error {
 		var f api.Faults
 		in := rest.Decode[api.Migration](c.schemas, c.body, &f)
 		list := c.restrictions(in, ch, &f)
@@ -46,8 +48,8 @@ func migratePolicies(c *call) (*answer, error) {
 			return err
 		}
 		out = api.Migrated{Policies: make([]api.MigratedPolicy, len(list))}
-		e.policies = map[string]*store.Policy{}
-		pending := c.pending()
+		e.Policies = map[string]*store.Policy{}
+		pending := guard.Pending(c.Store.State, c.domain)
 		for i, m := range list {
 			view := viewPolicy(m.next)
 			view.Warnings = append(c.policyWarnings(m.next), m.warnings...)
@@ -62,16 +64,23 @@ func migratePolicies(c *call) (*answer, error) {
 				out.Changed++
 			}
 			ch.DiffOf(m.next.ID, m.cur, m.next)
-			e.policies[m.next.ID] = m.next
+			e.Policies[m.next.ID] = m.next
 		}
-		if len(e.policies) == 0 {
+		if made = nil; len(e.Policies) == 0 {
 			return nil
 		}
-		if len(c.Store.State.Policies(c.domain))+len(without(c.returning().policies, e.policies))+out.Created > maxPolicies {
+		returning := 0
+		for id := range guard.Returning(c.Store.State, c.domain).Policies {
+			if _, edited := e.Policies[id]; !edited {
+				returning++
+			}
+		}
+		if len(c.Store.State.Policies(c.domain))+returning+out.Created > maxPolicies {
 			return tooManyPolicies()
 		}
 		audit(ch, "policy.migrate", c.domain, c.domain)
-		made, err := c.edit(ch, e)
+		var err error
+		made, err = c.edit(ch, e)
 		for i := range out.Policies {
 			if out.Policies[i].Result != resultKept {
 				out.Policies[i].Pending = made
@@ -82,7 +91,7 @@ func migratePolicies(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{body: out}, nil
+	return &answer{body: out, pending: made}, nil
 }
 
 // formerSwitch is the managed policy as the former switch had it; nil when the settings leave it

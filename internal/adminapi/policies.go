@@ -10,6 +10,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -52,7 +53,7 @@ func getPolicy(c *call) (*answer, error) {
 		return nil, api.NotFound("policy")
 	}
 	view := viewPolicy(p.Doc)
-	view.Pending = c.pending()[p.Doc.ID]
+	view.Pending = guard.Pending(c.Store.State, c.domain)[p.Doc.ID]
 	return found(p.Rev, view), nil
 }
 
@@ -239,7 +240,7 @@ func (c *call) policyWarnings(p *store.Policy) []api.Warning {
 // editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.
 func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *api.Faults) (*api.Policy, error)) (*answer, error) {
 	ans := &answer{etag: true}
-	err := c.changeRules(func(ch *store.Change, e *edition) error {
+	err := c.changeRules(func(ch *store.Change, e *guard.Edit) error {
 		cur, exists := c.Store.State.Policy(c.domain, id)
 		if err := c.match(exists, cur.Rev); err != nil {
 			return err
@@ -257,7 +258,7 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *api.Faults)
 			return err
 		}
 		if !exists {
-			returning := c.returning().policies
+			returning := guard.Returning(c.Store.State, c.domain).Policies
 			delete(returning, id)
 			if len(c.Store.State.Policies(c.domain))+len(returning) >= maxPolicies {
 				return tooManyPolicies()
@@ -266,8 +267,8 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *api.Faults)
 		}
 		view := viewPolicy(next)
 		view.Warnings = c.policyWarnings(next)
-		ans.status, ans.rev, ans.location, ans.body = 0, ch.Rev, "", &view
-		pending := c.pending()[id]
+		ans.status, ans.rev, ans.location, ans.body, ans.pending = 0, ch.Rev, "", &view, nil
+		pending := guard.Pending(c.Store.State, c.domain)[id]
 		if exists && same(normal(cur.Doc), next) && (!c.flag("confirm") || pending == nil) {
 			ans.rev, view.Pending = cur.Rev, pending
 			return nil
@@ -279,8 +280,9 @@ func (c *call) editPolicy(id string, edit func(cur *store.Policy, f *api.Faults)
 		}
 		ch.Audit.Note = next.Name
 		ch.Diff(cur.Doc, next)
-		e.policies = map[string]*store.Policy{id: next}
+		e.Policies = map[string]*store.Policy{id: next}
 		view.Pending, err = c.edit(ch, e)
+		ans.pending = view.Pending
 		return err
 	})
 	return ans, err
@@ -326,7 +328,7 @@ func patchPolicy(c *call) (*answer, error) {
 func deletePolicy(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
 	ans := &answer{}
-	err := c.changeRules(func(ch *store.Change, e *edition) error {
+	err := c.changeRules(func(ch *store.Change, e *guard.Edit) error {
 		cur, ok := c.Store.State.Policy(c.domain, id)
 		if !ok {
 			return api.NotFound("policy")
@@ -338,8 +340,9 @@ func deletePolicy(c *call) (*answer, error) {
 		audit(ch, "policy.delete", c.domain, id)
 		ch.Audit.Note = cur.Doc.Name
 		ch.Diff(cur.Doc, nil)
-		e.policies = map[string]*store.Policy{id: nil}
-		_, err := c.edit(ch, e)
+		e.Policies = map[string]*store.Policy{id: nil}
+		var err error
+		ans.pending, err = c.edit(ch, e)
 		return err
 	})
 	return ans, err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -86,7 +87,7 @@ func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Ch
 		byID[p.ID] = p
 	}
 	c.would.policies = map[string]string{}
-	for id, was := range c.certain().policies { // undone, a change brings its name back
+	for id, was := range guard.Confirmed(c.Store.State, c.domain).Policies { // undone, a change brings its name back
 		if was != nil {
 			c.would.policies[foldName(was.Name)] = id
 		}
@@ -116,7 +117,7 @@ func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Ch
 		next = append(next, p)
 	}
 	f.Under = ""
-	returning := c.returning().policies
+	returning := guard.Returning(c.Store.State, c.domain).Policies
 	maps.DeleteFunc(returning, func(id string, _ *store.Policy) bool { return seen[id] })
 	if len(next)+len(returning) > maxPolicies {
 		f.Add("/policies", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxPolicies, len(returning))
@@ -129,7 +130,7 @@ func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Ch
 func (c *call) wantedBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Change, f *api.Faults) []*store.Block {
 	byRange := map[string]*store.Block{}
 	for _, b := range cur {
-		byRange[blockRange(b)] = b
+		byRange[guard.Range(b)] = b
 	}
 	next, seen := make([]*store.Block, 0, len(in)), map[string]bool{}
 	for i := range in {
@@ -149,8 +150,8 @@ func (c *call) wantedBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Chan
 		next = append(next, b)
 	}
 	f.Under = ""
-	returning := c.returning().blocks
-	maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return seen[blockRange(was)] }) // which comes back once
+	returning := guard.Returning(c.Store.State, c.domain).Blocks
+	maps.DeleteFunc(returning, func(_ string, was *store.Block) bool { return seen[guard.Range(was)] }) // which comes back once
 	if len(next)+len(returning) > maxBlocks {
 		f.Add("/ip_blocks", "limit", "are too many: a domain may have %d, and %d come back unless their removal is confirmed", maxBlocks, len(returning))
 	}
@@ -212,7 +213,7 @@ func (c *call) stillNamed(in *api.DomainDocument, f *api.Faults) {
 	if d, ok := c.Store.State.Domain(c.domain); ok && in.SecurePasswordPolicy == nil {
 		scoped(&d.Doc.SecurePasswords.Scope)
 	}
-	for _, was := range c.certain().policies { // undone, a change brings them back
+	for _, was := range guard.Confirmed(c.Store.State, c.domain).Policies { // undone, a change brings them back
 		if was != nil {
 			scoped(&was.Scope)
 		}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -22,7 +23,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil
 		},
-		Guard:   adminapi.Guard{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Regions: p.regions,
 		Metrics: p.metrics,
 	}
