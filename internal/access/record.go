@@ -8,24 +8,24 @@ type LoginRecord struct {
 	Time         time.Time  `json:"time"`
 	Account      string     `json:"account"`
 	Domain       string     `json:"-"`
-	IP           string     `json:"ip" doc:"The user's address; empty when unknown."`
-	RealIP       string     `json:"real_ip,omitempty" doc:"The TCP peer, when it differs."`
+	IP           string     `json:"ip" doc:"The client's address; empty if unknown."`
+	RealIP       string     `json:"real_ip,omitempty" doc:"The TCP peer, if it differs."`
 	Region       string     `json:"region,omitempty"`
 	Protocol     string     `json:"protocol"`
 	Service      string     `json:"service,omitempty"`
 	Mechanism    string     `json:"mechanism,omitempty"`
 	TLS          bool       `json:"tls"`
 	Client       ClientType `json:"client"`
-	ClientID     string     `json:"client_id,omitempty" doc:"What the client says of itself: a label, proof of nothing."`
+	ClientID     string     `json:"client_id,omitempty" doc:"What the client says about itself: a label, not evidence."`
 	Session      string     `json:"session,omitempty"`
 	MasterUser   string     `json:"master_user,omitempty"`
-	SecretHidden bool       `json:"secret_hidden,omitempty" doc:"The mechanism did not show the secret."`
+	SecretHidden bool       `json:"secret_hidden,omitempty" doc:"The mechanism did not reveal the secret."`
 	CredentialID string     `json:"credential_id,omitempty"`
 	Credential   string     `json:"credential,omitempty" doc:"The secure password's label."`
 	Outcome      Outcome    `json:"outcome" enum:"allow,deny,next,tempfail"`
 	Reason       Reason     `json:"reason"`
 	PolicyID     string     `json:"policy_id,omitempty"`
-	WouldRefuse  []string   `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused."`
+	WouldRefuse  []string   `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused the login."`
 	Note         string     `json:"note,omitempty"`
-	ClosedAt     time.Time  `json:"closed_at,omitzero" doc:"When the next passdb's answer was learnt; outcome and reason are then its."`
+	ClosedAt     time.Time  `json:"closed_at,omitzero" doc:"When the next passdb's result was reported; outcome and reason are then its."`
 }

@@ -221,8 +221,8 @@ func (c *call) sendAs(in, cur []string, pointer string, f *api.Faults) []string 
 
 // department reports whether the domain has a department, or would have it.
 func (c *call) department(path string) bool {
-	if c.would.departments != nil {
-		return c.would.departments[path]
+	if c.planned.departments != nil {
+		return c.planned.departments[path]
 	}
 	_, ok := c.Store.State.Department(c.domain, path)
 	return ok

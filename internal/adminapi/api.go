@@ -263,13 +263,13 @@ func unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) *api.P
 		}
 	}
 	if len(allowed) == 0 {
-		return api.Refuse(http.StatusNotFound, "not_found", "there is nothing at this path; GET /openapi.json lists what there is")
+		return api.Refuse(http.StatusNotFound, "not_found", "nothing exists at this path: GET /openapi.json lists all operations")
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	return api.Refuse(http.StatusMethodNotAllowed, "method_not_allowed", "use %s here", strings.Join(allowed, " or "))
 }
 
-// call is one request on its way through.
+// call is one request.
 type call struct {
 	*server
 	op      *operation
@@ -284,18 +284,18 @@ type call struct {
 	dryRun  bool
 	raw     []byte
 	body    *rest.Node // of a JSON body
-	would   would
+	planned planned
 	done    func() // gives back the turn of a large body; nil for none
 }
 
-// would is what a domain would have, where a document is judged that makes it so. A nil map stands
+// planned is what a domain would have, where a document is judged that makes it so. A nil map stands
 // for what the domain has now.
-type would struct {
+type planned struct {
 	departments map[string]bool   // by path
 	policies    map[string]string // the id by the name, as [foldName] spells it
 }
 
-// answer is what an operation gives back.
+// answer is the result of an operation.
 type answer struct {
 	status   int    // the operation's own when zero
 	rev      uint64 // becomes the ETag when etag is set
@@ -341,7 +341,7 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 	s.Metrics.request(op.ID, p.Status)
 }
 
-// problem makes of an error what the caller is told, and tells the log what they are not.
+// problem returns the problem for an error, and logs the errors that callers do not see.
 func (c *call) problem(err error) *api.Problem {
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
@@ -386,7 +386,7 @@ func (ans *answer) write(c *call) (status int) {
 	return status
 }
 
-// admit tells who calls, and whether they may.
+// admit identifies and authorises the caller.
 func (c *call) admit() error {
 	if c.op.roles&forAnyone != 0 {
 		return nil
@@ -401,7 +401,7 @@ func (c *call) admit() error {
 	return c.authorise()
 }
 
-// answer reads what was sent and carries the operation out.
+// answer reads the request and executes the operation.
 func (c *call) answer() (*answer, error) {
 	defer func() {
 		clear(c.raw) // it may hold a password
@@ -418,8 +418,8 @@ func (c *call) answer() (*answer, error) {
 	return c.op.serve(c)
 }
 
-// authorise resolves whom the path names, and holds the caller's role against the operation. What
-// is out of reach is not there.
+// authorise resolves the domain or account in the path, and checks the caller's role. Resources out
+// of reach are reported as not found.
 func (c *call) authorise() error {
 	var what string
 	var malformedAddress error
@@ -570,10 +570,10 @@ func (c *call) matchTag(exists bool, current string) error {
 		return false
 	}
 	if len(c.r.Header.Values("If-Match")) > 0 && !met("If-Match") {
-		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "it is not, or no more, as If-Match says: read it again")
+		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "the resource has another ETag than If-Match: read it again")
 	}
 	if len(c.r.Header.Values("If-None-Match")) > 0 && met("If-None-Match") {
-		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "it is there already, which If-None-Match rules out")
+		return api.Refuse(http.StatusPreconditionFailed, "precondition_failed", "the resource exists already, which If-None-Match excludes")
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (c *call) plan(ch *store.Change, in *api.DomainDocument, base revision, pro
 	if err := c.matchTag(true, quoted(p.was.String())); err != nil {
 		return nil, err
 	}
-	p.next = c.wanted(in, p.cur, ch, f)
+	p.next = c.desired(in, p.cur, ch, f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -404,18 +404,18 @@ func (p *plan) carryOut() error {
 // vacated refuses to take departments away into which somebody else put something while the parts
 // before were made.
 func (c *call) vacated(steps []step) error {
-	c.would.departments = map[string]bool{}
-	defer func() { c.would = would{} }()
+	c.planned.departments = map[string]bool{}
+	defer func() { c.planned = planned{} }()
 	for _, d := range c.Store.State.Departments(c.domain) {
-		c.would.departments[d.Doc.Path] = true
+		c.planned.departments[d.Doc.Path] = true
 	}
 	for _, s := range steps {
-		delete(c.would.departments, s.ID)
+		delete(c.planned.departments, s.ID)
 	}
 	var f api.Faults
 	c.stillNamed(&api.DomainDocument{}, &f)
-	for path := range c.would.departments {
-		if slices.ContainsFunc(parents(path), func(parent string) bool { return !c.would.departments[parent] }) {
+	for path := range c.planned.departments {
+		if slices.ContainsFunc(parents(path), func(parent string) bool { return !c.planned.departments[parent] }) {
 			f.Add("/departments", "in_use", "leaves out a department with one below it")
 		}
 	}

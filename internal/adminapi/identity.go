@@ -60,7 +60,7 @@ func (r roles) String() string {
 	return strings.Join(names, ", ")
 }
 
-// identity is who calls.
+// identity is the caller of an operation.
 type identity struct {
 	role    store.Role
 	domain  string    // of role domain, and of a self key's account
@@ -139,7 +139,7 @@ func hashKey(key []byte) string {
 
 type peerUID struct{}
 
-// ConnContext notes who is at the other end of a connection, for [http.Server.ConnContext].
+// ConnContext records the peer of a connection, for [http.Server.ConnContext].
 func (a *API) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if a.PeerUID == nil {
 		return ctx
@@ -151,7 +151,7 @@ func (a *API) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, peerUID{}, uid)
 }
 
-// identify tells who sent a request.
+// identify identifies the sender of a request.
 func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 	if uid, ok := r.Context().Value(peerUID{}).(uint32); ok && direct(r.Header) {
 		id := &identity{role: store.RoleAdmin, local: true, actor: store.Actor{UID: strconv.FormatUint(uint64(uid), 10)}}
@@ -165,18 +165,18 @@ func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 		}
 	}
 	if loaded, _ := a.Store.State.Ready(); !loaded {
-		return nil, store.ErrUnavailable // whose key it is cannot be told
+		return nil, store.ErrUnavailable // keys are not loaded
 	}
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "send Authorization: Bearer with a key")
+		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "send Authorization: Bearer and a key")
 	}
 	k, ok := a.Store.State.KeyByHash(hashKey([]byte(strings.TrimSpace(key))))
 	switch {
 	case !ok:
-		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "the key is not known")
+		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "the key is unknown")
 	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
-		return nil, api.Refuse(http.StatusUnauthorized, "key_expired", "the key has expired: ask for a new one")
+		return nil, api.Refuse(http.StatusUnauthorized, "key_expired", "the key has expired: create a new one")
 	}
 	return &identity{
 		role: k.Role, domain: k.Domain, account: k.Account, expires: k.ExpiresAt,

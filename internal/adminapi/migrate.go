@@ -31,7 +31,7 @@ type migration struct {
 	warnings  []api.Warning
 }
 
-// migratePolicies makes the policies that say what the settings of former days said. Ids are
+// migratePolicies creates the policies that correspond to earlier settings. Ids are
 // derived from the settings, so that a second call finds what the first one made, whatever the
 // order of the entries.
 func migratePolicies(c *call) (*answer, error) {

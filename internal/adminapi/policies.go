@@ -134,7 +134,7 @@ func (c *call) policyNamed(name, id string) bool {
 	if other := c.policyOf(name); other != "" && other != id {
 		return true
 	}
-	if c.would.policies != nil { // has those that come back
+	if c.planned.policies != nil { // has those that come back
 		return false
 	}
 	return slices.ContainsFunc(c.Store.State.Reverts(c.domain), func(r store.Revised[store.Revert]) bool {
@@ -154,8 +154,8 @@ func (c *call) policyOf(name string) string {
 	if name == foldName(store.ManagedThirdPartyName) {
 		return store.ManagedThirdParty
 	}
-	if c.would.policies != nil {
-		return c.would.policies[name]
+	if c.planned.policies != nil {
+		return c.planned.policies[name]
 	}
 	for _, p := range c.Store.State.Policies(c.domain) {
 		if foldName(p.Doc.Name) == name {

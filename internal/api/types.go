@@ -16,24 +16,24 @@ import (
 
 // Domain is a mail domain under management.
 type Domain struct {
-	Name               string    `json:"name" required:"true" maxLength:"254" doc:"The domain, in its xn-- form when internationalised. Cannot be changed." example:"example.org"`
-	AliasDomains       []string  `json:"alias_domains" maxItems:"1000" doc:"Further names of the same domain: their addresses are this domain's."`
-	Protocols          Protocols `json:"protocols" doc:"The switches of accounts that have none of their own."`
-	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Live secure passwords that an account may have. Lowering it revokes none."`
+	Name               string    `json:"name" required:"true" maxLength:"254" doc:"The domain; internationalised names in their xn-- form. Cannot be changed." example:"example.org"`
+	AliasDomains       []string  `json:"alias_domains" maxItems:"1000" doc:"Other names of the domain: their addresses are addresses of this domain."`
+	Protocols          Protocols `json:"protocols" doc:"The switches of accounts without switches of their own."`
+	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Maximum number of secure passwords per account. Lowering it revokes none."`
 	Accounts           string    `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
 	SenderCheck        string    `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
-	TraceHeader        bool      `json:"trace_header" doc:"Submitted mail names the client type and the device it came from."`
-	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of who administers the domain, whom no change may lock out unasked. Empty, it is the postmaster."`
+	TraceHeader        bool      `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
+	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
 	CreatedAt          time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
-// NewDomain is a domain with the setting that only its creator chooses.
+// NewDomain is a domain to be created.
 type NewDomain struct {
 	Domain
-	ThirdPartyAccess *ThirdPartyAccess `json:"third_party_access,omitempty" doc:"Whether third-party clients may come in. Left out, they are blocked."`
+	ThirdPartyAccess *ThirdPartyAccess `json:"third_party_access,omitempty" doc:"Whether third-party clients may log in. By default they are blocked."`
 }
 
-// Protocols are switches; one that is left out, or null, is inherited.
+// Protocols are switches; a missing one, or null, is inherited.
 type Protocols struct {
 	IMAP  *bool `json:"imap,omitempty"`
 	POP3  *bool `json:"pop3,omitempty"`
@@ -41,21 +41,21 @@ type Protocols struct {
 	Sieve *bool `json:"sieve,omitempty" doc:"ManageSieve."`
 }
 
-// ThirdPartyAccess is the simple switch: a view of the managed policy.
+// ThirdPartyAccess is the simple switch for third-party clients: a view of the managed policy.
 type ThirdPartyAccess struct {
 	Allow          bool     `json:"allow" required:"true"`
-	Mode           string   `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
-	SecureLoginIPs []string `json:"secure_login_ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges that are exempt from the block. They rest while clients are allowed. Left out, the list stays as it is." example:"203.0.113.0/24"`
-	Customised     bool     `json:"customised,omitempty" readOnly:"true" doc:"The policy was changed beyond what this view shows; PUT restores its managed form."`
+	Mode           string   `json:"mode" enum:"enforce,report" default:"enforce" doc:"In report mode, matching logins are recorded and not refused."`
+	SecureLoginIPs []string `json:"secure_login_ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges that are exempt from the block. Without effect while clients are allowed. If missing, the list is not changed." example:"203.0.113.0/24"`
+	Customised     bool     `json:"customised,omitempty" readOnly:"true" doc:"The policy has changes that this view cannot show; PUT restores its managed form."`
 }
 
 // SecurePasswordPolicy enforces secure passwords for a scope.
 type SecurePasswordPolicy struct {
 	Enforced bool   `json:"enforced" required:"true"`
-	Scope    *Scope `json:"scope,omitempty" doc:"Left out, it is everybody."`
+	Scope    *Scope `json:"scope,omitempty" doc:"If missing: everybody."`
 }
 
-// Scope says whom a rule concerns: all, or departments and members, minus exceptions.
+// Scope selects accounts: all, or departments and members, minus exceptions.
 type Scope struct {
 	All         bool              `json:"all,omitempty"`
 	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
@@ -63,88 +63,88 @@ type Scope struct {
 	Except      *Exceptions       `json:"except,omitempty"`
 }
 
-// Exceptions are taken out of a scope.
+// Exceptions are excluded from a scope.
 type Exceptions struct {
 	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
 	Members     []string          `json:"members,omitempty" maxItems:"10000"`
 }
 
-// ScopeDepartment names a department, with or without those below it.
+// ScopeDepartment selects the members of a department, with or without its subdepartments.
 type ScopeDepartment struct {
 	Path string `json:"path" required:"true" example:"sales"`
-	Sub  bool   `json:"sub,omitempty" doc:"With all departments below it."`
+	Sub  bool   `json:"sub,omitempty" doc:"With all its subdepartments."`
 }
 
-// Policy is an access policy: whom it concerns, from where, with what.
+// Policy is an access policy: which logins of which accounts it allows or refuses.
 type Policy struct {
-	ID        string    `json:"id,omitempty" maxLength:"64" doc:"Generated when it is left out. Cannot be changed." example:"office"`
-	Name      string    `json:"name" maxLength:"100" doc:"What people read; no two policies of a domain have the same." example:"Only from the office"`
-	Type      string    `json:"type" required:"true" enum:"whitelist,blacklist" doc:"A blacklist refuses at its place. Whitelists refuse wherever none of those that apply has its place. Deny wins; the order never matters."`
+	ID        string    `json:"id,omitempty" maxLength:"64" doc:"Generated if missing. Cannot be changed." example:"office"`
+	Name      string    `json:"name" maxLength:"100" doc:"A name for people, unique in the domain." example:"Only from the office"`
+	Type      string    `json:"type" required:"true" enum:"whitelist,blacklist" doc:"A blacklist refuses the logins that match. If whitelists apply to a login and none matches, it is refused. Refusal wins; order does not matter."`
 	Enabled   *bool     `json:"enabled,omitempty" default:"true"`
-	Mode      string    `json:"mode" enum:"enforce,report" default:"enforce" doc:"With report, what would be refused is recorded, and nothing is refused."`
-	Managed   string    `json:"managed,omitempty" readOnly:"true" doc:"The simple switch that maintains it."`
+	Mode      string    `json:"mode" enum:"enforce,report" default:"enforce" doc:"In report mode, matching logins are recorded and not refused."`
+	Managed   string    `json:"managed,omitempty" readOnly:"true" doc:"The simple switch that manages it."`
 	Scope     *Scope    `json:"scope,omitempty" doc:"Needed."`
-	IPs       []string  `json:"ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges. A whitelist needs some, or regions; without either a blacklist is for anywhere." example:"203.0.113.0/24"`
-	Regions   []string  `json:"regions" maxItems:"1000" doc:"Countries by their code of ISO 3166-1, or what else GET /v1/regions/codes lists. An address that the database does not know is in none." example:"DE"`
-	ExceptIPs []string  `json:"except_ips" maxItems:"10000" doc:"Taken out of the place."`
-	Clients   []string  `json:"clients" maxItems:"100" doc:"Client types; empty for any." example:"third-party"`
-	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty for any."`
+	IPs       []string  `json:"ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges. A whitelist needs ips or regions; a blacklist without either matches everywhere." example:"203.0.113.0/24"`
+	Regions   []string  `json:"regions" maxItems:"1000" doc:"ISO 3166-1 country codes, or other codes that GET /v1/regions/codes lists. An address that the database does not know is in no region." example:"DE"`
+	ExceptIPs []string  `json:"except_ips" maxItems:"10000" doc:"Addresses that do not match."`
+	Clients   []string  `json:"clients" maxItems:"100" doc:"Client types; empty means any." example:"third-party"`
+	Protocols []string  `json:"protocols" maxItems:"100" enum:"imap,pop3,smtp,sieve,web" doc:"Empty means any."`
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
-	Warnings  []Warning `json:"warnings,omitempty" readOnly:"true" doc:"In the answer to a change: what may not be meant."`
-	// Pending tells of a change that is not confirmed yet.
-	Pending *PendingRevert `json:"pending,omitempty" readOnly:"true" doc:"The policy becomes what it was before, unless that is confirmed."`
+	Warnings  []Warning `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: possible mistakes."`
+	// Pending is the pending revert of an unconfirmed change.
+	Pending *PendingRevert `json:"pending,omitempty" readOnly:"true" doc:"The policy is reverted at this time unless the change is confirmed."`
 }
 
-// PendingRevert says when a change undoes itself.
+// PendingRevert says when a change is reverted unless it is confirmed.
 type PendingRevert struct {
 	ID string    `json:"id"`
 	At time.Time `json:"at"`
 }
 
-// Revert is a change that undoes itself unless it is confirmed.
+// Revert is a change that is reverted unless it is confirmed.
 type Revert struct {
 	ID        string    `json:"id"`
-	At        time.Time `json:"at" doc:"When what was there before is put back."`
+	At        time.Time `json:"at" doc:"When the change is reverted."`
 	CreatedAt time.Time `json:"created_at"`
 	By        Actor     `json:"by" doc:"Who made the change."`
 	Action    string    `json:"action" example:"policy.update"`
 	Target    string    `json:"target"`
 }
 
-// Lockout is whom a change would lock out.
+// Lockout lists the people whom a change would lock out.
 type Lockout struct {
-	Active    int   `json:"active" doc:"Members who came in lately and still could."`
-	LockedOut int   `json:"locked_out" doc:"Those of them who could not by any way that they used."`
+	Active    int   `json:"active" doc:"Members who logged in recently and still could before the change."`
+	LockedOut int   `json:"locked_out" doc:"Those of them whom the change would refuse in every way they used."`
 	Who       []Who `json:"who"`
-	More      int   `json:"more,omitempty" doc:"How many who does not list."`
+	More      int   `json:"more,omitempty" doc:"The number of people beyond those in who."`
 }
 
 // Who is one person whom a change would lock out.
 type Who struct {
 	Account   string            `json:"account"`
-	As        []string          `json:"as" enum:"author,administrator,member" doc:"author: an administrator, at the address that the change is made from. administrator: all of them would be locked out. member: more of them than may be."`
-	IP        string            `json:"ip" doc:"Of their last login, as client and protocol are."`
+	As        []string          `json:"as" enum:"author,administrator,member" doc:"author: an administrator, at the address of the caller. administrator: all administrators would be locked out. member: more members than the limit would be."`
+	IP        string            `json:"ip" doc:"Of the last login, like client and protocol."`
 	Client    access.ClientType `json:"client"`
 	Protocol  string            `json:"protocol"`
 	LastLogin time.Time         `json:"last_login,omitzero"`
-	PolicyID  string            `json:"policy_id,omitempty" doc:"That would refuse it."`
+	PolicyID  string            `json:"policy_id,omitempty" doc:"The policy that would refuse it."`
 }
 
-// Migration are the settings of former days that access policies have replaced.
+// Migration is the settings of an earlier system, which access policies replace.
 type Migration struct {
-	ThirdPartyAllowed *bool          `json:"third_party_allowed,omitempty" doc:"Whether third-party clients might log in. Left out, their switch stays as it is."`
-	SecureLoginIPs    []string       `json:"secure_login_ips" maxItems:"10000" doc:"From where they might all the same: addresses, prefixes and a-b ranges. Left out, the list stays as it is." example:"203.0.113.0/24"`
-	NativeClients     []NativeClient `json:"native_clients" maxItems:"1000" doc:"Which of the site's own clients might be used."`
+	ThirdPartyAllowed *bool          `json:"third_party_allowed,omitempty" doc:"Whether third-party clients could log in. If missing, their switch is not changed."`
+	SecureLoginIPs    []string       `json:"secure_login_ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges from which they could log in anyway. If missing, the list is not changed." example:"203.0.113.0/24"`
+	NativeClients     []NativeClient `json:"native_clients" maxItems:"1000" doc:"Which of the site's own clients could be used."`
 }
 
-// NativeClient is the former setting of one of the site's own clients.
+// NativeClient is the earlier setting of one of the site's own clients.
 type NativeClient struct {
 	Client  string `json:"client" required:"true" maxLength:"40" doc:"Any client type but third-party and cloud-fetcher." example:"native-mobile"`
-	Allowed bool   `json:"allowed" required:"true" doc:"true makes no policy: what no policy refuses is allowed."`
-	Scope   *Scope `json:"scope,omitempty" doc:"For whom. Left out, it is everybody."`
+	Allowed bool   `json:"allowed" required:"true" doc:"true creates no policy: logins that no policy refuses are allowed."`
+	Scope   *Scope `json:"scope,omitempty" doc:"For whom. If missing: everybody."`
 }
 
-// Migrated are the policies that former settings stand for, made now or earlier.
+// Migrated lists the policies that replace earlier settings, created now or before.
 type Migrated struct {
 	Policies []MigratedPolicy `json:"policies"`
 	Created  int              `json:"created"`
@@ -154,83 +154,82 @@ type Migrated struct {
 // MigratedPolicy is one of them.
 type MigratedPolicy struct {
 	Policy
-	Result string `json:"result" enum:"created,changed,kept" doc:"What became of it. Only the managed policy is ever changed; any other that is there is kept as it is."`
+	Result string `json:"result" enum:"created,changed,kept" doc:"Only the managed policy is changed; other existing policies are kept."`
 }
 
-// PolicyTest is a login that nobody makes, and a policy to hold it against.
+// PolicyTest is a hypothetical login, and a policy to evaluate it with.
 type PolicyTest struct {
-	Policy *Policy            `json:"policy,omitempty" doc:"A draft, judged as if it were active beside all others, in place of the stored one of its id, or without an id of its name, if there is one."`
+	Policy *Policy            `json:"policy,omitempty" doc:"A draft, evaluated as if active with all other policies. It replaces the stored policy of its id or, without an id, of its name."`
 	Login  *HypotheticalLogin `json:"login" required:"true"`
 }
 
 // HypotheticalLogin is a login without its secret.
 type HypotheticalLogin struct {
 	LoginFacts
-	CredentialID string `json:"credential_id" doc:"A secure password of the account, live or revoked; left out, it is the mailbox password, verified."`
+	CredentialID string `json:"credential_id" doc:"A secure password of the account, live or revoked. If missing: the mailbox password, verified."`
 }
 
-// PolicyTested is the decision that a login would get.
+// PolicyTested is the decision on a hypothetical login.
 type PolicyTested struct {
 	access.Decision
-	Verdict string `json:"verdict,omitempty" enum:"match,no_match,not_applicable,not_evaluated" doc:"What the policy itself says. not_applicable: it does not select the account, client type or protocol. not_evaluated: it is disabled."`
+	Verdict string `json:"verdict,omitempty" enum:"match,no_match,not_applicable,not_evaluated" doc:"The result of the policy itself. not_applicable: it does not select the account, client type or protocol. not_evaluated: it is disabled."`
 }
 
-// PolicyPreview asks what one change of a domain's policies would have done.
+// PolicyPreview requests an evaluation of recorded logins with one policy changed.
 type PolicyPreview struct {
-	Policy *Policy `json:"policy,omitempty" doc:"A draft, judged as if it were enabled and enforced beside all others, in place of the stored one of its id, or without an id of its name, if there is one. This or remove is needed."`
-	Remove string  `json:"remove,omitempty" maxLength:"64" doc:"The id of a stored policy: judged is its removal."`
-	Days   int     `json:"days" minimum:"1" maximum:"3650" default:"30" doc:"How far back to look. Records end with their retention."`
+	Policy *Policy `json:"policy,omitempty" doc:"A draft, evaluated as if enabled and enforced with all other policies. It replaces the stored policy of its id or, without an id, of its name. Required unless remove is given."`
+	Remove string  `json:"remove,omitempty" maxLength:"64" doc:"The id of a stored policy whose removal is evaluated."`
+	Days   int     `json:"days" minimum:"1" maximum:"3650" default:"30" doc:"How many days of records to evaluate. Older records are deleted after their retention."`
 }
 
-// PolicyPreviewed is what a change of rules would have done to recorded logins. Its tags are those of the
-// API, which answers it as it is.
+// PolicyPreviewed is the evaluation of recorded logins with a policy changed.
 type PolicyPreviewed struct {
-	Since    time.Time `json:"since" doc:"From when on records were asked for."`
-	Oldest   time.Time `json:"oldest,omitzero" doc:"Of the oldest record since then. Much later than since, there were no logins before it, or they are no longer on record."`
-	Examined int       `json:"examined" doc:"Records looked at."`
-	CameIn   int       `json:"came_in" doc:"Those that were admitted; also those that the next passdb decided and never told of."`
-	Refused  Affected  `json:"refused" doc:"Logins that came in, and that the change would have refused. What the other rules refuse by themselves is not counted."`
-	Admitted Affected  `json:"admitted" doc:"Logins that the rules as they are refuse, and that the change would let past them. Whether their secrets were right is not known of all."`
+	Since    time.Time `json:"since" doc:"The start of the period."`
+	Oldest   time.Time `json:"oldest,omitzero" doc:"The time of the oldest record in the period. If it is much later than since, earlier records do not exist."`
+	Examined int       `json:"examined" doc:"Number of records evaluated."`
+	CameIn   int       `json:"came_in" doc:"Records of admitted logins, including those whose result the next passdb never reported."`
+	Refused  Affected  `json:"refused" doc:"Admitted logins that the change would have refused. Logins that other rules refuse are not counted."`
+	Admitted Affected  `json:"admitted" doc:"Logins that the present rules refuse and the change would allow. Whether their secrets were right is not always known."`
 }
 
-// Affected are the logins that a change concerns, and how they spread.
+// Affected counts the logins that a change affects, by several properties.
 type Affected struct {
 	LoginCount
 	Accounts  Spread `json:"accounts"`
-	Devices   Spread `json:"devices" doc:"By id of the secure password; mailbox for mailbox passwords, master for master users."`
-	Addresses Spread `json:"addresses" doc:"Empty when it was unknown."`
-	Regions   Spread `json:"regions" doc:"unknown for a public address that the database does not know; empty for one that has no region, and without a database."`
+	Devices   Spread `json:"devices" doc:"By the id of the secure password; mailbox for mailbox passwords, master for master users."`
+	Addresses Spread `json:"addresses" doc:"Empty if unknown."`
+	Regions   Spread `json:"regions" doc:"unknown for a public address that the database does not know; empty for an address without a region, or without a database."`
 	Clients   Spread `json:"clients"`
 	Protocols Spread `json:"protocols"`
 }
 
-// LoginCount is how many logins there were, and when.
+// LoginCount is a number of logins and their period.
 type LoginCount struct {
 	Logins int       `json:"logins"`
 	First  time.Time `json:"first,omitzero"`
 	Last   time.Time `json:"last,omitzero"`
 }
 
-// Spread is how logins spread over the values of one kind.
+// Spread counts logins by the values of one property.
 type Spread struct {
-	Distinct int          `json:"distinct" doc:"Different values; those behind the first 100 000 met are not told apart, and not counted here."`
-	Items    []SpreadItem `json:"items" doc:"Most logins first; at most 1000."`
-	Others   int          `json:"others" doc:"Logins of values that are not listed."`
+	Distinct int          `json:"distinct" doc:"Number of different values, 100 000 at most."`
+	Items    []SpreadItem `json:"items" doc:"By descending number of logins; at most 1000."`
+	Others   int          `json:"others" doc:"Logins with values that are not listed."`
 }
 
-// SpreadItem are the logins of one value.
+// SpreadItem counts the logins with one value.
 type SpreadItem struct {
 	Value   string `json:"value"`
-	Label   string `json:"label,omitempty" doc:"Of a secure password, as it was last used."`
-	Account string `json:"account,omitempty" doc:"Whose secure password it is."`
+	Label   string `json:"label,omitempty" doc:"The label of a secure password at its last use."`
+	Account string `json:"account,omitempty" doc:"The account of the secure password."`
 	LoginCount
 }
 
-// PreviewProgress is how far a comparison is.
+// PreviewProgress is the progress of a preview.
 type PreviewProgress struct {
-	Examined int       `json:"examined" doc:"Records looked at so far."`
-	At       time.Time `json:"at" doc:"Time reached: from now backward."`
-	Share    float64   `json:"share" doc:"Of the time asked for, 0 to 1."`
+	Examined int       `json:"examined" doc:"Records evaluated so far."`
+	At       time.Time `json:"at" doc:"Time of the record reached, from now backward."`
+	Share    float64   `json:"share" doc:"Completed share of the period, 0 to 1."`
 }
 
 // PolicyPreviewLine is one line of a preview for whoever accepts application/x-ndjson: progress,
@@ -241,51 +240,51 @@ type PolicyPreviewLine struct {
 	Problem  *Problem         `json:"problem,omitempty"`
 }
 
-// IPBlock is an address or a range that is refused for a whole domain.
+// IPBlock blocks an address or a range for a whole domain.
 type IPBlock struct {
 	ID        string    `json:"id,omitempty" readOnly:"true"`
 	Network   string    `json:"network" required:"true" maxLength:"100" doc:"An address, a prefix or an a-b range." example:"198.51.100.0/24"`
 	Note      string    `json:"note" maxLength:"200"`
-	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it ends by itself; left out, never."`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it expires; if missing, never."`
 	CreatedAt time.Time `json:"created_at,omitzero" readOnly:"true"`
 }
 
-// DomainDocument is all that is set for a domain. A section that is left out is left alone when the
-// document is applied; an empty one empties the domain's.
+// DomainDocument is the settings of a domain. Applying a document does not change missing sections;
+// an empty section deletes the domain's.
 type DomainDocument struct {
 	Format               int                   `json:"format" minimum:"1" maximum:"1" default:"1" doc:"Of the document."`
-	Revision             string                `json:"revision,omitempty" maxLength:"100" doc:"Of the sections when they were exported: with it, what somebody else changed since is not overwritten. Left out, the document holds whatever was changed."`
-	Domain               *Domain               `json:"domain,omitempty" doc:"The settings; those that are left out become the default."`
+	Revision             string                `json:"revision,omitempty" maxLength:"100" doc:"The revision of the export. Later changes by others are then not overwritten. If missing, the document replaces them."`
+	Domain               *Domain               `json:"domain,omitempty" doc:"The settings; missing ones are set to their default."`
 	SecurePasswordPolicy *SecurePasswordPolicy `json:"secure_password_policy,omitempty"`
 	Departments          []Department          `json:"departments,omitzero" maxItems:"100000"`
-	Policies             []Policy              `json:"policies,omitzero" maxItems:"10000" doc:"Each with its id. The one of the simple switch is among them, as third-party-access."`
-	IPBlocks             []IPBlock             `json:"ip_blocks,omitzero" maxItems:"10000" doc:"Told apart by their networks. Those that have ended count as absent."`
-	Accounts             []AccountSettings     `json:"accounts,omitzero" maxItems:"100000" doc:"With a record of their own. Their secrets are not in the document, and stay."`
+	Policies             []Policy              `json:"policies,omitzero" maxItems:"10000" doc:"Each with its id; the policy of the simple switch is third-party-access."`
+	IPBlocks             []IPBlock             `json:"ip_blocks,omitzero" maxItems:"10000" doc:"Identified by their networks. Expired ones are ignored."`
+	Accounts             []AccountSettings     `json:"accounts,omitzero" maxItems:"100000" doc:"Accounts with a record. Their secrets are not in the document and are kept."`
 }
 
-// Plan tells what a document changes.
+// Plan lists what a document changes.
 type Plan struct {
-	Revision  string     `json:"revision" doc:"Of the document's sections as they are in the domain now. Its ETag as well."`
+	Revision  string     `json:"revision" doc:"The present revision of the document's sections in the domain; also the ETag."`
 	Applied   bool       `json:"applied"`
 	Additions []PlanItem `json:"additions"`
 	Changes   []PlanItem `json:"changes"`
 	Removals  []PlanItem `json:"removals"`
 	Warnings  []Warning  `json:"warnings,omitempty"`
-	// Pending tells of a change that is not confirmed yet.
-	Pending *PendingRevert `json:"pending,omitempty" doc:"The policies and blocked addresses become what they were before, unless that is confirmed."`
+	// Pending is the pending revert of an unconfirmed change.
+	Pending *PendingRevert `json:"pending,omitempty" doc:"The policies and blocked addresses are reverted at this time unless the change is confirmed."`
 }
 
 // PlanItem is one thing that a document changes.
 type PlanItem struct {
 	Kind    string                     `json:"kind" enum:"domain,department,policy,ip_block,account"`
 	ID      string                     `json:"id" doc:"The policy's id, the department's path, the account's address, the domain's name, or the blocked network."`
-	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"Of what is changed: field, and its value before and after."`
+	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"For changes: the field, and its value before and after."`
 }
 
-// Department is a node of a domain's tree.
+// Department is a node in the tree of a domain's departments.
 type Department struct {
-	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. A PATCH of it renames the department with all that names it." example:"sales/emea"`
-	Name string `json:"name" maxLength:"100" doc:"What people read; the last part of the path when left out."`
+	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. PATCH renames the department and updates all references." example:"sales/emea"`
+	Name string `json:"name" maxLength:"100" doc:"A name for people; by default the last part of the path."`
 
 	SendAs []string `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that its members and those of the departments below may use in addition to their own."`
 }
@@ -293,8 +292,7 @@ type Department struct {
 // Account is one address.
 type Account struct {
 	AccountSettings
-	// What follows is told, never taken.
-	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is kept here."`
+	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is stored here."`
 	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
 	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
 
@@ -311,33 +309,33 @@ type EffectiveSummary struct {
 	ThirdPartyAccess string `json:"third_party_access" enum:"allow,block,report"`
 }
 
-// AccountSettings is what an account may be told to be.
+// AccountSettings are the settings of an account.
 type AccountSettings struct {
 	Address         string    `json:"address" maxLength:"320" doc:"local@domain, in lower case. Cannot be changed." example:"ann@example.org"`
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
-	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Further addresses of the account. Their domains must be managed."`
+	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Other addresses of the account. Their domains must be managed."`
 	SendAs          []string  `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that the account may use in addition to its own. A domain's key grants addresses of its domain only." example:"[\"*@example.org\"]"`
-	Protocols       Protocols `json:"protocols" doc:"A protocol that is not named follows the domain."`
-	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not kept: it is answered when the switches are as it sets them."`
-	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off" default:"optional" doc:"The account's own choice, which enforcement goes before. required: third-party clients need a secure password. off: secure passwords are inactive."`
+	Protocols       Protocols `json:"protocols" doc:"Missing protocols follow the domain."`
+	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not stored; responses show it if the switches correspond."`
+	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off" default:"optional" doc:"The choice of the account; enforcement by the domain has precedence. required: third-party clients need a secure password. off: secure passwords are inactive."`
 }
 
-// Setting is the value of one setting and what set it.
+// Setting is the value of a setting and its origin.
 type Setting[T any] struct {
 	Value T          `json:"value"`
 	SetBy string     `json:"set_by" doc:"account, batch, domain, default, or the id of a policy."`
-	Batch *BatchMark `json:"batch,omitempty" doc:"The batch, when one set it and nobody has since."`
+	Batch *BatchMark `json:"batch,omitempty" doc:"The batch that set it, unless it was changed since."`
 }
 
-// BatchMark is the batch that set something.
+// BatchMark describes the batch that set a setting.
 type BatchMark struct {
 	At    time.Time `json:"at"`
-	By    string    `json:"by" doc:"Who made it, as the audit names them." example:"root"`
-	Scope string    `json:"scope" doc:"Whom it selected, in words; long lists are cut short." example:"sales with those below"`
+	By    string    `json:"by" doc:"Who ran it, as in the audit." example:"root"`
+	Scope string    `json:"scope" doc:"The accounts it selected, in words; long lists are abbreviated." example:"sales with those below"`
 }
 
-// Effective is what holds for an account, record or not.
+// Effective is the effective settings of an account, with or without a record.
 type Effective struct {
 	Address            string             `json:"address"`
 	Record             bool               `json:"record" doc:"The account has a record of its own."`
@@ -346,26 +344,26 @@ type Effective struct {
 	Protocols          EffectiveProtocols `json:"protocols"`
 	SecurePasswords    Setting[string]    `json:"secure_passwords"`
 	MaxSecurePasswords Setting[int]       `json:"max_secure_passwords"`
-	ThirdPartyAccess   Setting[string]    `json:"third_party_access" doc:"allow, block, or report: blocked in report mode only."`
+	ThirdPartyAccess   Setting[string]    `json:"third_party_access" doc:"allow, block, or report (blocked in report mode only)."`
 	SecureLoginIPs     Setting[[]string]  `json:"secure_login_ips" doc:"Addresses exempt from the block."`
 	SenderCheck        Setting[string]    `json:"sender_check"`
 	TraceHeader        Setting[bool]      `json:"trace_header"`
-	Policies           []EffectivePolicy  `json:"policies" doc:"The enabled policies that concern the account, oldest first."`
+	Policies           []EffectivePolicy  `json:"policies" doc:"The enabled policies that apply to the account, oldest first."`
 }
 
-// EffectivePolicy is a policy that concerns an account, and why it does.
+// EffectivePolicy is a policy that applies to an account, and why.
 type EffectivePolicy struct {
 	ID         string   `json:"id"`
 	Name       string   `json:"name"`
 	Type       string   `json:"type" enum:"whitelist,blacklist"`
 	Mode       string   `json:"mode" enum:"enforce,report"`
-	Clients    []string `json:"clients" doc:"Empty for any."`
-	Protocols  []string `json:"protocols" doc:"Empty for any."`
-	NamedBy    string   `json:"named_by" enum:"member,department,all" doc:"The closest part of its scope that names the account."`
-	Department string   `json:"department,omitempty" doc:"Of the scope, when that names it."`
+	Clients    []string `json:"clients" doc:"Empty means any."`
+	Protocols  []string `json:"protocols" doc:"Empty means any."`
+	NamedBy    string   `json:"named_by" enum:"member,department,all" doc:"The most specific part of its scope that selects the account."`
+	Department string   `json:"department,omitempty" doc:"The department in the scope, if it selects the account."`
 }
 
-// EffectiveProtocols are the switches as they hold.
+// EffectiveProtocols are the effective switches.
 type EffectiveProtocols struct {
 	IMAP  Setting[bool] `json:"imap"`
 	POP3  Setting[bool] `json:"pop3"`
@@ -373,16 +371,16 @@ type EffectiveProtocols struct {
 	Sieve Setting[bool] `json:"sieve"`
 }
 
-// MailboxPassword sets the password that is kept here: exactly one of its fields.
+// MailboxPassword sets the mailbox password that is stored here, by exactly one of its fields.
 type MailboxPassword struct {
 	Password Secret `json:"password,omitempty" format:"password" writeOnly:"true"`
 	Hash     Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation." example:"{BLF-CRYPT}$2y$…"`
 }
 
-// MailboxPasswordSet answers a change of the mailbox password.
+// MailboxPasswordSet is the response to a change of the mailbox password.
 type MailboxPasswordSet struct {
 	Address string `json:"address"`
-	Scheme  string `json:"scheme" doc:"Of the hash that is kept." example:"ARGON2ID"`
+	Scheme  string `json:"scheme" doc:"The scheme of the stored hash." example:"ARGON2ID"`
 }
 
 // Batch changes many accounts at once.
@@ -391,7 +389,7 @@ type Batch struct {
 	Set    *BatchSet `json:"set" required:"true" doc:"A merge patch: null means inherit."`
 }
 
-// BatchSet is what a batch can set.
+// BatchSet are the settings that a batch can change.
 type BatchSet struct {
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
@@ -400,58 +398,58 @@ type BatchSet struct {
 	SecurePasswords string    `json:"secure_passwords" enum:"optional,required,off"`
 }
 
-// BatchTotals count what a batch did, or would do, to the accounts in its scope.
+// BatchTotals count the accounts of a batch by result.
 type BatchTotals struct {
 	Selected  int `json:"selected"`
-	Earlier   int `json:"earlier,omitempty" doc:"Of the selected, those up to the cursor that it was resumed from."`
+	Earlier   int `json:"earlier,omitempty" doc:"Selected accounts before the cursor that the batch was resumed from."`
 	Changed   int `json:"changed"`
 	Unchanged int `json:"unchanged"`
-	Skipped   int `json:"skipped" doc:"They left the scope while the batch ran."`
-	Failed    int `json:"failed" doc:"Their record has faults, which do not keep the batch from the others."`
+	Skipped   int `json:"skipped" doc:"Accounts that left the scope while the batch ran."`
+	Failed    int `json:"failed" doc:"Accounts whose record is invalid; the batch continues with the others."`
 }
 
-// BatchResult tells what a batch changed, or would change.
+// BatchResult is the result of a batch.
 type BatchResult struct {
 	BatchTotals
 	Accounts []string       `json:"accounts" doc:"Those that changed."`
-	Results  []BatchAccount `json:"results" doc:"Of each account in turn; 10 000 at most, a streamed answer has all."`
-	More     int            `json:"more,omitempty" doc:"How many results were left off."`
+	Results  []BatchAccount `json:"results" doc:"One per account; 10 000 at most, a streamed response has all."`
+	More     int            `json:"more,omitempty" doc:"The number of results beyond those listed."`
 }
 
-// BatchAccount is what became of one account in a batch.
+// BatchAccount is the result of a batch for one account.
 type BatchAccount struct {
 	Address string            `json:"address"`
-	Result  string            `json:"result" enum:"changed,unchanged,skipped,failed" doc:"skipped: it left the scope while the batch ran. failed: errors says why, and nothing of it changed."`
-	Changes map[string][2]any `json:"changes,omitempty" doc:"Setting, and its value before and after; a null is inherited." example:"{\"protocols.pop3\":[null,false]}"`
+	Result  string            `json:"result" enum:"changed,unchanged,skipped,failed" doc:"skipped: it left the scope while the batch ran. failed: it was not changed; errors says why."`
+	Changes map[string][2]any `json:"changes,omitempty" doc:"The setting, and its value before and after; null means inherited." example:"{\"protocols.pop3\":[null,false]}"`
 	Errors  []Fault           `json:"errors,omitempty"`
 }
 
-// BatchProgress tells how far a batch is: what is done is durable.
+// BatchProgress is the progress of a batch: accounts counted as done are durable.
 type BatchProgress struct {
 	Done     int    `json:"done"`
 	Selected int    `json:"selected"`
-	Cursor   string `json:"cursor" doc:"With resume, the same batch goes on from here."`
+	Cursor   string `json:"cursor" doc:"With resume, the same batch continues from here."`
 }
 
 // BatchLine is one line of a batch's streamed answer: one of its fields. The last line is result or
 // problem.
 type BatchLine struct {
 	Item     *BatchAccount  `json:"item,omitempty"`
-	Progress *BatchProgress `json:"progress,omitempty" doc:"Behind the items of each chunk, once they are durable."`
+	Progress *BatchProgress `json:"progress,omitempty" doc:"After the items of each chunk, once they are durable."`
 	Result   *BatchTotals   `json:"result,omitempty"`
 	Problem  *Problem       `json:"problem,omitempty"`
 }
 
-// ImportResult tells what an import changed, or would change.
+// ImportResult is the result of an import.
 type ImportResult struct {
 	Lines       int      `json:"lines"`
 	Created     int      `json:"created"`
 	Changed     int      `json:"changed"`
 	Unchanged   int      `json:"unchanged"`
-	Departments []string `json:"departments" doc:"Those that were created."`
+	Departments []string `json:"departments" doc:"The departments that were created."`
 }
 
-// SecurePassword is one device's secret, without the secret.
+// SecurePassword describes the secret of one device, without the secret.
 type SecurePassword struct {
 	ID               string    `json:"id" readOnly:"true"`
 	Label            string    `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
@@ -461,44 +459,44 @@ type SecurePassword struct {
 	LastUsedProtocol string    `json:"last_used_protocol,omitempty" readOnly:"true"`
 }
 
-// NewSecurePassword asks for a secure password. The secret is generated.
+// NewSecurePassword requests a secure password. The secret is generated.
 type NewSecurePassword struct {
 	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
 }
 
-// CreatedSecurePassword shows a secure password for the only time.
+// CreatedSecurePassword is a new secure password with its secret, which no other response has.
 type CreatedSecurePassword struct {
 	ID        string    `json:"id"`
 	Label     string    `json:"label"`
-	Secret    Secret    `json:"secret,omitempty" doc:"Appears in this answer only. A dry run makes none."`
+	Secret    Secret    `json:"secret,omitempty" doc:"Only in this response. A dry run creates none."`
 	CreatedAt time.Time `json:"created_at"`
-	Warnings  []Warning `json:"warnings" doc:"Why the new secret could not log in now."`
+	Warnings  []Warning `json:"warnings" doc:"Why the new secret cannot log in now."`
 }
 
-// Warning is something that the caller should know of a change that was made.
+// Warning reports a possible mistake in a change that was made.
 type Warning struct {
 	Code   string `json:"code" doc:"postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
-// ClientType is a kind of program and the evidence that proves it.
+// ClientType is a kind of client and the evidence that proves it.
 type ClientType struct {
 	Type     string     `json:"type" maxLength:"40"`
-	Evidence []Evidence `json:"evidence" required:"true" maxItems:"100" doc:"Any of them suffices."`
-	Unproven bool       `json:"unproven" doc:"Some evidence has neither networks nor a client certificate: anybody can pass for this type."`
-	Warnings []Warning  `json:"warnings,omitempty" readOnly:"true" doc:"In the answer to a change: evidence that a mail server does not carry."`
+	Evidence []Evidence `json:"evidence" required:"true" maxItems:"100" doc:"Any one of them suffices."`
+	Unproven bool       `json:"unproven" doc:"Some evidence has neither networks nor a client certificate, so that any client can claim this type."`
+	Warnings []Warning  `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: evidence that a mail server does not report."`
 }
 
-// Evidence proves a client type when all kinds that are given match.
+// Evidence proves a client type if all its fields match.
 type Evidence struct {
-	Networks    []string `json:"networks" maxItems:"10000" doc:"Of the TCP peer: addresses, prefixes and a-b ranges."`
-	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"What the server tells of a certificate that it verified. Dovecot 2.3 tells valid and no more, Postfix nothing; who asks POST /v1/login may send a fingerprint."`
-	ServerNames []string `json:"server_names" maxItems:"100" doc:"Narrows: what the client asked for (SNI)."`
-	LocalPorts  []int    `json:"local_ports" maxItems:"100" minimum:"1" maximum:"65535" doc:"Narrows: where the client connected to."`
-	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name. A listener of Postfix is smtp, or what its smtpd_sasl_service says."`
+	Networks    []string `json:"networks" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges of the TCP peer."`
+	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"What the server reports about a certificate that it verified. Dovecot 2.3 reports only valid, Postfix nothing; callers of POST /v1/login may send a fingerprint."`
+	ServerNames []string `json:"server_names" maxItems:"100" doc:"Narrows: the server name that the client requested (SNI)."`
+	LocalPorts  []int    `json:"local_ports" maxItems:"100" minimum:"1" maximum:"65535" doc:"Narrows: the port that the client connected to."`
+	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name. For Postfix it is smtp, or the smtpd_sasl_service of the listener."`
 }
 
-// Key opens the API.
+// Key describes an API key, without the key.
 type Key struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -509,19 +507,19 @@ type Key struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// NewKey asks for a key.
+// NewKey requests an API key.
 type NewKey struct {
 	Name      string    `json:"name" required:"true" minLength:"1" maxLength:"64" doc:"Names the key in the audit."`
 	Role      string    `json:"role" required:"true" enum:"admin,domain,read,login,self"`
 	Domain    string    `json:"domain,omitempty" doc:"For role domain only."`
 	Account   string    `json:"account,omitempty" doc:"For role self only."`
-	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"Left out, it does not expire; a key that expires makes none that lasts longer."`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"If missing, the key does not expire. A key that expires cannot create one that expires later."`
 }
 
-// CreatedKey shows a key for the only time.
+// CreatedKey is a new key with its secret, which no other response has.
 type CreatedKey struct {
 	Key
-	Secret Secret `json:"key,omitempty" doc:"Appears in this answer only. A dry run makes none."`
+	Secret Secret `json:"key,omitempty" doc:"Only in this response. A dry run creates none."`
 }
 
 // LoginRecord is one decision on a login. The log of logins stores the same JSON.
@@ -534,15 +532,15 @@ type Actor struct {
 	UID  string `json:"uid,omitempty"` // of the peer on the unix socket
 }
 
-// ExplainedLogin is a recorded login, decided again.
+// ExplainedLogin is a recorded login, evaluated by the present rules.
 type ExplainedLogin struct {
 	Record     LoginRecord     `json:"record"`
-	Decision   access.Decision `json:"decision" doc:"By the rules as they are now, with what the record tells: client type and address, which secure password, or that the secret was wrong."`
-	Differs    bool            `json:"differs" doc:"Outcome, reason or deciding policy are not those of the record."`
+	Decision   access.Decision `json:"decision" doc:"The decision by the present rules, with client type, address and secure password of the record, or a wrong secret."`
+	Differs    bool            `json:"differs" doc:"Outcome, reason or policy differ from the record."`
 	WhyDiffers string          `json:"why_differs,omitempty"`
 }
 
-// AuditEntry is one change on record.
+// AuditEntry is one recorded change.
 type AuditEntry struct {
 	ID      string                     `json:"id"`
 	Time    time.Time                  `json:"time"`
@@ -551,39 +549,39 @@ type AuditEntry struct {
 	Domain  string                     `json:"domain,omitempty"`
 	Target  string                     `json:"target"`
 	Note    string                     `json:"note,omitempty"`
-	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"Field, and its value before and after. Of secrets and hashes only that they changed."`
+	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"The field, and its value before and after. Secrets and hashes are never shown."`
 }
 
-// StoreStatus says how the daemon and its store get on.
+// StoreStatus is the status of the store and of its replication to this daemon.
 type StoreStatus struct {
 	StoreID  string    `json:"store_id" doc:"Empty while nothing is loaded."`
 	Loaded   bool      `json:"loaded"`
-	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When the store was last seen to agree with what this daemon holds."`
-	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused now."`
+	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When this daemon was last in sync with the store."`
+	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
 	Foreign  bool      `json:"foreign" doc:"The store is empty, older or another than the one known: it is not believed until it is adopted."`
-	Changes  uint64    `json:"changes" doc:"Made to the store in all, as far as this daemon knows."`
+	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
 	Domains  int       `json:"domains"`
-	Accounts int       `json:"accounts" doc:"With a record of their own."`
-	Version  string    `json:"version" doc:"Of the daemon."`
+	Accounts int       `json:"accounts" doc:"Accounts with a record."`
+	Version  string    `json:"version" doc:"The version of the daemon."`
 }
 
-// RegionStatus says what the regions of addresses are told from.
+// RegionStatus describes the region database.
 type RegionStatus struct {
 	Kind     string    `json:"kind" enum:"csv,mmdb,none"`
 	Paths    []string  `json:"paths" doc:"The files that were read."`
-	Date     time.Time `json:"date,omitzero" doc:"Of the data: as the files say, else of the files."`
-	AgeDays  int       `json:"age_days" doc:"Full days since then."`
+	Date     time.Time `json:"date,omitzero" doc:"The date of the data, or of the files."`
+	AgeDays  int       `json:"age_days" doc:"Full days since date."`
 	V4       int       `json:"ranges_v4"`
 	V6       int       `json:"ranges_v6"`
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
-	Error    string    `json:"error,omitempty" doc:"Why the files as they are now were not taken: what was read before stays in force."`
+	Error    string    `json:"error,omitempty" doc:"Why the present files could not be loaded; the previous data stays in use."`
 	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists let none in."`
 }
 
-// Region is a region that policies can name.
+// Region is a region that policies can select.
 type Region struct {
 	Region string `json:"region" example:"DE"`
-	Name   string `json:"name" doc:"In English; empty for what only the database knows." example:"Germany"`
+	Name   string `json:"name" doc:"The English name; empty for codes that only the database knows." example:"Germany"`
 }
 
 // AddressRegion is the region of an address.
@@ -592,31 +590,31 @@ type AddressRegion struct {
 	Region
 }
 
-// Health answers /livez and /readyz.
+// Health is the response of /livez and /readyz.
 type Health struct {
-	Status string `json:"status" enum:"ok,degraded,unavailable" doc:"degraded: decisions go on, changes are refused."`
+	Status string `json:"status" enum:"ok,degraded,unavailable" doc:"degraded: logins are decided, changes are refused."`
 }
 
 // List is one page of a list.
 type List[T any] struct {
 	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty" doc:"The cursor of the next page; missing on the last."`
+	Next  string `json:"next,omitempty" doc:"The cursor of the next page; missing on the last page."`
 }
 
-// Login is the request of POST /v1/login, here for the documentation only.
+// Login is the request of POST /v1/login, for documentation only.
 type Login struct {
 	LoginFacts
 	Secret    string `json:"secret" format:"password" writeOnly:"true"`
-	SecretB64 string `json:"secret_b64" writeOnly:"true" doc:"Instead of secret, when it is not UTF-8."`
+	SecretB64 string `json:"secret_b64" writeOnly:"true" doc:"The secret in base64, if it is not UTF-8."`
 }
 
-// LoginFacts is a login but for its secret.
+// LoginFacts is a login without its secret.
 type LoginFacts struct {
 	Account    string    `json:"account" required:"true" doc:"As typed."`
-	Service    string    `json:"service" doc:"Dovecot's service name. It or protocol is needed."`
+	Service    string    `json:"service" doc:"Dovecot's service name. Required unless protocol is given."`
 	Protocol   string    `json:"protocol" enum:"imap,pop3,smtp,sieve,web"`
 	IP         string    `json:"ip" doc:"The user's address."`
-	RealIP     string    `json:"real_ip" doc:"The TCP peer, when it differs."`
+	RealIP     string    `json:"real_ip" doc:"The TCP peer, if it differs."`
 	LocalIP    string    `json:"local_ip"`
 	LocalPort  int       `json:"local_port" minimum:"0" maximum:"65535"`
 	ServerName string    `json:"server_name"`
@@ -627,10 +625,10 @@ type LoginFacts struct {
 	MasterUser string    `json:"master_user"`
 	Lookup     string    `json:"lookup" enum:"none,credentials,user"`
 	ClientID   string    `json:"client_id"`
-	Time       time.Time `json:"time,omitzero" doc:"Ignored: a login happens now."`
+	Time       time.Time `json:"time,omitzero" doc:"Ignored: the time of a login is now."`
 }
 
-// Secret is a secret on its way in or out. Whoever prints one gets a placeholder.
+// Secret is a secret in a request or response. Formatting it prints a placeholder.
 type Secret []byte
 
 // Format implements [fmt.Formatter] for every verb.

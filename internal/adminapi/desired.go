@@ -11,16 +11,16 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// wanted reads what a document wants the domain to be. Its parts are judged by each other: what a
+// desired reads what a document wants the domain to be. Its parts are judged by each other: what a
 // department, a policy or an account names must be there when all is done.
-func (c *call) wanted(in *api.DomainDocument, cur *content, ch *store.Change, f *api.Faults) *content {
+func (c *call) desired(in *api.DomainDocument, cur *content, ch *store.Change, f *api.Faults) *content {
 	next := &content{}
-	defer func() { c.would, f.Under = would{}, "" }()
+	defer func() { c.planned, f.Under = planned{}, "" }()
 	if in.Departments != nil {
-		next.departments = c.wantedDepartments(in.Departments, cur.departments, f)
-		c.would.departments = map[string]bool{}
+		next.departments = c.desiredDepartments(in.Departments, cur.departments, f)
+		c.planned.departments = map[string]bool{}
 		for _, d := range next.departments {
-			c.would.departments[d.Path] = true
+			c.planned.departments[d.Path] = true
 		}
 	}
 	if cur.domain != nil {
@@ -36,13 +36,13 @@ func (c *call) wanted(in *api.DomainDocument, cur *content, ch *store.Change, f 
 		}
 	}
 	if in.Policies != nil {
-		next.policies = c.wantedPolicies(in.Policies, cur.policies, ch, f)
+		next.policies = c.desiredPolicies(in.Policies, cur.policies, ch, f)
 	}
 	if in.IPBlocks != nil {
-		next.blocks = c.wantedBlocks(in.IPBlocks, cur.blocks, ch, f)
+		next.blocks = c.desiredBlocks(in.IPBlocks, cur.blocks, ch, f)
 	}
 	if in.Accounts != nil {
-		next.accounts = c.wantedAccounts(in.Accounts, cur.accounts, ch, f)
+		next.accounts = c.desiredAccounts(in.Accounts, cur.accounts, ch, f)
 	}
 	f.Under = ""
 	if in.Departments != nil {
@@ -51,9 +51,9 @@ func (c *call) wanted(in *api.DomainDocument, cur *content, ch *store.Change, f 
 	return next
 }
 
-// wantedDepartments are those of a document, with those above them, which a document may leave out
+// desiredDepartments are those of a document, with those above them, which a document may leave out
 // as PUT may: they stay as they are, or are made.
-func (c *call) wantedDepartments(in []api.Department, cur []*store.Department, f *api.Faults) []*store.Department {
+func (c *call) desiredDepartments(in []api.Department, cur []*store.Department, f *api.Faults) []*store.Department {
 	byPath, before := map[string]*store.Department{}, map[string]*store.Department{}
 	for _, d := range cur {
 		before[d.Path] = d
@@ -81,20 +81,20 @@ func (c *call) wantedDepartments(in []api.Department, cur []*store.Department, f
 	return slices.AppendSeq([]*store.Department{}, maps.Values(above))
 }
 
-func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Change, f *api.Faults) []*store.Policy {
+func (c *call) desiredPolicies(in []api.Policy, cur []*store.Policy, ch *store.Change, f *api.Faults) []*store.Policy {
 	byID := map[string]*store.Policy{}
 	for _, p := range cur {
 		byID[p.ID] = p
 	}
-	c.would.policies = map[string]string{}
+	c.planned.policies = map[string]string{}
 	for id, was := range guard.Confirmed(c.Store.State, c.domain).Policies { // undone, a change brings its name back
 		if was != nil {
-			c.would.policies[foldName(was.Name)] = id
+			c.planned.policies[foldName(was.Name)] = id
 		}
 	}
 	for i := range in {
-		if name := foldName(in[i].Name); c.would.policies[name] == "" {
-			c.would.policies[name] = in[i].ID
+		if name := foldName(in[i].Name); c.planned.policies[name] == "" {
+			c.planned.policies[name] = in[i].ID
 		}
 	}
 	next, seen := make([]*store.Policy, 0, len(in)), map[string]bool{}
@@ -125,9 +125,9 @@ func (c *call) wantedPolicies(in []api.Policy, cur []*store.Policy, ch *store.Ch
 	return next
 }
 
-// wantedBlocks are those of a document that have not ended: one that is kept may well outlive its
+// desiredBlocks are those of a document that have not ended: one that is kept may well outlive its
 // blocks.
-func (c *call) wantedBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Change, f *api.Faults) []*store.Block {
+func (c *call) desiredBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Change, f *api.Faults) []*store.Block {
 	byRange := map[string]*store.Block{}
 	for _, b := range cur {
 		byRange[guard.Range(b)] = b
@@ -158,7 +158,7 @@ func (c *call) wantedBlocks(in []api.IPBlock, cur []*store.Block, ch *store.Chan
 	return next
 }
 
-func (c *call) wantedAccounts(in []api.AccountSettings, cur []*store.Account, ch *store.Change, f *api.Faults) []*store.Account {
+func (c *call) desiredAccounts(in []api.AccountSettings, cur []*store.Account, ch *store.Change, f *api.Faults) []*store.Account {
 	byAddress := make(map[string]*store.Account, len(cur))
 	for _, a := range cur {
 		byAddress[a.Address] = a
@@ -220,7 +220,7 @@ func (c *call) stillNamed(in *api.DomainDocument, f *api.Faults) {
 	}
 	var left []string
 	for _, d := range c.Store.State.Departments(c.domain) {
-		if path := d.Doc.Path; named[path] && !c.would.departments[path] {
+		if path := d.Doc.Path; named[path] && !c.planned.departments[path] {
 			left = append(left, path)
 		}
 	}
