@@ -30,7 +30,7 @@ func getRevert(c *call) (*answer, error) {
 }
 
 func errNoRevert() error {
-	return api.Refuse(http.StatusNotFound, "not_found", "no revert of this id is pending: it was confirmed or made, or replaced by another change")
+	return api.Refuse(http.StatusNotFound, "not_found", "no revert of this id is pending: it was confirmed, reverted or replaced")
 }
 
 // confirmRevert keeps a change: it is not reverted.

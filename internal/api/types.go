@@ -558,7 +558,7 @@ type StoreStatus struct {
 	Loaded   bool      `json:"loaded"`
 	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When this daemon was last in sync with the store."`
 	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
-	Foreign  bool      `json:"foreign" doc:"The store is empty, older or another than the one known: it is not believed until it is adopted."`
+	Foreign  bool      `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
 	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
 	Domains  int       `json:"domains"`
 	Accounts int       `json:"accounts" doc:"Accounts with a record."`
