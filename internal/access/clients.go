@@ -64,6 +64,18 @@ func (c *Clients) Classify(l *Login) ClientType {
 	return ClientThirdParty
 }
 
+// Proven reports whether a network or a certificate proves that a login is of a client type. Other
+// evidence only narrows: anybody could present it.
+func (c *Clients) Proven(l *Login, t ClientType) bool {
+	peer := l.RealIP
+	if !peer.IsValid() {
+		peer = l.IP
+	}
+	return slices.ContainsFunc(c.rules, func(r clientRule) bool {
+		return r.client == t && r.Proves() && r.match(l, peer)
+	})
+}
+
 // match holds what was given against what the protocol carried: what it does not carry does not
 // match.
 func (r *clientRule) match(l *Login, peer netip.Addr) bool {

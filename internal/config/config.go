@@ -137,6 +137,7 @@ type Throttle struct {
 	WrongSecretsPerAddress int
 	WrongSecretsPerAccount int
 	Window                 time.Duration
+	Exempt                 []string // addresses, prefixes and ranges
 }
 
 // Guard is the table [guard].
@@ -175,7 +176,7 @@ func Default() *Config {
 		Throttle: Throttle{
 			WrongSecretsPerAddress: 20,
 			WrongSecretsPerAccount: 10,
-			Window:                 15 * time.Minute,
+			Window:                 15 * time.Minute, Exempt: []string{},
 		},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}

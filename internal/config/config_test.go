@@ -115,6 +115,7 @@ database = "none"
 
 [throttle]
 window = "90m"
+exempt = ["192.0.2.7", "2001:db8::/48"]
 `
 
 func TestChangedIsReadAgain(t *testing.T) {
@@ -143,6 +144,7 @@ listen = []
 database = "none"
 [throttle]
 window = "1h30m"
+exempt = ["192.0.2.7", "2001:db8::/48"]
 `
 	if b.String() != want {
 		t.Errorf("changed settings:\n%s\nwant:\n%s", b.String(), want)
@@ -235,6 +237,8 @@ func TestProblems(t *testing.T) {
 		"[store]\nmax_staleness = \"1 hour\"":                        `f:2: store.max_staleness: "1 hour" is not a duration`,
 		"[records]\nretention = \"99999999d\"":                       `f:2: records.retention: "99999999d" is not a duration`,
 		"[records]\nretention = \"-5m\"":                             `f:2: records.retention: "-5m" is out of bounds: from "1h" to "3650d"`,
+		"[throttle]\nexempt = [\"10.0.0.0/33\"]":                     `f:2: throttle.exempt: `,
+		"[throttle]\nexempt = \"10.0.0.0/8\"":                        "f:2: throttle.exempt: must be a list of strings, not a string",
 		"[records]\nmax_per_domain = 0":                              "f:2: records.max_per_domain: 0 is out of bounds",
 		"[api]\nlisten = \"inet:127.0.0.1:1\"":                       `f:2: api.listen: must be a list of listeners, such as ["inet:127.0.0.1:10040"], not a string`,
 		"[api]\nlisten = [1]":                                        "f:2: api.listen: must be a list of listeners",

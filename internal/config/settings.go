@@ -164,6 +164,9 @@ then logins with mailbox passwords are refused. Secure passwords are never throt
 			func(c *Config) *int { return &c.Throttle.WrongSecretsPerAccount }, between(1, 1_000_000)),
 		row("throttle.window", `Time over which wrong secrets are counted, "1m" to "24h".`,
 			func(c *Config) *time.Duration { return &c.Throttle.Window }, span(time.Minute, day)),
+		row("throttle.exempt", `Networks that are never throttled as addresses, such as ["192.0.2.7", "2001:db8::/48"]: gateways that many users share.
+Guesses from there still count for their accounts. The webmail's own addresses (client type "web") are exempt without it.`,
+			func(c *Config) *[]string { return &c.Throttle.Exempt }, networks),
 
 		row("guard.locked_out_percent", `A change of access policies or blocked addresses that would lock out more than this share of the members who
 came in within guard.active_within is refused unless it is confirmed, 1 to 100. 100: only administrators are guarded.`,
@@ -379,6 +382,15 @@ func unmanagedDomains(c *Config, v []string) (faults []string) {
 			continue
 		}
 		v[i] = canonical
+	}
+	return faults
+}
+
+// networks validates a list of networks.
+func networks(_ *Config, v []string) (faults []string) {
+	_, faulty := address.ParseNetworks(v)
+	for _, f := range faulty {
+		faults = append(faults, f.Err.Error())
 	}
 	return faults
 }

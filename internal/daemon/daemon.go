@@ -26,6 +26,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
@@ -116,6 +117,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	}
 	metrics := adminapi.NewMetrics()
 	hasher := credential.NewHasher(credential.DefaultMemory)
+	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
@@ -124,6 +126,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 		},
+		Exempt: exempt,
 	})
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
 	var gateDone sync.WaitGroup

@@ -42,6 +42,7 @@ type Options struct {
 	Unmanaged     Unmanaged
 	MaxStaleness  time.Duration
 	Throttle      throttle.Limits
+	Exempt        address.Networks // never throttled as source addresses
 	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
 	// [Gate.RegionsChanged] is to be called when it tells another.
 	Region func(netip.Addr) string
@@ -113,14 +114,15 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 		return g.unavailable(l)
 	}
 	q, v, token := g.presented(l)
-	leave, waited, err := g.admit(ctx, l, q, v.Account, token)
+	exempt := g.exempt(l, q, v.Clients)
+	leave, waited, err := g.admit(ctx, l, q, v.Account, token, exempt)
 	if leave != nil {
 		defer leave()
 	}
 	if waited && err == nil {
 		q, v, token = g.presented(l)
 	}
-	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token}
+	a := &asker{g: g, ctx: ctx, login: l, account: q.Address, record: v.Account, token: token, exempt: exempt}
 	var d access.Decision
 	if err == nil {
 		d = access.Decide(q, a, false)
@@ -341,8 +343,19 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 }
 
 // throttled reports whether a login must be refused without verifying its secret.
-func (g *Gate) throttled(account string, l *access.Login) bool {
-	return g.throttle.Throttled(account, l.IP, l.Time)
+func (g *Gate) throttled(account string, l *access.Login, exempt bool) bool {
+	return g.throttle.Throttled(account, l.IP, exempt, l.Time)
+}
+
+// exempt reports whether the address of a login is that of many users, and so neither throttled nor
+// queued for as one source: an address of the settings, or the site's own webmail when it does not
+// pass on its users' addresses.
+func (g *Gate) exempt(l *access.Login, q *access.Query, clients *access.Clients) bool {
+	if g.Exempt.Contains(l.IP) {
+		return true
+	}
+	forwarded := l.RealIP.IsValid() && l.RealIP != l.IP
+	return q.Client == access.ClientWeb && !forwarded && clients.Proven(l, access.ClientWeb)
 }
 
 // guess counts a wrong secret here and on all daemons.

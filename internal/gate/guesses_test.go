@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -263,4 +265,56 @@ func TestGuessesByReport(t *testing.T) {
 		report(master, false)
 	}
 	report(imap("bob@example.org", "right", office), true)
+}
+
+// The site's own webmail is never throttled as an address: its users are, by their own addresses if
+// it passes them on, and by their accounts.
+func TestWebmailIsNoSource(t *testing.T) {
+	t.Parallel()
+	d := guessing(t)
+	for i := range 20 {
+		d.want(imap(fmt.Sprint("nobody", i, "@example.org"), "wrong", webmail), "deny unknown_account")
+		if i == 4 { // the fifth wrong secret
+			d.want(imap("ann@example.org", "right", webmail), "deny throttled")
+			d.clients(access.ClientWeb, webmail)
+		}
+		d.want(imap("bob@example.org", "right", office), "allow ok")
+	}
+	d.want(imap("ann@example.org", "right", webmail), "allow ok")
+	d.wrong(3, "eve@example.org", webmail)
+	d.want(imap("eve@example.org", "right", webmail), "deny throttled")
+
+	forwarded := func(account, secret string) *access.Login {
+		l := imap(account, secret, cafe)
+		l.RealIP = ip(webmail)
+		return l
+	}
+	for i := range 5 {
+		d.want(forwarded(fmt.Sprint("nobody", i, "@example.org"), "wrong"), "deny unknown_account")
+	}
+	d.want(forwarded("joe@example.org", "right"), "deny throttled")
+	d.want(imap("joe@example.org", "right", webmail), "allow ok")
+
+	// What anybody can present exempts nobody.
+	d.evidence(access.ClientWeb, access.Evidence{Services: []string{"imap"}})
+	if got := d.want(imap("kim@example.org", "right", webmail), "deny throttled"); got.Client != access.ClientWeb {
+		t.Errorf("client %s", got.Client)
+	}
+}
+
+func TestExemptNetworks(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, func(o *gate.Options) { o.Exempt, _ = address.ParseNetworks([]string{cafe + "/31", "2001:db8:1::/48"}) })
+	d.domain(nil)
+	d.mailbox("ann@example.org", "bob@example.org")
+	for _, from := range []string{cafe, "2001:db8:1::1", home} {
+		for i := range 5 {
+			d.want(imap(fmt.Sprint("nobody", i, "@example.org"), "wrong", from), "deny unknown_account")
+		}
+	}
+	d.want(imap("ann@example.org", "right", cafe), "allow ok")
+	d.want(imap("ann@example.org", "right", "2001:db8:1::1"), "allow ok")
+	d.want(imap("ann@example.org", "right", home), "deny throttled")
+	d.wrong(3, "bob@example.org", cafe) // the account counts all the same
+	d.want(imap("bob@example.org", "right", cafe), "deny throttled")
 }

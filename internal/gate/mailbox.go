@@ -125,18 +125,18 @@ func (m *mailboxes) sweep(now time.Time) {
 
 // admit waits for the turn of a login that needs a slow hash; leave is nil if it needs none. It
 // reports whether it waited: the account may have changed meanwhile.
-func (g *Gate) admit(ctx context.Context, l *access.Login, q *access.Query, r store.Record, token uint64) (leave func(), waited bool, err error) {
+func (g *Gate) admit(ctx context.Context, l *access.Login, q *access.Query, r store.Record, token uint64, exempt bool) (leave func(), waited bool, err error) {
 	switch q.Secret.State {
 	case access.SecretOther, access.SecretShaped, access.SecretRevoked:
 	case access.SecretLive, access.SecretEmpty, access.SecretUnseen, access.SecretAuthenticated:
 		return nil, false, nil
 	}
 	if q.Site.NextPassdb || q.Rules == nil || l.MasterUser != "" || l.Lookup != access.LookupNone ||
-		g.throttled(q.Address, l) || g.mailboxes.knownWrong(q.Address, token, r.MailboxHash(), l.Time) {
+		g.throttled(q.Address, l, exempt) || g.mailboxes.knownWrong(q.Address, token, r.MailboxHash(), l.Time) {
 		return nil, false, nil
 	}
 	keys := []any{q.Address}
-	if l.IP.IsValid() {
+	if l.IP.IsValid() && !exempt {
 		keys = append(keys, throttle.Source(l.IP))
 	}
 	return g.mailboxes.queue.enter(ctx, keys...)
@@ -150,11 +150,12 @@ type asker struct {
 	account string
 	record  store.Record
 	token   uint64
+	exempt  bool
 	err     error
 }
 
 // Throttled implements [access.Asker].
-func (a *asker) Throttled() bool { return a.g.throttled(a.account, a.login) }
+func (a *asker) Throttled() bool { return a.g.throttled(a.account, a.login, a.exempt) }
 
 // Mailbox implements [access.Asker].
 func (a *asker) Mailbox() bool {

@@ -8,6 +8,9 @@
 // Guesses from elsewhere, and guesses at other accounts, do not lock a known address out: only its
 // own guesses at that account do.
 //
+// An exempt address, such as that of a webmail for many users, is never throttled as a source. Its
+// guesses still count for their accounts.
+//
 // The package is pure: it has no clock, no I/O and no log.
 package throttle
 
@@ -90,14 +93,14 @@ func Source(ip netip.Addr) netip.Prefix {
 
 // Throttled reports whether a login must be refused without verifying its secret. It does not
 // depend on the secret: a wrong one that was already counted gets the same answer as a new one.
-func (t *Throttle) Throttled(account string, ip netip.Addr, now time.Time) bool {
+func (t *Throttle) Throttled(account string, ip netip.Addr, exempt bool, now time.Time) bool {
 	p := pair{account, Source(ip)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.known.Get(p, now); ok {
 		return count(t.pairs, p, now) >= t.limits.PerAccount
 	}
-	return count(t.sources, p.source, now) >= t.limits.PerAddress ||
+	return !exempt && count(t.sources, p.source, now) >= t.limits.PerAddress ||
 		count(t.accounts, account, now) >= t.limits.PerAccount
 }
 

@@ -32,7 +32,7 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 	// The newest tokens are kept, so the account stays throttled for the whole window.
 	last := now.Add(999 * time.Second)
-	if !g.Throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), last.Add(time.Hour-10*time.Second)) {
+	if !g.Throttled("ann@example.org", netip.MustParseAddr("203.0.113.10"), false, last.Add(time.Hour-10*time.Second)) {
 		t.Error("the newest guesses were dropped")
 	}
 	g.Sweep(last.Add(time.Hour))
@@ -56,7 +56,7 @@ func TestOthersDoNotHideGuessesFromKnownAddress(t *testing.T) {
 			g.Wrong(fmt.Sprint(other), ip, uint64(1000+other), now)
 		}
 	}
-	if !g.Throttled("ann@example.org", ip, now) {
+	if !g.Throttled("ann@example.org", ip, false, now) {
 		t.Error("three wrong secrets of ann are not throttled")
 	}
 }
@@ -66,7 +66,28 @@ func TestThrottledDoesNotAllocate(t *testing.T) {
 	now := time.Now()
 	ip := netip.MustParseAddr("2001:db8::1")
 	g.Wrong("ann@example.org", ip, 1, now)
-	if n := testing.AllocsPerRun(100, func() { g.Throttled("ann@example.org", ip, now) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { g.Throttled("ann@example.org", ip, false, now) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// An exempt source is not throttled for others' guesses, but each of its accounts is.
+func TestExemptSource(t *testing.T) {
+	g := limited()
+	now := time.Now()
+	webmail := netip.MustParseAddr("192.0.2.1")
+	for i := range 100 {
+		g.Wrong(fmt.Sprint(i), webmail, uint64(i), now)
+	}
+	for i := range 3 {
+		g.Wrong("ann@example.org", webmail, uint64(1000+i), now)
+	}
+	for account, want := range map[string]bool{"bob@example.org": false, "ann@example.org": true} {
+		if got := g.Throttled(account, webmail, true, now); got != want {
+			t.Errorf("%s throttled at an exempt source: %t", account, got)
+		}
+	}
+	if !g.Throttled("bob@example.org", webmail, false, now) {
+		t.Error("the source is not throttled without the exemption")
 	}
 }
