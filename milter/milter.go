@@ -48,6 +48,7 @@ import (
 	gomilter "github.com/emersion/go-milter"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
@@ -63,6 +64,9 @@ type Gate interface {
 	// Submitter tells how the rules see a message that login submits from an SMTP session of the
 	// given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
+	// Submission decides whether an authenticated session may still send. It is asked when a message
+	// has been received: the login may have been revoked since it began.
+	Submission(access.Submission) access.Decision
 }
 
 // Server answers milter connections.

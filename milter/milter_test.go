@@ -14,6 +14,7 @@ import (
 	gomilter "github.com/emersion/go-milter"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
@@ -78,6 +79,34 @@ func TestEnvelope(t *testing.T) {
 		m.mail(c.login, c.from)
 		m.expect(c.want)
 		m.send(gomilter.CodeAbort, "")
+	}
+}
+
+// A session that may no longer send is refused when its message has been received.
+func TestSessionEndsDuringMessage(t *testing.T) {
+	for name, c := range map[string]struct {
+		d    access.Decision
+		want string
+	}{
+		"revoked":         {access.Decision{Outcome: access.Deny, Reason: access.ReasonRevokedSecret}, "y " + reauthenticate},
+		"enforced":        {access.Decision{Outcome: access.Deny, Reason: access.ReasonSecureRequired, Message: "x"}, "y " + reauthenticate},
+		"suspended":       {access.Decision{Outcome: access.Deny, Reason: access.ReasonSuspended, Message: "This account is suspended."}, "y 550 5.7.1 This account is suspended."},
+		"without a text":  {access.Decision{Outcome: access.Deny, Reason: access.ReasonPolicy}, "y 550 5.7.1 Access denied."},
+		"unknown for now": {access.Decision{Outcome: access.TempFail}, "y " + unknown},
+		"next passdb's":   {access.Decision{Outcome: access.Next}, "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gate := checking(mailflow.CheckBoth, "")
+			gate.decision = c.d
+			m := start(t, gate).postfix()
+			m.mail(ann, "ann@example.org")
+			m.expect("c")
+			m.headers("From: ann@example.org")
+			m.expect(c.want)
+		})
+	}
+	if got := ended(&access.Decision{}); got != unknown {
+		t.Errorf("the zero decision is answered %q", got)
 	}
 }
 
@@ -506,7 +535,9 @@ func (p panicking) Needs() mailflow.Needs {
 	return mailflow.Needs{}
 }
 
-func (panicking) Connected(netip.Addr, uint16) func() { return func() {} }
+func (panicking) Connected(netip.Addr, uint16) func()          { return func() {} }
+func (panicking) Submission(access.Submission) access.Decision { return access.Decision{} }
+
 func (panicking) Submitter(string, netip.Addr, uint16) mailflow.Submitter {
 	return mailflow.Submitter{}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
@@ -34,6 +35,7 @@ type rules struct {
 	submitter func(login string, client netip.AddrPort) mailflow.Submitter
 	connected chan netip.AddrPort // nil for nobody
 	ended     chan netip.AddrPort // the same
+	decision  access.Decision     // on every submission; the zero value lets it pass
 }
 
 func (r *rules) Needs() mailflow.Needs { return r.needs }
@@ -51,6 +53,13 @@ func (r *rules) Connected(ip netip.Addr, port uint16) func() {
 
 func (r *rules) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
 	return r.submitter(login, netip.AddrPortFrom(ip, port))
+}
+
+func (r *rules) Submission(s access.Submission) access.Decision {
+	if r.decision.Outcome == 0 {
+		return access.Decision{Outcome: access.Allow}
+	}
+	return r.decision
 }
 
 // checking are rules that check ann's messages, and everybody's header.

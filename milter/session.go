@@ -11,6 +11,7 @@ import (
 	gomilter "github.com/emersion/go-milter"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving"
@@ -60,6 +61,8 @@ type session struct {
 type message struct {
 	login     string
 	sender    string
+	ip        netip.Addr // of the client, as is the port
+	port      uint16
 	submitter mailflow.Submitter
 	from      []mailflow.Field // originator fields
 	fromSize  int              // octets of their values, and of those left out
@@ -133,8 +136,8 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 	s.message = message{sender: from, login: m.Macros["{auth_authen}"]}
 	msg := &s.message
 	if msg.login != "" {
-		ip, port := s.client(m.Macros)
-		msg.submitter = s.gate.Submitter(msg.login, ip, port)
+		msg.ip, msg.port = s.client(m.Macros)
+		msg.submitter = s.gate.Submitter(msg.login, msg.ip, msg.port)
 		if msg.submitter.Unavailable {
 			return s.refuse(m, unavailable, nil), nil
 		}
@@ -195,14 +198,20 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 	return gomilter.RespContinue, nil
 }
 
-// check holds the header fields against the rules, once a message. It returns nil if they may pass.
-// What was refused before stays refused.
+// check decides, once a message, whether the session may still send and whether its header fields
+// obey the rules. It returns nil if so. A message that was refused before stays refused.
 func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	msg := &s.message
 	if msg.checked || msg.refusal != nil {
 		return msg.refusal
 	}
 	msg.checked = true
+	if msg.submitter.Account != "" {
+		d := s.gate.Submission(access.Submission{Account: msg.login, IP: msg.ip, Port: msg.port, Sender: msg.sender})
+		if text := ended(&d); text != "" {
+			return s.refuse(m, text, nil)
+		}
+	}
 	if msg.traces > maxForged {
 		return s.refuse(m, refused+textForged, nil)
 	}
