@@ -27,6 +27,9 @@
 //	smtpd_recipient_restrictions = check_policy_service unix:private/drawbridge,
 //	    permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 //
+// A credential may be revoked between RCPT and the end of the message. The same service in
+// smtpd_data_restrictions and smtpd_end_of_data_restrictions refuses the message then.
+//
 // # Diagnostics
 //
 // Where no answer is possible — the gate cannot tell, or the request is malformed, oversized or

@@ -183,3 +183,46 @@ func TestTraceHeader(t *testing.T) {
 		t.Errorf("the header does not name client and credential:\n%s", m)
 	}
 }
+
+// A session whose credential is revoked after RCPT sends nothing, whether the message has begun or
+// not, and whatever the milter is asked about.
+func TestRevokedDuringMessage(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	command := func(c *mailclient.SMTP, line, want string) {
+		t.Helper()
+		r, err := c.Command(line)
+		s.must(err)
+		s.want(line, r, want)
+	}
+	for _, check := range []string{"both", "envelope", "off"} {
+		s.api("PATCH", "/v1/domains/example.org", object{"sender_check": check})
+		for _, revokeBefore := range []string{"DATA", "."} {
+			id, secret := s.device(ann, "phone "+check+" "+revokeBefore)
+			c, r := s.submit(outside, ann, secret)
+			s.want("auth", r, "235 ")
+			command(c, "MAIL FROM:<"+ann+">", "250 ")
+			command(c, "RCPT TO:<"+bob+">", "250 ")
+			if revokeBefore == "DATA" {
+				s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+				command(c, "DATA", "421 4.7.0 ")
+				continue
+			}
+			command(c, "DATA", "354 ")
+			s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+			command(c, "From: "+ann+"\r\nSubject: late\r\n\r\nHello\r\n.", "421 4.7.0 ")
+		}
+	}
+	// A device that is not revoked sends as before.
+	_, secret := s.device(ann, "tablet")
+	c, _ := s.submit(outside, ann, secret)
+	s.want("the tablet", s.send(c, ann, bob, "From: "+ann+"\nSubject: tablet\n\nHello\n"), "250 ")
+	s.received(bob, "tablet")
+	messages, err := s.Inbox(bob)
+	s.must(err)
+	for _, m := range messages {
+		if strings.Contains(m, "\nSubject: late\n") {
+			t.Error("a message of a revoked device was delivered")
+		}
+	}
+}
