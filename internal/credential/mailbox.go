@@ -22,9 +22,9 @@ const (
 	// DefaultMemory is the budget in bytes of a [Hasher] that is given none.
 	DefaultMemory = 256 << 20
 
-	// maxPassword is the longest password in bytes that can match a stored hash: what Dovecot would
-	// accept.
-	maxPassword = 512
+	// MaxPassword is the longest password in bytes that can match a stored hash. Dovecot passes no
+	// longer one to a checkpassword program: name and password together have 509 bytes at most.
+	MaxPassword = 512
 )
 
 // CheckNew says all that stands against a new mailbox password, as errors joined: it must be of 1
@@ -102,7 +102,7 @@ func NewHasher(memory int64) *Hasher {
 // password is for [CheckNew] to say; here only those are refused that could never match.
 func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 	if !usable(password) {
-		return "", fmt.Errorf("hash password: not of 1 to %d bytes without NUL", maxPassword)
+		return "", fmt.Errorf("hash password: not of 1 to %d bytes without NUL", MaxPassword)
 	}
 	a := newArgon2()
 	if _, err := io.ReadFull(rand.Reader, a.salt); err != nil {
@@ -168,7 +168,7 @@ func (h *Hasher) imitateToday(ctx context.Context, password []byte) error {
 // usable reports whether any hash may match the password. NUL is out because bcrypt repeats the
 // password with a NUL behind it: "a" and "a\x00a" would be the same.
 func usable(password []byte) bool {
-	return len(password) > 0 && len(password) <= maxPassword && bytes.IndexByte(password, 0) < 0
+	return len(password) > 0 && len(password) <= MaxPassword && bytes.IndexByte(password, 0) < 0
 }
 
 // run calls f when there is room for its cost, or returns the error of ctx.

@@ -144,7 +144,7 @@ func TestHashRefusesWhatNeverMatches(t *testing.T) {
 	for name, password := range map[string]string{
 		"empty":    "",
 		"NUL":      "abc\x00def",
-		"too long": strings.Repeat("x", maxPassword+1),
+		"too long": strings.Repeat("x", MaxPassword+1),
 	} {
 		if stored, err := NewHasher(0).Hash(t.Context(), []byte(password)); err == nil || stored != "" {
 			t.Errorf("%s: %q, %v", name, stored, err)
@@ -191,7 +191,7 @@ func TestUnusablePasswordsMatchNothing(t *testing.T) {
 	h := NewHasher(0)
 	// In bcrypt's key schedule "a" and "a NUL a" are the same.
 	bcrypt := dovecotHash(t, "a", "-s", "BLF-CRYPT", "-r", "4")
-	long := strings.Repeat("x", maxPassword)
+	long := strings.Repeat("x", MaxPassword)
 	sha := dovecotHash(t, long, "-s", "SHA512")
 	checkVerifies(t, h, sha, long, true)
 	for name, c := range map[string]struct{ stored, password string }{

@@ -12,6 +12,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -127,6 +128,10 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	if err == nil {
 		d = access.Decide(q, a, false)
 		err = a.err
+		if n := len(l.Secret); n > credential.MaxPassword && d.Guess {
+			// Nothing of that length is kept here: a token, or a file, but no guess.
+			d.Guess, d.Note = false, fmt.Sprintf("the secret has %d bytes: mailbox passwords kept here have at most %d", n, credential.MaxPassword)
+		}
 	}
 	if err != nil {
 		// Too many slow hashes at once: nothing was verified, and the client is told nothing.

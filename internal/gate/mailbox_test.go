@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -157,4 +158,23 @@ func TestUnknownAccountCostsLikeKnownOnes(t *testing.T) {
 			t.Errorf("a login of %s allocates %d bytes, want those of Dovecot's hash", account, n)
 		}
 	}
+}
+
+// A secret that is too long for a mailbox password is recorded as such, and is no guess.
+func TestSecretTooLong(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, nil)
+	d.domain(nil)
+	d.slow("ann@example.org", "right")
+	for i := range 6 {
+		got := d.want(imap("ann@example.org", strings.Repeat("x", 600+i), home), "deny bad_secret")
+		if want := fmt.Sprintf("the secret has %d bytes: mailbox passwords kept here have at most 512", 600+i); got.Note != want {
+			t.Fatalf("note %q, want %q", got.Note, want)
+		}
+	}
+	if got := d.want(imap("ann@example.org", strings.Repeat("x", 512), home), "deny bad_secret"); got.Note != "" {
+		t.Errorf("note %q", got.Note)
+	}
+	d.want(imap("nobody@example.org", strings.Repeat("x", 600), home), "deny unknown_account")
+	d.want(imap("ann@example.org", "right", home), "allow ok")
 }
