@@ -27,9 +27,9 @@ const (
 	MaxPassword = 512
 )
 
-// CheckNew says all that stands against a new mailbox password, as errors joined: it must be of 1
-// to [MaxNewPassword] bytes, valid UTF-8, free of control characters, and not of the shape of a
-// secure password. A longer one is not looked into. Its strength is judged elsewhere.
+// CheckNew validates a new mailbox password: 1 to [MaxNewPassword] bytes of UTF-8 without control
+// characters, not in the shape of a secure password. It returns all faults, joined. It does not judge
+// the strength.
 func CheckNew(password []byte) error {
 	if len(password) > MaxNewPassword {
 		return fmt.Errorf("password has %d bytes: use at most %d", len(password), MaxNewPassword)
@@ -77,17 +77,17 @@ func Typical(stored []string) string {
 	return typical
 }
 
-// Hasher makes and verifies hashes of mailbox passwords, as many at a time as memory and processors
-// bear. It is safe for concurrent use.
+// Hasher computes and verifies hashes of mailbox passwords. Memory and processors bound how many run
+// at once. It is safe for concurrent use.
 type Hasher struct {
 	slots  *semaphore.Weighted // in bytes of memory
 	budget int64               // bytes in all
-	share  int64               // bytes that a busy processor stands for
+	share  int64               // bytes of the budget that a busy processor counts as
 }
 
-// NewHasher returns a Hasher that uses about so many bytes of memory at once for hashing, and one
-// thread per processor. Zero or less means [DefaultMemory]. A hash that needs more than the whole
-// budget runs alone: 256 MiB is the most that any may need.
+// NewHasher returns a Hasher that uses at most about memory bytes for hashing, and one thread per
+// processor. Zero or less means [DefaultMemory]. A hash that needs more than the budget, at most
+// 256 MiB, runs alone.
 func NewHasher(memory int64) *Hasher {
 	if memory <= 0 {
 		memory = DefaultMemory
@@ -97,27 +97,26 @@ func NewHasher(memory int64) *Hasher {
 	return &Hasher{slots: semaphore.NewWeighted(memory), budget: memory, share: memory / threads}
 }
 
-// Hash returns the hash of a password, to be stored: argon2id in Dovecot's notation, 107
-// characters. It waits for its turn until ctx ends, and then returns its error. What makes a good
-// password is for [CheckNew] to say; here only those are refused that could never match.
+// Hash returns the hash of a password for storage: argon2id in Dovecot's notation, 107 characters. If
+// ctx ends while it waits for its turn, it returns the error of ctx. It refuses only passwords that
+// could never match; use [CheckNew] for new ones.
 func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 	if !usable(password) {
-		return "", fmt.Errorf("hash password: not of 1 to %d bytes without NUL", MaxPassword)
+		return "", fmt.Errorf("hashing the password: not of 1 to %d bytes without NUL", MaxPassword)
 	}
 	a := newArgon2()
 	if _, err := io.ReadFull(rand.Reader, a.salt); err != nil {
-		return "", fmt.Errorf("hash password: %w", err)
+		return "", fmt.Errorf("hashing the password: %w", err)
 	}
 	if err := h.run(ctx, a.cost(), func() { a.key = a.derive(password) }); err != nil {
-		return "", fmt.Errorf("hash password: %w", err)
+		return "", fmt.Errorf("hashing the password: %w", err)
 	}
 	return "{ARGON2ID}" + a.String(), nil
 }
 
-// Verify reports whether the password is the one of the stored hash, and if so, whether the hash is
-// outdated and better replaced by a new one of [Hasher.Hash]. It waits for its turn until ctx ends.
-// An error means that the answer is not known: ctx ended, or the stored hash is none that
-// [CheckStored] accepts.
+// Verify reports whether the password matches the stored hash, and if so, whether the hash is
+// outdated and should be replaced by one of [Hasher.Hash]. It waits for its turn until ctx ends. An
+// error means that the answer is unknown: ctx ended, or the stored hash cannot be verified.
 func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok, outdated bool, err error) {
 	s, err := parse(stored)
 	if err != nil {
@@ -127,7 +126,7 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok
 		return false, false, nil
 	}
 	if err := h.run(ctx, s.cost, func() { ok = s.match(password) }); err != nil {
-		return false, false, fmt.Errorf("verify password: %w", err)
+		return false, false, fmt.Errorf("verifying the password: %w", err)
 	}
 	if !ok && s.outdated {
 		// Most outdated hashes are quicker than today's, and a quick refusal would reveal which
@@ -149,7 +148,7 @@ func (h *Hasher) Imitate(ctx context.Context, stored string, password []byte) er
 		return h.imitateToday(ctx, password)
 	}
 	if err := h.run(ctx, s.cost, func() { s.match(password) }); err != nil {
-		return fmt.Errorf("verify password: %w", err)
+		return fmt.Errorf("verifying the password: %w", err)
 	}
 	if s.outdated {
 		return h.imitateToday(ctx, password)
@@ -160,21 +159,21 @@ func (h *Hasher) Imitate(ctx context.Context, stored string, password []byte) er
 func (h *Hasher) imitateToday(ctx context.Context, password []byte) error {
 	a := newArgon2()
 	if err := h.run(ctx, a.cost(), func() { a.match(password) }); err != nil {
-		return fmt.Errorf("verify password: %w", err)
+		return fmt.Errorf("verifying the password: %w", err)
 	}
 	return nil
 }
 
-// usable reports whether any hash may match the password. NUL is out because bcrypt repeats the
-// password with a NUL behind it: "a" and "a\x00a" would be the same.
+// usable reports whether any hash may match the password. It must not contain NUL, because bcrypt
+// repeats the password with a NUL after it: "a" and "a\x00a" would be the same.
 func usable(password []byte) bool {
 	return len(password) > 0 && len(password) <= MaxPassword && bytes.IndexByte(password, 0) < 0
 }
 
-// run calls f when there is room for its cost, or returns the error of ctx.
+// run calls f once there is room for its cost. It returns the error of ctx if that ends first.
 func (h *Hasher) run(ctx context.Context, c cost, f func()) error {
 	if c.rounds == 0 {
-		// A single digest is done before its turn would come.
+		// A single digest takes less time than waiting for a turn.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -190,8 +189,8 @@ func (h *Hasher) run(ctx context.Context, c cost, f func()) error {
 	return nil
 }
 
-// weight is the part of the budget that a cost takes: its memory, but no less than the share of the
-// processors that it keeps busy, and no more than there is.
+// weight returns the part of the budget that a cost takes: its memory, at least the share of the
+// processors that it occupies, at most the whole budget.
 func (h *Hasher) weight(c cost) int64 {
 	return min(max(c.memory, h.share*int64(max(c.threads, 1))), h.budget)
 }

@@ -23,68 +23,68 @@ import (
 // pepperLen is the size of the key, in bytes; the file holds twice as many hexadecimal digits.
 const pepperLen = 32
 
-// Pepper is the key under which all secure passwords are hashed. It lives in a file outside the
-// store: whoever has the store alone can test no guess. It must be loaded or created; the zero
-// value panics. A Pepper is safe for concurrent use.
+// Pepper is the key under which all secure passwords are hashed. It is kept in a file outside the
+// store, so that a copy of the store is not enough to test guesses. A Pepper comes from [LoadPepper]
+// or [CreatePepper]; the zero value panics. It is safe for concurrent use.
 //
-// Printing one shows its fingerprint at most: the keys are behind pointers, where no verb of fmt
-// follows.
+// Printing a Pepper shows its fingerprint at most: the keys are behind pointers, which fmt does not
+// follow.
 type Pepper struct {
 	fingerprint string
 	secrets     *keyed
 	tokens      *keyed
 }
 
-// LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits, in a regular file
-// that only its owner can read, who is root or the effective user. A symbolic link is followed, and
-// its target held to the same. The error satisfies errors.Is(err, fs.ErrNotExist) when there is no
-// such file.
+// LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits. The file must be
+// regular, belong to root or the effective user, and be readable by its owner only; for a symbolic
+// link that applies to the target. Without a file the error satisfies
+// errors.Is(err, fs.ErrNotExist).
 func LoadPepper(path string) (*Pepper, error) {
-	// Without O_NONBLOCK a FIFO in this place would hang the start.
+	// Without O_NONBLOCK a FIFO of that name would block the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("load pepper: %w; restore it from the backup: without it no secure password works", err)
+		return nil, fmt.Errorf("loading the pepper: %w; restore it from the backup: without it no secure password works", err)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("load pepper: %w; make uid %d its owner", err, os.Geteuid())
+		return nil, fmt.Errorf("loading the pepper: %w; make uid %d its owner", err, os.Geteuid())
 	case err != nil:
-		return nil, fmt.Errorf("load pepper: %w", err)
+		return nil, fmt.Errorf("loading the pepper: %w", err)
 	}
 	defer func() { _ = f.Close() }() // only read from
 
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("load pepper: %w", err)
+		return nil, fmt.Errorf("loading the pepper: %w", err)
 	}
 	owner := -1
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		owner = int(sys.Uid)
 	}
 	if err := checkPepperFile(info.Mode(), owner, os.Geteuid()); err != nil {
-		return nil, fmt.Errorf("load pepper %s: %w", path, err)
+		return nil, fmt.Errorf("loading the pepper %s: %w", path, err)
 	}
 
 	var text [2*pepperLen + 2]byte // room for the newline, and for one byte too many
 	defer clear(text[:])
 	n, err := io.ReadFull(f, text[:])
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("load pepper %s: %w", path, err)
+		return nil, fmt.Errorf("loading the pepper %s: %w", path, err)
 	}
 	p, err := parsePepper(text[:n])
 	if err != nil {
-		return nil, fmt.Errorf("load pepper %s: %w", path, err)
+		return nil, fmt.Errorf("loading the pepper %s: %w", path, err)
 	}
 	return p, nil
 }
 
-// checkPepperFile says all that is wrong with the file itself.
+// checkPepperFile returns all faults of the file's type, mode and owner, joined.
 func checkPepperFile(mode fs.FileMode, owner, euid int) error {
 	if !mode.IsRegular() {
 		return fmt.Errorf("not a regular file (%v): name the file that holds the pepper", mode.Type())
 	}
 	var faults []error
 	if mode.Perm()&0o077 != 0 {
-		faults = append(faults, fmt.Errorf("mode %04o lets others at it: chmod 0600", mode.Perm()))
+		faults = append(faults, fmt.Errorf("mode %04o lets other users read it: run chmod 0600", mode.Perm()))
 	}
 	if owner != 0 && owner != euid {
 		faults = append(faults, fmt.Errorf("owned by uid %d: make root or uid %d its owner", owner, euid))
@@ -110,25 +110,25 @@ func parsePepper(text []byte) (*Pepper, error) {
 	return newPepper(key[:]), nil
 }
 
-// CreatePepper makes a new random pepper and writes it to a file of mode 0600. It returns once file
-// and directory are on the disk. It never overwrites: the error satisfies errors.Is(err,
-// fs.ErrExist) when the name is taken. A crash leaves a whole file of that name or none.
+// CreatePepper generates a random pepper and writes it to a file of mode 0600. It returns once file
+// and directory are on disk. It never overwrites: if the name is taken, the error satisfies
+// errors.Is(err, fs.ErrExist). A crash leaves either the whole file or none.
 func CreatePepper(path string) (*Pepper, error) {
 	var key [pepperLen]byte
 	defer clear(key[:])
 	if _, err := io.ReadFull(rand.Reader, key[:]); err != nil {
-		return nil, fmt.Errorf("create pepper %s: %w", path, err)
+		return nil, fmt.Errorf("creating the pepper %s: %w", path, err)
 	}
 	text := append(hex.AppendEncode(nil, key[:]), '\n')
 	defer clear(text)
 	if err := writeOnce(path, text); err != nil {
-		return nil, fmt.Errorf("create pepper: %w", err)
+		return nil, fmt.Errorf("creating the pepper: %w", err)
 	}
 	return newPepper(key[:]), nil
 }
 
-// writeOnce puts content under a new name, durably. Linking, unlike O_EXCL, shows no half-written
-// file to whoever comes after a crash, and unlike rename it never replaces one.
+// writeOnce creates a file durably. A link, unlike O_EXCL, leaves no half-written file after a crash,
+// and unlike a rename it never replaces a file.
 func writeOnce(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
@@ -153,8 +153,7 @@ func writeOnce(path string, content []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// newPepper derives a key for each purpose, so that no value made for one can be presented as
-// another.
+// newPepper derives a key for each purpose, so that a value of one purpose is useless for another.
 func newPepper(key []byte) *Pepper {
 	derive := func(label string) []byte {
 		mac := hmac.New(sha256.New, key)
@@ -168,34 +167,34 @@ func newPepper(key []byte) *Pepper {
 	}
 }
 
-// Fingerprint tells one pepper from another: 64 hexadecimal digits that are safe to store and to
-// show.
+// Fingerprint returns 64 hexadecimal digits that identify the pepper. They may be stored and shown.
 func (p *Pepper) Fingerprint() string { return p.fingerprint }
 
-// ID is the short form of the fingerprint, its first 8 digits, which goes with each hash.
+// ID returns the first 8 digits of the fingerprint, which are stored with each hash.
 func (p *Pepper) ID() string { return p.fingerprint[:8] }
 
-// Hash is what is stored of a secure password of the account. The same secret of two accounts has
-// two hashes. The secret must come from [Normalise]; the account is the canonical address.
+// Hash returns the stored form of a secure password. It depends on the account, so that the same
+// secret of two accounts has two hashes. The secret must come from [Normalise]; the account is the
+// canonical address.
 func (p *Pepper) Hash(account string, normalised []byte) Hash {
 	return p.secrets.sum(account, normalised)
 }
 
-// Token names a pair of account and secret, of whatever shape, in counters of wrong guesses: equal
-// pairs have equal tokens, and without the pepper a token reveals neither. Two different pairs
-// share one with a probability of 2^-64, which is good enough to count and not to let anyone in.
+// Token identifies a pair of account and secret when wrong secrets are counted and remembered. Equal
+// pairs have equal tokens; without the pepper a token reveals neither part. Two different pairs share
+// a token with a probability of 2^-64: good enough to refuse a secret, and not to accept one.
 func (p *Pepper) Token(account string, secret []byte) uint64 {
 	sum := p.tokens.sum(account, secret)
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// keyed is HMAC-SHA-256 of (account, secret) under one key, without allocation and safe for
-// concurrent use. The pool spares hashing the key anew, which is half of the work.
+// keyed computes HMAC-SHA-256 of (account, secret) under one key, without allocation. It is safe for
+// concurrent use. The pool saves hashing the key each time, which is half of the work.
 type keyed struct {
 	pool sync.Pool
 }
 
-// keyedState is one HMAC with its message and its sum, which would otherwise be allocated per call.
+// keyedState is an HMAC with buffers for message and sum, which would otherwise be allocated per call.
 type keyedState struct {
 	mac hash.Hash
 	msg []byte
@@ -211,7 +210,7 @@ func newKeyed(key []byte) *keyed {
 func (k *keyed) sum(account string, secret []byte) [sha256.Size]byte {
 	s := k.pool.Get().(*keyedState)
 	defer k.pool.Put(s)
-	// The length first: ("ab", "c") and ("a", "bc") must not be the same message.
+	// The length comes first, so that ("ab", "c") and ("a", "bc") are different messages.
 	if need := binary.MaxVarintLen64 + len(account) + len(secret); cap(s.msg) < need {
 		s.msg = make([]byte, 0, need)
 	}
@@ -229,10 +228,10 @@ func (k *keyed) sum(account string, secret []byte) [sha256.Size]byte {
 // unpadded base64url.
 type Hash [sha256.Size]byte
 
-// hashText refuses the bits that no digest sets, so that each hash has one spelling.
+// hashText rejects bits beyond the digest, so that each hash has one spelling.
 var hashText = base64.RawURLEncoding.Strict()
 
-// Equal reports whether both are the same, in a time that does not depend on where they differ.
+// Equal reports whether both are the same, in constant time.
 func (h Hash) Equal(o Hash) bool {
 	return subtle.ConstantTimeCompare(h[:], o[:]) == 1
 }

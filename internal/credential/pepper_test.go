@@ -152,7 +152,7 @@ func TestLoadPepperFaults(t *testing.T) {
 		"missing":           {filepath.Join(t.TempDir(), "pepper"), "restore it from the backup"},
 		"directory":         {t.TempDir(), "not a regular file"},
 		"fifo":              {fifo, "not a regular file"},
-		"group may read":    {write(t, pepperDigits, 0o640), "mode 0640 lets others at it: chmod 0600"},
+		"group may read":    {write(t, pepperDigits, 0o640), "mode 0640 lets other users read it: run chmod 0600"},
 		"world may read":    {open, "mode 0644"},
 		"link to such":      {link, "mode 0644"},
 		"others may write":  {write(t, pepperDigits, 0o602), "mode 0602"},

@@ -21,8 +21,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// The limits of what verifying a stored hash may cost: about a second of one processor each, and
-// three where the longest password slows it down.
+// The limits of the cost of any stored hash: about a second of one processor each, and three seconds
+// where the longest password takes longest.
 const (
 	maxStored      = 512       // characters of a stored hash
 	maxMemory      = 256 << 20 // bytes; libsodium's "moderate"
@@ -53,19 +53,19 @@ func above(name string, n, limit int) error {
 	return fmt.Errorf("%s=%d costs too much to verify: import a hash with %s of at most %d, or set a new password", name, n, name, limit)
 }
 
-// cost is what verifying a hash takes, known before it is done.
+// cost is the cost of verifying a hash, known in advance.
 type cost struct {
 	memory  int64 // bytes, when it is more than a few
 	threads int   // processors at once; zero is one
 	rounds  int   // in the scheme's own unit; zero is a single digest
 }
 
-// storedHash is a stored hash that was parsed and found to be within the limits.
+// storedHash is a parsed stored hash within the limits.
 type storedHash struct {
 	cost     cost
 	excess   error // above the limit for imports
 	outdated bool
-	match    func(password []byte) bool // wants a usable password
+	match    func(password []byte) bool // requires a usable password
 }
 
 // parse reads a stored hash in Dovecot's notation: {SCHEME} or {SCHEME.ENCODING}, and the value.
@@ -79,7 +79,7 @@ func parse(stored string) (storedHash, error) {
 			"or the scheme that made it")
 	}
 	if !printableName(name) {
-		return storedHash{}, errors.New("stored hash: what stands in braces is no scheme")
+		return storedHash{}, errors.New("stored hash: the braces do not contain a scheme")
 	}
 	name = strings.ToUpper(name)
 	scheme, suffix, _ := strings.Cut(name, ".")
@@ -93,7 +93,7 @@ func parse(stored string) (storedHash, error) {
 	return s, nil
 }
 
-// printableName bounds what of the input an error may quote.
+// printableName reports whether an error may quote a scheme's name.
 func printableName(name string) bool {
 	for _, c := range []byte(name) {
 		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '.' {
@@ -134,7 +134,7 @@ func parseScheme(scheme, suffix, value string) (storedHash, error) {
 	}
 }
 
-// parseText undoes the encoding that Dovecot allows around schemes whose value is text.
+// parseText removes the encoding that Dovecot allows around schemes whose value is text.
 func parseText(suffix, value string, parse func(string) (storedHash, error)) (storedHash, error) {
 	if suffix == "" {
 		return parse(value)
@@ -163,7 +163,7 @@ func decode(encoding, value string) ([]byte, error) {
 	return raw, nil
 }
 
-// unbase64 decodes strictly: the one spelling that encoding would give.
+// unbase64 decodes base64 strictly: only the spelling that an encoder produces.
 func unbase64(enc *base64.Encoding, value string) ([]byte, error) {
 	raw, err := enc.Strict().DecodeString(value)
 	if err == nil && len(value) != enc.EncodedLen(len(raw)) { // the decoder skips line breaks
@@ -282,7 +282,7 @@ func parseMD5Crypt(f []string) (storedHash, error) {
 	}}, nil
 }
 
-// parseSHACrypt reads salt and key, with rounds= before them if they are not the 5000 of old.
+// parseSHACrypt reads salt and key, with rounds= before them unless it is the default of 5000.
 func parseSHACrypt(newHash func() hash.Hash, keyLen int, f []string) (storedHash, error) {
 	rounds := 5000
 	if len(f) == 3 {
@@ -305,11 +305,11 @@ func parseSHACrypt(newHash func() hash.Hash, keyLen int, f []string) (storedHash
 	}}, nil
 }
 
-// parseBcrypt reads the cost, and salt and key in one.
+// parseBcrypt reads the cost, and salt and key as one text.
 func parseBcrypt(value string, f []string) (storedHash, error) {
-	const maxPassword = 72 // bytes that bcrypt looks at
+	const maxPassword = 72 // bytes that bcrypt uses
 	if len(f) != 2 || len(f[0]) != 2 || !cryptText(f[1], 53) {
-		return storedHash{}, errors.New("not of the form $2y$NN$ with 53 characters behind it")
+		return storedHash{}, errors.New("not of the form $2y$NN$ followed by 53 characters")
 	}
 	n, err := number("cost", strings.TrimPrefix(f[0], "0"), bcrypt.MinCost, maxBcryptCost)
 	if err != nil {
@@ -317,25 +317,24 @@ func parseBcrypt(value string, f []string) (storedHash, error) {
 	}
 	key := []byte(value)
 	return storedHash{cost: cost{rounds: 1 << n}, excess: above("cost", n, importBcryptCost), outdated: true, match: func(password []byte) bool {
-		// The package cuts longer ones without a word: such a password must not match by its
-		// beginning, nor be told by a quicker answer.
+		// The package truncates silently: a longer password must not match by its beginning, nor be
+		// recognisable by a quicker answer.
 		looked := password[:min(len(password), maxPassword)]
 		return bcrypt.CompareHashAndPassword(key, looked) == nil && len(password) <= maxPassword
 	}}, nil
 }
 
-// parseYescrypt reads parameters, salt and key. Only the flavour that libxcrypt makes is there:
-// "j", p=1, t=0.
+// parseYescrypt reads parameters, salt and key of the flavour that libxcrypt produces: "j", p=1, t=0.
 func parseYescrypt(value string, f []string) (storedHash, error) {
 	const digits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	if len(f) != 3 || len(f[0]) != 3 || f[0][0] != 'j' || !cryptText(f[1], len(f[1])) || !cryptText(f[2], 43) {
 		return storedHash{}, errors.New("not of the form $y$jNR$salt$key that libxcrypt makes")
 	}
 	if salt := yescrypt.Decode64([]byte(f[1])); salt == nil || len(salt) > 64 {
-		return storedHash{}, errors.New("salt is not of up to 64 bytes")
+		return storedHash{}, errors.New("the salt is not base64 of up to 64 bytes")
 	}
 	log2N, r := strings.IndexByte(digits, f[0][1])+1, strings.IndexByte(digits, f[0][2])+1
-	// The package has bounds of its own, of 10 to 18 and 1 to 32.
+	// The package itself supports 10 to 18 and 1 to 32.
 	if log2N < 10 || log2N > 18 || r < 1 || r > 32 || 128*r<<log2N > maxMemory {
 		return storedHash{}, fmt.Errorf("N=2^%d and r=%d are out of bounds (2^10 to 2^18, 1 to 32, at most %d MiB in all): set a new password",
 			log2N, r, maxMemory>>20)
@@ -357,7 +356,7 @@ func cryptText(s string, n int) bool {
 	return len(s) == n
 }
 
-// The cost of new hashes: what OWASP's Password Storage Cheat Sheet has for argon2id with 19 MiB.
+// The cost of new hashes: the first recommendation of OWASP's Password Storage Cheat Sheet.
 const (
 	argon2Memory = 19 << 10 // KiB
 	argon2Time   = 2
@@ -379,7 +378,7 @@ type argon2Hash struct {
 	salt, key []byte
 }
 
-// newArgon2 is a hash of today's cost, whose salt and key are still zero.
+// newArgon2 returns a hash of today's cost with zero salt and key.
 func newArgon2() argon2Hash {
 	return argon2Hash{
 		variant: argon2id, memory: argon2Memory, time: argon2Time, threads: 1,
@@ -395,7 +394,7 @@ func parseArgon2(value string) (storedHash, error) {
 	return storedHash{cost: a.cost(), excess: above("m*t", int(a.memory)*int(a.time), importArgon2Work), outdated: a.outdated(), match: a.match}, nil
 }
 
-// argon2Text reads what String writes, the form of the reference implementation and of libsodium:
+// argon2Text parses the form of the reference implementation and of libsodium:
 // $argon2id$v=19$m=…,t=…,p=…$salt$key.
 func argon2Text(value string) (argon2Hash, error) {
 	const form = "not of the form $argon2id$v=19$m=…,t=…,p=…$salt$key"
@@ -434,7 +433,7 @@ func argon2Text(value string) (argon2Hash, error) {
 func argon2Param(field, name string, most int) (int, error) {
 	text, ok := strings.CutPrefix(field, name)
 	if !ok {
-		return 0, fmt.Errorf("parameter %s is missing from its place", name)
+		return 0, fmt.Errorf("parameter %s is missing or out of order", name)
 	}
 	return number(strings.TrimSuffix(name, "="), text, 1, most)
 }
@@ -448,8 +447,7 @@ func (a argon2Hash) cost() cost {
 	return cost{memory: int64(a.memory) << 10, threads: int(a.threads), rounds: int(a.memory) * int(a.time)}
 }
 
-// outdated reports whether a new hash would be the stronger: more passes over as much memory, or
-// more of it, are not.
+// outdated reports whether a hash of today's cost would be stronger.
 func (a argon2Hash) outdated() bool {
 	return a.variant != argon2id || a.memory < argon2Memory || a.memory*a.time < argon2Memory*argon2Time ||
 		len(a.salt) < argon2Salt || len(a.key) < argon2Key
@@ -457,8 +455,7 @@ func (a argon2Hash) outdated() bool {
 
 func (a argon2Hash) match(password []byte) bool { return equal(a.derive(password), a.key) }
 
-// derive computes the key that the password has with the parameters and the salt, as long as the
-// present one.
+// derive computes the key of a password, as long as the present one.
 func (a argon2Hash) derive(password []byte) []byte {
 	keyLen := uint32(len(a.key)) //nolint:gosec // G115: at most 64
 	if a.variant == argon2i {
@@ -467,11 +464,11 @@ func (a argon2Hash) derive(password []byte) []byte {
 	return argon2.IDKey(password, a.salt, a.time, a.memory, a.threads, keyLen)
 }
 
-// number reads a decimal number in its one spelling, without sign or leading zeros.
+// number parses a decimal number without sign or leading zeros.
 func number(name, text string, least, most int) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || strconv.Itoa(n) != text {
-		return 0, fmt.Errorf("%s is not a number, or one too large", name)
+		return 0, fmt.Errorf("%s is not a number or too large", name)
 	}
 	if n < least || n > most {
 		return 0, fmt.Errorf("%s=%d is out of bounds (%d to %d): set a new password", name, n, least, most)
@@ -479,7 +476,7 @@ func number(name, text string, least, most int) (int, error) {
 	return n, nil
 }
 
-// equal compares in constant time, and wipes what was computed.
+// equal compares in constant time and wipes the computed key.
 func equal(computed, stored []byte) bool {
 	defer clear(computed)
 	return subtle.ConstantTimeCompare(computed, stored) == 1
