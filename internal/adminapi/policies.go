@@ -227,14 +227,15 @@ func nobody(s *access.Scope) bool {
 
 // policyWarnings tells what the administrator may not have thought of.
 func (c *call) policyWarnings(p *store.Policy) []api.Warning {
+	warnings := c.regionWarning(p)
 	postmaster := "postmaster@" + c.domain
 	record, _ := c.Store.State.Account(postmaster)
 	if !p.Scope.All || !c.covers(&p.Scope)(postmaster, record.Doc) {
-		return nil
+		return warnings
 	}
-	return []api.Warning{{
+	return append(warnings, api.Warning{
 		Code: "postmaster_included", Detail: "The policy binds " + postmaster + " like anyone. If that is not meant, put the address into scope.except.members.",
-	}}
+	})
 }
 
 // editPolicy makes one change of a policy. edit is given the policy as it is, nil for none.

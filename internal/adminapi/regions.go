@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ func getRegions(c *call) (*answer, error) {
 	s := api.RegionStatus{Kind: "none", Paths: []string{}, Domains: list(c.Store.State.NamingRegions())}
 	if d := c.Regions.Database(); d != nil {
 		s.Kind, s.Paths, s.V4, s.V6 = d.Kind, d.Paths, d.RangesV4, d.RangesV6
-		s.Date, s.LoadedAt = d.Date, d.ReadAt
+		s.Date, s.LoadedAt, s.Missing = d.Date, d.ReadAt, d.Missing()
 		s.AgeDays = max(0, int(c.now.Sub(d.Date)/(24*time.Hour)))
 	}
 	if err := c.Regions.Fault(); err != nil {
@@ -42,7 +43,7 @@ func listRegions(c *call) (*answer, error) {
 		return nil, err
 	}
 	all := []api.Region{}
-	for _, country := range region.Countries() {
+	for _, country := range append(region.Countries(), region.Wider()...) {
 		all = append(all, api.Region{Region: country.Code, Name: country.Name})
 	}
 	for _, code := range c.Regions.Database().Codes() {
@@ -90,4 +91,34 @@ func (c *call) policyRegions(in, had []string, pointer string, f *api.Faults) []
 		regions = append(regions, code)
 	}
 	return regions
+}
+
+// recentLogins is how many of the newest login records a warning about regions looks at.
+const recentLogins = 1000
+
+// regionWarning reports which share of the domain's recent logins came from public addresses without
+// a country, which a whitelist of countries refuses. A store that does not answer gives no warning.
+func (c *call) regionWarning(p *store.Policy) []api.Warning {
+	if p.Type != access.Whitelist || len(p.Regions) == 0 {
+		return nil
+	}
+	records, _, err := c.Journal.Records(c.ctx, store.RecordQuery{Domain: c.domain, Limit: recentLogins})
+	if err != nil {
+		return nil
+	}
+	outside := 0
+	for i := range records {
+		code := records[i].Region
+		wider := slices.ContainsFunc(region.Wider(), func(w region.Country) bool { return w.Code == code })
+		if (code == access.RegionUnknown || wider) && !slices.Contains(p.Regions, code) {
+			outside++
+		}
+	}
+	if outside == 0 {
+		return nil
+	}
+	return []api.Warning{{
+		Code: "regions_without_country", Detail: fmt.Sprintf("%d of the domain's %d most recent logins came from addresses without a country (unknown, EU, AP, ZZ), which the policy does not admit. "+
+			"Name EU, AP or ZZ in regions, or their addresses in ips, to admit them.", outside, len(records)),
+	}}
 }

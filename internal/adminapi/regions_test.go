@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // regions are a database in which 203.0.113.0/24 is German, 203.0.114.0/24 in Kosovo, and
@@ -54,7 +55,7 @@ func TestRegions(t *testing.T) {
 	}
 	d.admin.get("/v1/regions/203.0.113.300").faults("?ip invalid_network")
 	all := d.admin.get("/v1/regions/codes?limit=1000").want(200).each("items", "region")
-	if len(all) != 250 || !slices.Contains(all, "XK") || !slices.IsSorted(all) {
+	if len(all) != 253 || !slices.Contains(all, "XK") || !slices.Contains(all, "EU") || !slices.IsSorted(all) {
 		t.Errorf("%d regions: %v", len(all), all)
 	}
 	first := d.admin.get("/v1/regions/codes?limit=100").want(200)
@@ -112,4 +113,23 @@ func TestNoRegions(t *testing.T) {
 	d.admin.patch(policies+"/away", `{"enabled":false}`).want(200)
 	d.admin.patch(policies+"/home", `{"enabled":true}`).want(200)
 	d.admin.post(policies+"/home/test", login).want(200).has("verdict", `"no_match"`).has("outcome", `"deny"`)
+}
+
+// A whitelist of regions warns when recent logins came from addresses without a country. EU, AP and
+// ZZ can be named, and are then no loss.
+func TestRegionWarning(t *testing.T) {
+	d := start(t, true, regions(t)).site()
+	const policies = "/v1/domains/example.org/policies"
+	from := func(code string) func(*store.LoginRecord) { return func(r *store.LoginRecord) { r.Region = code } }
+	now := time.Now()
+	d.on(login(now, "ann@example.org", "203.0.113.9", from("DE")), login(now, "ann@example.org", "2a00::1", from("EU")), login(now, "bob@example.org", "2a01::1", from("unknown")), login(now, "bob@example.org", "10.0.0.1"))
+	const members = `"scope":{"members":["ann@example.org"]}`
+	d.admin.put(policies+"/home", `{"name":"Home","type":"whitelist",`+members+`,"regions":["DE"]}`).want(201).has("regions", `["DE"]`).
+		has("warnings.0.code", `"regions_without_country"`)
+	d.admin.put(policies+"/home", `{"name":"Home","type":"whitelist",`+members+`,"regions":["DE","eu"]}`).want(200).has("regions", `["DE","EU"]`).
+		has("warnings.0.code", `"regions_without_country"`)
+	d.on(login(now, "ann@example.org", "203.0.113.9", from("DE")))
+	if got := d.admin.patch(policies+"/home", `{"type":"blacklist"}`).want(200).text("warnings.0.code"); got != "" {
+		t.Errorf("a blacklist warns: %s", got)
+	}
 }

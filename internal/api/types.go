@@ -573,6 +573,7 @@ type RegionStatus struct {
 	AgeDays  int       `json:"age_days" doc:"Full days since date."`
 	V4       int       `json:"ranges_v4"`
 	V6       int       `json:"ranges_v6"`
+	Missing  string    `json:"missing,omitempty" enum:"IPv4,IPv6" doc:"The address family of which the database has no addresses: they are unknown."`
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
 	Error    string    `json:"error,omitempty" doc:"Why the present files could not be loaded; the previous data stays in use."`
 	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists let none in."`

@@ -114,7 +114,8 @@ type Service struct {
 
 // Regions is the table [regions].
 type Regions struct {
-	Database string // NoRegions, or as region.Open takes it
+	Database      string   // NoRegions, or as region.Open takes it
+	NAT64Prefixes []string // checked: IPv6, 32, 40, 48, 56, 64 or 96 bits
 }
 
 // NoRegions is the value of regions.database that wants none.
@@ -171,6 +172,7 @@ func Default() *Config {
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		Milter:  Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
+		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
 		Log:     Log{Level: "info"},
 		Records: Records{Retention: 90 * day, MaxPerDomain: 1_000_000},
 		Throttle: Throttle{

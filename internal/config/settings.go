@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -144,6 +145,9 @@ faster: over loopback TCP a submission takes a third longer.`,
 a 6 more at its end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one when it is there, now or later.
 "none": no database. It is read anew when it changes. One that is named must be there when the daemon starts.`,
 			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute)),
+		row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
+address inside, as IPv4-mapped and 6to4 addresses always have.`,
+			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64),
 		later("sessions.doveadm", `How to reach doveadm, to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
 		later("sessions.key_file", `File with doveadm's API key, for http.`),
 
@@ -225,6 +229,22 @@ func oneOf(words ...string) func(*Config, string) []string {
 
 func between(low, high int) func(*Config, int) []string {
 	return bounds(low, high, strconv.Itoa)
+}
+
+// nat64 checks prefixes for addresses that embed IPv4 addresses, RFC 6052.
+func nat64(_ *Config, list []string) (faults []string) {
+	for _, text := range list {
+		n, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil || !n.Addr().Is6() || n.Addr().Is4In6():
+			faults = append(faults, fmt.Sprintf("%.60q is not an IPv6 prefix: write one such as \"64:ff9b::/96\"", text))
+		case !slices.Contains([]int{32, 40, 48, 56, 64, 96}, n.Bits()):
+			faults = append(faults, fmt.Sprintf("%s: a NAT64 prefix has 32, 40, 48, 56, 64 or 96 bits", n))
+		case n != n.Masked():
+			faults = append(faults, fmt.Sprintf("%s has bits beyond its length: write %s", n, n.Masked()))
+		}
+	}
+	return faults
 }
 
 func span(low, high time.Duration) func(*Config, time.Duration) []string {

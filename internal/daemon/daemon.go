@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -376,6 +377,13 @@ func openRegions(cfg *config.Config) (*region.Source, error) {
 	regions, err := region.Open(cfg.Regions.Database)
 	if err != nil {
 		return nil, fmt.Errorf("regions.database: %w: mend it, name another, or write \"none\"", err)
+	}
+	for _, text := range cfg.Regions.NAT64Prefixes {
+		n, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("regions.nat64_prefixes: %w", err)
+		}
+		regions.NAT64 = append(regions.NAT64, n)
 	}
 	return regions, nil
 }

@@ -213,6 +213,7 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 		Paths   []string
 		AgeDays int `json:"age_days"`
 		Error   string
+		Missing string
 		Domains []string
 	}
 	if err == nil {
@@ -227,6 +228,9 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 	case regions.Error != "":
 		f.warn(check, where, "# mend the file", "the last good data stays in use: %s", regions.Error)
 	case regions.Kind == "none":
+	case regions.Missing != "":
+		f.warn(check, where, "# name a database with both families in regions.database, or: apt-get install tor-geoipdb",
+			"it has no %s addresses: they are unknown, and no whitelist of regions admits them", regions.Missing)
 	case regions.AgeDays > maxRegionAge:
 		f.warn(check, where, update, "the data is %d days old, and addresses have moved to other countries since", regions.AgeDays)
 	default:

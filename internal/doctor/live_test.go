@@ -137,20 +137,21 @@ func TestAskDaemon(t *testing.T) {
 		severity    Severity
 		check, what string
 	}{
-		"healthy":          {healthy, OK, "daemon.login", "answers"},
-		"policy refuses":   {change(func(a *answers) { a.policy = "action=REJECT\n\n" }), Fail, "daemon.policyd", `"action=REJECT"`},
-		"policy is silent": {change(func(a *answers) { a.policy = "" }), Fail, "daemon.policyd", "closes without an answer"},
-		"login is ill":     {change(func(a *answers) { a.livez = 500 }), Fail, "daemon.login", "500"},
-		"milter hangs up":  {change(func(a *answers) { a.milter = []byte{0, 0} }), Fail, "daemon.milter", ""},
-		"milter is none":   {change(func(a *answers) { a.milter = []byte("220 mail.example.org ESMTP\r\n") }), Fail, "daemon.milter", "as a milter does"},
-		"ready":            {healthy, OK, "daemon.ready", "is ready"},
-		"degraded":         {change(func(a *answers) { a.readyz = `200 {"status":"degraded"}` }), Warn, "daemon.ready", "until the store is back"},
-		"not ready":        {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "cannot decide"},
-		"old regions":      {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a","/a6"],"age_days":181}` }), Warn, "daemon.regions", "181 days"},
-		"broken regions":   {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
-		"no regions":       {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},
-		"strange regions":  {change(func(a *answers) { a.regions = `[]` }), Warn, "daemon.regions", ""},
-		"another's API":    {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
+		"healthy":               {healthy, OK, "daemon.login", "answers"},
+		"policy refuses":        {change(func(a *answers) { a.policy = "action=REJECT\n\n" }), Fail, "daemon.policyd", `"action=REJECT"`},
+		"policy is silent":      {change(func(a *answers) { a.policy = "" }), Fail, "daemon.policyd", "closes without an answer"},
+		"login is ill":          {change(func(a *answers) { a.livez = 500 }), Fail, "daemon.login", "500"},
+		"milter hangs up":       {change(func(a *answers) { a.milter = []byte{0, 0} }), Fail, "daemon.milter", ""},
+		"milter is none":        {change(func(a *answers) { a.milter = []byte("220 mail.example.org ESMTP\r\n") }), Fail, "daemon.milter", "as a milter does"},
+		"ready":                 {healthy, OK, "daemon.ready", "is ready"},
+		"degraded":              {change(func(a *answers) { a.readyz = `200 {"status":"degraded"}` }), Warn, "daemon.ready", "until the store is back"},
+		"not ready":             {change(func(a *answers) { a.readyz = `503 {"status":"unavailable"}` }), Fail, "daemon.ready", "cannot decide"},
+		"old regions":           {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a","/a6"],"age_days":181}` }), Warn, "daemon.regions", "181 days"},
+		"regions of IPv4 alone": {change(func(a *answers) { a.regions = `{"kind":"mmdb","paths":["/a.mmdb"],"missing":"IPv6"}` }), Warn, "daemon.regions", "no IPv6"},
+		"broken regions":        {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
+		"no regions":            {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},
+		"strange regions":       {change(func(a *answers) { a.regions = `[]` }), Warn, "daemon.regions", ""},
+		"another's API":         {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, settings := startDaemon(t, c.answers)

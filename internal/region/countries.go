@@ -12,8 +12,22 @@ type Country struct{ Code, Name string }
 // Countries returns the 249 codes of ISO 3166-1, in their order.
 func Countries() []Country { return slices.Clone(countries[:]) }
 
-// Name returns the English name of a code, or "" for one that is not of ISO 3166-1.
+// Wider are the codes, beside countries, that databases use for addresses without a known country.
+func Wider() []Country { return slices.Clone(wider[:]) }
+
+var wider = [...]Country{
+	{"AP", "Asia/Pacific, country unknown"},
+	{"EU", "Europe, country unknown"},
+	{"ZZ", "Country unknown"},
+}
+
+// Name returns the English name of a code of ISO 3166-1 or of Wider, or "" for others.
 func Name(code string) string {
+	for _, c := range wider {
+		if c.Code == code {
+			return c.Name
+		}
+	}
 	i, ok := slices.BinarySearchFunc(countries[:], code, func(c Country, code string) int { return cmp.Compare(c.Code, code) })
 	if !ok {
 		return ""

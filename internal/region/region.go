@@ -1,5 +1,6 @@
-// Package region tells the country of an address, IPv4 and IPv6, from a database that an
-// administrator or the distribution keeps up to date.
+// Package region looks up the country of an address, IPv4 and IPv6, in a database that an
+// administrator or the distribution keeps up to date. IPv4-mapped, 6to4 and NAT64 addresses have the
+// country of the IPv4 address inside.
 //
 // Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the second named as
 // the first with a 6 at its end:
@@ -13,20 +14,23 @@
 // And a MaxMind database (.mmdb) with country.iso_code, or else registered_country.iso_code, of
 // which [MaxMind DB 2.0] is the format.
 //
-// Either is read as a whole into sorted arrays: a [Database] is immutable, its look-ups are binary
-// searches that allocate nothing, and what happens to the file meanwhile harms nobody. A [Source]
-// keeps the database of a setting current while the daemon runs.
+// Either is read as a whole into sorted arrays: a [Database] is immutable, look-ups are binary
+// searches that allocate nothing, and changes of the file do not affect it. A [Source] reloads the
+// database of a setting while the daemon runs.
 //
 // # Diagnostics
 //
-// A file is taken as a whole or not at all. Errors name the file, and of a CSV the line:
+// A file is read as a whole or refused. Errors name the file, and of a CSV the line:
 //
 //	/usr/share/tor/geoip:17: the range begins before the end of the one above
 //
-// # What it does not do
+// A database without IPv4 or without IPv6 ranges is accepted and logged: its addresses are unknown.
 //
-// It fetches nothing, and knows nothing below countries. It does not believe that a region proves
-// anything: networks move, and anybody can rent an address.
+// # Limits
+//
+// It downloads nothing, and has nothing below countries. Databases also answer EU and AP (Europe,
+// Asia/Pacific: registered there, country unknown) and ZZ: in Debian's, EU is a third of the covered
+// IPv6 space. A region proves nothing: networks move, and anybody can rent an address.
 //
 // [MaxMind DB 2.0]: https://maxmind.github.io/MaxMind-DB/
 package region
@@ -66,12 +70,12 @@ type uint128 struct{ hi, lo uint64 }
 
 func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a.lo > b.lo }
 
-// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2 (or what else the database
-// holds, such as XK); [access.RegionUnknown] for a public address that the database does not know,
-// and [access.RegionUntold] from a nil Database; "" for an address that has no region: private,
+// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2, or another that the
+// database has, such as XK, EU or ZZ; [access.RegionUnknown] for a public address that it does not
+// have, and [access.RegionUntold] from a nil Database; "" for an address that has no region: private,
 // shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
 func (d *Database) Lookup(ip netip.Addr) string {
-	ip = ip.Unmap()
+	ip = inner(ip, nil)
 	if !public(ip) {
 		return ""
 	}
@@ -132,6 +136,19 @@ func key6(ip netip.Addr) uint128 {
 	return uint128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
+// Missing returns the address family of which the database has no ranges: "IPv4", "IPv6" or "". Its
+// public addresses are unknown.
+func (d *Database) Missing() string {
+	switch {
+	case d == nil:
+	case d.RangesV4 == 0:
+		return "IPv4"
+	case d.RangesV6 == 0:
+		return "IPv6"
+	}
+	return ""
+}
+
 // Holds reports whether the database has addresses of a region.
 func (d *Database) Holds(code string) bool {
 	return d != nil && slices.Contains(d.names[1:], code)
@@ -166,7 +183,7 @@ func newBuilder() *builder {
 // code returns the index of a region's name.
 func (b *builder) code(name string) (uint16, error) {
 	switch name {
-	case "??", "ZZ": // ZZ is what CLDR calls an unknown region
+	case "??":
 		return 0, nil
 	case "UK": // reserved for, and in some data meaning, the United Kingdom
 		name = "GB"

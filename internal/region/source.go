@@ -89,9 +89,12 @@ func (b *builder) readFile(i int, name string) error {
 	}
 }
 
-// Source is the database of a setting, kept current. It is safe for concurrent use. A nil Source
-// has none.
+// Source is the database of a setting, reloaded when its files change. It is safe for concurrent
+// use. A nil Source has none.
 type Source struct {
+	// NAT64 are prefixes of 32, 40, 48, 56, 64 or 96 bits, RFC 6052. Set it before use.
+	NAT64 []netip.Prefix
+
 	path    string
 	wanted  bool // it was named, or has been there
 	current atomic.Pointer[Database]
@@ -159,8 +162,13 @@ func (s *Source) Database() *Database {
 	return s.current.Load()
 }
 
-// Lookup is [Database.Lookup] in the database in force.
-func (s *Source) Lookup(ip netip.Addr) string { return s.Database().Lookup(ip) }
+// Lookup is [Database.Lookup] in the current database, for NAT64 addresses too.
+func (s *Source) Lookup(ip netip.Addr) string {
+	if s == nil {
+		return (*Database)(nil).Lookup(ip)
+	}
+	return s.Database().Lookup(inner(ip, s.NAT64))
+}
 
 // Fault returns why the files as they are now are not in force, or nil.
 func (s *Source) Fault() error {
@@ -180,6 +188,7 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
 		return
 	}
+	incomplete(log, s.Database())
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -191,6 +200,7 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 		before := s.Fault()
 		if d := s.poll(); d != nil {
 			log.Info("the database of regions was read", "path", s.path, "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
+			incomplete(log, d)
 			changed()
 		}
 		switch now := s.Fault(); {
@@ -199,6 +209,13 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 		case now == nil && before != nil:
 			log.Info("the files of the database of regions are as they should be again", "path", s.path)
 		}
+	}
+}
+
+// incomplete logs that a database lacks an address family.
+func incomplete(log hclog.Logger, d *Database) {
+	if family := d.Missing(); family != "" {
+		log.Warn("the database of regions has no "+family+" addresses: they are unknown, no whitelist of regions admits them", "path", strings.Join(d.Paths, ", "))
 	}
 }
 
