@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -178,10 +179,25 @@ func toYAML(doc []byte) ([]byte, error) {
 	return out, nil
 }
 
-// plain takes the look of JSON away.
+// plain removes the style of JSON. A string that YAML 1.1 would read as something else keeps its
+// quotes: configuration management often has such a reader.
 func plain(n *yaml.Node) {
 	n.Style = 0
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && ambiguous11(n.Value) {
+		n.Style = yaml.DoubleQuotedStyle
+	}
 	for _, inner := range n.Content {
 		plain(inner)
 	}
 }
+
+// yaml11 is what YAML 1.1 reads as a boolean, null, number, date, merge key or value key without
+// quotes, and YAML 1.2 or our own writer may not.
+var yaml11 = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null|~|=|<<|` +
+	`[-+]?\.(?:inf|nan)|` +
+	`[-+]?0b[01_]+|[-+]?0o?[0-7_]+|[-+]?0x[0-9a-f_]+|` +
+	`[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|` + // base 60
+	`[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:e[-+]?[0-9]+)?|` +
+	`[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:t|[ \t]+)[0-9:.]+.*)?)$`)
+
+func ambiguous11(text string) bool { return yaml11.MatchString(text) }

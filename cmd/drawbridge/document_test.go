@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,4 +97,22 @@ func FuzzYAML(f *testing.F) {
 			t.Fatalf("%s became %s, by\n%s", want, d.json, text)
 		}
 	})
+}
+
+// Strings that YAML 1.1 reads as something else are in quotes, as keys too; others are not.
+func TestYAML11(t *testing.T) {
+	for _, text := range []string{
+		"on", "off", "yes", "no", "NO", "No", "y", "N", "true", "False", "null", "~", "1e3", "1E3", "1.", ".5", "0o17", "017", "0x1F", "0b11", "1_000",
+		"12:30", "190:20:30", "2026-11-28", "2026-11-28 10:00:00", "2026-11-28T10:00:00Z", "-1", "+1", ".inf", "-.INF", ".nan", "=", "<<",
+	} {
+		out, err := toYAML([]byte(`{"a":` + strconv.Quote(text) + `,` + strconv.Quote(text) + `:"x"}`))
+		if want := "a: " + strconv.Quote(text) + "\n" + strconv.Quote(text) + ": x\n"; err != nil || string(out) != want {
+			t.Errorf("%q is written as %q (%v), want %q", text, out, err, want)
+		}
+	}
+	for _, text := range []string{"ann@example.org", "Norway", "offer", "1st", "2026-11-28x", "nobody", "e3"} {
+		if out, err := toYAML([]byte(`{"a":` + strconv.Quote(text) + `}`)); err != nil || string(out) != "a: "+text+"\n" {
+			t.Errorf("%q is written as %q (%v)", text, out, err)
+		}
+	}
 }

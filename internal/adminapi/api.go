@@ -94,6 +94,7 @@
 //	412 precondition_failed      the ETag is another by now
 //	413 too_large                the body is over 1 MiB (imports and documents: 16 MiB)
 //	415 unsupported_media_type
+//	421 misdirected              the Host header names another site: without a key, say localhost, drawbridge or an IP address
 //	422 invalid
 //	500 internal                 the log says why
 //	429 busy                     a few requests that take long, or have bodies over 1 MiB, or 16 of one domain's keys, run already; Retry-After
@@ -222,11 +223,15 @@ func (a *API) Handler() (http.Handler, error) {
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if routes(mux, r, r.Method) {
+		p := misdirected(r)
+		switch {
+		case p != nil:
+		case routes(mux, r, r.Method):
 			mux.ServeHTTP(w, r)
 			return
+		default:
+			p = unrouted(mux, w, r)
 		}
-		p := unrouted(mux, w, r)
 		rest.WriteProblem(w, p)
 		s.Metrics.request("none", p.Status)
 	}), nil

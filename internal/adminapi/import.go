@@ -2,12 +2,14 @@ package adminapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"errors"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -76,20 +78,22 @@ func (e *edits) all(f *api.Faults, dry bool) error {
 // readImport reads a file of accounts (RFC 4180, with a header line).
 func (c *call) readImport(f *api.Faults) []edit {
 	defer func() { f.Line = 0 }()
-	text := bytes.TrimPrefix(c.raw, []byte("\ufeff"))
 	f.Line = 1
-	if !utf8.Valid(text) {
-		f.Add("", "malformed", "the file is not valid UTF-8: save it in that encoding")
+	text, err := importText(c.raw)
+	if err != nil {
+		f.Add("", "malformed", "%v", err)
 		return nil
 	}
 	r := csv.NewReader(bytes.NewReader(text))
-	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, true, true
+	r.Comma = importSeparator(text)
+	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, r.Comma != '\t', true
 	header, err := r.Read()
 	if err != nil {
 		f.Add("", "malformed", "the file has no header line: begin it with address,departments,imap,pop3,smtp or what else there is")
 		return nil
 	}
-	columns := slices.Clone(header)
+	f.Line, _ = r.FieldPos(0)
+	columns := slices.Clone(withoutEmptyEnd(header, 1))
 	for i, name := range columns {
 		name = strings.ToLower(strings.TrimSpace(name))
 		columns[i] = name
@@ -116,6 +120,9 @@ func (c *call) readImport(f *api.Faults) []edit {
 		var bad *csv.ParseError
 		if errors.As(err, &bad) {
 			f.Line = bad.Line
+			if bad.StartLine < bad.Line {
+				f.Line = bad.StartLine // a quote that never ends was opened in this record
+			}
 			f.Add("", "malformed", "a quote is where none may be, or does not end: put cells with quotes, commas or line breaks in quotes, and double the quotes in them; the lines behind it were not read")
 			return list
 		}
@@ -124,7 +131,7 @@ func (c *call) readImport(f *api.Faults) []edit {
 			f.Add("", "too_many", "the file goes on behind %d accounts: split it; the lines from here on were not read", maxImportLines)
 			return list
 		}
-		if len(cells) != len(columns) {
+		if cells = withoutEmptyEnd(cells, len(columns)); len(cells) != len(columns) {
 			f.Add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
 			continue
 		}
@@ -150,6 +157,56 @@ func (c *call) readImport(f *api.Faults) []edit {
 		}
 		list = append(list, e) // with faults too, so that all of them are found
 	}
+}
+
+// importText returns a file in UTF-8 with line feeds. Spreadsheets also write UTF-16, and old ones
+// lines that end in a carriage return alone.
+func importText(raw []byte) ([]byte, error) {
+	big := bytes.HasPrefix(raw, []byte("\xfe\xff"))
+	switch {
+	case big || bytes.HasPrefix(raw, []byte("\xff\xfe")):
+		if len(raw)%2 != 0 {
+			return nil, errors.New("the file is UTF-16 and ends within a character: save it again, as UTF-8")
+		}
+		order := binary.ByteOrder(binary.LittleEndian)
+		if big {
+			order = binary.BigEndian
+		}
+		units := make([]uint16, 0, len(raw)/2)
+		for pair := range slices.Chunk(raw[2:], 2) {
+			units = append(units, order.Uint16(pair))
+		}
+		raw = []byte(string(utf16.Decode(units)))
+	case bytes.IndexByte(raw, 0) >= 0:
+		return nil, errors.New("the file has NUL bytes, as UTF-16 without its mark has: save it as UTF-8")
+	case !utf8.Valid(raw):
+		return nil, errors.New("the file is not valid UTF-8: save it in that encoding")
+	}
+	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
+	if bytes.IndexByte(raw, '\n') < 0 {
+		raw = bytes.ReplaceAll(raw, []byte("\r"), []byte("\n"))
+	}
+	return raw, nil
+}
+
+// importSeparator returns what separates the header's cells: a semicolon or a tab, as spreadsheets of
+// many languages write, where it has no comma.
+func importSeparator(text []byte) rune {
+	header, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
+	for _, separator := range ",;\t" {
+		if bytes.ContainsRune(header, separator) {
+			return separator
+		}
+	}
+	return ','
+}
+
+// withoutEmptyEnd drops empty cells at the end, down to least: trailing separators.
+func withoutEmptyEnd(cells []string, least int) []string {
+	for len(cells) > least && strings.TrimSpace(cells[len(cells)-1]) == "" {
+		cells = cells[:len(cells)-1]
+	}
+	return cells
 }
 
 // importCell adds one cell to a line's patch. An empty one means inherit, or none.
