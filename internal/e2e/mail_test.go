@@ -127,6 +127,10 @@ func TestSendAs(t *testing.T) {
 	s.want("in the header only", s.send(conn, ann, bob, "From: CEO <"+ceo+">\nSubject: x\n\nx\n"), refusal)
 	s.want("in Sender", s.send(conn, ann, bob, "From: "+ann+"\nSender: "+ceo+"\nSubject: x\n\nx\n"), refusal)
 
+	for _, from := range []string{"ceo%example.com", "example.com!ceo", "@relay.example:" + ceo} { // Postfix rewrites these
+		s.want("MAIL FROM:<"+from+">", s.send(conn, from, bob, "From: "+ann+"\nSubject: x\n\nx\n"), refusal)
+	}
+
 	s.with(key).refused(422, "invalid", "PATCH", "/v1/accounts/"+ann, object{"send_as": []string{ceo}})
 	s.want("still", message(ceo), refusal)
 	s.command("account", "set", ann, "--add-send-as", ceo)
@@ -142,12 +146,45 @@ func TestSendAs(t *testing.T) {
 	conn, r = s.submit(outside, ann, s.passwords[ann])
 	s.want("auth", r, "235 ")
 	s.want("no From", s.send(conn, ann, bob, "Subject: x\n\nx\n"), refusal+"The message has no From header")
+	s.want("two From", s.send(conn, ann, bob, "From: "+ann+"\nFrom: "+ann+"\nSubject: x\n\nx\n"), refusal+"The message has 2 From headers")
+	s.want("unreadable", s.send(conn, ann, bob, "From: Ann\nSubject: x\n\nx\n"), refusal+"The From header cannot be read (octet 4: ")
+	s.want("Resent-From", s.send(conn, ann, bob, "From: "+ann+"\nResent-From: "+bob+"\nSubject: x\n\nx\n"), refusal+"The address "+bob+" in the Resent-From header")
 	for name, from := range map[string]string{
 		"comma": "Smith, Ann <" + ann + ">", "Latin-1": "B\xfcro <" + ann + ">", "brackets": "Ann [Sales] <" + ann + ">",
 		"quoted address": `<"ann"@example.org>`, "careless base64": "=?utf-8?b?TcO8bGxlcg?= <" + ann + ">",
 	} {
 		s.want(name, s.send(conn, ann, bob, "From: "+from+"\nSubject: x\n\nx\n"), "250 ")
 	}
+}
+
+// Accounts of the next passdb whose domains are not managed use no address of one that is.
+func TestUnmanagedSenders(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"example.net"}}})
+	s.domain(nil)
+	const eve = "eve@example.net"
+	conn, r := s.submit(outside, eve, s.passwords[eve])
+	s.want("auth", r, "235 ")
+	s.want("own", s.send(conn, eve, bob, "From: "+eve+"\nSubject: x\n\nx\n"), "250 ")
+	s.want("managed, in the envelope", s.send(conn, ann, bob, "From: "+eve+"\nSubject: x\n\nx\n"), "550 5.7.1 The sender address "+ann)
+	s.want("managed, in the header", s.send(conn, eve, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "550 5.7.1 The address "+ann)
+}
+
+// A site whose rules need no header needs no milter: policyd judges MAIL FROM, and says why.
+func TestSenderCheckWithoutMilter(t *testing.T) {
+	s := start(t, trialstack.Options{MainCF: "smtpd_milters =\nnon_smtpd_milters =\n"})
+	s.domain(object{"sender_check": "envelope"})
+	message := func(from string) string {
+		conn, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		return s.send(conn, from, bob, "From: "+ann+"\nSubject: x\n\nx\n")
+	}
+	s.want("own", message(ann), "250 ")
+	reply := message(bob)
+	s.want("another's", reply, "554 5.7.1 ")
+	if !strings.Contains(reply, "The sender address "+bob+" does not belong to your account: send as "+ann) {
+		t.Errorf("the reply does not name the cause: %s", reply)
+	}
+	s.want("own again", message(ann), "250 ")
 }
 
 // An outsider's odd MAIL FROM is none of the policy service's business.

@@ -157,6 +157,8 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		m.Account, m.Check = sub.Account, mailflow.CheckOff
 		if v := m.Envelope(sub.Sender); o == access.Next && v.Refused {
 			d.Outcome, d.Reason, d.Message = access.Deny, access.ReasonSenderNotOwned, v.Text
+			s.login = access.Login{Protocol: access.SMTP, IP: sub.IP, RealIP: sub.IP, Time: now}
+			g.Log.Info(line("submission", newRecord(&s.login, &d)))
 		}
 		return d
 	case access.Allow:

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -97,6 +98,33 @@ func TestSubmissionChecksTheSender(t *testing.T) {
 		d.wantMail(own, "next ok")
 		if got := d.Submission(foreign); got.Outcome != access.Deny || got.Reason != access.ReasonSenderNotOwned || !strings.Contains(got.Message, "bob@example.org") {
 			t.Errorf("another's address: %+v", got)
+		}
+	}
+}
+
+// The next passdb's accounts of domains that are not managed do not send as accounts that are.
+func TestUnmanagedAccountsUseNoManagedAddress(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.Unmanaged = gate.Unmanaged{All: true}
+	d.domain(nil)
+	for _, login := range []string{"eve@other.example", "bob@nowhere.invalid"} {
+		m := d.Submitter(login, ip(home), 1)
+		for from, refused := range map[string]bool{login: false, "x@elsewhere.example": false, "": false, "bob@example.org": true, "x%example.org": true} {
+			if v := m.Envelope(from); v.Refused != refused {
+				t.Errorf("%s, MAIL FROM:<%s>: %+v", login, from, v)
+			}
+			sub := mail(login, home, 1)
+			sub.Sender = from
+			if got := d.Submission(sub); (got.Outcome == access.Deny) != refused || refused && got.Reason != access.ReasonSenderNotOwned {
+				t.Errorf("%s, at policyd MAIL FROM:<%s>: %+v", login, from, got)
+			}
+		}
+		if v := m.Header([]mailflow.Field{{Name: "From", Value: "Boss <bob@example.org>"}}); !v.Refused {
+			t.Errorf("%s: the header is accepted", login)
+		}
+		if v := m.Header(nil); v.Refused {
+			t.Errorf("%s: a message without From: %+v", login, v)
 		}
 	}
 }

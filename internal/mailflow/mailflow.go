@@ -4,13 +4,13 @@
 //
 // The domain of an address decides who may use it: an address of a managed domain is for the account
 // that it belongs to and for those it was granted to (send_as), whatever the submitter's own domain
-// says. The submitter's domain decides on addresses of domains that are not managed.
+// says, and even if that is not managed. The submitter's domain decides on addresses of domains that
+// are not managed.
 //
 // The package is pure: no I/O, no clock, no context, no log.
 package mailflow
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -46,7 +46,7 @@ type Address struct {
 // Submitter is who authenticated, as the rules for messages see them.
 type Submitter struct {
 	Account string      // canonical; empty when no rule concerns the session
-	Check   SenderCheck // of the submitter's domain
+	Check   SenderCheck // of the submitter's domain; off if that is not managed
 	Headers bool        // some managed domain checks header fields
 	// Address looks up a canonical address. One whose local part cannot be read is looked up as
 	// "@domain".
@@ -80,7 +80,7 @@ func (s *Submitter) Envelope(from string) Verdict {
 		return Verdict{}
 	}
 	return s.refuse(nil, "The sender address %s does not belong to your account: send as %s, or ask for permission to use it.",
-		shown(from), s.Account)
+		shown(from), shown(s.Account))
 }
 
 // Field is a header field.
@@ -103,10 +103,12 @@ func (s *Submitter) Header(fields []Field) Verdict {
 	if !s.ChecksHeader() {
 		return Verdict{}
 	}
-	from, size := false, 0
+	froms, size := 0, 0
 	for _, f := range fields {
 		name := strings.TrimRight(f.Name, " \t")
-		from = from || strings.EqualFold(name, "From")
+		if strings.EqualFold(name, "From") {
+			froms++
+		}
 		if size += len(f.Value); size > MaxHeader {
 			return s.unreadable(name, fmt.Errorf("the originator fields are longer than %d octets", MaxHeader))
 		}
@@ -117,18 +119,22 @@ func (s *Submitter) Header(fields []Field) Verdict {
 		for _, m := range mailboxes {
 			if a := s.lookup(m); !a.Granted && s.check(a).Headers() {
 				return s.refuse(nil, "The address %s in the %s header does not belong to your account: write %s, or ask for permission to use it.",
-					shown(m), shown(name), s.Account)
+					shown(m), shown(name), shown(s.Account))
 			}
 		}
 	}
-	if !from && s.Check.Headers() {
-		return s.refuse(errors.New("no From header"), "The message has no From header: write From: %s", s.Account)
+	switch {
+	case !s.Check.Headers() || froms == 1:
+	case froms == 0:
+		return s.refuse(nil, "The message has no From header: write From: %s", shown(s.Account))
+	default:
+		return s.refuse(nil, "The message has %d From headers: write one, From: %s", froms, shown(s.Account))
 	}
 	return Verdict{}
 }
 
 func (s *Submitter) unreadable(name string, cause error) Verdict {
-	return s.refuse(cause, "The %s header cannot be read: write %s: %s", shown(name), shown(name), s.Account)
+	return s.refuse(cause, "The %s header cannot be read (%s): write %s: %s", shown(name), shown(cause.Error()), shown(name), shown(s.Account))
 }
 
 // ChecksHeader reports whether the originator fields of the submitter's messages are checked.
@@ -152,10 +158,16 @@ func (s *Submitter) lookup(text string) Address {
 	if canonical, err := address.Parse(text, ""); err == nil {
 		return s.Address(canonical)
 	}
-	if domain, err := address.ParseDomain(text[strings.LastIndexByte(text, '@')+1:]); err == nil {
-		return s.Address("@" + domain)
+	// Postfix rewrites domain!local and local%domain to local@domain. As no account has an address of
+	// these forms, any managed domain in it decides.
+	var a Address
+	for _, domain := range [...]string{text[strings.LastIndexByte(text, '@')+1:], text[strings.LastIndexByte(text, '%')+1:], text[:max(strings.IndexByte(text, '!'), 0)]} {
+		if domain, err := address.ParseDomain(domain); err == nil && !a.Managed {
+			a = s.Address("@" + domain)
+		}
 	}
-	return Address{}
+	a.Granted = false
+	return a
 }
 
 // shown returns text fit for an SMTP reply: ASCII, without control characters, bounded.
