@@ -64,7 +64,7 @@ func (j *damaged) AppendEvents(context.Context, []store.Event) error { return st
 func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	var log bytes.Buffer
 	j := &damaged{journal{uses: map[string]map[string]store.LastUse{}}}
-	b := newBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	b.event(store.Event{Account: "ann@example.org"})
 	b.record(&store.LoginRecord{ID: "1"})
 	b.close(store.Closing{ID: "1"})
@@ -84,10 +84,10 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
-	b := newBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	now := time.Now()
 	const beyond = 7
-	for i := range maxBehind + beyond {
+	for i := range maxQueued + beyond {
 		b.record(&store.LoginRecord{ID: fmt.Sprint(i)})
 		b.close(store.Closing{ID: fmt.Sprint(i)})
 		b.touch(fmt.Sprint(i), "id"+fmt.Sprint(i), store.LastUse{Time: now})
@@ -103,7 +103,7 @@ func TestQueueIsBounded(t *testing.T) {
 	j.down = false
 	for b.flush(context.Background()) {
 	}
-	if len(j.records) != maxBehind || len(j.closings) != maxBehind || len(j.events) != 1 || len(j.uses) != maxBehind {
+	if len(j.records) != maxQueued || len(j.closings) != maxQueued || len(j.events) != 1 || len(j.uses) != maxQueued {
 		t.Fatalf("%d records, %d closings, %d events, uses of %d accounts", len(j.records), len(j.closings), len(j.events), len(j.uses))
 	}
 	for i, r := range j.records {
@@ -117,14 +117,14 @@ func TestQueueIsBounded(t *testing.T) {
 	if want := fmt.Sprintf("count=%d", 2*beyond); !strings.Contains(log.String(), want) {
 		t.Errorf("logged %q, want %s", log.String(), want)
 	}
-	if len(b.touched) > maxBehind {
+	if len(b.touched) > maxQueued {
 		t.Errorf("%d uses remembered", len(b.touched))
 	}
 }
 
 // More jobs than can wait are dropped; those that wait when the daemon stops still clean up.
 func TestJobsAreBounded(t *testing.T) {
-	b := newBehind(&journal{}, hclog.NewNullLogger())
+	b := newWriteBehind(&journal{}, hclog.NewNullLogger())
 	ran, waiting := 0, 0
 	for range 1000 {
 		if b.do(func(ctx context.Context) {
@@ -145,19 +145,19 @@ func TestJobsAreBounded(t *testing.T) {
 }
 
 func TestOpenLoginsAreBounded(t *testing.T) {
-	o := newOpen()
+	o := newPendingLogins()
 	now := time.Now()
 	add := func(session, account string, at time.Time) {
 		o.add(&store.LoginRecord{Account: account, Session: session}, &access.Login{Session: session, Protocol: access.SMTP, Time: at}, 0)
 	}
-	for i := range maxOpen {
+	for i := range maxPending {
 		add("", fmt.Sprint("old", i%100), now)
 		add(fmt.Sprint("old", i), "ann", now)
 	}
-	if o.count != maxOpen || len(o.sessions) != maxOpen/2 {
+	if o.count != maxPending || len(o.sessions) != maxPending/2 {
 		t.Errorf("%d open, %d sessions", o.count, len(o.sessions))
 	}
-	o.sweep(now.Add(openFor + time.Second))
+	o.sweep(now.Add(pendingFor + time.Second))
 	if o.count != 0 || len(o.sessions)+len(o.others) != 0 {
 		t.Errorf("%d open, %d sessions, %d others after their time", o.count, len(o.sessions), len(o.others))
 	}
@@ -165,8 +165,8 @@ func TestOpenLoginsAreBounded(t *testing.T) {
 	add("s", "ann", now)
 	add("", "ann", now)
 	add("", "ann", now.Add(time.Minute))
-	o.sweep(now.Add(openFor + time.Second))
-	if key := (openKey{account: "ann", protocol: access.SMTP}); o.count != 1 || o.take("", key) == nil || o.take("", key) != nil || o.take("s", key) != nil || o.count != 0 {
+	o.sweep(now.Add(pendingFor + time.Second))
+	if key := (pendingKey{account: "ann", protocol: access.SMTP}); o.count != 1 || o.take("", key) == nil || o.take("", key) != nil || o.take("s", key) != nil || o.count != 0 {
 		t.Errorf("%d open", o.count)
 	}
 }

@@ -56,12 +56,12 @@ type Gate struct {
 	Options
 	origin    string // tells this daemon's events from others'
 	throttle  *throttle.Throttle
-	open      *open
+	pending   *pendingLogins
 	mailboxes *mailboxes
 	sessions  *submission.Sessions
 	room      sync.Pool     // of *session, so that a request needs no memory of its own
 	regions   atomic.Uint64 // number of changes of the regions of addresses
-	behind    *behind
+	writes    *writeBehind
 }
 
 // New returns a gate; [Gate.Run] starts what it does behind decisions.
@@ -70,11 +70,11 @@ func New(o Options) *Gate {
 		Options:   o,
 		origin:    store.NewID(),
 		throttle:  throttle.New(o.Throttle),
-		open:      newOpen(),
+		pending:   newPendingLogins(),
 		mailboxes: newMailboxes(o.Hasher, o.Store.State),
 		sessions:  submission.New(),
 		room:      sync.Pool{New: func() any { return new(session) }},
-		behind:    newBehind(o.Journal, o.Log),
+		writes:    newWriteBehind(o.Journal, o.Log),
 	}
 }
 
@@ -83,8 +83,8 @@ func New(o Options) *Gate {
 func (g *Gate) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	beside.Go(func() { g.followEvents(ctx) })
-	beside.Go(func() { g.behind.work(ctx) })
-	g.behind.run(ctx, g.sweep)
+	beside.Go(func() { g.writes.work(ctx) })
+	g.writes.run(ctx, g.sweep)
 	beside.Wait()
 }
 
@@ -319,22 +319,22 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	if d.Guess {
 		g.guess(d.Account, l.IP, token, l.Time)
 	}
-	if first := g.open.same(rec.Session, l.Relayed); first != nil {
+	if first := g.pending.same(rec.Session, l.Relayed); first != nil {
 		g.repeated(first, d, l.Time)
 		return
 	}
-	g.open.forget(rec.Session) // its former login ended without a report
+	g.pending.forget(rec.Session) // its former login ended without a report
 	switch d.Outcome {
 	case access.Allow:
 		if l.MasterUser == "" { // a master's coming in says nothing of the account's own addresses
 			g.success(d.Account, l.IP, l.Time)
 		}
 		if d.CredentialID != "" {
-			g.behind.touch(d.Account, d.CredentialID, store.LastUse{Time: l.Time.UTC(), IP: rec.IP, Protocol: rec.Protocol})
+			g.writes.touch(d.Account, d.CredentialID, store.LastUse{Time: l.Time.UTC(), IP: rec.IP, Protocol: rec.Protocol})
 		}
 	case access.Next:
 		if v.Known {
-			g.open.add(rec, l, token)
+			g.pending.add(rec, l, token)
 		}
 	case access.Deny, access.TempFail:
 	}
@@ -343,7 +343,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	}
 	g.Log.Info(line("login", rec))
 	if rec.Domain != "" {
-		g.behind.record(rec)
+		g.writes.record(rec)
 	}
 }
 
@@ -366,12 +366,12 @@ func (g *Gate) exempt(l *access.Login, q *access.Query, clients *access.Clients)
 // guess counts a wrong secret here and on all daemons.
 func (g *Gate) guess(account string, ip netip.Addr, token uint64, at time.Time) {
 	g.throttle.Wrong(account, ip, token, at)
-	g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: address.IPText(ip)})
+	g.writes.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: address.IPText(ip)})
 }
 
 // success notes here and on all daemons that an account logged in from an address.
 func (g *Gate) success(account string, ip netip.Addr, at time.Time) {
 	if g.throttle.Succeeded(account, ip, at) {
-		g.behind.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventSuccess, Account: account, IP: address.IPText(ip)})
+		g.writes.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventSuccess, Account: account, IP: address.IPText(ip)})
 	}
 }

@@ -174,7 +174,7 @@ func (a *asker) Mailbox() bool {
 // password was changed meanwhile.
 func (g *Gate) rehash(account, old string, secret []byte) {
 	secret = bytes.Clone(secret)
-	waits := g.behind.do(func(ctx context.Context) {
+	waits := g.writes.do(func(ctx context.Context) {
 		defer clear(secret)
 		if r, ok := g.Store.State.Account(account); !ok || r.Doc.MailboxHash != old || ctx.Err() != nil {
 			return // done by an earlier login, or too late

@@ -41,7 +41,7 @@ func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 // authenticated notes a login for submission, here and on all daemons.
 func (g *Gate) authenticated(account string, ip netip.Addr, credential, service string, at time.Time) {
 	g.sessions.Authenticated(account, ip, authentication(credential, service, at))
-	g.behind.event(store.Event{
+	g.writes.event(store.Event{
 		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: address.IPText(ip),
 		Protocol: access.SMTP.String(), Service: service, Credential: credential,
 	})
@@ -194,7 +194,7 @@ func (g *Gate) refused(s *session, d access.Decision) access.Decision {
 	rec := newRecord(&s.login, &d)
 	rec.Domain, rec.Credential = s.view.Domain, s.query.Secret.Label
 	g.Log.Info(line("submission", rec))
-	g.behind.record(rec)
+	g.writes.record(rec)
 	return d
 }
 

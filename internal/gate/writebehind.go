@@ -12,8 +12,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxBehind bounds what waits to be written, of each kind; about 50 MB.
-const maxBehind = 50_000
+// maxQueued bounds what waits to be written, of each kind; about 50 MB.
+const maxQueued = 50_000
 
 // batch is the most that is written at once, of each kind.
 const batch = 1000
@@ -23,7 +23,7 @@ const touchEvery = time.Minute
 
 // behind writes what decisions leave, after them. While Redis is away it waits, up to a bound; then
 // the oldest go first.
-type behind struct {
+type writeBehind struct {
 	journal store.Journal
 	log     hclog.Logger
 	wake    chan struct{}
@@ -38,17 +38,17 @@ type behind struct {
 	dropped  int
 }
 
-func newBehind(j store.Journal, log hclog.Logger) *behind {
-	return &behind{
+func newWriteBehind(j store.Journal, log hclog.Logger) *writeBehind {
+	return &writeBehind{
 		journal: j, log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
 	}
 }
 
-func enqueue[T any](b *behind, list *[]T, item T) {
+func enqueue[T any](b *writeBehind, list *[]T, item T) {
 	b.mu.Lock()
-	if len(*list) >= maxBehind {
+	if len(*list) >= maxQueued {
 		*list = (*list)[1:]
 		b.dropped++
 	}
@@ -57,30 +57,30 @@ func enqueue[T any](b *behind, list *[]T, item T) {
 	b.nudge()
 }
 
-func (b *behind) nudge() {
+func (b *writeBehind) nudge() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (b *behind) record(r *store.LoginRecord) { enqueue(b, &b.records, *r) }
-func (b *behind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
-func (b *behind) event(e store.Event)         { enqueue(b, &b.events, e) }
+func (b *writeBehind) record(r *store.LoginRecord) { enqueue(b, &b.records, *r) }
+func (b *writeBehind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
+func (b *writeBehind) event(e store.Event)         { enqueue(b, &b.events, e) }
 
-func (b *behind) touch(account, credentialID string, u store.LastUse) {
+func (b *writeBehind) touch(account, credentialID string, u store.LastUse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if u.Time.Sub(b.touched[credentialID]) < touchEvery {
 		return
 	}
 	if b.uses[account] == nil {
-		if len(b.uses) >= maxBehind {
+		if len(b.uses) >= maxQueued {
 			return // the next login of the credential says it again
 		}
 		b.uses[account] = map[string]store.LastUse{}
 	}
-	if len(b.touched) >= maxBehind {
+	if len(b.touched) >= maxQueued {
 		clear(b.touched) // costs one early write each
 	}
 	b.touched[credentialID] = u.Time
@@ -90,7 +90,7 @@ func (b *behind) touch(account, credentialID string, u store.LastUse) {
 
 // do runs a job behind decisions, one at a time. It reports false when too many wait: then the job
 // is dropped.
-func (b *behind) do(job func(context.Context)) bool {
+func (b *writeBehind) do(job func(context.Context)) bool {
 	select {
 	case b.jobs <- job:
 		return true
@@ -101,7 +101,7 @@ func (b *behind) do(job func(context.Context)) bool {
 
 // work runs the jobs until ctx ends, and then those that wait with a context that has ended, so
 // that they clean up. Apart from run: a job may be slow, and other daemons wait for the events.
-func (b *behind) work(ctx context.Context) {
+func (b *writeBehind) work(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -122,7 +122,7 @@ func (b *behind) work(ctx context.Context) {
 }
 
 // run writes until ctx ends, and then what is left.
-func (b *behind) run(ctx context.Context, sweep func(time.Time)) {
+func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {
@@ -143,7 +143,7 @@ func (b *behind) run(ctx context.Context, sweep func(time.Time)) {
 }
 
 // flush writes one batch; it reports whether more is waiting and Redis takes it.
-func (b *behind) flush(ctx context.Context) bool {
+func (b *writeBehind) flush(ctx context.Context) bool {
 	b.mu.Lock()
 	records := b.records[:min(len(b.records), batch)]
 	closings := b.closings[:min(len(b.closings), batch)]
@@ -190,7 +190,7 @@ func (b *behind) flush(ctx context.Context) bool {
 
 // settle gives up what a damaged store can never take: put back, it would keep all others waiting,
 // and those that were written beside it would be written again.
-func (b *behind) settle(err error) error {
+func (b *writeBehind) settle(err error) error {
 	if !errors.Is(err, store.ErrDamaged) {
 		return err
 	}
@@ -198,7 +198,7 @@ func (b *behind) settle(err error) error {
 	return nil
 }
 
-func (b *behind) putBack(records []store.LoginRecord, closings []store.Closing, events []store.Event, uses map[string]map[string]store.LastUse) {
+func (b *writeBehind) putBack(records []store.LoginRecord, closings []store.Closing, events []store.Event, uses map[string]map[string]store.LastUse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.records = append(records[:len(records):len(records)], b.records...)
@@ -260,6 +260,6 @@ func (g *Gate) learn(e store.Event) {
 func (g *Gate) sweep(now time.Time) {
 	g.throttle.Sweep(now)
 	g.mailboxes.sweep(now)
-	g.open.sweep(now)
+	g.pending.sweep(now)
 	g.sessions.Sweep(now)
 }

@@ -12,33 +12,33 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// openFor is how long a login that the next passdb decides waits for Dovecot's report. Dovecot
+// pendingFor is how long a login that the next passdb decides waits for Dovecot's report. Dovecot
 // gives an authentication up after 150 seconds.
-const openFor = 3 * time.Minute
+const pendingFor = 3 * time.Minute
 
-// maxOpen bounds the logins that wait at once.
-const maxOpen = 50_000
+// maxPending bounds the logins that wait at once.
+const maxPending = 50_000
 
 // open holds the logins that the next passdb decides, until Dovecot reports. A session's id names a
 // login; Postfix has none, so there the oldest open login of the same account, address and service
 // is meant.
-type open struct {
+type pendingLogins struct {
 	mu       sync.Mutex
-	sessions map[string]*openLogin
-	others   map[openKey][]*openLogin
+	sessions map[string]*pendingLogin
+	others   map[pendingKey][]*pendingLogin
 	count    int
 }
 
-type openKey struct {
+type pendingKey struct {
 	account  string
 	ip       netip.Addr
 	service  string
 	protocol access.Protocol
 }
 
-type openLogin struct {
+type pendingLogin struct {
 	rec   *store.LoginRecord
-	key   openKey
+	key   pendingKey
 	token uint64
 	at    time.Time
 	// relayed: the SASL door passes the login on, under a session id that nobody can guess. It stays
@@ -47,34 +47,34 @@ type openLogin struct {
 	closed  bool
 }
 
-func newOpen() *open {
-	return &open{sessions: map[string]*openLogin{}, others: map[openKey][]*openLogin{}}
+func newPendingLogins() *pendingLogins {
+	return &pendingLogins{sessions: map[string]*pendingLogin{}, others: map[pendingKey][]*pendingLogin{}}
 }
 
-func (o *open) add(rec *store.LoginRecord, l *access.Login, token uint64) {
-	p := &openLogin{rec: rec, key: openKey{rec.Account, l.IP, rec.Service, l.Protocol}, token: token, at: l.Time, relayed: l.Relayed}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.count >= maxOpen {
+func (pl *pendingLogins) add(rec *store.LoginRecord, l *access.Login, token uint64) {
+	p := &pendingLogin{rec: rec, key: pendingKey{rec.Account, l.IP, rec.Service, l.Protocol}, token: token, at: l.Time, relayed: l.Relayed}
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.count >= maxPending {
 		return // its record stays open
 	}
 	if rec.Session != "" {
-		if _, ok := o.sessions[rec.Session]; !ok {
-			o.count++
+		if _, ok := pl.sessions[rec.Session]; !ok {
+			pl.count++
 		}
-		o.sessions[rec.Session] = p
+		pl.sessions[rec.Session] = p
 		return
 	}
-	o.others[p.key] = append(o.others[p.key], p)
-	o.count++
+	pl.others[p.key] = append(pl.others[p.key], p)
+	pl.count++
 }
 
 // same returns the open login that another one repeats: of the two, the SASL door made one, and a
 // passdb behind it the other.
-func (o *open) same(session string, relayed bool) *openLogin {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if p := o.sessions[session]; session != "" && p != nil && (p.relayed || relayed) {
+func (pl *pendingLogins) same(session string, relayed bool) *pendingLogin {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if p := pl.sessions[session]; session != "" && p != nil && (p.relayed || relayed) {
 		return p
 	}
 	return nil
@@ -82,60 +82,60 @@ func (o *open) same(session string, relayed bool) *openLogin {
 
 // forget drops the open login of a session that goes on to another one, whose report must not close
 // it. Without a session's id it does nothing.
-func (o *open) forget(session string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if _, ok := o.sessions[session]; ok {
-		delete(o.sessions, session)
-		o.count--
+func (pl *pendingLogins) forget(session string) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if _, ok := pl.sessions[session]; ok {
+		delete(pl.sessions, session)
+		pl.count--
 	}
 }
 
-func (o *open) take(session string, key openKey) *openLogin {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (pl *pendingLogins) take(session string, key pendingKey) *pendingLogin {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
 	if session != "" {
-		p := o.sessions[session]
+		p := pl.sessions[session]
 		switch {
 		case p == nil || p.closed:
 			return nil
 		case strings.HasPrefix(session, access.RelayedSession):
 			p.closed = true
 		default:
-			delete(o.sessions, session)
-			o.count--
+			delete(pl.sessions, session)
+			pl.count--
 		}
 		return p
 	}
-	list := o.others[key]
+	list := pl.others[key]
 	if len(list) == 0 {
 		return nil
 	}
-	o.count--
+	pl.count--
 	if len(list) == 1 {
-		delete(o.others, key)
+		delete(pl.others, key)
 	} else {
-		o.others[key] = list[1:]
+		pl.others[key] = list[1:]
 	}
 	return list[0]
 }
 
-func (o *open) sweep(now time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for s, p := range o.sessions {
-		if now.Sub(p.at) > openFor {
-			delete(o.sessions, s)
-			o.count--
+func (pl *pendingLogins) sweep(now time.Time) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	for s, p := range pl.sessions {
+		if now.Sub(p.at) > pendingFor {
+			delete(pl.sessions, s)
+			pl.count--
 		}
 	}
-	for k, list := range o.others {
-		kept := slices.DeleteFunc(list, func(p *openLogin) bool { return now.Sub(p.at) > openFor })
-		o.count -= len(list) - len(kept)
+	for k, list := range pl.others {
+		kept := slices.DeleteFunc(list, func(p *pendingLogin) bool { return now.Sub(p.at) > pendingFor })
+		pl.count -= len(list) - len(kept)
 		if len(kept) == 0 {
-			delete(o.others, k)
+			delete(pl.others, k)
 		} else {
-			o.others[k] = kept
+			pl.others[k] = kept
 		}
 	}
 }
@@ -146,7 +146,7 @@ func (g *Gate) Report(r *access.Ending) {
 	if r.Rejected {
 		return
 	}
-	p := g.open.take(bounded(r.Session), g.openKey(r.Account, r.IP, r.Service))
+	p := g.pending.take(bounded(r.Session), g.pendingKey(r.Account, r.IP, r.Service))
 	if p == nil {
 		return
 	}
@@ -168,21 +168,21 @@ func (g *Gate) Report(r *access.Ending) {
 }
 
 // close records how an open login ended.
-func (g *Gate) close(p *openLogin, o access.Outcome, reason access.Reason, now time.Time) {
+func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, now time.Time) {
 	rec := *p.rec
 	rec.Outcome, rec.Reason = o, reason
 	g.Log.Info(line("login", &rec))
-	g.behind.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
+	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
 }
 
 // repeated ends the record of an open login when a passdb behind the SASL door is answered otherwise
 // than the door was, because a rule has changed meanwhile. Otherwise the record is still that of the
 // door's.
-func (g *Gate) repeated(p *openLogin, d *access.Decision, now time.Time) {
+func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 	if d.Outcome != access.Allow && d.Outcome != access.Deny {
 		return
 	}
-	g.open.take(p.rec.Session, p.key)
+	g.pending.take(p.rec.Session, p.key)
 	g.close(p, d.Outcome, d.Reason, now)
 }
 
@@ -212,13 +212,13 @@ func (g *Gate) Verified(l *access.Login) access.Decision {
 	return d
 }
 
-// openKey names the open login of a name as it was typed, where no session does.
-func (g *Gate) openKey(typed string, ip netip.Addr, service string) openKey {
+// pendingKey names the open login of a name as it was typed, where no session does.
+func (g *Gate) pendingKey(typed string, ip netip.Addr, service string) pendingKey {
 	account := ""
 	if addr, err := address.Parse(typed, g.DefaultDomain); err == nil {
 		account, _ = g.Store.State.View(addr)
 	}
-	return openKey{account, ip, bounded(service), access.ProtocolOfService(service, g.Services)}
+	return pendingKey{account, ip, bounded(service), access.ProtocolOfService(service, g.Services)}
 }
 
 // Recheck evaluates the rules for the name that Dovecot has given a login, before it admits it. It
@@ -240,7 +240,7 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 		return access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
 	}
 	q, v := g.query(l)
-	key := g.openKey(typed, l.IP, l.Service)
+	key := g.pendingKey(typed, l.IP, l.Service)
 	if !v.Known || key.account == q.Address { // no rules apply to the name, or they were evaluated
 		return access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address}
 	}
@@ -249,15 +249,15 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	if d.Outcome != access.Deny {
 		return d
 	}
-	if p := g.open.take(bounded(l.Session), key); p != nil {
+	if p := g.pending.take(bounded(l.Session), key); p != nil {
 		closed := *p.rec
 		closed.Outcome, closed.Reason = d.Outcome, d.Reason
 		g.Log.Info(line("login", &closed))
-		g.behind.close(store.Closing{Domain: closed.Domain, ID: closed.ID, Outcome: d.Outcome, Reason: d.Reason, Time: l.Time.UTC()})
+		g.writes.close(store.Closing{Domain: closed.Domain, ID: closed.ID, Outcome: d.Outcome, Reason: d.Reason, Time: l.Time.UTC()})
 	}
 	rec := newRecord(l, &d)
 	rec.Domain = v.Domain
 	g.Log.Info(line("login", rec))
-	g.behind.record(rec)
+	g.writes.record(rec)
 	return d
 }
