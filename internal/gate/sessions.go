@@ -163,11 +163,13 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		return d
 	case access.Allow:
 	}
-	if s.bound.State() != submission.Bound {
-		return g.refused(s, s.decide(unknownMethod()))
+	bound := s.bound.State() == submission.Bound
+	methods := s.bound.Methods()
+	if !bound {
+		methods = []submission.AuthMethod{unknownMethod()}
 	}
 	var d access.Decision
-	for _, m := range s.bound.Methods() {
+	for _, m := range methods {
 		if d = s.decide(m); d.Outcome == access.Deny {
 			return g.refused(s, d)
 		}
@@ -176,26 +178,32 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		m := g.submitter(s)
 		if v := m.Envelope(sub.Sender); v.Refused {
 			d.Outcome, d.Reason, d.Message = access.Deny, access.ReasonSenderNotOwned, v.Text
+			if !bound { // the session may still be bound: only its sender is refused
+				g.record(s, &d)
+				return d
+			}
 			return g.refused(s, d)
 		}
 	}
-	g.sessions.Permit(s.bound, sub, v, d)
+	if bound {
+		g.sessions.Permit(s.bound, sub, v, d)
+	}
 	return d
 }
 
 // refused records a refusal, once per connection and reason.
 func (g *Gate) refused(s *session, d access.Decision) access.Decision {
-	if d.Outcome != access.Deny {
-		return d
+	if s.bound.Refuse(d.Reason) {
+		g.record(s, &d)
 	}
-	if !s.bound.Refuse(d.Reason) {
-		return d
-	}
-	rec := newRecord(&s.login, &d)
+	return d
+}
+
+func (g *Gate) record(s *session, d *access.Decision) {
+	rec := newRecord(&s.login, d)
 	rec.Domain, rec.Credential = s.view.Domain, s.query.Secret.Label
 	g.Log.Info(line("submission", rec))
 	g.writes.record(rec)
-	return d
 }
 
 // Needs tells which parts of messages some rule in force wants to see.

@@ -628,3 +628,18 @@ func TestRegionsChangeInOpenSession(t *testing.T) {
 	d.policy(access.Policy{ID: "home", Name: "home", Type: access.Blacklist, Enabled: true, Scope: access.Scope{All: true}, Regions: []string{"FR"}})
 	d.wantMail(s, "deny policy")
 }
+
+// The sender is checked before it is known how the session authenticated, and its refusal does not
+// keep the session from being bound later.
+func TestSenderOfWaitingSession(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	secret := d.device("ann@example.org", "phone")
+	foreign := mail("ann@example.org", home, 1)
+	foreign.Sender = "eve@example.org"
+	d.wantMail(foreign, "deny sender_not_owned")
+	d.want(smtp("ann@example.org", secret, home), "allow ok")
+	d.revoke("ann@example.org", "phone")
+	d.wantMail(mail("ann@example.org", home, 1), revoked)
+}
