@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,7 +18,7 @@ func accountPath(address string, more ...string) string {
 }
 
 func (c *cli) account() *cobra.Command {
-	return group("account", "The accounts of a domain",
+	return group("account", "Manage accounts",
 		c.accountList(), c.accountShow(), c.accountEffective(), c.accountCreate(), c.accountSet(), c.accountDelete(),
 		c.accountBatch(), c.accountImport())
 }
@@ -40,11 +41,11 @@ var (
 
 func accountSettings(cmd *cobra.Command) *settings {
 	s := &settings{cmd: cmd}
-	s.onOff("suspended", "suspended", "refuse every login")
-	s.protocols("what the domain says")
-	s.word("preset", "preset", "set imap, pop3 and smtp at once", presets...)
-	s.word("secure-passwords", "secure_passwords", "the account's own choice: may third-party clients use the mailbox password", securePasswords...)
-	s.list("department", "departments", "`path` of a department it belongs to")
+	s.onOff("suspended", "suspended", "refuse every login of the account")
+	s.protocols("as set for the domain")
+	s.word("preset", "preset", "set IMAP, POP3 and SMTP at once", presets...)
+	s.word("secure-passwords", "secure_passwords", "required: third-party clients need a secure password; off: secure passwords are refused", securePasswords...)
+	s.list("department", "departments", "`path` of a department that the account is in")
 	s.list("alias", "aliases", "further `address` of the account")
 	s.list("send-as", "send_as", "`address` or *@domain that the account may also send from")
 	return s
@@ -53,9 +54,10 @@ func accountSettings(cmd *cobra.Command) *settings {
 func (c *cli) accountList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list DOMAIN",
-		Short: "List the accounts of a domain that have settings of their own",
-		Long: "List the accounts of a domain that have settings of their own. A dash stands for what follows the domain.\n" +
-			"Accounts without a record are governed by the domain's rules all the same.",
+		Short: "List the accounts of a domain",
+		Long: "List the accounts of a domain that have settings, with the values in effect: the account's own, the domain's, or\n" +
+			"what a policy enforces. account effective shows where each value comes from. Accounts without settings follow the\n" +
+			"domain and are not listed.",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
@@ -64,26 +66,27 @@ func (c *cli) accountList() *cobra.Command {
 		return c.list(cmd, domainPath(args[0], "accounts"), nil, *limit,
 			col("ADDRESS", "address"),
 			col("SUSPENDED", "suspended"),
-			col("IMAP", "protocols.imap"),
-			col("POP3", "protocols.pop3"),
-			col("SMTP", "protocols.smtp"),
-			col("SIEVE", "protocols.sieve"),
-			col("SECURE PASSWORDS", "secure_passwords"),
-			col("COUNT", "secure_password_count"),
-			col("DEPARTMENTS", "departments"),
+			col("IMAP", "effective.imap"),
+			col("POP3", "effective.pop3"),
+			col("SMTP", "effective.smtp"),
+			col("SIEVE", "effective.sieve"),
+			col("SECURE PASSWORDS", "effective.secure_passwords"),
+			column{heading: "THIRD-PARTY", field: "effective.third_party_access", text: clientsWord}.onlyWide(),
+			col("COUNT", "secure_password_count").onlyWide(),
+			col("DEPARTMENTS", "departments").onlyWide(),
 		)
 	}
 	return cmd
 }
 
 func (c *cli) accountShow() *cobra.Command {
-	cmd := c.onAccount("show", "Show an account's own settings")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, accountPath(args[0])) }
+	cmd := c.onAccount("show", "Show an account's settings and the values in effect")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.showAccount(cmd, accountPath(args[0])) }
 	return cmd
 }
 
 func (c *cli) accountEffective() *cobra.Command {
-	cmd := c.onAccount("effective", "Show what holds for an account, and what set it")
+	cmd := c.onAccount("effective", "Show the settings in effect for an account, and what set them")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := c.get(cmd, accountPath(args[0], "effective"), nil)
 		if err != nil {
@@ -92,14 +95,73 @@ func (c *cli) accountEffective() *cobra.Command {
 		if c.output == outputJSON {
 			return c.printAnswer(cmd, a)
 		}
-		return printEffective(cmd.OutOrStdout(), a.Body)
+		return c.printEffective(cmd.OutOrStdout(), a.Body)
 	}
 	return cmd
 }
 
-// printEffective puts the value of a setting and what set it on one line, and lists the policies
-// that concern the account.
-func printEffective(out io.Writer, doc []byte) error {
+// showAccount prints an account. Settings that follow the domain show the value in effect.
+func (c *cli) showAccount(cmd *cobra.Command, path string) error {
+	a, err := c.get(cmd, path, nil)
+	if err != nil || c.output == outputJSON {
+		return errors.Join(err, c.printIfAny(cmd, a))
+	}
+	var doc struct {
+		Protocols       map[string]bool `json:"protocols"`
+		SecurePasswords string          `json:"secure_passwords"`
+		Effective       map[string]any  `json:"effective"`
+	}
+	if err := json.Unmarshal(a.Body, &doc); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(cmd.OutOrStdout())
+	err = flatten(decoder(a.Body), "", func(name, text string) {
+		inEffect := strings.HasPrefix(name, "effective.") || strings.HasPrefix(name, "protocols") || name == "secure_passwords"
+		if !inEffect || doc.Effective == nil {
+			t.row(label(name), text)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if doc.Effective != nil {
+		for _, name := range protocols {
+			from := "from the domain"
+			if _, own := doc.Protocols[name]; own {
+				from = "set for the account"
+			}
+			t.row(name, cell("", doc.Effective[name])+" ("+from+")")
+		}
+		secure := cell("", doc.Effective["secure_passwords"])
+		if secure != doc.SecurePasswords {
+			secure += " (enforced by the domain; the account's setting is " + doc.SecurePasswords + ")"
+		}
+		t.row("secure passwords", secure)
+		t.row("third-party clients", clientsWord(doc.Effective["third_party_access"]))
+	}
+	if a.ETag != "" {
+		t.row("version", strings.Trim(a.ETag, `"`))
+	}
+	return t.Flush()
+}
+
+// clientsWord says in the words of drawbridge third-party whether third-party clients may log in.
+func clientsWord(value any) string {
+	switch value {
+	case "allow":
+		return "allowed"
+	case "block":
+		return "blocked"
+	case "report":
+		return "report only"
+	default:
+		return cell("", value)
+	}
+}
+
+// printEffective prints the value of each setting with what set it, and the policies that apply to
+// the account.
+func (c *cli) printEffective(out io.Writer, doc []byte) error {
 	t := newTable(out)
 	t.row("SETTING", "VALUE", "SET BY")
 	var row []string // to be written when all that belongs to it was read
@@ -117,13 +179,16 @@ func printEffective(out io.Writer, doc []byte) error {
 		switch {
 		case strings.HasPrefix(name, "policies"):
 		case part == "value":
-			next(setting, text, "")
+			if setting == "third_party_access" {
+				text = clientsWord(text)
+			}
+			next(label(setting), text, "")
 		case part == "set_by":
 			row[2] = text
 		case strings.HasSuffix(setting, ".batch"):
 			row[2] += map[string]string{"at": " of ", "by": " by ", "scope": ": "}[part] + text
 		default:
-			next(name, text, "-")
+			next(label(name), text, "-")
 		}
 	})
 	if err != nil {
@@ -142,12 +207,12 @@ func printEffective(out io.Writer, doc []byte) error {
 	if len(rest.Policies) == 0 {
 		return nil
 	}
-	return printBelow(out, rest.Policies, col("POLICY", "id"), col("NAME", "name"), col("TYPE", "type"), col("MODE", "mode"),
-		col("CLIENTS", "clients"), col("PROTOCOLS", "protocols"), col("NAMED BY", "named_by"), col("DEPARTMENT", "department"))
+	return c.printBelow(out, rest.Policies, col("POLICY", "id"), col("NAME", "name").shortened(), col("TYPE", "type"), col("MODE", "mode"),
+		col("APPLIES BY", "named_by"), col("CLIENTS", "clients").onlyWide(), col("PROTOCOLS", "protocols").onlyWide(), col("DEPARTMENT", "department").onlyWide())
 }
 
 func (c *cli) accountCreate() *cobra.Command {
-	cmd := c.onAccount("create", "Give an account settings of its own")
+	cmd := c.onAccount("create", "Create an account")
 	cmd.Example = "  drawbridge account create ann@example.org --department sales/emea --preset imap-smtp"
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	s := accountSettings(cmd)
@@ -163,11 +228,12 @@ func (c *cli) accountCreate() *cobra.Command {
 }
 
 func (c *cli) accountSet() *cobra.Command {
-	cmd := c.onAccount("set", "Change an account's own settings")
-	cmd.Long = "Change an account's own settings: those that are named, and no others. An account without any gets them."
+	cmd := c.onAccount("set", "Change an account's settings")
+	cmd.Long = "Change the settings of an account that are given; the others stay as they are. An account without settings is\n" +
+		"created, unless the domain's accounts are listed or mailbox passwords are kept here: then --create is needed."
 	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
 	s := accountSettings(cmd)
-	s.edits("add-department", "remove-department", "departments", "`path` of a department it belongs to")
+	s.edits("add-department", "remove-department", "departments", "`path` of a department that the account is in")
 	s.edits("add-alias", "remove-alias", "aliases", "further `address` of the account")
 	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that the account may also send from")
 	w := writes(cmd).versioned(cmd).creating(cmd)

@@ -21,16 +21,16 @@ import (
 func (c *cli) export() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export DOMAIN",
-		Short: "Print all that is set for a domain as a file to keep, edit and apply",
-		Long: "Print all that is set for a domain: its settings, departments, policies, blocked addresses and accounts, and\n" +
-			"never a secret. The file can be kept, edited, and applied again. Its revision keeps an edited file from undoing\n" +
-			"what somebody else changed since; a file without one holds whatever was changed.",
+		Short: "Export a domain to a file that apply reads",
+		Long: "Print the settings, departments, policies, blocked IP addresses and accounts of a domain, without secrets, as a\n" +
+			"file to keep, edit and apply. The revision in the file protects changes that others make after the export: apply\n" +
+			"refuses to overwrite them. Without a revision, the file overwrites everything.",
 		Example:           "  drawbridge export example.org > example.org.yaml\n  drawbridge export example.org --no-accounts --format json",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
-	format := choose(cmd, "format", "the form of the file (default yaml)", "yaml", "json")
-	leaveOut := cmd.Flags().Bool("no-accounts", false, "leave the accounts out, and alone when the file is applied")
+	format := choose(cmd, "format", "file format (default yaml)", "yaml", "json")
+	leaveOut := cmd.Flags().Bool("no-accounts", false, "leave out the accounts; apply then leaves them as they are")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q := url.Values{}
 		if *leaveOut {
@@ -56,22 +56,22 @@ func (c *cli) export() *cobra.Command {
 func (c *cli) apply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply FILE",
-		Short: "Make a domain what a file says, and show what changes",
-		Long: "Make a domain what a file in YAML or JSON says, such as export prints; - for standard input. First comes the plan:\n" +
-			"+ what is added, ~ what is changed, - what is removed. Sections that the file does not have are left alone; an\n" +
-			"empty one ([]) empties the domain's. Applying a file twice is applying it once.\n\n" +
-			"A file with the revision that it was exported with is refused when somebody else changed meanwhile what it\n" +
-			"would change: export again, and put your changes into that. Exit status 73.",
+		Short: "Apply a domain file and show the changes",
+		Long: "Apply a domain file in YAML or JSON, as export prints it; - for standard input. The plan is printed first:\n" +
+			"+ added, ~ changed, - removed. Sections that the file does not have stay as they are; an empty section ([])\n" +
+			"removes everything in it. Applying a file twice changes nothing more.\n\n" +
+			"If the file has a revision and somebody else changed the same things since the export, it is refused with exit\n" +
+			"status 73: export again and repeat your changes.",
 		Example: "  drawbridge apply example.org.yaml --dry-run\n  drawbridge apply example.org.yaml --write-revision",
 		Args:    takes("FILE"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return []cobra.Completion{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
-	domain := cmd.Flags().String("domain", "", "the `domain`, for a file that has no section of that name")
+	domain := cmd.Flags().String("domain", "", "`domain` to apply a file to that has no section domain")
 	_ = cmd.RegisterFlagCompletionFunc("domain", c.completeDomain) // the flag is there
-	goOn := cmd.Flags().Bool("write-revision", false, "put the domain's new revision into FILE, to go on editing it")
-	w := writes(cmd).undone(cmd).confirmed(cmd, "make it although it would lock people out, or removes accounts with their secrets")
+	goOn := cmd.Flags().Bool("write-revision", false, "write the new revision into FILE, to continue editing it")
+	w := writes(cmd).undone(cmd).confirmed(cmd, "apply it even if it locks people out, deletes secrets or lifts suspensions")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		file, err := readFile(cmd, args[0])
 		if err != nil {
@@ -90,23 +90,23 @@ func (c *cli) apply() *cobra.Command {
 		case *domain != "":
 			head.Domain.Name = *domain
 		case head.Domain.Name == "":
-			return usage("%s: names no domain: give --domain", args[0])
+			return usage("%s: has no section domain: give --domain", args[0])
 		}
 		if *goOn && (head.Revision == "" || args[0] == "-") {
-			return usage("--write-revision: needs a file with a revision, as export prints it")
+			return usage("--write-revision: the file has no revision: export it again")
 		}
 		done, err := c.applyDocument(cmd, w, domainPath(head.Domain.Name, "apply"), doc)
 		if err != nil || w.dryRun || done.empty() {
 			return err
 		}
 		if done.Pending != nil {
-			c.note(cmd, "it is undone at %s, unless you keep it: drawbridge revert confirm %s %s", timeCell(done.Pending.At), head.Domain.Name, done.Pending.ID)
+			c.note(cmd, "the change will be reverted at %s unless you confirm it: drawbridge revert confirm %s %s", timeCell(done.Pending.At), head.Domain.Name, done.Pending.ID)
 		}
 		switch {
 		case *goOn:
 			return writeRevision(args[0], file, head.Revision, done.Revision)
 		case head.Revision != "":
-			c.note(cmd, "before you edit the file again, export again, or put the new revision into it: %s", done.Revision)
+			c.note(cmd, "before you edit the file again, export it again or put the new revision into it: %s", done.Revision)
 		}
 		return nil
 	}
@@ -125,7 +125,7 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 		if problem := new(adminclient.Problem); errors.As(err, &problem) {
 			doc.locate(problem)
 			if problem.Status == http.StatusPreconditionFailed {
-				problem.Detail = "the domain changed since the plan was made, and nothing was done: look at a new plan with --dry-run"
+				problem.Detail = "the domain changed after the plan was made, and nothing was applied: look at a new plan with --dry-run"
 			}
 		}
 		if err != nil {
@@ -167,7 +167,7 @@ func (p *plan) empty() bool { return len(p.Additions)+len(p.Changes)+len(p.Remov
 // print shows a plan: a line for each thing, and below it one for each field that changes.
 func (p *plan) print(c *cli, cmd *cobra.Command) error {
 	if p.empty() {
-		c.note(cmd, "nothing to do: the domain is what the file says")
+		c.note(cmd, "nothing to change")
 		return nil
 	}
 	t := newTable(cmd.OutOrStdout())
@@ -176,13 +176,13 @@ func (p *plan) print(c *cli, cmd *cobra.Command) error {
 		items []api.PlanItem
 	}{{"+", p.Additions}, {"~", p.Changes}, {"-", p.Removals}} {
 		for _, item := range list.items {
-			t.row(list.sign+" "+item.Kind, item.ID)
+			t.row(list.sign+" "+label(item.Kind), item.ID)
 			for _, field := range slices.Sorted(maps.Keys(item.Changes)) {
 				var values [2]any
 				if err := decoder(item.Changes[field]).Decode(&values); err != nil {
 					return fmt.Errorf("reading the change of %s: %w", field, err)
 				}
-				t.row("    "+field, became(field, values))
+				t.row("    "+label(field), became(field, values))
 			}
 		}
 	}

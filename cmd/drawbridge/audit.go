@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,32 +14,42 @@ import (
 
 func (c *cli) audit() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "audit [DOMAIN]",
-		Short:             "Show who changed what",
-		Long:              "Show administrative changes and events of credentials, newest first: of a domain, or of all.",
+		Use:   "audit [DOMAIN]",
+		Short: "Show who changed what",
+		Long: "Show administrative changes and credential events of a domain, or of all domains, newest first. --since takes a\n" +
+			"time (2026-01-31T09:30:00Z), a day (2026-01-31, local time) or an age (90m, 24h, 7d).",
+		Example:           "  drawbridge audit example.org --since 7d",
 		Args:              takes("[DOMAIN]"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
+	since := cmd.Flags().String("since", "", "only changes since this `time`")
 	limit := limited(cmd, 100)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q := url.Values{}
 		if len(args) == 1 {
 			q.Set("domain", args[0])
 		}
+		if *since != "" {
+			when, err := past(*since, time.Now())
+			if err != nil {
+				return usage("--since: %w", err)
+			}
+			q.Set("since", when.UTC().Format(time.RFC3339))
+		}
 		return c.list(cmd, adminclient.Path("v1", "audit"), q, *limit,
 			col("TIME", "time"),
 			col("BY", "actor.name"),
 			col("ACTION", "action"),
-			col("TARGET", "target"),
-			col("NOTE", "note"),
-			column{"CHANGES", "changes", changes},
+			col("TARGET", "target").shortened(),
+			col("NOTE", "note").onlyWide(),
+			column{heading: "CHANGES", field: "changes", text: changes, soft: true},
 		)
 	}
 	return cmd
 }
 
-// changes shows the fields of a change, each with its value before, if it had one, and after. Of a
-// change to several resources it shows each with its fields.
+// changes lists the changed fields with their values before, if any, and after; for a change of
+// several resources, the fields of each.
 func changes(value any) string {
 	fields, _ := value.(map[string]any)
 	return cell("", strings.Join(changed(fields), "; "))
@@ -57,16 +68,16 @@ func changed(fields map[string]any) (texts []string) {
 		switch before, after := cell(name, values[0]), cell(name, values[1]); before {
 		case after:
 		case "-":
-			texts = append(texts, name+": "+after)
+			texts = append(texts, label(name)+": "+after)
 		default:
-			texts = append(texts, name+": "+became(name, values))
+			texts = append(texts, label(name)+": "+became(name, values))
 		}
 	}
 	return texts
 }
 
-// become shows what became of one resource of several. When it was created never changes: it
-// differs for those that were made or removed.
+// become says whether one of several resources was created, deleted or changed. created_at differs
+// only for those that were created or deleted.
 func become(fields map[string]any) string {
 	if born, ok := fields["created_at"].([]any); ok && len(born) == 2 {
 		if born[0] == nil {

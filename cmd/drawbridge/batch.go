@@ -19,21 +19,21 @@ import (
 func (c *cli) accountBatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "batch DOMAIN",
-		Short: "Change a setting of many accounts at once",
-		Long: "Change settings of all accounts in a scope. --set takes imap, pop3, smtp or sieve = on|off|default,\n" +
+		Short: "Change settings of many accounts at once",
+		Long: "Change settings of all accounts in the scope. --set takes imap, pop3, smtp or sieve = on|off|default,\n" +
 			"suspended = on|off, preset = " + strings.Join(presets, "|") + ", secure-passwords = " + strings.Join(securePasswords, "|") + ",\n" +
-			"departments = paths separated by semicolons, which replace theirs; nothing empties them.\n\n" +
-			"Accounts are changed in chunks of 5000, each whole or not at all. What is interrupted says how to go on with\n" +
-			"--resume; beginning anew does no harm either. What each account got is shown, and account effective tells later\n" +
-			"which settings are from a batch.",
+			"departments = paths separated by semicolons, which replace the current ones; empty removes all.\n\n" +
+			"Up to 5000 accounts are changed in one transaction; larger batches are split. An interrupted batch prints the\n" +
+			"--resume value to continue with; running it again from the start is safe. Afterwards, account effective shows\n" +
+			"which settings a batch set.",
 		Example:           "  drawbridge account batch example.org --sub-department sales --except-member ann@example.org --set pop3=off --dry-run",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	whom := scoped(cmd)
 	set := cmd.Flags().StringArray("set", nil, "`setting=value` (repeatable)")
-	resume := cmd.Flags().String("resume", "", "go on behind the `cursor` that an interrupted run of the same batch showed")
-	all := cmd.Flags().Bool("all-results", false, "list every account, also those that stay as they are")
+	resume := cmd.Flags().String("resume", "", "continue an interrupted run of the same batch after this `cursor`")
+	all := cmd.Flags().Bool("all-results", false, "list every account, including those that do not change")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := whom.body()
@@ -41,7 +41,7 @@ func (c *cli) accountBatch() *cobra.Command {
 			return err
 		}
 		if len(*set) == 0 {
-			return usage("nothing to set: give --set, such as --set pop3=off")
+			return usage("no setting is given: add --set, such as --set pop3=off")
 		}
 		body := object{}
 		for _, s := range *set {
@@ -59,21 +59,21 @@ func (c *cli) accountBatch() *cobra.Command {
 	return cmd
 }
 
-// batchRun is what a batch has told so far.
+// batchRun collects what a batch reports.
 type batchRun struct {
-	all      bool // keep the results of accounts that stay as they are, too
+	all      bool // keep the results of unchanged accounts, too
 	results  []json.RawMessage
 	failed   int
 	progress api.BatchProgress
 }
 
-// far keeps how far the batch is, and words it.
+// far stores a progress line and returns it as text.
 func (b *batchRun) far(line []byte) string {
 	_ = json.Unmarshal(line, &b.progress) // the result says what is wrong
 	return fmt.Sprintf("%d of %d accounts", b.progress.Done, b.progress.Selected)
 }
 
-// item keeps one account's result. What cannot be read is kept, and complained of when it is shown.
+// item stores the result of one account. An unreadable one is stored, too, and reported when printed.
 func (b *batchRun) item(line []byte) {
 	var r api.BatchAccount
 	_ = json.Unmarshal(line, &r)
@@ -90,7 +90,7 @@ func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, qu
 	a, err := c.stream(cmd, path, query, body, b.far, b.item)
 	if err != nil {
 		if b.progress.Cursor != "" {
-			c.note(cmd, "%d of %d accounts are done: the same command goes on with --resume %s", b.progress.Done, b.progress.Selected, b.progress.Cursor)
+			c.note(cmd, "%d of %d accounts are done: repeat the command with --resume %s to continue", b.progress.Done, b.progress.Selected, b.progress.Cursor)
 		}
 		return err
 	}
@@ -102,12 +102,12 @@ func (c *cli) runBatch(cmd *cobra.Command, w *writing, all bool, path string, qu
 	}
 	if b.failed > 0 {
 		return &adminclient.Problem{Problem: *api.Refuse(http.StatusUnprocessableEntity, "invalid",
-			"%d accounts have faults and stay as they were: mend them with account set", b.failed)}
+			"%d accounts could not be changed: see their results", b.failed)}
 	}
 	return nil
 }
 
-// printBatch prints the totals and who changed how.
+// printBatch prints the totals and the changed accounts.
 func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 	if c.output == outputJSON {
 		doc := object{}
@@ -117,7 +117,7 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 		doc["results"] = b.results
 		text, err := json.Marshal(doc)
 		if err != nil {
-			return fmt.Errorf("putting the answer together: %w", err)
+			return fmt.Errorf("encoding the answer: %w", err)
 		}
 		return printJSON(cmd.OutOrStdout(), text)
 	}
@@ -149,19 +149,23 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 		return err
 	}
 	if more := len(b.results) - len(results); more > 0 {
-		c.note(cmd, "and %d more: --all-results lists them", more)
+		c.note(cmd, "%d more accounts changed: --all-results lists them", more)
 	}
 	return nil
 }
 
-// words says what changed, from what to what, or why nothing could.
+// words lists the changed settings with their values before and after, or the faults.
 func words(r *api.BatchAccount) string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(r.Changes)) {
-		list = append(list, name+": "+became(name, r.Changes[name]))
+		list = append(list, label(name)+": "+became(name, r.Changes[name]))
 	}
 	for _, f := range r.Errors {
-		list = append(list, f.String())
+		text := inWords(f.Detail)
+		if f.Pointer != "" {
+			text = fieldWords(strings.Split(strings.TrimPrefix(f.Pointer, "/"), "/")) + ": " + text
+		}
+		list = append(list, text)
 	}
 	return cell("", strings.Join(list, "; "))
 }
@@ -181,11 +185,11 @@ func putSwitch(body object, name, value string) error {
 		name, allowed = "secure_passwords", securePasswords
 	default:
 		if !slices.Contains(protocols[:], name) {
-			return usage("no such setting: say %s, suspended, preset, secure-passwords or departments", strings.Join(protocols[:], ", "))
+			return usage("unknown setting: must be %s, suspended, preset, secure-passwords or departments", strings.Join(protocols[:], ", "))
 		}
 	}
 	if !slices.Contains(allowed, value) {
-		return usage("say %s", strings.Join(allowed, " or "))
+		return usage("must be %s", strings.Join(allowed, " or "))
 	}
 	switch name {
 	case "suspended":

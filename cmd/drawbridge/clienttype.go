@@ -16,16 +16,16 @@ import (
 func clientTypePath(name string) string { return adminclient.Path("v1", "client-types", name) }
 
 func (c *cli) clientType() *cobra.Command {
-	return group("client-type", "What proves that a program is the site's own",
+	return group("client-type", "Manage client types: how the site's own programs are recognised",
 		c.clientTypeList(), c.clientTypeShow(), c.clientTypeSet(), c.clientTypeDelete())
 }
 
 func (c *cli) clientTypeList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the client types that have evidence", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
+	cmd := &cobra.Command{Use: "list", Short: "List the client types with evidence", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.list(cmd, adminclient.Path("v1", "client-types"), nil, *limit,
-			col("TYPE", "type"), col("UNPROVEN", "unproven"), col("EVIDENCE", "evidence"))
+			col("TYPE", "type"), col("UNPROVEN", "unproven"), col("EVIDENCE", "evidence").shortened())
 	}
 	return cmd
 }
@@ -56,26 +56,26 @@ func (c *cli) clientTypeShow() *cobra.Command {
 }
 
 func (c *cli) clientTypeSet() *cobra.Command {
-	cmd := c.onClientType("set", "Say what proves a client type")
-	cmd.Long = "Say what proves a client type: all kinds given must match together. What is there already is replaced, or with\n" +
-		"--add joined by one more evidence, any of which suffices. Server names, ports and services only narrow\n" +
-		"a network or a certificate; alone they prove nothing, and --unproven must say that this is meant."
+	cmd := c.onClientType("set", "Set the evidence for a client type")
+	cmd.Long = "Set the evidence by which a client type is recognised. A login has the type if all given flags match. The evidence\n" +
+		"replaces the current one; --add adds a further evidence, any of which suffices. Server names, ports and services\n" +
+		"only narrow a network or a certificate: without one, anybody can claim the type, and --unproven is needed."
 	cmd.Example = "  drawbridge client-type set web --network 192.0.2.10 --service imap --service sieve\n" +
 		"  drawbridge client-type set native-mobile --add --client-cert valid\n" +
 		"  drawbridge client-type set cloud-fetcher --network-file fetchers.txt"
 	s := &settings{cmd: cmd}
 	f := cmd.Flags()
-	networks := f.StringArray("network", nil, "`address`, CIDR or a-b range of the TCP peer (repeatable)")
-	cert := f.String("client-cert", "", "what the server `tells` of a certificate that it verified; Dovecot 2.3 tells valid")
-	file := f.String("network-file", "", "`file` with more of them, one a line, # before remarks; - for standard input")
+	networks := f.StringArray("network", nil, "client `address`, CIDR or a-b range (repeatable)")
+	cert := f.String("client-cert", "", "`identity` of a client certificate that the mail server verified; Dovecot 2.3 reports valid")
+	file := f.String("network-file", "", "`file` with further networks, one a line, comments after #; - for standard input")
 	_ = cmd.MarkFlagFilename("network-file") // the flag is there
-	names := f.StringArray("server-name", nil, "only under this `name` that the client asks for by TLS (repeatable)")
-	ports := f.IntSlice("local-port", nil, "only on this `port` of the server (repeatable)")
-	services := f.StringArray("service", nil, "only for this `service` of Dovecot (repeatable)")
-	unproven := f.Bool("unproven", false, "accept evidence that anybody can give")
-	more := f.Bool("add", false, "keep the evidence that is there")
+	names := f.StringArray("server-name", nil, "only if the client connects to this server `name` by TLS (repeatable)")
+	ports := f.IntSlice("local-port", nil, "only on this server `port` (repeatable)")
+	services := f.StringArray("service", nil, "only for this Dovecot `service` (repeatable)")
+	unproven := f.Bool("unproven", false, "accept evidence that anybody can claim")
+	more := f.Bool("add", false, "add to the current evidence instead of replacing it")
 	w := writes(cmd).versioned(cmd)
-	s.add("network", func(e, _ object) error { e["networks"] = *networks; return nil })
+	s.add("network", func(e, _ object) error { e["networks"] = *networks; return single("network", *networks) })
 	s.add("client-cert", func(e, _ object) error { e["client_cert"] = *cert; return nil })
 	s.add("server-name", func(e, _ object) error { e["server_names"] = *names; return nil })
 	s.add("local-port", func(e, _ object) error { e["local_ports"] = *ports; return nil })
@@ -93,7 +93,7 @@ func (c *cli) clientTypeSet() *cobra.Command {
 			evidence["networks"] = slices.Concat(*networks, listed.networks)
 		}
 		if len(evidence) == 0 {
-			return usage("no evidence: give --network, --network-file or --client-cert")
+			return usage("the evidence is missing: give --network, --network-file or --client-cert")
 		}
 		if !*more {
 			return listed.explain(0, c.write(cmd, w, http.MethodPut, clientTypePath(args[0]), object{"evidence": []object{evidence}, "unproven": *unproven}))
@@ -103,7 +103,7 @@ func (c *cli) clientTypeSet() *cobra.Command {
 			list, _ := current["evidence"].([]any)
 			before = len(list)
 			return object{"evidence": append(list, evidence), "unproven": *unproven || current["unproven"] == true}, nil
-		})
+		}, c.printAnswer)
 		return listed.explain(before, err)
 	}
 	return cmd
@@ -131,7 +131,7 @@ func (n *networkFile) read(cmd *cobra.Command) error {
 		}
 	}
 	if len(n.networks) == 0 {
-		return usage("--network-file %s: names no network", n.name)
+		return usage("--network-file %s: has no network", n.name)
 	}
 	return nil
 }
@@ -154,8 +154,8 @@ func (n *networkFile) explain(evidence int, err error) error {
 }
 
 func (c *cli) clientTypeDelete() *cobra.Command {
-	cmd := c.onClientType("delete", "Forget the evidence for a client type: nothing proves it then")
-	w := writes(cmd).versioned(cmd).confirmed(cmd, "although policies name it")
+	cmd := c.onClientType("delete", "Delete a client type's evidence")
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "delete it even if policies use the type")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, clientTypePath(args[0]), nil)
 	}

@@ -12,7 +12,7 @@ func departmentPath(domain, path string) string {
 }
 
 func (c *cli) department() *cobra.Command {
-	return group("department", "The departments of a domain",
+	return group("department", "Manage departments",
 		c.departmentList(), c.departmentShow(), c.departmentCreate(), c.departmentSet(), c.departmentRename(), c.departmentDelete())
 }
 
@@ -49,10 +49,10 @@ func (c *cli) departmentShow() *cobra.Command {
 }
 
 func (c *cli) departmentCreate() *cobra.Command {
-	cmd := c.onDepartment("create", "Create a department, and those above it that are missing")
+	cmd := c.onDepartment("create", "Create a department and missing parents")
 	cmd.Example = "  drawbridge department create example.org sales/emea --name \"Sales EMEA\""
 	s := &settings{cmd: cmd}
-	s.text("name", "name", "the department's name for people")
+	s.text("name", "name", "display `name` of the department")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body := object{}
@@ -67,7 +67,7 @@ func (c *cli) departmentCreate() *cobra.Command {
 func (c *cli) departmentSet() *cobra.Command {
 	cmd := c.onDepartment("set", "Change a department's name, and the addresses its members may send from")
 	s := &settings{cmd: cmd}
-	s.text("name", "name", "the department's name for people")
+	s.text("name", "name", "display `name` of the department")
 	s.list("send-as", "send_as", "`address` or *@domain that members may also send from")
 	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that members may also send from")
 	w := writes(cmd).versioned(cmd)
@@ -78,7 +78,7 @@ func (c *cli) departmentSet() *cobra.Command {
 }
 
 func (c *cli) departmentRename() *cobra.Command {
-	cmd := c.onDepartment("rename", "Move a department with those below it, and all that refers to them")
+	cmd := c.onDepartment("rename", "Rename or move a department, with all references to it")
 	cmd.Use = "rename DOMAIN PATH NEW-PATH"
 	cmd.Args = takes("DOMAIN", "PATH", "NEW-PATH")
 	w := writes(cmd).versioned(cmd)
@@ -89,7 +89,7 @@ func (c *cli) departmentRename() *cobra.Command {
 }
 
 func (c *cli) departmentDelete() *cobra.Command {
-	cmd := c.onDepartment("delete", "Delete a department that nothing refers to")
+	cmd := c.onDepartment("delete", "Delete a department that is not in use")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, departmentPath(args[0], args[1]), nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// document is a file that says what a domain is to be, in YAML or JSON.
+// document is a domain file in YAML or JSON.
 type document struct {
 	json []byte
 	root *yaml.Node // nil of a file in JSON
@@ -34,9 +34,9 @@ func readDocument(file []byte) (*document, error) {
 	var root yaml.Node
 	if err := yaml.Load(file, &root); err != nil {
 		if bad := new(yaml.LoadError); errors.As(err, &bad) && bad.Mark.Line > 0 {
-			return nil, fmt.Errorf("line %d: is neither YAML nor JSON: %s", bad.Mark.Line, bad.Message)
+			return nil, fmt.Errorf("line %d: not valid YAML or JSON: %s", bad.Mark.Line, bad.Message)
 		}
-		return nil, errors.New("is neither JSON nor one document in YAML")
+		return nil, errors.New("is not JSON or a single YAML document")
 	}
 	d := &document{root: root.Content[0]}
 	var err error
@@ -51,9 +51,9 @@ func appendJSON(out []byte, n *yaml.Node, depth int) ([]byte, error) {
 	}
 	switch {
 	case depth > maxDocumentDepth:
-		return fault("nests deeper than %d levels", maxDocumentDepth)
+		return fault("nested deeper than %d levels", maxDocumentDepth)
 	case len(out) > maxDocument:
-		return fault("it is more than %d MiB from here on, written out: leave out the accounts, or split it by its sections", maxDocument>>20)
+		return fault("more than %d MiB with all aliases expanded: leave out the accounts, or split the file by its sections", maxDocument>>20)
 	}
 	var err error
 	switch n.Kind {
@@ -77,11 +77,11 @@ func appendJSON(out []byte, n *yaml.Node, depth int) ([]byte, error) {
 			key := n.Content[i]
 			switch {
 			case key.ShortTag() == "!!merge":
-				return nil, fmt.Errorf("line %d: <<: is not known here: write out what it stands for", key.Line)
+				return nil, fmt.Errorf("line %d: <<: is not supported: write out the fields", key.Line)
 			case key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str":
-				return nil, fmt.Errorf("line %d: the name of a field must be a text", key.Line)
+				return nil, fmt.Errorf("line %d: the name of a field must be text", key.Line)
 			case seen[key.Value]:
-				return nil, fmt.Errorf("line %d: %s is given twice in one place: leave one out", key.Line, key.Value)
+				return nil, fmt.Errorf("line %d: %s is given twice: remove one", key.Line, key.Value)
 			}
 			seen[key.Value] = true
 			if i > 0 {
@@ -104,11 +104,11 @@ func appendJSON(out []byte, n *yaml.Node, depth int) ([]byte, error) {
 		return strconv.AppendBool(out, strings.EqualFold(n.Value, "true")), nil
 	case "!!int", "!!float":
 		if !json.Valid([]byte(n.Value)) {
-			return fault("write the number in plain digits, or put it into quotes if it is a text")
+			return fault("write the number in plain digits, or quote it if it is text")
 		}
 		return append(out, n.Value...), nil
 	default:
-		return fault("the tag %s is not known here: leave it out", tag)
+		return fault("the tag %s is not supported: remove it", tag)
 	}
 }
 
@@ -117,7 +117,7 @@ func appendText(out []byte, text string) []byte {
 	return append(out, quoted...)
 }
 
-// locate tells of each fault on which line it is.
+// locate adds the line to each fault.
 func (d *document) locate(p *adminclient.Problem) {
 	if d.root == nil {
 		return
@@ -127,7 +127,7 @@ func (d *document) locate(p *adminclient.Problem) {
 		f.Line = d.line(f.Pointer)
 		where := fmt.Sprintf("line %d", f.Line)
 		if f.Pointer != "" {
-			where += ", " + f.Pointer
+			where += ", " + fieldWords(strings.Split(strings.TrimPrefix(f.Pointer, "/"), "/"))
 		}
 		f.Detail = where + ": " + f.Detail
 	}
@@ -179,8 +179,8 @@ func toYAML(doc []byte) ([]byte, error) {
 	return out, nil
 }
 
-// plain removes the style of JSON. A string that YAML 1.1 would read as something else keeps its
-// quotes: configuration management often has such a reader.
+// plain removes the quotes and brackets of JSON. A string that YAML 1.1 would read as something else
+// keeps its quotes: configuration management often has such a reader.
 func plain(n *yaml.Node) {
 	n.Style = 0
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && ambiguous11(n.Value) {

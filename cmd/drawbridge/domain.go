@@ -14,7 +14,7 @@ func domainPath(name string, more ...string) string {
 }
 
 func (c *cli) domain() *cobra.Command {
-	return group("domain", "The mail domains under management",
+	return group("domain", "Manage domains",
 		c.domainCreate(), c.domainList(), c.domainShow(), c.domainSet(), c.domainDelete())
 }
 
@@ -22,20 +22,20 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s := &settings{cmd: cmd}
 	s.list("alias-domain", "alias_domains", "another `name` of the domain")
 	s.protocols("on")
-	s.number("max-secure-passwords", "max_secure_passwords", "`how many` secure passwords an account may have")
-	s.word("accounts", "accounts", "listed: refuse settings for addresses that have no account here, unless --create is given", "open", "listed")
-	s.word("sender-check", "sender_check", "which senders must belong to the login", "both", "envelope", "off")
-	s.onOff("trace-header", "trace_header", "mark submitted mail with the client type and the secure password's label")
-	s.list("administrator", "administrators", "`address` that no change may lock out unasked, instead of the postmaster")
+	s.number("max-secure-passwords", "max_secure_passwords", "maximum `number` of secure passwords of an account")
+	s.word("accounts", "accounts", "open: any address may get settings and secure passwords; listed: only existing accounts, unless --create is given", "open", "listed")
+	s.word("sender-check", "sender_check", "which sender addresses must belong to the login: envelope and header (both), envelope, or none (off)", "both", "envelope", "off")
+	s.onOff("trace-header", "trace_header", "add a header with the client type and the device label to submitted mail")
+	s.list("administrator", "administrators", "`address` of an administrator, protected against lock-outs; default: the postmaster")
 	return s
 }
 
 func (c *cli) domainCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create DOMAIN",
-		Short: "Take a domain under management",
-		Long: "Take a domain under management. Unless --third-party says otherwise, third-party clients are\n" +
-			"blocked from then on, except from the addresses given by --secure-login-ip.",
+		Short: "Add a domain",
+		Long: "Add a domain. Third-party clients are blocked from now on, except from the addresses given with\n" +
+			"--secure-login-ip; --third-party report only records which logins would be refused.",
 		Example: "  drawbridge domain create example.org --third-party report\n" +
 			"  drawbridge domain create example.org --secure-login-ip 203.0.113.0/24 --secure-login-ip 2001:db8::/32",
 		Args:              takes("DOMAIN"),
@@ -43,9 +43,12 @@ func (c *cli) domainCreate() *cobra.Command {
 	}
 	s := domainSettings(cmd)
 	w := writes(cmd)
-	access := choose(cmd, "third-party", "third-party clients: let in, keep out, or only record whom it would keep out (default block)", "allow", "block", "report")
-	ips := cmd.Flags().StringArray("secure-login-ip", nil, "`address`, CIDR or a-b range that third-party clients may always come from (repeatable)")
+	access := choose(cmd, "third-party", "allow or block third-party clients, or only report which logins would be refused (default block)", "allow", "block", "report")
+	ips := cmd.Flags().StringArray("secure-login-ip", nil, "`address`, CIDR or a-b range from which third-party clients are always allowed (repeatable)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := single("secure-login-ip", *ips); err != nil {
+			return err
+		}
 		body := object{"name": args[0]}
 		if err := s.into(body, nil); err != nil {
 			return err
@@ -66,7 +69,6 @@ func (c *cli) domainList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "list",
 		Short:             "List the managed domains",
-		Long:              "List the managed domains. A dash stands for a protocol that was never switched: it is on.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -74,14 +76,15 @@ func (c *cli) domainList() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.list(cmd, adminclient.Path("v1", "domains"), nil, *limit,
 			col("NAME", "name"),
-			col("ALIASES", "alias_domains"),
+			col("ALIASES", "alias_domains").onlyWide(),
 			col("IMAP", "protocols.imap"),
 			col("POP3", "protocols.pop3"),
 			col("SMTP", "protocols.smtp"),
 			col("SIEVE", "protocols.sieve"),
-			col("SECURE PASSWORDS", "max_secure_passwords"),
+			col("ACCOUNTS", "accounts"),
 			col("SENDER CHECK", "sender_check"),
-			col("TRACE HEADER", "trace_header"),
+			col("MAX SECURE PASSWORDS", "max_secure_passwords").onlyWide(),
+			col("TRACE HEADER", "trace_header").onlyWide(),
 		)
 	}
 	return cmd
@@ -101,7 +104,7 @@ func (c *cli) domainSet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "set DOMAIN",
 		Short:             "Change a domain's settings",
-		Long:              "Change a domain's settings: those that are named, and no others.",
+		Long:              "Change the settings of a domain that are given; the others stay as they are.",
 		Example:           "  drawbridge domain set example.org --pop3 off --max-secure-passwords 5",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
@@ -116,13 +119,14 @@ func (c *cli) domainSet() *cobra.Command {
 func (c *cli) domainDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete DOMAIN --confirm",
-		Short: "Give up a domain with all that belongs to it",
-		Long: "Give up a domain with its departments, policies, accounts and secure passwords. It is unmanaged\n" +
-			"from then on: the daemon's setting login.unmanaged says what its logins are answered.",
+		Short: "Delete a domain and everything in it",
+		Long: "Delete a domain with its departments, policies, accounts, secure passwords and records. Without --confirm the\n" +
+			"command only shows what would be deleted. The domain is unmanaged afterwards: the daemon's setting\n" +
+			"login.unmanaged decides its logins.",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
-	w := writes(cmd).versioned(cmd).confirmed(cmd, "really do it")
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "delete the domain and everything listed")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, domainPath(args[0]), nil)
 	}

@@ -90,7 +90,7 @@ func FuzzTables(f *testing.F) {
 		if err := flatten(decoder(doc), "", func(name, text string) { rows++; tab.row(name, text) }); err != nil {
 			t.Fatalf("%q: %v", doc, err)
 		}
-		cells, err := cellsOf(doc, []column{col("A", "a.b"), {"C", "changes", changes}})
+		cells, err := cellsOf(doc, []column{col("A", "a.b"), {heading: "C", field: "changes", text: changes}})
 		if err != nil {
 			t.Fatalf("%q: %v", doc, err)
 		}
@@ -133,8 +133,8 @@ func TestSecretLine(t *testing.T) {
 		"hunter2\r\nmore\n":              "hunter2",
 		" spaces count \n":               " spaces count ",
 		strings.Repeat("x", maxSecret):   strings.Repeat("x", maxSecret),
-		"":                               "no secret",
-		"\n":                             "no secret",
+		"":                               "the secret is missing",
+		"\n":                             "the secret is missing",
 		strings.Repeat("x", 2*maxSecret): "longer than",
 		"\xff\n":                         "not UTF-8",
 	} {

@@ -64,13 +64,13 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 		c.printError(out, "failed", err.Error())
 		return end.ExitStatus()
 	case errors.As(err, &problem):
-		c.printProblem(out, problem)
+		c.printProblem(cmd, out, problem)
 		return statusOf(problem.Status)
 	case errors.As(err, new(usageError)), errors.As(err, &argument), !c.started:
 		c.printError(out, "usage", err.Error())
 		return exitUsage
 	case errors.Is(err, context.Canceled):
-		c.printError(out, "interrupted", "interrupted: a change that was under way may have been made")
+		c.printError(out, "interrupted", "interrupted: a change may already have been made")
 		return exitInternal
 	case errors.As(err, &unreachable):
 		c.printError(out, "unreachable", err.Error())
@@ -81,7 +81,7 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 	}
 }
 
-func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
+func (c *cli) printProblem(cmd *cobra.Command, out io.Writer, p *adminclient.Problem) {
 	code := p.Code
 	switch {
 	case code == "":
@@ -91,13 +91,16 @@ func (c *cli) printProblem(out io.Writer, p *adminclient.Problem) {
 		return
 	}
 	for _, f := range p.Errors {
-		c.printError(out, code, f.String())
+		c.printError(out, code, faultText(cmd, f))
 	}
 	if len(p.Errors) > 0 {
 		return
 	}
 	if code == "lockout" && c.printLockout(out, &p.Problem) {
 		return
+	}
+	if p.Status == http.StatusPreconditionFailed && (p.Detail == "" || strings.Contains(p.Detail, "If-Match")) {
+		p.Detail = "somebody else changed it meanwhile: look at it again, then repeat the command"
 	}
 	text := inWords(p.Error())
 	if hint := hintOf(p); hint != "" {
@@ -116,9 +119,9 @@ func inWords(text string) string {
 func hintOf(p *adminclient.Problem) string {
 	switch {
 	case p.Status == http.StatusUnauthorized:
-		return "name a file with an API key: --key-file"
+		return "give the file of an API key with --key-file"
 	case p.RetryAfter != "":
-		return "Retry-After: " + p.RetryAfter
+		return "try again in " + p.RetryAfter + " s"
 	}
 	return ""
 }
@@ -135,7 +138,7 @@ func (c *cli) printError(out io.Writer, code, text string) {
 	}
 }
 
-// note tells a person something beside the answer.
+// note prints a remark for people on standard error; with -o json it prints nothing.
 func (c *cli) note(cmd *cobra.Command, format string, args ...any) {
 	if c.output == outputTable {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "drawbridge: %s\n", printable(fmt.Sprintf(format, args...)))

@@ -15,10 +15,11 @@ import (
 func (c *cli) explain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [DOMAIN [RECORD]]",
-		Short: "Say, step by step, why a login is decided as it is",
-		Long: "Say, step by step, how today's rules decide a recorded login, and whether that differs from what happened; or how\n" +
-			"they would decide a login that nobody made. Nothing is recorded or counted. RECORD is an ID of drawbridge logins.\n" +
-			"A login that nobody made has the mailbox password, taken to be right, unless --credential names a secure password.",
+		Short: "Explain step by step how a login is decided",
+		Long: "Explain step by step how the current rules decide a recorded login, and whether the result differs from what\n" +
+			"happened; or how they would decide a login described by flags. Nothing is recorded or counted. RECORD is an ID that\n" +
+			"drawbridge logins --wide shows. A login described by flags uses the correct mailbox password, unless --credential\n" +
+			"names a secure password.",
 		Example: "  drawbridge explain example.org 019ab1c2d3e4f5a6b7c8d9e0f1a2\n" +
 			"  drawbridge explain --account ann@example.org --protocol imap --ip 198.51.100.7",
 		Args:              takes("[DOMAIN]", "[RECORD]"),
@@ -28,11 +29,11 @@ func (c *cli) explain() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) == 2 && s.given():
-			return usage("RECORD tells what login it is: leave out the flags")
+			return usage("RECORD already describes the login: leave out the flags")
 		case len(args) == 2:
 			return c.explainRecord(cmd, domainPath(args[0], "logins", args[1], "explain"))
 		case !s.given():
-			return usage("say which login: DOMAIN and RECORD, an ID of drawbridge logins DOMAIN; or one that nobody made: --account, --protocol and --ip")
+			return usage("the login is missing: give DOMAIN and RECORD, an ID that drawbridge logins DOMAIN --wide shows; or --account, --protocol and --ip")
 		}
 		login := object{}
 		if err := s.into(login, nil); err != nil {
@@ -44,20 +45,20 @@ func (c *cli) explain() *cobra.Command {
 			domain = args[0]
 		}
 		if domain == "" {
-			return usage("say which login: DOMAIN and RECORD, or --account with its domain")
+			return usage("the domain is missing: give DOMAIN, or --account with its domain")
 		}
 		return c.decide(cmd, policyPath(domain, "test"), object{"login": login})
 	}
 	return cmd
 }
 
-// hypothetical adds flags for a login that nobody makes.
+// hypothetical adds flags that describe a login.
 func hypothetical(cmd *cobra.Command) *settings {
 	s := &settings{cmd: cmd}
-	s.text("account", "account", "`address` of who logs in")
+	s.text("account", "account", "`address` of the account")
 	s.text("credential", "credential_id", "`id` of a secure password of the account")
 	loginFacts(s)
-	s.word("lookup", "lookup", "credentials: the mechanism does not show the secret; user: no login", "none", "credentials", "user")
+	s.word("lookup", "lookup", "credentials: the mechanism hides the password from the server; user: only a lookup, no login", "none", "credentials", "user")
 	return s
 }
 
@@ -75,7 +76,7 @@ func (c *cli) decide(cmd *cobra.Command, path string, body object) error {
 	if c.output == outputJSON {
 		return c.printAnswer(cmd, a)
 	}
-	return printDecision(cmd.OutOrStdout(), a.Body)
+	return c.printDecision(cmd.OutOrStdout(), a.Body)
 }
 
 func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
@@ -107,11 +108,11 @@ func (c *cli) explainRecord(cmd *cobra.Command, path string) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return printDecision(cmd.OutOrStdout(), e.Decision)
+	return c.printDecision(cmd.OutOrStdout(), e.Decision)
 }
 
-// printDecision prints a decision and, in a table of its own, how it was reached.
-func printDecision(out io.Writer, doc []byte) error {
+// printDecision prints a decision and, in a second table, the steps that led to it.
+func (c *cli) printDecision(out io.Writer, doc []byte) error {
 	var d struct {
 		api.PolicyTested
 		Trace []json.RawMessage `json:"trace"` // printed as rows
@@ -134,13 +135,13 @@ func printDecision(out io.Writer, doc []byte) error {
 		{"policy_id", d.PolicyID},
 		{"note", d.Note},
 	} {
-		t.row(r.name, cell(r.name, r.value))
+		t.row(label(r.name), cell(r.name, r.value))
 	}
 	for _, id := range d.WouldRefuse {
-		t.row("would_refuse", id)
+		t.row("would refuse", id)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return printBelow(out, d.Trace, col("STEP", "step"), col("RESULT", "result"), col("POLICY", "policy"), col("DETAIL", "detail"))
+	return c.printBelow(out, d.Trace, col("STEP", "step"), col("RESULT", "result"), col("POLICY", "policy"), col("DETAIL", "detail"))
 }

@@ -35,7 +35,7 @@ func (ch choice) Type() string { return strings.Join(ch.from, "|") }
 // Set implements [pflag.Value].
 func (ch choice) Set(s string) error {
 	if !slices.Contains(ch.from, s) {
-		return errors.New("say " + strings.Join(ch.from, " or "))
+		return errors.New("must be " + strings.Join(ch.from, " or "))
 	}
 	*ch.word = s
 	return nil
@@ -62,17 +62,19 @@ type writing struct {
 // writes adds --dry-run.
 func writes(cmd *cobra.Command) *writing {
 	w := new(writing)
-	cmd.Flags().BoolVar(&w.dryRun, "dry-run", false, "say what would happen, and change nothing")
+	cmd.Flags().BoolVar(&w.dryRun, "dry-run", false, "show what would change, and change nothing")
 	return w
 }
 
-// versioned adds --if-match, for a resource that has an ETag.
+// versioned adds --if-version, for a resource that has an ETag.
 func (w *writing) versioned(cmd *cobra.Command) *writing {
-	cmd.Flags().StringVar(&w.ifMatch, "if-match", "", "change it only if its `etag` is still this one")
+	cmd.Flags().StringVar(&w.ifMatch, "if-version", "", "change it only if it still has this `version`, as show prints it")
+	cmd.Flags().StringVar(&w.ifMatch, "if-match", "", "")
+	_ = cmd.Flags().MarkHidden("if-match") // its former name
 	return w
 }
 
-// confirmed adds --confirm, for a change that the daemon wants to be told twice.
+// confirmed adds --confirm, for a change that the daemon refuses at first.
 func (w *writing) confirmed(cmd *cobra.Command, help string) *writing {
 	cmd.Flags().BoolVar(&w.confirm, "confirm", false, help)
 	return w
@@ -80,19 +82,19 @@ func (w *writing) confirmed(cmd *cobra.Command, help string) *writing {
 
 // creating adds --create, for a change of an account that may not exist.
 func (w *writing) creating(cmd *cobra.Command) *writing {
-	cmd.Flags().BoolVar(&w.create, "create", false, "create the account if it does not exist, in a domain whose accounts are listed here")
+	cmd.Flags().BoolVar(&w.create, "create", false, "create the account if it does not exist; needed where the domain's accounts are listed")
 	return w
 }
 
-// undone adds --revert-after, for a change that can undo itself.
+// undone adds --revert-after, for a change that can be reverted.
 func (w *writing) undone(cmd *cobra.Command) *writing {
-	cmd.Flags().DurationVar(&w.revertAfter, "revert-after", 0, "make it, and undo it after so `long`, such as 10m, unless it is confirmed (drawbridge revert confirm)")
+	cmd.Flags().DurationVar(&w.revertAfter, "revert-after", 0, "revert the change after this `time`, such as 10m, unless you confirm it with drawbridge revert confirm")
 	return w
 }
 
-// guarded adds what gets a change made that would lock people out.
+// guarded adds the flags that override the protection against lock-outs.
 func (w *writing) guarded(cmd *cobra.Command) *writing {
-	return w.undone(cmd).confirmed(cmd, "make it although it would lock people out")
+	return w.undone(cmd).confirmed(cmd, "make the change even if it locks people out; end a pending revert of the same rule")
 }
 
 func (w *writing) query() url.Values {
@@ -112,7 +114,7 @@ func (w *writing) query() url.Values {
 	return q
 }
 
-// header takes an etag as it is shown, with its quotes or, as shells eat them, without.
+// header is the condition for a version, which may have quotes or, after a shell, none.
 func (w *writing) header(otherwise string) http.Header {
 	etag := w.ifMatch
 	switch {
@@ -169,7 +171,7 @@ func (s *settings) number(flag, field, help string) {
 // protocols adds a flag for each protocol switch.
 func (s *settings) protocols(otherwise string) {
 	for _, name := range protocols {
-		word := choose(s.cmd, name, "let "+name+" in, or not; default is "+otherwise, "on", "off", "default")
+		word := choose(s.cmd, name, "allow logins over "+upper(name)+"; default: "+otherwise, "on", "off", "default")
 		s.add(name, func(body, _ object) error {
 			switches, _ := body["protocols"].(object)
 			if switches == nil {
@@ -195,8 +197,11 @@ func switchValue(word string) any {
 
 // list adds a repeatable flag that replaces a field's list; one empty value empties it.
 func (s *settings) list(flag, field, help string) {
-	values := s.cmd.Flags().StringArray(flag, nil, help+" (repeatable; replaces the list, \"\" empties it)")
+	values := s.cmd.Flags().StringArray(flag, nil, help+" (repeatable; replaces the list; \"\" empties it)")
 	s.add(flag, func(body, _ object) error {
+		if err := single(flag, *values); err != nil {
+			return err
+		}
 		body[field] = slices.DeleteFunc(slices.Clone(*values), func(v string) bool { return v == "" })
 		return nil
 	})
@@ -210,6 +215,9 @@ func (s *settings) edits(add, remove, field, what string) {
 		flags: []string{add, remove},
 		edits: true,
 		apply: func(body, current object) error {
+			if err := errors.Join(single(add, *adding), single(remove, *removing)); err != nil {
+				return err
+			}
 			list, replaced := body[field].([]string)
 			if !replaced {
 				list = texts(current[field])
@@ -221,12 +229,30 @@ func (s *settings) edits(add, remove, field, what string) {
 	})
 }
 
+// single refuses several values in one, which a comma shows. Only departments may have one.
+func single(flag string, values []string) error {
+	for _, v := range values {
+		if first, _, several := strings.Cut(v, ","); several && !strings.Contains(flag, "department") {
+			return usage("--%s %s: give one value each time and repeat --%s: --%s %s …", flag, v, flag, flag, strings.TrimSpace(first))
+		}
+	}
+	return nil
+}
+
+// upper is the name of a protocol for people.
+func upper(protocol string) string {
+	if protocol == "sieve" {
+		return "ManageSieve"
+	}
+	return strings.ToUpper(protocol)
+}
+
 // edited returns the list without what is removed, by the flag remove, and with what is added.
 func edited(list, adding, removing []string, remove string) ([]string, error) {
 	for _, v := range removing {
 		i := slices.Index(list, v)
 		if i < 0 {
-			return nil, usage("--%s %s: the list does not hold that, but: %s", remove, v, cell("", strings.Join(list, ", ")))
+			return nil, usage("--%s %s: not in the list, which is: %s", remove, v, cell("", strings.Join(list, ", ")))
 		}
 		list = slices.Delete(list, i, i+1)
 	}
@@ -241,33 +267,95 @@ func edited(list, adding, removing []string, remove string) ([]string, error) {
 // members adds two flags that add and remove single accounts of a scope, or of its exceptions, and
 // leave the rest of the scope as it is.
 func (s *settings) members(add, remove, whom string, except bool) {
-	adding := s.cmd.Flags().StringArray(add, nil, "add one `account` "+whom+" (repeatable)")
-	removing := s.cmd.Flags().StringArray(remove, nil, "remove one `account` "+whom+" (repeatable)")
+	adding := s.cmd.Flags().StringArray(add, nil, "add an `account` "+whom+" (repeatable)")
+	removing := s.cmd.Flags().StringArray(remove, nil, "remove an `account` "+whom+" (repeatable)")
 	s.fields = append(s.fields, setting{
 		flags: []string{add, remove},
 		edits: true,
 		apply: func(body, current object) error {
-			if slices.ContainsFunc(scopeFlags[:], s.cmd.Flags().Changed) {
-				return usage("--%s and --%s change whom it concerns: leave out the flags that replace that", add, remove)
-			}
-			part := object{}
-			before, _ := current["scope"].(map[string]any)
-			scope, _ := body["scope"].(object)
-			if scope == nil {
-				scope = object{}
-				body["scope"] = scope
-			}
-			if except {
-				before, _ = before["except"].(map[string]any)
-				scope["except"] = part
-			} else {
-				part = scope
+			part, before, err := s.scopePart(body, current, except, add, remove)
+			if err != nil {
+				return err
 			}
 			list, err := edited(texts(before["members"]), *adding, *removing, remove)
 			part["members"] = list
 			return err
 		},
 	})
+}
+
+// scopeDepartments adds flags that add and remove single departments of a scope, with or without
+// those below them, or of its exceptions.
+func (s *settings) scopeDepartments(sub, except bool) {
+	name, what := "department", "the department with this `path`"
+	if sub {
+		name, what = "sub-department", "the department with this `path` and those below it"
+	}
+	where := "scope"
+	if except {
+		name, where = "except-"+name, "exceptions of the scope"
+	}
+	adding := s.cmd.Flags().StringArray("add-"+name, nil, "add "+what+" to the "+where+" (repeatable)")
+	removing := s.cmd.Flags().StringArray("remove-"+name, nil, "remove "+what+" from the "+where+" (repeatable)")
+	s.fields = append(s.fields, setting{
+		flags: []string{"add-" + name, "remove-" + name},
+		edits: true,
+		apply: func(body, current object) error {
+			part, before, err := s.scopePart(body, current, except, "add-"+name, "remove-"+name)
+			if err != nil {
+				return err
+			}
+			list, edited := part["departments"].([]object)
+			if !edited {
+				all, _ := before["departments"].([]any)
+				for _, d := range all {
+					if department, ok := d.(map[string]any); ok {
+						list = append(list, department)
+					}
+				}
+			}
+			find := func(path string) int {
+				return slices.IndexFunc(list, func(d object) bool { return d["path"] == path && (d["sub"] == true) == sub })
+			}
+			for _, path := range *removing {
+				i := find(path)
+				if i < 0 {
+					return usage("--remove-%s %s: not in the list", name, path)
+				}
+				list = slices.Delete(list, i, i+1)
+			}
+			for _, path := range *adding {
+				if find(path) < 0 {
+					list = append(list, object{"path": path, "sub": sub})
+				}
+			}
+			part["departments"] = append([]object{}, list...)
+			return nil
+		},
+	})
+}
+
+// scopePart returns the scope in body, or its exceptions, to be edited, and what it is now.
+func (s *settings) scopePart(body, current object, except bool, add, remove string) (part object, before map[string]any, err error) {
+	if slices.ContainsFunc(scopeFlags[:], s.cmd.Flags().Changed) {
+		return nil, nil, usage("--%s and --%s edit the scope: leave out the flags that replace it", add, remove)
+	}
+	before, _ = current["scope"].(map[string]any)
+	part, _ = body["scope"].(object)
+	if part == nil {
+		part = object{}
+		body["scope"] = part
+	}
+	if !except {
+		return part, before, nil
+	}
+	before, _ = before["except"].(map[string]any)
+	inner, _ := part["except"].(object)
+	if inner == nil {
+		inner = object{}
+		part["except"] = inner
+	}
+	return inner, before, nil
 }
 
 func (s *settings) add(flag string, apply func(body, current object) error) {
@@ -328,20 +416,20 @@ var scopeFlags = [...]string{"all", "department", "sub-department", "member", "e
 func scoped(cmd *cobra.Command) *scope {
 	s := new(scope)
 	f := cmd.Flags()
-	f.BoolVar(&s.all, "all", false, "everybody in the domain")
-	f.StringArrayVar(&s.departments, "department", nil, "members of a department, by its `path` (repeatable)")
-	f.StringArrayVar(&s.trees, "sub-department", nil, "members of a department and of those below it, by its `path` (repeatable)")
-	f.StringArrayVar(&s.members, "member", nil, "one `account` (repeatable)")
-	f.StringArrayVar(&s.exceptDepartments, "except-department", nil, "but not the members of this department, by its `path` (repeatable)")
-	f.StringArrayVar(&s.exceptTrees, "except-sub-department", nil, "but not the members of this department and of those below it, by its `path` (repeatable)")
-	f.StringArrayVar(&s.exceptMembers, "except-member", nil, "but not this `account` (repeatable)")
+	f.BoolVar(&s.all, "all", false, "all accounts of the domain")
+	f.StringArrayVar(&s.departments, "department", nil, "accounts in the department with this `path` (repeatable)")
+	f.StringArrayVar(&s.trees, "sub-department", nil, "accounts in the department with this `path` or in one below it (repeatable)")
+	f.StringArrayVar(&s.members, "member", nil, "this `account` (repeatable)")
+	f.StringArrayVar(&s.exceptDepartments, "except-department", nil, "except accounts in the department with this `path` (repeatable)")
+	f.StringArrayVar(&s.exceptTrees, "except-sub-department", nil, "except accounts in the department with this `path` or in one below it (repeatable)")
+	f.StringArrayVar(&s.exceptMembers, "except-member", nil, "except this `account` (repeatable)")
 	return s
 }
 
 // body is the scope as the API wants it. A scope that nobody is in is a fault of usage.
 func (s *scope) body() (object, error) {
 	if !s.all && len(s.departments)+len(s.trees)+len(s.members) == 0 {
-		return nil, usage("say whom it concerns: --all, --department, --sub-department or --member")
+		return nil, usage("the scope is missing: give --all, --department, --sub-department or --member")
 	}
 	o := object{}
 	if s.all {
@@ -365,7 +453,7 @@ func whomText(value any) string {
 			department, _ := d.(map[string]any)
 			path := cell("", department["path"])
 			if department["sub"] == true {
-				path += " and below"
+				path += " (with sub-departments)"
 			}
 			list = append(list, path)
 		}
@@ -379,7 +467,7 @@ func whomText(value any) string {
 	text := strings.Join(list, ", ")
 	except, _ := scope["except"].(map[string]any)
 	if out := named(except); len(out) > 0 {
-		text += " but " + strings.Join(out, ", ")
+		text += " except " + strings.Join(out, ", ")
 	}
 	return cell("", text)
 }

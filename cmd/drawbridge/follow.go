@@ -31,12 +31,13 @@ func (c *cli) follow(cmd *cobra.Command, path string, q url.Values, limit int) e
 	defer tick.Stop()
 	var seen seen
 	var lines aligned
-	lines.add(headings(loginColumns[:]))
+	columns := c.shownColumns(loginColumns[:])
+	lines.add(headings(columns))
 	for {
 		list, err := client.List(cmd.Context(), path, q, limit)
 		switch {
 		case cmd.Context().Err() != nil:
-			return nil // whoever looked on has seen enough
+			return nil // Ctrl-C is the way to end it
 		case err != nil:
 			return err
 		}
@@ -44,7 +45,7 @@ func (c *cli) follow(cmd *cobra.Command, path string, q url.Values, limit int) e
 		if err != nil {
 			return err
 		}
-		if err := c.printRecords(cmd.OutOrStdout(), &lines, fresh); err != nil {
+		if err := c.printRecords(cmd.OutOrStdout(), &lines, columns, fresh); err != nil {
 			return err
 		}
 		if since := seen.since(); !since.IsZero() {
@@ -59,7 +60,7 @@ func (c *cli) follow(cmd *cobra.Command, path string, q url.Values, limit int) e
 	}
 }
 
-func (c *cli) printRecords(out io.Writer, lines *aligned, records []json.RawMessage) error {
+func (c *cli) printRecords(out io.Writer, lines *aligned, columns []column, records []json.RawMessage) error {
 	for _, raw := range records {
 		if c.output == outputJSON {
 			if _, err := fmt.Fprintf(out, "%s\n", printableJSON(raw)); err != nil {
@@ -67,7 +68,7 @@ func (c *cli) printRecords(out io.Writer, lines *aligned, records []json.RawMess
 			}
 			continue
 		}
-		cells, err := cellsOf(raw, loginColumns[:])
+		cells, err := c.cells(raw, columns)
 		if err != nil {
 			return err
 		}

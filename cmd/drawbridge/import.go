@@ -26,10 +26,10 @@ func (c *cli) accountImport() *cobra.Command {
 		Short: "Create and change accounts from a CSV file",
 		Long: "Create and change accounts from a CSV file, or from standard input (-). Its first line names the columns:\n" +
 			"address, and any of departments, aliases, imap, pop3, smtp, sieve, preset, suspended, secure_passwords.\n" +
-			"Switches are on or off, or empty to inherit; departments and aliases are separated by semicolons, and empty\n" +
-			"means none. Columns that are missing change nothing, and nor does running it again.\n\n" +
-			"All faults of the file are told at once, and then nothing is changed. Accounts of several domains are sent\n" +
-			"domain by domain, once all have been tried.",
+			"Switches are on or off, or empty to follow the domain; departments and aliases are separated by semicolons, and\n" +
+			"empty means none. Settings without a column stay as they are. Importing a file twice changes nothing more.\n\n" +
+			"If the file has faults, all of them are reported and nothing is changed. A file with several domains is checked\n" +
+			"as a whole, then imported domain by domain.",
 		Example: "  drawbridge account import people.csv --create-departments --dry-run\n\n" +
 			"  address,departments,pop3,smtp\n" +
 			"  ann@example.org,sales/emea;board,off,on\n" +
@@ -39,9 +39,9 @@ func (c *cli) accountImport() *cobra.Command {
 			return []cobra.Completion{"csv"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
-	domain := cmd.Flags().String("domain", "", "`domain` of all accounts, also of those written without one")
+	domain := cmd.Flags().String("domain", "", "`domain` of all accounts, also of addresses without one")
 	_ = cmd.RegisterFlagCompletionFunc("domain", c.completeDomain) // the flag is there
-	departments := cmd.Flags().Bool("create-departments", false, "make the departments that are missing")
+	departments := cmd.Flags().Bool("create-departments", false, "create missing departments")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		file, err := readFile(cmd, args[0])
@@ -135,7 +135,7 @@ func split(file []byte) ([]part, error) {
 	header, err := r.Read()
 	column := slices.IndexFunc(header, func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), "address") })
 	if err != nil || column < 0 {
-		return nil, errors.New("the first line names no column address: begin the file with address,departments,imap,pop3,smtp or what else there is")
+		return nil, errors.New("the first line has no column address: start the file with the column names, such as address,departments,imap,pop3,smtp")
 	}
 	read := func() int { return len(file) - len(text) + int(r.InputOffset()) }
 	end := read()
@@ -166,7 +166,7 @@ func split(file []byte) ([]part, error) {
 			anybodys = append(anybodys, line)
 			continue
 		case i < 0 && len(parts) == maxDomains:
-			return nil, fmt.Errorf("it names more than %d domains: is its column address right? Split it if it is", maxDomains)
+			return nil, fmt.Errorf("it has more than %d domains: check the column address, or split the file", maxDomains)
 		case i < 0:
 			i = len(parts)
 			parts = append(parts, part{domain, file, slices.Clone(anybodys)})
@@ -175,7 +175,7 @@ func split(file []byte) ([]part, error) {
 		parts[i].lines = append(parts[i].lines, line)
 	}
 	if len(parts) == 0 {
-		return nil, errors.New("there is no address in it")
+		return nil, errors.New("it has no address")
 	}
 	return parts, nil
 }
@@ -286,7 +286,7 @@ func (c *cli) importAll(cmd *cobra.Command, w *writing, parts []part, send func(
 		col("CREATED", "result.created"),
 		col("CHANGED", "result.changed"),
 		col("UNCHANGED", "result.unchanged"),
-		col("NEW DEPARTMENTS", "result.departments"),
+		col("NEW DEPARTMENTS", "result.departments").shortened(),
 	)
 	if failed != nil {
 		return failed

@@ -17,20 +17,20 @@ func ipBlockPath(domain string, more ...string) string {
 }
 
 func (c *cli) ipBlock() *cobra.Command {
-	return group("ip-block", "Addresses that a domain refuses, whoever comes from there", c.ipBlockList(), c.ipBlockAdd(), c.ipBlockDelete())
+	return group("ip-block", "Block IP addresses", c.ipBlockList(), c.ipBlockAdd(), c.ipBlockDelete())
 }
 
 func (c *cli) ipBlockList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "list DOMAIN",
-		Short:             "List the addresses that a domain refuses",
+		Short:             "List the blocked IP addresses of a domain",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.list(cmd, ipBlockPath(args[0]), nil, *limit,
-			col("ID", "id"), col("NETWORK", "network"), col("EXPIRES", "expires_at"), col("NOTE", "note"), col("CREATED", "created_at"))
+			col("ID", "id"), col("NETWORK", "network"), col("EXPIRES", "expires_at"), col("NOTE", "note").shortened(), col("CREATED", "created_at").onlyWide())
 	}
 	return cmd
 }
@@ -38,16 +38,16 @@ func (c *cli) ipBlockList() *cobra.Command {
 func (c *cli) ipBlockAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add DOMAIN NETWORK",
-		Short: "Refuse an address, a CIDR or an a-b range for a whole domain",
-		Long: "Refuse an address, a CIDR or an a-b range for a whole domain: every account, every client, webmail's users as well.\n" +
-			"Submission sessions that are open from there end at their next command.",
+		Short: "Block an IP address or range",
+		Long: "Block logins from an IP address, a CIDR or an a-b range, for all accounts and clients of the domain, including\n" +
+			"webmail users. Open submission sessions from there end at their next command.",
 		Example:           "  drawbridge ip-block add example.org 198.51.100.0/24 --note \"guesses since Monday\" --expires 7d",
 		Args:              takes("DOMAIN", "NETWORK"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	s := &settings{cmd: cmd}
-	s.text("note", "note", "what people should know of it")
-	expires := cmd.Flags().String("expires", "", "`when` it ends by itself: a time, a day, or after how long (24h, 7d)")
+	s.text("note", "note", "`text` that the list shows")
+	expires := cmd.Flags().String("expires", "", "`time` at which the block ends: a time, a day, or an age from now (24h, 7d)")
 	s.add("expires", func(body, _ object) error {
 		when, err := future(*expires, time.Now())
 		if err != nil {
@@ -70,8 +70,8 @@ func (c *cli) ipBlockAdd() *cobra.Command {
 func (c *cli) ipBlockDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "delete DOMAIN ID",
-		Short:             "Let an address in again",
-		Long:              "Let an address in again. ID is that of drawbridge ip-block list, or the network as it stands there.",
+		Short:             "Unblock an IP address or range",
+		Long:              "Unblock an IP address or range. ID is an ID or a network from drawbridge ip-block list.",
 		Example:           "  drawbridge ip-block delete example.org 198.51.100.0/24",
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "ip-blocks", "id")),
@@ -87,7 +87,7 @@ func (c *cli) ipBlockDelete() *cobra.Command {
 	return cmd
 }
 
-// ipBlockID returns the id of the block that is called so: by its id, or by its network.
+// ipBlockID returns the id of a block, given that id or the network.
 func (c *cli) ipBlockID(cmd *cobra.Command, domain, name string) (string, error) {
 	if !strings.ContainsAny(name, ".:") {
 		return name, nil
@@ -104,11 +104,11 @@ func (c *cli) ipBlockID(cmd *cobra.Command, domain, name string) (string, error)
 	for _, raw := range list.Items {
 		var block api.IPBlock
 		if err := json.Unmarshal(raw, &block); err != nil {
-			return "", fmt.Errorf("reading a blocked address: %w", err)
+			return "", fmt.Errorf("reading a blocked IP address: %w", err)
 		}
 		if block.Network == name {
 			return block.ID, nil
 		}
 	}
-	return "", usage("%s is not in the list that drawbridge ip-block list %s shows: take an ID or a network from there", name, domain)
+	return "", usage("%s is not blocked: give an ID or a network that drawbridge ip-block list %s shows", name, domain)
 }

@@ -16,26 +16,26 @@ import (
 )
 
 func (c *cli) key() *cobra.Command {
-	return group("key", "The keys that open the API", c.keyCreate(), c.keyList(), c.keyDelete())
+	return group("key", "Manage API keys", c.keyCreate(), c.keyList(), c.keyDelete())
 }
 
 func (c *cli) keyCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME",
-		Short: "Make a key",
-		Long: "Make a key, weaker than the one that makes it. It is shown now and never again, alone on standard output;\n" +
-			"--save writes it to a new file that only its owner may read, as --key-file wants it.",
+		Short: "Create an API key",
+		Long: "Create an API key. It is printed once, alone on standard output, and cannot be shown again; --save writes it to a\n" +
+			"new file that only its owner may read, ready for --key-file. A key can only create keys that are allowed less.",
 		Example: "  drawbridge key create helpdesk --role domain --domain example.org --save /root/helpdesk.key\n" +
 			"  drawbridge key create probe --role login --expires 365d",
 		Args:              takes("NAME"),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	s := &settings{cmd: cmd}
-	s.word("role", "role", "what it opens: all, one domain, all for reading, POST /v1/login, or one account's own affairs", "admin", "domain", "read", "login", "self")
-	s.text("domain", "domain", "the `domain` of the role domain")
-	s.text("account", "account", "the `account` of the role self")
-	expires := cmd.Flags().String("expires", "", "`when` it ends: a time (2027-01-31T09:30:00Z), a day (2027-01-31), or after how long (24h, 90d)")
-	save := cmd.Flags().String("save", "", "new `file` to write the key to, instead of showing it")
+	s.word("role", "role", "admin: everything; read: everything, read-only; domain: one domain; login: decide logins; self: one account's secure passwords and records", "admin", "domain", "read", "login", "self")
+	s.text("domain", "domain", "`domain` of a key with role domain")
+	s.text("account", "account", "`account` of a key with role self")
+	expires := cmd.Flags().String("expires", "", "`time` at which the key expires: a time (2027-01-31T09:30:00Z), a day (2027-01-31), or an age from now (24h, 90d)")
+	save := cmd.Flags().String("save", "", "write the key to this new `file` instead of printing it")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body := object{"name": args[0]}
@@ -43,7 +43,7 @@ func (c *cli) keyCreate() *cobra.Command {
 			return err
 		}
 		if body["role"] == nil {
-			return usage("--role is missing: say admin, domain, read, login or self")
+			return usage("--role is missing: give admin, domain, read, login or self")
 		}
 		if *expires != "" {
 			when, err := future(*expires, time.Now())
@@ -57,7 +57,7 @@ func (c *cli) keyCreate() *cobra.Command {
 	return cmd
 }
 
-// makeKey makes the file first, so that no key is made that cannot be kept.
+// makeKey creates the file first, so that no key is created that cannot be saved.
 func (c *cli) makeKey(cmd *cobra.Command, w *writing, body object, save string) (err error) {
 	client, err := c.client()
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *cli) makeKey(cmd *cobra.Command, w *writing, body object, save string) 
 		if err := writeSecret(file, made.Secret); err != nil {
 			return fmt.Errorf("saving the key %s (delete it): %w", made.ID, err)
 		}
-		c.note(cmd, "the key %q (id %s) is in %s and nowhere else", made.Name, made.ID, save)
+		c.note(cmd, "the key %q (id %s) is saved in %s; it cannot be shown again", made.Name, made.ID, save)
 		return nil
 	default:
 		if err := writeSecret(cmd.OutOrStdout(), made.Secret); err != nil {
@@ -105,17 +105,17 @@ func (c *cli) makeKey(cmd *cobra.Command, w *writing, body object, save string) 
 }
 
 func (c *cli) keyList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the keys", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
+	cmd := &cobra.Command{Use: "list", Short: "List the API keys", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.list(cmd, adminclient.Path("v1", "keys"), nil, *limit,
 			col("ID", "id"),
-			col("NAME", "name"),
+			col("NAME", "name").shortened(),
 			col("ROLE", "role"),
 			col("DOMAIN", "domain"),
-			col("ACCOUNT", "account"),
-			col("CREATED", "created_at"),
 			col("EXPIRES", "expires_at"),
+			col("ACCOUNT", "account").onlyWide(),
+			col("CREATED", "created_at").onlyWide(),
 		)
 	}
 	return cmd
@@ -124,7 +124,7 @@ func (c *cli) keyList() *cobra.Command {
 func (c *cli) keyDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "delete ID",
-		Short:             "Delete a key: it opens nothing from then on",
+		Short:             "Delete an API key, which stops working at once",
 		Args:              takes("ID"),
 		ValidArgsFunction: arguments(c.completeAll("keys", "id")),
 	}

@@ -8,47 +8,48 @@ import (
 )
 
 var loginColumns = [...]column{
-	col("TIME", "time"),
+	{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, // records do not last for years
 	col("ACCOUNT", "account"),
 	col("IP", "ip"),
-	col("REGION", "region"),
-	col("PROTOCOL", "protocol"),
-	col("CLIENT", "client"),
-	col("CREDENTIAL", "credential"),
+	col("REGION", "region").onlyWide(),
+	col("PROTOCOL", "protocol").onlyWide(),
+	col("CLIENT", "client").onlyWide(),
+	col("CREDENTIAL", "credential").onlyWide(),
 	col("OUTCOME", "outcome"),
 	col("REASON", "reason"),
-	col("POLICY", "policy_id"),
-	col("WOULD REFUSE", "would_refuse"),
-	col("ID", "id"),
-	col("NOTE", "note"),
+	col("POLICY", "policy_id").onlyWide(),
+	col("WOULD REFUSE", "would_refuse").onlyWide(),
+	col("ID", "id").onlyWide(),
+	col("NOTE", "note").onlyWide(),
 }
 
 func (c *cli) logins() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logins DOMAIN",
-		Short: "Show who logged in, or did not, and why",
+		Short: "Show recorded logins and why they were allowed or refused",
 		Long: "Show the login records of a domain, newest first. --since and --until take a time (2026-01-31T09:30:00Z), a day\n" +
-			"(2026-01-31, local) or how long ago (90m, 24h, 7d). With --follow new records are shown as they come, oldest\n" +
-			"first, until Ctrl-C; a record is shown as it was when it came, and with -o json as one line. drawbridge explain says\n" +
-			"of an ID how it was decided.",
+			"(2026-01-31, local time) or an age (90m, 24h, 7d). --follow waits for new records and prints them until Ctrl-C,\n" +
+			"with -o json one a line. --wide also shows the IDs that drawbridge explain takes.",
 		Example: "  drawbridge logins example.org --outcome deny --since 24h\n" +
 			"  drawbridge logins example.org --account ann@example.org --outcome deny --limit 1",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	f := cmd.Flags()
-	f.String("account", "", "of this `address`")
-	f.String("ip", "", "from this `address`")
-	choose(cmd, "outcome", "with this outcome", "allow", "deny", "next", "tempfail")
-	f.String("reason", "", "for this reason, by its `code` such as policy or bad_secret")
-	f.String("policy", "", "refused by the policy with this `id`, or would be if it were not in report mode")
-	f.String("since", "", "from this `time` on")
-	f.String("until", "", "before this `time`")
-	follow := f.BoolP("follow", "f", false, "go on showing new records")
+	f.String("account", "", "only logins of this `address`")
+	f.String("ip", "", "only logins from this `address`")
+	f.String("client", "", "only logins with this client `type`, such as third-party or web")
+	_ = cmd.RegisterFlagCompletionFunc("client", c.completeClient) // the flag is there
+	choose(cmd, "outcome", "only logins with this outcome", "allow", "deny", "next", "tempfail")
+	f.String("reason", "", "only logins with this reason `code`, such as policy or bad_secret")
+	f.String("policy", "", "only logins that the policy with this `id` refused, or would refuse outside report mode")
+	f.String("since", "", "only logins since this `time`")
+	f.String("until", "", "only logins until this `time`")
+	follow := f.BoolP("follow", "f", false, "wait for new records and print them")
 	limit := limited(cmd, 100)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q := url.Values{}
-		for _, name := range []string{"account", "ip", "outcome", "reason", "policy"} {
+		for _, name := range []string{"account", "ip", "client", "outcome", "reason", "policy"} {
 			if v := f.Lookup(name).Value.String(); v != "" {
 				q.Set(name, v)
 			}
@@ -68,10 +69,10 @@ func (c *cli) logins() *cobra.Command {
 			return c.list(cmd, domainPath(args[0], "logins"), q, *limit, loginColumns[:]...)
 		}
 		if q.Has("until") {
-			return usage("--follow has no end: leave out --until")
+			return usage("--until: leave it out with --follow")
 		}
 		if *limit == 0 {
-			return usage("--limit 0 with --follow: say how many old records to begin with, from 1")
+			return usage("--limit 0: with --follow it must be 1 or more, the number of old records to begin with")
 		}
 		return c.follow(cmd, domainPath(args[0], "logins"), q, *limit)
 	}

@@ -10,12 +10,12 @@ import (
 )
 
 func (c *cli) mailboxPassword() *cobra.Command {
-	cmd := c.onAccount("set", "Set the mailbox password that the daemon keeps")
-	cmd.Long = "Set the mailbox password that the daemon keeps, at sites whose setting login.next_passdb is false.\n" +
-		"It is asked for on a terminal, else read as one line from standard input: never from the command line."
+	cmd := c.onAccount("set", "Set the mailbox password kept here")
+	cmd.Long = "Set the mailbox password of an account, at sites that keep mailbox passwords here (login.next_passdb = false). The\n" +
+		"password is asked for on a terminal, or read as one line from standard input; it is never on the command line."
 	cmd.Example = "  pass show mail/ann | drawbridge mailbox-password set ann@example.org\n" +
 		"  drawbridge mailbox-password set ann@example.org --hash-file ann.hash"
-	hashFile := cmd.Flags().String("hash-file", "", "`file` with a hash in Dovecot's notation instead, such as {BLF-CRYPT}$2y$…; - is standard input")
+	hashFile := cmd.Flags().String("hash-file", "", "`file` with a password hash in Dovecot's notation, such as {BLF-CRYPT}$2y$…; - for standard input")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		field, secret, err := mailboxSecret(cmd, args[0], *hashFile)
@@ -42,10 +42,10 @@ func (c *cli) mailboxPassword() *cobra.Command {
 		}
 		return c.printChange(cmd, w, a)
 	}
-	return group("mailbox-password", "The mailbox passwords that the daemon keeps", cmd)
+	return group("mailbox-password", "Set mailbox passwords kept here", cmd)
 }
 
-// mailboxSecret reads what is to be set, and names its field.
+// mailboxSecret reads the new password or hash and returns the name of its field.
 func mailboxSecret(cmd *cobra.Command, account, hashFile string) (field string, secret []byte, err error) {
 	switch hashFile {
 	case "":

@@ -10,11 +10,10 @@ import (
 func (c *cli) policyMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate DOMAIN",
-		Short: "Make policies of the settings of former days",
-		Long: "Make policies of the settings of former days: the switch for third-party clients, the addresses they might log\n" +
-			"in from all the same, and which of the site's own clients might not be used, by everybody or by those whom\n" +
-			"--department, --member … name. --settings takes all of it at once, as JSON. What was made before is found\n" +
-			"again and not made twice; --dry-run shows what would become of each policy (result).",
+		Short: "Create policies from settings of the former product",
+		Long: "Create policies from former settings: whether third-party clients were allowed, the addresses from which they were\n" +
+			"always allowed, and which of the site's own clients were not, for all accounts or those in the scope. --settings\n" +
+			"reads all of it from a JSON file. Running it again creates nothing twice; --dry-run shows the result for each policy.",
 		Example: "  drawbridge policy migrate example.org --third-party block --secure-login-ip 203.0.113.0/24 --no-client native-mobile --dry-run\n" +
 			"  drawbridge policy migrate example.org --no-client native-desktop --sub-department interns\n" +
 			"  drawbridge policy migrate example.org --settings former.json",
@@ -22,15 +21,15 @@ func (c *cli) policyMigrate() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	s := &settings{cmd: cmd}
-	third := choose(cmd, "third-party", "whether third-party clients might log in", "allow", "block")
+	third := choose(cmd, "third-party", "whether third-party clients were allowed", "allow", "block")
 	s.add("third-party", func(body, _ object) error { body["third_party_allowed"] = *third == "allow"; return nil })
-	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range that third-party clients might always come from")
-	refused := cmd.Flags().StringArray("no-client", nil, "`type` of client of the site's own that might not be used (repeatable)")
+	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range from which third-party clients were always allowed")
+	refused := cmd.Flags().StringArray("no-client", nil, "`type` of the site's own client that was not allowed (repeatable)")
 	whom := scoped(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("no-client", c.completeClient) // the flag is there
 	s.fields = append(s.fields, setting{flags: append(scopeFlags[:], "no-client"), apply: func(body, _ object) error {
 		if len(*refused) == 0 {
-			return usage("whom it concerns goes with --no-client")
+			return usage("the scope needs --no-client")
 		}
 		scope := object{"all": true}
 		if slices.ContainsFunc(scopeFlags[:], cmd.Flags().Changed) {
@@ -46,14 +45,14 @@ func (c *cli) policyMigrate() *cobra.Command {
 		body["native_clients"] = list
 		return nil
 	}})
-	file := cmd.Flags().String("settings", "", "`file` with all settings as JSON; - for standard input")
+	file := cmd.Flags().String("settings", "", "`file` with all settings in JSON; - for standard input")
 	_ = cmd.MarkFlagFilename("settings", "json") // the flag is there
 	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var body any
 		switch {
 		case *file != "" && s.given():
-			return usage("--settings %s: holds all settings: leave out the other flags", *file)
+			return usage("--settings %s: leave out the other flags", *file)
 		case *file != "":
 			doc, err := readJSON(cmd, "settings", *file)
 			if err != nil {

@@ -11,9 +11,9 @@ func policyPath(domain string, more ...string) string {
 }
 
 func (c *cli) policy() *cobra.Command {
-	return group("policy", "Who may log in to a domain, from where, with what",
+	return group("policy", "Manage access policies: who may log in, from where, with which client",
 		c.policyList(), c.policyShow(), c.policyCreate(), c.policySet(),
-		c.policySwitch("enable", "Put a policy into force", true), c.policySwitch("disable", "Put a policy out of force, and keep it", false),
+		c.policySwitch("enable", "Enable a policy", true), c.policySwitch("disable", "Disable a policy without deleting it", false),
 		c.policyDelete(), c.policyTest(), c.policyPreview(), c.policyMigrate())
 }
 
@@ -21,7 +21,7 @@ func (c *cli) policyList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "list DOMAIN",
 		Short:             "List the access policies of a domain",
-		Long:              "List the access policies of a domain. drawbridge account effective ACCOUNT lists those that concern an account.",
+		Long:              "List the access policies of a domain. drawbridge account effective ACCOUNT lists those that apply to an account.",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
@@ -29,16 +29,16 @@ func (c *cli) policyList() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.list(cmd, policyPath(args[0]), nil, *limit,
 			col("ID", "id"),
-			col("NAME", "name"),
+			col("NAME", "name").shortened(),
 			col("TYPE", "type"),
 			col("ENABLED", "enabled"),
 			col("MODE", "mode"),
-			column{"WHOM", "scope", whomText},
-			col("IPS", "ips"),
-			col("REGIONS", "regions"),
-			col("EXCEPT IPS", "except_ips"),
-			col("CLIENTS", "clients"),
-			col("PROTOCOLS", "protocols"),
+			column{heading: "SCOPE", field: "scope", text: whomText, soft: true},
+			col("IPS", "ips").onlyWide(),
+			col("REGIONS", "regions").onlyWide(),
+			col("EXCEPT IPS", "except_ips").onlyWide(),
+			col("CLIENTS", "clients").onlyWide(),
+			col("PROTOCOLS", "protocols").onlyWide(),
 		)
 	}
 	return cmd
@@ -65,15 +65,15 @@ func (c *cli) policyShow() *cobra.Command {
 // policySettings are the fields of a policy that create and set have in common.
 func (c *cli) policySettings(cmd *cobra.Command) (*settings, *scope) {
 	s := &settings{cmd: cmd}
-	s.text("name", "name", "what people read")
-	s.word("type", "type", "a blacklist refuses at its place, a whitelist everywhere else", "whitelist", "blacklist")
-	s.onOff("enabled", "enabled", "whether it is in force")
-	s.word("mode", "mode", "report only records what would be refused", "enforce", "report")
-	s.list("ip", "ips", "`address`, CIDR or a-b range")
-	s.list("region", "regions", "`country` by its code, such as DE")
-	s.list("except-ip", "except_ips", "but not this `address`, CIDR or a-b range")
-	s.list("client", "clients", "`type` of client, any without")
-	s.list("protocol", "protocols", "`protocol`: imap, pop3, smtp, sieve or web; any without")
+	s.text("name", "name", "`name` of the policy")
+	s.word("type", "type", "blacklist: refuse logins from its addresses and regions; whitelist: refuse logins from anywhere else", "whitelist", "blacklist")
+	s.onOff("enabled", "enabled", "whether the policy is evaluated")
+	s.word("mode", "mode", "enforce: refuse logins; report: only record which logins would be refused", "enforce", "report")
+	s.list("ip", "ips", "client `address`, CIDR or a-b range")
+	s.list("region", "regions", "`country` code, such as DE")
+	s.list("except-ip", "except_ips", "`address`, CIDR or a-b range to exclude")
+	s.list("client", "clients", "client `type`; default: any")
+	s.list("protocol", "protocols", "`protocol`: imap, pop3, smtp, sieve or web; default: any")
 	for flag, offers := range map[string]completion{
 		"region": c.completeRegion, "client": c.completeClient,
 		"protocol": cobra.FixedCompletions([]string{"imap", "pop3", "smtp", "sieve", "web"}, cobra.ShellCompDirectiveNoFileComp),
@@ -86,10 +86,11 @@ func (c *cli) policySettings(cmd *cobra.Command) (*settings, *scope) {
 func (c *cli) policyCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create DOMAIN",
-		Short: "Make an access policy",
-		Long: "Make an access policy: for whom (--all, --department …), from where (--ip, --region, --except-ip), with what\n" +
-			"(--client, --protocol). A blacklist refuses at its place, or anywhere when it names none; whitelists refuse wherever none\n" +
-			"of them has its place. Deny wins, and the order never matters.",
+		Short: "Create an access policy",
+		Long: "Create an access policy. Its scope says which accounts it applies to (--all, --department …), its place where the\n" +
+			"client is (--ip, --region, --except-ip), and --client and --protocol limit it further. A blacklist refuses logins\n" +
+			"from its place, or from anywhere if it has none. Whitelists refuse logins from outside all of their places. One\n" +
+			"refusal is enough; the order of policies does not matter.",
 		Example: "  drawbridge policy create example.org --id office --name \"Only from the office\" --type whitelist --all --ip 203.0.113.0/24\n" +
 			"  drawbridge policy create example.org --name \"Nobody from abroad\" --type whitelist --all --region DE --ip 192.0.2.0/24\n" +
 			"  drawbridge policy create example.org --name \"Interns: webmail only\" --type blacklist --department interns --client third-party",
@@ -97,7 +98,7 @@ func (c *cli) policyCreate() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	s, whom := c.policySettings(cmd)
-	s.text("id", "id", "what commands call it; generated without")
+	s.text("id", "id", "`id` that commands use; default: generated")
 	w := writes(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		scope, err := whom.body()
@@ -115,14 +116,20 @@ func (c *cli) policyCreate() *cobra.Command {
 
 func (c *cli) policySet() *cobra.Command {
 	cmd := c.onPolicy("set", "Change an access policy")
-	cmd.Long = "Change an access policy: what is named, and nothing else. Flags that say whom it concerns replace all of that,\n" +
-		"but for --add-member, --add-except-member and their counterparts."
+	cmd.Long = "Change the settings of an access policy that are given; the others stay as they are. The scope flags (--all,\n" +
+		"--department, --member …) replace the whole scope; the flags --add-… and --remove-… edit one list. While a change of\n" +
+		"the policy waits for drawbridge revert confirm, other edits stay subject to the revert."
 	cmd.Example = "  drawbridge policy set example.org office --add-ip 198.51.100.0/24\n" +
 		"  drawbridge policy set example.org office --add-except-member ann@example.org"
 	s, whom := c.policySettings(cmd)
-	s.edits("add-ip", "remove-ip", "ips", "an `address`, CIDR or a-b range, spelled as in the list")
-	s.edits("add-region", "remove-region", "regions", "a `country` by its code, spelled as in the list")
-	s.edits("add-except-ip", "remove-except-ip", "except_ips", "an `address`, CIDR or a-b range that is excepted")
+	s.edits("add-ip", "remove-ip", "ips", "an `address`, CIDR or a-b range")
+	s.edits("add-region", "remove-region", "regions", "a `country` code")
+	s.edits("add-except-ip", "remove-except-ip", "except_ips", "an `address`, CIDR or a-b range to exclude")
+	s.edits("add-client", "remove-client", "clients", "a client `type`")
+	s.edits("add-protocol", "remove-protocol", "protocols", "a `protocol`")
+	for flag, offers := range map[string]completion{"add-region": c.completeRegion, "add-client": c.completeClient} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, offers) // the flag is there
+	}
 	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
 		scope, err := whom.body()
 		if err != nil {
@@ -136,8 +143,13 @@ func (c *cli) policySet() *cobra.Command {
 		body["scope"] = scope
 		return nil
 	}})
-	s.members("add-member", "remove-member", "whom it concerns", false)
-	s.members("add-except-member", "remove-except-member", "whom it does not concern", true)
+	s.members("add-member", "remove-member", "to or from the scope", false)
+	s.members("add-except-member", "remove-except-member", "to or from the exceptions of the scope", true)
+	for _, sub := range []bool{false, true} {
+		for _, except := range []bool{false, true} {
+			s.scopeDepartments(sub, except)
+		}
+	}
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, policyPath(args[0], args[1]), s)
@@ -155,9 +167,9 @@ func (c *cli) policySwitch(verb, short string, on bool) *cobra.Command {
 }
 
 func (c *cli) policyDelete() *cobra.Command {
-	cmd := c.onPolicy("delete", "Remove an access policy")
-	cmd.Long = "Remove an access policy. drawbridge policy preview DOMAIN ID --remove says before what that would have let in or\n" +
-		"refused; drawbridge policy disable keeps the policy for later."
+	cmd := c.onPolicy("delete", "Delete an access policy")
+	cmd.Long = "Delete an access policy. To see the effect first, run drawbridge policy preview DOMAIN ID --remove. To keep the\n" +
+		"policy for later, run drawbridge policy disable instead."
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, policyPath(args[0], args[1]), nil)
@@ -168,10 +180,10 @@ func (c *cli) policyDelete() *cobra.Command {
 func (c *cli) policyTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test DOMAIN [ID]",
-		Short: "Say how a login would be decided, and why",
-		Long: "Say how a login would be decided, step by step, and what a policy has to do with it. Nothing is recorded or\n" +
-			"counted. A policy is judged by its status, a draft (a policy as JSON) as if it were in force beside all others,\n" +
-			"in place of the one named. Without --credential the login has the mailbox password, verified.",
+		Short: "Test how a login would be decided, and why",
+		Long: "Test how a login would be decided, step by step, and whether a policy matches it. Nothing is recorded or counted.\n" +
+			"With --draft, a policy in a JSON file is tested as if it were enabled, in place of the policy ID, if given.\n" +
+			"The login uses the correct mailbox password, unless --credential names a secure password.",
 		Example: "  drawbridge policy test example.org office --account ann@example.org --protocol imap --ip 198.51.100.7\n" +
 			"  drawbridge policy test example.org --draft policy.json --account ann@example.org --protocol smtp",
 		Args:              takes("DOMAIN", "[ID]"),
@@ -199,7 +211,7 @@ func (c *cli) policyTest() *cobra.Command {
 
 // drafted adds --draft to a command that judges policies.
 func drafted(cmd *cobra.Command) *string {
-	draft := cmd.Flags().String("draft", "", "`file` with a policy as JSON; - for standard input")
+	draft := cmd.Flags().String("draft", "", "`file` with a policy in JSON; - for standard input")
 	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
 	return draft
 }

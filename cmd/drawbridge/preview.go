@@ -18,11 +18,11 @@ import (
 func (c *cli) policyPreview() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "preview DOMAIN [ID]",
-		Short: "Say whose recorded logins a policy would have refused",
-		Long: "Say what a policy would have done to the logins on record: how many it would have refused that came in, whose,\n" +
-			"with which device, from where, and how many it would have let in that are refused. Nothing is changed.\n" +
-			"A policy is judged as if it were in force, also one that is disabled or only reports; a draft (a policy as JSON)\n" +
-			"in place of the one named, if any. With --remove it is judged what would be without the policy.",
+		Short: "Preview which recorded logins a policy would have refused",
+		Long: "Preview which recorded logins a policy would have refused, or allowed, by account, device, address, region, client\n" +
+			"and protocol. Nothing is changed. The policy is evaluated as if it were enabled and enforced. With --draft, a\n" +
+			"policy in a JSON file is evaluated, in place of the policy ID, if given. With --remove, the preview is for\n" +
+			"deleting the policy.",
 		Example: "  drawbridge policy preview example.org office\n" +
 			"  drawbridge policy preview example.org office --draft policy.json --days 90\n" +
 			"  drawbridge policy preview example.org office --remove",
@@ -30,15 +30,15 @@ func (c *cli) policyPreview() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
 	}
 	draft := drafted(cmd)
-	remove := cmd.Flags().Bool("remove", false, "judge the policy's removal")
-	days := cmd.Flags().Int("days", 30, "how many days to look back")
+	remove := cmd.Flags().Bool("remove", false, "preview the deletion of the policy")
+	days := cmd.Flags().Int("days", 30, "`number` of days to look back")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		domain, id := args[0], strings.Join(args[1:], "")
 		switch {
 		case id == "" && *draft == "":
-			return usage("name a policy, or a draft by --draft: %s", cmd.UseLine())
+			return usage("the policy is missing: give its ID or --draft: %s", cmd.UseLine())
 		case *remove && (id == "" || *draft != ""):
-			return usage("--remove takes the ID of a policy, and no --draft")
+			return usage("--remove: give the ID of a policy, and no --draft")
 		}
 		body := object{"days": *days}
 		switch {
@@ -53,7 +53,7 @@ func (c *cli) policyPreview() *cobra.Command {
 			if id != "" {
 				var named object
 				if err := json.Unmarshal(policy, &named); err != nil || named == nil {
-					return usage("--draft %s: is no policy", *draft)
+					return usage("--draft %s: is not a policy", *draft)
 				}
 				named["id"] = id
 				body["policy"] = named
@@ -74,7 +74,7 @@ func (c *cli) policyPreview() *cobra.Command {
 	return cmd
 }
 
-// previewProgress words how far a preview is.
+// previewProgress is the progress of a preview as text.
 func previewProgress(line []byte) string {
 	var p api.PreviewProgress
 	_ = json.Unmarshal(line, &p) // the result says what is wrong
@@ -89,7 +89,7 @@ func total(a *api.LoginCount) string {
 	return fmt.Sprintf("%d, %s to %s", a.Logins, timeCell(a.First), timeCell(a.Last))
 }
 
-// shown is how many values of a kind a table has; -o json has them all.
+// shown is the maximum number of values of a kind in a table; -o json has all.
 const shown = 20
 
 func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
@@ -104,11 +104,11 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	t := newTable(out)
 	for _, r := range [...][2]string{
 		{"since", timeCell(p.Since)},
-		{"oldest", timeCell(p.Oldest)},
+		{"oldest record", timeCell(p.Oldest)},
 		{"examined", strconv.Itoa(p.Examined)},
-		{"came_in", strconv.Itoa(p.CameIn)},
-		{"refused", total(&p.Refused.LoginCount)},
-		{"admitted", total(&p.Admitted.LoginCount)},
+		{"logged in", strconv.Itoa(p.CameIn)},
+		{"newly refused", total(&p.Refused.LoginCount)},
+		{"newly allowed", total(&p.Admitted.LoginCount)},
 	} {
 		t.row(r[0], r[1])
 	}
@@ -118,7 +118,7 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	for _, side := range [...]struct {
 		word string
 		api.Affected
-	}{{"REFUSED", p.Refused}, {"ADMITTED", p.Admitted}} {
+	}{{"REFUSED", p.Refused}, {"ALLOWED", p.Admitted}} {
 		if side.Logins == 0 {
 			continue
 		}
@@ -156,7 +156,7 @@ func printSpread(out io.Writer, s *api.Spread, heading string) error {
 		if item.Account != "" {
 			what = cell("", item.Label) + " of " + item.Account
 		}
-		t.row(what, strconv.Itoa(item.Logins), timeCell(item.First), timeCell(item.Last))
+		t.row(what, strconv.Itoa(item.Logins), shortCell(item.First), shortCell(item.Last))
 	}
 	if others > 0 {
 		t.row("(others)", strconv.Itoa(others))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -92,7 +93,7 @@ func (c *cli) printAnswer(cmd *cobra.Command, a *adminclient.Answer) error {
 		return err
 	}
 	if a.ETag != "" {
-		t.row("etag", a.ETag)
+		t.row("version", strings.Trim(a.ETag, `"`))
 	}
 	return t.Flush()
 }
@@ -111,7 +112,7 @@ func (t table) row(cells ...string) {
 
 // document writes a row for each value in a JSON document, in its order.
 func (t table) document(name string, doc []byte) error {
-	if err := flatten(decoder(doc), name, func(name, text string) { t.row(name, text) }); err != nil {
+	if err := flatten(decoder(doc), name, func(name, text string) { t.row(label(name), text) }); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	return nil
@@ -177,7 +178,7 @@ func cell(name string, value any) string {
 		if v == "" {
 			return "-"
 		}
-		if name == "time" || strings.HasSuffix(name, ".time") || strings.HasSuffix(name, "_at") {
+		if isTime(name) {
 			if when, err := time.Parse(time.RFC3339Nano, v); err == nil {
 				return when.Local().Format(time.RFC3339)
 			}
@@ -221,15 +222,79 @@ func became(name string, values [2]any) string {
 	return cell(name, values[0]) + " → " + cell(name, values[1])
 }
 
-// column is one column of a list: its heading, the path of the field that it shows, and how, which
-// nil leaves to cell.
+// label is the name of a field in a table: pop3 for protocols.pop3, "sender check" for sender_check.
+func label(field string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(field, "protocols."), "_", " ")
+}
+
+// column is one column of a list.
 type column struct {
 	heading string
-	field   string
-	text    func(value any) string
+	field   string                 // path of the field that it shows
+	text    func(value any) string // nil for cell
+	wide    bool                   // shown with --wide only
+	layout  string                 // of a time without --wide; "" for dayAndMinute
+	soft    bool                   // shortened when the table is wider than a terminal, except with --wide
 }
 
 func col(heading, field string) column { return column{heading: heading, field: field} }
+
+// onlyWide is the column for --wide.
+func (col column) onlyWide() column { col.wide = true; return col }
+
+// shortened is the column, cut where the table would not fit.
+func (col column) shortened() column { col.soft = true; return col }
+
+// shownColumns are the columns without those for --wide, unless that is given.
+func (c *cli) shownColumns(columns []column) []column {
+	if c.wide {
+		return columns
+	}
+	return slices.DeleteFunc(slices.Clone(columns), func(col column) bool { return col.wide })
+}
+
+// tableWidth is how many characters fit on a line of most terminals.
+const tableWidth = 80
+
+// fit shortens the soft columns of rows, the last one first, until the rows fit into tableWidth.
+func fit(rows [][]string, columns []column) {
+	widths := make([]int, len(columns))
+	total := 2 * (len(columns) - 1)
+	for i := range columns {
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(printable(row[i])))
+		}
+		total += widths[i]
+	}
+	for i := len(columns) - 1; i >= 0 && total > tableWidth; i-- {
+		if !columns[i].soft {
+			continue
+		}
+		width := max(utf8.RuneCountInString(columns[i].heading), widths[i]-(total-tableWidth))
+		total -= widths[i] - width
+		for _, row := range rows {
+			if text := []rune(printable(row[i])); len(text) > width {
+				row[i] = string(text[:width-1]) + "…"
+			}
+		}
+	}
+}
+
+// dayAndMinute is the layout of times in tables that are to be narrow.
+const dayAndMinute = "2006-01-02 15:04"
+
+// shortCell is a time in a table that is to be narrow; "-" for none.
+func shortCell(when time.Time) string {
+	if when.IsZero() {
+		return "-"
+	}
+	return when.Local().Format(dayAndMinute)
+}
+
+// isTime reports whether a field holds a time.
+func isTime(field string) bool {
+	return field == "time" || strings.HasSuffix(field, ".time") || strings.HasSuffix(field, "_at") || strings.HasSuffix(field, ".at") || field == "at"
+}
 
 // of returns the text of the column for one item.
 func (col column) of(item any) string {
@@ -253,33 +318,54 @@ func (c *cli) printItems(cmd *cobra.Command, list *adminclient.List, columns ...
 		return printJSON(cmd.OutOrStdout(), doc)
 	}
 	t := newTable(cmd.OutOrStdout())
-	if err := t.items(list.Items, columns); err != nil {
+	if err := c.printRows(t, list.Items, columns); err != nil {
 		return err
 	}
 	if list.Next != "" {
-		c.note(cmd, "there is more than these %d: --limit 0 shows all", len(list.Items))
+		c.note(cmd, "only the first %d are shown: --limit 0 shows all", len(list.Items))
 	}
 	return nil
 }
 
 // printBelow prints items in a table below another.
-func printBelow(out io.Writer, items []json.RawMessage, columns ...column) error {
+func (c *cli) printBelow(out io.Writer, items []json.RawMessage, columns ...column) error {
 	t := newTable(out)
 	t.row("")
-	return t.items(items, columns)
+	return c.printRows(t, items, columns)
 }
 
-// items fills the table with headings and a row for each item.
-func (t table) items(items []json.RawMessage, columns []column) error {
-	t.row(headings(columns)...)
+// printRows prints a table with headings and a row for each item.
+func (c *cli) printRows(t table, items []json.RawMessage, columns []column) error {
+	columns = c.shownColumns(columns)
+	rows := [][]string{headings(columns)}
 	for _, raw := range items {
-		cells, err := cellsOf(raw, columns)
+		cells, err := c.cells(raw, columns)
 		if err != nil {
 			return err
 		}
-		t.row(cells...)
+		rows = append(rows, cells)
+	}
+	if !c.wide {
+		fit(rows, columns)
+	}
+	for _, row := range rows {
+		t.row(row...)
 	}
 	return t.Flush()
+}
+
+// cells returns the texts of the columns for one item, with short times unless --wide is given.
+func (c *cli) cells(raw json.RawMessage, columns []column) ([]string, error) {
+	cells, err := cellsOf(raw, columns)
+	if err != nil || c.wide {
+		return cells, err
+	}
+	for i, col := range columns {
+		if when, err := time.Parse(time.RFC3339Nano, cells[i]); err == nil && isTime(col.field) {
+			cells[i] = when.Local().Format(cmp.Or(col.layout, dayAndMinute))
+		}
+	}
+	return cells, nil
 }
 
 func headings(columns []column) []string {

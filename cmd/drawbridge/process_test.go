@@ -122,7 +122,7 @@ func TestInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	exitStatus(t, cmd, exitInternal)
-	if want := "drawbridge: interrupted: a change that was under way may have been made\n"; stderr.String() != want {
+	if want := "drawbridge: interrupted: a change may already have been made\n"; stderr.String() != want {
 		t.Errorf("says %q, want %q", stderr.String(), want)
 	}
 }
@@ -198,7 +198,7 @@ func TestPasswordOnTerminal(t *testing.T) {
 				t.Error("the terminal shows what is typed")
 			}
 			_, _ = io.WriteString(keys, "correct horse\n")
-			asks(t, stderr, "The same again")
+			asks(t, stderr, "Repeat")
 			_, _ = io.WriteString(keys, c.again)
 			rest, err := io.ReadAll(stderr)
 			if err != nil {
@@ -306,7 +306,7 @@ func TestBatchInterrupted(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	until("5000 of 12000 accounts are done: the same command goes on with --resume Yw\r\n")
+	until("5000 of 12000 accounts are done: repeat the command with --resume Yw to continue\r\n")
 	until("interrupted")
 	exitStatus(t, cmd, exitInternal)
 }

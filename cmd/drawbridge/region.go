@@ -11,13 +11,13 @@ func regionPath(more ...string) string {
 }
 
 func (c *cli) region() *cobra.Command {
-	return group("region", "From which countries addresses are", c.regionStatus(), c.regionLookup(), c.regionList())
+	return group("region", "Show the regions of IP addresses", c.regionStatus(), c.regionLookup(), c.regionList())
 }
 
 func (c *cli) regionStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:               "status",
-		Short:             "Show the database of regions, and how old its data is",
+		Short:             "Show the region database and its age",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return c.show(cmd, regionPath()) },
@@ -27,9 +27,9 @@ func (c *cli) regionStatus() *cobra.Command {
 func (c *cli) regionLookup() *cobra.Command {
 	return &cobra.Command{
 		Use:   "lookup IP",
-		Short: "Tell the region of an address",
-		Long: "Tell the region of an address. It is \"unknown\" for a public address that the database does not know, and none\n" +
-			"for private and other addresses that are everywhere.",
+		Short: "Show the region of an IP address",
+		Long: "Show the region of an IP address. It is \"unknown\" for a public address that the database does not have, and empty\n" +
+			"for private and other special addresses.",
 		Example:           "  drawbridge region lookup 2001:db8::7",
 		Args:              takes("IP"),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -38,7 +38,7 @@ func (c *cli) regionLookup() *cobra.Command {
 }
 
 func (c *cli) regionList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the regions that policies can name", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
+	cmd := &cobra.Command{Use: "list", Short: "List the regions that policies can use", Args: takes(), ValidArgsFunction: cobra.NoFileCompletions}
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.list(cmd, regionPath("codes"), nil, *limit, col("REGION", "region"), col("NAME", "name"))

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 
@@ -14,7 +13,7 @@ import (
 )
 
 func (c *cli) revert() *cobra.Command {
-	return group("revert", "Changes that undo themselves unless they are confirmed", c.revertList(), c.revertConfirm())
+	return group("revert", "Confirm changes that are reverted otherwise", c.revertList(), c.revertConfirm())
 }
 
 func revertPath(domain string, more ...string) string {
@@ -24,12 +23,13 @@ func revertPath(domain string, more ...string) string {
 func (c *cli) revertList() *cobra.Command {
 	return &cobra.Command{
 		Use:               "list DOMAIN",
-		Short:             "List the changes that wait to be confirmed, the next one that is undone first",
+		Short:             "List the changes that wait for confirmation, next revert first",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.list(cmd, revertPath(args[0]), nil, 0,
-				col("ID", "id"), col("UNDONE AT", "at"), col("ACTION", "action"), col("TARGET", "target"), col("BY", "by.name"), col("MADE", "created_at"))
+				col("ID", "id"), col("REVERTS AT", "at"), col("ACTION", "action").shortened(), col("TARGET", "target").shortened(),
+				col("BY", "by.name").onlyWide(), col("MADE", "created_at").onlyWide())
 		},
 	}
 }
@@ -37,7 +37,7 @@ func (c *cli) revertList() *cobra.Command {
 func (c *cli) revertConfirm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "confirm DOMAIN ID",
-		Short:             "Keep a change: it does not undo itself any more",
+		Short:             "Confirm a change, so that it is not reverted",
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "reverts", "id")),
 	}
@@ -48,16 +48,16 @@ func (c *cli) revertConfirm() *cobra.Command {
 	return cmd
 }
 
-// printLockout lists whom a refused change would lock out, and says what to do in this command's
-// own words. It reports whether there was such a list.
+// printLockout prints the accounts that a refused change would lock out, and how to make it anyway.
+// It reports whether the problem has such a list.
 func (c *cli) printLockout(out io.Writer, p *api.Problem) bool {
 	if p.Lockout == nil || len(p.Lockout.Who) == 0 {
 		return false
 	}
-	who := fmt.Sprintf("%d of the %d members who came in lately", p.Lockout.LockedOut, p.Lockout.Active)
+	who := fmt.Sprintf("%d of the %d accounts that logged in recently", p.Lockout.LockedOut, p.Lockout.Active)
 	for _, as := range [...][2]string{
-		{"administrator", ", all administrators among them"},
-		{"author", ", and all administrators at the address that you call from"},
+		{"administrator", ", including all administrators"},
+		{"author", ", and all administrators at your own address"},
 	} {
 		for _, w := range p.Lockout.Who {
 			if slices.Contains(w.As, as[0]) {
@@ -66,12 +66,12 @@ func (c *cli) printLockout(out io.Writer, p *api.Problem) bool {
 			}
 		}
 	}
-	c.printError(out, "lockout", "refused: it would lock out "+who+
-		". --confirm makes the change all the same; --revert-after 10m makes it, and undoes it unless you confirm it in time")
+	c.printError(out, "lockout", "refused: the change would lock out "+who+
+		". Make it anyway with --confirm, or with --revert-after 10m, which reverts it unless you confirm it in time")
 	t := newTable(out)
-	t.row("ACCOUNT", "AS", "IP", "CLIENT", "PROTOCOL", "LAST LOGIN", "POLICY")
+	t.row("ACCOUNT", "IP", "CLIENT", "LAST LOGIN", "POLICY")
 	for _, w := range p.Lockout.Who {
-		t.row(w.Account, strings.Join(w.As, " "), cell("", w.IP), string(w.Client), w.Protocol, timeCell(w.LastLogin), cell("", w.PolicyID))
+		t.row(w.Account, cell("", w.IP), string(w.Client), shortCell(w.LastLogin), cell("", w.PolicyID))
 	}
 	if p.Lockout.More > 0 {
 		t.row("and " + strconv.Itoa(p.Lockout.More) + " more")

@@ -12,52 +12,54 @@ import (
 	"github.com/drawbridge/drawbridge/internal/doctor"
 )
 
-// cli is one run of the command: its global flags, and how far it got.
+// cli is one run of the command: its global flags and its progress.
 type cli struct {
 	api     string
 	keyFile string
 	output  string
+	wide    bool
 	timeout time.Duration
 
-	started bool // the command line was understood: errors from here on are not of usage
+	started bool // the command line was accepted: later errors are no usage errors
 }
 
 func (c *cli) root() *cobra.Command {
-	root := group("drawbridge", "Administer a running drawbridged",
-		c.domain(),
-		c.export(),
-		c.apply(),
-		c.thirdParty(),
-		c.enforcement(),
-		c.policy(),
-		c.ipBlock(),
-		c.revert(),
-		c.department(),
-		c.account(),
-		c.mailboxPassword(),
-		c.securePassword(),
-		c.logins(),
-		c.explain(),
-		c.tryLogin(),
-		c.clientType(),
-		c.region(),
-		c.key(),
-		c.audit(),
-		c.store(),
-		c.status(),
-		doctor.Command(),
-		c.version(),
-		c.raw(),
-	)
-	root.Long = "drawbridge does what drawbridged's HTTP API does.\n\nExit status: 0 done, 64 usage, 65 refused as invalid, 66 not found, 69 daemon unreachable,\n70 other errors, 73 conflict, 75 try later, 77 not allowed. doctor ends with 1 when a check failed."
+	root := group("drawbridge", "Manage the login and mail rules of a running drawbridged")
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"rules", "Domains and their rules:", []*cobra.Command{
+			c.domain(), c.thirdParty(), c.securePasswordPolicy(), c.policy(), c.ipBlock(), c.revert(), c.export(), c.apply(),
+		}},
+		{"accounts", "Accounts:", []*cobra.Command{c.account(), c.department(), c.securePassword(), c.mailboxPassword()}},
+		{"records", "Logins and changes:", []*cobra.Command{c.logins(), c.explain(), c.tryLogin(), c.audit()}},
+		{"site", "The site:", []*cobra.Command{c.status(), doctor.Command(), c.store(), c.region(), c.clientType(), c.key(), c.rawAPI(), c.versionCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, cmd := range g.commands {
+			cmd.GroupID = g.id
+		}
+		root.AddCommand(g.commands...)
+	}
+	root.Long = "drawbridge manages who may log in to the mail domains of a site, with which client, from where and with which\n" +
+		"password. It talks to a running drawbridged; root and the daemon's user need no key.\n\n" +
+		"Exit status: 0 done, 64 usage, 65 invalid, 66 not found, 69 daemon unreachable, 70 other errors, 73 conflict,\n" +
+		"75 try again later, 77 not allowed. doctor exits with 1 if a check failed."
+	root.Example = "  drawbridge domain create example.org --third-party report\n" +
+		"  drawbridge account set ann@example.org --pop3 off\n" +
+		"  drawbridge logins example.org --outcome deny --since 24h"
+	root.Version = version
+	root.SetVersionTemplate("drawbridge {{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
 	f := root.PersistentFlags()
-	f.StringVar(&c.api, "api", fromEnv("DRAWBRIDGE_API", adminclient.DefaultAPI), "the daemon: unix:/path, https://host:port or http://127.0.0.1:port (env DRAWBRIDGE_API)")
-	f.StringVar(&c.keyFile, "key-file", fromEnv("DRAWBRIDGE_KEY_FILE", ""), "`file` that holds an API key (env DRAWBRIDGE_KEY_FILE)")
-	f.DurationVar(&c.timeout, "timeout", adminclient.DefaultTimeout, "how long to wait for each answer")
+	f.StringVar(&c.api, "api", fromEnv("DRAWBRIDGE_API", adminclient.DefaultAPI), "`address` of the daemon: unix:/path, https://host:port or http://127.0.0.1:port (env DRAWBRIDGE_API)")
+	f.StringVar(&c.keyFile, "key-file", fromEnv("DRAWBRIDGE_KEY_FILE", ""), "read the API key from this `file` (env DRAWBRIDGE_KEY_FILE)")
+	f.DurationVar(&c.timeout, "timeout", adminclient.DefaultTimeout, "maximum time to wait for each answer")
 	c.output = outputTable
-	f.VarP(oneOf(&c.output, outputTable, outputJSON), "output", "o", "how to print answers")
+	f.VarP(oneOf(&c.output, outputTable, outputJSON), "output", "o", "output format")
+	f.BoolVar(&c.wide, "wide", false, "show all columns, uncut, however wide the table is")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
@@ -78,7 +80,7 @@ func fromEnv(name, otherwise string) string {
 	return otherwise
 }
 
-// markStart has every command note that its arguments were understood.
+// markStart makes every command record that its arguments were accepted.
 func (c *cli) markStart(cmd *cobra.Command) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -94,13 +96,12 @@ func (c *cli) markStart(cmd *cobra.Command) {
 // client prepares the client that the global flags describe. The caller closes it.
 func (c *cli) client() (*adminclient.Client, error) {
 	if c.timeout <= 0 {
-		return nil, usage("--timeout %v: give a time longer than nothing, such as 30s", c.timeout)
+		return nil, usage("--timeout %v: must be more than 0, such as 30s", c.timeout)
 	}
 	return adminclient.New(adminclient.Options{API: c.api, KeyFile: c.keyFile, Timeout: c.timeout})
 }
 
-// group is a command that only gathers others. Unlike cobra's own it refuses a name that it does
-// not know.
+// group is a command with subcommands only. Unlike cobra's own, it refuses unknown subcommands.
 func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, ValidArgsFunction: cobra.NoFileCompletions, SuggestionsMinimumDistance: 2}
 	g.AddCommand(children...)
@@ -113,18 +114,18 @@ func group(use, short string, children ...*cobra.Command) *cobra.Command {
 			for _, child := range cmd.Commands() {
 				names = append(names, child.Name())
 			}
-			return usage("say what to do: %s %s", cmd.CommandPath(), strings.Join(names, "|"))
+			return usage("a subcommand is missing: %s %s", cmd.CommandPath(), strings.Join(names, "|"))
 		}
 		hint := "see " + cmd.CommandPath() + " --help"
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			hint = "did you mean " + strings.Join(near, " or ") + "?"
 		}
-		return usage("%s has no command %q: %s", cmd.CommandPath(), args[0], hint)
+		return usage("%s: unknown command %q: %s", cmd.CommandPath(), args[0], hint)
 	}
 	return g
 }
 
-// usageError is a fault of the command line, or of a file that it names.
+// usageError is a mistake in the command line, or in a file that it names.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -135,7 +136,7 @@ func usage(format string, args ...any) error { return usageError{fmt.Errorf(form
 func takes(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > len(names) {
-			return usage("%q is one argument too many: %s", args[len(names)], cmd.UseLine())
+			return usage("unexpected argument %q: %s", args[len(names)], cmd.UseLine())
 		}
 		for i, name := range names {
 			switch {

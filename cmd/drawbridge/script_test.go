@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPD") != "",
 		Setup: func(env *testscript.Env) error {
 			d, err := play(env)
 			if err != nil {

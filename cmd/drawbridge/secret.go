@@ -32,10 +32,10 @@ func readSecret(cmd *cobra.Command, prompt string, twice bool) (secret []byte, e
 	if secret, err = ask(cmd, terminal, prompt); err != nil || !twice {
 		return secret, err
 	}
-	again, err := ask(cmd, terminal, "The same again")
+	again, err := ask(cmd, terminal, "Repeat")
 	defer clear(again)
 	if err == nil && !bytes.Equal(secret, again) {
-		err = usage("the two are not the same: nothing was changed")
+		err = usage("the two passwords differ: nothing was changed")
 	}
 	if err != nil {
 		clear(secret)
@@ -54,12 +54,12 @@ func hideTyping(terminal *os.File) (show func(), err error) {
 	fd := int(terminal.Fd())
 	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
-		return nil, fmt.Errorf("asking the terminal: %w", err)
+		return nil, fmt.Errorf("reading the terminal's mode: %w", err)
 	}
 	hidden := *shown
 	hidden.Lflag = hidden.Lflag&^unix.ECHO | unix.ICANON | unix.ISIG
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
-		return nil, fmt.Errorf("hiding what is typed: %w", err)
+		return nil, fmt.Errorf("hiding the input: %w", err)
 	}
 	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, shown) }, nil // nothing better is left to do
 }
@@ -107,7 +107,7 @@ func secretLine(in io.Reader) ([]byte, error) {
 	secret = bytes.TrimSuffix(secret, []byte("\r"))
 	switch {
 	case len(secret) == 0:
-		return nil, usage("no secret: give one line on standard input")
+		return nil, usage("the secret is missing: give it as one line on standard input")
 	case !utf8.Valid(secret):
 		clear(secret)
 		return nil, usage("the secret is not UTF-8")
@@ -115,11 +115,11 @@ func secretLine(in io.Reader) ([]byte, error) {
 	return secret, nil
 }
 
-// withSecret is the JSON of an object with a secret as one more field. The caller wipes it.
+// withSecret is the JSON of an object with a secret as a further field. The caller wipes it.
 func withSecret(o object, field string, secret []byte) ([]byte, error) {
 	doc, err := json.Marshal(o)
 	if err != nil {
-		return nil, fmt.Errorf("putting the request together: %w", err)
+		return nil, fmt.Errorf("encoding the request: %w", err)
 	}
 	out := make([]byte, 0, len(doc)+len(field)+6*len(secret)+8) // never grows: no copy is left behind
 	out = append(out, doc[:len(doc)-1]...)

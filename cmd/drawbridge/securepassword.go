@@ -6,20 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func (c *cli) securePassword() *cobra.Command {
-	return group("secure-password", "The secrets of an account's devices",
+	return group("secure-password", "Manage the secure passwords of an account's devices",
 		c.securePasswordCreate(), c.securePasswordList(), c.securePasswordShow(), c.securePasswordRename(), c.securePasswordRevoke())
 }
 
 func (c *cli) securePasswordCreate() *cobra.Command {
-	cmd := c.onAccount("create", "Make a secret for one device")
-	cmd.Long = "Make a secret for one device. It is shown now and never again, alone on standard output."
+	cmd := c.onAccount("create", "Create a secure password for one device")
+	cmd.Long = "Create a secure password for one device. It is printed once, alone on standard output, and cannot be shown again."
 	cmd.Example = "  drawbridge secure-password create ann@example.org --label \"My iPhone\""
 	label := cmd.Flags().String("label", "", "`name` of the device")
 	w := writes(cmd).creating(cmd)
@@ -61,27 +64,27 @@ func (c *cli) printSecurePassword(cmd *cobra.Command, w *writing, account string
 	if err := writeSecret(cmd.OutOrStdout(), made.Secret); err != nil {
 		return err
 	}
-	c.note(cmd, "this secret is shown only now: give it to the device %q of %s (id %s)", made.Label, account, made.ID)
+	c.note(cmd, "the secret of %q (id %s) is shown only now: enter it on the device of %s", made.Label, made.ID, account)
 	return nil
 }
 
 func (c *cli) securePasswordList() *cobra.Command {
-	cmd := c.onAccount("list", "List the secrets of an account's devices")
+	cmd := c.onAccount("list", "List the secure passwords of an account, without the secrets")
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.list(cmd, accountPath(args[0], "secure-passwords"), nil, *limit,
 			col("ID", "id"),
-			col("LABEL", "label"),
-			col("CREATED", "created_at"),
+			col("LABEL", "label").shortened(),
 			col("LAST USED", "last_used_at"),
 			col("FROM", "last_used_ip"),
-			col("PROTOCOL", "last_used_protocol"),
+			col("PROTOCOL", "last_used_protocol").onlyWide(),
+			col("CREATED", "created_at").onlyWide(),
 		)
 	}
 	return cmd
 }
 
-// onSecurePassword is a command about one device's secret.
+// onSecurePassword is a command for one secure password.
 func (c *cli) onSecurePassword(verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:               verb + " ACCOUNT ID",
@@ -92,7 +95,7 @@ func (c *cli) onSecurePassword(verb, short string) *cobra.Command {
 }
 
 func (c *cli) securePasswordShow() *cobra.Command {
-	cmd := c.onSecurePassword("show", "Show one device's secret's label and last use")
+	cmd := c.onSecurePassword("show", "Show the label and last use of a secure password")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.show(cmd, accountPath(args[0], "secure-passwords", args[1]))
 	}
@@ -100,7 +103,7 @@ func (c *cli) securePasswordShow() *cobra.Command {
 }
 
 func (c *cli) securePasswordRename() *cobra.Command {
-	cmd := c.onSecurePassword("rename", "Change a device's label")
+	cmd := c.onSecurePassword("rename", "Change the label of a secure password")
 	label := cmd.Flags().String("label", "", "`name` of the device")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -113,18 +116,115 @@ func (c *cli) securePasswordRename() *cobra.Command {
 }
 
 func (c *cli) securePasswordRevoke() *cobra.Command {
-	cmd := c.onSecurePassword("revoke", "Shut a device out, at once")
-	w := writes(cmd).versioned(cmd)
+	cmd := c.onSecurePassword("revoke", "Revoke a secure password at once")
+	cmd.Use = "revoke ACCOUNT [ID|LABEL]"
+	cmd.Long = "Revoke a secure password, by its ID or its label, or with --all every secure password of the account. New logins\n" +
+		"with it are refused at once."
+	cmd.Example = "  drawbridge secure-password revoke ann@example.org \"My iPhone\"\n" +
+		"  drawbridge secure-password revoke ann@example.org --all --confirm"
+	cmd.Args = takes("ACCOUNT", "[ID|LABEL]")
+	all := cmd.Flags().Bool("all", false, "revoke all secure passwords of the account; needs --confirm")
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "revoke all secure passwords, with --all")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.write(cmd, w, http.MethodDelete, accountPath(args[0], "secure-passwords", args[1]), nil)
+		switch {
+		case *all == (len(args) == 2):
+			return usage("give the ID or label of one secure password, or --all: %s", cmd.UseLine())
+		case *all && w.ifMatch != "":
+			return usage("--if-version: give it without --all")
+		}
+		passwords, err := c.securePasswords(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		if !*all {
+			id, err := chosen(passwords, args[1])
+			if err != nil {
+				return err
+			}
+			return c.write(cmd, w, http.MethodDelete, accountPath(args[0], "secure-passwords", id), nil)
+		}
+		return c.revokeAll(cmd, w, args[0], passwords)
 	}
 	return cmd
+}
+
+// device is a secure password in a list.
+type device struct {
+	ID    string `json:"id"`
+	Label string `json:"label"`
+}
+
+// securePasswords lists the live secure passwords of an account.
+func (c *cli) securePasswords(cmd *cobra.Command, account string) ([]device, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	list, err := client.List(cmd.Context(), accountPath(account, "secure-passwords"), nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	devices := make([]device, len(list.Items))
+	for i, raw := range list.Items {
+		if err := json.Unmarshal(raw, &devices[i]); err != nil {
+			return nil, fmt.Errorf("reading a secure password: %w", err)
+		}
+	}
+	return devices, nil
+}
+
+// chosen returns the id of the secure password that has this id, or alone has this label.
+func chosen(devices []device, name string) (string, error) {
+	var ids []string
+	for _, d := range devices {
+		switch name {
+		case d.ID:
+			return d.ID, nil
+		case d.Label:
+			ids = append(ids, d.ID)
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return name, nil // the daemon answers that there is none
+	case 1:
+		return ids[0], nil
+	default:
+		return "", usage("%d secure passwords have the label %q: give the ID of one: %s", len(ids), name, strings.Join(ids, ", "))
+	}
+}
+
+// revokeAll revokes secure passwords one by one, after --confirm.
+func (c *cli) revokeAll(cmd *cobra.Command, w *writing, account string, devices []device) error {
+	if len(devices) == 0 {
+		c.note(cmd, "%s has no secure passwords", account)
+		return nil
+	}
+	labels := make([]string, len(devices))
+	for i, d := range devices {
+		labels[i] = d.Label
+	}
+	if !w.confirm && !w.dryRun {
+		return &adminclient.Problem{Problem: *api.Refuse(http.StatusConflict, "confirm_required",
+			"this would revoke all secure passwords of %s (%s): repeat with --confirm", account, strings.Join(labels, ", "))}
+	}
+	each := writing{dryRun: w.dryRun}
+	for _, d := range devices {
+		if err := c.write(cmd, &each, http.MethodDelete, accountPath(account, "secure-passwords", d.ID), nil); err != nil {
+			return err
+		}
+	}
+	if !w.dryRun {
+		c.note(cmd, "revoked: %s", strings.Join(labels, ", "))
+	}
+	return nil
 }
 
 // writeSecret writes a secret alone on a line.
 func writeSecret(out io.Writer, s api.Secret) error {
 	if len(s) == 0 {
-		return errors.New("the answer holds no secret: is this Drawbridge's API?")
+		return errors.New("the answer has no secret: is this Drawbridge's API?")
 	}
 	line := append(s[:len(s):len(s)], '\n')
 	defer clear(line)

@@ -14,8 +14,8 @@ import (
 func (c *cli) status() *cobra.Command {
 	return &cobra.Command{
 		Use:               "status",
-		Short:             "Show whether the daemon decides, and how it, its store and its database of regions get on",
-		Long:              "Show whether the daemon decides, and how it, its store and its database of regions get on. The exit status is 75 when it does not decide.",
+		Short:             "Show the status of the daemon, its store and its region database",
+		Long:              "Show the status of the daemon, its store and its region database. The exit status is 75 if the daemon cannot decide logins.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +42,7 @@ func (c *cli) status() *cobra.Command {
 			for _, part := range []struct {
 				path, what string
 				body       *json.RawMessage
-			}{{"store", "the store is", &all.Store}, {"regions", "the regions are", &all.Regions}} {
+			}{{"store", "store status", &all.Store}, {"regions", "region status", &all.Regions}} {
 				a, err = client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", part.path)})
 				switch {
 				case err == nil:
@@ -50,12 +50,12 @@ func (c *cli) status() *cobra.Command {
 				case notReady == nil && !errors.As(err, &refused):
 					return err
 				default:
-					c.note(cmd, "%s not told: %v", part.what, err)
+					c.note(cmd, "%s is not available: %v", part.what, err)
 				}
 			}
 			doc, err := json.Marshal(all)
 			if err != nil {
-				return fmt.Errorf("putting the answers together: %w", err)
+				return fmt.Errorf("encoding the answers: %w", err)
 			}
 			if err := c.printAnswer(cmd, &adminclient.Answer{Body: doc}); err != nil {
 				return err

@@ -11,7 +11,7 @@ import (
 func (c *cli) store() *cobra.Command {
 	status := &cobra.Command{
 		Use:               "status",
-		Short:             "Show how the daemon and its store get on",
+		Short:             "Show store and replication status",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -20,9 +20,9 @@ func (c *cli) store() *cobra.Command {
 	}
 	adopt := &cobra.Command{
 		Use:   "adopt",
-		Short: "Believe a store that came back empty, older, or as another",
-		Long: "Believe the store that answers now, although it is empty, older or another than the one known: what the known\n" +
-			"one held and this one does not is lost. Restore a backup first if there is one.",
+		Short: "Accept a store that came back empty, older or different",
+		Long: "Accept the store that answers now, although it is empty, older or another one than before. Changes that only the\n" +
+			"former store had are lost. If there is a backup, restore it first.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -30,5 +30,5 @@ func (c *cli) store() *cobra.Command {
 	adopt.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.write(cmd, w, http.MethodPost, adminclient.Path("v1", "store", "adopt"), nil)
 	}
-	return group("store", "The store that the daemon keeps its rules in", status, adopt)
+	return group("store", "Show and repair the store", status, adopt)
 }

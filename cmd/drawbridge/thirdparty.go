@@ -1,25 +1,70 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func (c *cli) thirdParty() *cobra.Command {
 	show := &cobra.Command{
 		Use:               "show DOMAIN",
-		Short:             "Show whether third-party clients may log in, and from where always",
+		Short:             "Show whether third-party clients may log in",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.show(cmd, domainPath(args[0], "third-party-access"))
+			a, err := c.get(cmd, domainPath(args[0], "third-party-access"), nil)
+			if err != nil {
+				return err
+			}
+			return c.printThirdParty(cmd, a)
 		},
 	}
-	return group("third-party", "Whether third-party clients may log in to a domain", show,
-		c.thirdPartySwitch("allow", "Let third-party clients in, from anywhere", "The list of addresses is kept for the next block."),
-		c.thirdPartySwitch("block", "Keep third-party clients out, except from the listed addresses", "The site's own webmail goes on."),
-		c.thirdPartySwitch("report", "Only record what block would refuse", "Look for what it found: drawbridge logins DOMAIN."))
+	return group("third-party", "Allow or block third-party clients", show,
+		c.thirdPartySwitch("allow", "Allow third-party clients from anywhere", "The secure login IPs are kept for the next block."),
+		c.thirdPartySwitch("block", "Block third-party clients, except from the secure login IPs", "The site's own webmail is not affected."),
+		c.thirdPartySwitch("report", "Only record which logins block would refuse", "To see them, run drawbridge logins DOMAIN --wide."))
+}
+
+// printThirdParty prints the switch in the words of the commands that set it.
+func (c *cli) printThirdParty(cmd *cobra.Command, a *adminclient.Answer) error {
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	var switched struct {
+		Allow          bool     `json:"allow"`
+		Mode           string   `json:"mode"`
+		SecureLoginIPs []string `json:"secure_login_ips"`
+		Customised     bool     `json:"customised"`
+		Pending        struct {
+			ID string `json:"id"`
+		} `json:"pending"`
+	}
+	if err := json.Unmarshal(a.Body, &switched); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(cmd.OutOrStdout())
+	switch {
+	case switched.Allow:
+		t.row("third-party clients:", "allowed")
+	case switched.Mode == "report":
+		t.row("third-party clients:", "report only (allowed, but the logins that block would refuse are recorded)")
+	default:
+		t.row("third-party clients:", "blocked, except from the secure login IPs")
+	}
+	t.row("secure login IPs:", cell("", strings.Join(switched.SecureLoginIPs, ", ")))
+	if switched.Customised {
+		t.row("customised:", "yes, with policy set: see drawbridge policy show DOMAIN third-party-access")
+	}
+	if a.ETag != "" {
+		t.row("version:", strings.Trim(a.ETag, `"`))
+	}
+	return t.Flush()
 }
 
 // thirdPartyAccess is the body for a position of the switch.
@@ -35,15 +80,15 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   position + " DOMAIN",
 		Short: short,
-		Long: short + ". " + more + "\nThe addresses stay as they are unless a flag changes them. A policy that was changed beyond this switch\n" +
-			"(customised in show) gets its plain form back.",
+		Long: short + ". " + more + "\nThe secure login IPs stay as they are unless a flag changes them. If the policy behind this switch was\n" +
+			"changed with policy set (show says customised), it is reset.",
 		Example:           "  drawbridge third-party " + position + " example.org --add-ip 203.0.113.0/24 --remove-ip 192.0.2.1-192.0.2.100",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	s := &settings{cmd: cmd}
-	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range that third-party clients may always come from")
-	s.edits("add-ip", "remove-ip", "secure_login_ips", "an `address`, CIDR or a-b range, spelled as in the list")
+	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range from which third-party clients are always allowed")
+	s.edits("add-ip", "remove-ip", "secure_login_ips", "an `address`, CIDR or a-b range")
 	w := writes(cmd).versioned(cmd).undone(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path := domainPath(args[0], "third-party-access")
@@ -51,7 +96,7 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 			body := thirdPartyAccess(position) // a list that is left out stays as it is
 			return body, s.into(body, current)
 		}
-		return c.change(cmd, w, http.MethodPut, path, s, change)
+		return c.changeWith(cmd, w, http.MethodPut, path, s, change, c.printThirdParty)
 	}
 	return cmd
 }

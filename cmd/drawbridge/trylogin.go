@@ -46,15 +46,15 @@ func (c *cli) tryLogin() *cobra.Command {
 
 // loginFacts adds flags for what is known of a login beside account and secret.
 func loginFacts(s *settings) {
-	s.word("protocol", "protocol", "what the client speaks", "imap", "pop3", "smtp", "sieve", "web")
-	s.text("service", "service", "Dovecot's `name` of the service")
-	s.text("ip", "ip", "the user's `address`")
-	s.text("real-ip", "real_ip", "`address` of the TCP peer, when it is another")
-	s.text("local-ip", "local_ip", "`address` that the client connected to")
-	s.number("local-port", "local_port", "`port` that the client connected to")
-	s.text("server-name", "server_name", "the `name` that the client asked for by TLS")
-	s.text("client-cert", "client_cert", "`fingerprint` or name of a certificate that the server verified")
-	s.text("mechanism", "mechanism", "the SASL `mechanism`")
-	s.text("master-user", "master_user", "`name` of the master who logs in as the account")
-	s.onOff("tls", "tls", "over TLS")
+	s.word("protocol", "protocol", "protocol of the client", "imap", "pop3", "smtp", "sieve", "web")
+	s.text("service", "service", "Dovecot service `name`")
+	s.text("ip", "ip", "client `address`")
+	s.text("real-ip", "real_ip", "`address` of the TCP peer, if it differs from the client")
+	s.text("local-ip", "local_ip", "server `address` that the client connected to")
+	s.number("local-port", "local_port", "server `port` that the client connected to")
+	s.text("server-name", "server_name", "server `name` that the client asked for by TLS")
+	s.text("client-cert", "client_cert", "`identity` of a client certificate that the server verified")
+	s.text("mechanism", "mechanism", "SASL `mechanism`")
+	s.text("master-user", "master_user", "`name` of the master user who logs in as the account")
+	s.onOff("tls", "tls", "whether the connection uses TLS")
 }

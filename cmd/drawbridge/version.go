@@ -11,17 +11,17 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-func (c *cli) version() *cobra.Command {
+func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "version",
-		Short:             "Show the version of this command (status shows the daemon's)",
+		Short:             "Show the version of this command",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.output == outputJSON {
 				doc, err := json.Marshal(map[string]string{"version": version, "go": runtime.Version()})
 				if err != nil {
-					return fmt.Errorf("putting the answer together: %w", err)
+					return fmt.Errorf("encoding the answer: %w", err)
 				}
 				return printJSON(cmd.OutOrStdout(), doc)
 			}

@@ -11,12 +11,12 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-func (c *cli) raw() *cobra.Command {
+func (c *cli) rawAPI() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "api METHOD PATH",
-		Short: "Call the API as it is",
-		Long: "Call the API as it is, and print what it answers, whatever -o says. What goes with the call is read from a file\n" +
-			"(--data @file) or standard input (--data @-); JSON on the command line itself is no place for secrets.",
+		Short: "Send a request to the HTTP API",
+		Long: "Send a request to the HTTP API and print the answer unchanged. Read the body from a file (--data @file) or from\n" +
+			"standard input (--data @-). Do not put secrets on the command line.",
 		Example: "  drawbridge api GET '/v1/domains/example.org/logins?outcome=deny'\n" +
 			"  drawbridge api PATCH /v1/domains/example.org --data '{\"trace_header\":true}'",
 		Args: takes("METHOD", "PATH"),
@@ -24,7 +24,7 @@ func (c *cli) raw() *cobra.Command {
 			return startingWith(strings.ToUpper(typed), []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete})
 		}),
 	}
-	data := cmd.Flags().String("data", "", "what to send: @`file`, @- for standard input, or JSON")
+	data := cmd.Flags().String("data", "", "the body: @`file`, @- for standard input, or JSON")
 	w := writes(cmd).versioned(cmd).confirmed(cmd, "confirm the change")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path, query, _ := strings.Cut(args[1], "?")
@@ -56,7 +56,7 @@ func (c *cli) raw() *cobra.Command {
 	return cmd
 }
 
-// readData returns what --data means.
+// readData returns the body that --data gives.
 func readData(cmd *cobra.Command, data string) ([]byte, error) {
 	if name, ok := strings.CutPrefix(data, "@"); ok {
 		return readFile(cmd, name)

@@ -8,13 +8,14 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// get asks for the resource at path.
+// get reads the resource at path.
 func (c *cli) get(cmd *cobra.Command, path string, query url.Values) (*adminclient.Answer, error) {
 	client, err := c.client()
 	if err != nil {
@@ -22,6 +23,14 @@ func (c *cli) get(cmd *cobra.Command, path string, query url.Values) (*adminclie
 	}
 	defer client.Close()
 	return client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path, Query: query})
+}
+
+// printIfAny prints an answer, if there is one.
+func (c *cli) printIfAny(cmd *cobra.Command, a *adminclient.Answer) error {
+	if a == nil {
+		return nil
+	}
+	return c.printAnswer(cmd, a)
 }
 
 // show prints the resource at path.
@@ -36,7 +45,7 @@ func (c *cli) show(cmd *cobra.Command, path string) error {
 // list prints up to limit items of the list at path; all when limit is 0.
 func (c *cli) list(cmd *cobra.Command, path string, query url.Values, limit int, columns ...column) error {
 	if limit < 0 {
-		return usage("--limit %d: give a number from 1, or 0 for all", limit)
+		return usage("--limit %d: must be 0 (all) or more", limit)
 	}
 	client, err := c.client()
 	if err != nil {
@@ -52,11 +61,19 @@ func (c *cli) list(cmd *cobra.Command, path string, query url.Values, limit int,
 
 // limited adds --limit to a command that lists.
 func limited(cmd *cobra.Command, otherwise int) *int {
-	return cmd.Flags().Int("limit", otherwise, "how many to show at most; 0 shows all")
+	return cmd.Flags().Int("limit", otherwise, "maximum `number` of entries; 0 shows all")
 }
 
 // write makes one change and prints the answer.
 func (c *cli) write(cmd *cobra.Command, w *writing, method, path string, body any) error {
+	return c.writeWith(cmd, w, method, path, body, c.printAnswer)
+}
+
+// printer prints an answer.
+type printer = func(*cobra.Command, *adminclient.Answer) error
+
+// writeWith is write with its own way to print the answer.
+func (c *cli) writeWith(cmd *cobra.Command, w *writing, method, path string, body any, show printer) error {
 	client, err := c.client()
 	if err != nil {
 		return err
@@ -66,7 +83,7 @@ func (c *cli) write(cmd *cobra.Command, w *writing, method, path string, body an
 	if err != nil {
 		return err
 	}
-	return c.printChange(cmd, w, a)
+	return c.printChangeWith(cmd, w, a, show)
 }
 
 // send makes one change.
@@ -75,7 +92,7 @@ func (c *cli) send(cmd *cobra.Command, client *adminclient.Client, w *writing, m
 	if body != nil {
 		var err error
 		if r.Body, err = json.Marshal(body); err != nil {
-			return nil, fmt.Errorf("putting the request together: %w", err)
+			return nil, fmt.Errorf("encoding the request: %w", err)
 		}
 	}
 	return client.Do(cmd.Context(), r)
@@ -84,12 +101,12 @@ func (c *cli) send(cmd *cobra.Command, client *adminclient.Client, w *writing, m
 // wipeLine empties a terminal's line.
 const wipeLine = "\r\x1b[K"
 
-// stream asks for what may take long. It gives far what the daemon tells of how far it is, and on a
-// terminal shows what that makes of it. Item may be nil.
+// stream sends a request that may take long. far receives each progress line and returns the text
+// that a terminal shows for it; item receives each item and may be nil.
 func (c *cli) stream(cmd *cobra.Command, path string, query url.Values, body any, far func(line []byte) string, item func([]byte)) (*adminclient.Answer, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
-		return nil, fmt.Errorf("putting the request together: %w", err)
+		return nil, fmt.Errorf("encoding the request: %w", err)
 	}
 	client, err := c.client()
 	if err != nil {
@@ -105,19 +122,36 @@ func (c *cli) stream(cmd *cobra.Command, path string, query url.Values, body any
 }
 
 func (c *cli) printChange(cmd *cobra.Command, w *writing, a *adminclient.Answer) error {
+	return c.printChangeWith(cmd, w, a, c.printAnswer)
+}
+
+func (c *cli) printChangeWith(cmd *cobra.Command, w *writing, a *adminclient.Answer, show printer) error {
 	if w.dryRun {
 		c.note(cmd, "dry run: nothing was changed")
 	}
-	return c.printAnswer(cmd, a)
+	if err := show(cmd, a); err != nil {
+		return err
+	}
+	c.noteRevert(cmd, a)
+	return nil
 }
 
-// editTries bounds how often a change is worked out anew because somebody else changed the resource
-// in between.
+// noteRevert says how to keep a change that is reverted otherwise.
+func (c *cli) noteRevert(cmd *cobra.Command, a *adminclient.Answer) {
+	parts := strings.Split(strings.Trim(a.Revert, "/"), "/") // v1/domains/DOMAIN/reverts/ID
+	if len(parts) != 5 {
+		return
+	}
+	c.note(cmd, "the change will be reverted unless you confirm it: drawbridge revert confirm %s %s", parts[2], parts[4])
+}
+
+// editTries bounds how often an edit is repeated because somebody else changed the resource
+// meanwhile.
 const editTries = 4
 
-// edit reads the resource at path, works out from it what to write, and writes that unless somebody
-// else wrote meanwhile; then it begins anew. A resource that is not there is nil to change.
-func (c *cli) edit(cmd *cobra.Command, w *writing, method, path string, change func(current object) (object, error)) error {
+// edit reads the resource at path, computes the new body and writes it, unless somebody else wrote
+// meanwhile; then it starts again. change receives nil for a resource that does not exist.
+func (c *cli) edit(cmd *cobra.Command, w *writing, method, path string, change func(current object) (object, error), show printer) error {
 	client, err := c.client()
 	if err != nil {
 		return err
@@ -143,11 +177,11 @@ func (c *cli) edit(cmd *cobra.Command, w *writing, method, path string, change f
 		if err != nil {
 			return err
 		}
-		return c.printChange(cmd, w, a)
+		return c.printChangeWith(cmd, w, a, show)
 	}
 }
 
-// fetch reads a resource to change it; nil when it is not there.
+// fetch reads a resource before a change; nil when it does not exist.
 func fetch(cmd *cobra.Command, client *adminclient.Client, path string) (object, string, error) {
 	a, err := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: path})
 	if p := new(adminclient.Problem); errors.As(err, &p) && p.Status == http.StatusNotFound {
@@ -166,7 +200,7 @@ func fetch(cmd *cobra.Command, client *adminclient.Client, path string) (object,
 // patch sends the settings that were named as a merge patch.
 func (c *cli) patch(cmd *cobra.Command, w *writing, path string, s *settings) error {
 	if !s.given() {
-		return usage("nothing to set: name a setting, see %s --help", cmd.CommandPath())
+		return usage("no setting is given: see %s --help", cmd.CommandPath())
 	}
 	change := func(current object) (object, error) {
 		body := object{}
@@ -175,22 +209,27 @@ func (c *cli) patch(cmd *cobra.Command, w *writing, path string, s *settings) er
 	return c.change(cmd, w, http.MethodPatch, path, s, change)
 }
 
-// change writes what change works out, from the resource as it is if the settings need that.
+// change writes the body that change computes, from the current resource if the settings need it.
 func (c *cli) change(cmd *cobra.Command, w *writing, method, path string, s *settings, change func(current object) (object, error)) error {
+	return c.changeWith(cmd, w, method, path, s, change, c.printAnswer)
+}
+
+// changeWith is change with its own way to print the answer.
+func (c *cli) changeWith(cmd *cobra.Command, w *writing, method, path string, s *settings, change func(current object) (object, error), show printer) error {
 	if s.edited() {
-		return c.edit(cmd, w, method, path, change)
+		return c.edit(cmd, w, method, path, change, show)
 	}
 	body, err := change(nil)
 	if err != nil {
 		return err
 	}
-	return c.write(cmd, w, method, path, body)
+	return c.writeWith(cmd, w, method, path, body, show)
 }
 
 // absent is the condition that there is no such resource yet.
 func absent() http.Header { return http.Header{"If-None-Match": {"*"}} }
 
-// create makes what PUT would silently replace if it were there.
+// create makes a resource with PUT, and refuses to replace an existing one.
 func (c *cli) create(cmd *cobra.Command, w *writing, path string, body object) error {
 	client, err := c.client()
 	if err != nil {
@@ -199,7 +238,7 @@ func (c *cli) create(cmd *cobra.Command, w *writing, path string, body object) e
 	defer client.Close()
 	a, err := c.send(cmd, client, w, http.MethodPut, path, absent(), body)
 	if p := new(adminclient.Problem); errors.As(err, &p) && p.Status == http.StatusPreconditionFailed {
-		p.Detail = "it exists already: change it with " + cmd.Parent().CommandPath() + " set"
+		p.Detail = "it already exists: change it with " + cmd.Parent().CommandPath() + " set"
 	}
 	if err != nil {
 		return err
