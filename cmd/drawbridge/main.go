@@ -5,7 +5,7 @@
 //	# drawbridge account set ann@example.org --pop3 off --department sales/emea
 //	# drawbridge secure-password create ann@example.org --label "My iPhone"
 //	K7QF3XW9M2TRVD4H
-//	drawbridge: the secret of "My iPhone" (id 5b0c…) is shown only now: enter it on the device of ann@example.org
+//	drawbridge: the secret is shown only now: enter it on the device "My iPhone" of ann@example.org (id 5b0c…)
 //	# drawbridge logins example.org --reason bad_secret --since 24h
 //
 // # Reaching the daemon

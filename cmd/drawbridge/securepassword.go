@@ -64,7 +64,7 @@ func (c *cli) printSecurePassword(cmd *cobra.Command, w *writing, account string
 	if err := writeSecret(cmd.OutOrStdout(), made.Secret); err != nil {
 		return err
 	}
-	c.note(cmd, "the secret of %q (id %s) is shown only now: enter it on the device of %s", made.Label, made.ID, account)
+	c.note(cmd, "the secret is shown only now: enter it on the device %q of %s (id %s)", made.Label, account, made.ID)
 	return nil
 }
 

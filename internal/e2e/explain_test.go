@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: no line %q in\n%s", c.query, c.step, out)
 		}
 	}
-	if out := s.command("logins", "example.org"); !strings.Contains(out, ids[0]) {
+	if out := s.command("logins", "example.org", "--wide"); !strings.Contains(out, ids[0]) {
 		t.Errorf("the list names no ids:\n%s", out)
 	}
 
