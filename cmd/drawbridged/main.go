@@ -7,7 +7,7 @@
 //	drawbridged -d             print all settings with their defaults and documentation
 //	drawbridged -V             print the version
 //
-// Exit status: 0 after a signal to end, 1 when it could not start or go on, 64 for a wrong call, 78
+// Exit status: 0 after a signal to end, 1 for a failure at start or later, 64 for wrong arguments, 78
 // for wrong settings.
 package main
 
@@ -35,12 +35,12 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	flags := flag.NewFlagSet("drawbridged", flag.ContinueOnError)
-	file := flags.String("c", "/etc/drawbridge/drawbridge.toml", "settings `file`")
+	file := flags.String("c", "/etc/drawbridge/drawbridge.toml", "read settings from this `file`")
 	changed := flags.Bool("n", false, "print the settings that differ from their defaults")
 	defaults := flags.Bool("d", false, "print all settings with their defaults and documentation")
 	printVersion := flags.Bool("V", false, "print the version")
 	flags.Usage = func() {
-		fmt.Fprintln(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\ncheck validates the settings and exits with 0, or prints every problem and exits with 78.")
+		fmt.Fprintln(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\nRun the daemon in the foreground and log to standard error. With check, validate the settings: exit with 0, or\nprint every problem and exit with 78.\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
@@ -50,7 +50,7 @@ func run() int {
 	}
 	check := flags.NArg() == 1 && flags.Arg(0) == "check"
 	if flags.NArg() > 0 && !check {
-		fmt.Fprintf(os.Stderr, "drawbridged: %q is no command: use check, or none\n", flags.Arg(0))
+		fmt.Fprintf(os.Stderr, "drawbridged: unknown command %q: give check or nothing\n", flags.Arg(0))
 		return 64
 	}
 	switch {
@@ -62,7 +62,7 @@ func run() int {
 	}
 	cfg, err := config.Load(*file)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: make it, an empty one works ('drawbridged -d' prints all there is to set)", err)
+		err = fmt.Errorf("%w: create it; an empty file works ('drawbridged -d' prints all settings)", err)
 	}
 	if err != nil {
 		return report(err, 78)

@@ -51,8 +51,8 @@ func later(name, doc string) setting {
 // first.
 func settings() []setting {
 	return []setting{
-		row("state_dir", `Directory for all that the daemon itself keeps: the embedded store, the snapshot, the spool,
-the pepper file. It belongs to the daemon's user and nobody else reads it.`,
+		row("state_dir", `Directory of the daemon's own files: the embedded store, the snapshot, the spool and the pepper. It must belong to the
+daemon's user and be readable by nobody else.`,
 			func(c *Config) *string { return &c.StateDir }, required, absolute),
 
 		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
@@ -76,21 +76,21 @@ and Sentinels, which the list names when store.master is set (port 26379 if none
 		row("store.tls_key_file", `PEM file with the private key of that certificate.`,
 			func(c *Config) *string { return &c.Store.TLSKeyFile }, absolute, needsTLS,
 			needsOther("store.tls_cert_file", func(c *Config) string { return c.Store.TLSCertFile })),
-		row("store.min_replicas", `How many replicas must have a change before it is acknowledged, 0 to 10; too few answer 503 "unconfirmed".
-The embedded store has none.`,
+		row("store.min_replicas", `Number of replicas that must confirm a change before it is acknowledged, 0 to 10; otherwise the API answers 503
+"unconfirmed". The embedded store has no replicas.`,
 			func(c *Config) *int { return &c.Store.MinReplicas }, between(0, 10), needsReplicas),
-		row("store.max_staleness", `How long decisions go on from what is known while the store is away, "1m" to "365d". Past it, logins are
-temporary failures.`,
+		row("store.max_staleness", `How long the daemon decides from memory while the store is unreachable, "1m" to "365d". After that, logins fail
+temporarily.`,
 			func(c *Config) *time.Duration { return &c.Store.MaxStaleness }, span(time.Minute, 365*day)),
 
-		row("login.listen", `Where Dovecot asks: a list of "unix:/path?mode=0660&group=NAME" and "inet:127.0.0.1:8481" (Dovecot 2.4,
+		row("login.listen", `Listeners for Dovecot: a list of "unix:/path?mode=0660&group=NAME" and "inet:127.0.0.1:8481" (Dovecot 2.4,
 auth-policy). A unix socket admits root, the daemon's user and that group. Beyond loopback, inet needs
 "?allow_from=10.0.0.0/8,…" or "?tls_cert=/path&tls_key=/path". An empty list switches the service off.`,
 			func(c *Config) *[]listen.Spec { return &c.Login.Listen }, apart("login.listen")),
 		row("login.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Each login in progress has one.`,
 			func(c *Config) *int { return &c.Login.MaxConnections }, between(1, 65536)),
 		row("login.key_file", `File with the key that inet clients of login.listen send as "Authorization: Bearer", in one line, not
-readable by everyone. Needed as soon as there is an inet listener.`,
+readable by everyone. Required with an inet listener.`,
 			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin),
 		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
@@ -107,10 +107,10 @@ domain, as system users (PAM) need it. Empty: such names are refused.`,
 		row("login.subaddress", `Characters that each separate an account from an extension in names (ann+lists@example.org), as in Postfix'
 recipient_delimiter. The rules of the account apply to its extensions, unless the whole name has a record. "": none.`,
 			func(c *Config) *string { return &c.Login.Subaddress }, delimiters),
-		row("login.reveal", `Who is told why a login is refused: "web", the site's own webmail and whoever's secret was verified here;
-"verified", only the latter; "never".`,
+		row("login.reveal", `Which clients learn why a login is refused: "web", the site's own webmail, and clients whose secret was verified
+here; "verified", only the latter; "never", none.`,
 			func(c *Config) *string { return &c.Login.Reveal }, oneOf(RevealWeb, RevealVerified, RevealNever)),
-		row("login.services", `Further service names and the protocol each stands for ("imap", "pop3", "smtp", "sieve"), such as
+		row("login.services", `Further Dovecot service names and their protocols ("imap", "pop3", "smtp", "sieve"), such as
 {"submission587" = "smtp"}. Other unknown services are refused.`,
 			func(c *Config) *map[string]string { return &c.Login.Services }, protocols),
 
@@ -126,56 +126,56 @@ login.next_passdb must be false and login.unmanaged "deny".`,
 keeps one.`,
 			func(c *Config) *int { return &c.SASL.MaxConnections }, between(1, 65536)),
 
-		row("policyd.listen", `Where Postfix asks for its policy (check_policy_service): listeners as in login.listen, without TLS.
-Debian's smtpd is chrooted, so a unix socket stands below /var/spool/postfix.`,
+		row("policyd.listen", `Listeners for Postfix's policy requests (check_policy_service), as in login.listen, without TLS. Debian's smtpd is
+chrooted, so a unix socket must be below /var/spool/postfix.`,
 			func(c *Config) *[]listen.Spec { return &c.Policyd.Listen }, apart("policyd.listen"), plain),
 		row("policyd.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Every smtpd process of Postfix keeps one.`,
 			func(c *Config) *int { return &c.Policyd.MaxConnections }, between(1, 65536)),
-		row("milter.listen", `Where Postfix connects its milter (smtpd_milters, non_smtpd_milters): listeners as in policyd.listen. A unix socket is
+		row("milter.listen", `Listeners for Postfix's milter connections (smtpd_milters, non_smtpd_milters), as in policyd.listen. A unix socket is
 faster: over loopback TCP a submission takes a third longer.`,
 			func(c *Config) *[]listen.Spec { return &c.Milter.Listen }, apart("milter.listen"), plain),
 		row("milter.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Every SMTP session of Postfix has one.`,
 			func(c *Config) *int { return &c.Milter.MaxConnections }, between(1, 65536)),
-		row("api.listen", `Where the HTTP API is served: listeners as in login.listen. On a unix socket root and the daemon's user need no key.`,
+		row("api.listen", `Listeners for the HTTP API, as in login.listen. On a unix socket root and the daemon's user need no key.`,
 			func(c *Config) *[]listen.Spec { return &c.API.Listen }, apart("api.listen")),
 		row("api.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait.`,
 			func(c *Config) *int { return &c.API.MaxConnections }, between(1, 65536)),
 
-		row("regions.database", `Where the countries of addresses are: a MaxMind database ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file has
-a 6 more at its end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one when it is there, now or later.
-"none": no database. It is read anew when it changes. One that is named must be there when the daemon starts.`,
+		row("regions.database", `Database of the countries of IP addresses: a MaxMind file ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file
+has the same name with a 6 at the end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one, if it exists
+now or later. "none": no database. The daemon reloads it when it changes; a file given here must exist at start.`,
 			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute)),
 		row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
 address inside, as IPv4-mapped and 6to4 addresses always have.`,
 			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64),
-		later("sessions.doveadm", `How to reach doveadm, to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
+		later("sessions.doveadm", `How to reach doveadm to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
 		later("sessions.key_file", `File with doveadm's API key, for http.`),
 
-		row("log.level", `Least level that is logged: "trace", "debug", "info", "warn" or "error".`,
+		row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
 			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error")),
-		row("log.json", `true: one JSON object a line.`,
+		row("log.json", `true: log one JSON object per line.`,
 			func(c *Config) *bool { return &c.Log.JSON }),
 
 		row("records.retention", `How long login records are kept, "1h" to "3650d".`,
 			func(c *Config) *time.Duration { return &c.Records.Retention }, span(time.Hour, 3650*day)),
-		row("records.max_per_domain", `How many login records a domain keeps at most, 1 to 100000000; the oldest go first.`,
+		row("records.max_per_domain", `Maximum number of login records of a domain, 1 to 100000000; the oldest are deleted first.`,
 			func(c *Config) *int { return &c.Records.MaxPerDomain }, between(1, 100_000_000)),
 
-		row("throttle.wrong_secrets_per_address", `How many different wrong secrets an address (IPv4, or IPv6 /64) may try within throttle.window, 1 to 1000000;
-then logins with mailbox passwords are refused. Secure passwords are never throttled.`,
+		row("throttle.wrong_secrets_per_address", `Number of different wrong secrets that an address (IPv4, or IPv6 /64) may try within throttle.window, 1 to 1000000.
+After that, logins with mailbox passwords are refused. Secure passwords are never throttled.`,
 			func(c *Config) *int { return &c.Throttle.WrongSecretsPerAddress }, between(1, 1_000_000)),
-		row("throttle.wrong_secrets_per_account", `The same for one account, 1 to 1000000. Addresses that lately succeeded for it are not shut out by others.`,
+		row("throttle.wrong_secrets_per_account", `The same for one account, 1 to 1000000. Addresses that logged in to it recently are not affected by others.`,
 			func(c *Config) *int { return &c.Throttle.WrongSecretsPerAccount }, between(1, 1_000_000)),
-		row("throttle.window", `Time over which wrong secrets are counted, "1m" to "24h".`,
+		row("throttle.window", `Time during which wrong secrets are counted, "1m" to "24h".`,
 			func(c *Config) *time.Duration { return &c.Throttle.Window }, span(time.Minute, day)),
 		row("throttle.exempt", `Networks that are never throttled as addresses, such as ["192.0.2.7", "2001:db8::/48"]: gateways that many users share.
 Guesses from there still count for their accounts. The webmail's own addresses (client type "web") are exempt without it.`,
 			func(c *Config) *[]string { return &c.Throttle.Exempt }, networks),
 
-		row("guard.locked_out_percent", `A change of access policies or blocked addresses that would lock out more than this share of the members who
-came in within guard.active_within is refused unless it is confirmed, 1 to 100. 100: only administrators are guarded.`,
+		row("guard.locked_out_percent", `Share in percent of the recently active accounts, 1 to 100. A change of access policies or blocked addresses that would
+lock out more of them is refused unless it is confirmed. 100: only administrators are protected.`,
 			func(c *Config) *int { return &c.Guard.LockedOutPercent }, between(1, 100)),
-		row("guard.active_within", `For how long a member who came in counts as active, "1h" to "90d". The newest 20000 logins are looked at.`,
+		row("guard.active_within", `How long an account counts as active after a login, "1h" to "90d". At most the newest 20000 logins are evaluated.`,
 			func(c *Config) *time.Duration { return &c.Guard.ActiveWithin }, span(time.Hour, 90*day)),
 	}
 }
@@ -184,7 +184,7 @@ came in within guard.active_within is refused unless it is confirmed, 1 to 100. 
 
 func required(_ *Config, v string) []string {
 	if v == "" {
-		return []string{"must not be empty: name an absolute path"}
+		return []string{"must not be empty: give an absolute path"}
 	}
 	return nil
 }
