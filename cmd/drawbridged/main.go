@@ -40,7 +40,7 @@ func run() int {
 	defaults := flags.Bool("d", false, "print all settings with their defaults and documentation")
 	printVersion := flags.Bool("V", false, "print the version")
 	flags.Usage = func() {
-		fmt.Fprintln(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\nRun the daemon in the foreground and log to standard error. With check, validate the settings: exit with 0, or\nprint every problem and exit with 78.\n")
+		fmt.Fprint(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\nRun the daemon in the foreground and log to standard error. With check, validate the settings: exit with 0, or\nprint every problem and exit with 78.\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
