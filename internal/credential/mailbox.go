@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -104,6 +106,8 @@ func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 	if !usable(password) {
 		return "", fmt.Errorf("hashing the password: not of 1 to %d bytes without NUL", MaxPassword)
 	}
+	password = norm.NFC.Append(make([]byte, 0, 2*len(password)), password...)
+	defer clear(password)
 	a := newArgon2()
 	if _, err := io.ReadFull(rand.Reader, a.salt); err != nil {
 		return "", fmt.Errorf("hashing the password: %w", err)
@@ -125,7 +129,17 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok
 	if !usable(password) {
 		return false, false, nil
 	}
-	if err := h.run(ctx, s.cost, func() { ok = s.match(password) }); err != nil {
+	var other bool // a hash of another spelling than NFC
+	match := func() {
+		for i, spelling := range spellings(password) {
+			ok, other = ok || s.match(spelling), i > 0
+			clear(spelling)
+			if ok {
+				return
+			}
+		}
+	}
+	if err := h.run(ctx, s.cost, match); err != nil {
 		return false, false, fmt.Errorf("verifying the password: %w", err)
 	}
 	if !ok && s.outdated {
@@ -133,7 +147,28 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password []byte) (ok
 		// accounts have not logged in for long.
 		return false, false, h.imitateToday(ctx, password)
 	}
-	return ok, ok && s.outdated, nil
+	return ok, ok && (s.outdated || other), nil
+}
+
+// spellings returns copies of a password in NFC, as [Hasher.Hash] reads it, as it was typed, and in
+// NFD, without repetition: keyboards differ, and older hashes are of what was typed then.
+func spellings(password []byte) [][]byte {
+	list := [][]byte{norm.NFC.Append(make([]byte, 0, 2*len(password)), password...)}
+	if isASCII(password) {
+		return list
+	}
+	for _, s := range [][]byte{bytes.Clone(password), norm.NFD.Append(make([]byte, 0, 4*len(password)), password...)} {
+		if slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(s, other) }) {
+			clear(s)
+			continue
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func isASCII(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c >= utf8.RuneSelf })
 }
 
 // Imitate takes the time that Verify takes to find the password wrong for a stored hash, for an

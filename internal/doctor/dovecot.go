@@ -344,6 +344,7 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 		}
 		found = true
 		title := passdbTitle(d.all, at+1+i)
+		well = d.comparesDomain(title, p) && well
 		switch open, proxy := opensToAll(p); {
 		case open && proxy:
 			well = false
@@ -362,6 +363,42 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 	case well:
 		d.ok(check, d.at("passdb"), "the next passdb verifies the logins that Drawbridge passes to it")
 	}
+}
+
+// comparesDomain checks that a following passdb tells a login of an unmanaged domain from one of a
+// managed domain with the same local part.
+func (d *dovecotChecks) comparesDomain(title string, p doveconf.Section) bool {
+	const check = "dovecot.passdb.domain"
+	if d.config.Login.Unmanaged != config.Next {
+		return true
+	}
+	driver := p.Get("driver", "")
+	format := p.Get("username_format", p.Get("auth_username_format", ""))
+	for arg := range strings.FieldsSeq(p.Get("args", "")) {
+		if value, ok := strings.CutPrefix(arg, "username_format="); ok {
+			format = value
+		}
+	}
+	switch {
+	case dropsDomain(format):
+		d.fail(check, d.at(title), "[login]\nunmanaged = \"deny\"",
+			"ignores the domain of a login (%s): an account that Drawbridge refuses logs in under any domain of login.unmanaged_domains", format)
+	case driver == "pam" && d.config.Login.DefaultDomain == "" && slices.Contains(d.config.Login.UnmanagedDomains, "*"):
+		d.warn(check, d.at(title), "[login]\ndefault_domain = \"example.org\"",
+			"knows bare names (PAM), and login.default_domain is empty: no rule applies to logins with bare names, which go to this passdb")
+	case driver == "ldap", driver == "sql":
+		d.warn(check, d.at(title), "# a filter or query that compares the whole name (%u) or the domain (%d)",
+			"is %s: if its filter or query compares the local part (%%n) alone, an account that Drawbridge refuses logs in under any domain of login.unmanaged_domains", driver)
+	default:
+		return true
+	}
+	return false
+}
+
+// dropsDomain reports whether a Dovecot format uses the local part of a name and nothing else.
+func dropsDomain(format string) bool {
+	variables := strings.NewReplacer("%{", "%", "user | username", "n").Replace(format)
+	return strings.Contains(variables, "n") && strings.Contains(format, "%") && !strings.ContainsAny(variables, "ud")
 }
 
 // asksNext tells whether the daemon ever leaves a login to the next passdb.
