@@ -1,6 +1,7 @@
 # make             builds the commands into bin/
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
+# make test-servers the tests on the servers of another Debian release, SUITE=trixie, in a root that is kept
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make fuzz        runs every fuzz target for FUZZTIME=10s
@@ -30,7 +31,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test check bench fuzz install clean
+.PHONY: all build go sudo install-deps run test test-servers check bench fuzz install clean
 
 all: build
 
@@ -60,6 +61,14 @@ run: sudo install-deps build
 
 test: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
+
+# Dovecot 2.4 runs in a root of its own, which takes minutes to make and is kept: ROOTS, below /var/cache.
+SUITE ?= trixie
+ROOTS ?= /var/cache/drawbridge-roots
+
+test-servers: sudo install-deps build
+	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run 'TestDovecot24' ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
@@ -94,6 +103,8 @@ install:
 	install -m 0755 bin/drawbridged '$(DESTDIR)$(PREFIX)/sbin/'
 	install -m 0755 bin/drawbridge '$(DESTDIR)$(PREFIX)/bin/'
 	install -m 0755 bin/drawbridge-checkpassword '$(DESTDIR)$(PREFIX)/lib/drawbridge/'
+	install -m 0644 contrib/dovecot/drawbridge.lua '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+	install -m 0644 contrib/dovecot/2.4/drawbridge.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-2.4.conf.ext'
 	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
 	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 

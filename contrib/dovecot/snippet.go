@@ -8,5 +8,17 @@ import _ "embed"
 //go:embed 2.3/drawbridge.conf.ext
 var conf23 string
 
+//go:embed 2.4/drawbridge.conf.ext
+var conf24 string
+
+//go:embed drawbridge.lua
+var script string
+
+// Conf24 is drawbridge.conf.ext for Dovecot 2.4.
+func Conf24() string { return conf24 }
+
+// Script is drawbridge.lua, the passdb of Dovecot 2.4.
+func Script() string { return script }
+
 // Conf23 is drawbridge.conf.ext for Dovecot 2.3.
 func Conf23() string { return conf23 }
