@@ -35,6 +35,7 @@ func askDaemon(ctx context.Context, c *config.Config) findings {
 		ask                  func(context.Context, listen.Spec) error
 	}{
 		{"daemon.login", "login.listen", "logins over it are temporary failures", c.Login.Listen, askLogin},
+		{"daemon.sasl", "sasl.listen", "Postfix answers 454 to every login", c.SASL.Listen, askSASL},
 		{"daemon.policyd", "policyd.listen", "Postfix does what the policy service's default_action says", c.Policyd.Listen, askPolicy},
 		{"daemon.milter", "milter.listen", "Postfix does what milter_default_action says", c.Milter.Listen, askMilter},
 	} {
@@ -114,6 +115,29 @@ func askLogin(ctx context.Context, s listen.Spec) error {
 		return fmt.Errorf("/livez answers %s", resp.Status)
 	}
 	return nil
+}
+
+// askSASL waits for the greeting of the authentication service, which offers PLAIN.
+func askSASL(ctx context.Context, s listen.Spec) error {
+	conn, err := dial(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost
+	lines := bufio.NewScanner(io.LimitReader(conn, maxAnswer))
+	plain := false
+	for lines.Scan() {
+		switch line := lines.Text(); {
+		case line == "MECH\tPLAIN\tplaintext":
+			plain = true
+		case line == "DONE" && plain:
+			return nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("closes without a greeting: %w", err)
+	}
+	return errors.New("does not greet as an authentication service does")
 }
 
 // askPolicy asks the policy service about mail of nobody who logged in, in which there is nothing

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
 // daemon listens in place of drawbridged and answers as answers says.
@@ -198,4 +200,20 @@ func TestAskNobody(t *testing.T) {
 	}
 	expect(t, askAPI(t.Context(), "unix:"+dir+"/api.sock", ""), Fail, "daemon.ready", "api.sock", "")
 	expect(t, askAPI(t.Context(), "ftp://x", ""), Fail, "daemon.ready", "ftp://x", "")
+}
+
+// The authentication service greets before it is asked anything.
+func TestAskSASL(t *testing.T) {
+	for greeting, want := range map[string]string{
+		"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nDONE\n": "",
+		"VERSION\t1\t2\nDONE\n":                                  "does not greet",
+		"":                                                       "does not greet",
+	} {
+		socket := filepath.Join(t.TempDir(), "s")
+		serve(t, "unix", socket, func(c net.Conn) { _, _ = io.WriteString(c, greeting) })
+		err := askSASL(t.Context(), listen.Spec{Path: socket})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", greeting, err, want)
+		}
+	}
 }
