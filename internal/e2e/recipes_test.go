@@ -14,7 +14,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// recipe is a section of contrib/POLICIES.md: commands and tables in turn.
+// recipe is a section of contrib/docs/policies.md: commands and tables in turn.
 type recipe struct {
 	title string
 	steps []recipeStep
@@ -28,13 +28,13 @@ type recipeStep struct {
 
 func recipes(t *testing.T) []recipe {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "contrib", "POLICIES.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "contrib", "docs", "policies.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []recipe
 	block := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$|^\\| (\\w+) \\| ([0-9a-f.:]+) \\| ([a-z ]+) \\| ([a-z, ]+) \\|$")
-	recipes, _, _ := strings.Cut(string(text), "\n# What is behind them\n")
+	recipes, _, _ := strings.Cut(string(text), "\n# Reference\n")
 	for _, section := range strings.Split(recipes, "\n## ")[1:] {
 		title, body, _ := strings.Cut(section, "\n")
 		r := recipe{title: title}
@@ -49,7 +49,7 @@ func recipes(t *testing.T) []recipe {
 	return list
 }
 
-// Every recipe of contrib/POLICIES.md is typed as it stands, and every login of its tables is made.
+// Every recipe of contrib/docs/policies.md is typed as it stands, and every login of its tables is made.
 func TestPolicyRecipes(t *testing.T) {
 	var accounts []trialstack.Account
 	for _, name := range []string{"ann", "ida", "tom", "scanner", "postmaster"} {
