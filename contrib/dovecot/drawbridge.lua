@@ -144,9 +144,9 @@ local function asker(req, service, lookup)
 end
 
 -- Only OK takes a table. With any other result 2.4 wants nil or a string, and 2.3 a string.
-local function say(word, account, decision)
+local function say(word, user, decision)
   if word == "ok" or word == "nologin" then
-    local fields = { user = account }
+    local fields = { user = user }
     if word == "nologin" then
       fields.nologin = "y"
       fields.reason = decision.message:gsub("%c", " "):sub(1, 400)
@@ -193,7 +193,7 @@ local function ask(req, password, lookup, service)
   if response:status() ~= 200 then error("drawbridged at " .. url .. " answers status " .. tostring(response:status()), 0) end
   local ok, d = pcall(json_object, response:payload())
   if not ok or type(d.outcome) ~= "string" then error("drawbridged at " .. url .. " answers no decision", 0) end
-  for _, name in ipairs({ "message", "account", "credential_id" }) do
+  for _, name in ipairs({ "message", "user", "credential_id" }) do
     if type(d[name]) ~= "string" then d[name] = "" end
   end
   return d
@@ -210,11 +210,11 @@ local function decide(req, password, lookup)
   local ok, d = pcall(ask, req, password, hidden, service)
   if not ok then
     dovecot.i_error("drawbridge: " .. tostring(d))
-    d = { outcome = "tempfail", message = "", account = "", credential_id = "" }
+    d = { outcome = "tempfail", message = "", user = "", credential_id = "" }
   end
   local outcome = d.outcome
   if outcome == "deny" and d.message ~= "" then outcome = "deny_text" end
-  return say(words[asker(req, service, lookup)][outcome] or "internal", d.account ~= "" and d.account or field(req, "user"), d)
+  return say(words[asker(req, service, lookup)][outcome] or "internal", d.user ~= "" and d.user or field(req, "user"), d)
 end
 
 -- What Dovecot calls.

@@ -62,7 +62,7 @@ type Query struct {
 	Rules     *Rules   // nil when the domain is not managed
 	Account   *Account // nil when there is no record
 	Client    ClientType
-	Region    string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionUntold
+	Region    string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionNoDatabase
 	Secret    Secret
 }
 
@@ -86,7 +86,7 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 		}
 	}
 	if q.Login.NoLogin() {
-		note("name", "pass", "a look-up that is no login")
+		note("name", "pass", "a look-up, not a login")
 		d.Outcome, d.Reason = Next, ReasonOK
 		return d
 	}
@@ -98,7 +98,7 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	if q.Rules == nil {
 		d.Reason = ReasonUnmanagedDomain
 		if q.Unmanaged {
-			note("name", "pass", "the domain is not managed: for the next passdb")
+			note("name", "pass", "the domain is not managed: left to the next passdb")
 			d.Outcome = Next
 			return d
 		}

@@ -107,7 +107,7 @@ func drawWorld(t *rapid.T) *world {
 		Login:   l,
 		Address: rapid.SampledFrom(members).Draw(t, "account"),
 		Client:  rapid.SampledFrom(types).Draw(t, "client"),
-		Region:  rapid.SampledFrom(append([]string{"", access.RegionUnknown, access.RegionUntold}, regions...)).Draw(t, "region"),
+		Region:  rapid.SampledFrom(append([]string{"", access.RegionUnknown, access.RegionNoDatabase}, regions...)).Draw(t, "region"),
 	}
 	if rapid.IntRange(0, 4).Draw(t, "record") > 0 {
 		w.switches = drawSwitches(t, "account's switches")
@@ -292,7 +292,7 @@ func plainPlace(p *access.Policy, ip netip.Addr, region string) bool {
 	if holds(p.ExceptIPs) {
 		return false
 	}
-	if region == access.RegionUntold && len(p.Regions) > 0 && p.Type == access.Blacklist {
+	if region == access.RegionNoDatabase && len(p.Regions) > 0 && p.Type == access.Blacklist {
 		return true
 	}
 	return len(p.IPs)+len(p.Regions) == 0 || holds(p.IPs) || region != "" && slices.Contains(p.Regions, region)
@@ -413,7 +413,7 @@ func TestTraceOfPolicies(t *testing.T) {
 			entry := slices.Contains(p.IPs, s.Matched) || slices.Contains(p.Regions, s.Matched) || s.Matched == access.MatchedAnywhere && len(p.IPs)+len(p.Regions) == 0
 			// A match that nothing in the lists tells of is that of what may be in a blacklist's
 			// place.
-			named := entry || p.Type == access.Blacklist && (!w.query.Login.IP.IsValid() || w.query.Region == access.RegionUntold)
+			named := entry || p.Type == access.Blacklist && (!w.query.Login.IP.IsValid() || w.query.Region == access.RegionNoDatabase)
 			if match && !named || !match && s.Matched != "" || s.Excepted != "" && (match || !slices.Contains(p.ExceptIPs, s.Excepted)) {
 				t.Fatalf("%+v\n%+v", p, s)
 			}
@@ -421,7 +421,7 @@ func TestTraceOfPolicies(t *testing.T) {
 			if w.query.Account != nil {
 				in = w.query.Account.Departments
 			}
-			if out := strings.Contains(s.Detail, "excepts ") || strings.Contains(s.Detail, "does not concern "); out == plainScope(&p.Scope, w.query.Address, in) {
+			if out := strings.Contains(s.Detail, "excepts ") || strings.Contains(s.Detail, "does not apply to "); out == plainScope(&p.Scope, w.query.Address, in) {
 				t.Fatalf("%+v\n%+v", p, s)
 			}
 			switch applies := s.Result != "not_applicable"; {

@@ -226,7 +226,7 @@ func (p *policy) place(l *Login, region string, near bool) bool {
 	if region == "" || len(p.regions) == 0 {
 		return false
 	}
-	if region == RegionUntold {
+	if region == RegionNoDatabase {
 		return p.deny
 	}
 	_, ok := p.regions[region]

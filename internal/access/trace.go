@@ -21,9 +21,9 @@ func (r *Rules) traceBlocks(l *Login, refused bool, d *Decision) {
 	case r.blocked.Empty():
 		return
 	case !refused:
-		s.Detail = l.IP.String() + " is at none of the domain's blocked addresses"
+		s.Detail = l.IP.String() + " is not blocked for the domain"
 	case !l.IP.IsValid():
-		s.Result, s.Detail = "refuse", "no address is known, and the domain has blocked addresses"
+		s.Result, s.Detail = "refuse", "the address is not known, and the domain blocks addresses"
 	default:
 		s.Result, s.Matched = "refuse", address.EntryOf(r.blockList, l.IP)
 		s.Detail = inList(l.IP, s.Matched) + ", which the domain blocks"
@@ -33,23 +33,35 @@ func (r *Rules) traceBlocks(l *Login, refused bool, d *Decision) {
 
 // switchStep says what a protocol's switch does to a login and who set it so.
 func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
-	s := Step{Step: "protocol", Result: "pass", Detail: p.String() + " is on"}
+	s := Step{Step: "protocol", Result: "pass", Detail: p.title() + " enabled"}
 	if !on {
-		s.Detail = p.String() + " is off"
+		s.Detail = p.title() + " disabled"
 	}
 	if setBy == "default" {
-		s.Detail += ": nobody set it"
+		s.Detail += " (default)"
 	} else {
-		s.Detail += ": set by the " + setBy
+		s.Detail += " (set by the " + setBy + ")"
 	}
 	switch {
 	case on:
 	case bound:
 		s.Result = "refuse"
 	default:
-		s.Detail += "; the site's own clients are not bound by it"
+		s.Detail += "; the site's own clients are exempt"
 	}
 	return s
+}
+
+// title is the protocol's name as people write it.
+func (p Protocol) title() string {
+	switch p {
+	case IMAP, POP3, SMTP:
+		return strings.ToUpper(p.String())
+	case Sieve:
+		return "ManageSieve"
+	case Web:
+	}
+	return p.String()
 }
 
 // tracePolicies notes what each policy says of the login, in their order, and what that comes to.
@@ -82,11 +94,11 @@ func (r *Rules) tracePolicies(q *Query, acc *Account, sub subject, refusedBy str
 	case len(black) > 0:
 		sum.Detail = "refused by " + strings.Join(black, ", ")
 	case len(inside) > 0:
-		sum.Detail = "let in by " + strings.Join(inside, ", ")
+		sum.Detail = "permitted by " + strings.Join(inside, ", ")
 	case len(outside) > 0:
-		sum.Detail = "whitelists apply, and none of them lets in: " + strings.Join(outside, ", ")
+		sum.Detail = "no applicable whitelist matches: " + strings.Join(outside, ", ")
 	default:
-		sum.Detail = "none refuses"
+		sum.Detail = "no policy refuses"
 	}
 	d.Trace = append(d.Trace, sum)
 }
@@ -107,7 +119,7 @@ func (r *Rules) policyStep(i int, q *Query, acc *Account, sub subject) Step {
 		why = append(why, concerns)
 	}
 	if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
-		why = append(why, "names no place, and a master logs in")
+		why = append(why, "names no place, and this is a master login")
 	}
 	if len(why) == 0 {
 		match := p.place(q.Login, q.Region, true)
@@ -125,7 +137,7 @@ func (r *Rules) policyStep(i int, q *Query, acc *Account, sub subject) Step {
 
 // effect says what a policy that applies does.
 func (p *policy) effect(match bool) string {
-	kind, does, verb := "the whitelist ", "lets in", "let in"
+	kind, does, verb := "the whitelist ", "permits", "permit"
 	if p.deny {
 		kind, does, verb = "the blacklist ", "refuses", "refuse"
 	}
@@ -146,15 +158,15 @@ func (p *policy) effect(match bool) string {
 func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, text string) {
 	switch {
 	case !ip.IsValid() && p.Type == Blacklist:
-		return "", "", "no address is known, which is in the place of every blacklist"
+		return "", "", "the address is not known: it matches every blacklist that names a place"
 	case !ip.IsValid():
-		return "", "", "no address is known, which is in the place of no whitelist"
+		return "", "", "the address is not known: it matches no whitelist"
 	}
 	if excepted = address.EntryOf(p.ExceptIPs, ip); excepted != "" {
 		return "", excepted, inList(ip, excepted) + ", which is excepted"
 	}
 	if len(p.IPs)+len(p.Regions) == 0 {
-		return MatchedAnywhere, "", "its place is anywhere"
+		return MatchedAnywhere, "", "it applies anywhere"
 	}
 	if matched = address.EntryOf(p.IPs, ip); matched != "" {
 		return matched, "", inList(ip, matched)
@@ -162,19 +174,19 @@ func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, te
 	listed := slices.Contains(p.Regions, region)
 	switch {
 	case len(p.Regions) == 0:
-		return "", "", ip.String() + " is at none of its addresses"
+		return "", "", ip.String() + " is not in its addresses"
 	case region == "":
-		return "", "", ip.String() + " is not in its place, and has no region"
-	case region == RegionUntold && p.Type == Blacklist:
-		return "", "", ip.String() + " may be in its regions, of which there is no database"
-	case region == RegionUntold:
-		return "", "", ip.String() + " is not in its place, as far as can be told without a database of regions"
+		return "", "", ip.String() + " is not in its place and has no region"
+	case region == RegionNoDatabase && p.Type == Blacklist:
+		return "", "", ip.String() + " may be in its regions: there is no region database"
+	case region == RegionNoDatabase:
+		return "", "", ip.String() + " is not in its place: there is no region database"
 	case region == RegionUnknown:
-		return "", "", ip.String() + " is not in its place, and its region is unknown"
+		return "", "", ip.String() + " is not in its place: its region is unknown"
 	case listed:
 		return region, "", ip.String() + " is in region " + region
 	default:
-		return "", "", ip.String() + " is not in its place, and its region is " + region
+		return "", "", ip.String() + " is not in its place: its region is " + region
 	}
 }
 
@@ -199,18 +211,18 @@ func (r *Rules) scopeWords(s *Scope, account string, departments []string) strin
 		return "excepts " + by
 	}
 	if s.All {
-		return "concerns all members"
+		return "applies to all members"
 	}
 	if slices.Contains(s.Members, account) {
-		return "concerns " + account
+		return "applies to " + account
 	}
 	if by := departmentWords(s.Departments, departments); by != "" {
-		return "concerns " + by
+		return "applies to " + by
 	}
 	if len(departments) == 0 {
-		return "does not concern " + account
+		return "does not apply to " + account
 	}
-	return "does not concern " + account + " or department " + strings.Join(departments, ", ")
+	return "does not apply to " + account + " or department " + strings.Join(departments, ", ")
 }
 
 // departmentWords says which entry of a scope holds one of an account's departments; "" for none.

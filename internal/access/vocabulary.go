@@ -179,16 +179,16 @@ const (
 	// RegionUnknown is that of a public address that the database does not know. It is in no
 	// policy's list: it matches nothing.
 	RegionUnknown = "unknown"
-	// RegionUntold is that of a public address while there is no database. It might be any: it is
+	// RegionNoDatabase is that of a public address while there is no database. It might be any: it is
 	// in no whitelist, and in every blacklist that names regions, so that a database that is
 	// missing weakens no rule.
-	RegionUntold = "untold"
+	RegionNoDatabase = "untold"
 )
 
 // ShownRegion returns a region as decisions, records and previews show it: without a database there
 // is none to show.
 func ShownRegion(region string) string {
-	if region == RegionUntold {
+	if region == RegionNoDatabase {
 		return ""
 	}
 	return region

@@ -65,7 +65,7 @@ func TestExplainLogin(t *testing.T) {
 	// As long as the rules are what they were, it is what happened.
 	a := d.explained(ids[0]).has("record.id", `"`+ids[0]+`"`).has("differs", `false`).has("why_differs", `null`).
 		has("decision.outcome", `"deny"`).has("decision.reason", `"policy"`).has("decision.policy_id", `"office"`)
-	if !strings.Contains(string(a.body), `{"step":"policy","result":"no_match","policy":"office","detail":"Office: concerns all members; 203.0.113.9 is at none of its addresses; the whitelist does not let in"}`) {
+	if !strings.Contains(string(a.body), `{"step":"policy","result":"no_match","policy":"office","detail":"Office: applies to all members; 203.0.113.9 is not in its addresses; the whitelist does not permit"}`) {
 		t.Errorf("the trace does not say why: %s", a.body)
 	}
 	d.admin.patch(office, `{"enabled":false}`).want(200)

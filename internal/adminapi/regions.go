@@ -64,7 +64,7 @@ func getRegion(c *call) (*answer, error) {
 		return nil, f.Err()
 	}
 	code := c.Regions.Lookup(ip)
-	if code == access.RegionUntold {
+	if code == access.RegionNoDatabase {
 		return nil, api.Conflict("regions_unavailable", "%s", wantRegions)
 	}
 	return &answer{body: api.AddressRegion{IP: ip.String(), Region: api.Region{Region: code, Name: region.Name(code)}}}, nil

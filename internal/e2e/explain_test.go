@@ -41,8 +41,8 @@ func TestExplain(t *testing.T) {
 		reason string
 		step   string // what the command prints of the step that decided
 	}{
-		{"ip=" + outside, "policy", `policies +refuse +office +whitelists apply, and none of them lets in: Only from the office`},
-		{"account=" + bob + "&ip=" + office, "protocol_disabled", `protocol +refuse +- +pop3 is off: set by the account`},
+		{"ip=" + outside, "policy", `policies +refuse +office +no applicable whitelist matches: Only from the office`},
+		{"account=" + bob + "&ip=" + office, "protocol_disabled", `protocol +refuse +- +POP3 disabled (set by the account)`},
 		{"ip=127.0.1.8", "bad_secret", `next_passdb +refuse +- +the secret was wrong then`},
 		{"ip=127.0.1.9", "ok", `secret +pass +- +a live secure password: phone`},
 		{"ip=127.0.1.10", "ok", `next_passdb +pass +- +the secret was right then`},

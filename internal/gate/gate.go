@@ -221,7 +221,7 @@ func (g *Gate) unreadable(name string) bool {
 }
 
 // handBack returns the name that Dovecot continues with: the account's, without its domain if it was
-// typed so; for a look-up that is no login, and a name that no rules apply to, the name as typed.
+// typed so; for a look-up, not a login, and a name that no rules apply to, the name as typed.
 func (g *Gate) handBack(typed, account string, v store.View, noLogin bool) string {
 	bare := !strings.Contains(typed, "@")
 	switch {

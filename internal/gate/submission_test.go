@@ -620,7 +620,7 @@ func TestRegionsChangeInOpenSession(t *testing.T) {
 	d.wantMail(s, goesOn)
 
 	// Without a database nobody is let in for a region, and the record does not claim one.
-	region.Store(access.RegionUntold)
+	region.Store(access.RegionNoDatabase)
 	d.RegionsChanged()
 	if got := d.wantMail(s, "deny policy"); got.Region != "" {
 		t.Errorf("region %q", got.Region)

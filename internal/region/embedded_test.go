@@ -29,7 +29,7 @@ func TestEmbeddedIPv4(t *testing.T) {
 	look(t, s.Lookup, map[string]string{"64:ff9b::192.0.2.33": access.RegionUnknown, "2002:c000:221::1": "DE"})
 	// The nil Source has no database, and embedded addresses no region of their own.
 	var none *Source
-	look(t, none.Lookup, map[string]string{"::ffff:10.0.0.1": "", "2002:c000:221::1": access.RegionUntold})
+	look(t, none.Lookup, map[string]string{"::ffff:10.0.0.1": "", "2002:c000:221::1": access.RegionNoDatabase})
 }
 
 // RFC 6052, section 2.4: one address in each length of prefix.

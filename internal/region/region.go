@@ -72,7 +72,7 @@ func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a
 
 // Lookup returns the region of an address: a code of ISO 3166-1 alpha-2, or another that the
 // database has, such as XK, EU or ZZ; [access.RegionUnknown] for a public address that it does not
-// have, and [access.RegionUntold] from a nil Database; "" for an address that has no region: private,
+// have, and [access.RegionNoDatabase] from a nil Database; "" for an address that has no region: private,
 // shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
 func (d *Database) Lookup(ip netip.Addr) string {
 	ip = inner(ip, nil)
@@ -80,7 +80,7 @@ func (d *Database) Lookup(ip netip.Addr) string {
 		return ""
 	}
 	if d == nil {
-		return access.RegionUntold
+		return access.RegionNoDatabase
 	}
 	return d.names[d.find(ip)]
 }

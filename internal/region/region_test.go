@@ -98,7 +98,7 @@ func TestNoRegion(t *testing.T) {
 	public := []string{"100.63.255.255", "100.128.0.0", "8.8.8.8", "172.32.0.1", "2001:db8::1", "2a00::1", "::ffff:8.8.8.8"}
 	for _, ip := range public {
 		look(t, everything.Lookup, map[string]string{ip: "DE"})
-		look(t, nobody.Lookup, map[string]string{ip: access.RegionUntold})
+		look(t, nobody.Lookup, map[string]string{ip: access.RegionNoDatabase})
 	}
 }
 

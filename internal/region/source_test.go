@@ -142,7 +142,7 @@ func ascending(n int) string {
 
 func TestOpen(t *testing.T) {
 	var none *Source
-	if none.Database() != nil || none.Fault() != nil || none.Lookup(someone) != access.RegionUntold {
+	if none.Database() != nil || none.Fault() != nil || none.Lookup(someone) != access.RegionNoDatabase {
 		t.Error("none is something")
 	}
 	none.Run(t.Context(), nil, nil) // has nothing to look at
@@ -159,9 +159,9 @@ func TestOpen(t *testing.T) {
 func TestArrives(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "geoip")
 	s := &Source{path: path}
-	s.in(t, 2, access.RegionUntold, "")
+	s.in(t, 2, access.RegionNoDatabase, "")
 	write(t, path, german)
-	s.in(t, 3, access.RegionUntold, "")
+	s.in(t, 3, access.RegionNoDatabase, "")
 	write(t, path+"6", plain6)
 	if n := s.in(t, 2, "DE", ""); n != 1 {
 		t.Errorf("%d changes", n)
