@@ -176,8 +176,10 @@ func parameter(name string) rest.Param {
 	case "confirm":
 		return rest.Param{Doc: "Confirm a change that would otherwise be refused: deleting a domain or an account, locking people out, applying a document that removes accounts with secrets or lifts suspensions, or replacing a suspended account by a record without suspended. Pending reverts of what is changed end.", Kind: rest.Flag}
 	case "revert_after":
-		return rest.Param{Doc: "Revert the change after this time unless it is confirmed: a duration such as 10m, from 1s to 168h.", Kind: rest.Span,
-			Header: "Revert", HeaderDoc: "With revert_after: the path of the pending revert; POST to /confirm below it keeps the change."}
+		return rest.Param{
+			Doc: "Revert the change after this time unless it is confirmed: a duration such as 10m, from 1s to 168h.", Kind: rest.Span,
+			Header: "Revert", HeaderDoc: "With revert_after: the path of the pending revert; POST to /confirm below it keeps the change.",
+		}
 	case "accounts":
 		return rest.Param{Doc: "false omits the accounts.", Kind: rest.Flag}
 	case "create_departments":

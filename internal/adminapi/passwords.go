@@ -290,8 +290,6 @@ func putMailboxPassword(c *call) (*answer, error) {
 	return ans, err
 }
 
-func Present(n *rest.Node) bool { return n != nil && n.Kind != rest.Null }
-
 // each takes apart what errors.Join put together.
 func each(err error) []error {
 	if err == nil {

@@ -96,10 +96,10 @@ func letters(secret []byte, normal *[SecretLen]byte) bool {
 		if 'A' <= r && r <= 'Z' {
 			r += 'a' - 'A'
 		}
-		if n == SecretLen || r >= utf8.RuneSelf || !inAlphabet(byte(r)) {
+		if n == SecretLen || r >= utf8.RuneSelf || !inAlphabet(byte(r)) { //nolint:gosec // ASCII
 			return false
 		}
-		normal[n] = byte(r)
+		normal[n] = byte(r) //nolint:gosec // ASCII
 		n++
 	}
 	return n == SecretLen

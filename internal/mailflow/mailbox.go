@@ -482,7 +482,7 @@ func decodeWords(text string) (string, error) {
 func decodeContent(encoding, content string) string {
 	if encoding == "b" || encoding == "B" {
 		content = strings.Map(func(r rune) rune {
-			if r < utf8.RuneSelf && (isAlnum(byte(r)) || r == '+' || r == '/') {
+			if r < utf8.RuneSelf && (isAlnum(byte(r)) || r == '+' || r == '/') { //nolint:gosec // ASCII
 				return r
 			}
 			return -1

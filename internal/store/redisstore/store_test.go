@@ -620,7 +620,7 @@ func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
 	middle := got[3].Time
 	for _, since := range []time.Time{middle, time.Now().Add(time.Hour)} {
 		items, _, err := a.redis.Audit(context.Background(), store.AuditQuery{Since: since, Limit: 10})
-		if err != nil || slices.ContainsFunc(items, func(e store.AuditEntry) bool { return e.Time.Before(since) }) || (len(items) == 0) == (since == middle) {
+		if err != nil || slices.ContainsFunc(items, func(e store.AuditEntry) bool { return e.Time.Before(since) }) || (len(items) == 0) == since.Equal(middle) {
 			t.Errorf("audit since %v: %+v, %v", since, items, err)
 		}
 	}
