@@ -70,7 +70,7 @@ policies:
 	s.must(err)
 	s.want("an open session from outside", r, "554 5.7.1 ")
 
-	if status, _, errs := s.status("apply", old); status != 73 || !strings.Contains(errs, "/policies: was changed in the domain") {
+	if status, _, errs := s.status("apply", old); status != 73 || !strings.Contains(errs, "policies: was changed in the domain") {
 		t.Errorf("the old file: %d %s", status, errs)
 	}
 	s.refuse("the old file undid nothing", s.imap(outside, ann, pw), "OK ")
