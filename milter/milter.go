@@ -64,8 +64,8 @@ type Gate interface {
 	// Submitter tells how the rules see a message that login submits from an SMTP session of the
 	// given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
-	// Submission decides whether an authenticated session may still send. It is asked when a message
-	// has been received: the login may have been revoked since it began.
+	// Submission decides whether an authenticated session may still send. It is asked when a
+	// message has been received: the login may have been revoked since it began.
 	Submission(access.Submission) access.Decision
 }
 

@@ -53,7 +53,7 @@ type session struct {
 	options options
 	ip      netip.Addr
 	port    uint16
-	ended   func() // nil before a connection was told of
+	ended   func() // nil before the MTA has reported a connection
 	message message
 }
 
@@ -118,7 +118,7 @@ func (s *session) Connect(_, _ string, port uint16, addr net.IP, _ *gomilter.Mod
 	return gomilter.RespContinue, nil
 }
 
-// end tells that the session has ended, if it was told of.
+// end reports the end of the session, if its beginning was reported.
 func (s *session) end() {
 	if s.ended != nil {
 		s.ended()

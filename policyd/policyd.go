@@ -14,9 +14,9 @@
 //
 //	action=DUNNO
 //
-// DUNNO has no opinion: the restrictions that follow decide. Whoever did not authenticate gets it
-// unasked, so inbound mail passes untouched, and so does whoever the gate lets go on. The refusals
-// are:
+// DUNNO has no opinion: the restrictions that follow decide. Sessions that did not authenticate get
+// it at once, so inbound mail passes unchanged, and so do sessions that the gate permits. The
+// refusals are:
 //
 //	421 4.7.0  the credential that opened the session was revoked, or may no
 //	           longer be used: the client is disconnected, to authenticate again
@@ -79,8 +79,8 @@ const (
 	// (smtpd_policy_service_max_idle, _max_ttl); we outlast it, so that it never meets a connection
 	// that we closed just then.
 	idleTimeout = 1100 * time.Second
-	// firstTimeout bounds the wait for the first request, which Postfix sends as it connects: a peer
-	// that stays silent would only take up one of the listener's connections.
+	// firstTimeout bounds the wait for the first request, which Postfix sends as it connects: a
+	// peer that stays silent would only take up one of the listener's connections.
 	firstTimeout = 5 * time.Second
 	// writeTimeout bounds an answer that nobody reads.
 	writeTimeout = 100 * time.Second

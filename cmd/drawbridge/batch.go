@@ -73,7 +73,8 @@ func (b *batchRun) far(line []byte) string {
 	return fmt.Sprintf("%d of %d accounts", b.progress.Done, b.progress.Selected)
 }
 
-// item stores the result of one account. An unreadable one is stored, too, and reported when printed.
+// item stores the result of one account. An unreadable one is stored, too, and reported when
+// printed.
 func (b *batchRun) item(line []byte) {
 	var r api.BatchAccount
 	_ = json.Unmarshal(line, &r)

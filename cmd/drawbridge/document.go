@@ -179,8 +179,8 @@ func toYAML(doc []byte) ([]byte, error) {
 	return out, nil
 }
 
-// plain removes the quotes and brackets of JSON. A string that YAML 1.1 would read as something else
-// keeps its quotes: configuration management often has such a reader.
+// plain removes the quotes and brackets of JSON. A string that YAML 1.1 would read as something
+// else keeps its quotes: configuration management often has such a reader.
 func plain(n *yaml.Node) {
 	n.Style = 0
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && ambiguous11(n.Value) {

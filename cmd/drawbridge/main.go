@@ -1,5 +1,5 @@
-// Command drawbridge manages a running drawbridged through its HTTP API. It prints tables for people
-// and JSON for scripts.
+// Command drawbridge manages a running drawbridged through its HTTP API. It prints tables for
+// people and JSON for scripts.
 //
 //	# drawbridge domain create example.org --third-party block --secure-login-ip 203.0.113.0/24
 //	# drawbridge account set ann@example.org --pop3 off --department sales/emea
@@ -16,15 +16,15 @@
 //
 // # Output
 //
-// Answers go to standard output: a table that fits 80 columns (--wide shows everything), or with
-// -o json the API's own JSON, a list as one document. Unprintable characters are escaped, because
-// some values come from strangers, such as the name that a client gives itself. Everything else
-// goes to standard error, so that a pipe receives a new secret and nothing more.
+// Answers go to standard output: a table that fits 80 columns (--wide shows everything), or with -o
+// json the API's own JSON, a list as one document. Unprintable characters are escaped, because some
+// values come from strangers, such as the name that a client gives itself. Everything else goes to
+// standard error, so that a pipe receives a new secret and nothing more.
 //
 // # Diagnostics
 //
-// One line for each fault: the flag with its value, what is wrong, what to do. With -o json it is the
-// daemon's problem document (RFC 9457), or an object with a detail and one of the codes usage,
+// One line for each fault: the flag with its value, what is wrong, what to do. With -o json it is
+// the daemon's problem document (RFC 9457), or an object with a detail and one of the codes usage,
 // unreachable, interrupted, failed and internal.
 //
 //	0   done
@@ -39,8 +39,8 @@
 //
 // # Limits
 //
-// The command has no settings file and no cache, and never repeats a change that may have been made.
-// It asks no questions, except for a secret on a terminal.
+// The command has no settings file and no cache, and never repeats a change that may have been
+// made. It asks no questions, except for a secret on a terminal.
 package main
 
 import (

@@ -222,7 +222,8 @@ func became(name string, values [2]any) string {
 	return cell(name, values[0]) + " → " + cell(name, values[1])
 }
 
-// label is the name of a field in a table: pop3 for protocols.pop3, "sender check" for sender_check.
+// label is the name of a field in a table: pop3 for protocols.pop3, "sender check" for
+// sender_check.
 func label(field string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(field, "protocols."), "_", " ")
 }

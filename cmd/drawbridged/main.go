@@ -7,8 +7,8 @@
 //	drawbridged -d             print all settings with their defaults and documentation
 //	drawbridged -V             print the version
 //
-// Exit status: 0 after a signal to end, 1 for a failure at start or later, 64 for wrong arguments, 78
-// for wrong settings.
+// Exit status: 0 after a signal to end, 1 for a failure at start or later, 64 for wrong arguments,
+// 78 for wrong settings.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package postfix embeds the Postfix configuration that administrators copy, so that the trial stack
-// and the tests run the shipped text.
+// Package postfix embeds the Postfix configuration that administrators copy, so that the trial
+// stack and the tests run the shipped text.
 package postfix
 
 import _ "embed"

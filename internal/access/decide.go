@@ -134,8 +134,8 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	return d
 }
 
-// Judge returns why the rules refuse a login whatever its secret is, and by which policy; reason "" is
-// no refusal. It replays logins whose secret is not known any more. The query needs Rules and an
+// Judge returns why the rules refuse a login whatever its secret is, and by which policy; reason ""
+// is no refusal. It replays logins whose secret is not known any more. The query needs Rules and an
 // Address.
 func Judge(q *Query) (reason Reason, policyID string) {
 	acc := q.Account
@@ -339,8 +339,8 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 			d.Trace = append(d.Trace, Step{Step: "secret", Result: result, Detail: detail + by})
 		}
 	}
-	// refuseKnown refuses a secret that is or was a secure password, after the time that any other wrong
-	// secret takes: an earlier answer would tell whoever tries it that it was once valid.
+	// refuseKnown refuses a secret that is or was a secure password, after the time that any other
+	// wrong secret takes: an earlier answer would tell whoever tries it that it was once valid.
 	refuseKnown := func(r Reason, detail string) {
 		if !q.Site.NextPassdb && !ask.Throttled() {
 			ask.Mailbox()

@@ -27,8 +27,8 @@ var (
 	protocols   = []string{"imap", "pop3", "smtp", "sieve"}
 )
 
-// TestMain has properties checked more often than rapid does unasked: a check takes microseconds.
-// The command line still has the last word.
+// TestMain checks properties more often than rapid does by default: a check takes microseconds. The
+// command line still has the last word.
 func TestMain(m *testing.M) {
 	if err := flag.Set("rapid.checks", "1000"); err != nil {
 		panic(err)

@@ -179,8 +179,8 @@ const (
 	// RegionUnknown is that of a public address that the database does not know. It is in no
 	// policy's list: it matches nothing.
 	RegionUnknown = "unknown"
-	// RegionNoDatabase is that of a public address while there is no database. It might be any: it is
-	// in no whitelist, and in every blacklist that names regions, so that a database that is
+	// RegionNoDatabase is that of a public address while there is no database. It might be any: it
+	// is in no whitelist, and in every blacklist that names regions, so that a database that is
 	// missing weakens no rule.
 	RegionNoDatabase = "untold"
 )

@@ -199,7 +199,8 @@ func (c *call) sendAs(in, cur []string, pointer string, f *api.Faults) []string 
 	list := make([]string, 0, len(in))
 	for i, entry := range in {
 		pointer := api.At(pointer+"/send_as", i)
-		// Any address of a domain is written with the local part "*", which is also an atom of RFC 5322.
+		// Any address of a domain is written with the local part "*", which is also an atom of RFC
+		// 5322.
 		addr, err := address.Parse(entry, c.domain)
 		addr = c.Store.State.Canonical(addr)
 		switch {

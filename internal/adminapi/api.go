@@ -293,8 +293,8 @@ type call struct {
 	done    func() // gives back the turn of a large body; nil for none
 }
 
-// planned is what a domain would have, where a document is judged that makes it so. A nil map stands
-// for what the domain has now.
+// planned is what a domain would have, where a document is judged that makes it so. A nil map
+// stands for what the domain has now.
 type planned struct {
 	departments map[string]bool   // by path
 	policies    map[string]string // the id by the name, as [foldName] spells it

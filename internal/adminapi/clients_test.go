@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Evidence that a mail server does not carry is taken, and told of.
+// Evidence that a mail server does not carry is accepted with a warning.
 func TestEvidenceWarnings(t *testing.T) {
 	d := start(t, true).site()
 	d.api.Services = map[string]string{"submission587": "smtp", "imap-office": "imap"}

@@ -189,8 +189,8 @@ func importText(raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// importSeparator returns what separates the header's cells: a semicolon or a tab, as spreadsheets of
-// many languages write, where it has no comma.
+// importSeparator returns what separates the header's cells: a semicolon or a tab, as spreadsheets
+// of many languages write, where it has no comma.
 func importSeparator(text []byte) rune {
 	header, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	for _, separator := range ",;\t" {

@@ -31,9 +31,9 @@ type migration struct {
 	warnings  []api.Warning
 }
 
-// migratePolicies creates the policies that correspond to earlier settings. Ids are
-// derived from the settings, so that a second call finds what the first one made, whatever the
-// order of the entries.
+// migratePolicies creates the policies that correspond to earlier settings. Ids are derived from
+// the settings, so that a second call finds what the first one made, whatever the order of the
+// entries.
 func migratePolicies(c *call) (*answer, error) {
 	var out api.Migrated
 	var made *api.PendingRevert

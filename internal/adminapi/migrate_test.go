@@ -114,7 +114,7 @@ func TestMigrateFaults(t *testing.T) {
 	}
 }
 
-// former is how settings of former days were judged, written down once more and without policies.
+// former evaluates the old settings without policies, independently of the migration.
 type former struct {
 	api.Migration
 	departments map[string][]string

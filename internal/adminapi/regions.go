@@ -96,8 +96,9 @@ func (c *call) policyRegions(in, had []string, pointer string, f *api.Faults) []
 // recentLogins is how many of the newest login records a warning about regions looks at.
 const recentLogins = 1000
 
-// regionWarning reports which share of the domain's recent logins came from public addresses without
-// a country, which a whitelist of countries refuses. A store that does not answer gives no warning.
+// regionWarning reports which share of the domain's recent logins came from public addresses
+// without a country, which a whitelist of countries refuses. A store that does not answer gives no
+// warning.
 func (c *call) regionWarning(p *store.Policy) []api.Warning {
 	if p.Type != access.Whitelist || len(p.Regions) == 0 {
 		return nil

@@ -141,7 +141,8 @@ func (f *Faults) Within(pointer string) bool {
 	})
 }
 
-// cellOf describes a pointer into an imported line: the column, and from the second entry on the entry.
+// cellOf describes a pointer into an imported line: the column, and from the second entry on the
+// entry.
 func cellOf(pointer string) string {
 	column, entry, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
 	switch i, err := strconv.Atoi(entry); {

@@ -21,8 +21,8 @@ type setting struct {
 	name string // with its table: "login.unmanaged"
 	doc  string
 	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec,
-	// *[]string or *map[string]string. nil: the name is promised for a later version and must stay empty until
-	// then.
+	// *[]string or *map[string]string. nil: the name is promised for a later version and must stay
+	// empty until then.
 	at func(*Config) any
 	// check returns what is wrong with the value, one text per fault. It may look at other
 	// settings; the fault is reported here.

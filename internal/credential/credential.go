@@ -15,14 +15,14 @@
 // [Pepper] that is kept in a file and not in the store. A login computes one HMAC, however many
 // devices the account has, and a copy of the store opens nothing.
 //
-// The checksum is the first ten bits of the SHA-256 of the other 14 characters. It distinguishes the
-// kinds of secret and protects nothing: one typing error in a thousand passes it, and so does one in
-// a thousand of all other 16-character words of the alphabet.
+// The checksum is the first ten bits of the SHA-256 of the other 14 characters. It distinguishes
+// the kinds of secret and protects nothing: one typing error in a thousand passes it, and so does
+// one in a thousand of all other 16-character words of the alphabet.
 //
 // # Mailbox passwords
 //
-// A mailbox password is chosen by a person, so it is stored as a slow hash, in Dovecot's notation. A
-// [Hasher] produces argon2id and verifies these:
+// A mailbox password is chosen by a person, so it is stored as a slow hash, in Dovecot's notation.
+// A [Hasher] produces argon2id and verifies these:
 //
 //	{ARGON2ID} {ARGON2I}          $argon2id$v=19$m=19456,t=2,p=1$…
 //	{BLF-CRYPT}                   $2a$ $2b$ $2y$
@@ -34,21 +34,22 @@
 //	{SSHA512} {SSHA256} {SSHA}    base64 of digest and salt
 //	{SHA512} {SHA256} {SHA}       base64 or hexadecimal
 //
-// each also with the suffix .HEX, .B64 or .BASE64, in upper or lower case. As in Dovecot, the prefix
-// of a crypt(3) string decides, whichever of the crypt schemes is named. All except argon2id
+// each also with the suffix .HEX, .B64 or .BASE64, in upper or lower case. As in Dovecot, the
+// prefix of a crypt(3) string decides, whichever of the crypt schemes is named. All except argon2id
 // of at least today's cost are reported as outdated when they match, so that a login can replace
 // them; so are those that cost more than [CheckStored] accepts.
 //
 // # Diagnostics
 //
 // A stored hash is parsed and its cost compared with limits before anything is computed: thirty
-// characters can demand hours of work and gigabytes of memory. Errors name the scheme and what to do;
-// they never contain a secret, a salt or a digest. A password that is empty, has more than 512 bytes
-// or contains NUL matches no hash.
+// characters can demand hours of work and gigabytes of memory. Errors name the scheme and what to
+// do; they never contain a secret, a salt or a digest. A password that is empty, has more than 512
+// bytes or contains NUL matches no hash.
 //
 // # Limits
 //
-// The package does not judge the strength of passwords, keeps no history and stores nothing. It does
-// not prepare Unicode (SASLprep, NFC): like Dovecot, it compares bytes. In a domain with hashes of several costs,
-// accounts whose cost is not the most common one take another time than unknown accounts do.
+// The package does not judge the strength of passwords, keeps no history and stores nothing. It
+// does not prepare Unicode (SASLprep, NFC): like Dovecot, it compares bytes. In a domain with
+// hashes of several costs, accounts whose cost is not the most common one take another time than
+// unknown accounts do.
 package credential

@@ -30,8 +30,8 @@ const (
 )
 
 // CheckNew validates a new mailbox password: 1 to [MaxNewPassword] bytes of UTF-8 without control
-// characters, not in the shape of a secure password. It returns all faults, joined. It does not judge
-// the strength.
+// characters, not in the shape of a secure password. It returns all faults, joined. It does not
+// judge the strength.
 func CheckNew(password []byte) error {
 	if len(password) > MaxNewPassword {
 		return fmt.Errorf("password has %d bytes: use at most %d", len(password), MaxNewPassword)
@@ -79,8 +79,8 @@ func Typical(stored []string) string {
 	return typical
 }
 
-// Hasher computes and verifies hashes of mailbox passwords. Memory and processors bound how many run
-// at once. It is safe for concurrent use.
+// Hasher computes and verifies hashes of mailbox passwords. Memory and processors bound how many
+// run at once. It is safe for concurrent use.
 type Hasher struct {
 	slots  *semaphore.Weighted // in bytes of memory
 	budget int64               // bytes in all
@@ -99,9 +99,9 @@ func NewHasher(memory int64) *Hasher {
 	return &Hasher{slots: semaphore.NewWeighted(memory), budget: memory, share: memory / threads}
 }
 
-// Hash returns the hash of a password for storage: argon2id in Dovecot's notation, 107 characters. If
-// ctx ends while it waits for its turn, it returns the error of ctx. It refuses only passwords that
-// could never match; use [CheckNew] for new ones.
+// Hash returns the hash of a password for storage: argon2id in Dovecot's notation, 107 characters.
+// If ctx ends while it waits for its turn, it returns the error of ctx. It refuses only passwords
+// that could never match; use [CheckNew] for new ones.
 func (h *Hasher) Hash(ctx context.Context, password []byte) (string, error) {
 	if !usable(password) {
 		return "", fmt.Errorf("hashing the password: not of 1 to %d bytes without NUL", MaxPassword)

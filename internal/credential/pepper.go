@@ -24,8 +24,8 @@ import (
 const pepperLen = 32
 
 // Pepper is the key under which all secure passwords are hashed. It is kept in a file outside the
-// store, so that a copy of the store is not enough to test guesses. A Pepper comes from [LoadPepper]
-// or [CreatePepper]; the zero value panics. It is safe for concurrent use.
+// store, so that a copy of the store is not enough to test guesses. A Pepper comes from
+// [LoadPepper] or [CreatePepper]; the zero value panics. It is safe for concurrent use.
 //
 // Printing a Pepper shows its fingerprint at most: the keys are behind pointers, which fmt does not
 // follow.
@@ -37,8 +37,8 @@ type Pepper struct {
 
 // LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits. The file must be
 // regular, belong to root or the effective user, and be readable by its owner only; for a symbolic
-// link that applies to the target. Without a file the error satisfies
-// errors.Is(err, fs.ErrNotExist).
+// link that applies to the target. Without a file the error satisfies errors.Is(err,
+// fs.ErrNotExist).
 func LoadPepper(path string) (*Pepper, error) {
 	// Without O_NONBLOCK a FIFO of that name would block the start.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -127,8 +127,8 @@ func CreatePepper(path string) (*Pepper, error) {
 	return newPepper(key[:]), nil
 }
 
-// writeOnce creates a file durably. A link, unlike O_EXCL, leaves no half-written file after a crash,
-// and unlike a rename it never replaces a file.
+// writeOnce creates a file durably. A link, unlike O_EXCL, leaves no half-written file after a
+// crash, and unlike a rename it never replaces a file.
 func writeOnce(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
@@ -180,21 +180,23 @@ func (p *Pepper) Hash(account string, normalised []byte) Hash {
 	return p.secrets.sum(account, normalised)
 }
 
-// Token identifies a pair of account and secret when wrong secrets are counted and remembered. Equal
-// pairs have equal tokens; without the pepper a token reveals neither part. Two different pairs share
-// a token with a probability of 2^-64: good enough to refuse a secret, and not to accept one.
+// Token identifies a pair of account and secret when wrong secrets are counted and remembered.
+// Equal pairs have equal tokens; without the pepper a token reveals neither part. Two different
+// pairs share a token with a probability of 2^-64: good enough to refuse a secret, and not to
+// accept one.
 func (p *Pepper) Token(account string, secret []byte) uint64 {
 	sum := p.tokens.sum(account, secret)
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// keyed computes HMAC-SHA-256 of (account, secret) under one key, without allocation. It is safe for
-// concurrent use. The pool saves hashing the key each time, which is half of the work.
+// keyed computes HMAC-SHA-256 of (account, secret) under one key, without allocation. It is safe
+// for concurrent use. The pool saves hashing the key each time, which is half of the work.
 type keyed struct {
 	pool sync.Pool
 }
 
-// keyedState is an HMAC with buffers for message and sum, which would otherwise be allocated per call.
+// keyedState is an HMAC with buffers for message and sum, which would otherwise be allocated per
+// call.
 type keyedState struct {
 	mac hash.Hash
 	msg []byte

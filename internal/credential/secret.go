@@ -49,8 +49,8 @@ func checksum(random []byte) [SecretLen - secretRandom]byte {
 // result is nil. A secret in normal form is returned as it is, sharing its memory; else the result
 // is a copy to be wiped as well. More than 256 bytes are never read.
 //
-// Programs that secrets are pasted from put a no-break space for a space, another dash for a hyphen,
-// invisible characters between, or full-width letters: all of these are read.
+// Programs that secrets are pasted from put a no-break space for a space, another dash for a
+// hyphen, invisible characters between, or full-width letters: all of these are read.
 func Normalise(secret []byte) ([]byte, bool) {
 	var normal [SecretLen]byte
 	defer clear(normal[:])

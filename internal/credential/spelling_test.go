@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// One password is verified in every Unicode spelling, and so are hashes of spellings other than NFC,
-// which are outdated.
+// One password is verified in every Unicode spelling, and so are hashes of spellings other than
+// NFC, which are outdated.
 func TestPasswordSpellings(t *testing.T) {
 	ctx, h := context.Background(), NewHasher(0)
 	const composed, decomposed = "gr\u00fc\u00dfe-\u00e9", "gru\u0308\u00dfe-e\u0301"

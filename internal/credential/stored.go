@@ -21,8 +21,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// The limits of the cost of any stored hash: about a second of one processor each, and three seconds
-// where the longest password takes longest.
+// The limits of the cost of any stored hash: about a second of one processor each, and three
+// seconds where the longest password takes longest.
 const (
 	maxStored      = 512       // characters of a stored hash
 	maxMemory      = 256 << 20 // bytes; libsodium's "moderate"
@@ -324,7 +324,8 @@ func parseBcrypt(value string, f []string) (storedHash, error) {
 	}}, nil
 }
 
-// parseYescrypt reads parameters, salt and key of the flavour that libxcrypt produces: "j", p=1, t=0.
+// parseYescrypt reads parameters, salt and key of the flavour that libxcrypt produces: "j", p=1,
+// t=0.
 func parseYescrypt(value string, f []string) (storedHash, error) {
 	const digits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	if len(f) != 3 || len(f[0]) != 3 || f[0][0] != 'j' || !cryptText(f[1], len(f[1])) || !cryptText(f[2], 43) {

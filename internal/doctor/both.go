@@ -117,8 +117,8 @@ func portOf(name string) string {
 	return name
 }
 
-// connections compares the connections that Postfix may open with those that the daemon takes. Every
-// smtpd process keeps one to the policy service, and one to the milter for its session.
+// connections compares the connections that Postfix may open with those that the daemon takes.
+// Every smtpd process keeps one to the policy service, and one to the milter for its session.
 func (p *postfixChecks) connections() {
 	preset, err := strconv.Atoi(p.conf.Main["default_process_limit"])
 	if err != nil || preset <= 0 {

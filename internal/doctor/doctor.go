@@ -1,5 +1,5 @@
-// Package doctor checks a running Dovecot (2.3 or 2.4) and Postfix for configuration that lets logins
-// past Drawbridge's rules, or lets nobody in. It is the command "drawbridge doctor".
+// Package doctor checks a running Dovecot (2.3 or 2.4) and Postfix for configuration that lets
+// logins past Drawbridge's rules, or lets nobody in. It is the command "drawbridge doctor".
 //
 //	# drawbridge doctor
 //	ok    dovecot.passdb.present         passdb 2 (checkpassword) runs drawbridge-checkpassword
@@ -13,13 +13,13 @@
 // There are three layers of checks. [Dovecot], [Postfix] and [Both] read the configuration as
 // doveconf and postconf print it: with defaults, with the overrides of master.cf, with $name
 // expanded, and for Dovecot 2.3 also as each protocol sees it. The second layer looks at files: who
-// can change the program, who can reach the sockets. The third sends the daemon requests that change
-// nothing: /readyz, /livez, /v1/regions, a policy request about nobody, a milter session without a
-// message.
+// can change the program, who can reach the sockets. The third sends the daemon requests that
+// change nothing: /readyz, /livez, /v1/regions, a policy request about nobody, a milter session
+// without a message.
 //
-// A finding has an identifier, a severity, a place, the consequence, and the lines to write. They can
-// be pasted: a word in capitals is for the reader to fill in, a line that begins with # says what to
-// do instead.
+// A finding has an identifier, a severity, a place, the consequence, and the lines to write. They
+// can be pasted: a word in capitals is for the reader to fill in, a line that begins with # says
+// what to do instead.
 //
 //	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb,
 //	                     trusted networks, the penalty, connections of service auth, submission
@@ -49,8 +49,8 @@
 //
 // It changes nothing, logs nobody in and sends no mail. It does not evaluate access tables, other
 // policy services or other passdbs. It does not look at networks and firewalls. Of Dovecot 2.4 it
-// cannot see in which order the passdbs of one protocol are asked. It prints no secrets: not the key
-// of the auth-policy report, and only the driver of other passdbs.
+// cannot see in which order the passdbs of one protocol are asked. It prints no secrets: not the
+// key of the auth-policy report, and only the driver of other passdbs.
 package doctor
 
 import (
@@ -100,8 +100,8 @@ type options struct {
 	apiNamed                                  bool
 }
 
-// Command returns "drawbridge doctor". It reads --api, --key-file and -o from its parent's persistent
-// flags, if there are any. Its errors are [*Error].
+// Command returns "drawbridge doctor". It reads --api, --key-file and -o from its parent's
+// persistent flags, if there are any. Its errors are [*Error].
 func Command() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
@@ -208,7 +208,8 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	return f, nil
 }
 
-// settings reads the daemon's settings. If they cannot be read, it returns the defaults and not known.
+// settings reads the daemon's settings. If they cannot be read, it returns the defaults and not
+// known.
 func settings(f *findings, o options) (c *config.Config, known bool) {
 	const check = "doctor.settings"
 	c, err := config.Load(o.settings)
@@ -226,8 +227,8 @@ func settings(f *findings, o options) (c *config.Config, known bool) {
 	return config.Default(), false
 }
 
-// mixedVersions returns what to write when a Dovecot was given the configuration of another version,
-// "" for other errors of doveconf.
+// mixedVersions returns what to write when a Dovecot was given the configuration of another
+// version, "" for other errors of doveconf.
 func mixedVersions(text string) string {
 	switch {
 	case strings.Contains(text, "is missing section name"), strings.Contains(text, "The first setting must be dovecot_config_version"),

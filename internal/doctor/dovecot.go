@@ -752,7 +752,8 @@ func (d *dovecotChecks) authClients() {
 }
 
 // submission checks Dovecot's own submission service, which relays mail to Postfix as a client of
-// its own: unless it passes the login on, neither the milter nor the policy service sees whose it is.
+// its own: unless it passes the login on, neither the milter nor the policy service sees whose it
+// is.
 func (d *dovecotChecks) submission() {
 	const check = "dovecot.submission"
 	if !slices.Contains(strings.Fields(d.all.Get("protocols", "imap pop3 lmtp")), "submission") {

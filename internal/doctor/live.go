@@ -219,7 +219,7 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	return f
 }
 
-// maxRegionAge is from which age on a database of regions is told of: by then networks have moved.
+// maxRegionAge is the age from which a region database is reported: by then networks have moved.
 const maxRegionAge = 180 // days
 
 // askRegions asks the daemon for its database of regions. Without one, and without policies that

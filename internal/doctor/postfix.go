@@ -442,7 +442,7 @@ func (p *postfixChecks) milterDefault(s *smtpd, where string, ours postconf.Serv
 	}
 }
 
-// milterProtocol checks what a milter is told of a session.
+// milterProtocol checks which macros Postfix sends to a milter.
 func (p *postfixChecks) milterProtocol(s *smtpd, ours postconf.Server) {
 	const macros, protocol = "postfix.milter.macros", "postfix.milter.protocol"
 	mail := postconf.SplitList(s.value("milter_mail_macros", "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}"))

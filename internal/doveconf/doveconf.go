@@ -1,4 +1,5 @@
-// Package doveconf reads what doveconf prints: settings and nested sections, of Dovecot 2.3 and 2.4.
+// Package doveconf reads what doveconf prints: settings and nested sections, of Dovecot 2.3 and
+// 2.4.
 //
 //	# 2.3.19.1 (9b53102964): /etc/dovecot/dovecot.conf
 //	auth_mechanisms = plain login
@@ -85,7 +86,8 @@ func Parse(r io.Reader) (all Section, version string, err error) {
 	return stack[0], version, nil
 }
 
-// unquote removes the quotes that doveconf puts around values with a # or with spaces at either end.
+// unquote removes the quotes that doveconf puts around values with a # or with spaces at either
+// end.
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s

@@ -179,7 +179,7 @@ func TestClientTypes(t *testing.T) {
 		s.api("PATCH", "/v1/domains/example.org", object{"protocols": object{"imap": nil}})
 		s.api("DELETE", "/v1/client-types/cloud-fetcher", nil)
 	})
-	t.Run("settings of former days", func(t *testing.T) {
+	t.Run("old settings", func(t *testing.T) {
 		s := s.in(t)
 		const phones = "127.0.3.3"
 		s.evidence("native-mobile", object{"networks": []string{phones}})

@@ -109,8 +109,8 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 		s.want(d.name, d.login(s, outside, ann, "a long enough phrase"), d.yes)
 		s.refuse(d.name+" with the old one", d.login(s, outside, ann, s.passwords[ann]), d.yes)
 	}
-	// Dovecot passes no name and password of more than 509 bytes to a checkpassword program: it refuses
-	// them itself, and Drawbridge hears nothing of it. The API records what it was.
+	// Dovecot passes no name and password of more than 509 bytes to a checkpassword program: it
+	// refuses them itself, and Drawbridge hears nothing of it. The API records what it was.
 	long := strings.Repeat("x", 600)
 	s.refuse("600 bytes", s.imap("127.0.8.9", ann, long), "OK ")
 	s.want("right after that", s.imap(outside, ann, "a long enough phrase"), "OK ")

@@ -118,7 +118,7 @@ func TestRegions(t *testing.T) {
 		refused(s, "still French", french6)
 
 		write("half a li", v6)
-		s.eventually("the broken file is told of", func() bool {
+		s.eventually("the broken file is reported", func() bool {
 			e, _ := s.api("GET", "/v1/regions", nil)["error"].(string)
 			return strings.Contains(e, database+":2:")
 		})

@@ -90,7 +90,8 @@ func TestSASLDoor(t *testing.T) {
 	s.record("account="+ann+"&reason=protocol_disabled", func(object) bool { return true })
 }
 
-// What cannot be decided is 454 at once, and neither Dovecot's end nor the daemon's outlasts itself.
+// What cannot be decided is 454 at once, and neither Dovecot's end nor the daemon's outlasts
+// itself.
 func TestSASLDoorTemporaryFailures(t *testing.T) {
 	s := saslDoor(t, nil)
 	s.domain(nil)

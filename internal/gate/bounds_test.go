@@ -79,8 +79,8 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	}
 }
 
-// While the store is away what waits is bounded, the oldest go first, and it is said how many went;
-// then all that is left is written, in order.
+// While the store is away the queue is bounded, drops the oldest first, and logs how many it
+// dropped; then all that is left is written, in order.
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}

@@ -29,8 +29,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
-// Options are the parts and settings of a gate. All but Site, DefaultDomain, Services, Unmanaged and Region
-// are needed.
+// Options are the parts and settings of a gate. All but Site, DefaultDomain, Services, Unmanaged
+// and Region are needed.
 type Options struct {
 	Store         *store.Store
 	Journal       store.Journal
@@ -47,7 +47,7 @@ type Options struct {
 	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
 	// [Gate.RegionsChanged] is to be called when it tells another.
 	Region func(netip.Addr) string
-	// Decided is told of every login that was decided; nil for nobody.
+	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
 }
 
@@ -220,8 +220,8 @@ func (g *Gate) unreadable(name string) bool {
 	return !managed && g.Unmanaged.Next(domain)
 }
 
-// handBack returns the name that Dovecot continues with: the account's, without its domain if it was
-// typed so; for a look-up, not a login, and a name that no rules apply to, the name as typed.
+// handBack returns the name that Dovecot continues with: the account's, without its domain if it
+// was typed so; for a look-up, not a login, and a name that no rules apply to, the name as typed.
 func (g *Gate) handBack(typed, account string, v store.View, noLogin bool) string {
 	bare := !strings.Contains(typed, "@")
 	switch {

@@ -28,9 +28,9 @@ const (
 	typicalOf = 100
 )
 
-// mailboxes verifies mailbox passwords that are kept here. A slow hash takes a processor for tens of
-// milliseconds, so they are rationed: one at a time for each account and each source address, and
-// none for a secret that was found wrong for the same account lately.
+// mailboxes verifies mailbox passwords that are kept here. A slow hash takes a processor for tens
+// of milliseconds, so they are rationed: one at a time for each account and each source address,
+// and none for a secret that was found wrong for the same account lately.
 type mailboxes struct {
 	hasher *credential.Hasher
 	state  *store.State

@@ -67,8 +67,8 @@ func TestSameWrongSecretIsHashedOnce(t *testing.T) {
 	}
 }
 
-// Of any number of guesses at once no more are verified than the throttle allows, because each waits
-// for the one before it to be counted.
+// Of any number of guesses at once no more are verified than the throttle allows, because each
+// waits for the one before it to be counted.
 func TestGuessesAtOnceAreThrottled(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, nil)

@@ -41,8 +41,8 @@ type pendingLogin struct {
 	key   pendingKey
 	token uint64
 	at    time.Time
-	// relayed: the SASL door passes the login on, under a session id that nobody can guess. It stays
-	// for a while after its end, so that whoever asks late adds no record.
+	// relayed: the SASL door passes the login on, under a session id that nobody can guess. It
+	// stays for a while after its end, so that whoever asks late adds no record.
 	relayed bool
 	closed  bool
 }
@@ -175,9 +175,9 @@ func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, no
 	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
 }
 
-// repeated ends the record of an open login when a passdb behind the SASL door is answered otherwise
-// than the door was, because a rule has changed meanwhile. Otherwise the record is still that of the
-// door's.
+// repeated ends the record of an open login when a passdb behind the SASL door is answered
+// otherwise than the door was, because a rule has changed meanwhile. Otherwise the record is still
+// that of the door's.
 func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 	if d.Outcome != access.Allow && d.Outcome != access.Deny {
 		return
@@ -226,9 +226,10 @@ func (g *Gate) pendingKey(typed string, ip netip.Addr, service string) pendingKe
 // sent it.
 //
 // A name that means the account that was typed was judged when the passdb asked. Another account
-// means that the passdb behind Drawbridge has mapped the name, and has verified the mailbox password
-// of that account: all rules are evaluated for it, enforcement of secure passwords among them. A
-// refusal closes the record of the typed name and makes one of the final name; it is no guess.
+// means that the passdb behind Drawbridge has mapped the name, and has verified the mailbox
+// password of that account: all rules are evaluated for it, enforcement of secure passwords among
+// them. A refusal closes the record of the typed name and makes one of the final name; it is no
+// guess.
 func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	if l.Time.IsZero() {
 		l.Time = time.Now()

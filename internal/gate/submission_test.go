@@ -62,8 +62,8 @@ func TestRevocationEndsOpenSession(t *testing.T) {
 	}
 }
 
-// Postfix does not tell two devices behind one address apart: both authenticate revoked, and only one
-// of them can.
+// Postfix does not tell two devices behind one address apart: both authenticate revoked, and only
+// one of them can.
 func TestDevicesBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	d, phone, tablet := submitting(t, nil)

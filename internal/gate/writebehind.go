@@ -12,7 +12,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxQueued bounds what waits to be written, of each kind; about 50 MB.
+// maxQueued bounds the entries of each kind that wait to be written; about 50 MB.
 const maxQueued = 50_000
 
 // batch is the most that is written at once, of each kind.

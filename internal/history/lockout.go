@@ -66,8 +66,8 @@ type Locked struct {
 }
 
 // LockedOut holds rules as they are against rules as they would be. Active are the members whom the
-// former permitted by some way that they used lately, locked those whom the latter would by none; both
-// sorted by account.
+// former permitted by some way that they used lately, locked those whom the latter would by none;
+// both sorted by account.
 func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked []Locked) {
 	for account, logins := range r.members {
 		refused := func(rules *access.Rules) bool {

@@ -42,7 +42,8 @@ func (c *Sieve) answer() (lines []string, status string, err error) {
 	}
 }
 
-// Command sends a command and returns its status ("OK …", "NO …" or "BYE …") and the lines before it.
+// Command sends a command and returns its status ("OK …", "NO …" or "BYE …") and the lines before
+// it.
 func (c *Sieve) Command(line string) (lines []string, status string, err error) {
 	if err := c.send(line); err != nil {
 		return nil, "", err

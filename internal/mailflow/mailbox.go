@@ -16,22 +16,23 @@ import (
 // MaxHeader bounds the text of all originator fields of a message, in octets.
 const MaxHeader = 64 << 10
 
-// Mailboxes returns the address of every mailbox that the given values of an originator field (From,
-// Sender, Resent-From, Resent-Sender) name, once each. Folded lines may end in LF or CRLF.
+// Mailboxes returns the address of every mailbox that the given values of an originator field
+// (From, Sender, Resent-From, Resent-Sender) name, once each. Folded lines may end in LF or CRLF.
 //
 // It reads all of RFC 5322 section 3.4 with its obsolete forms (section 4.4), RFC 6854's groups and
 // RFC 6532's UTF-8. A quoted local part that needs no quotes loses them. A field without a mailbox
 // is an error, because mail programs would display whatever else stands in it.
 //
-// Programs that display mail do not all read so carefully. The result therefore also contains what a
-// careless one might display as the sender: whatever stands in angle brackets within quotes, comments
-// or encoded words, and an address that stands unquoted where the name should. Encoded words within
-// an address, or with a line break or NUL inside, are errors. Apart from that a display name is not
-// judged: it may say anything.
+// Programs that display mail do not all read so carefully. The result therefore also contains what
+// a careless one might display as the sender: whatever stands in angle brackets within quotes,
+// comments or encoded words, and an address that stands unquoted where the name should. Encoded
+// words within an address, or with a line break or NUL inside, are errors. Apart from that a
+// display name is not judged: it may say anything.
 //
-// Many programs write display names that the grammar forbids: raw Latin-1, unquoted commas, brackets
-// and at signs. Such a field is read if it ends in the only angle brackets of the field and these
-// hold a plain address; every word of the name that looks like an address is then in the result.
+// Many programs write display names that the grammar forbids: raw Latin-1, unquoted commas,
+// brackets and at signs. Such a field is read if it ends in the only angle brackets of the field
+// and these hold a plain address; every word of the name that looks like an address is then in the
+// result.
 func Mailboxes(values []string) ([]string, error) {
 	var all []string
 	size := 0
@@ -231,7 +232,8 @@ func (p *parser) element(inGroup bool) error {
 	if p.peek() != '<' {
 		return nil
 	}
-	// An address in place of the name counts if it stands there in one piece: "Ann @ Work" does not.
+	// An address in place of the name counts if it stands there in one piece: "Ann @ Work" does
+	// not.
 	if last := len(p.found) - 1; !strings.Contains(p.text[start:p.at], p.found[last]) {
 		p.found = p.found[:last]
 	}

@@ -110,8 +110,8 @@ func TestMailboxesSeveralFields(t *testing.T) {
 	}
 }
 
-// Fields that only a lenient reader reads name the other address, so that whoever owns ann's alone is
-// refused.
+// Fields that only a lenient reader reads name the other address, so that whoever owns ann's alone
+// is refused.
 func TestMailboxesOfOthersAreNamed(t *testing.T) {
 	for _, from := range []string{
 		`=?utf-8?q?boss@example.net,?= <ann@example.org>`,
@@ -191,8 +191,8 @@ func TestMailboxesRefused(t *testing.T) {
 	}
 }
 
-// FuzzMailboxes checks that each mailbox found reads back as itself, and that none is missing
-// of those that net/mail, which reads less, finds.
+// FuzzMailboxes checks that each mailbox found reads back as itself, and that none is missing of
+// those that net/mail, which reads less, finds.
 func FuzzMailboxes(f *testing.F) {
 	for _, seed := range []string{
 		`Ann <ann@example.org>`, `"a@b" <c@d>, e@f`, `Team: ann@example.org, Bob <bob@example.org>;`,

@@ -2,10 +2,10 @@
 // addresses of a message may be used by whoever authenticated (M1, M12), and what is noted on
 // submitted mail (M10).
 //
-// The domain of an address decides who may use it: an address of a managed domain is for the account
-// that it belongs to and for those it was granted to (send_as), whatever the submitter's own domain
-// says, and even if that is not managed. The submitter's domain decides on addresses of domains that
-// are not managed.
+// The domain of an address decides who may use it: an address of a managed domain is for the
+// account that it belongs to and for those it was granted to (send_as), whatever the submitter's
+// own domain says, and even if that is not managed. The submitter's domain decides on addresses of
+// domains that are not managed.
 //
 // The package is pure: no I/O, no clock, no context, no log.
 package mailflow
@@ -158,8 +158,8 @@ func (s *Submitter) lookup(text string) Address {
 	if canonical, err := address.Parse(text, ""); err == nil {
 		return s.Address(canonical)
 	}
-	// Postfix rewrites domain!local and local%domain to local@domain. As no account has an address of
-	// these forms, any managed domain in it decides.
+	// Postfix rewrites domain!local and local%domain to local@domain. As no account has an address
+	// of these forms, any managed domain in it decides.
 	var a Address
 	for _, domain := range [...]string{text[strings.LastIndexByte(text, '@')+1:], text[strings.LastIndexByte(text, '%')+1:], text[:max(strings.IndexByte(text, '!'), 0)]} {
 		if domain, err := address.ParseDomain(domain); err == nil && !a.Managed {

@@ -56,7 +56,8 @@ func TestEnvelope(t *testing.T) {
 	}
 }
 
-// Another tenant's setting does not open a domain to its own accounts: the address's domain decides.
+// Another tenant's setting does not open a domain to its own accounts: the address's domain
+// decides.
 func TestAddressDomainDecides(t *testing.T) {
 	for _, check := range []SenderCheck{CheckOff, CheckEnvelope, CheckBoth} {
 		s := ann(check)

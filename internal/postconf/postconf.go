@@ -5,8 +5,8 @@
 //	postconf.SplitList("a, { b, c } d")          // "a", "{ b, c }", "d"
 //	postconf.ParseServer("{ unix:private/x, timeout=3s }")
 //
-// It runs no program and opens no file. Tables, comparisons ("${{a} == {b} ? …}") and settings
-// of other programs stay text.
+// It runs no program and opens no file. Tables, comparisons ("${{a} == {b} ? …}") and settings of
+// other programs stay text.
 //
 // # Diagnostics
 //
@@ -273,8 +273,8 @@ type Restriction struct {
 	LogOnly bool // after warn_if_reject: a refusal is only logged
 }
 
-// ParseRestrictions reads a restriction list. Built-in names are in lower case; names of classes and
-// tables keep their case.
+// ParseRestrictions reads a restriction list. Built-in names are in lower case; names of classes
+// and tables keep their case.
 func ParseRestrictions(text string) (list []Restriction) {
 	words := SplitList(text)
 	logOnly := false
@@ -357,8 +357,8 @@ func (s Server) UnixPath(queue string, chroot bool) (string, bool) {
 	return strings.TrimSuffix(queue, "/") + "/" + strings.TrimPrefix(file, "/"), true
 }
 
-// HostPort returns the parts of an inet: address. A port alone belongs to localhost. It is not ok if
-// the port is no number.
+// HostPort returns the parts of an inet: address. A port alone belongs to localhost. It is not ok
+// if the port is no number.
 func (s Server) HostPort() (host, port string, ok bool) {
 	rest, ok := strings.CutPrefix(s.Address, "inet:")
 	if !ok {

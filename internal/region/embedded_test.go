@@ -55,7 +55,8 @@ func TestWider(t *testing.T) {
 	}
 }
 
-// A database that lacks an address family is accepted, named in the log, and its addresses are unknown.
+// A database that lacks an address family is accepted, named in the log, and its addresses are
+// unknown.
 func TestMissingFamily(t *testing.T) {
 	for want, prefix := range map[string]string{"IPv6": "192.0.2.0/24", "IPv4": "2001:db8::/32"} {
 		var m mmdb

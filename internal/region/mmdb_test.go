@@ -183,8 +183,8 @@ func TestMMDBWithoutEnd(t *testing.T) {
 	}
 }
 
-// A database with aliases of the IPv4 networks, which real ones have, is accepted. Their addresses are
-// looked up by the IPv4 address inside.
+// A database with aliases of the IPv4 networks, which real ones have, is accepted. Their addresses
+// are looked up by the IPv4 address inside.
 func TestMMDBAliases(t *testing.T) {
 	var m mmdb
 	m.add("192.0.2.0/24", country("country", "DE"))

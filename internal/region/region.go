@@ -1,6 +1,6 @@
 // Package region looks up the country of an address, IPv4 and IPv6, in a database that an
-// administrator or the distribution keeps up to date. IPv4-mapped, 6to4 and NAT64 addresses have the
-// country of the IPv4 address inside.
+// administrator or the distribution keeps up to date. IPv4-mapped, 6to4 and NAT64 addresses have
+// the country of the IPv4 address inside.
 //
 // Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the second named as
 // the first with a 6 at its end:
@@ -29,8 +29,8 @@
 // # Limits
 //
 // It downloads nothing, and has nothing below countries. Databases also answer EU and AP (Europe,
-// Asia/Pacific: registered there, country unknown) and ZZ: in Debian's, EU is a third of the covered
-// IPv6 space. A region proves nothing: networks move, and anybody can rent an address.
+// Asia/Pacific: registered there, country unknown) and ZZ: in Debian's, EU is a third of the
+// covered IPv6 space. A region proves nothing: networks move, and anybody can rent an address.
 //
 // [MaxMind DB 2.0]: https://maxmind.github.io/MaxMind-DB/
 package region
@@ -72,8 +72,8 @@ func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a
 
 // Lookup returns the region of an address: a code of ISO 3166-1 alpha-2, or another that the
 // database has, such as XK, EU or ZZ; [access.RegionUnknown] for a public address that it does not
-// have, and [access.RegionNoDatabase] from a nil Database; "" for an address that has no region: private,
-// shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
+// have, and [access.RegionNoDatabase] from a nil Database; "" for an address that has no region:
+// private, shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
 func (d *Database) Lookup(ip netip.Addr) string {
 	ip = inner(ip, nil)
 	if !public(ip) {

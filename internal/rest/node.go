@@ -17,8 +17,8 @@ const (
 	MaxLarge = 16 << 20
 	// maxDepth is the depth to which a body may nest.
 	maxDepth = 32
-	// maxValues is the number of values in a body: each costs 200 bytes, however short it is. Bodies
-	// over MaxBody, few of which are processed at a time, may contain more.
+	// maxValues is the number of values in a body: each costs 200 bytes, however short it is.
+	// Bodies over MaxBody, few of which are processed at a time, may contain more.
 	maxValues      = 200_000
 	maxLargeValues = 2_000_000
 )
@@ -61,8 +61,8 @@ func (n *Node) Get(name string) *Node {
 	return nil
 }
 
-// Parse reads one JSON value strictly: valid UTF-8, no duplicate member, nothing after it, at most 32
-// levels deep. Its errors never repeat the input.
+// Parse reads one JSON value strictly: valid UTF-8, no duplicate member, nothing after it, at most
+// 32 levels deep. Its errors never repeat the input.
 func Parse(body []byte) (*Node, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, api.Malformed("the body is empty: send a JSON object")

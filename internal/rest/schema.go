@@ -17,8 +17,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
-// Schemas makes JSON schemas from Go types. /openapi.json shows them and bodies are validated against
-// them, so that documentation and validation agree.
+// Schemas makes JSON schemas from Go types. /openapi.json shows them and bodies are validated
+// against them, so that documentation and validation agree.
 type Schemas struct{ huma.Registry }
 
 const schemaPrefix = "#/components/schemas/"
@@ -31,7 +31,8 @@ func NewSchemas() Schemas {
 // Of returns a reference to the schema of a type, or the schema itself when it has no name.
 func (s Schemas) Of(t reflect.Type) *huma.Schema { return s.Schema(t, true, "") }
 
-// settle corrects two assumptions of huma: that every field is required and that arrays may be null.
+// settle corrects two assumptions of huma: that every field is required and that arrays may be
+// null.
 func (s Schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()

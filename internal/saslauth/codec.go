@@ -289,8 +289,8 @@ var escape = strings.NewReplacer("\x00", "\x010", "\x01", "\x011", "\t", "\x01t"
 // the mail server.
 var errResponse = errors.New("malformed response")
 
-// decode reads base64 into memory of its own, for the caller to wipe. "=" is an empty response
-// (RFC 4954, section 4).
+// decode reads base64 into memory of its own, for the caller to wipe. "=" is an empty response (RFC
+// 4954, section 4).
 func decode(text []byte) ([]byte, error) {
 	if string(text) == "=" {
 		return nil, nil

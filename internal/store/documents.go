@@ -111,8 +111,8 @@ func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
 	return get(st.ruling(domain).policies[id])
 }
 
-// SendAs returns what the members of a department may send from: what it and the departments above it
-// were granted.
+// SendAs returns what the members of a department may send from: what it and the departments above
+// it were granted.
 func (st *State) SendAs(domain, path string) []string {
 	st.mu.RLock()
 	defer st.mu.RUnlock()

@@ -45,8 +45,8 @@ type Domain struct {
 	CreatedAt          time.Time            `json:"created_at"`
 }
 
-// AccountsListed is the value of [Domain.Accounts] for a domain whose accounts all have records here:
-// an address without one is taken for a mistake.
+// AccountsListed is the value of [Domain.Accounts] for a domain whose accounts all have records
+// here: an address without one is taken for a mistake.
 const AccountsListed = "listed"
 
 // SecurePasswordPolicy enforces secure passwords for a scope (F5).

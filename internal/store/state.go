@@ -125,8 +125,8 @@ func (st *State) Ready() (loaded bool, synced time.Time) {
 func (st *State) Version() uint64 { return st.version.Load() }
 
 // View looks up the account that a name means. The returned address is the account's: that of the
-// record of this name; else of the one account that has it as an alias; else of what remains without
-// an extension; else the name, with an alias domain resolved.
+// record of this name; else of the one account that has it as an alias; else of what remains
+// without an extension; else the name, with an alias domain resolved.
 func (st *State) View(addr string) (account string, v View) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -174,8 +174,8 @@ func (st *State) managed(addr string) (string, *domainState) {
 	return addr, st.domains[name]
 }
 
-// AddressDomain returns an address with its alias domain resolved, and its domain's settings, nil if
-// the domain is not managed. Unlike [State.View] it does not look for whose the address is.
+// AddressDomain returns an address with its alias domain resolved, and its domain's settings, nil
+// if the domain is not managed. Unlike [State.View] it does not look for whose the address is.
 func (st *State) AddressDomain(addr string) (canonical string, settings *Domain) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()

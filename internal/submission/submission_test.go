@@ -86,7 +86,8 @@ func TestStates(t *testing.T) {
 	check(t, "an hour later", late.request(1, t0.Add(2*time.Second+sessionMemory), all), Bound, "phone")
 }
 
-// Until the login of a reported connection is known, an unusable method counts and a usable one does not.
+// Until the login of a reported connection is known, an unusable method counts and a usable one
+// does not.
 func TestUnknownLoginOfReportedConnection(t *testing.T) {
 	s := New()
 	s.login(phone, t0)

@@ -60,7 +60,8 @@ const (
 	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
 	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
 	Outside = "127.0.9.9"    // anyone else
-	// Balancer is the site's load balancer, from which clients can have any address: see [Balanced].
+	// Balancer is the site's load balancer, from which clients can have any address: see
+	// [Balanced].
 	Balancer = "127.0.0.6"
 )
 

@@ -94,8 +94,8 @@ func SetLogger(log hclog.Logger) { redis.SetLogger(logger{log}) }
 
 type logger struct{ hclog.Logger }
 
-// Printf implements go-redis' logging. Connections that fail are told of by the store, once; these
-// lines come with every attempt.
+// Printf implements go-redis' logging. The store reports failed connections once; these lines come
+// with every attempt.
 func (l logger) Printf(_ context.Context, format string, v ...any) {
 	l.Debug("redis client", "message", fmt.Sprintf(format, v...))
 }
