@@ -42,7 +42,7 @@ func TestExplain(t *testing.T) {
 		step   string // what the command prints of the step that decided
 	}{
 		{"ip=" + outside, "policy", `policies +refuse +office +no applicable whitelist matches: Only from the office`},
-		{"account=" + bob + "&ip=" + office, "protocol_disabled", `protocol +refuse +- +POP3 disabled (set by the account)`},
+		{"account=" + bob + "&ip=" + office, "protocol_disabled", `protocol +refuse +- +POP3 disabled \(set by the account\)`},
 		{"ip=127.0.1.8", "bad_secret", `next_passdb +refuse +- +the secret was wrong then`},
 		{"ip=127.0.1.9", "ok", `secret +pass +- +a live secure password: phone`},
 		{"ip=127.0.1.10", "ok", `next_passdb +pass +- +the secret was right then`},
