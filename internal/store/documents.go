@@ -81,7 +81,7 @@ func byTime[T any](m map[string]*revised[T], of func(*T) (at time.Time, id strin
 }
 
 // Domain returns a managed domain by its own name (not an alias).
-func (st *State) Domain(name string) (Revised[Domain], bool) { return get(st.ruling(name).doc) }
+func (st *State) Domain(name string) (Revised[Domain], bool) { return get(st.rulesOf(name).doc) }
 
 // Domains returns up to limit managed domains whose names follow after, sorted.
 func (st *State) Domains(after string, limit int) []Revised[Domain] {
@@ -98,17 +98,17 @@ func (st *State) Domains(after string, limit int) []Revised[Domain] {
 
 // Department returns a department of a domain.
 func (st *State) Department(domain, path string) (Revised[Department], bool) {
-	return get(st.ruling(domain).departments[path])
+	return get(st.rulesOf(domain).departments[path])
 }
 
 // Departments returns all departments of a domain, sorted by path.
 func (st *State) Departments(domain string) []Revised[Department] {
-	return page(behind(st.ruling(domain).departments, ""), 0)
+	return page(behind(st.rulesOf(domain).departments, ""), 0)
 }
 
 // Policy returns an access policy of a domain.
 func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
-	return get(st.ruling(domain).policies[id])
+	return get(st.rulesOf(domain).policies[id])
 }
 
 // SendAs returns what the members of a department may send from: what it and the departments above
@@ -135,11 +135,11 @@ func (st *State) SendAs(domain, path string) []string {
 
 // Policies returns all access policies of a domain, oldest first. The list is shared and must not
 // be changed.
-func (st *State) Policies(domain string) []Revised[Policy] { return st.ruling(domain).inOrder }
+func (st *State) Policies(domain string) []Revised[Policy] { return st.rulesOf(domain).inOrder }
 
 // NamingRegions returns the domains with a policy in force that names regions, in order.
 func (st *State) NamingRegions() []string {
-	domains := st.domainsWhere(func(r *ruling) bool {
+	domains := st.domainsWhere(func(r *domainRules) bool {
 		return r.doc != nil && slices.ContainsFunc(r.inOrder, func(p Revised[Policy]) bool { return p.Doc.Enabled && len(p.Doc.Regions) > 0 })
 	})
 	slices.Sort(domains)
@@ -149,7 +149,7 @@ func (st *State) NamingRegions() []string {
 // Rules returns the rules of a domain as they would be after an edit of its settings, whose lists
 // are the edit's to change and whose documents are not; nil for a domain that is not managed.
 func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)) *access.Rules {
-	r := st.ruling(domain)
+	r := st.rulesOf(domain)
 	if r.doc == nil {
 		return nil
 	}
@@ -160,34 +160,39 @@ func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)
 
 // Block returns a blocked address of a domain, expired or not.
 func (st *State) Block(domain, id string) (Revised[Block], bool) {
-	return get(st.ruling(domain).blocks[id])
+	return get(st.rulesOf(domain).blocks[id])
 }
 
 // Blocks returns all blocked addresses of a domain, expired or not, oldest first.
 func (st *State) Blocks(domain string) []Revised[Block] {
-	return byTime(st.ruling(domain).blocks, func(b *Block) (time.Time, string) { return b.CreatedAt, b.ID })
+	return byTime(st.rulesOf(domain).blocks, func(b *Block) (time.Time, string) { return b.CreatedAt, b.ID })
 }
 
 // Reverts returns the changes of a domain that undo themselves unless they are confirmed, the next
 // one due first. The list is shared and must not be changed.
-func (st *State) Reverts(domain string) []Revised[Revert] { return st.ruling(domain).pending }
+func (st *State) Reverts(domain string) []Revised[Revert] { return st.rulesOf(domain).pending }
 
 // dueReverts returns the domains that have a revert which is due.
 func (st *State) dueReverts(now time.Time) []string {
-	return st.domainsWhere(func(r *ruling) bool {
+	return st.domainsWhere(func(r *domainRules) bool {
 		return r.doc != nil && len(r.pending) > 0 && !now.Before(r.pending[0].Doc.At)
 	})
 }
 
 // Account returns the record of a canonical address.
 func (st *State) Account(addr string) (Revised[Account], bool) {
+	r := st.record(addr)
+	return r.revised(), r.Exists()
+}
+
+// record returns the record of a canonical address.
+func (st *State) record(addr string) Record {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if d := st.domains[address.Domain(addr)]; d != nil {
-		r := d.accounts[addr]
-		return r.revised(), r.Exists()
+		return d.accounts[addr]
 	}
-	return Revised[Account]{}, false
+	return Record{}
 }
 
 // Accounts returns up to limit accounts of a domain whose addresses follow after, sorted; limit 0

@@ -24,6 +24,9 @@ type State struct {
 	// compiled: decisions go on meanwhile.
 	alone [Shards]sync.Mutex
 
+	watching sync.Mutex // whoever changes the list of watchers
+	watchers atomic.Pointer[map[*Watcher]bool]
+
 	mu      sync.RWMutex
 	heads   [Shards]Head
 	domains map[string]*domainState
@@ -53,13 +56,13 @@ type Revised[T any] struct {
 }
 
 type domainState struct {
-	*ruling                    // the one in place
-	accounts map[string]Record // by the address, which is the record's own
+	*domainRules                   // the one in place
+	accounts     map[string]Record // by the address, which is the record's own
 }
 
-// ruling is a domain without its accounts. Once it is in place it does not change any more: another
-// takes its place.
-type ruling struct {
+// domainRules is a domain without its accounts. Once in place it never changes: a new one replaces
+// it.
+type domainRules struct {
 	doc         *revised[Domain] // nil while only leftovers of a deleted domain are there
 	departments map[string]*revised[Department]
 	policies    map[string]*revised[Policy]
@@ -101,8 +104,9 @@ func (st *State) forget() {
 		defer st.alone[i].Unlock()
 	}
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	st.reset()
+	st.mu.Unlock()
+	st.publish(StateEvent{Resync: true})
 }
 
 // View is what a decision needs of the state, read at one moment.
@@ -294,8 +298,6 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 		return err
 	}
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	defer st.version.Add(1) // under the lock, when all is in place
 	if s == Global {
 		st.types, st.clients = fresh.types, fresh.clients
 		st.keys, st.byHash = fresh.keys, fresh.byHash
@@ -312,6 +314,9 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 		st.rename()
 	}
 	st.heads[s] = h
+	st.version.Add(1) // under the lock, when everything is in place
+	st.mu.Unlock()
+	st.publish(StateEvent{Resync: true})
 	return nil
 }
 
@@ -323,16 +328,18 @@ func (st *State) apply(s Shard, h Head, e *Entry) error {
 	if err != nil {
 		return err
 	}
+	next.complete()
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	st.place(next)
 	st.heads[s] = h
+	st.mu.Unlock()
+	st.publish(next.event)
 	return nil
 }
 
 // expire takes the blocks that have ended out of the rules.
 func (st *State) expire(now time.Time) {
-	for _, name := range st.domainsWhere(func(r *ruling) bool { return r.due(now) }) {
+	for _, name := range st.domainsWhere(func(r *domainRules) bool { return r.due(now) }) {
 		st.expireIn(name, now)
 	}
 }
@@ -341,15 +348,17 @@ func (st *State) expireIn(name string, now time.Time) {
 	s := ShardOf(name)
 	st.alone[s].Lock()
 	defer st.alone[s].Unlock()
-	next := st.draft()
-	r := next.ruling(name)
+	next := st.stage()
+	r := next.domain(name)
 	if !r.due(now) {
 		return // a change was first, and may be of a later time
 	}
 	r.compile(now)
+	next.complete()
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	st.place(next)
+	st.mu.Unlock()
+	st.publish(next.event)
 }
 
 // rename rebuilds the names of domains. Where two domains name the same alias, which claims
@@ -375,10 +384,10 @@ func (st *State) rename() {
 }
 
 // due reports whether a block in the rules has ended.
-func (r *ruling) due(now time.Time) bool { return !r.expires.IsZero() && !now.Before(r.expires) }
+func (r *domainRules) due(now time.Time) bool { return !r.expires.IsZero() && !now.Before(r.expires) }
 
 // clone returns a copy that may be changed until it is in place.
-func (r *ruling) clone() *ruling {
+func (r *domainRules) clone() *domainRules {
 	c := *r
 	c.departments, c.policies = maps.Clone(r.departments), maps.Clone(r.policies)
 	c.blocks, c.reverts = maps.Clone(r.blocks), maps.Clone(r.reverts)
@@ -386,7 +395,7 @@ func (r *ruling) clone() *ruling {
 }
 
 // compile makes the rules of what is there, as they are at a time.
-func (r *ruling) compile(now time.Time) {
+func (r *domainRules) compile(now time.Time) {
 	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
 	r.pending = byTime(r.reverts, func(v *Revert) (time.Time, string) { return v.At, v.ID })
 	if r.doc == nil {
@@ -399,7 +408,7 @@ func (r *ruling) compile(now time.Time) {
 
 // settings returns the domain's rules as they are at a time, in lists of their own, and when a
 // block among them ends.
-func (r *ruling) settings(now time.Time) (set access.Settings, expires time.Time) {
+func (r *domainRules) settings(now time.Time) (set access.Settings, expires time.Time) {
 	set = access.Settings{
 		Protocols:   r.doc.doc.Protocols,
 		Departments: slices.Sorted(maps.Keys(r.departments)),
@@ -427,31 +436,31 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// ruling returns what there is of a domain beside its accounts; nothing for one that is not known.
-func (st *State) ruling(name string) *ruling {
+// rulesOf returns a domain without its accounts; an empty one if the domain is not known.
+func (st *State) rulesOf(name string) *domainRules {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if d := st.domains[name]; d != nil {
-		return d.ruling
+		return d.domainRules
 	}
-	return newRuling()
+	return newDomainRules()
 }
 
-// domainsWhere returns the domains whose rulings satisfy f, in no order.
-func (st *State) domainsWhere(f func(*ruling) bool) []string {
+// domainsWhere returns the domains whose rules satisfy f, in no order.
+func (st *State) domainsWhere(f func(*domainRules) bool) []string {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	var names []string
 	for name, d := range st.domains {
-		if f(d.ruling) {
+		if f(d.domainRules) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-func newRuling() *ruling {
-	return &ruling{
+func newDomainRules() *domainRules {
+	return &domainRules{
 		departments: map[string]*revised[Department]{},
 		policies:    map[string]*revised[Policy]{},
 		blocks:      map[string]*revised[Block]{},
@@ -487,7 +496,7 @@ func (st *State) setAlias(alias string, owners []string) {
 func (st *State) domain(name string) *domainState {
 	d := st.domains[name]
 	if d == nil {
-		d = &domainState{newRuling(), map[string]Record{}}
+		d = &domainState{newDomainRules(), map[string]Record{}}
 		st.domains[name] = d
 	}
 	return d

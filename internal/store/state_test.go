@@ -37,7 +37,7 @@ func TestRulesCompileBesideReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	st.mu.RLock() // a reader that does not end
-	prepared := make(chan *draft)
+	prepared := make(chan *stagedChange)
 	go func() {
 		next, err := st.prepare([]Doc{only(t, name, 1)}, nil, time.Now())
 		if err != nil {
@@ -45,13 +45,13 @@ func TestRulesCompileBesideReaders(t *testing.T) {
 		}
 		prepared <- next
 	}()
-	var next *draft
+	var next *stagedChange
 	select {
 	case next = <-prepared:
 	case <-time.After(time.Minute):
 		t.Fatal("compiling waits for readers")
 	}
-	query := access.Query{Login: &access.Login{Protocol: access.IMAP}, Address: "user1@" + name, Rules: next.rulings[name].rules}
+	query := access.Query{Login: &access.Login{Protocol: access.IMAP}, Address: "user1@" + name, Rules: next.domains[name].rules}
 	if reason, _ := access.Judge(&query); reason != access.ReasonPolicy {
 		t.Errorf("what is prepared is not compiled: %q", reason)
 	}
