@@ -20,9 +20,9 @@ func (c *cli) store() *cobra.Command {
 	}
 	adopt := &cobra.Command{
 		Use:   "adopt",
-		Short: "Accept a store that came back empty, older or different",
-		Long: "Accept the store that answers now, although it is empty, older or another one than before. Changes that only the\n" +
-			"former store had are lost. If there is a backup, restore it first.",
+		Short: "Accept a store that is empty, older, damaged or another one",
+		Long: "Accept the store that answers now, although it is empty, older, damaged or not the known one. Documents that only the\n" +
+			"known store held are lost. Run 'drawbridge store repair' or restore a backup first if you can.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -30,5 +30,17 @@ func (c *cli) store() *cobra.Command {
 	adopt.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.write(cmd, w, http.MethodPost, adminclient.Path("v1", "store", "adopt"), nil)
 	}
-	return group("store", "Show and repair the store", status, adopt)
+	repair := &cobra.Command{
+		Use:   "repair",
+		Short: "Replace damaged parts of the store by the documents in the daemon's memory",
+		Long: "Verify the store and replace damaged parts by the documents in the daemon's memory. Ask a daemon that has been\n" +
+			"running since before the damage: one that started later holds no documents and refuses.",
+		Args:              takes(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	wr := writes(repair)
+	repair.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.write(cmd, wr, http.MethodPost, adminclient.Path("v1", "store", "repair"), nil)
+	}
+	return group("store", "Show and repair the store", status, repair, adopt)
 }

@@ -124,7 +124,7 @@ func newGate(ctx context.Context) (*gate.Gate, func(), error) {
 		end()
 		return nil, nil, err
 	}
-	st := &store.Store{Log: redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &memory{}}
+	st := &store.Store{Log: redis, Upkeep: redis, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &memory{}}
 	go st.Run(ctx)
 	for ok := false; !ok; ok, _ = st.State.Ready() {
 		time.Sleep(time.Millisecond)

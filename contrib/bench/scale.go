@@ -34,10 +34,10 @@ func (s *shelf) Create(_ context.Context, id string) error {
 	return nil
 }
 
-func (s *shelf) Heads(context.Context) ([store.Shards]store.Head, error) {
+func (s *shelf) Heads(context.Context) (heads [store.Shards]store.Head, damage, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heads, nil
+	return s.heads, nil, nil
 }
 
 func (s *shelf) Load(_ context.Context, i store.Shard) (store.Head, []store.Doc, error) {
@@ -54,6 +54,10 @@ func (s *shelf) Commit(_ context.Context, i store.Shard, h store.Head, payload [
 }
 
 func (s *shelf) Probe(context.Context, store.Shard, string) error { return nil }
+
+func (s *shelf) Restore(context.Context, store.Shard, store.Head, []store.Doc) error { return nil }
+
+func (s *shelf) Accept(context.Context, store.Shard) error { return nil }
 
 func (s *shelf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Received) error) error {
 	<-ctx.Done()
@@ -79,7 +83,8 @@ var home = netip.MustParseAddr("203.0.113.9")
 // departments. A further policy, for another client type, names the address that the logins come
 // from, so that no decision is spared looking at the prefixes of the policies that apply.
 func newSite(ctx context.Context, list []access.Policy, accounts, departments int) (*site, error) {
-	s := &site{store: &store.Store{Log: &shelf{}, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &memory{}, Timeout: time.Minute}}
+	log := &shelf{}
+	s := &site{store: &store.Store{Log: log, Upkeep: log, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &memory{}, Timeout: time.Minute}}
 	go s.store.Run(ctx)
 	for ok := false; !ok; ok, _ = s.store.State.Ready() {
 		time.Sleep(time.Millisecond)

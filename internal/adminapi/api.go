@@ -89,6 +89,8 @@
 //	409 too_large                one transaction would become too big
 //	409 interrupted              a batch, an import or a document was overtaken by another change half way: resume it, or run it again
 //	409 nothing_to_adopt
+//	409 nothing_to_repair        the store is not damaged
+//	409 cannot_repair            this daemon does not hold the last change in memory
 //	409 stale                    what a document would change was changed since it was exported
 //	409 regions_unavailable      there is no database of regions to look in
 //	412 precondition_failed      the ETag is another by now
@@ -98,6 +100,7 @@
 //	422 invalid
 //	500 internal                 the log says why
 //	429 busy                     a few requests that take long, or have bodies over 1 MiB, or 16 of one domain's keys, run already; Retry-After
+//	503 damaged_store            documents of the store are missing or altered; nothing was changed
 //	503 store_unavailable        nothing was acknowledged; Retry-After
 //	503 unconfirmed              made, but too few replicas confirmed it
 //

@@ -155,6 +155,7 @@ func operations() []operation {
 
 		always(get("/v1/store", "get-store", "Show store and replication status", forRead, api.StoreStatus{}, getStore)),
 		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", forAdmin, nil, api.StoreStatus{}, adoptStore)),
+		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", forAdmin, nil, api.StoreRepair{}, repairStore)),
 		always(write(post, "/v1/login", "login", "Decide a login", forLogin, api.Login{}, access.Decision{}, nil)),
 
 		get("/livez", "livez", "Report that the daemon runs", forAnyone, api.Health{}, getLive),

@@ -19,6 +19,9 @@ func problemOf(err error) *api.Problem {
 	case errors.Is(err, store.ErrUnconfirmed):
 		return api.Refuse(http.StatusServiceUnavailable, "unconfirmed",
 			"the change was made, but too few replicas confirmed it in time: check the result before repeating it")
+	case errors.Is(err, store.ErrDamaged):
+		return api.Refuse(http.StatusServiceUnavailable, "damaged_store",
+			"the store is damaged: documents are missing, altered or added, or a key has the wrong type; nothing was changed: run 'drawbridge store repair'")
 	case errors.Is(err, store.ErrForeign):
 		return api.Refuse(http.StatusServiceUnavailable, "store_unavailable",
 			"the store is empty, older than, or other than the known one, and is not accepted: see GET /v1/store")
@@ -28,6 +31,10 @@ func problemOf(err error) *api.Problem {
 			"the store is unavailable: nothing was acknowledged; try again later")
 	case errors.Is(err, store.ErrBadCursor):
 		return api.Refuse(http.StatusBadRequest, "bad_cursor", "%v", store.ErrBadCursor)
+	case errors.Is(err, store.ErrNothingToRepair):
+		return api.Conflict("nothing_to_repair", "%v", store.ErrNothingToRepair)
+	case errors.Is(err, store.ErrCannotRepair):
+		return api.Conflict("cannot_repair", "%v", store.ErrCannotRepair)
 	case errors.Is(err, store.ErrNothingToAdopt):
 		return api.Conflict("nothing_to_adopt", "%v", store.ErrNothingToAdopt)
 	default:

@@ -24,7 +24,7 @@ func (c *call) storeStatus() api.StoreStatus {
 		s.Changes += h.N
 	}
 	if err := trouble(c.Store); err != nil {
-		s.Trouble, s.Foreign = err.Error(), errors.Is(err, store.ErrForeign)
+		s.Trouble, s.Foreign, s.Damaged = err.Error(), errors.Is(err, store.ErrForeign), c.Store.Damage() != nil
 	}
 	s.Domains, s.Accounts = c.Store.State.Counts()
 	s.Version = orUnknown(c.Version)
@@ -43,7 +43,7 @@ func getStore(c *call) (*answer, error) { return &answer{body: c.storeStatus()},
 
 func adoptStore(c *call) (*answer, error) {
 	if c.dryRun {
-		if !errors.Is(c.Store.Trouble(), store.ErrForeign) {
+		if !errors.Is(c.Store.Trouble(), store.ErrForeign) && c.Store.Damage() == nil {
 			return nil, store.ErrNothingToAdopt
 		}
 		return &answer{body: c.storeStatus()}, nil
@@ -60,14 +60,31 @@ func adoptStore(c *call) (*answer, error) {
 	return &answer{body: status}, nil
 }
 
+func repairStore(c *call) (*answer, error) {
+	n, err := c.Store.Repair(c.ctx, c.dryRun)
+	if n > 0 && !c.dryRun {
+		c.Log.Warn("store repaired from memory", "by", c.id.actor.Name, "key", c.id.actor.Key, "uid", c.id.actor.UID, "shards", n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &answer{body: api.StoreRepair{Shards: n}}, nil
+}
+
 func getLive(*call) (*answer, error) { return &answer{body: api.Health{Status: "ok"}}, nil }
 
 func getReady(c *call) (*answer, error) {
+	damaged := c.Store.Damage() != nil
 	if !c.Available() {
+		if damaged {
+			return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "damaged"}}, nil
+		}
 		return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "unavailable"}}, nil
 	}
 	status := "ok"
-	if trouble(c.Store) != nil {
+	if damaged {
+		status = "damaged"
+	} else if trouble(c.Store) != nil {
 		status = "degraded"
 	}
 	return &answer{body: api.Health{Status: status}}, nil

@@ -552,6 +552,11 @@ type AuditEntry struct {
 	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"The field, and its value before and after. Secrets and hashes are never shown."`
 }
 
+// StoreRepair is the result of a repair.
+type StoreRepair struct {
+	Shards int `json:"shards" doc:"Parts of the store that were replaced, or would be."`
+}
+
 // StoreStatus is the status of the store and of its replication to this daemon.
 type StoreStatus struct {
 	StoreID  string    `json:"store_id" doc:"Empty while nothing is loaded."`
@@ -559,6 +564,7 @@ type StoreStatus struct {
 	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When this daemon was last in sync with the store."`
 	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
 	Foreign  bool      `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
+	Damaged  bool      `json:"damaged" doc:"Documents are missing, altered or added: changes are refused until the store is repaired or adopted."`
 	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
 	Domains  int       `json:"domains"`
 	Accounts int       `json:"accounts" doc:"Accounts with a record."`
@@ -593,7 +599,7 @@ type AddressRegion struct {
 
 // Health is the response of /livez and /readyz.
 type Health struct {
-	Status string `json:"status" enum:"ok,degraded,unavailable" doc:"degraded: logins are decided, changes are refused."`
+	Status string `json:"status" enum:"ok,degraded,damaged,unavailable" doc:"degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
 }
 
 // List is one page of a list.

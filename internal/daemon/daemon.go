@@ -100,7 +100,7 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	defer func() { _ = redis.Close() }()
 
 	st := &store.Store{
-		Log: redis, State: store.NewState(), Logger: log.Named("store"),
+		Log: redis, Upkeep: redis, State: store.NewState(), Logger: log.Named("store"),
 		Marker: marker(filepath.Join(cfg.StateDir, "store-id")),
 	}
 	st.State.Delimiters = cfg.Login.Subaddress

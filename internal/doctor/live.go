@@ -202,13 +202,15 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
 	refused := new(adminclient.Problem)
 	switch {
+	case errors.As(err, &refused) && hasStatus(refused.Body, "damaged"), err == nil && hasStatus(answer.Body, "damaged"):
+		f.fail(check, api, "drawbridge store repair", "the store is damaged: changes are refused, and a daemon that starts decides no logins until it is repaired")
 	case errors.As(err, &refused):
 		f.fail(check, api, "drawbridge status", "the daemon cannot decide logins: %v", err)
 	case errors.Is(err, fs.ErrPermission):
 		f.warn(check, api, "# run this as root", "permission denied")
 	case err != nil:
 		f.fail(check, api, "systemctl status drawbridged", "%v", err)
-	case degraded(answer.Body):
+	case hasStatus(answer.Body, "degraded"):
 		f.warn(check, api, "drawbridge status", "degraded: until the store is back, logins are decided from the last known rules and changes are refused")
 	default:
 		f.ok(check, api, "the daemon is ready")
@@ -263,9 +265,9 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 	return f
 }
 
-func degraded(body []byte) bool {
+func hasStatus(body []byte, status string) bool {
 	var health struct {
 		Status string `json:"status"`
 	}
-	return json.NewDecoder(bytes.NewReader(body)).Decode(&health) == nil && health.Status == "degraded"
+	return json.NewDecoder(bytes.NewReader(body)).Decode(&health) == nil && health.Status == status
 }

@@ -13,7 +13,7 @@ import (
 
 // Schema is the version of the documents that this program writes. An older program refuses entries
 // of a newer schema.
-const Schema = 2
+const Schema = 3
 
 // Shard numbers a part of the store: domains are spread over [0, Global), and what is common to all
 // is in Global.
@@ -72,9 +72,13 @@ var (
 	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as with a full disk
 	// (MISCONF), without memory (OOM) or as a replica (READONLY).
 	ErrRefused error = refused{}
-	// ErrDamaged, beside ErrUnavailable: a key in Redis is not of the type that it should be.
-	// Trying again does not help.
-	ErrDamaged = errors.New("a key of the store is not of its type")
+	// ErrDamaged: documents are missing, changed or added beside the changes of Drawbridge, or a key
+	// in Redis is not of its type. Trying again does not help.
+	ErrDamaged = errors.New("the store is damaged; see drawbridge store repair")
+	// ErrNothingToRepair: the store is not damaged.
+	ErrNothingToRepair = errors.New("the store is not damaged: there is nothing to repair")
+	// ErrCannotRepair: this daemon does not know the store's last change.
+	ErrCannotRepair = errors.New("this daemon does not hold the last change of the damaged shards in memory: repair from a daemon that does, restore a backup, or accept the documents that are left with 'drawbridge store adopt'")
 	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
 	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
 	// ErrConflict: another daemon changed the shard first.
@@ -108,21 +112,31 @@ type Received struct {
 
 // Log is where changes become durable. Its errors wrap those above.
 type Log interface {
-	// Create begins an empty store with an id. It finishes what an interrupted call began, and
-	// changes nothing in a store that is complete.
-	Create(ctx context.Context, storeID string) error
-	// Heads returns the head of every shard; the zero Head for one that is missing.
-	Heads(ctx context.Context) ([Shards]Head, error)
-	// Load returns all documents of a shard as of the returned head.
+	// Heads returns the head of every shard, the zero Head for one that is missing. damage wraps
+	// [ErrDamaged] when a shard does not hold as many documents as its head says.
+	Heads(ctx context.Context) (heads [Shards]Head, damage error, err error)
+	// Load returns all documents of a shard as of the returned head. With [ErrDamaged] they are not
+	// those that belong to the head.
 	Load(ctx context.Context, s Shard) (Head, []Doc, error)
 	// Commit takes an encoded entry if the shard's head is still h. keepAudit is the audit entry's
 	// JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
-	// Probe tells whether a change of the shard would be taken, by a write that changes nothing.
-	Probe(ctx context.Context, s Shard, storeID string) error
-	// Follow delivers the entries behind the given numbers, in order per shard, until ctx ends,
+	// Follow delivers the entries after the given numbers, in order per shard, until ctx ends,
 	// Redis fails, or deliver returns an error.
 	Follow(ctx context.Context, after [Shards]uint64, deliver func(Received) error) error
+}
+
+// Upkeep creates, examines and repairs shards. Its errors wrap those above.
+type Upkeep interface {
+	// Create begins an empty store with an id. It completes an interrupted call, and changes nothing
+	// in a complete store.
+	Create(ctx context.Context, storeID string) error
+	// Probe reports whether Redis would take a change of the shard, by a write that changes nothing.
+	Probe(ctx context.Context, s Shard, storeID string) error
+	// Restore replaces a shard's documents if its head is still h or is missing.
+	Restore(ctx context.Context, s Shard, h Head, docs []Doc) error
+	// Accept makes the documents that a damaged shard holds the right ones.
+	Accept(ctx context.Context, s Shard) error
 }
 
 // Journal is what daemons note beside the truth: records, last uses, counters' events. Its writes

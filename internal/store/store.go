@@ -15,6 +15,7 @@ import (
 // Store ties the state in memory to the log that all daemons share.
 type Store struct {
 	Log     Log
+	Upkeep  Upkeep
 	State   *State
 	Logger  hclog.Logger
 	Marker  Marker
@@ -96,7 +97,7 @@ func (s *Store) probe(ctx context.Context) {
 		}
 		i := Shard(i)
 		s.apply[i].Lock() // so that it does not overtake what a change finds
-		s.noteWrite(i, s.Log.Probe(ctx, i, s.State.Head(i).StoreID))
+		s.noteWrite(i, s.Upkeep.Probe(ctx, i, s.State.Head(i).StoreID))
 		s.apply[i].Unlock()
 	}
 }
@@ -195,7 +196,7 @@ func (s *Store) follow(ctx context.Context) error {
 // a store that is not the one known is refused.
 func (s *Store) check(ctx context.Context) error {
 	loaded, _ := s.State.Ready()
-	heads, err := s.Log.Heads(ctx)
+	heads, damage, err := s.Log.Heads(ctx)
 	if err != nil {
 		return err
 	}
@@ -213,11 +214,14 @@ func (s *Store) check(ctx context.Context) error {
 		if marked != "" && id != marked {
 			return fmt.Errorf("%w: known %s, found %s", ErrForeign, marked, orNone(id))
 		}
-		if err := s.Log.Create(ctx, id); err != nil { // finishes what a crash may have interrupted
+		if err := s.Upkeep.Create(ctx, id); err != nil { // finishes what a crash may have interrupted
 			return err
 		}
-		if heads, err = s.Log.Heads(ctx); err != nil {
+		if heads, damage, err = s.Log.Heads(ctx); err != nil {
 			return err
+		}
+		if damage != nil {
+			return damage // never loaded: logins stay temporary failures
 		}
 		id = heads[Global].StoreID // another daemon may have been first
 	}
@@ -240,6 +244,12 @@ func (s *Store) check(ctx context.Context) error {
 		if distrusted && h != k {
 			return fmt.Errorf("%w: shard %d is at change %d, known is %d", ErrForeign, i, h.N, k.N)
 		}
+	}
+	if damage != nil {
+		if heads == known {
+			s.State.agreed(time.Now()) // what is in memory is current
+		}
+		return damage
 	}
 	for i, h := range heads {
 		if loaded && h.N <= s.State.Head(Shard(i)).N {
@@ -266,7 +276,7 @@ func (s *Store) check(ctx context.Context) error {
 // confirmed asks the store once more: the heads may have been read just before a change that this
 // daemon committed and applied.
 func (s *Store) confirmed(ctx context.Context, i Shard, k Head) bool {
-	heads, err := s.Log.Heads(ctx)
+	heads, _, err := s.Log.Heads(ctx)
 	return err == nil && heads[i].N >= k.N
 }
 
@@ -290,14 +300,18 @@ func (s *Store) catchUp(ctx context.Context, i Shard, n uint64) bool {
 	}
 }
 
-// Adopt makes the store that answers now the one that this daemon believes, whatever it was before;
-// an empty one is begun anew. It returns the store's id. Decisions answer temporary failure until
-// the store is loaded, a moment later.
+// Adopt accepts the store that answers now, whatever it was before, with the documents that it
+// holds; an empty store is begun. It returns the store's id. Decisions answer temporary failure
+// until the store is loaded, a moment later.
 func (s *Store) Adopt(ctx context.Context) (string, error) {
-	if !errors.Is(s.Trouble(), ErrForeign) {
+	trouble := s.Damage()
+	if errors.Is(s.Trouble(), ErrForeign) {
+		trouble = s.Trouble()
+	}
+	if trouble == nil {
 		return "", ErrNothingToAdopt
 	}
-	heads, err := s.Log.Heads(ctx)
+	heads, _, err := s.Log.Heads(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -306,8 +320,16 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 		if id, err = newStoreID(); err != nil {
 			return "", err
 		}
-		if err := s.Log.Create(ctx, id); err != nil {
+		if err := s.Upkeep.Create(ctx, id); err != nil {
 			return "", err
+		}
+	}
+	for i := range heads {
+		if heads[i].StoreID == "" {
+			continue // begun just now, or still foreign after the next check
+		}
+		if err := s.Upkeep.Accept(ctx, Shard(i)); err != nil {
+			return "", fmt.Errorf("accepting shard %d: %w", i, err)
 		}
 	}
 	if err := s.Marker.SetStoreID(id); err != nil {
@@ -315,8 +337,93 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 	}
 	s.State.loaded.Store(false)
 	s.State.forget()
+	s.forgetRefusals()
 	s.setTrouble(ErrUnavailable) // until the next check has loaded it
 	return id, nil
+}
+
+// Damage returns why the store is damaged, wrapping [ErrDamaged], or nil.
+func (s *Store) Damage() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(s.trouble, ErrDamaged) {
+		return s.trouble
+	}
+	for _, err := range s.refused {
+		if errors.Is(err, ErrDamaged) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) forgetRefusals() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = [Shards]error{}
+}
+
+// Repair verifies every shard and replaces damaged ones by what this daemon holds in memory. It
+// returns how many it replaced. It fails with [ErrCannotRepair], changing nothing in that shard,
+// when the store has changes that this daemon does not hold.
+func (s *Store) Repair(ctx context.Context, dryRun bool) (repaired int, err error) {
+	if loaded, _ := s.State.Ready(); !loaded {
+		return 0, ErrCannotRepair
+	}
+	known := s.State.Heads()
+	heads, _, err := s.Log.Heads(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for i := range heads {
+		missing := heads[i].StoreID == ""
+		if !missing {
+			if heads[i].StoreID != known[i].StoreID {
+				return repaired, ErrForeign
+			}
+			_, _, err := s.Log.Load(ctx, Shard(i))
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, ErrDamaged) {
+				return repaired, fmt.Errorf("verifying shard %d: %w", i, err)
+			}
+		}
+		if !missing && heads[i] != known[i] {
+			return repaired, ErrCannotRepair
+		}
+		if !dryRun {
+			if err := s.restore(ctx, Shard(i)); err != nil {
+				return repaired, fmt.Errorf("restoring shard %d: %w", i, err)
+			}
+		}
+		repaired++
+	}
+	if repaired == 0 {
+		return 0, ErrNothingToRepair
+	}
+	if !dryRun {
+		// Completes a store whose first shard was missing.
+		if err := s.Upkeep.Create(ctx, known[Global].StoreID); err != nil {
+			return repaired, err
+		}
+		s.forgetRefusals()
+	}
+	return repaired, nil
+}
+
+func (s *Store) restore(ctx context.Context, i Shard) error {
+	s.apply[i].Lock()
+	defer s.apply[i].Unlock()
+	h, docs, err := s.State.documents(i)
+	if err != nil {
+		return err
+	}
+	err = s.Upkeep.Restore(ctx, i, h, docs)
+	if errors.Is(err, ErrConflict) {
+		return ErrCannotRepair
+	}
+	return err
 }
 
 // load reads a shard anew, unless a change that was being applied brought it to n.

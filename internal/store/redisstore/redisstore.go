@@ -3,7 +3,7 @@
 // The keys of a shard share a hash tag ({s00} to {s31}, and {g} for what is common), so that one
 // script changes them together:
 //
-//	drawbridge:{s07}:head      hash    store, n, hash, schema: how far the shard is
+//	drawbridge:{s07}:head      hash    store, n, hash, schema: the shard's last change; count, digest: of its documents
 //	drawbridge:{s07}:docs      hash    document key → {"r":revision,"b":body}
 //	drawbridge:{s07}:changes   stream  n-0 → p (the entry), h (the chain's hash)
 //	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry)
@@ -18,10 +18,14 @@ package redisstore
 
 import (
 	"context"
+	"crypto/sha1" //nolint:gosec // see digest
+	"crypto/subtle"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -121,7 +125,7 @@ func wrap(err error) error {
 		return store.ErrForeign
 	case strings.HasPrefix(err.Error(), "SCHEMA"):
 		return store.ErrNewerSchema
-	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
+	case strings.HasPrefix(err.Error(), "WRONGTYPE"), strings.HasPrefix(err.Error(), "DAMAGED"):
 		return fmt.Errorf("%w: %w: %w", store.ErrUnavailable, store.ErrDamaged, err)
 	}
 	if reply := redis.Error(nil); errors.As(err, &reply) {
@@ -135,14 +139,14 @@ var create = redis.NewScript(`
 local id = redis.call('HGET', KEYS[1], 'store')
 if id == ARGV[1] then return 'OK' end
 if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREIGN another store') end
-redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2])
+redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2], 'count', '0', 'digest', ARGV[3])
 return 'OK'`)
 
-// Create implements [store.Log]. The global shard's head goes first and says which store it is;
+// Create implements [store.Upkeep]. The global shard's head goes first and says which store it is;
 // "ready" goes last, so that a lost shard of a complete store is not begun anew.
 func (r *Redis) Create(ctx context.Context, storeID string) error {
 	run := func(s store.Shard) error {
-		return wrap(create.Run(ctx, r.client, []string{tag(s) + "head", tag(s) + "docs"}, storeID, store.Schema).Err())
+		return wrap(create.Run(ctx, r.client, []string{tag(s) + "head", tag(s) + "docs"}, storeID, store.Schema, digest{}.String()).Err())
 	}
 	ready, err := r.client.HMGet(ctx, tag(store.Global)+"head", "store", "ready").Result()
 	if err != nil {
@@ -167,45 +171,92 @@ func (r *Redis) Create(ctx context.Context, storeID string) error {
 	return wrap(r.client.HSet(ctx, tag(store.Global)+"head", "ready", "1").Err())
 }
 
-// Heads implements [store.Log].
-func (r *Redis) Heads(ctx context.Context) ([store.Shards]store.Head, error) {
-	var heads [store.Shards]store.Head
+// Heads implements [store.Log]. Each head is read together with the number of documents, so that
+// a change in between is not mistaken for damage.
+func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, damage error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	var cmds [store.Shards]*redis.SliceCmd
-	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	var counts [store.Shards]*redis.IntCmd
+	_, err = r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range cmds {
-			cmds[i] = p.HMGet(ctx, tag(store.Shard(i))+"head", "store", "n", "hash", "schema")
+			cmds[i] = p.HMGet(ctx, tag(store.Shard(i))+"head", headFields...)
+			counts[i] = p.HLen(ctx, tag(store.Shard(i))+"docs")
 		}
 		return nil
 	})
 	if err != nil {
-		return heads, wrap(err)
+		return heads, nil, wrap(err)
 	}
-	for i, c := range cmds {
-		h, err := parseHead(c.Val())
+	for i := range cmds {
+		h, sum, err := parseHead(cmds[i].Val())
 		if err != nil {
-			return heads, fmt.Errorf("shard %d: %w", i, err)
+			return heads, nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 		heads[i] = h
+		if n := uint64(counts[i].Val()); sum != nil && n != sum.count {
+			damage = errors.Join(damage, fmt.Errorf("shard %d holds %d documents instead of %d: %w", i, n, sum.count, store.ErrDamaged))
+		}
 	}
-	return heads, nil
+	return heads, damage, nil
 }
 
-func parseHead(v []any) (store.Head, error) {
+var headFields = []string{"store", "n", "hash", "schema", "count", "digest"}
+
+// checksum says which documents belong to a head.
+type checksum struct {
+	count  uint64
+	digest digest
+}
+
+// digest is the exclusive or of the hashes of all documents. It does not depend on their order, so a
+// change costs the hashes of the documents that it replaces and writes. A document occurs once, so
+// nothing cancels out. It detects loss and accidents; whoever may write to Redis can forge it.
+type digest [digestSize]byte
+
+const digestSize = 16
+
+func (d digest) String() string { return hex.EncodeToString(d[:]) }
+
+// add adds a document, or removes it.
+func (d *digest) add(key string, value []byte) {
+	h := sha1.New() //nolint:gosec // the only hash that Redis' scripts have; no secret depends on it
+	_, _ = h.Write([]byte(key))
+	_, _ = h.Write([]byte{'\n'})
+	_, _ = h.Write(value)
+	var room [sha1.Size]byte
+	subtle.XORBytes(d[:], d[:], h.Sum(room[:0]))
+}
+
+// parseHead returns the zero head of a missing one, and no checksum of one that was written before
+// schema 3.
+func parseHead(v []any) (store.Head, *checksum, error) {
 	text := func(i int) string { s, _ := v[i].(string); return s }
 	if text(0) == "" {
-		return store.Head{}, nil
+		return store.Head{}, nil, nil
 	}
 	n, err := strconv.ParseUint(text(1), 10, 64)
 	if err != nil {
-		return store.Head{}, fmt.Errorf("%w: the head has no number", store.ErrForeign)
+		return store.Head{}, nil, fmt.Errorf("%w: the head has no number", store.ErrForeign)
 	}
-	if schema, err := strconv.Atoi(text(3)); err != nil || schema > store.Schema {
-		return store.Head{}, store.ErrNewerSchema
+	h := store.Head{StoreID: text(0), N: n, Hash: text(2)}
+	schema, err := strconv.Atoi(text(3))
+	switch {
+	case err != nil || schema > store.Schema:
+		return store.Head{}, nil, store.ErrNewerSchema
+	case schema < checksumSchema:
+		return h, nil, nil
 	}
-	return store.Head{StoreID: text(0), N: n, Hash: text(2)}, nil
+	sum := &checksum{}
+	sum.count, err = strconv.ParseUint(text(4), 10, 64)
+	if b, bad := hex.DecodeString(text(5)); err != nil || bad != nil || copy(sum.digest[:], b) != digestSize {
+		return h, &checksum{count: math.MaxUint64}, nil // matches no documents: damaged
+	}
+	return h, sum, nil
 }
+
+// checksumSchema is the first schema whose heads carry a checksum of their documents.
+const checksumSchema = 3
 
 type kept struct {
 	Rev  uint64          `json:"r"`
@@ -213,51 +264,132 @@ type kept struct {
 }
 
 // Load implements [store.Log]. A scan is no snapshot: it is repeated until the head stood still
-// around it.
+// around it. A shard without a checksum gets one.
 func (r *Redis) Load(ctx context.Context, s store.Shard) (store.Head, []store.Doc, error) {
 	for {
-		before, err := r.head(ctx, s)
+		h, want, err := r.head(ctx, s)
 		if err != nil {
-			return before, nil, err
+			return h, nil, err
 		}
-		seen := map[string]bool{}
-		var docs []store.Doc
-		for cursor := uint64(0); ; {
-			list, next, err := r.client.HScan(ctx, tag(s)+"docs", cursor, "", 1000).Result()
-			if err != nil {
-				return before, nil, wrap(err)
-			}
-			for i := 0; i+1 < len(list); i += 2 {
-				if seen[list[i]] {
-					continue // a scan may return a field twice
-				}
-				seen[list[i]] = true
-				var k kept
-				if err := json.Unmarshal([]byte(list[i+1]), &k); err != nil {
-					return before, nil, fmt.Errorf("document %q: %w", list[i], err)
-				}
-				docs = append(docs, store.Doc{Key: list[i], Rev: k.Rev, Body: k.Body})
-			}
-			if cursor = next; cursor == 0 {
-				break
-			}
+		docs, got, fault := r.scan(ctx, s)
+		if fault != nil && !errors.Is(fault, store.ErrDamaged) {
+			return h, nil, fault
 		}
-		after, err := r.head(ctx, s)
+		after, _, err := r.head(ctx, s)
 		if err != nil {
 			return after, nil, err
 		}
-		if after == before {
-			return after, docs, nil
+		if after != h {
+			continue
+		}
+		if want == nil && fault == nil {
+			err := r.seal(ctx, s, h, h, got)
+			if errors.Is(err, store.ErrConflict) {
+				continue
+			}
+			return h, docs, err
+		}
+		if fault == nil && got != *want {
+			fault = fmt.Errorf("%w: %d documents of digest %s instead of %d of %s", store.ErrDamaged, got.count, got.digest, want.count, want.digest)
+		}
+		return h, docs, fault
+	}
+}
+
+// scan reads the documents of a shard. With [store.ErrDamaged] it returns those that are readable.
+func (r *Redis) scan(ctx context.Context, s store.Shard) (docs []store.Doc, sum checksum, fault error) {
+	seen := map[string]bool{}
+	for cursor := uint64(0); ; {
+		list, next, err := r.client.HScan(ctx, tag(s)+"docs", cursor, "", 1000).Result()
+		if err != nil {
+			return nil, sum, wrap(err)
+		}
+		for i := 0; i+1 < len(list); i += 2 {
+			if seen[list[i]] {
+				continue // a scan may return a field twice
+			}
+			seen[list[i]] = true
+			value := []byte(list[i+1])
+			sum.count++
+			sum.digest.add(list[i], value)
+			var k kept
+			if err := json.Unmarshal(value, &k); err != nil {
+				fault = fmt.Errorf("%w: document %q: %w", store.ErrDamaged, list[i], err)
+				continue
+			}
+			docs = append(docs, store.Doc{Key: list[i], Rev: k.Rev, Body: k.Body})
+		}
+		if cursor = next; cursor == 0 {
+			return docs, sum, fault
 		}
 	}
 }
 
-func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, error) {
-	v, err := r.client.HMGet(ctx, tag(s)+"head", "store", "n", "hash", "schema").Result()
+func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, *checksum, error) {
+	v, err := r.client.HMGet(ctx, tag(s)+"head", headFields...).Result()
 	if err != nil {
-		return store.Head{}, wrap(err)
+		return store.Head{}, nil, wrap(err)
 	}
 	return parseHead(v)
+}
+
+// seal writes a checksum into the head if the shard is where it was read. ARGV: store, n, hash,
+// new n, new hash, schema, count, digest.
+var seal = redis.NewScript(`
+local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
+if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
+if tonumber(h[4]) > tonumber(ARGV[6]) then return redis.error_reply('SCHEMA newer') end
+if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] or redis.call('HLEN', KEYS[2]) ~= tonumber(ARGV[7]) then
+  return redis.error_reply('CONFLICT the shard moved')
+end
+redis.call('HSET', KEYS[1], 'n', ARGV[4], 'hash', ARGV[5], 'schema', ARGV[6], 'count', ARGV[7], 'digest', ARGV[8])
+return 'OK'`)
+
+func (r *Redis) seal(ctx context.Context, s store.Shard, h, next store.Head, sum checksum) error {
+	return wrap(seal.Run(ctx, r.client, commitKeys(s), h.StoreID, h.N, h.Hash, next.N, next.Hash, store.Schema, sum.count, sum.digest.String()).Err())
+}
+
+// Accept implements [store.Upkeep]. The head moves on, so that every other daemon loads the shard.
+func (r *Redis) Accept(ctx context.Context, s store.Shard) error {
+	h, want, err := r.head(ctx, s)
+	if err != nil {
+		return err
+	}
+	docs, got, err := r.scan(ctx, s)
+	if err != nil {
+		return err
+	}
+	if want == nil || got == *want {
+		return nil
+	}
+	return r.seal(ctx, s, h, h.Chain(fmt.Appendf(nil, "accepted: %d documents of digest %s", len(docs), got.digest)), got)
+}
+
+// restore replaces the documents of a shard whose head is where it was, or missing. ARGV: store, n,
+// hash, schema, digest, key, value ...
+var restore = redis.NewScript(`
+local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash')
+if h[1] and h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
+if h[1] and (h[2] ~= ARGV[2] or h[3] ~= ARGV[3]) then return redis.error_reply('CONFLICT the head moved') end
+redis.call('DEL', KEYS[2])
+for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'schema', ARGV[4], 'count', redis.call('HLEN', KEYS[2]), 'digest', ARGV[5])
+return 'OK'`)
+
+// Restore implements [store.Upkeep].
+func (r *Redis) Restore(ctx context.Context, s store.Shard, h store.Head, docs []store.Doc) error {
+	args := []any{h.StoreID, h.N, h.Hash, store.Schema, ""}
+	var sum digest
+	for _, d := range docs {
+		v, err := json.Marshal(kept{d.Rev, d.Body})
+		if err != nil {
+			return fmt.Errorf("encoding %s: %w", d.Key, err)
+		}
+		sum.add(d.Key, v)
+		args = append(args, d.Key, v)
+	}
+	args[4] = sum.String()
+	return wrap(restore.Run(ctx, r.client, commitKeys(s), args...).Err())
 }
 
 // types refuses keys that are not of their type: what a script did before it fails is not undone.
@@ -267,41 +399,63 @@ for i, kind in ipairs({'hash', 'stream', 'stream'}) do
   if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
 end`
 
-// commit takes one change if the head is still where the writer saw it. ARGV: store, n, hash, new
-// hash, schema, payload, audit, keep, number of puts, key, value ..., keys to delete ...
+// commit takes one change if the head is still where the writer saw it, and keeps the checksum. ARGV:
+// store, n, hash, new hash, schema, payload, audit, keep, number of puts, digest of the puts, key,
+// value ..., keys to delete ...
 var commit = redis.NewScript(`
-local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
+local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema', 'count', 'digest')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if tonumber(h[4]) > tonumber(ARGV[5]) then return redis.error_reply('SCHEMA newer') end
 if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] then return redis.error_reply('CONFLICT the head moved') end
 ` + types + `
+local found = redis.call('HLEN', KEYS[2])
+if not h[5] or not h[6] or #h[6] ~= 32 or found ~= tonumber(h[5]) then
+  return redis.error_reply('DAMAGED ' .. KEYS[2] .. ' holds ' .. found .. ' documents instead of ' .. tostring(h[5]))
+end
+local sum = {}
+local function mix(hex)
+  for w = 1, 4 do sum[w] = bit.bxor(sum[w] or 0, tonumber(string.sub(hex, 8 * w - 7, 8 * w), 16)) end
+end
+local function replaced(key)
+  local was = redis.call('HGET', KEYS[2], key)
+  if was then mix(redis.sha1hex(key .. '\n' .. was)) end
+end
+mix(h[6])
+mix(ARGV[10])
 local n = string.format('%d', tonumber(ARGV[2]) + 1)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
 redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7])
-local i, puts = 10, tonumber(ARGV[9])
+local i, puts = 11, tonumber(ARGV[9])
 for _ = 1, puts do
+  replaced(ARGV[i])
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   i = i + 2
 end
 while i <= #ARGV do
+  replaced(ARGV[i])
   redis.call('HDEL', KEYS[2], ARGV[i])
   i = i + 1
 end
-redis.call('HSET', KEYS[1], 'n', n, 'hash', ARGV[4], 'schema', ARGV[5])
+local digest = ''
+for w = 1, 4 do digest = digest .. bit.tohex(sum[w]) end
+redis.call('HSET', KEYS[1], 'n', n, 'hash', ARGV[4], 'schema', ARGV[5], 'count', redis.call('HLEN', KEYS[2]), 'digest', digest)
 return 'OK'`)
 
 // Commit implements [store.Log].
 func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload []byte, e *store.Entry, audit []byte) error {
 	next := h.Chain(payload)
-	args := make([]any, 0, 9+2*len(e.Puts)+len(e.Dels))
-	args = append(args, h.StoreID, h.N, h.Hash, next.Hash, store.Schema, payload, audit, r.opt.KeepChanges, len(e.Puts))
+	args := make([]any, 0, 10+2*len(e.Puts)+len(e.Dels))
+	args = append(args, h.StoreID, h.N, h.Hash, next.Hash, store.Schema, payload, audit, r.opt.KeepChanges, len(e.Puts), "")
+	var sum digest
 	for _, d := range e.Puts {
 		v, err := json.Marshal(kept{e.N, d.Body})
 		if err != nil {
 			return fmt.Errorf("encoding %s: %w", d.Key, err)
 		}
+		sum.add(d.Key, v)
 		args = append(args, d.Key, v)
 	}
+	args[9] = sum.String()
 	for _, k := range e.Dels {
 		args = append(args, k)
 	}
@@ -333,7 +487,7 @@ if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 redis.call('HSET', KEYS[1], 'schema', h[2])
 return 'OK'`)
 
-// Probe implements [store.Log]. It takes 3 s at most.
+// Probe implements [store.Upkeep]. It takes 3 s at most.
 func (r *Redis) Probe(ctx context.Context, s store.Shard, storeID string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

@@ -294,7 +294,7 @@ func TestRefusedWritesAreTold(t *testing.T) {
 	head := a.State.Heads()
 	memory("0")
 	redistest.Eventually(t, "the probe is taken", func() bool { return a.Refusing() == nil })
-	if heads, err := a.redis.Heads(context.Background()); err != nil || heads != head {
+	if heads, _, err := a.redis.Heads(context.Background()); err != nil || heads != head {
 		t.Errorf("the probe changed the store: %v", err)
 	}
 	// A shard whose key is damaged stays refused, whatever others take.

@@ -1,0 +1,195 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func shardKey(domain, what string) string {
+	return fmt.Sprintf("drawbridge:{s%02d}:%s", int(store.ShardOf(domain)), what)
+}
+
+// Whatever happens to the documents beside Drawbridge: a daemon that starts does not load them, a
+// running one decides from memory and refuses changes, and repairs the store or accepts it.
+func TestDamagedStore(t *testing.T) {
+	const name = "example.org"
+	ctx := context.Background()
+	damages := map[string]struct {
+		do    func(raw *redis.Client) error
+		count bool // the number of documents shows it to a running daemon
+	}{
+		"all documents are gone": {func(raw *redis.Client) error { return raw.Del(ctx, shardKey(name, "docs")).Err() }, true},
+		"one is gone":            {func(raw *redis.Client) error { return raw.HDel(ctx, shardKey(name, "docs"), "domain/"+name).Err() }, true},
+		"one more": {func(raw *redis.Client) error {
+			return raw.HSet(ctx, shardKey(name, "docs"), "policy/"+name+"/1", `{"r":1,"b":{"id":"1"}}`).Err()
+		}, true},
+		"one is altered": {func(raw *redis.Client) error {
+			return raw.HSet(ctx, shardKey(name, "docs"), "domain/"+name, `{"r":1,"b":{"name":"example.org","trace_header":true}}`).Err()
+		}, false},
+		"one is no JSON": {func(raw *redis.Client) error {
+			return raw.HSet(ctx, shardKey(name, "docs"), "domain/"+name, `{"r":`).Err()
+		}, false},
+		"the checksum is gone": {func(raw *redis.Client) error { return raw.HDel(ctx, shardKey(name, "head"), "count", "digest").Err() }, true},
+	}
+	for what, damage := range damages {
+		t.Run(what, func(t *testing.T) {
+			r := redistest.Start(t)
+			m := &redistest.Marker{}
+			a := start(t, r.Options(), m).ready(t)
+			if err := errors.Join(a.putDomain(name), a.putDomain("other.example")); err != nil {
+				t.Fatal(err)
+			}
+			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+			t.Cleanup(func() { _ = raw.Close() })
+			if err := damage.do(raw); err != nil {
+				t.Fatal(err)
+			}
+			if damage.count {
+				redistest.Eventually(t, "the running daemon notices", func() bool { return errors.Is(a.Trouble(), store.ErrDamaged) })
+				if err := a.putDomain(name); !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("a change: %v", err)
+				}
+			}
+			if !a.has(name) {
+				t.Error("the running daemon forgot the domain")
+			}
+			late := start(t, r.Options(), &redistest.Marker{ID: m.ID})
+			redistest.Eventually(t, "a daemon that starts notices", func() bool { return errors.Is(late.Trouble(), store.ErrDamaged) })
+			if ok, _ := late.State.Ready(); ok {
+				t.Fatal("a damaged store was loaded")
+			}
+			if _, err := late.Repair(ctx, false); !errors.Is(err, store.ErrCannotRepair) {
+				t.Errorf("a repair by a daemon that knows nothing: %v", err)
+			}
+			if n, err := a.Repair(ctx, true); n != 1 || err != nil {
+				t.Errorf("a dry run repairs %d shards: %v", n, err)
+			}
+			if n, err := a.Repair(ctx, false); n != 1 || err != nil {
+				t.Fatalf("repaired %d shards: %v", n, err)
+			}
+			if _, err := a.Repair(ctx, false); !errors.Is(err, store.ErrNothingToRepair) {
+				t.Errorf("a second repair: %v", err)
+			}
+			late.ready(t)
+			a.ready(t)
+			if d, _ := late.State.Domain(name); d.Doc == nil || d.Doc.TraceHeader || late.State.Heads() != a.State.Heads() {
+				t.Errorf("loaded %+v after the repair", d.Doc)
+			}
+			if err := errors.Join(a.putDomain(name), late.putDomain("new.example")); err != nil {
+				t.Errorf("changes after the repair: %v", err)
+			}
+		})
+	}
+}
+
+// Without a daemon that remembers, the documents that are left can be accepted; daemons that knew
+// others load them too.
+func TestDamagedStoreIsAccepted(t *testing.T) {
+	r := redistest.Start(t)
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
+	if err := errors.Join(a.putDomain("example.org"), a.putDomain("other.example")); err != nil {
+		t.Fatal(err)
+	}
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.Del(context.Background(), shardKey("example.org", "docs")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	late := start(t, r.Options(), &redistest.Marker{ID: m.ID})
+	redistest.Eventually(t, "the damage is noticed", func() bool { return errors.Is(late.Trouble(), store.ErrDamaged) })
+	if _, err := late.Adopt(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	late.ready(t)
+	redistest.Eventually(t, "the other daemon accepts it too", func() bool { return a.Trouble() == nil && !a.has("example.org") })
+	if late.has("example.org") || !late.has("other.example") {
+		t.Error("not what was left")
+	}
+	if err := errors.Join(a.putDomain("example.org"), late.putDomain("other.example")); err != nil {
+		t.Errorf("changes afterwards: %v", err)
+	}
+}
+
+// An evicting Redis drops the documents, which are read once, and keeps the heads, which are read
+// every second.
+func TestEvictedDocuments(t *testing.T) {
+	r := redistest.Start(t, "maxmemory-policy allkeys-lru")
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.ConfigSet(ctx, "maxmemory", "3mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; raw.Exists(ctx, shardKey("example.org", "docs")).Val() == 1; i++ {
+		if err := raw.Set(ctx, fmt.Sprintf("cache:%d", i), make([]byte, 4096), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := start(t, r.Options(), &redistest.Marker{ID: m.ID})
+	redistest.Eventually(t, "the loss is noticed", func() bool { return late.Trouble() != nil && a.Trouble() != nil })
+	if ok, _ := late.State.Ready(); ok {
+		t.Fatal("a store with a hole was loaded")
+	}
+	if !a.has("example.org") {
+		t.Fatal("the running daemon forgot the domain")
+	}
+	if err := raw.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Repair(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	if !late.ready(t).has("example.org") {
+		t.Error("the domain is lost after the repair")
+	}
+}
+
+// A store of schema 2 has no checksums: the first daemon that loads it adds them, and a daemon of
+// schema 2 does not take changes from then on.
+func TestUpgradeFromSchema2(t *testing.T) {
+	r := redistest.Start(t)
+	ctx := context.Background()
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
+	if err := a.putDomain("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+	t.Cleanup(func() { _ = raw.Close() })
+	heads, err := raw.Keys(ctx, "drawbridge:*:head").Result()
+	if err != nil || len(heads) != store.Shards {
+		t.Fatal(heads, err)
+	}
+	want := map[string]map[string]string{}
+	for _, key := range heads {
+		want[key] = raw.HGetAll(ctx, key).Val()
+		if err := errors.Join(raw.HSet(ctx, key, "schema", 2).Err(), raw.HDel(ctx, key, "count", "digest").Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := start(t, r.Options(), &redistest.Marker{ID: m.ID}).ready(t)
+	for _, key := range heads {
+		if got := raw.HGetAll(ctx, key).Val(); fmt.Sprint(got) != fmt.Sprint(want[key]) {
+			t.Errorf("%s is %v, want %v", key, got, want[key])
+		}
+	}
+	if err := b.putDomain("example.org"); err != nil || !b.has("example.org") {
+		t.Error(err)
+	}
+	if schema := raw.HGet(ctx, heads[0], "schema").Val(); schema != "3" {
+		t.Errorf("schema %s", schema)
+	}
+}
