@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -218,4 +219,61 @@ func TestDoctor(t *testing.T) {
 	if out, status := examine(open); status != 1 || !strings.Contains(out, "passdb") {
 		t.Errorf("a site that fails open: status %d:\n%s", status, out)
 	}
+}
+
+// Documents vanish from Redis while its heads stay, as under eviction: what is known goes on, changes
+// are refused, a daemon that starts believes nothing of it, and a repair brings all back.
+func TestDamagedStore(t *testing.T) {
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
+	s.domain(nil)
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+	pw := s.passwords[ann]
+	s.refuse("suspended", s.imap(outside, ann, pw), "OK ")
+
+	redis := func(args ...string) string {
+		out, err := exec.CommandContext(s.ctx, "redis-cli", append([]string{"-s", s.RedisSocket()}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("redis-cli %v: %v: %s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	lost := 0
+	for key := range strings.SplitSeq(redis("--raw", "KEYS", "drawbridge:*:docs"), "\n") {
+		if redis("HDEL", key, "account/"+ann) == "1" {
+			lost++
+		}
+	}
+	if lost != 1 {
+		t.Fatalf("%d documents of ann's were deleted", lost)
+	}
+	s.eventually("the loss is noticed", func() bool {
+		_, a := s.call(0, "GET", "/readyz", nil)
+		return a["status"] == "damaged"
+	})
+	s.refused(503, "damaged_store", "PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+	s.refuse("the suspension holds", s.imap(outside, ann, pw), "OK ")
+	s.want("others log in", s.imap(outside, bob, s.passwords[bob]), "OK ")
+
+	// A daemon that starts would let ann in if it believed what is there.
+	s.must(s.Daemons[0].Kill())
+	started := make(chan error, 1)
+	go func() { started <- s.Daemons[0].Start(s.ctx) }() // returns when it is ready, after the repair
+	s.eventually("the daemon answers, and is not ready", func() bool {
+		status, err := s.try("GET", "/readyz", nil)
+		return err == nil && status == 503
+	})
+	for _, d := range doors {
+		s.refuse(d.name+" at a daemon that believes nothing", d.login(s, outside, ann, pw), d.yes)
+	}
+	s.want("it is our fault, not a wrong password", s.imap(outside, bob, s.passwords[bob]), "NO [UNAVAILABLE]")
+
+	// The other daemon was there before, and has all of it.
+	if out, err := s.Daemons[1].Command(s.ctx, "store", "repair").CombinedOutput(); err != nil {
+		t.Fatalf("store repair: %v: %s", err, out)
+	}
+	s.must(<-started)
+	s.want("others log in again", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	s.refuse("the suspension is back", s.imap(outside, ann, pw), "OK ")
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+	s.want("and is lifted", s.imap(outside, ann, pw), "OK ")
 }
