@@ -62,6 +62,8 @@ type Store struct {
 	TLSKeyFile   string
 	MinReplicas  int
 	MaxStaleness time.Duration
+	// AcceptEviction: a Redis that may delete documents under memory pressure is used all the same.
+	AcceptEviction bool
 }
 
 // StoreURL is store.url: one server when written as a string, a Cluster's nodes or the Sentinels

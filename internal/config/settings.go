@@ -79,6 +79,9 @@ and Sentinels, which the list names when store.master is set (port 26379 if none
 		row("store.min_replicas", `Number of replicas that must confirm a change before it is acknowledged, 0 to 10; otherwise the API answers 503
 "unconfirmed". The embedded store has no replicas.`,
 			func(c *Config) *int { return &c.Store.MinReplicas }, between(0, 10), needsReplicas),
+		row("store.accept_eviction", `false: the daemon does not start on a Redis whose maxmemory-policy is not noeviction, because such a server deletes
+rules when its memory is full. true: it starts; lost documents are then noticed, and changes refused until the store is repaired.`,
+			func(c *Config) *bool { return &c.Store.AcceptEviction }),
 		row("store.max_staleness", `How long the daemon decides from memory while the store is unreachable, "1m" to "365d". After that, logins fail
 temporarily.`,
 			func(c *Config) *time.Duration { return &c.Store.MaxStaleness }, span(time.Minute, 365*day)),

@@ -98,6 +98,11 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)
 	defer func() { _ = redis.Close() }()
+	if !cfg.Store.Embedded() && !cfg.Store.AcceptEviction {
+		if err := refuseEviction(ctx, redis); err != nil {
+			return err
+		}
+	}
 
 	st := &store.Store{
 		Log: redis, Upkeep: redis, State: store.NewState(), Logger: log.Named("store"),
@@ -150,6 +155,19 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 		err = cause
 	}
 	return err
+}
+
+// refuseEviction returns an error if the store's server may delete documents. A server that is away
+// or does not say is no error: the loss of documents is noticed all the same.
+func refuseEviction(ctx context.Context, redis *redisstore.Redis) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	policy, err := redis.EvictionPolicy(ctx)
+	if err != nil || policy == "noeviction" {
+		return nil //nolint:nilerr // see above
+	}
+	return fmt.Errorf("store.url: the Redis server deletes rules when its memory is full (maxmemory-policy %s): "+
+		"set maxmemory-policy noeviction there, or accept it with store.accept_eviction = true", policy)
 }
 
 // unmanaged returns which domains that are not managed are left to the next passdb.

@@ -277,3 +277,16 @@ func TestDamagedStore(t *testing.T) {
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
 	s.want("and is lifted", s.imap(outside, ann, pw), "OK ")
 }
+
+// A Redis that may delete rules is refused at the start, with what to do, unless it is accepted.
+func TestEvictingRedis(t *testing.T) {
+	s := start(t, trialstack.Options{SharedRedis: true})
+	out, err := exec.CommandContext(s.ctx, "redis-cli", "-s", s.RedisSocket(), "CONFIG", "SET", "maxmemory-policy", "allkeys-lru").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.must(s.Daemons[0].Kill())
+	if err := s.Daemons[0].Start(s.ctx); err == nil || !strings.Contains(err.Error(), "store.accept_eviction = true") || !strings.Contains(err.Error(), "allkeys-lru") {
+		t.Errorf("it starts: %v", err)
+	}
+}

@@ -142,6 +142,21 @@ if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREI
 redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2], 'count', '0', 'digest', ARGV[3])
 return 'OK'`)
 
+// EvictionPolicy returns the server's maxmemory-policy: with any but noeviction it deletes documents
+// when its memory is full. An error means that the server did not say.
+func (r *Redis) EvictionPolicy(ctx context.Context) (string, error) {
+	info, err := r.client.Info(ctx, "memory").Result()
+	if err != nil {
+		return "", wrap(err)
+	}
+	for line := range strings.SplitSeq(info, "\r\n") {
+		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
+			return policy, nil
+		}
+	}
+	return "", fmt.Errorf("reading INFO memory: no maxmemory_policy: %w", store.ErrUnavailable)
+}
+
 // Create implements [store.Upkeep]. The global shard's head goes first and says which store it is;
 // "ready" goes last, so that a lost shard of a complete store is not begun anew.
 func (r *Redis) Create(ctx context.Context, storeID string) error {
