@@ -221,8 +221,8 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// Documents vanish from Redis while its heads stay, as under eviction: what is known goes on, changes
-// are refused, a daemon that starts believes nothing of it, and a repair brings all back.
+// Documents vanish from Redis while its heads stay, as under eviction: what is known goes on,
+// changes are refused, a daemon that starts believes nothing of it, and a repair brings all back.
 func TestDamagedStore(t *testing.T) {
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)

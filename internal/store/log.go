@@ -72,8 +72,8 @@ var (
 	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as with a full disk
 	// (MISCONF), without memory (OOM) or as a replica (READONLY).
 	ErrRefused error = refused{}
-	// ErrDamaged: documents are missing, changed or added beside the changes of Drawbridge, or a key
-	// in Redis is not of its type. Trying again does not help.
+	// ErrDamaged: documents are missing, changed or added beside the changes of Drawbridge, or a
+	// key in Redis is not of its type. Trying again does not help.
 	ErrDamaged = errors.New("the store is damaged; see drawbridge store repair")
 	// ErrNothingToRepair: the store is not damaged.
 	ErrNothingToRepair = errors.New("the store is not damaged: there is nothing to repair")
@@ -128,10 +128,11 @@ type Log interface {
 
 // Upkeep creates, examines and repairs shards. Its errors wrap those above.
 type Upkeep interface {
-	// Create begins an empty store with an id. It completes an interrupted call, and changes nothing
-	// in a complete store.
+	// Create begins an empty store with an id. It completes an interrupted call, and changes
+	// nothing in a complete store.
 	Create(ctx context.Context, storeID string) error
-	// Probe reports whether Redis would take a change of the shard, by a write that changes nothing.
+	// Probe reports whether Redis would take a change of the shard, by a write that changes
+	// nothing.
 	Probe(ctx context.Context, s Shard, storeID string) error
 	// Restore replaces a shard's documents if its head is still h or is missing.
 	Restore(ctx context.Context, s Shard, h Head, docs []Doc) error

@@ -142,8 +142,8 @@ if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREI
 redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2], 'count', '0', 'digest', ARGV[3])
 return 'OK'`)
 
-// EvictionPolicy returns the server's maxmemory-policy: with any but noeviction it deletes documents
-// when its memory is full. An error means that the server did not say.
+// EvictionPolicy returns the server's maxmemory-policy: with any but noeviction it deletes
+// documents when its memory is full. An error means that the server did not say.
 func (r *Redis) EvictionPolicy(ctx context.Context) (string, error) {
 	info, err := r.client.Info(ctx, "memory").Result()
 	if err != nil {
@@ -186,8 +186,8 @@ func (r *Redis) Create(ctx context.Context, storeID string) error {
 	return wrap(r.client.HSet(ctx, tag(store.Global)+"head", "ready", "1").Err())
 }
 
-// Heads implements [store.Log]. Each head is read together with the number of documents, so that
-// a change in between is not mistaken for damage.
+// Heads implements [store.Log]. Each head is read together with the number of documents, so that a
+// change in between is not mistaken for damage.
 func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, damage error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -224,9 +224,9 @@ type checksum struct {
 	digest digest
 }
 
-// digest is the exclusive or of the hashes of all documents. It does not depend on their order, so a
-// change costs the hashes of the documents that it replaces and writes. A document occurs once, so
-// nothing cancels out. It detects loss and accidents; whoever may write to Redis can forge it.
+// digest is the exclusive or of the hashes of all documents. It does not depend on their order, so
+// a change costs the hashes of the documents that it replaces and writes. A document occurs once,
+// so nothing cancels out. It detects loss and accidents; whoever may write to Redis can forge it.
 type digest [digestSize]byte
 
 const digestSize = 16
@@ -348,8 +348,8 @@ func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, *checksum,
 	return parseHead(v)
 }
 
-// seal writes a checksum into the head if the shard is where it was read. ARGV: store, n, hash,
-// new n, new hash, schema, count, digest.
+// seal writes a checksum into the head if the shard is where it was read. ARGV: store, n, hash, new
+// n, new hash, schema, count, digest.
 var seal = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
@@ -414,9 +414,9 @@ for i, kind in ipairs({'hash', 'stream', 'stream'}) do
   if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
 end`
 
-// commit takes one change if the head is still where the writer saw it, and keeps the checksum. ARGV:
-// store, n, hash, new hash, schema, payload, audit, keep, number of puts, digest of the puts, key,
-// value ..., keys to delete ...
+// commit takes one change if the head is still where the writer saw it, and keeps the checksum.
+// ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, digest of the puts,
+// key, value ..., keys to delete ...
 var commit = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema', 'count', 'digest')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
