@@ -164,7 +164,7 @@ func refuseEviction(ctx context.Context, redis *redisstore.Redis) error {
 	defer cancel()
 	policy, err := redis.EvictionPolicy(ctx)
 	if err != nil || policy == "noeviction" {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	return fmt.Errorf("store.url: the Redis server deletes rules when its memory is full (maxmemory-policy %s): "+
 		"set maxmemory-policy noeviction there, or accept it with store.accept_eviction = true", policy)

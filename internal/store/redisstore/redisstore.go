@@ -209,7 +209,7 @@ func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, dama
 			return heads, nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 		heads[i] = h
-		if n := uint64(counts[i].Val()); sum != nil && n != sum.count {
+		if n := uint64(counts[i].Val()); sum != nil && n != sum.count { //nolint:gosec // a length
 			damage = errors.Join(damage, fmt.Errorf("shard %d holds %d documents instead of %d: %w", i, n, sum.count, store.ErrDamaged))
 		}
 	}
@@ -265,7 +265,7 @@ func parseHead(v []any) (store.Head, *checksum, error) {
 	sum := &checksum{}
 	sum.count, err = strconv.ParseUint(text(4), 10, 64)
 	if b, bad := hex.DecodeString(text(5)); err != nil || bad != nil || copy(sum.digest[:], b) != digestSize {
-		return h, &checksum{count: math.MaxUint64}, nil // matches no documents: damaged
+		return h, &checksum{count: math.MaxUint64}, nil //nolint:nilerr // matches no documents: damaged
 	}
 	return h, sum, nil
 }
