@@ -105,12 +105,7 @@ func (g *Gate) Login(ctx context.Context, l *access.Login) access.Decision {
 }
 
 func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
-	if l.Time.IsZero() {
-		l.Time = time.Now()
-	}
-	if l.Protocol == 0 {
-		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
-	}
+	g.complete(l)
 	if !g.Available(l.Time) && !l.NoLogin() {
 		return g.unavailable(l)
 	}
@@ -156,6 +151,16 @@ func (g *Gate) presented(l *access.Login) (q *access.Query, v store.View, token 
 		token = g.Pepper.Token(q.Address, nil) // all secrets that are not shown count as one
 	}
 	return q, v, token
+}
+
+// complete fills in the time and the protocol of a login that does not name them.
+func (g *Gate) complete(l *access.Login) {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	if l.Protocol == 0 {
+		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
+	}
 }
 
 // unavailable is the answer while nothing can be decided.

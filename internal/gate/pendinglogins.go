@@ -189,12 +189,7 @@ func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 // Verified decides a login whose secret somebody else has verified, under the name that they
 // answered with. A refusal is recorded; a submission session may begin with what is permitted.
 func (g *Gate) Verified(l *access.Login) access.Decision {
-	if l.Time.IsZero() {
-		l.Time = time.Now()
-	}
-	if l.Protocol == 0 {
-		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
-	}
+	g.complete(l)
 	if !g.Available(l.Time) {
 		return g.unavailable(l)
 	}
@@ -231,12 +226,7 @@ func (g *Gate) pendingKey(typed string, ip netip.Addr, service string) pendingKe
 // them. A refusal closes the record of the typed name and makes one of the final name; it is no
 // guess.
 func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
-	if l.Time.IsZero() {
-		l.Time = time.Now()
-	}
-	if l.Protocol == 0 {
-		l.Protocol = access.ProtocolOfService(l.Service, g.Services)
-	}
+	g.complete(l)
 	if !g.Available(l.Time) {
 		return access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
 	}
@@ -251,10 +241,7 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 		return d
 	}
 	if p := g.pending.take(bounded(l.Session), key); p != nil {
-		closed := *p.rec
-		closed.Outcome, closed.Reason = d.Outcome, d.Reason
-		g.Log.Info(line("login", &closed))
-		g.writes.close(store.Closing{Domain: closed.Domain, ID: closed.ID, Outcome: d.Outcome, Reason: d.Reason, Time: l.Time.UTC()})
+		g.close(p, d.Outcome, d.Reason, l.Time)
 	}
 	rec := newRecord(l, &d)
 	rec.Domain = v.Domain
