@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/api"
-
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
 // recordedLogins is how many records a preview is measured over.
@@ -34,7 +35,7 @@ func benchPreview(ctx context.Context) error {
 			Scope: access.Scope{All: true}, IPs: []string{"198.51.100.0/25"},
 		})
 	})
-	h := &history.History{State: g.Store.State, Journal: g.Journal}
+	h := &history.History{State: g.Store.State, Records: g.Journal.(*redisstore.Redis).Records}
 	var rates []float64
 	for range rounds {
 		begin := time.Now()
@@ -53,7 +54,7 @@ func benchPreview(ctx context.Context) error {
 }
 
 // fillRecords records logins of all accounts from many addresses.
-func fillRecords(ctx context.Context, j store.Journal, now time.Time) error {
+func fillRecords(ctx context.Context, j gate.Journal, now time.Time) error {
 	const batch = 1000
 	for done := 0; done < recordedLogins; done += batch {
 		records := make([]store.LoginRecord, batch)

@@ -327,7 +327,7 @@ func TestSecurePasswords(t *testing.T) {
 		t.Errorf("what is kept: %+v", p)
 	}
 	use := store.LastUse{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), IP: "203.0.113.9", Protocol: "imap"}
-	if err := d.api.Journal.Touch(context.Background(), "ann@example.org", map[string]store.LastUse{id: use}); err != nil {
+	if err := d.journal.Touch(context.Background(), "ann@example.org", map[string]store.LastUse{id: use}); err != nil {
 		t.Fatal(err)
 	}
 	read := d.admin.get(path+"/"+id).want(200).has("label", `"My iPhone"`).has("secret", `null`).

@@ -163,8 +163,10 @@ const (
 // API is the parts and settings of the HTTP API. All are needed but DefaultDomain, Services,
 // Version, PeerUID, Guard, Regions and Metrics.
 type API struct {
-	Store         *store.Store
-	Journal       store.Journal
+	Store   *store.Store
+	Journal Journal
+	// Forget removes the login records and last uses of a deleted domain and its accounts.
+	Forget        func(ctx context.Context, domain string, accounts []string) error
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
 	Log           hclog.Logger
@@ -188,6 +190,16 @@ type API struct {
 	Metrics *Metrics
 }
 
+// Journal reads what daemons store beside the rules. The errors wrap those of store.
+type Journal interface {
+	Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error)
+	// Record returns one login record of a domain, or [store.ErrNoRecord].
+	Record(ctx context.Context, domain, id string) (*store.LoginRecord, error)
+	// LastUses returns when the secure passwords of an account were last used, by their ids.
+	LastUses(ctx context.Context, account string) (map[string]store.LastUse, error)
+	Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error)
+}
+
 // server is an API with what is made of it once.
 type server struct {
 	*API
@@ -206,7 +218,7 @@ type server struct {
 func (a *API) Handler() (http.Handler, error) {
 	s := &server{
 		API: a, schemas: rest.NewSchemas(), lasting: rest.NewLimiter(maxLong, maxLongEach), large: rest.NewLimiter(maxLarge, maxLargeEach), working: rest.NewLimiter(math.MaxInt, maxEach),
-		history: &history.History{State: a.Store.State, Journal: a.Journal, Region: a.Regions.Lookup},
+		history: &history.History{State: a.Store.State, Records: a.Journal.Records, Region: a.Regions.Lookup},
 	}
 	s.guard = &guard.Guard{Limits: a.Guard, State: a.Store.State, History: s.history, Exempt: exempt}
 	mux := http.NewServeMux()

@@ -30,10 +30,11 @@ import (
 
 // daemon is the API over a real store, on TCP and on a unix socket.
 type daemon struct {
-	t     *testing.T
-	api   *adminapi.API
-	redis *redistest.Server
-	log   *redistest.Lines
+	t       *testing.T
+	api     *adminapi.API
+	redis   *redistest.Server
+	journal gate.Journal // the same Redis, as a gate writes to it
+	log     *redistest.Lines
 	// stranger makes the peer on the unix socket somebody else's process.
 	stranger atomic.Bool
 	tcp      *httptest.Server
@@ -75,8 +76,9 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.journal = red
 	d.api = &adminapi.API{
-		Store: st, Journal: red, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
+		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
 		Site: access.Site{NextPassdb: next}, Version: "1.2.3", Metrics: adminapi.NewMetrics(),
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded },
 		Login: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,7 +135,7 @@ func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Se
 
 // limited is a client of the same daemon behind a server with a limit. The journal is the daemon's
 // own when it is nil.
-func (d *daemon) limited(limit time.Duration, journal store.Journal) *client {
+func (d *daemon) limited(limit time.Duration, journal adminapi.Journal) *client {
 	d.t.Helper()
 	api := *d.api
 	api.Metrics = nil // has been registered
@@ -367,7 +369,7 @@ func login(at time.Time, account, ip string, more ...func(*store.LoginRecord)) s
 // on puts logins on record.
 func (d *daemon) on(records ...store.LoginRecord) {
 	d.t.Helper()
-	if err := d.api.Journal.AppendRecords(context.Background(), records, nil); err != nil {
+	if err := d.journal.AppendRecords(context.Background(), records, nil); err != nil {
 		d.t.Fatal(err)
 	}
 }

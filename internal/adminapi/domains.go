@@ -374,7 +374,7 @@ func deleteDomain(c *call) (*answer, error) {
 		return nil, err
 	}
 	c.release(c.domain, append([]string{c.domain}, cur.Doc.AliasDomains...))
-	if err := c.Journal.Forget(c.ctx, c.domain, accounts); err != nil {
+	if err := c.Forget(c.ctx, c.domain, accounts); err != nil {
 		c.Log.Warn("forgetting a deleted domain's records", "domain", c.domain, "error", err)
 	}
 	return ans, nil

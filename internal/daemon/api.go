@@ -14,7 +14,7 @@ import (
 // apiServer returns what makes a server for each API listener.
 func apiServer(p *parts) (func() *http.Server, error) {
 	api := &adminapi.API{
-		Store: p.store, Journal: p.redis, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
+		Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 		Login:     loginapi.Login(p.gate),
 		Explain:   p.gate.Explain,

@@ -420,7 +420,7 @@ func missRegions(ctx context.Context, regions *region.Source, st *store.Store, l
 }
 
 // expireRecords forgets login records beyond the retention, a few times a day.
-func expireRecords(ctx context.Context, st *store.Store, j store.Journal, log hclog.Logger) {
+func expireRecords(ctx context.Context, st *store.Store, redis *redisstore.Redis, log hclog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -428,7 +428,7 @@ func expireRecords(ctx context.Context, st *store.Store, j store.Journal, log hc
 		case <-time.After(time.Hour):
 		}
 		for _, d := range st.State.Domains("", 0) {
-			if err := j.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
+			if err := redis.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
 				log.Warn("forgetting old login records", "domain", d.Doc.Name, "error", err)
 			}
 		}

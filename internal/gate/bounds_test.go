@@ -17,7 +17,7 @@ import (
 
 // journal takes what is written while it is up. The methods that are not here are not wanted.
 type journal struct {
-	store.Journal
+	Journal
 	down     bool
 	records  []store.LoginRecord
 	closings []store.Closing

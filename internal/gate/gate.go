@@ -33,7 +33,7 @@ import (
 // and Region are needed.
 type Options struct {
 	Store         *store.Store
-	Journal       store.Journal
+	Journal       Journal
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
 	Log           hclog.Logger
@@ -49,6 +49,18 @@ type Options struct {
 	Region func(netip.Addr) string
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
+}
+
+// Journal stores what decisions leave behind, for all daemons. The errors wrap those of store.
+type Journal interface {
+	// AppendRecords writes login records, and how earlier ones ended. After [store.ErrDamaged] all
+	// are written that ever can be.
+	AppendRecords(ctx context.Context, records []store.LoginRecord, closings []store.Closing) error
+	// Touch writes when the secure passwords of an account were last used, by their ids.
+	Touch(ctx context.Context, account string, uses map[string]store.LastUse) error
+	AppendEvents(ctx context.Context, events []store.Event) error
+	// FollowEvents delivers the events since a time, oldest first, until ctx ends or Redis fails.
+	FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error
 }
 
 // Gate decides. It is safe for concurrent use.

@@ -24,7 +24,7 @@ const touchEvery = time.Minute
 // behind writes what decisions leave, after them. While Redis is away it waits, up to a bound; then
 // the oldest go first.
 type writeBehind struct {
-	journal store.Journal
+	journal Journal
 	log     hclog.Logger
 	wake    chan struct{}
 	jobs    chan func(context.Context)
@@ -38,7 +38,7 @@ type writeBehind struct {
 	dropped  int
 }
 
-func newWriteBehind(j store.Journal, log hclog.Logger) *writeBehind {
+func newWriteBehind(j Journal, log hclog.Logger) *writeBehind {
 	return &writeBehind{
 		journal: j, log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),

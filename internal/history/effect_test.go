@@ -24,7 +24,6 @@ const domain = "example.org"
 
 // recorded is a journal of a few records, newest first, that it gives two at a time.
 type recorded struct {
-	store.Journal
 	records []store.LoginRecord
 	asked   int
 }
@@ -70,7 +69,7 @@ func newHistory(t *testing.T) (*history.History, *recorded) {
 		}
 		return ""
 	}
-	return &history.History{State: st.State, Journal: journal, Region: region}, journal
+	return &history.History{State: st.State, Records: journal.Records, Region: region}, journal
 }
 
 func noProgress(api.PreviewProgress) error { return nil }

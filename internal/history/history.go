@@ -22,8 +22,9 @@ import (
 
 // History reads login records.
 type History struct {
-	State   *store.State
-	Journal store.Journal
+	State *store.State
+	// Records returns one page of a domain's login records, newest first, and the next page's cursor.
+	Records func(context.Context, store.RecordQuery) (items []store.LoginRecord, next string, err error)
 	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
 	Region func(netip.Addr) string
 }
@@ -36,7 +37,7 @@ func (h *History) each(ctx context.Context, domain string, since time.Time, f fu
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		records, next, err := h.Journal.Records(ctx, q)
+		records, next, err := h.Records(ctx, q)
 		if err != nil {
 			return err
 		}

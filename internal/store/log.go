@@ -140,27 +140,6 @@ type Upkeep interface {
 	Accept(ctx context.Context, s Shard) error
 }
 
-// Journal is what daemons note beside the truth: records, last uses, counters' events. Its writes
-// are made behind decisions.
-type Journal interface {
-	// AppendRecords writes records, and how others ended. With [ErrDamaged] it wrote those that
-	// could be: the others never can.
-	AppendRecords(ctx context.Context, records []LoginRecord, closings []Closing) error
-	Records(ctx context.Context, q RecordQuery) (items []LoginRecord, next string, err error)
-	// Record returns one login record of a domain, or [ErrNoRecord].
-	Record(ctx context.Context, domain, id string) (*LoginRecord, error)
-	Touch(ctx context.Context, account string, uses map[string]LastUse) error
-	LastUses(ctx context.Context, account string) (map[string]LastUse, error)
-	AppendEvents(ctx context.Context, events []Event) error
-	// FollowEvents delivers events from since on, old ones first, until ctx ends or Redis fails.
-	FollowEvents(ctx context.Context, since time.Time, deliver func(Event)) error
-	Audit(ctx context.Context, q AuditQuery) (items []AuditEntry, next string, err error)
-	// Expire forgets a domain's login records beyond the retention.
-	Expire(ctx context.Context, domain string, now time.Time) error
-	// Forget removes the records and last uses of a deleted domain.
-	Forget(ctx context.Context, domain string, accounts []string) error
-}
-
 // RecordQuery selects login records of a domain, newest first.
 type RecordQuery struct {
 	Domain  string

@@ -27,7 +27,8 @@ func usedKey(account string) string {
 	return tag(store.ShardOf(address.Domain(account))) + "used:" + account
 }
 
-// AppendRecords implements [store.Journal].
+// AppendRecords writes records, and how others ended. After [store.ErrDamaged] all are written that
+// ever can be.
 func (r *Redis) AppendRecords(ctx context.Context, records []store.LoginRecord, closings []store.Closing) error {
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range records {
@@ -117,7 +118,7 @@ func decodeRecord(m redis.XMessage, rec *store.LoginRecord) error {
 // answers an early page with a cursor to go on from.
 const scanned = 50_000
 
-// Records implements [store.Journal].
+// Records returns login records, newest first. next is the cursor of the next page, "" at the end.
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)
 	// The stream is ordered by when records were written, which may be later than what they tell
@@ -162,7 +163,7 @@ func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store
 // lateRecord is how far the clock of Redis may be behind that of a daemon.
 const lateRecord = time.Minute
 
-// Record implements [store.Journal]. A record's id begins with its time, and it is written later
+// Record returns one login record of a domain, or [store.ErrNoRecord]. A record's id begins with its time, and it is written later
 // than that, unless a daemon's clock is ahead of Redis's.
 func (r *Redis) Record(ctx context.Context, domain, id string) (*store.LoginRecord, error) {
 	ms, err := strconv.ParseInt(id[:min(len(id), 12)], 16, 64)
@@ -257,7 +258,7 @@ func matches(rec *store.LoginRecord, q *store.RecordQuery) bool {
 		(q.Until.IsZero() || !rec.Time.After(q.Until))
 }
 
-// Touch implements [store.Journal].
+// Touch writes last uses of an account's secure passwords, by their ids.
 func (r *Redis) Touch(ctx context.Context, account string, uses map[string]store.LastUse) error {
 	values := make([]any, 0, 2*len(uses))
 	for id, u := range uses {
@@ -270,7 +271,7 @@ func (r *Redis) Touch(ctx context.Context, account string, uses map[string]store
 	return wrap(r.client.HSet(ctx, usedKey(account), values...).Err())
 }
 
-// LastUses implements [store.Journal].
+// LastUses returns the last uses of an account's secure passwords, by their ids.
 func (r *Redis) LastUses(ctx context.Context, account string) (map[string]store.LastUse, error) {
 	m, err := r.client.HGetAll(ctx, usedKey(account)).Result()
 	if err != nil {
@@ -287,7 +288,7 @@ func (r *Redis) LastUses(ctx context.Context, account string) (map[string]store.
 	return uses, nil
 }
 
-// AppendEvents implements [store.Journal].
+// AppendEvents writes events.
 func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range events {
@@ -301,7 +302,7 @@ func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
 	return wrap(err)
 }
 
-// FollowEvents implements [store.Journal].
+// FollowEvents delivers events from since on, oldest first, until ctx ends or Redis fails.
 func (r *Redis) FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error {
 	stream, last := tag(store.Global)+"events", strconv.FormatInt(since.UnixMilli(), 10)+"-0"
 	client, done := r.follower(ctx)
@@ -341,7 +342,7 @@ func isStreamID(s string) bool {
 	return err1 == nil && err2 == nil
 }
 
-// Audit implements [store.Journal]. A domain's entries stand in its shard and among the global
+// Audit returns audit entries, newest first, and the cursor of the next page. A domain's entries stand in its shard and among the global
 // ones; all shards' are merged by time.
 func (r *Redis) Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)

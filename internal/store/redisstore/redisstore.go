@@ -54,7 +54,8 @@ type Options struct {
 	MaxRecords int64
 }
 
-// Redis is a [store.Log] and a [store.Journal].
+// Redis is a [store.Log] and a [store.Upkeep]. It also stores login records, last uses and the events
+// of all daemons.
 type Redis struct {
 	client *redis.Client
 	opt    Options
