@@ -555,21 +555,33 @@ func (d *dovecotChecks) policyServer() {
 			"is off: a login is accepted if Drawbridge does not answer the check after authentication")
 	}
 	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}" +
-		" real_remote=%{real_rip} mechanism=%{mechanism} orig_user=%{orig_user} login_user=%{login_user} master_user=%{master_user}"
+		" real_remote=%{real_rip} mechanism=%{mechanism} orig_user=%{orig_user} master_user=%{master_user}" +
+		" local_ip=%{lip} local_port=%{lport} server_name=%{local_name} client_cert=%{cert}"
+	fix := "auth_policy_request_attributes = " + preset
+	if d.version.is24() {
+		fix = "# the auth_policy_request_attributes of the snippet drawbridge.conf.ext for Dovecot 2.4"
+	}
 	attributes := d.all.Get("auth_policy_request_attributes", preset)
-	var missing []string
-	wanted := []string{"login", "remote", "protocol", "session_id"}
-	if after {
-		wanted = append(wanted, "orig_user", "real_remote")
-	}
-	for _, want := range wanted {
-		if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
-			missing = append(missing, want)
+	lacking := func(wanted ...string) string {
+		var missing []string
+		for _, want := range wanted {
+			if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
+				missing = append(missing, want)
+			}
 		}
+		return strings.Join(missing, ", ")
 	}
-	if len(missing) > 0 {
-		d.fail(check, d.at("auth_policy_request_attributes"), "auth_policy_request_attributes = "+preset,
-			"lacks %s: Drawbridge cannot tell which login Dovecot asks or reports about", strings.Join(missing, ", "))
+	needed := []string{"login", "remote", "protocol", "session_id"}
+	if after {
+		needed = append(needed, "orig_user", "real_remote")
+	}
+	if missing := lacking(needed...); missing != "" {
+		d.fail(check, d.at("auth_policy_request_attributes"), fix, "lacks %s: Drawbridge cannot tell which login Dovecot asks or reports about", missing)
+		return
+	}
+	if missing := lacking("local_port", "server_name", "client_cert"); after && missing != "" {
+		d.warn(check, d.at("auth_policy_request_attributes"), fix,
+			"lacks %s: a login that the next passdb maps to another name counts as a third-party client if only these prove its client type", missing)
 	}
 }
 

@@ -101,6 +101,7 @@ func TestDovecotTraps(t *testing.T) {
 		"asked before":                 {"check_before_auth = no", "check_before_auth = yes", "", Warn, "dovecot.auth_policy", "check_before_auth", "waits"},
 		"not asked after":              {"check_after_auth = yes", "check_after_auth = no", "", Warn, "dovecot.auth_policy", "check_after_auth", "another name"},
 		"open after":                   {"reject_on_fail = yes", "reject_on_fail = no", "", Fail, "dovecot.auth_policy", "reject_on_fail", "accepted"},
+		"attributes of own clients":    {" local_port=%{lport}", "", "", Warn, "dovecot.auth_policy", "request_attributes", "lacks local_port"},
 		"attributes":                   {"session_id=%{session}", "", "", Fail, "dovecot.auth_policy", "request_attributes", "lacks session_id"},
 		"userdb":                       {"", "", "userdb {\n driver = checkpassword\n " + program + "\n}\n", Fail, "dovecot.userdb", "userdb 2", "returns no homes"},
 		"prefetch alone":               {"userdb {\n  driver = passwd\n}", "userdb {\n  driver = prefetch\n}", "", Fail, "dovecot.userdb", "userdb", "prefetch alone"},

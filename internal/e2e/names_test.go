@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -170,6 +172,50 @@ func TestMappedNames(t *testing.T) {
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
 	// A right password that the rules refused was no guess.
 	s.want("imap again", s.imap(outside, "ann@nowhere.invalid", "ann-mailbox"), "OK ")
+
+	// A client type that only the local port proves is known for a mapped name, too. Postfix has no
+	// port to send.
+	_, port, err := net.SplitHostPort(s.IMAP())
+	s.must(err)
+	number, err := strconv.Atoi(port)
+	s.must(err)
+	s.api("PUT", "/v1/client-types/web", object{"evidence": []object{{"networks": []string{outside}, "local_ports": []int{number}}}})
+	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false})
+	s.want("webmail's port", s.imap(outside, "ann@nowhere.invalid", "ann-mailbox"), "OK ")
+	s.want("another port", s.pop3(outside, "ann@nowhere.invalid", "ann-mailbox"), "-ERR [AUTH] The administrator does not allow this type of client.")
+	s.refuse("no port", s.smtp(outside, "ann@nowhere.invalid", "ann-mailbox"), "235 ")
+}
+
+// The same at the SASL door, with and without Dovecot's own check: one record of the typed name and
+// one of the final name, both refused.
+func TestMappedNamesAtTheSASLDoor(t *testing.T) {
+	for name, conf := range map[string]string{"checked by Dovecot": "", "checked by the door": "auth_policy_check_after_auth = no\n"} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, trialstack.Options{
+				SASLDoor: true, MainCF: "smtpd_milters =\n", DovecotConf: conf,
+				Accounts: []trialstack.Account{
+					{Address: bob, Password: "bob-mailbox"},
+					{Address: "nick@example.org", Password: "bob-mailbox", Fields: "user=" + bob},
+				},
+			})
+			s.domain(nil)
+			c, r := s.submit(outside, "nick@example.org", "bob-mailbox")
+			s.want("a nickname", r, "235 ")
+			s.want("as bob", s.send(c, bob, bob, "From: "+bob+"\nSubject: x\n\nx\n"), "250 ")
+			s.record("account=nick@example.org", func(r object) bool { return r["outcome"] == "allow" })
+			s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+			s.want("suspended", s.smtp(outside, "nick@example.org", "bob-mailbox"), "535 5.7.8 Error: authentication failed: This account is suspended.")
+			for _, account := range []string{"nick@example.org", bob} {
+				s.record("account="+account+"&reason=suspended", func(r object) bool { return r["outcome"] == "deny" })
+			}
+			if items := s.api("GET", "/v1/domains/example.org/logins?outcome=next", nil)["items"].([]any); len(items) != 0 {
+				t.Errorf("records without an end: %v", items)
+			}
+			if items := s.api("GET", "/v1/domains/example.org/logins?outcome=deny", nil)["items"].([]any); len(items) != 2 {
+				t.Errorf("%d refusals on record, want 2: %v", len(items), items)
+			}
+		})
+	}
 }
 
 // Whoever is suspended is not let in, nor sends, by another domain's name or an extension.

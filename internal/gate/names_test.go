@@ -131,6 +131,14 @@ func TestRecheck(t *testing.T) {
 	})
 	check("zoe@example.org", "bob@example.org", "deny secure_password_required")
 	check("bob@example.org", "bob@example.org", "next ok")
+
+	// What proves the site's own clients counts as it does for any login.
+	d.evidence(access.ClientWeb, access.Evidence{Networks: []string{home}, LocalPorts: []uint16{10993}})
+	l := final("bob@example.org", "s2")
+	l.LocalPort = 10993
+	if got := d.Recheck(l, "zoe@example.org"); end(got) != "next ok" {
+		t.Errorf("webmail: %s", end(got))
+	}
 }
 
 // A secret that was pasted oddly, or mistyped, is still known for what it is.

@@ -19,9 +19,9 @@ const pendingFor = 3 * time.Minute
 // maxPending bounds the logins that wait at once.
 const maxPending = 50_000
 
-// open holds the logins that the next passdb decides, until Dovecot reports. A session's id names a
-// login; Postfix has none, so there the oldest open login of the same account, address and service
-// is meant.
+// pendingLogins holds the logins that the next passdb decides until Dovecot reports them. A session
+// id identifies a login; Postfix sends none, so its reports concern the oldest pending login of the
+// same account, address and service.
 type pendingLogins struct {
 	mu       sync.Mutex
 	sessions map[string]*pendingLogin
@@ -41,8 +41,8 @@ type pendingLogin struct {
 	key   pendingKey
 	token uint64
 	at    time.Time
-	// relayed: the SASL door passes the login on, under a session id that nobody can guess. It
-	// stays for a while after its end, so that whoever asks late adds no record.
+	// relayed: the SASL door passes the login on under an unguessable session id. It stays for a
+	// while after its end, so that a late question adds no record.
 	relayed bool
 	closed  bool
 }
@@ -69,8 +69,8 @@ func (pl *pendingLogins) add(rec *store.LoginRecord, l *access.Login, token uint
 	pl.count++
 }
 
-// same returns the open login that another one repeats: of the two, the SASL door made one, and a
-// passdb behind it the other.
+// same returns the pending login that another one repeats: one of the two was made by the SASL
+// door, the other by a passdb behind it.
 func (pl *pendingLogins) same(session string, relayed bool) *pendingLogin {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
@@ -80,8 +80,8 @@ func (pl *pendingLogins) same(session string, relayed bool) *pendingLogin {
 	return nil
 }
 
-// forget drops the open login of a session that goes on to another one, whose report must not close
-// it. Without a session's id it does nothing.
+// forget drops the pending login of a session in which another login begins, so that the report on
+// that one does not close it. Without a session id it does nothing.
 func (pl *pendingLogins) forget(session string) {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
@@ -91,6 +91,7 @@ func (pl *pendingLogins) forget(session string) {
 	}
 }
 
+// take removes and returns a pending login, nil if there is none.
 func (pl *pendingLogins) take(session string, key pendingKey) *pendingLogin {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
@@ -140,8 +141,8 @@ func (pl *pendingLogins) sweep(now time.Time) {
 	}
 }
 
-// Report closes the record of a login that the next passdb decided, and counts a wrong secret. A
-// report on any other login changes nothing: it was decided here.
+// Report closes the record of a login that the next passdb decided, and counts a wrong secret. It
+// ignores reports on other logins, which were decided here.
 func (g *Gate) Report(r *access.Ending) {
 	if r.Rejected {
 		return
@@ -167,7 +168,7 @@ func (g *Gate) Report(r *access.Ending) {
 	}
 }
 
-// close records how an open login ended.
+// close records how a pending login ended.
 func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, now time.Time) {
 	rec := *p.rec
 	rec.Outcome, rec.Reason = o, reason
@@ -175,9 +176,8 @@ func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, no
 	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
 }
 
-// repeated ends the record of an open login when a passdb behind the SASL door is answered
-// otherwise than the door was, because a rule has changed meanwhile. Otherwise the record is still
-// that of the door's.
+// repeated closes the record of a pending login if the passdb behind the SASL door gets another
+// answer than the door got, because a rule has changed in between.
 func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 	if d.Outcome != access.Allow && d.Outcome != access.Deny {
 		return
@@ -186,66 +186,11 @@ func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 	g.close(p, d.Outcome, d.Reason, now)
 }
 
-// Verified decides a login whose secret somebody else has verified, under the name that they
-// answered with. A refusal is recorded; a submission session may begin with what is permitted.
-func (g *Gate) Verified(l *access.Login) access.Decision {
-	g.complete(l)
-	if !g.Available(l.Time) {
-		return g.unavailable(l)
-	}
-	q, v := g.query(l)
-	q.Secret = access.Secret{State: access.SecretAuthenticated}
-	d := access.Decide(q, noAsker{}, false)
-	switch {
-	case d.Outcome == access.Deny:
-		refused := *l
-		refused.Session = "" // the login itself stays open under its session
-		g.after(&refused, &d, v, "", 0)
-	case l.Protocol == access.SMTP && v.Known:
-		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
-	}
-	return d
-}
-
-// pendingKey names the open login of a name as it was typed, where no session does.
+// pendingKey identifies the pending login of a typed name where no session id does.
 func (g *Gate) pendingKey(typed string, ip netip.Addr, service string) pendingKey {
 	account := ""
 	if addr, err := address.Parse(typed, g.DefaultDomain); err == nil {
 		account, _ = g.Store.State.View(addr)
 	}
 	return pendingKey{account, ip, bounded(service), access.ProtocolOfService(service, g.Services)}
-}
-
-// Recheck evaluates the rules for the name that Dovecot has given a login, before it admits it. It
-// refuses and never admits: the outcome is Deny, Next or TempFail. typed is the name as the client
-// sent it.
-//
-// A name that means the account that was typed was judged when the passdb asked. Another account
-// means that the passdb behind Drawbridge has mapped the name, and has verified the mailbox
-// password of that account: all rules are evaluated for it, enforcement of secure passwords among
-// them. A refusal closes the record of the typed name and makes one of the final name; it is no
-// guess.
-func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
-	g.complete(l)
-	if !g.Available(l.Time) {
-		return access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable}
-	}
-	q, v := g.query(l)
-	key := g.pendingKey(typed, l.IP, l.Service)
-	if !v.Known || key.account == q.Address { // no rules apply to the name, or they were evaluated
-		return access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address}
-	}
-	q.Secret = access.Secret{State: access.SecretAuthenticated}
-	d := access.Decide(q, noAsker{}, false)
-	if d.Outcome != access.Deny {
-		return d
-	}
-	if p := g.pending.take(bounded(l.Session), key); p != nil {
-		g.close(p, d.Outcome, d.Reason, l.Time)
-	}
-	rec := newRecord(l, &d)
-	rec.Domain = v.Domain
-	g.Log.Info(line("login", rec))
-	g.writes.record(rec)
-	return d
 }

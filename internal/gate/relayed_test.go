@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -83,34 +84,49 @@ func TestRelayedLoginIsDecidedTwice(t *testing.T) {
 	d.wantRecords("deny suspended", "deny suspended")
 }
 
-// The name that another server authenticated is decided as a login whose secret is right.
-func TestVerified(t *testing.T) {
+// The name that the server behind the SASL door has given a login is rechecked, and a refusal closes
+// the record of the typed name.
+func TestRelayedLoginIsRechecked(t *testing.T) {
 	t.Parallel()
 	d := newSite(t).daemon(t, next)
 	d.domain(nil)
 	d.device("bob@example.org", "phone")
 	d.account("bob@example.org", func(a *store.Account) { a.Secure = access.SecureRequired })
 	d.suspend("eve@example.org")
-	for _, c := range []struct{ account, ends string }{
-		{"ann@example.org", "next ok"},
-		{"bob@example.org", "deny secure_password_required"},
-		{"eve@example.org", "deny suspended"},
-		{"joe@elsewhere.example", "deny unmanaged_domain"},
-		{"no name", "deny unknown_account"},
+	final := func(session, account string) *access.Login {
+		l := relayed(session, account, "")
+		l.Secret = nil
+		return l
+	}
+	for i, c := range []struct {
+		account, ends string
+		reported      bool // Dovecot reports a success before it answers the door
+	}{
+		{"ann@example.org", "next ok", false},
+		{"bob@example.org", "deny secure_password_required", false},
+		{"eve@example.org", "deny suspended", true},
+		{"joe@elsewhere.example", "next ok", false}, // the next passdb's own name
+		{"u1234", "next ok", false},
 	} {
-		got := d.Verified(relayed("sasl-1", c.account, "right"))
+		session := fmt.Sprint("sasl-", i)
+		d.want(relayed(session, "nick@example.org", "right"), "next ok")
+		if c.reported {
+			d.Report(ending(session, "nick@example.org", "smtp", true))
+		}
+		got := d.Recheck(final(session, c.account), "nick@example.org")
 		if end(got) != c.ends {
 			t.Errorf("%s: %s, want %s", c.account, end(got), c.ends)
 		}
 		if got.Reason == access.ReasonSuspended && got.Message == "" {
 			t.Error("whoever's secret was verified hears why")
 		}
+		d.Report(ending(session, "nick@example.org", "smtp", got.Outcome != access.Deny))
 	}
-	d.wantRecords("deny secure_password_required", "deny suspended")
+	d.wantRecords("allow ok", "deny secure_password_required", "deny secure_password_required", "deny suspended", "deny suspended", "allow ok", "allow ok")
 	d.wantMail(mail("ann@example.org", home, 1), "next ok")
 
 	away := newSite(t).open(t, func(o *gate.Options) { o.MaxStaleness = 0 })
-	if got := away.Verified(relayed("sasl-1", "ann@example.org", "right")); got.Outcome != access.TempFail {
+	if got := away.Recheck(final("sasl-1", "ann@example.org"), "nick@example.org"); got.Outcome != access.TempFail {
 		t.Errorf("without a store: %s", end(got))
 	}
 	if log := away.log.decisions(); !slices.ContainsFunc(log, func(s string) bool { return strings.Contains(s, "store_unavailable") }) {

@@ -1,5 +1,5 @@
-// Package loginapi answers what asks about logins over HTTP: drawbridge-checkpassword, a Lua
-// passdb, a webmail, and Dovecot's auth-policy report.
+// Package loginapi answers questions about logins over HTTP, from drawbridge-checkpassword, the Lua
+// passdb, a webmail, and Dovecot's auth-policy client.
 //
 //	POST /v1/login
 //	{"account":"ann@example.org","secret":"…","service":"imap","ip":"203.0.113.9"}
@@ -49,7 +49,8 @@ import (
 type Gate interface {
 	Login(ctx context.Context, l *access.Login) access.Decision
 	Report(e *access.Ending)
-	// Recheck judges the name that Dovecot has given a login; typed is what the client sent.
+	// Recheck evaluates the rules for the name that Dovecot has given a login; typed is the name
+	// that the client sent.
 	Recheck(l *access.Login, typed string) access.Decision
 }
 
@@ -186,6 +187,11 @@ type policyRequest struct {
 	Remote     string `json:"remote"`
 	RealRemote string `json:"real_remote"`
 	Protocol   string `json:"protocol"`
+	LocalIP    string `json:"local_ip"`
+	LocalPort  string `json:"local_port"`
+	ServerName string `json:"server_name"`
+	ClientCert string `json:"client_cert"`
+	TLS        bool   `json:"tls"` // Dovecot adds it by itself
 	Session    string `json:"session_id"`
 	MasterUser string `json:"master_user"`
 	Mechanism  string `json:"mechanism"`
@@ -200,6 +206,16 @@ func (r *policyRequest) typed() string {
 		return r.Login
 	}
 	return r.Typed
+}
+
+// login returns the login as Dovecot describes it.
+func (r *policyRequest) login() *access.Login {
+	port, _ := strconv.ParseUint(r.LocalPort, 10, 16) // 0 for a login from Postfix
+	return &access.Login{
+		Account: r.Login, Service: r.Protocol, IP: policyIP(r.Remote), RealIP: policyIP(cmp.Or(r.RealRemote, r.Remote)),
+		LocalIP: policyIP(r.LocalIP), LocalPort: uint16(port), ServerName: r.ServerName, ClientCert: r.ClientCert, TLS: r.TLS,
+		Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID,
+	}
 }
 
 // textUnavailable is said where the rules are not available: the protocol has no temporary failure.
@@ -230,11 +246,7 @@ func DovecotPolicy(g Gate) http.Handler {
 				Success: *r.Success, Rejected: r.Rejected,
 			})
 		case "allow":
-			l := &access.Login{
-				Account: r.Login, Service: r.Protocol, IP: policyIP(r.Remote), RealIP: policyIP(cmp.Or(r.RealRemote, r.Remote)),
-				Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID,
-			}
-			switch d := g.Recheck(l, r.typed()); d.Outcome {
+			switch d := g.Recheck(r.login(), r.typed()); d.Outcome {
 			case access.Next, access.Allow:
 			case access.Deny:
 				verdict.Status, verdict.Msg = -1, d.Message

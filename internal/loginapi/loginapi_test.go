@@ -347,7 +347,8 @@ func TestDovecotPolicy(t *testing.T) {
 
 // A check refuses what the gate refuses, with its text, and admits nobody.
 func TestDovecotPolicyCheck(t *testing.T) {
-	const body = `{"login":"alice@example.org","orig_user":"bob@example.org","remote":"203.0.113.9","real_remote":"192.0.2.1","protocol":"imap","session_id":"s1","device_id":"\"name\" \"x\""}`
+	const body = `{"login":"alice@example.org","orig_user":"bob@example.org","remote":"203.0.113.9","real_remote":"192.0.2.1","protocol":"imap","session_id":"s1","device_id":"\"name\" \"x\"",
+		"local_ip":"192.0.2.25","local_port":"993","server_name":"imap.example.org","client_cert":"valid","tls":true}`
 	for _, tt := range []struct {
 		d      access.Decision
 		status float64
@@ -366,6 +367,7 @@ func TestDovecotPolicyCheck(t *testing.T) {
 		want := access.Login{
 			Account: "alice@example.org", Service: "imap", IP: netip.MustParseAddr("203.0.113.9"), RealIP: netip.MustParseAddr("192.0.2.1"),
 			Session: "s1", ClientID: `"name" "x"`,
+			LocalIP: netip.MustParseAddr("192.0.2.25"), LocalPort: 993, ServerName: "imap.example.org", ClientCert: "valid", TLS: true,
 		}
 		if !reflect.DeepEqual(g.checks, []access.Login{want}) || g.typed[0] != "bob@example.org" {
 			t.Errorf("asked %+v, %q", g.checks, g.typed)

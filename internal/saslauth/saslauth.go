@@ -60,7 +60,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -76,9 +75,9 @@ type Gate interface {
 	Login(ctx context.Context, l *access.Login) access.Decision
 	// Report says how a login with outcome next ended.
 	Report(e *access.Ending)
-	// Verified decides a login whose secret the site's own server has verified, and records it only
-	// when it is refused.
-	Verified(l *access.Login) access.Decision
+	// Recheck evaluates the rules for the name that the site's own server has given a login, and
+	// records refusals. The typed name was judged by Login.
+	Recheck(l *access.Login, typed string) access.Decision
 }
 
 // Server answers the authentication protocol.
@@ -391,14 +390,14 @@ func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) err
 	case refuse:
 		return c.refuse(x.id, d.Message)
 	case passOn:
-		return c.verify(ctx, x, &l, &d)
+		return c.verify(ctx, x, &l)
 	case silence:
 	}
 	return errSilence // the gate has logged it
 }
 
 // verify asks the site's own server about a secret, by PLAIN whatever the client spoke.
-func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login, d *access.Decision) error {
+func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 	if c.next == nil {
 		c.server.Log.Error("a login is for the next passdb, and the setting sasl.next names none", "account", serving.ASCII(l.Account))
 		return errSilence
@@ -417,10 +416,8 @@ func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login, d *acce
 		c.next.put(p)
 		final := *l
 		final.Account = ans.user
-		if !strings.EqualFold(ans.user, l.Account) && ans.user != d.Account && ans.user != d.User {
-			if d := c.server.Gate.Verified(&final); d.Outcome != access.Allow && d.Outcome != access.Next {
-				return c.refuseFinal(x.id, &d)
-			}
+		if d := c.server.Gate.Recheck(&final, l.Account); d.Outcome != access.Allow && d.Outcome != access.Next {
+			return c.refuseFinal(x.id, &d)
 		}
 		ending.Success = true
 		c.server.Gate.Report(ending)

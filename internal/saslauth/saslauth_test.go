@@ -68,8 +68,8 @@ func (g *scripted) Report(e *access.Ending) {
 	g.asked <- fmt.Sprintf("report %s %t", e.Account, e.Success)
 }
 
-func (g *scripted) Verified(l *access.Login) access.Decision {
-	g.asked <- "verified " + l.Account
+func (g *scripted) Recheck(l *access.Login, typed string) access.Decision {
+	g.asked <- "recheck " + l.Account + " typed " + typed
 	return <-g.answers
 }
 
