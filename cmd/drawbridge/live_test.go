@@ -34,7 +34,7 @@ func TestLive(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- daemon.Run(ctx, cfg, hclog.NewNullLogger(), "test") }()
+	go func() { ended <- daemon.Run(ctx, cfg, daemon.Reload{}, hclog.NewNullLogger(), "test") }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -7,6 +7,10 @@
 //	drawbridged -d             print all settings with their defaults and documentation
 //	drawbridged -V             print the version
 //
+// SIGHUP reloads the settings marked [reload] in the output of -d, region databases, key files and
+// certificates. The log names changed settings that need a restart, and what is wrong with a file;
+// then nothing changes. SIGTERM and SIGINT end the daemon.
+//
 // Exit status: 0 after a signal to end, 1 for a failure at start or later, 64 for wrong arguments,
 // 78 for wrong settings.
 package main
@@ -60,7 +64,10 @@ func run() int {
 	case *defaults:
 		return report(config.WriteDefaults(os.Stdout), 1)
 	}
-	cfg, err := config.Load(*file)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	load := func() (*config.Config, error) { return config.Load(*file) }
+	cfg, err := load()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: create it; an empty file works ('drawbridged -d' prints all settings)", err)
 	}
@@ -81,7 +88,7 @@ func run() int {
 	stdlog.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return report(daemon.Run(ctx, cfg, log, version), 1)
+	return report(daemon.Run(ctx, cfg, daemon.Reload{Signal: hangups, Load: load}, log, version), 1)
 }
 
 func report(err error, status int) int {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -488,4 +489,21 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%+v was written as\n%s\nand read as %+v, %v", c, b.String(), again, err)
 		}
 	})
+}
+
+// A reload takes the settings that it can apply, and no others.
+func TestChanged(t *testing.T) {
+	from, to := Default(), Default()
+	to.Log.Level, to.Regions.Database, to.Throttle.Window, to.API.MaxConnections = "debug", NoRegions, time.Hour, 7
+	live, restart := Changed(from, to)
+	if !slices.Equal(live, []string{"regions.database", "log.level"}) || !slices.Equal(restart, []string{"api.max_connections", "throttle.window"}) {
+		t.Errorf("reloaded %v, with a restart %v", live, restart)
+	}
+	applied := Applied(from, to)
+	if live, restart := Changed(applied, to); len(live) > 0 || len(restart) != 2 {
+		t.Errorf("afterwards %v and %v differ", live, restart)
+	}
+	if from.Log.Level != "info" {
+		t.Error("the settings in effect were changed in place")
+	}
 }

@@ -27,6 +27,14 @@ type setting struct {
 	// check returns what is wrong with the value, one text per fault. It may look at other
 	// settings; the fault is reported here.
 	check func(*Config) []string
+	// live settings are applied by a reload; the others need a restart.
+	live bool
+}
+
+// live marks a setting that a reload applies.
+func live(s setting) setting {
+	s.live = true
+	return s
 }
 
 func row[T any](name, doc string, at func(*Config) *T, checks ...func(*Config, T) []string) setting {
@@ -62,20 +70,20 @@ and Sentinels, which the list names when store.master is set (port 26379 if none
 			func(c *Config) *StoreURL { return &c.Store.URL }, checkTarget),
 		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels. Refused by this version.`,
 			func(c *Config) *string { return &c.Store.Master }, printable, needsList),
-		row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
-			func(c *Config) *string { return &c.Store.Username }, printable, needsOwnServer, needsPassword),
-		row("store.password_file", `File with the password of that user, in one line, not readable by everyone. Empty: no password.`,
-			func(c *Config) *string { return &c.Store.PasswordFile }, absolute, needsOwnServer),
+		live(row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
+			func(c *Config) *string { return &c.Store.Username }, printable, needsOwnServer, needsPassword)),
+		live(row("store.password_file", `File with the password of that user, in one line, not readable by everyone. Empty: no password.`,
+			func(c *Config) *string { return &c.Store.PasswordFile }, absolute, needsOwnServer)),
 		row("store.db", `Number of the database within the Redis server, 0 to 65535. A Cluster has only 0.`,
 			func(c *Config) *int { return &c.Store.DB }, between(0, 65535), needsDatabases),
-		row("store.tls_ca_file", `PEM file with the authorities that vouch for the server of a rediss:// address. Empty: the system's.`,
-			func(c *Config) *string { return &c.Store.TLSCAFile }, absolute, needsTLS),
-		row("store.tls_cert_file", `PEM file with the certificate shown to the server of a rediss:// address. Empty: none is shown.`,
+		live(row("store.tls_ca_file", `PEM file with the authorities that vouch for the server of a rediss:// address. Empty: the system's.`,
+			func(c *Config) *string { return &c.Store.TLSCAFile }, absolute, needsTLS)),
+		live(row("store.tls_cert_file", `PEM file with the certificate shown to the server of a rediss:// address. Empty: none is shown.`,
 			func(c *Config) *string { return &c.Store.TLSCertFile }, absolute, needsTLS,
-			needsOther("store.tls_key_file", func(c *Config) string { return c.Store.TLSKeyFile })),
-		row("store.tls_key_file", `PEM file with the private key of that certificate.`,
+			needsOther("store.tls_key_file", func(c *Config) string { return c.Store.TLSKeyFile }))),
+		live(row("store.tls_key_file", `PEM file with the private key of that certificate.`,
 			func(c *Config) *string { return &c.Store.TLSKeyFile }, absolute, needsTLS,
-			needsOther("store.tls_cert_file", func(c *Config) string { return c.Store.TLSCertFile })),
+			needsOther("store.tls_cert_file", func(c *Config) string { return c.Store.TLSCertFile }))),
 		row("store.min_replicas", `Number of replicas that must confirm a change before it is acknowledged, 0 to 10; otherwise the API answers 503
 "unconfirmed". The embedded store has no replicas.`,
 			func(c *Config) *int { return &c.Store.MinReplicas }, between(0, 10), needsReplicas),
@@ -92,9 +100,9 @@ auth-policy). A unix socket admits root, the daemon's user and that group. Beyon
 			func(c *Config) *[]listen.Spec { return &c.Login.Listen }, apart("login.listen")),
 		row("login.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Each login in progress has one.`,
 			func(c *Config) *int { return &c.Login.MaxConnections }, between(1, 65536)),
-		row("login.key_file", `File with the key that inet clients of login.listen send as "Authorization: Bearer", in one line, not
+		live(row("login.key_file", `File with the key that inet clients of login.listen send as "Authorization: Bearer", in one line, not
 readable by everyone. Required with an inet listener.`,
-			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin),
+			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin)),
 		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
 		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next
@@ -144,18 +152,18 @@ faster: over loopback TCP a submission takes a third longer.`,
 		row("api.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait.`,
 			func(c *Config) *int { return &c.API.MaxConnections }, between(1, 65536)),
 
-		row("regions.database", `Database of the countries of IP addresses: a MaxMind file ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file
+		live(row("regions.database", `Database of the countries of IP addresses: a MaxMind file ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file
 has the same name with a 6 at the end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one, if it exists
 now or later. "none": no database. The daemon reloads it when it changes; a file given here must exist at start.`,
-			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute)),
-		row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
+			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute))),
+		live(row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
 address inside, as IPv4-mapped and 6to4 addresses always have.`,
-			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64),
+			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64)),
 		later("sessions.doveadm", `How to reach doveadm to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
 		later("sessions.key_file", `File with doveadm's API key, for http.`),
 
-		row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
-			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error")),
+		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
+			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error"))),
 		row("log.json", `true: log one JSON object per line.`,
 			func(c *Config) *bool { return &c.Log.JSON }),
 

@@ -13,18 +13,48 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
+// Changed returns the names of the settings that differ, in the manual's order: those that a reload
+// applies, and those that need a restart.
+func Changed(from, to *Config) (live, restart []string) {
+	for _, s := range settings() {
+		switch {
+		case s.at == nil || reflect.DeepEqual(s.at(from), s.at(to)):
+		case s.live:
+			live = append(live, s.name)
+		default:
+			restart = append(restart, s.name)
+		}
+	}
+	return live, restart
+}
+
+// Applied returns from with the values that a reload applies taken from to.
+func Applied(from, to *Config) *Config {
+	c := *from
+	for _, s := range settings() {
+		if s.live {
+			reflect.ValueOf(s.at(&c)).Elem().Set(reflect.ValueOf(s.at(to)).Elem())
+		}
+	}
+	return &c
+}
+
 // WriteDefaults writes the manual: a file of settings with every setting, its documentation and its
 // default.
 func WriteDefaults(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("# Drawbridge's settings and their defaults. Write only what is to differ.\n\n")
+	b.WriteString("# Drawbridge's settings and their defaults. Write only what is to differ.\n# A reload (SIGHUP, 'systemctl reload drawbridge') applies the settings marked [reload] and reads the files anew that they\n# name, and the certificates of listeners. The others need a restart.\n\n")
 	c := Default()
 	write(&b, func(s setting) (string, bool) {
 		value := `""`
 		if s.at != nil {
 			value = format(s.at(c))
 		}
-		return "# " + strings.ReplaceAll(s.doc, "\n", "\n# ") + "\n" + leaf(s.name) + " = " + value + "\n\n", true
+		doc := s.doc
+		if s.live {
+			doc += " [reload]"
+		}
+		return "# " + strings.ReplaceAll(doc, "\n", "\n# ") + "\n" + leaf(s.name) + " = " + value + "\n\n", true
 	})
 	_, err := io.WriteString(w, strings.TrimSuffix(b.String(), "\n"))
 	return err

@@ -57,9 +57,8 @@ func checkStore(cfg *config.Config) error {
 	return err
 }
 
-// Run is the daemon: it serves until ctx ends or a part fails for good. Version is what the API
-// tells of itself.
-func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version string) error {
+// Run is the daemon: it serves until ctx ends or a part fails for good. The API reports version.
+func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logger, version string) error {
 	if err := prepareState(cfg.StateDir); err != nil {
 		return err
 	}
@@ -148,8 +147,20 @@ func Run(ctx context.Context, cfg *config.Config, log hclog.Logger, version stri
 	go regions.Run(ctx, log.Named("regions"), g.RegionsChanged)
 	go missRegions(ctx, regions, st, log)
 
+	key := &loginKey{}
+	if err := key.load(cfg.Login.KeyFile); err != nil {
+		return err
+	}
+	go (&reloader{
+		Reload: reload, running: cfg, log: log, sockets: sockets, redis: redis, loginKey: key, regions: regions,
+		regionsChanged: func() {
+			g.RegionsChanged()
+			warnOfRegions(regions, st, log)
+		},
+	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
+		loginKey: key,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -228,20 +239,26 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 	if err := checkStore(cfg); err != nil {
 		return opt, err
 	}
-	opt.Network, opt.Addr, opt.DB, opt.Username = target.Network, target.Addresses[0], cfg.Store.DB, cfg.Store.Username
-	if cfg.Store.PasswordFile != "" {
-		secret, err := config.ReadSecret(cfg.Store.PasswordFile)
+	opt.Network, opt.Addr, opt.DB = target.Network, target.Addresses[0], cfg.Store.DB
+	opt.Access, err = redisAccess(&cfg.Store, target.TLS)
+	return opt, err
+}
+
+// redisAccess reads the files that say how connections to Redis authenticate.
+func redisAccess(c *config.Store, withTLS bool) (redisstore.Access, error) {
+	a := redisstore.Access{Username: c.Username}
+	if c.PasswordFile != "" {
+		secret, err := config.ReadSecret(c.PasswordFile)
 		if err != nil {
-			return opt, fmt.Errorf("store.password_file: %w", err)
+			return a, fmt.Errorf("store.password_file: %w", err)
 		}
-		opt.Password = string(secret)
+		a.Password = string(secret)
 	}
-	if target.TLS {
-		if opt.TLS, err = redisTLS(&cfg.Store); err != nil {
-			return opt, err
-		}
+	var err error
+	if withTLS {
+		a.TLS, err = redisTLS(c)
 	}
-	return opt, nil
+	return a, err
 }
 
 func redisTLS(c *config.Store) (*tls.Config, error) {
@@ -386,34 +403,39 @@ func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st
 	return nil
 }
 
-// openRegions loads the database of regions: nil for none. One that cannot be used is no reason to
-// go on without: rules by region would mean something else.
+// openRegions loads the region database. A daemon does not start without one that is named: rules
+// by region would mean something else.
 func openRegions(cfg *config.Config) (*region.Source, error) {
 	if cfg.Regions.Database == config.NoRegions {
-		return nil, nil
+		return &region.Source{}, nil
 	}
-	regions, err := region.Open(cfg.Regions.Database)
-	if err != nil {
-		return nil, fmt.Errorf("regions.database: %w: mend it, name another, or write \"none\"", err)
-	}
+	var nat64 []netip.Prefix
 	for _, text := range cfg.Regions.NAT64Prefixes {
 		n, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("regions.nat64_prefixes: %w", err)
 		}
-		regions.NAT64 = append(regions.NAT64, n)
+		nat64 = append(nat64, n)
+	}
+	regions, err := region.Open(cfg.Regions.Database, nat64...)
+	if err != nil {
+		return nil, fmt.Errorf("regions.database: %w: repair it, name another, or write \"none\"", err)
 	}
 	return regions, nil
 }
 
-// missRegions says once, when the store is known, which domains want a database of regions that is
-// not there.
+// missRegions calls warnOfRegions once the store is loaded.
 func missRegions(ctx context.Context, regions *region.Source, st *store.Store, log hclog.Logger) {
 	for !loaded(ctx, st, time.Minute) {
 		if ctx.Err() != nil {
 			return
 		}
 	}
+	warnOfRegions(regions, st, log)
+}
+
+// warnOfRegions logs which domains have policies with regions when there is no region database.
+func warnOfRegions(regions *region.Source, st *store.Store, log hclog.Logger) {
 	if domains := st.State.NamingRegions(); len(domains) > 0 && regions.Database() == nil {
 		log.Error("policies name regions, and there is no database of them: until regions.database names one, their blacklists refuse every public address and their whitelists let none in", "domains", domains)
 	}

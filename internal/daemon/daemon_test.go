@@ -57,7 +57,7 @@ func run(t *testing.T, cfg *config.Config) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- daemon.Run(ctx, cfg, hclog.NewNullLogger(), "test") }()
+	go func() { ended <- daemon.Run(ctx, cfg, daemon.Reload{}, hclog.NewNullLogger(), "test") }()
 	var said error
 	stop = func() error {
 		cancel()
@@ -76,7 +76,7 @@ func fails(t *testing.T, cfg *config.Config) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	err := daemon.Run(ctx, cfg, hclog.NewNullLogger(), "test")
+	err := daemon.Run(ctx, cfg, daemon.Reload{}, hclog.NewNullLogger(), "test")
 	if err == nil || ctx.Err() != nil {
 		t.Fatalf("it runs: %v", err)
 	}
@@ -394,7 +394,9 @@ func TestRegionsAreMissed(t *testing.T) {
 	var said redistest.Lines
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- daemon.Run(ctx, cfg, hclog.New(&hclog.LoggerOptions{Output: &said}), "test") }()
+	go func() {
+		ended <- daemon.Run(ctx, cfg, daemon.Reload{}, hclog.New(&hclog.LoggerOptions{Output: &said}), "test")
+	}()
 	redistest.Eventually(t, "the domain is named", func() bool {
 		return strings.Contains(said.String(), "there is no database of them") && strings.Contains(said.String(), "example.org")
 	})

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -90,15 +91,13 @@ type parts struct {
 	hasher  *credential.Hasher
 	gate    *gate.Gate
 	metrics *adminapi.Metrics
-	regions *region.Source // nil for none
+	regions *region.Source
+
+	loginKey *loginKey
 }
 
 // serve runs all services until ctx ends, and then until what is in flight is answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
-	key, err := loginKey(p.cfg.Login.KeyFile)
-	if err != nil {
-		return err
-	}
 	api, err := apiServer(p)
 	if err != nil {
 		return err
@@ -115,7 +114,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	for _, l := range s.login {
 		var authorised func(string) bool
 		if !l.spec.Unix() {
-			authorised = key
+			authorised = p.loginKey.is
 		}
 		start("login", l, func(n net.Listener) error {
 			return serveHTTP(ctx, n, httpServer(loginapi.Handler(p.gate, authorised), p.log))
@@ -179,20 +178,36 @@ func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	return err
 }
 
-// loginKey returns what tells the key of the inet login listeners; it compares hashes, so that
-// neither content nor length shows in the time it takes.
-func loginKey(file string) (func(string) bool, error) {
+// loginKey is the key of the inet login listeners. Without one, every key is wrong.
+type loginKey struct {
+	hash atomic.Pointer[[sha256.Size]byte]
+}
+
+// load reads the key from a file; "" is no file.
+func (k *loginKey) load(file string) error {
+	hash, err := readLoginKey(file)
+	if err == nil {
+		k.hash.Store(hash)
+	}
+	return err
+}
+
+func readLoginKey(file string) (*[sha256.Size]byte, error) {
 	if file == "" {
-		return func(string) bool { return false }, nil
+		return nil, nil
 	}
 	secret, err := config.ReadSecret(file)
 	if err != nil {
 		return nil, fmt.Errorf("login.key_file: %w", err)
 	}
-	want := sha256.Sum256(secret)
+	hash := sha256.Sum256(secret)
 	clear(secret)
-	return func(bearer string) bool {
-		got := sha256.Sum256([]byte(bearer))
-		return subtle.ConstantTimeCompare(got[:], want[:]) == 1
-	}, nil
+	return &hash, nil
+}
+
+// is compares hashes, so that the time it takes shows neither content nor length of the key.
+func (k *loginKey) is(bearer string) bool {
+	want := k.hash.Load()
+	got := sha256.Sum256([]byte(bearer))
+	return want != nil && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }

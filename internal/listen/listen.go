@@ -13,7 +13,7 @@
 //
 // An inet listener beyond loopback needs allow_from or TLS. With allow_from only those networks may
 // connect, and loopback is not among them unless it is named. "[::]" takes IPv4 as well.
-// Certificates are read once: restart after renewing them.
+// Certificates are read at the start and by [Listener.LoadCertificate].
 //
 // # Diagnostics
 //
@@ -36,6 +36,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -84,6 +85,21 @@ func Open(s Spec, o Options) (*Listener, error) {
 type Listener struct {
 	net.Listener
 	limit *limited
+	spec  Spec
+	cert  *atomic.Pointer[tls.Certificate] // nil without TLS
+}
+
+// LoadCertificate reads the certificate and its key again. The returned function shows them to new
+// connections. Without TLS there is nothing to do.
+func (l *Listener) LoadCertificate() (apply func(), err error) {
+	if l.cert == nil {
+		return func() {}, nil
+	}
+	cert, err := tls.LoadX509KeyPair(l.spec.TLSCert, l.spec.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read the certificate and its key: %w", l.spec.Address(), err)
+	}
+	return func() { l.cert.Store(&cert) }, nil
 }
 
 // Connections returns how many connections are open and how many may be.
@@ -109,16 +125,17 @@ func open(s Spec, o Options) (*Listener, error) {
 			l = &filtered{Listener: l, admit: admitPeers(owners(uid, gid)), log: o.Log}
 		}
 		limit := newLimited(l, o.MaxConns, o.Log)
-		return &Listener{limit, limit}, nil
+		return &Listener{Listener: limit, limit: limit, spec: s}, nil
 	}
 
-	var config *tls.Config
+	var certificate *atomic.Pointer[tls.Certificate]
 	if s.TLS() {
 		cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
 		if err != nil {
 			return nil, fmt.Errorf("read the certificate and its key: %w", err)
 		}
-		config = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		certificate = &atomic.Pointer[tls.Certificate]{}
+		certificate.Store(&cert)
 	}
 	l, err := openInet(s)
 	if err != nil {
@@ -130,10 +147,13 @@ func open(s Spec, o Options) (*Listener, error) {
 	}
 	limit := newLimited(l, o.MaxConns, o.Log)
 	l = limit
-	if config != nil {
-		l = tls.NewListener(l, config) // outermost, for net/http looks for a *tls.Conn
+	if certificate != nil {
+		l = tls.NewListener(l, &tls.Config{ // outermost, for net/http looks for a *tls.Conn
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate.Load(), nil },
+			MinVersion:     tls.VersionTLS12,
+		})
 	}
-	return &Listener{l, limit}, nil
+	return &Listener{Listener: l, limit: limit, spec: s, cert: certificate}, nil
 }
 
 // owner looks up the numbers of the Spec's user and group; -1 where none is named.

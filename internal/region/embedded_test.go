@@ -15,9 +15,9 @@ import (
 // An IPv6 address that embeds an IPv4 address has its region, and none if that one is private.
 func TestEmbeddedIPv4(t *testing.T) {
 	s := mustOpen(t, pair(t, "3221225984,3221226239,DE\n", "2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,FR\n"))
-	s.NAT64 = []netip.Prefix{
+	s.nat64.Store(&[]netip.Prefix{
 		netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2001:db8:7::/48"), netip.MustParsePrefix("2001:db8:8:1::/64"),
-	}
+	})
 	look(t, s.Lookup, map[string]string{
 		"192.0.2.33": "DE", "::ffff:192.0.2.33": "DE", "2002:c000:221::1": "DE", "64:ff9b::192.0.2.33": "DE",
 		"2001:db8:7:c000:2:2100::": "DE", "2001:db8:8:1:c0:2:2100:0": "DE", // RFC 6052, section 2.4
@@ -25,7 +25,7 @@ func TestEmbeddedIPv4(t *testing.T) {
 		"64:ff9b::10.0.0.1": "", "2002:a00:1::": "",
 	})
 	// Without the setting, NAT64 is an IPv6 network like others.
-	s.NAT64 = nil
+	s.nat64.Store(nil)
 	look(t, s.Lookup, map[string]string{"64:ff9b::192.0.2.33": access.RegionUnknown, "2002:c000:221::1": "DE"})
 	// The nil Source has no database, and embedded addresses no region of their own.
 	var none *Source

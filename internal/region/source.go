@@ -90,15 +90,14 @@ func (b *builder) readFile(i int, name string) error {
 }
 
 // Source is the database of a setting, reloaded when its files change. It is safe for concurrent
-// use. A nil Source has none.
+// use. A nil Source and the zero Source have none.
 type Source struct {
-	// NAT64 are prefixes of 32, 40, 48, 56, 64 or 96 bits, RFC 6052. Set it before use.
-	NAT64 []netip.Prefix
-
-	path    string
-	wanted  bool // it was named, or has been there
 	current atomic.Pointer[Database]
+	nat64   atomic.Pointer[[]netip.Prefix]
 
+	polling sync.Mutex // held by whoever looks at the files; guards what follows
+	path    string     // "" for no database
+	wanted  bool       // it was named, or has been there
 	// What the last poll saw, and what was read last, well or not.
 	seen, read []identity
 	readErr    error
@@ -115,9 +114,11 @@ type identity struct {
 }
 
 // Open loads a database from a path, as [Load] does; "" stands for Debian's, if it is there, now or
-// later. The error is one line that names the file.
-func Open(path string) (*Source, error) {
+// later. The prefixes are those of NAT64, of 32, 40, 48, 56, 64 or 96 bits, RFC 6052. The error is
+// one line that names the file.
+func Open(path string, nat64 ...netip.Prefix) (*Source, error) {
 	s := &Source{path: path, wanted: path != ""}
+	s.nat64.Store(&nat64)
 	if path == "" {
 		s.path = Debian
 		if _, err := os.Stat(Debian); errors.Is(err, fs.ErrNotExist) {
@@ -167,7 +168,35 @@ func (s *Source) Lookup(ip netip.Addr) string {
 	if s == nil {
 		return (*Database)(nil).Lookup(ip)
 	}
-	return s.Database().Lookup(inner(ip, s.NAT64))
+	var nat64 []netip.Prefix
+	if list := s.nat64.Load(); list != nil {
+		nat64 = *list
+	}
+	return s.Database().Lookup(inner(ip, nat64))
+}
+
+// Replace makes s what next is. It refuses a next of the same files that is missing or may be cut
+// off, changing nothing. The next must not be used any more. The returned function does it.
+func (s *Source) Replace(next *Source) (apply func(), err error) {
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	if was := s.current.Load(); was != nil && s.path == next.path {
+		d := next.current.Load()
+		if d == nil {
+			return nil, fmt.Errorf("%s: is missing", s.path)
+		}
+		if err := d.shrunk(was); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		s.polling.Lock()
+		defer s.polling.Unlock()
+		s.path, s.wanted, s.seen, s.read, s.readErr = next.path, next.wanted, next.seen, next.read, next.readErr
+		s.nat64.Store(next.nat64.Load())
+		s.current.Store(next.current.Load())
+		s.setFault(nil)
+	}, nil
 }
 
 // Fault returns why the files as they are now are not in force, or nil.
@@ -199,7 +228,7 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 		}
 		before := s.Fault()
 		if d := s.poll(); d != nil {
-			log.Info("the database of regions was read", "path", s.path, "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
+			log.Info("the database of regions was read", "path", d.Paths[0], "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
 			incomplete(log, d)
 			changed()
 		}
@@ -207,7 +236,7 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 		case now != nil && (before == nil || before.Error() != now.Error()):
 			log.Error("the database of regions is left as it was read before", "error", now)
 		case now == nil && before != nil:
-			log.Info("the files of the database of regions are as they should be again", "path", s.path)
+			log.Info("the files of the database of regions are readable again")
 		}
 	}
 }
@@ -221,6 +250,11 @@ func incomplete(log hclog.Logger, d *Database) {
 
 // poll looks at the files once. It returns a database that was put into force.
 func (s *Source) poll() *Database {
+	s.polling.Lock()
+	defer s.polling.Unlock()
+	if s.path == "" {
+		return nil
+	}
 	now, err := identify(s.path)
 	if err != nil {
 		if !s.wanted && errors.Is(err, fs.ErrNotExist) {

@@ -227,3 +227,33 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A source takes another's place: other files at once, the same files only if they are whole.
+func TestReplace(t *testing.T) {
+	const v6 = "2001:db8::,2001:db8::ffff,DE\n"
+	s := mustOpen(t, pair(t, german, v6))
+	replace := func(next *Source) error {
+		t.Helper()
+		apply, err := s.Replace(next)
+		if err == nil {
+			apply()
+		}
+		return err
+	}
+	if err := replace(mustOpen(t, pair(t, french, v6))); err != nil {
+		t.Fatal(err)
+	}
+	s.in(t, 3, "FR", "")
+	if err := replace(&Source{path: s.path}); err == nil {
+		t.Error("files that are missing took the place of those in use")
+	}
+	s.in(t, 1, "FR", "")
+	if err := replace(&Source{}); err != nil {
+		t.Fatal(err)
+	}
+	s.in(t, 1, access.RegionNoDatabase, "")
+	if err := replace(mustOpen(t, pair(t, german, v6))); err != nil {
+		t.Fatal(err)
+	}
+	s.in(t, 3, "DE", "")
+}

@@ -26,8 +26,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -41,11 +43,9 @@ import (
 type Options struct {
 	Network     string // "unix" or "tcp"
 	Addr        string // a socket's path, or host:port
-	Username    string
-	Password    string
 	DB          int
-	TLS         *tls.Config // nil for none
-	MinReplicas int         // replicas that must have a change before it is acknowledged
+	Access      Access
+	MinReplicas int // replicas that must have a change before it is acknowledged
 	// KeepChanges bounds each change stream, about; 10 000 when zero. A daemon further behind loads
 	// the shard anew.
 	KeepChanges int64
@@ -59,6 +59,14 @@ type Options struct {
 type Redis struct {
 	client *redis.Client
 	opt    Options
+	access atomic.Pointer[Access]
+}
+
+// Access is how connections authenticate.
+type Access struct {
+	Username string
+	Password string
+	TLS      *tls.Config // nil for none
 }
 
 // Open prepares a client; it does not connect.
@@ -66,16 +74,33 @@ func Open(opt Options) *Redis {
 	if opt.KeepChanges == 0 {
 		opt.KeepChanges = 10_000
 	}
-	return &Redis{opt: opt, client: dial(opt)}
+	r := &Redis{opt: opt}
+	r.access.Store(&opt.Access)
+	r.client = r.dial()
+	return r
 }
 
-func dial(opt Options) *redis.Client {
+// SetAccess changes how new connections authenticate. Open ones stay.
+func (r *Redis) SetAccess(a Access) { r.access.Store(&a) }
+
+func (r *Redis) dial() *redis.Client {
+	const dialTimeout = 2 * time.Second
 	return redis.NewClient(&redis.Options{
-		Network: opt.Network, Addr: opt.Addr,
-		Username: opt.Username, Password: opt.Password, DB: opt.DB, TLSConfig: opt.TLS,
+		Network: r.opt.Network, Addr: r.opt.Addr, DB: r.opt.DB,
+		CredentialsProvider: func() (username, password string) {
+			a := r.access.Load()
+			return a.Username, a.Password
+		},
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Minute}
+			if t := r.access.Load().TLS; t != nil {
+				return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, network, addr)
+			}
+			return d.DialContext(ctx, network, addr)
+		},
 		Protocol:              2,
 		ContextTimeoutEnabled: true, // else a hung server is waited for beyond the context's end
-		DialTimeout:           2 * time.Second, DialerRetries: 1,
+		DialTimeout:           dialTimeout, DialerRetries: 1,
 		MaxRetries:               -1, // a change that may have been taken is not sent again
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -85,7 +110,7 @@ func dial(opt Options) *redis.Client {
 // follower returns a client for blocking reads that are cut off when ctx ends: a context alone does
 // not wake a read that waits for an answer. The function returned closes it.
 func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
-	c := dial(r.opt)
+	c := r.dial()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return c, func() {
 		if stop() {

@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+)
+
+// Reload says when and from where a daemon reads its settings again. The zero Reload is never.
+type Reload struct {
+	Signal <-chan os.Signal
+	Load   func() (*config.Config, error)
+}
+
+// reloader applies changed settings to the running parts.
+type reloader struct {
+	Reload
+	running *config.Config // what is in effect
+	log     hclog.Logger
+
+	sockets        *sockets
+	redis          *redisstore.Redis
+	loginKey       *loginKey
+	regions        *region.Source
+	regionsChanged func()
+}
+
+func (r *reloader) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Signal:
+			r.reload()
+		}
+	}
+}
+
+// reload applies all changed settings that a reload can, or none when something is wrong with one.
+func (r *reloader) reload() {
+	next, err := r.Load()
+	if err == nil {
+		err = checkStore(next)
+	}
+	var apply []func()
+	if err == nil {
+		apply, err = r.prepare(next)
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			r.log.Error("reload: settings are left as they were", "error", line)
+		}
+		return
+	}
+	for _, f := range apply {
+		f()
+	}
+	live, restart := config.Changed(r.running, next)
+	r.running = config.Applied(r.running, next)
+	r.log.SetLevel(hclog.LevelFromString(next.Log.Level))
+	r.log.Info("reload: settings, region database, key files and certificates were read again", "changed", live)
+	if len(restart) > 0 {
+		r.log.Warn("reload: changed settings need a restart", "settings", restart)
+	}
+}
+
+// prepare reads all files that settings name, changing nothing. The functions put what was read
+// into effect.
+func (r *reloader) prepare(next *config.Config) (apply []func(), err error) {
+	var faults []error
+	add := func(f func(), err error) {
+		apply, faults = append(apply, f), append(faults, err)
+	}
+	key, err := readLoginKey(next.Login.KeyFile)
+	add(func() { r.loginKey.hash.Store(key) }, err)
+
+	target, err := r.running.Store.Target() // a changed address needs a restart
+	access, fault := redisAccess(&next.Store, target.TLS)
+	add(func() { r.redis.SetAccess(access) }, errors.Join(err, fault))
+
+	for _, list := range []struct {
+		setting string
+		sockets []socket
+	}{{"login.listen", r.sockets.login}, {"api.listen", r.sockets.api}} { // those that may have TLS
+		for _, s := range list.sockets {
+			f, err := s.LoadCertificate()
+			if err != nil {
+				err = fmt.Errorf("%s: %w", list.setting, err)
+			}
+			add(f, err)
+		}
+	}
+
+	regions, err := openRegions(next)
+	add(func() {}, err)
+	if err == nil {
+		f, err := r.regions.Replace(regions)
+		if err != nil {
+			err = fmt.Errorf("regions.database: %w", err)
+		}
+		add(func() { f(); r.regionsChanged() }, err)
+	}
+	return apply, errors.Join(faults...)
+}
