@@ -62,6 +62,23 @@ func TestFullDecisionDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// Nor does the question whether an account may use an address, which a message asks several times.
+func TestSenderDoesNotAllocate(t *testing.T) {
+	d, _ := busy(t)
+	d.change("example.org", func(c *store.Change) error {
+		c.PutDepartment("example.org", &store.Department{Path: "dept7", SendAs: []string{"emea@example.com"}})
+		return nil
+	})
+	m := d.Submitter("ann@example.org", ip(home), 1)
+	if n := testing.AllocsPerRun(100, func() {
+		if a := m.Address("emea+x@example.com"); !a.Granted {
+			t.Error("not granted")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func BenchmarkSubmission(b *testing.B) {
 	d, secret := busy(b)
 	d.want(smtp("ann@example.org", secret, home), "allow ok")

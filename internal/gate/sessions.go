@@ -72,6 +72,12 @@ type session struct {
 	bound   *submission.Session
 }
 
+// release gives a session back to the pool.
+func (g *Gate) release(s *session) {
+	*s = session{record: access.Account{Departments: s.record.Departments[:0]}}
+	g.room.Put(s)
+}
+
 // session looks up who submits and binds the connection. The outcome is the zero value when rules
 // concern the session.
 func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now time.Time) access.Outcome {
@@ -144,10 +150,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		return d
 	}
 	s, _ := g.room.Get().(*session)
-	defer func() {
-		*s = session{record: access.Account{Departments: s.record.Departments[:0]}}
-		g.room.Put(s)
-	}()
+	defer g.release(s)
 	switch o := g.session(s, sub.Account, sub.IP, sub.Port, now); o {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
@@ -215,18 +218,19 @@ func (g *Gate) Needs() mailflow.Needs {
 
 // Submitter returns the rules for messages that apply to an authenticated session.
 func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
-	var s session
+	s, _ := g.room.Get().(*session)
+	defer g.release(s)
 	var m mailflow.Submitter
-	switch g.session(&s, login, ip, port, time.Now()) {
+	switch g.session(s, login, ip, port, time.Now()) {
 	case access.TempFail:
 		return mailflow.Submitter{Unavailable: true}
 	case access.Deny, access.Next:
-		// Nobody that rules apply to: policyd decides whether the session may submit at all. The
-		// addresses of managed domains are not for it.
-		m = g.submitter(&s)
+		// No rules apply to the session: policyd decides whether it may submit at all. It may not use
+		// addresses of managed domains.
+		m = g.submitter(s)
 		m.Account, m.Check = login, mailflow.CheckOff
 	default: // rules apply to the session
-		m = g.submitter(&s)
+		m = g.submitter(s)
 		if s.view.Settings.TraceHeader {
 			m.Trace = s.trace()
 		}
@@ -235,49 +239,22 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 	return m
 }
 
-// submitter returns which sender addresses a session may use. It depends on the session's account
-// and nothing else of the session.
+// submitter returns which sender addresses a session may use. That depends on the account only.
 func (g *Gate) submitter(s *session) mailflow.Submitter {
-	granted := func(string) bool { return false }
 	m := mailflow.Submitter{Account: s.account}
 	if s.view.Known {
-		granted, m.Check = g.grants(s.account, s.view), s.view.Settings.SenderCheck
+		m.Check = s.view.Settings.SenderCheck
 	}
+	account, view := s.account, s.view // the session is used again
 	m.Address = func(addr string) mailflow.Address {
-		canonical, domain := g.Store.State.AddressDomain(addr)
-		a := mailflow.Address{Managed: domain != nil, Granted: granted(canonical)}
+		domain, granted := g.Store.State.Sender(&view, account, addr)
+		a := mailflow.Address{Managed: domain != nil, Granted: granted}
 		if domain != nil {
 			a.Check = domain.SenderCheck
 		}
 		return a
 	}
 	return m
-}
-
-// grants returns whether an account may send from a canonical address: its own, an alias, what it
-// or a department of it was granted, and the extensions of all these.
-func (g *Gate) grants(account string, v store.View) func(addr string) bool {
-	list := sync.OnceValue(func() []string {
-		a := v.Account.Account()
-		if a == nil {
-			return nil
-		}
-		list := append(a.Aliases, a.SendAs...)
-		for _, path := range a.Departments {
-			list = append(list, g.Store.State.SendAs(v.Domain, path)...)
-		}
-		for i, entry := range list {
-			list[i] = g.Store.State.Canonical(entry) // its domain may have become an alias domain since
-		}
-		return list
-	})
-	owns := func(addr string) bool {
-		return addr == account || slices.Contains(list(), addr)
-	}
-	return func(addr string) bool {
-		base, extended := address.Base(addr, g.Store.State.Delimiters)
-		return owns(addr) || extended && owns(base) || slices.Contains(list(), "*@"+address.Domain(addr))
-	}
 }
 
 // trace is the value of the header that names client type and credential (M10).

@@ -111,28 +111,6 @@ func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
 	return get(st.rulesOf(domain).policies[id])
 }
 
-// SendAs returns what the members of a department may send from: what it and the departments above
-// it were granted.
-func (st *State) SendAs(domain, path string) []string {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	d := st.domains[domain]
-	if d == nil {
-		return nil
-	}
-	var list []string
-	for {
-		if department := d.departments[path]; department != nil {
-			list = append(list, department.doc.SendAs...)
-		}
-		above := strings.LastIndexByte(path, '/')
-		if above < 0 {
-			return list
-		}
-		path = path[:above]
-	}
-}
-
 // Policies returns all access policies of a domain, oldest first. The list is shared and must not
 // be changed.
 func (st *State) Policies(domain string) []Revised[Policy] { return st.rulesOf(domain).inOrder }

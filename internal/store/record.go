@@ -26,6 +26,7 @@ const (
 	flagSuspended = 1 << iota
 	flagSecrets
 	flagAliases
+	flagSendAs
 )
 
 // pack makes the record of an account's document. Its address is the key that the document is kept
@@ -40,6 +41,9 @@ func pack(addr string, a *Account, rev uint64) Record {
 	}
 	if len(a.Aliases) > 0 {
 		flags |= flagAliases
+	}
+	if len(a.SendAs) > 0 {
+		flags |= flagSendAs
 	}
 	b := append(appendText(make([]byte, 0, 512), addr), flags)
 	b = appendText(b, string(a.Secure))
@@ -280,6 +284,50 @@ func (r Record) Aliases() []string {
 		return nil
 	}
 	return r.Account().Aliases
+}
+
+// anyDepartment reports whether f accepts a department of the account.
+func (r Record) anyDepartment(f func(path string) bool) bool {
+	if !r.Exists() {
+		return false
+	}
+	rest := reader(r.packed)
+	rest.text()
+	rest.byte()
+	rest.text()
+	for n, _ := rest.length(); n > 0; n-- {
+		if f(rest.text()) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayUse reports whether match accepts an alias or a send_as entry of the account.
+func (r Record) mayUse(match func(entry string) bool) bool {
+	if !r.Exists() {
+		return false
+	}
+	f := reader(r.packed)
+	f.text()
+	if f.byte()&(flagAliases|flagSendAs) == 0 {
+		return false
+	}
+	f = r.mailbox()
+	f.text()
+	for n := f.number(); n > 0; n-- {
+		f.secret()
+	}
+	f.number()
+	f.time()
+	for range 2 { // aliases, send_as
+		for n, _ := f.length(); n > 0; n-- {
+			if match(f.text()) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Account returns the whole document, the caller's own; nil of no record.

@@ -74,6 +74,7 @@ type domainRules struct {
 	pending []Revised[Revert] // the next one due first
 	expires time.Time         // when the rules' next block ends; zero for never
 	rules   *access.Rules
+	sendAs  map[string][]string // by department, see [domainRules.compileSendAs]
 }
 
 // NewState returns an empty state that is not loaded.
@@ -117,6 +118,8 @@ type View struct {
 	Account  Record
 	Settings *Domain
 	Clients  *access.Clients
+
+	sendAs map[string][]string // of the domain's departments
 }
 
 // Ready reports whether the state was ever loaded, and when it last agreed with the store.
@@ -140,7 +143,7 @@ func (st *State) View(addr string) (account string, v View) {
 		return addr, v
 	}
 	v.Known, v.Domain, v.Rules, v.Settings = true, d.doc.doc.Name, d.rules, d.doc.doc
-	v.Account = d.accounts[addr]
+	v.Account, v.sendAs = d.accounts[addr], d.sendAs
 	return addr, v
 }
 
@@ -176,18 +179,6 @@ func (st *State) managed(addr string) (string, *domainState) {
 		addr = address.Local(addr) + "@" + name
 	}
 	return addr, st.domains[name]
-}
-
-// AddressDomain returns an address with its alias domain resolved, and its domain's settings, nil
-// if the domain is not managed. Unlike [State.View] it does not look for whose the address is.
-func (st *State) AddressDomain(addr string) (canonical string, settings *Domain) {
-	st.mu.RLock()
-	defer st.mu.RUnlock()
-	addr, d := st.managed(addr)
-	if d == nil {
-		return addr, nil
-	}
-	return addr, d.doc.doc
 }
 
 // Canonical returns an address with its alias domain resolved.
@@ -402,6 +393,7 @@ func (r *domainRules) compile(now time.Time) {
 		r.rules, r.expires = nil, time.Time{}
 		return
 	}
+	r.sendAs = r.compileSendAs()
 	set, expires := r.settings(now)
 	r.rules, r.expires = r.rules.Recompile(&set), expires
 }
