@@ -79,15 +79,21 @@ func Local(account string) string {
 // Base returns an address without its extension: the local part up to the first of the delimiters
 // (Postfix' recipient_delimiter). False if there is none, or nothing in front of it.
 func Base(account, delimiters string) (string, bool) {
-	if delimiters == "" {
+	local := Local(account)
+	base, extended := LocalBase(local, delimiters)
+	if !extended {
 		return account, false
 	}
-	local := Local(account)
+	return base + account[len(local):], true
+}
+
+// LocalBase is [Base] of a local part alone. It does not allocate.
+func LocalBase(local, delimiters string) (string, bool) {
 	i := strings.IndexAny(local, delimiters)
 	if i <= 0 || local[i-1] == '.' { // "a." is no local part
-		return account, false
+		return local, false
 	}
-	return local[:i] + account[len(local):], true
+	return local[:i], true
 }
 
 // ParseDomain returns the canonical form of a domain name: lower case, without a trailing dot, at

@@ -49,11 +49,8 @@ func (st *State) Sender(v *View, account, addr string) (settings *Domain, grante
 	if !v.Known {
 		return settings, false
 	}
-	base, _ := address.Base(addr, st.Delimiters)
-	if addr == account || base == account {
-		return settings, true
-	}
-	domain, local, baseLocal := address.Domain(addr), address.Local(addr), address.Local(base)
+	domain, local := address.Domain(addr), address.Local(addr)
+	base, _ := address.LocalBase(local, st.Delimiters)
 	match := func(entry string) bool {
 		in := address.Domain(entry)
 		if name, ok := st.names[in]; ok { // it may have become an alias domain since
@@ -63,9 +60,9 @@ func (st *State) Sender(v *View, account, addr string) (settings *Domain, grante
 			return false
 		}
 		entry = address.Local(entry)
-		return entry == local || entry == baseLocal || entry == "*"
+		return entry == local || entry == base || entry == "*"
 	}
-	if v.Account.mayUse(match) {
+	if match(account) || v.Account.mayUse(match) {
 		return settings, true
 	}
 	return settings, v.sendAs != nil && v.Account.anyDepartment(func(path string) bool {
