@@ -37,6 +37,7 @@ import (
 // prints the manual). The zero Config is not valid; start from Default.
 type Config struct {
 	StateDir string
+	User     string // "" for the one that started the daemon
 	Store    Store
 	Login    Login
 	SASL     SASL

@@ -62,6 +62,10 @@ func settings() []setting {
 		row("state_dir", `Directory of the daemon's own files: the embedded store, the snapshot, the spool and the pepper. It must belong to the
 daemon's user and be readable by nobody else.`,
 			func(c *Config) *string { return &c.StateDir }, required, absolute),
+		row("user", `User that a daemon started as root changes to, with its groups, after it has opened its listeners and read its secrets;
+redis-server runs as it too. A state_dir of root's is handed over to it. A daemon that was started as another user does not
+start. Empty: the daemon keeps running as the user that started it.`,
+			func(c *Config) *string { return &c.User }, printable),
 
 		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
 A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "rediss://host:6379" with TLS.

@@ -1,8 +1,9 @@
 // Package daemon wires drawbridged: store, gate and the services that ask it.
 //
-// It starts from what others need: state directory, database of regions, sockets, embedded store,
-// store, pepper, gate, services. It stops in reverse: no new connections, what is in flight is
-// answered, records are written, the store is closed; each step is bounded.
+// It starts from what others need: state directory, database of regions, sockets, secrets, the user
+// of the settings, embedded store, store, pepper, gate, services. It stops in reverse: no new
+// connections, what is in flight is answered, records are written, the store is closed; each step
+// is bounded.
 //
 // Diagnostics: what keeps the daemon from starting is one line that says what to do. A store that
 // cannot be reached is not among it, unless there is no pepper yet: the services then answer
@@ -45,8 +46,9 @@ const firstStart = 15 * time.Second
 // Check finds settings that this version cannot carry out, and a database of regions that cannot be
 // used. It opens nothing else: what settings name may not be there yet.
 func Check(cfg *config.Config) error {
+	_, noUser := findUser(cfg.User)
 	_, err := openRegions(cfg)
-	return errors.Join(checkStore(cfg), err)
+	return errors.Join(noUser, checkStore(cfg), err)
 }
 
 func checkStore(cfg *config.Config) error {
@@ -59,7 +61,11 @@ func checkStore(cfg *config.Config) error {
 
 // Run is the daemon: it serves until ctx ends or a part fails for good. The API reports version.
 func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logger, version string) error {
-	if err := prepareState(cfg.StateDir); err != nil {
+	user, err := findUser(cfg.User)
+	if err != nil {
+		return err
+	}
+	if err := prepareState(cfg.StateDir, user); err != nil {
 		return err
 	}
 	ctx, fail := context.WithCancelCause(ctx)
@@ -69,16 +75,25 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	if err != nil {
 		return err
 	}
-	sockets, err := open(cfg, log) //nolint:contextcheck // binding takes no time worth a context
+	sockets, err := open(cfg, user.uid, log) //nolint:contextcheck // binding takes no time worth a context
 	if err != nil {
 		return err
 	}
 	defer sockets.close()
 
+	key := &loginKey{}
+	if err := key.load(cfg.Login.KeyFile); err != nil {
+		return err
+	}
 	opt, err := redisOptions(cfg)
 	if err != nil {
 		return err
 	}
+	// From here on nothing runs as root: not redis-server, no service.
+	if err := user.become(); err != nil {
+		return err
+	}
+	user.warnOfFiles(cfg, log)
 	if cfg.Store.Embedded() {
 		server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.StateDir, "redis"), Log: log.Named("redis")})
 		if err != nil {
@@ -145,12 +160,9 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}()
 	go expireRecords(ctx, st, redis, log)
 	go regions.Run(ctx, log.Named("regions"), g.RegionsChanged)
+	go feedWatchdog(ctx, log, func() { g.Explain(&access.Login{Account: "watchdog@invalid"}, "", nil) })
 	go missRegions(ctx, regions, st, log)
 
-	key := &loginKey{}
-	if err := key.load(cfg.Login.KeyFile); err != nil {
-		return err
-	}
 	go (&reloader{
 		Reload: reload, running: cfg, log: log, sockets: sockets, redis: redis, loginKey: key, regions: regions,
 		regionsChanged: func() {
@@ -209,22 +221,37 @@ func reveal(word string) access.Reveal {
 	}
 }
 
-// prepareState makes the state directory, or refuses one that is not ours.
-func prepareState(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// prepareState makes the state directory, or refuses one that is not ours. The user that the daemon
+// changes to becomes its owner.
+func prepareState(dir string, user daemonUser) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the user must pass through it
+		return fmt.Errorf("state_dir: %w: make it, owned by the user that drawbridged runs as", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("state_dir: %w: make it, owned by the user that drawbridged runs as", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("state_dir: %w", err)
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("state_dir: %s belongs to uid %d, and drawbridged runs as uid %d: chown it, or name another directory", dir, owner.Uid, os.Geteuid())
-	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("state_dir: %s can be written by others: chmod go-w %s", dir, dir)
 	}
-	return nil
+	want := os.Geteuid()
+	if user.changes() {
+		want = user.uid
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || int(owner.Uid) == want:
+		return nil
+	case owner.Uid == 0 && user.changes():
+		if err := user.own(dir); err != nil {
+			return fmt.Errorf("state_dir: making %s its owner: %w", user.name, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("state_dir: %s belongs to uid %d, and drawbridged runs as uid %d: chown it, or name another directory", dir, owner.Uid, want)
 }
 
 func redisOptions(cfg *config.Config) (redisstore.Options, error) {

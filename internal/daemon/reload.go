@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/config"
@@ -39,7 +40,9 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.Signal:
+			notify(r.log, systemd.SdNotifyReloading+"\n"+systemd.SdNotifyMonotonicUsec())
 			r.reload()
+			notify(r.log, systemd.SdNotifyReady)
 		}
 	}
 }

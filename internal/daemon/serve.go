@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/adminapi"
@@ -42,12 +43,14 @@ type socket struct {
 	*listen.Listener
 }
 
-func open(cfg *config.Config, log hclog.Logger) (*sockets, error) {
+// open binds the listeners. The owner of unix sockets is uid unless their text names one; 0 leaves
+// the process's own user.
+func open(cfg *config.Config, uid int, log hclog.Logger) (*sockets, error) {
 	s := &sockets{}
 	var faults []error
 	each := func(name string, list *[]socket, specs []listen.Spec, o listen.Options) {
 		for _, spec := range specs {
-			o.Log = log.Named(name)
+			o.Log, o.Owner = log.Named(name), uid
 			l, err := listen.Open(spec, o)
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && (name == "policyd" || name == "milter" || name == "sasl"):
@@ -139,6 +142,11 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })
 	}
 	p.log.Info("ready", "version", p.version)
+	notify(p.log, systemd.SdNotifyReady)
+	running.Go(func() {
+		<-ctx.Done()
+		notify(p.log, systemd.SdNotifyStopping)
+	})
 	running.Wait()
 	return nil
 }

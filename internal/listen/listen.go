@@ -7,9 +7,10 @@
 //	inet:192.0.2.7:8480?tls_cert=/etc/drawbridge/cert.pem&tls_key=/etc/drawbridge/key.pem
 //
 // A unix socket is made with mode 0600 and reaches its wider mode only once it belongs to its user
-// and group, so nobody slips in between. A socket that a dead process left is removed; a live one,
-// a file that is no socket, or somebody else's socket is never touched. Two daemons that start at
-// once cannot take the socket from each other: the directory is locked (flock) meanwhile.
+// and group, so nobody slips in between. Closing the listener removes it where the process may;
+// else it stays as a dead one. A socket that a dead process left is removed; a live one, a file
+// that is no socket, or somebody else's socket is never touched. Two daemons that start at once
+// cannot take the socket from each other: the directory is locked (flock) meanwhile.
 //
 // An inet listener beyond loopback needs allow_from or TLS. With allow_from only those networks may
 // connect, and loopback is not among them unless it is named. "[::]" takes IPv4 as well.
@@ -57,13 +58,15 @@ type Options struct {
 	// as when the connection comes, and the Spec's user and group, by what the kernel says of the
 	// peer. No effect on inet.
 	OwnersOnly bool
+	// Owner is the user that this process changes to after Open: unix sockets whose Spec names no
+	// user belong to it. 0 leaves the process's own.
+	Owner int
 	// Log records refused connections, accept errors and a reached limit. nil discards.
 	Log hclog.Logger
 }
 
-// Open binds s and listens on it. Closing the listener removes a unix socket. Accept survives
-// passing errors (too many open files), and returns only connections that s and o admit. The error
-// is one line that says what to do.
+// Open binds s and listens on it. Accept survives passing errors (too many open files), and returns
+// only connections that s and o admit. The error is one line that says what to do.
 func Open(s Spec, o Options) (*Listener, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
@@ -115,6 +118,9 @@ func open(s Spec, o Options) (*Listener, error) {
 		uid, gid, err := s.owner()
 		if err != nil {
 			return nil, err
+		}
+		if uid < 0 && o.Owner > 0 {
+			uid = o.Owner
 		}
 		l, err := openUnix(s, uid, gid)
 		if err != nil {
