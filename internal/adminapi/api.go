@@ -109,6 +109,7 @@
 //	drawbridge_decisions_total{protocol,outcome,reason}  logins decided
 //	drawbridge_api_requests_total{operation,code}        requests answered here
 //	drawbridge_store_up                                  1 when changes are taken
+//	drawbridge_store_evicting                            1 when Redis may delete rules
 //	drawbridge_store_synced_timestamp_seconds            when the store last agreed
 //	drawbridge_domains, drawbridge_accounts              records held
 //	drawbridge_build_info{version}

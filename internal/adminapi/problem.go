@@ -21,7 +21,7 @@ func problemOf(err error) *api.Problem {
 			"the change was made, but too few replicas confirmed it in time: check the result before repeating it")
 	case errors.Is(err, store.ErrDamaged):
 		return api.Refuse(http.StatusServiceUnavailable, "damaged_store",
-			"the store is damaged: documents are missing, altered or added, or a key has the wrong type; nothing was changed: run 'drawbridge store repair'")
+			"the store is damaged: documents are missing, altered or added, or a key has the wrong type; nothing was changed: run 'drawbridge store repair' against a daemon that was running before the damage; without one, restore a backup of Redis, or accept the documents that are left with 'drawbridge store adopt'")
 	case errors.Is(err, store.ErrForeign):
 		return api.Refuse(http.StatusServiceUnavailable, "store_unavailable",
 			"the store is empty, older than, or other than the known one, and is not accepted: see GET /v1/store")

@@ -26,6 +26,7 @@ func (c *call) storeStatus() api.StoreStatus {
 	if err := trouble(c.Store); err != nil {
 		s.Trouble, s.Foreign, s.Damaged = err.Error(), errors.Is(err, store.ErrForeign), c.Store.Damage() != nil
 	}
+	s.Policy, s.Evicting = c.Store.Eviction()
 	s.Domains, s.Accounts = c.Store.State.Counts()
 	s.Version = orUnknown(c.Version)
 	return s
@@ -81,11 +82,15 @@ func getReady(c *call) (*answer, error) {
 		}
 		return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "unavailable"}}, nil
 	}
+	_, evicting := c.Store.Eviction()
 	status := "ok"
-	if damaged {
+	switch {
+	case damaged:
 		status = "damaged"
-	} else if trouble(c.Store) != nil {
+	case trouble(c.Store) != nil:
 		status = "degraded"
+	case evicting:
+		status = "evicting"
 	}
 	return &answer{body: api.Health{Status: status}}, nil
 }
@@ -151,6 +156,12 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 				return 0
 			}
 			return float64(synced.UnixMilli()) / 1000
+		})),
+		m.registry.Register(gauge("drawbridge_store_evicting", "1 when Redis may delete rules, because its maxmemory-policy is not noeviction, and that is not accepted.", func() float64 {
+			if _, evicting := st.Eviction(); evicting {
+				return 1
+			}
+			return 0
 		})),
 		m.registry.Register(gauge("drawbridge_domains", "Managed domains.", func() float64 {
 			domains, _ := st.State.Counts()

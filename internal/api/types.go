@@ -565,6 +565,8 @@ type StoreStatus struct {
 	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
 	Foreign  bool      `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
 	Damaged  bool      `json:"damaged" doc:"Documents are missing, altered or added: changes are refused until the store is repaired or adopted."`
+	Policy   string    `json:"maxmemory_policy,omitempty" doc:"The maxmemory-policy of the Redis server; missing while it is not known."`
+	Evicting bool      `json:"evicting" doc:"The server may delete rules, and store.accept_eviction does not accept that."`
 	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
 	Domains  int       `json:"domains"`
 	Accounts int       `json:"accounts" doc:"Accounts with a record."`
@@ -599,7 +601,7 @@ type AddressRegion struct {
 
 // Health is the response of /livez and /readyz.
 type Health struct {
-	Status string `json:"status" enum:"ok,degraded,damaged,unavailable" doc:"degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
+	Status string `json:"status" enum:"ok,evicting,degraded,damaged,unavailable" doc:"evicting: Redis may delete rules, because its maxmemory-policy is not noeviction. degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
 }
 
 // List is one page of a list.

@@ -92,7 +92,8 @@ and Sentinels, which the list names when store.master is set (port 26379 if none
 "unconfirmed". The embedded store has no replicas.`,
 			func(c *Config) *int { return &c.Store.MinReplicas }, between(0, 10), needsReplicas),
 		row("store.accept_eviction", `false: the daemon does not start on a Redis whose maxmemory-policy is not noeviction, because such a server deletes
-rules when its memory is full. true: it starts; lost documents are then noticed, and changes refused until the store is repaired.`,
+rules when its memory is full; one that is running raises an alarm (/readyz, doctor, metrics, log). true: it starts, without
+an alarm; lost documents are still noticed, and changes refused until the store is repaired.`,
 			func(c *Config) *bool { return &c.Store.AcceptEviction }),
 		row("store.max_staleness", `How long the daemon decides from memory while the store is unreachable, "1m" to "365d". After that, logins fail
 temporarily.`,

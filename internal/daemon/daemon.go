@@ -120,7 +120,8 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 
 	st := &store.Store{
 		Log: redis, Upkeep: redis, State: store.NewState(), Logger: log.Named("store"),
-		Marker: marker(filepath.Join(cfg.StateDir, "store-id")),
+		Marker:         marker(filepath.Join(cfg.StateDir, "store-id")),
+		EvictionPolicy: redis.EvictionPolicy, AcceptEviction: cfg.Store.AcceptEviction,
 	}
 	st.State.Delimiters = cfg.Login.Subaddress
 	// What is still running when ctx has ended: first the services, then the gate's records, last
@@ -181,7 +182,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 }
 
 // refuseEviction returns an error if the store's server may delete documents. A server that is away
-// or does not say is no error: the loss of documents is noticed all the same.
+// or refuses to answer is no error: the running store checks again, and raises an alarm.
 func refuseEviction(ctx context.Context, redis *redisstore.Redis) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

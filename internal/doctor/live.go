@@ -202,8 +202,11 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
 	refused := new(adminclient.Problem)
 	switch {
-	case errors.As(err, &refused) && hasStatus(refused.Body, "damaged"), err == nil && hasStatus(answer.Body, "damaged"):
-		f.fail(check, api, "drawbridge store repair", "the store is damaged: changes are refused, and a daemon that starts decides no logins until it is repaired")
+	case errors.As(err, &refused) && hasStatus(refused.Body, "damaged"):
+		f.fail(check, api, "drawbridge --api URL store repair   # with the URL of a daemon that was running before the damage\n# without one: restore a backup of Redis, or accept the documents that are left: drawbridge store adopt",
+			"the store is damaged, and this daemon started after that: it decides no logins and cannot repair the store")
+	case err == nil && hasStatus(answer.Body, "damaged"):
+		f.fail(check, api, "drawbridge store repair", "the store is damaged: changes are refused, and a daemon that starts decides no logins until it is repaired; this daemon was running before, so it can repair it: do not restart it")
 	case errors.As(err, &refused):
 		f.fail(check, api, "drawbridge status", "the daemon cannot decide logins: %v", err)
 	case errors.Is(err, fs.ErrPermission):
@@ -216,7 +219,41 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 		f.ok(check, api, "the daemon is ready")
 	}
 	if err == nil {
+		f = append(f, askStore(ctx, client, api)...)
 		f = append(f, askRegions(ctx, client, api)...)
+	}
+	return f
+}
+
+// askStore asks the daemon whether its Redis deletes rules when memory is full.
+func askStore(ctx context.Context, client *adminclient.Client, api string) findings {
+	const check, where = "store.eviction", "maxmemory-policy of Redis"
+	const set = "redis-cli CONFIG SET maxmemory-policy noeviction   # with -s or -h, as in store.url\n# and in redis.conf: maxmemory-policy noeviction"
+	var f findings
+	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "store")})
+	refused := new(adminclient.Problem)
+	if errors.As(err, &refused) {
+		return nil // this key may not know
+	}
+	var store struct {
+		Policy   string `json:"maxmemory_policy"`
+		Evicting bool
+	}
+	if err == nil {
+		err = json.Unmarshal(answer.Body, &store)
+	}
+	switch {
+	case err != nil:
+		f.warn(check, api, "drawbridge store status", "%v", err)
+	case store.Policy == "":
+		f.warn(check, where, "redis-cli ACL SETUSER NAME +info   # the user of store.username; with the default user, see whether Redis answers",
+			"it is not known: if it is not noeviction, Redis deletes rules when its memory is full")
+	case store.Evicting:
+		f.fail(check, where, set, "it is %s: Redis deletes rules when its memory is full, and drawbridged does not start again", store.Policy)
+	case store.Policy != "noeviction":
+		f.warn(check, where, set, "it is %s, which store.accept_eviction accepts: Redis deletes rules when its memory is full", store.Policy)
+	default:
+		f.ok(check, where, "noeviction")
 	}
 	return f
 }

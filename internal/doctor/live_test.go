@@ -22,6 +22,7 @@ type answers struct {
 	milter []byte
 
 	regions string // none: 403
+	store   string // none: noeviction
 }
 
 var healthy = answers{livez: 200, readyz: `200 {"status":"ok"}`, policy: "action=DUNNO\n\n", milter: append([]byte{0, 0, 0, 13, 'O', 0, 0, 0, 6}, make([]byte, 8)...)}
@@ -69,6 +70,13 @@ func startDaemon(t *testing.T, a answers) (dir, settings string) {
 	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/readyz":
+		case "/v1/store":
+			body := a.store
+			if body == "" {
+				body = `{"maxmemory_policy":"noeviction"}`
+			}
+			_, _ = io.WriteString(w, body)
+			return
 		case "/v1/regions":
 			body := a.regions
 			if body == "" {
@@ -153,13 +161,18 @@ func TestAskDaemon(t *testing.T) {
 		"broken regions":        {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
 		"no regions":            {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},
 		"strange regions":       {change(func(a *answers) { a.regions = `[]` }), Warn, "daemon.regions", ""},
+		"damaged":               {change(func(a *answers) { a.readyz = `200 {"status":"damaged"}` }), Fail, "daemon.ready", "so it can repair it"},
+		"damaged, started late": {change(func(a *answers) { a.readyz = `503 {"status":"damaged"}` }), Fail, "daemon.ready", "cannot repair"},
+		"evicting":              {change(func(a *answers) { a.store = `{"maxmemory_policy":"allkeys-lru","evicting":true}` }), Fail, "store.eviction", "allkeys-lru"},
+		"evicting, accepted":    {change(func(a *answers) { a.store = `{"maxmemory_policy":"allkeys-lru"}` }), Warn, "store.eviction", "accepts"},
+		"eviction not known":    {change(func(a *answers) { a.store = `{}` }), Warn, "store.eviction", "not known"},
 		"another's API":         {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, settings := startDaemon(t, c.answers)
 			f := append(askDaemon(t.Context(), settingsOf(t, settings)), askAPI(t.Context(), "unix:"+dir+"/api.sock", "")...)
 			if c.severity == OK {
-				expectWell(t, f, 4)
+				expectWell(t, f, 5)
 				return
 			}
 			expect(t, f, c.severity, c.check, "", c.what)
@@ -180,7 +193,7 @@ func TestAskRegions(t *testing.T) {
 		a.regions = regions
 		dir, _ := startDaemon(t, a)
 		f := askAPI(t.Context(), "unix:"+dir+"/api.sock", "")
-		if len(bad(f)) > 0 || len(f) != 1+want {
+		if len(bad(f)) > 0 || len(f) != 2+want {
 			t.Errorf("%s:\n%s", regions, table(t, f))
 		}
 	}

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
+	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -278,15 +281,106 @@ func TestDamagedStore(t *testing.T) {
 	s.want("and is lifted", s.imap(outside, ann, pw), "OK ")
 }
 
-// A Redis that may delete rules is refused at the start, with what to do, unless it is accepted.
+// A Redis that may delete rules raises an alarm on a running daemon, and is refused at the start
+// unless a setting accepts it.
 func TestEvictingRedis(t *testing.T) {
 	s := start(t, trialstack.Options{SharedRedis: true})
-	out, err := exec.CommandContext(s.ctx, "redis-cli", "-s", s.RedisSocket(), "CONFIG", "SET", "maxmemory-policy", "allkeys-lru").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	s.domain(nil)
+	d := s.Daemons[0]
+	policy := func(policy string) {
+		t.Helper()
+		out, err := exec.CommandContext(s.ctx, "redis-cli", "-s", s.RedisSocket(), "CONFIG", "SET", "maxmemory-policy", policy).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
-	s.must(s.Daemons[0].Kill())
-	if err := s.Daemons[0].Start(s.ctx); err == nil || !strings.Contains(err.Error(), "store.accept_eviction = true") || !strings.Contains(err.Error(), "allkeys-lru") {
+	readyz := func(status string) {
+		t.Helper()
+		s.eventually("readyz says "+status, func() bool {
+			_, a := s.call(0, "GET", "/readyz", nil)
+			return a["status"] == status
+		})
+	}
+	doctor := func() (string, int) {
+		t.Helper()
+		cmd := d.Command(s.ctx, "doctor", "--dovecot-config", s.DovecotConf(), "--postfix-config", s.PostfixDir(), "--config", d.Config)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+
+	policy("allkeys-lru")
+	readyz("evicting")
+	if out, status := doctor(); status != 1 || !strings.Contains(out, "store.eviction") || !strings.Contains(out, "redis-cli CONFIG SET maxmemory-policy noeviction") {
+		t.Errorf("doctor: status %d:\n%s", status, out)
+	}
+	if out, err := d.Command(s.ctx, "status").CombinedOutput(); err != nil || !strings.Contains(string(out), "allkeys-lru") {
+		t.Errorf("status: %v:\n%s", err, out)
+	}
+	metrics, err := s.request(0, "GET", "/metrics", nil)
+	s.must(err)
+	text, err := io.ReadAll(metrics.Body)
+	s.must(errors.Join(err, metrics.Body.Close()))
+	if !strings.Contains(string(text), "drawbridge_store_evicting 1\n") {
+		t.Error("the metrics raise no alarm")
+	}
+	if log, err := os.ReadFile(d.LogPath); err != nil || !strings.Contains(string(log), "Redis deletes rules when its memory is full") {
+		t.Errorf("the log raises no alarm: %v", err)
+	}
+	s.want("logins continue", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": false})
+	policy("noeviction")
+	readyz("ok")
+	if out, status := doctor(); status != 0 {
+		t.Errorf("doctor afterwards: status %d:\n%s", status, out)
+	}
+
+	policy("allkeys-lru")
+	s.must(d.Kill())
+	if err := d.Start(s.ctx); err == nil || !strings.Contains(err.Error(), "store.accept_eviction = true") || !strings.Contains(err.Error(), "allkeys-lru") {
 		t.Errorf("it starts: %v", err)
+	}
+	settings, err := os.ReadFile(d.Config)
+	s.must(err)
+	accepting := strings.Replace(string(settings), "[store]\n", "[store]\naccept_eviction = true\n", 1)
+	s.must(os.WriteFile(d.Config, []byte(accepting), 0o600))
+	s.must(d.Start(s.ctx))
+	readyz("ok")
+	s.want("logins with an accepted policy", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	if out, status := doctor(); status != 0 || !strings.Contains(out, "store.accept_eviction accepts") {
+		t.Errorf("doctor with an accepted policy: status %d:\n%s", status, out)
+	}
+}
+
+// The maxmemory-policy of a Redis that is away at the start, or does not answer INFO, is checked as
+// soon as that changes.
+func TestUnknownEviction(t *testing.T) {
+	redis := redistest.Start(t, "maxmemory-policy allkeys-lru", "user default on nopass ~* &* +@all -info")
+	redis.Kill()
+	d := &lone{t: t, dir: t.TempDir()}
+	d.write("drawbridge.toml", fmt.Sprintf(`
+state_dir = "%[1]s/state"
+login.listen = []
+policyd.listen = []
+milter.listen = []
+api.listen = ["unix:%[1]s/api.sock"]
+store.url = "unix://%[2]s"
+`, d.dir, redis.Socket))
+	const unknown = "the maxmemory-policy of Redis is not known"
+	d.run()
+	d.eventually("the log says that the policy is not known", func() bool { return strings.Contains(d.log.String(), unknown) })
+	redis.Restart()
+	d.eventually("the log says that INFO is refused", func() bool { return strings.Contains(d.log.String(), "NOPERM") })
+	if out, err := exec.CommandContext(t.Context(), "redis-cli", "-s", redis.Socket, "ACL", "SETUSER", "default", "+info").CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	d.eventually("the policy is an alarm", func() bool {
+		_, m := d.call("GET", "/readyz", "")
+		return m["status"] == "evicting"
+	})
+	if n := strings.Count(d.log.String(), unknown); n != 2 {
+		t.Errorf("said %d times that the policy is not known", n)
 	}
 }

@@ -74,7 +74,7 @@ var (
 	ErrRefused error = refused{}
 	// ErrDamaged: documents are missing, changed or added beside the changes of Drawbridge, or a
 	// key in Redis is not of its type. Trying again does not help.
-	ErrDamaged = errors.New("the store is damaged; see drawbridge store repair")
+	ErrDamaged = errors.New("the store is damaged: run 'drawbridge store repair' against a daemon that was running before the damage")
 	// ErrNothingToRepair: the store is not damaged.
 	ErrNothingToRepair = errors.New("the store is not damaged: there is nothing to repair")
 	// ErrCannotRepair: this daemon does not know the store's last change.

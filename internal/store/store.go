@@ -20,6 +20,9 @@ type Store struct {
 	Logger  hclog.Logger
 	Marker  Marker
 	Timeout time.Duration // of one change, 3 s when zero
+	// EvictionPolicy reads the server's maxmemory-policy; nil if there is none.
+	EvictionPolicy func(context.Context) (string, error)
+	AcceptEviction bool // a policy other than noeviction is no alarm
 
 	write [Shards]sync.Mutex // local writers of a shard take turns
 	apply [Shards]sync.Mutex // whoever applies to a shard, alone
@@ -27,6 +30,8 @@ type Store struct {
 	mu      sync.Mutex
 	trouble error         // why the store is not believed now; nil when it is
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
+
+	eviction string // the server's maxmemory-policy, "" while it is not known
 }
 
 // Marker remembers which store this daemon belongs to, outside Redis, so that an emptied or
@@ -122,6 +127,7 @@ func (s *Store) Run(ctx context.Context) {
 	defer beside.Wait()
 	beside.Go(func() { s.expire(ctx) })
 	beside.Go(func() { s.revert(ctx) })
+	beside.Go(func() { s.watchEviction(ctx) })
 	for ctx.Err() == nil {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {

@@ -171,6 +171,8 @@ return 'OK'`)
 // EvictionPolicy returns the server's maxmemory-policy: with any but noeviction it deletes
 // documents when its memory is full. An error means that the server did not say.
 func (r *Redis) EvictionPolicy(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	info, err := r.client.Info(ctx, "memory").Result()
 	if err != nil {
 		return "", wrap(err)
