@@ -14,6 +14,11 @@ type DovecotConf struct {
 	// service=imap"), by service. A passdb within "protocol imap { }" is asked before all others,
 	// and only this view shows it.
 	Services map[string]doveconf.Section
+	// Files holds what could be read of the files that passdbs name, by path: settings of ldap and
+	// sql, and the names in passwd-files.
+	Files map[string]string
+	// NoDomains: no domain is managed yet, so that a name which passes without rules does no harm.
+	NoDomains bool
 }
 
 // PostfixConf is the output of postconf.

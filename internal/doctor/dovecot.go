@@ -31,7 +31,10 @@ const (
 // no file and no connection.
 func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	v := version(conf.Version)
-	base := dovecotView(conf.File, conf.All, v, c)
+	view := func(where string, all doveconf.Section) findings {
+		return dovecotView(dovecotChecks{where: where, all: all, version: v, config: c, files: conf.Files, noDomains: conf.NoDomains})
+	}
+	base := view(conf.File, conf.All)
 	known := make(map[string]bool)
 	// The same passdb may have another number for a service.
 	key := func(f Finding, view string) string {
@@ -46,9 +49,9 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 		known[key(f, conf.File)] = true
 	}
 	for _, service := range slices.Sorted(maps.Keys(conf.Services)) {
-		view := conf.File + ", protocol " + service
-		for _, f := range dovecotView(view, conf.Services[service], v, c) {
-			if f.Severity != OK && !known[key(f, view)] {
+		where := conf.File + ", protocol " + service
+		for _, f := range view(where, conf.Services[service]) {
+			if f.Severity != OK && !known[key(f, where)] {
 				base = append(base, f)
 			}
 		}
@@ -72,11 +75,10 @@ func (v dovecotVersion) is24() bool {
 }
 
 // dovecotView checks one view of the configuration: the whole of it, or what one service sees.
-func dovecotView(where string, all doveconf.Section, v dovecotVersion, c *config.Config) findings {
-	d := dovecotChecks{where: where, all: all, version: v, config: c}
-	if v.is24() {
-		d.version24(all)
-		d.all = from24(all)
+func dovecotView(d dovecotChecks) findings {
+	if d.version.is24() {
+		d.version24(d.all)
+		d.all = from24(d.all)
 	}
 	d.passdbs()
 	d.memory()
@@ -97,6 +99,9 @@ type dovecotChecks struct {
 	all     doveconf.Section // with the names of 2.3
 	version dovecotVersion
 	config  *config.Config
+
+	files     map[string]string // of passdbs, as far as they were read
+	noDomains bool              // no domain is managed yet
 }
 
 func (d *dovecotChecks) at(parts ...string) string {
@@ -365,42 +370,6 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 	}
 }
 
-// comparesDomain checks that a following passdb tells a login of an unmanaged domain from one of a
-// managed domain with the same local part.
-func (d *dovecotChecks) comparesDomain(title string, p doveconf.Section) bool {
-	const check = "dovecot.passdb.domain"
-	if d.config.Login.Unmanaged != config.Next {
-		return true
-	}
-	driver := p.Get("driver", "")
-	format := p.Get("username_format", p.Get("auth_username_format", ""))
-	for arg := range strings.FieldsSeq(p.Get("args", "")) {
-		if value, ok := strings.CutPrefix(arg, "username_format="); ok {
-			format = value
-		}
-	}
-	switch {
-	case dropsDomain(format):
-		d.fail(check, d.at(title), "[login]\nunmanaged = \"deny\"",
-			"ignores the domain of a login (%s): an account that Drawbridge refuses logs in under any domain of login.unmanaged_domains", format)
-	case driver == "pam" && d.config.Login.DefaultDomain == "" && slices.Contains(d.config.Login.UnmanagedDomains, "*"):
-		d.warn(check, d.at(title), "[login]\ndefault_domain = \"example.org\"",
-			"knows bare names (PAM), and login.default_domain is empty: no rule applies to logins with bare names, which go to this passdb")
-	case driver == "ldap", driver == "sql":
-		d.warn(check, d.at(title), "# a filter or query that compares the whole name (%u) or the domain (%d)",
-			"is %s: if its filter or query compares the local part (%%n) alone, an account that Drawbridge refuses logs in under any domain of login.unmanaged_domains", driver)
-	default:
-		return true
-	}
-	return false
-}
-
-// dropsDomain reports whether a Dovecot format uses the local part of a name and nothing else.
-func dropsDomain(format string) bool {
-	variables := strings.NewReplacer("%{", "%", "user | username", "n").Replace(format)
-	return strings.Contains(variables, "n") && strings.Contains(format, "%") && !strings.ContainsAny(variables, "ud")
-}
-
 // asksNext tells whether the daemon ever leaves a login to the next passdb.
 func (d *dovecotChecks) asksNext() bool {
 	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
@@ -502,10 +471,9 @@ func (d *dovecotChecks) mechanisms() {
 		d.ok(check, where, "%s: Drawbridge sees the secret", strings.Join(plain, ", "))
 	}
 	format := d.all.Get("auth_username_format", "%Lu")
-	drops := strings.Contains(format, "n") && !strings.ContainsAny(format, "ud")
-	if drops && d.config.Login.DefaultDomain == "" {
-		d.warn("dovecot.username_format", d.at("auth_username_format"), "auth_username_format = %Lu",
-			"is %q: names lose their domain before Drawbridge sees them; without login.default_domain all are refused", format)
+	if nameUsed(format) == usesLocal && d.config.Login.DefaultDomain == "" {
+		d.harmful("dovecot.username_format", d.at("auth_username_format"), "auth_username_format = %Lu",
+			"is %q: names lose their domain before Drawbridge sees them, and login.default_domain is empty: no rule of a domain applies to any login", format)
 	}
 }
 

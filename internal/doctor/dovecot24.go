@@ -74,6 +74,9 @@ func database24(all, s doveconf.Section) doveconf.Section {
 	if file := s.Settings["lua_file"]; file != "" {
 		args = append(args, "file="+file)
 	}
+	if file := s.Settings["passwd_file_path"]; file != "" {
+		args = append(args, file)
+	}
 	if _, ok := s.Settings["password"]; ok {
 		args = append(args, "password=hidden")
 	}

@@ -92,7 +92,6 @@ func TestDovecotTraps(t *testing.T) {
 		"only hidden secrets":          {"", "", "auth_mechanisms = cram-md5\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "neither PLAIN nor LOGIN"},
 		"anonymous":                    {"", "", "auth_mechanisms = plain anonymous\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS: these mechanisms"},
 		"Kerberos":                     {"", "", "auth_mechanisms = plain gss-spnego\n", Fail, "dovecot.mechanisms", "auth_mechanisms", "GSS-SPNEGO: these mechanisms"},
-		"name without domain":          {"", "", "auth_username_format = %Ln\n", Warn, "dovecot.username_format", "auth_username_format", "lose their domain"},
 		"no report":                    {"auth_policy_server_url =", "# ", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty"},
 		"report elsewhere":             {"http://127.0.0.1:8481", "http://127.0.0.1:4001", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "asks 127.0.0.1:4001"},
 		"report to another path":       {"8481/v1/dovecot/policy", "8481/", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "does not serve"},
@@ -137,7 +136,7 @@ func TestDovecotFixes(t *testing.T) {
 		"protocol=%s session_id=%{session}", "",
 		"127.0.0.1:8481", "127.0.0.1:4001",
 		"\nauth_policy_server_api_header", "\n#",
-	).Replace(goodDovecot()) + "auth_mechanisms = anonymous cram-md5\nauth_username_format = %Ln\nlogin_trusted_networks = 0.0.0.0/0\ndisable_plaintext_auth = no\n"
+	).Replace(goodDovecot()) + "auth_mechanisms = anonymous cram-md5\nlogin_trusted_networks = 0.0.0.0/0\ndisable_plaintext_auth = no\n"
 	f := Dovecot(dovecotOf(t, broken), site(t))
 	if n := len(bad(f)); n < 10 {
 		t.Errorf("only %d faults found:\n%s", n, table(t, f))
@@ -159,8 +158,8 @@ func TestDovecotFixes(t *testing.T) {
 
 // What is right depends on the daemon's settings too.
 func TestDovecotSettings(t *testing.T) {
-	const login = "[login]\nkey_file = \"/k\"\n"
-	const unmanagedNext = "unmanaged = \"next\"\nunmanaged_domains = [\"*\"]\ndefault_domain = \"example.org\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]"
+	const login = "[login]\ndefault_domain = \"example.org\"\nkey_file = \"/k\"\n"
+	const unmanagedNext = "unmanaged = \"next\"\nunmanaged_domains = [\"*\"]\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]"
 	alone := strings.Replace(goodDovecot(), "passdb {\n  driver = pam\n}\n", "", 1)
 	unreported := strings.Replace(alone, "auth_policy_server_url =", "# ", 1)
 	for name, c := range map[string]struct {
@@ -170,16 +169,13 @@ func TestDovecotSettings(t *testing.T) {
 		"own mailbox passwords":                  {unreported, login + "next_passdb = false", "", ""},
 		"own mailbox passwords, next left":       {goodDovecot(), login + "next_passdb = false\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
 		"unmanaged domains go on":                {alone, login + "next_passdb = false\nunmanaged = \"next\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
-		"unmanaged, local part alone":            {strings.Replace(goodDovecot(), "driver = pam", "driver = passwd-file\n  args = username_format=%Ln /etc/users", 1), login + unmanagedNext, "dovecot.passdb.domain", "ignores the domain"},
-		"unmanaged, bare names without a domain": {goodDovecot(), login + strings.Replace(unmanagedNext, "default_domain = \"example.org\"\n", "", 1), "dovecot.passdb.domain", "no rule applies"},
-		"unmanaged, an LDAP filter":              {strings.Replace(goodDovecot(), "driver = pam", "driver = ldap\n  args = /etc/dovecot/dovecot-ldap.conf.ext", 1), login + unmanagedNext, "dovecot.passdb.domain", "compares the local part"},
 		"unmanaged, whole names":                 {strings.Replace(goodDovecot(), "driver = pam", "driver = passwd-file\n  args = username_format=%u /etc/users", 1), login + unmanagedNext, "", ""},
-		"no inet listener":                       {goodDovecot(), "", "dovecot.auth_policy", "no inet listener"},
+		"no inet listener":                       {goodDovecot(), "[login]\ndefault_domain = \"example.org\"\n", "dovecot.auth_policy", "no inet listener"},
 		"inet listener with TLS":                 {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481?tls_cert=/c&tls_key=/k\"]", "dovecot.auth_policy", "no inet listener"},
 		"inet listener on all addresses":         {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:0.0.0.0:8481?allow_from=127.0.0.1\"]", "", ""},
 		"no unix listener":                       {goodDovecot(), login + "listen = [\"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "no unix socket"},
 		"another unix listener":                  {goodDovecot(), login + "listen = [\"unix:/run/x.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "login.listen has /run/x.sock"},
-		"names without domain are known":         {goodDovecot() + "auth_username_format = %Ln\n", login + "default_domain = \"example.org\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
+		"names without domain are known":         {goodDovecot() + "auth_username_format = %Ln\n", login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
 		"hidden secrets without next":            {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login with it succeeds"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -256,7 +252,6 @@ func TestDovecot24(t *testing.T) {
 		"attributes":              {"  check_after_auth", "  request_attributes {\n    login = %{user}\n  }\n  check_after_auth", Fail, "dovecot.auth_policy", "request_attributes", "lacks remote", ""},
 		"master ends early":       {"  result_success = continue\n", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "Drawbridge is not asked", ""},
 		"anonymous":               {"plain login", "plain anonymous", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS", ""},
-		"names lose their domain": {"ssl = no", "auth_username_format = %{user | username | lower}", Warn, "dovecot.username_format", "auth_username_format", "lose their domain", ""},
 		"cleartext":               {"ssl = no", "auth_allow_cleartext = yes", Warn, "dovecot.plaintext", "auth_allow_cleartext", "without encryption", "auth_allow_cleartext = no"},
 		"penalty":                 {"mode = 0\n", "mode = 0600\n", Warn, "dovecot.penalty", "service anvil", "up to 15 s", "mode = 0"},
 		"workers":                 {"service anvil", "service auth-worker {\n  process_limit = 5\n}\nservice anvil", Warn, "dovecot.auth_worker", "process_limit", "is 5", "remove process_limit"},

@@ -258,6 +258,20 @@ func askStore(ctx context.Context, client *adminclient.Client, api string) findi
 	return f
 }
 
+// noDomains reports whether the daemon answers that it manages no domain.
+func noDomains(ctx context.Context, api, keyFile string) bool {
+	client, err := adminclient.New(adminclient.Options{API: api, KeyFile: keyFile, Timeout: answerTime})
+	if err != nil {
+		return false
+	}
+	defer client.Close()
+	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains")})
+	var list struct {
+		Items []json.RawMessage `json:"items"`
+	}
+	return err == nil && json.Unmarshal(answer.Body, &list) == nil && list.Items != nil && len(list.Items) == 0
+}
+
 // maxRegionAge is the age from which a region database is reported: by then networks have moved.
 const maxRegionAge = 180 // days
 

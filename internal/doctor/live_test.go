@@ -77,6 +77,9 @@ func startDaemon(t *testing.T, a answers) (dir, settings string) {
 			}
 			_, _ = io.WriteString(w, body)
 			return
+		case "/v1/domains":
+			_, _ = io.WriteString(w, `{"items":[{"name":"example.org"}]}`)
+			return
 		case "/v1/regions":
 			body := a.regions
 			if body == "" {

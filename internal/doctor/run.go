@@ -107,6 +107,11 @@ func readDovecot(ctx context.Context, file string) (DovecotConf, error) {
 	if conf.All, conf.Version, err = runDoveconf(ctx, file); err != nil {
 		return conf, err
 	}
+	all := conf.All
+	if version(conf.Version).is24() {
+		all = from24(all)
+	}
+	conf.Files = readPassdbFiles(all)
 	if len(conf.All.All("protocol")) == 0 || version(conf.Version).is24() {
 		return conf, nil // 2.4 cannot show the passdbs of one protocol
 	}

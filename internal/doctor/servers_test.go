@@ -28,6 +28,7 @@ func site(t *testing.T) *config.Config {
 	return settingsOf(t, `[login]
 listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot", "inet:127.0.0.1:8481"]
 key_file = "/etc/drawbridge/login.key"
+default_domain = "example.org"
 `)
 }
 
