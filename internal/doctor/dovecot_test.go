@@ -166,17 +166,17 @@ func TestDovecotSettings(t *testing.T) {
 		text, settings string
 		check, what    string // none: all is well
 	}{
-		"own mailbox passwords":                  {unreported, login + "next_passdb = false", "", ""},
-		"own mailbox passwords, next left":       {goodDovecot(), login + "next_passdb = false\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
-		"unmanaged domains go on":                {alone, login + "next_passdb = false\nunmanaged = \"next\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
-		"unmanaged, whole names":                 {strings.Replace(goodDovecot(), "driver = pam", "driver = passwd-file\n  args = username_format=%u /etc/users", 1), login + unmanagedNext, "", ""},
-		"no inet listener":                       {goodDovecot(), "[login]\ndefault_domain = \"example.org\"\n", "dovecot.auth_policy", "no inet listener"},
-		"inet listener with TLS":                 {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481?tls_cert=/c&tls_key=/k\"]", "dovecot.auth_policy", "no inet listener"},
-		"inet listener on all addresses":         {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:0.0.0.0:8481?allow_from=127.0.0.1\"]", "", ""},
-		"no unix listener":                       {goodDovecot(), login + "listen = [\"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "no unix socket"},
-		"another unix listener":                  {goodDovecot(), login + "listen = [\"unix:/run/x.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "login.listen has /run/x.sock"},
-		"names without domain are known":         {goodDovecot() + "auth_username_format = %Ln\n", login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
-		"hidden secrets without next":            {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login with it succeeds"},
+		"own mailbox passwords":            {unreported, login + "next_passdb = false", "", ""},
+		"own mailbox passwords, next left": {goodDovecot(), login + "next_passdb = false\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
+		"unmanaged domains go on":          {alone, login + "next_passdb = false\nunmanaged = \"next\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
+		"unmanaged, whole names":           {strings.Replace(goodDovecot(), "driver = pam", "driver = passwd-file\n  args = username_format=%u /etc/users", 1), login + unmanagedNext, "", ""},
+		"no inet listener":                 {goodDovecot(), "[login]\ndefault_domain = \"example.org\"\n", "dovecot.auth_policy", "no inet listener"},
+		"inet listener with TLS":           {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481?tls_cert=/c&tls_key=/k\"]", "dovecot.auth_policy", "no inet listener"},
+		"inet listener on all addresses":   {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:0.0.0.0:8481?allow_from=127.0.0.1\"]", "", ""},
+		"no unix listener":                 {goodDovecot(), login + "listen = [\"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "no unix socket"},
+		"another unix listener":            {goodDovecot(), login + "listen = [\"unix:/run/x.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.args", "login.listen has /run/x.sock"},
+		"names without domain are known":   {goodDovecot() + "auth_username_format = %Ln\n", login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
+		"hidden secrets without next":      {unreported + "auth_mechanisms = plain cram-md5\n", login + "next_passdb = false", "dovecot.mechanisms", "no login with it succeeds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := Dovecot(dovecotOf(t, c.text), settingsOf(t, c.settings))
