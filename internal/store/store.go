@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,7 @@ type Store struct {
 	mu      sync.Mutex
 	trouble error         // why the store is not believed now; nil when it is
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
+	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
 	eviction string // the server's maxmemory-policy, "" while it is not known
 }
@@ -60,8 +62,8 @@ func (s *Store) Refusing() error {
 }
 
 func (s *Store) refusing() error {
-	for _, err := range s.refused {
-		if err != nil {
+	for i := range s.refused {
+		if err := cmp.Or(s.refused[i], s.altered[i]); err != nil {
 			return err
 		}
 	}
@@ -128,6 +130,7 @@ func (s *Store) Run(ctx context.Context) {
 	beside.Go(func() { s.expire(ctx) })
 	beside.Go(func() { s.revert(ctx) })
 	beside.Go(func() { s.watchEviction(ctx) })
+	beside.Go(func() { s.verify(ctx) })
 	for ctx.Err() == nil {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
@@ -355,8 +358,8 @@ func (s *Store) Damage() error {
 	if errors.Is(s.trouble, ErrDamaged) {
 		return s.trouble
 	}
-	for _, err := range s.refused {
-		if errors.Is(err, ErrDamaged) {
+	for i := range s.refused {
+		if err := cmp.Or(s.refused[i], s.altered[i]); errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
@@ -366,7 +369,7 @@ func (s *Store) Damage() error {
 func (s *Store) forgetRefusals() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused = [Shards]error{}
+	s.refused, s.altered = [Shards]error{}, [Shards]error{}
 }
 
 // Repair verifies every shard and replaces damaged ones by what this daemon holds in memory. It
@@ -500,7 +503,7 @@ func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, 
 		if loaded, _ := s.State.Ready(); !loaded {
 			return ErrUnavailable
 		}
-		if err := s.Trouble(); err != nil && !dryRun {
+		if err := cmp.Or(s.Trouble(), s.alteration()); err != nil && !dryRun {
 			return err
 		}
 		h := s.State.Head(shard)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -53,9 +54,10 @@ func TestDamagedStore(t *testing.T) {
 			}
 			if damage.count {
 				redistest.Eventually(t, "the running daemon notices", func() bool { return errors.Is(a.Trouble(), store.ErrDamaged) })
-				if err := a.putDomain(name); !errors.Is(err, store.ErrDamaged) {
-					t.Errorf("a change: %v", err)
-				}
+			}
+			redistest.Eventually(t, "the running daemon reports it", func() bool { return errors.Is(a.Damage(), store.ErrDamaged) })
+			if err := a.putDomain("other.example"); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("a change: %v", err)
 			}
 			if !a.has(name) {
 				t.Error("the running daemon forgot the domain")
@@ -84,6 +86,65 @@ func TestDamagedStore(t *testing.T) {
 			}
 			if err := errors.Join(a.putDomain(name), late.putDomain("new.example")); err != nil {
 				t.Errorf("changes after the repair: %v", err)
+			}
+		})
+	}
+}
+
+// A shard's head is lost: a daemon that remembers the shard puts it back, unless the shard has
+// changes that it never saw.
+func TestMissingHead(t *testing.T) {
+	const name = "example.org"
+	ctx := context.Background()
+	for what, shard := range map[string]store.Shard{"of a domain's shard": store.ShardOf(name), "of the global shard": store.Global} {
+		t.Run(what, func(t *testing.T) {
+			r := redistest.Start(t)
+			m := &redistest.Marker{}
+			a := start(t, r.Options(), m).ready(t)
+			if err := a.putDomain(name); err != nil {
+				t.Fatal(err)
+			}
+			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
+			t.Cleanup(func() { _ = raw.Close() })
+			head := shardKey(name, "head")
+			if shard == store.Global {
+				head = "drawbridge:{g}:head"
+			}
+			want, err := raw.HGetAll(ctx, head).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Del(ctx, head).Err(); err != nil {
+				t.Fatal(err)
+			}
+			redistest.Eventually(t, "the running daemon notices", func() bool { return errors.Is(a.Trouble(), store.ErrForeign) })
+			if err := a.putDomain("other.example"); err == nil {
+				t.Error("a change was accepted")
+			}
+			late := start(t, r.Options(), &redistest.Marker{ID: m.ID})
+			redistest.Eventually(t, "a daemon that starts notices", func() bool { return errors.Is(late.Trouble(), store.ErrForeign) })
+			if n, err := a.Repair(ctx, false); n != 1 || err != nil {
+				t.Fatalf("repaired %d shards: %v", n, err)
+			}
+			if got := raw.HGetAll(ctx, head).Val(); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("the head is %v, want %v", got, want)
+			}
+			a.ready(t)
+			late.ready(t)
+			if err := errors.Join(a.putDomain(name), late.putDomain("new.example")); err != nil {
+				t.Errorf("changes after the repair: %v", err)
+			}
+
+			// A change that the daemon in question never saw.
+			stream := strings.TrimSuffix(head, "head") + "changes"
+			if err := raw.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: "1000-0", Values: []string{"p", "{}", "h", ""}}).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Del(ctx, head).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.Repair(ctx, false); !errors.Is(err, store.ErrCannotRepair) {
+				t.Errorf("repair over an unseen change: %v", err)
 			}
 		})
 	}

@@ -414,6 +414,8 @@ var restore = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash')
 if h[1] and h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if h[1] and (h[2] ~= ARGV[2] or h[3] ~= ARGV[3]) then return redis.error_reply('CONFLICT the head moved') end
+local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+if last and tonumber(string.match(last[1], '%d+')) > tonumber(ARGV[2]) then return redis.error_reply('CONFLICT the stream is ahead') end
 redis.call('DEL', KEYS[2])
 for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'schema', ARGV[4], 'count', redis.call('HLEN', KEYS[2]), 'digest', ARGV[5])
