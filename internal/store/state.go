@@ -122,9 +122,13 @@ type View struct {
 	sendAs map[string][]string // of the domain's departments
 }
 
-// Ready reports whether the state was ever loaded, and when it last agreed with the store.
+// Ready reports whether the state was ever loaded, and when it last agreed with the store, zero for
+// never.
 func (st *State) Ready() (loaded bool, synced time.Time) {
-	return st.loaded.Load(), time.Unix(0, st.synced.Load())
+	if ns := st.synced.Load(); ns != 0 {
+		synced = time.Unix(0, ns)
+	}
+	return st.loaded.Load(), synced
 }
 
 // Version counts the changes of the state. What was decided at a version holds as long as it stays
