@@ -54,6 +54,7 @@ type Config struct {
 // Store is the table [store]. Target says what its addresses mean.
 type Store struct {
 	URL          StoreURL
+	Program      string // of the embedded store's server; "" means whichever is installed
 	Master       string
 	Username     string
 	PasswordFile string

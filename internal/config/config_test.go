@@ -267,6 +267,8 @@ func TestProblems(t *testing.T) {
 		"[sasl]\nnext = \"x\"":                                                               `f:2: sasl.next: "x" is not an absolute path`,
 		"[sasl]\nlisten = [\"unix:/x\"]\nnext = \"/y\"\n[policyd]\nlisten = [\"unix:/x\"]":   "f:5: policyd.listen: /x is already in sasl.listen",
 		"[store]\nmin_replicas = 1":                                                          `f:2: store.min_replicas: must be 0 with store.url = "embedded"`,
+		"[store]\nprogram = \"valkey-server\"":                                               `f:2: store.program: "valkey-server" is not an absolute path`,
+		"[store]\nurl = \"redis://h\"\nprogram = \"/x\"":                                     "f:3: store.program: has no meaning with a Redis of your own",
 		"[store]\npassword_file = \"/x\"":                                                    `f:2: store.password_file: has no meaning with store.url = "embedded"`,
 		"[store]\nurl = \"redis://h\"\nusername = \"u\"":                                     "f:3: store.username: needs store.password_file",
 		"[store]\nurl = \"redis://h\"\nusername = \"u u\"\npassword_file = \"/x\"":           `f:3: store.username: "u u" is not a name`,

@@ -72,6 +72,9 @@ A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "re
 Read, and refused by this version: a Cluster as a list of some of its nodes, such as ["10.0.0.1:6379", "10.0.0.2:6379"] or ["rediss://…", "rediss://…"],
 and Sentinels, which the list names when store.master is set (port 26379 if none is given). No names, passwords or databases in it.`,
 			func(c *Config) *StoreURL { return &c.Store.URL }, checkTarget),
+		row("store.program", `Program that the embedded store runs: the absolute path of a redis-server or valkey-server, version 7 or later.
+Empty: redis-server from PATH, or valkey-server where that is the only one. An older server cannot read a newer one's files.`,
+			func(c *Config) *string { return &c.Store.Program }, absolute, needsEmbedded),
 		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels. Refused by this version.`,
 			func(c *Config) *string { return &c.Store.Master }, printable, needsList),
 		live(row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
@@ -291,6 +294,13 @@ func needsList(c *Config, v string) []string {
 func needsOwnServer(c *Config, v string) []string {
 	if v != "" && c.Store.Embedded() {
 		return []string{`has no meaning with store.url = "embedded": remove it`}
+	}
+	return nil
+}
+
+func needsEmbedded(c *Config, v string) []string {
+	if v != "" && !c.Store.Embedded() {
+		return []string{`has no meaning with a Redis of your own: remove it, or write store.url = "embedded"`}
 	}
 	return nil
 }

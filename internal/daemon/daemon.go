@@ -95,7 +95,9 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}
 	user.warnOfFiles(cfg, log)
 	if cfg.Store.Embedded() {
-		server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(cfg.StateDir, "redis"), Log: log.Named("redis")})
+		server, err := embedded.Start(ctx, embedded.Options{
+			Dir: filepath.Join(cfg.StateDir, "redis"), Program: cfg.Store.Program, Log: log.Named("redis"),
+		})
 		if err != nil {
 			return err
 		}

@@ -102,7 +102,9 @@ func TestClientTypes(t *testing.T) {
 	s := start(t, trialstack.Options{
 		SASLServices: true,
 		Settings:     map[string]any{"login.services": map[string]string{"submission587": "smtp", "submission465": "smtp"}},
-		DovecotConf:  "ssl_ca = <" + ca + "\nssl_require_crl = no\nssl_verify_client_cert = yes\nimap_id_retain = yes\n",
+		DovecotConf: bySeries(t,
+			"ssl_ca = <"+ca+"\nssl_require_crl = no\nssl_verify_client_cert = yes\n",
+			"ssl_server_ca_file = "+ca+"\nssl_server_require_crl = no\nssl_server_request_client_cert = yes\n"),
 	})
 	s.domain(object{"third_party_access": object{"allow": false}})
 	pw := s.passwords[ann]

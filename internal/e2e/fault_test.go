@@ -105,7 +105,9 @@ func TestKills(t *testing.T) {
 	if passed := time.Since(begin); passed > 30*time.Second {
 		t.Errorf("temporary failures took %s", passed)
 	}
-	s.want("smtp, told to come again", s.smtp(outside, ann, s.passwords[ann]), "454 4.7.0 ")
+	// checkpassword withholds its answer until Postfix gives up. Lua cannot wait so long, and Postfix
+	// makes every failure of Dovecot permanent.
+	s.want("smtp through Dovecot", s.smtp(outside, ann, s.passwords[ann]), bySeries(t, "454 4.7.0 ", "535 5.7.8 "))
 	c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +236,7 @@ func TestDamagedStore(t *testing.T) {
 	s.refuse("suspended", s.imap(outside, ann, pw), "OK ")
 
 	redis := func(args ...string) string {
-		out, err := exec.CommandContext(s.ctx, "redis-cli", append([]string{"-s", s.RedisSocket()}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(s.ctx, redistest.Client(t), append([]string{"-s", s.RedisSocket()}, args...)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("redis-cli %v: %v: %s", args, err, out)
 		}
@@ -289,7 +291,7 @@ func TestEvictingRedis(t *testing.T) {
 	d := s.Daemons[0]
 	policy := func(policy string) {
 		t.Helper()
-		out, err := exec.CommandContext(s.ctx, "redis-cli", "-s", s.RedisSocket(), "CONFIG", "SET", "maxmemory-policy", policy).CombinedOutput()
+		out, err := exec.CommandContext(s.ctx, redistest.Client(t), "-s", s.RedisSocket(), "CONFIG", "SET", "maxmemory-policy", policy).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -373,7 +375,7 @@ store.url = "unix://%[2]s"
 	d.eventually("the log says that the policy is not known", func() bool { return strings.Contains(d.log.String(), unknown) })
 	redis.Restart()
 	d.eventually("the log says that INFO is refused", func() bool { return strings.Contains(d.log.String(), "NOPERM") })
-	if out, err := exec.CommandContext(t.Context(), "redis-cli", "-s", redis.Socket, "ACL", "SETUSER", "default", "+info").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), redistest.Client(t), "-s", redis.Socket, "ACL", "SETUSER", "default", "+info").CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
 	d.eventually("the policy is an alarm", func() bool {

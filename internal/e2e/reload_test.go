@@ -160,7 +160,7 @@ func TestReload(t *testing.T) {
 	redis := redistest.Start(t, "requirepass first")
 	cli := func(password string, args ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "redis-cli", append([]string{"-s", redis.Socket}, args...)...)
+		cmd := exec.CommandContext(t.Context(), redistest.Client(t), append([]string{"-s", redis.Socket}, args...)...)
 		cmd.Env = append(os.Environ(), "REDISCLI_AUTH="+password)
 		if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("ERR")) {
 			t.Fatalf("redis-cli %v: %v %s", args, err, out)

@@ -85,6 +85,19 @@ func start(t *testing.T, opts trialstack.Options) *site {
 	return s
 }
 
+// bySeries returns what differs between Dovecot 2.3 and 2.4, for the one that is installed.
+func bySeries(t *testing.T, on23, on24 string) string {
+	t.Helper()
+	series, err := trialstack.DovecotSeries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if series == "2.3" {
+		return on23
+	}
+	return on24
+}
+
 func logs(t *testing.T, stack *trialstack.Stack) {
 	for _, d := range stack.Daemons {
 		if b, err := os.ReadFile(d.LogPath); err == nil {

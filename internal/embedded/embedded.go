@@ -9,7 +9,7 @@
 //
 // The directory has mode 0700, belongs to this user and holds nothing else; any other is refused.
 // The configuration goes through standard input: no file, no arguments. A redis-server of the
-// system is never touched.
+// system is never touched. Where only Valkey is installed, its valkey-server runs instead.
 //
 // When redis-server dies it is started again, after 0.1 to 10 seconds, with every acknowledged
 // write. When this process dies, however it dies, the kernel kills redis-server; a successor waits
@@ -57,10 +57,30 @@ const (
 type Options struct {
 	// Dir is the absolute path of the directory; it is made if only its last part is missing.
 	Dir string
-	// RedisServer is the program; "" looks redis-server up in PATH.
-	RedisServer string
+	// Program is the server's path or name; "" means what [Program] finds.
+	Program string
 	// Log hears of deaths and restarts, and what redis-server writes. nil discards.
 	Log hclog.Logger
+}
+
+// Program returns the path of the server program that is called name. For "" it looks up
+// redis-server in PATH, then valkey-server: Valkey reads the files of Redis 7, but older servers
+// cannot read what newer ones wrote.
+func Program(name string) (string, error) {
+	names := []string{name}
+	if name == "" {
+		names = []string{"redis-server", "valkey-server"}
+	}
+	var faults []error
+	for _, n := range names {
+		path, err := exec.LookPath(n)
+		if err == nil {
+			return path, nil
+		}
+		faults = append(faults, err)
+	}
+	return "", fmt.Errorf("%s cannot be run: 'apt-get install redis-server' (or valkey-server), or set store.url to a Redis of your own: %w",
+		strings.Join(names, " or "), errors.Join(faults...))
 }
 
 // A Server is a running redis-server and its supervisor.
@@ -96,12 +116,9 @@ func start(ctx context.Context, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
-	if o.RedisServer == "" {
-		o.RedisServer = "redis-server"
-	}
-	program, err := exec.LookPath(o.RedisServer)
+	program, err := Program(o.Program)
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be run: 'apt-get install redis-server', or set store.url to a Redis of your own: %w", o.RedisServer, err)
+		return nil, err
 	}
 	if err := prepare(o.Dir); err != nil {
 		return nil, err
@@ -295,8 +312,8 @@ func (s *Server) run() error {
 	close(exited)
 	if ready := <-probed; !ready && cmd.ProcessState.ExitCode() == 1 && damaged(out.lastWarning()) {
 		return fmt.Errorf("%w and was left as it is (redis-server: %s): make a copy ('cp -a %s %s.damaged'), then "+
-			"'redis-check-aof --fix %s', which drops everything behind the damage, or put a backup in its place",
-			errDamaged, out.lastWarning(), s.dir, s.dir, filepath.Join(s.dir, dataName, "appendonly.aof.manifest"))
+			"'%s --fix %s', which drops everything behind the damage, or put a backup in its place",
+			errDamaged, out.lastWarning(), s.dir, s.dir, strings.Replace(filepath.Base(s.program), "-server", "-check-aof", 1), filepath.Join(s.dir, dataName, "appendonly.aof.manifest"))
 	}
 	if waitErr == nil {
 		waitErr = errors.New("exit status 0")

@@ -188,7 +188,7 @@ func TestInheritsNothing(t *testing.T) {
 	t.Setenv("SECRET", "hunter2")
 	dir := newDir(t)
 	script, seen := filepath.Join(filepath.Dir(dir), "show"), filepath.Join(filepath.Dir(dir), "seen")
-	program, err := exec.LookPath("redis-server")
+	program, err := Program("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestInheritsNothing(t *testing.T) {
 	if err := os.WriteFile(script, []byte(content), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := startT(t, Options{Dir: dir, RedisServer: script})
+	s := startT(t, Options{Dir: dir, Program: script})
 	doT(t, s, "PING", "+PONG")
 	environ, err := os.ReadFile(seen)
 	if err != nil || !bytes.Contains(environ, []byte("LC_ALL=C")) || bytes.Contains(environ, []byte("hunter2")) {
@@ -378,7 +378,7 @@ func TestDamagedDataIsLeftAlone(t *testing.T) {
 		path := filepath.Join(dir, dataName, tc.name)
 		content := damage(t, path, tc.change)
 		_, err := Start(testContext(t), Options{Dir: dir})
-		wantError(t, err, dir, "the data is damaged and was left as it is", "cp -a "+dir+" "+dir+".damaged", "redis-check-aof --fix")
+		wantError(t, err, dir, "the data is damaged and was left as it is", "cp -a "+dir+" "+dir+".damaged", "-check-aof --fix")
 		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, content) {
 			t.Errorf("%s was changed: %q, %v; want %q", tc.name, now, err, content)
 		}
@@ -478,10 +478,10 @@ func TestDirectoryIsRefused(t *testing.T) {
 
 func TestProgramIsMissingOrBroken(t *testing.T) {
 	dir := newDir(t)
-	_, err := Start(testContext(t), Options{Dir: dir, RedisServer: "no-redis-server"})
+	_, err := Start(testContext(t), Options{Dir: dir, Program: "no-redis-server"})
 	wantError(t, err, "no-redis-server cannot be run", "apt-get install redis-server")
 
-	_, err = Start(testContext(t), Options{Dir: dir, RedisServer: "/bin/false"})
+	_, err = Start(testContext(t), Options{Dir: dir, Program: "/bin/false"})
 	wantError(t, err, "redis-server ended: exit status 1: it gave no reason")
 
 	// A server that never answers.
@@ -491,7 +491,7 @@ func TestProgramIsMissingOrBroken(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	_, err = Start(ctx, Options{Dir: dir, RedisServer: script})
+	_, err = Start(ctx, Options{Dir: dir, Program: script})
 	wantError(t, err, "redis-server is not ready yet", "deadline exceeded")
 	s := startT(t, Options{Dir: dir}) // nothing of all this holds the lock
 	doT(t, s, "PING", "+PONG")

@@ -1,4 +1,5 @@
-// Package redistest starts private redis-server children for tests, and stores on them.
+// Package redistest starts private redis-server or valkey-server children for tests, and stores on
+// them.
 package redistest
 
 import (
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/embedded"
 )
 
 // Server is a redis-server of a test's own, on a unix socket and without TCP.
@@ -45,11 +48,15 @@ func (s *Server) Restart() {
 		"port 0", "unixsocket " + s.Socket, "unixsocketperm 700", "dir " + s.dir, "save \"\"",
 		"appendonly yes", "appendfsync always", "daemonize no", "loglevel warning",
 	}, s.extra...)
-	s.cmd = exec.Command("redis-server", "-")
+	program, err := embedded.Program("")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.cmd = exec.Command(program, "-") //nolint:gosec // G204: the installed server
 	s.cmd.Stdin = strings.NewReader(strings.Join(conf, "\n") + "\n")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
-		s.t.Fatalf("starting redis-server: %v (apt-get install redis-server)", err)
+		s.t.Fatalf("starting %s: %v", program, err)
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -62,6 +69,16 @@ func (s *Server) Restart() {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// Client returns the path of the command-line client of the installed server.
+func Client(t testing.TB) string {
+	t.Helper()
+	program, err := embedded.Program("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(program, "-server") + "-cli"
 }
 
 func ping(socket string) error {

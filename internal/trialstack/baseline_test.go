@@ -306,7 +306,7 @@ func baselineAddresses(ctx context.Context, t *testing.T, stack *Stack) {
 		}
 		reply, err := s.Login("ann@example.org", "ann-mailbox")
 		want(t, reply.Status, err, "OK ")
-		line, err := log.Wait(ctx, regexp.MustCompile(`Login: user=<ann@example\.org>`))
+		line, err := log.Wait(ctx, regexp.MustCompile(`(Login|Logged in): user=<ann@example\.org>`))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"regexp"
@@ -30,6 +29,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/contrib/postfix"
+	"github.com/drawbridge/drawbridge/internal/embedded"
 )
 
 //go:embed templates
@@ -41,27 +41,38 @@ const (
 	doveadmProgram  = "/usr/bin/doveadm"
 	postfixProgram  = "/usr/sbin/postfix"
 	postfixMaster   = "/usr/lib/postfix/sbin/master"
-	redisProgram    = "/usr/bin/redis-server"
 	sendmailProgram = "/usr/sbin/sendmail"
 )
+
+// redisPrograms are prefixes of the paths of redis-server, valkey-server and the checkers that they
+// are links to.
+var redisPrograms = []string{"/usr/bin/redis-", "/usr/bin/valkey-"}
 
 // commands are what Build builds and what the stack copies.
 var commands = [...]string{"drawbridged", "drawbridge", "drawbridge-checkpassword"}
 
-// checkPrograms tells of everything that is missing on this machine.
-func checkPrograms(opts Options) error {
+// checkPrograms returns the series of the installed Dovecot, or everything that is missing on this
+// machine.
+func checkPrograms(opts Options) (series string, err error) {
 	var faults []error
 	if os.Geteuid() != 0 {
 		faults = append(faults, errors.New("not root, and Dovecot and Postfix start as root only: run this as root or with sudo"))
 	}
-	needs := []struct{ file, pkg string }{
+	type need struct{ file, pkg string }
+	needs := []need{
 		{dovecotProgram, "dovecot-imapd"},
 		{"/usr/lib/dovecot/imap", "dovecot-imapd"},
 		{"/usr/lib/dovecot/pop3", "dovecot-pop3d"},
 		{"/usr/lib/dovecot/lmtp", "dovecot-lmtpd"},
 		{"/usr/lib/dovecot/managesieve", "dovecot-managesieved"},
 		{postfixProgram, "postfix"},
-		{redisProgram, "redis-server"},
+	}
+	if _, err := os.Stat(dovecotProgram); err == nil {
+		series, err = DovecotSeries()
+		faults = append(faults, err)
+	}
+	if series == "2.4" && !opts.WithoutDrawbridge {
+		needs = append(needs, need{"/usr/lib/dovecot/modules/auth/libauthdb_lua.so", "dovecot-auth-lua"})
 	}
 	var missing []string
 	for _, n := range needs {
@@ -69,12 +80,11 @@ func checkPrograms(opts Options) error {
 			missing = append(missing, n.pkg)
 		}
 	}
+	if _, err := embedded.Program(""); err != nil {
+		missing = append(missing, "redis-server")
+	}
 	if len(missing) > 0 {
 		faults = append(faults, fmt.Errorf(`missing Debian packages: run "make install-deps", or "apt-get install --no-install-recommends %s"`, strings.Join(missing, " ")))
-	} else if out, err := exec.Command(dovecotProgram, "--version").Output(); err != nil {
-		faults = append(faults, fmt.Errorf("ask %s for its version: %w", dovecotProgram, err))
-	} else if !bytes.HasPrefix(out, []byte("2.3.")) {
-		faults = append(faults, fmt.Errorf("the stack is for Dovecot 2.3, as in Debian 12; this is %s", bytes.TrimSpace(out)))
 	}
 	if !opts.WithoutDrawbridge && opts.Bin != "" {
 		for _, name := range commands {
@@ -83,7 +93,7 @@ func checkPrograms(opts Options) error {
 			}
 		}
 	}
-	return errors.Join(faults...)
+	return series, errors.Join(faults...)
 }
 
 // maxDir keeps the longest path of a unix socket, of those that Dovecot makes, below the kernel's
@@ -256,9 +266,9 @@ func (s *Stack) writeServers() error {
 		}
 	}
 	for name, path := range map[string]string{
-		"dovecot.conf": s.DovecotConf(),
-		"main.cf":      filepath.Join(s.PostfixDir(), "main.cf"),
-		"master.cf":    filepath.Join(s.PostfixDir(), "master.cf"),
+		"dovecot-" + s.series + ".conf": s.DovecotConf(),
+		"main.cf":                       filepath.Join(s.PostfixDir(), "main.cf"),
+		"master.cf":                     filepath.Join(s.PostfixDir(), "master.cf"),
 	} {
 		t, err := template.New(name).Funcs(template.FuncMap{"join": strings.Join}).ParseFS(templates, "templates/"+name)
 		if err != nil {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/drawbridge/drawbridge/contrib/dovecot"
+	"github.com/drawbridge/drawbridge/internal/embedded"
 )
 
 // A Daemon is one drawbridged with its own state directory and sockets.
@@ -62,8 +62,12 @@ func (s *Stack) define() error {
 	s.Postfix.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.SMTP()) }
 
 	if s.opts.SharedRedis {
-		s.Redis = s.service("redis", "redis.log", []string{redisProgram, "/usr/bin/redis-check-rdb"})
-		s.Redis.argv = []string{redisProgram, "-"}
+		program, err := embedded.Program("")
+		if err != nil {
+			return err
+		}
+		s.Redis = s.service("redis", "redis.log", redisPrograms)
+		s.Redis.argv = []string{program, "-"}
 		s.Redis.stdin = fmt.Sprintf("port 0\nunixsocket %s\nunixsocketperm 700\ndir %s\nappendonly yes\nappendfsync always\nsave \"\"\nmaxmemory-policy noeviction\n",
 			s.RedisSocket(), s.path("redis"))
 		s.Redis.ready = func(ctx context.Context) error { return pingRedis(ctx, s.RedisSocket()) }
@@ -98,7 +102,7 @@ func (s *Stack) addDaemon(i int) error {
 		}
 	}
 	d := &Daemon{
-		Service:      s.service(name, name+".log", []string{s.path("bin", "drawbridged"), redisProgram, "/usr/bin/redis-check-rdb"}),
+		Service:      s.service(name, name+".log", append([]string{s.path("bin", "drawbridged")}, redisPrograms...)),
 		Config:       s.path("etc", name+".toml"),
 		StateDir:     s.path(dir, "state"),
 		APISocket:    s.path(dir, "api.sock"),
@@ -158,10 +162,11 @@ func (d *Daemon) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// RedisPID is the number of the redis-server that the daemon keeps for itself, or 0.
+// RedisPID is the process id of the redis-server or valkey-server that the daemon runs, or 0.
 func (d *Daemon) RedisPID() int {
 	for _, p := range children(d.PID()) {
-		if strings.HasPrefix(filepath.Base(p.program()), "redis-") {
+		program := p.program()
+		if slices.ContainsFunc(redisPrograms, func(prefix string) bool { return strings.HasPrefix(program, prefix) }) {
 			return p.pid
 		}
 	}
@@ -181,18 +186,7 @@ func (s *Stack) writeDrawbridge() error {
 	if err != nil {
 		return err
 	}
-	first := s.Daemons[0]
-	conf, err := edit(dovecot.Conf23(),
-		change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket},
-		change{"http://127.0.0.1:8481/", "http://" + first.LoginAddr + "/"})
-	if err != nil {
-		return fmt.Errorf("drawbridge.conf.ext: %w", err)
-	}
-	keyConf := fmt.Sprintf("auth_policy_server_api_header = Authorization: Bearer %s\nauth_policy_hash_nonce = %s\n", key, nonce)
-	if err := errors.Join(
-		writeFile(s.path("etc", "drawbridge.conf.ext"), 0o644, 0, []byte(conf)),
-		writeFile(s.path("etc", "drawbridge-key.conf.ext"), 0o600, 0, []byte(keyConf)),
-	); err != nil {
+	if err := s.writeSnippet(key, nonce); err != nil {
 		return err
 	}
 	for _, d := range s.Daemons {

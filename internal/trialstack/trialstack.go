@@ -1,7 +1,7 @@
-// Package trialstack runs a whole mail site on loopback, in one directory: Debian's Dovecot 2.3
-// (IMAP, POP3, ManageSieve, LMTP), Postfix (port 25 and both submission services) and drawbridged,
-// put together with the very snippets of contrib/dovecot and contrib/postfix. "make run" shows it
-// to people; the end-to-end tests drive it.
+// Package trialstack runs a whole mail site on loopback, in one directory: Debian's Dovecot 2.3 or
+// 2.4 (IMAP, POP3, ManageSieve, LMTP), whichever is installed, Postfix (port 25 and both submission
+// services) and drawbridged. It uses the snippets of contrib/dovecot and contrib/postfix as they
+// are shipped. "make run" starts it for people; the end-to-end tests use it as well.
 //
 //	stack, err := trialstack.New("/tmp/trial", trialstack.Options{Bin: "bin"})
 //	…
@@ -10,34 +10,34 @@
 //	imap, err := mailclient.Client{From: trialstack.Outside}.IMAP(ctx, stack.IMAP())
 //	reply, err := imap.Login("ann@example.org", "ann-mailbox") // reply.Status: "NO [AUTHENTICATIONFAILED] …"
 //
-// Clients play their part by where they come from. All of 127.0.0.0/8 is this machine, so a client
-// binds to an address in Office, to Webmail or to Outside, and the servers see it there.
+// The source address selects the client's role. All of 127.0.0.0/8 is this machine, so a client
+// binds to an address in Office, to Webmail or to Outside, and the servers see that address.
 //
-// The system's own Postfix, Dovecot and Redis are neither read nor touched, whether they run or
-// not; only their programs are used. Mail for foreign domains is returned, none leaves the machine.
-// What a stack keeps between runs is under its directory: mail, the queue, what drawbridged knows
-// and the logs (log/*.log). Configuration is written anew by New, and Dovecot's runtime directory
-// at each of its starts.
+// The system's own Postfix, Dovecot and Redis are never read or changed, running or not; only their
+// programs are used. Mail for foreign domains is returned; none leaves the machine. The directory
+// keeps mail, the queue, drawbridged's state and the logs (log/*.log) between runs. New rewrites
+// the configuration, and each start of Dovecot clears its runtime directory.
 //
 // # Stopping
 //
-// Each server leads a session of its own. Stop ends the leader with SIGTERM and then whatever else
-// is left of that session, by number: Dovecot's auth process and a checkpassword at work outlive
-// their master and would keep its sockets. When this process dies the kernel sends SIGTERM to the
-// leaders, but not to Postfix, which loses that with its change of user; what survives is ended by
-// the next Start in the directory.
+// Each server leads a session of its own. Stop sends SIGTERM to the leader, then ends the rest of
+// that session by process id: Dovecot's auth process and a running checkpassword outlive their
+// master and would keep its sockets. When this process dies, the kernel sends SIGTERM to the
+// leaders, except Postfix, which loses that setting when it changes its user. The next Start in the
+// directory ends survivors.
 //
 // # Diagnostics
 //
-// New refuses, with all faults at once: not being root, a missing program (with the line that
-// installs it), another Dovecot than 2.3, a directory that is too long, has unusual characters, is
-// not empty or cannot be reached by the servers' users. Start names a port that is taken, and by
-// whom; a server that ends or is not ready in time is reported with the last lines of its log.
+// New reports all faults at once: not being root, a missing program (with the line that installs
+// it), a Dovecot other than 2.3 and 2.4, and a directory that is too long, has unusual characters,
+// is not empty or cannot be reached by the servers' users. Start reports a taken port and the
+// process that has it; a server that ends or is not ready in time is reported with the last lines
+// of its log.
 //
-// # What it does not do
+// # Limits
 //
-// It does not run without root, install anything, or know drawbridged's commands: give it domains
-// and rules through [Daemon.Command] or [Daemon.HTTP].
+// It needs root, installs nothing and creates no domains or rules: use [Daemon.Command] or
+// [Daemon.HTTP].
 package trialstack
 
 import (
@@ -151,6 +151,7 @@ type Stack struct {
 	Daemons []*Daemon // empty without Drawbridge
 
 	opts     Options
+	series   string // of Dovecot: "2.3" or "2.4"
 	lock     *os.File
 	reserved reservation
 	died     chan error
@@ -173,7 +174,8 @@ func New(dir string, opts Options) (*Stack, error) {
 	if opts.WithoutDrawbridge {
 		s.opts.Daemons = 0
 	}
-	if err := errors.Join(s.opts.check(), checkPrograms(s.opts), CheckDir(dir)); err != nil {
+	s.series, err = checkPrograms(s.opts)
+	if err := errors.Join(s.opts.check(), err, CheckDir(dir)); err != nil {
 		return nil, fmt.Errorf("trial stack: %w", err)
 	}
 	if err := s.lay(); err != nil {

@@ -1,0 +1,56 @@
+package trialstack
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
+)
+
+// DovecotSeries returns the series of the installed Dovecot, "2.3" or "2.4". Their settings have
+// different names; any other series is an error.
+func DovecotSeries() (string, error) {
+	out, err := exec.Command(dovecotProgram, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("read the version of %s: %w", dovecotProgram, err)
+	}
+	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	for _, series := range []string{"2.3", "2.4"} {
+		if strings.HasPrefix(version, series+".") {
+			return series, nil
+		}
+	}
+	return "", fmt.Errorf("the installed Dovecot is %q: the trial stack needs 2.3 (Debian 12) or 2.4 (Debian 13 and later)", version)
+}
+
+// writeSnippet writes the shipped configuration of Drawbridge for the installed Dovecot, with the
+// stack's paths and addresses.
+func (s *Stack) writeSnippet(key, nonce string) error {
+	first := s.Daemons[0]
+	address := change{"http://127.0.0.1:8481/", "http://" + first.LoginAddr + "/"}
+	var conf, script string
+	var err, scriptErr error
+	if s.series == "2.3" {
+		conf, err = edit(dovecot.Conf23(), address,
+			change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket})
+	} else {
+		conf, err = edit(dovecot.Conf24(), address, change{"lua_file = /etc/dovecot/drawbridge.lua", "lua_file = " + s.path("etc", "drawbridge.lua")})
+		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
+	}
+	if err := errors.Join(err, scriptErr); err != nil {
+		return fmt.Errorf("write the snippet for Dovecot: %w", err)
+	}
+	keyConf := fmt.Sprintf("auth_policy_server_api_header = Authorization: Bearer %s\nauth_policy_hash_nonce = %s\n", key, nonce)
+	faults := []error{
+		writeFile(s.path("etc", "drawbridge.conf.ext"), 0o644, 0, []byte(conf)),
+		writeFile(s.path("etc", "drawbridge-key.conf.ext"), 0o600, 0, []byte(keyConf)),
+	}
+	if script != "" {
+		faults = append(faults,
+			writeFile(s.path("etc", "drawbridge.lua"), 0o644, 0, []byte(script)),
+			writeFile(s.path("etc", "drawbridge.key"), 0o600, 0, []byte(key+"\n")))
+	}
+	return errors.Join(faults...)
+}
