@@ -68,7 +68,7 @@ ROOTS ?= /var/cache/drawbridge-roots
 
 test-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run 'TestDovecot24' ./internal/e2e
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run '$(if $(filter bookworm bullseye jammy noble,$(SUITE)),,TestDovecot24|)TestSystemUsers' ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter

@@ -93,15 +93,6 @@ userdb static {
 }
 `
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func newNext24(t *testing.T) *next24 {
 	t.Helper()
 	root := os.Getenv("DRAWBRIDGE_ROOT")
