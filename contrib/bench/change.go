@@ -9,41 +9,46 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
 // withStack runs f on a trial stack of its own.
 func withStack(ctx context.Context, opts trialstack.Options, f func(*trialstack.Stack) error) error {
-	dir, err := trialstack.TempDir()
+	return withStacks(ctx, []trialstack.Options{opts}, func(stacks []*trialstack.Stack) error { return f(stacks[0]) })
+}
+
+// withStacks runs f on trial stacks that run at the same time.
+func withStacks(ctx context.Context, options []trialstack.Options, f func([]*trialstack.Stack) error) error {
+	commands, err := trialstack.TempDir()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if !opts.WithoutDrawbridge {
-		commands, err := trialstack.TempDir()
+	defer func() { _ = os.RemoveAll(commands) }()
+	bin, err := trialstack.Build(ctx, commands)
+	if err != nil {
+		return err
+	}
+	stacks := make([]*trialstack.Stack, len(options))
+	for i, opts := range options {
+		dir, err := trialstack.TempDir()
 		if err != nil {
 			return err
 		}
-		defer func() { _ = os.RemoveAll(commands) }()
-		if opts.Bin, err = trialstack.Build(ctx, commands); err != nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		if !opts.WithoutDrawbridge {
+			opts.Bin = bin
+		}
+		if stacks[i], err = trialstack.New(dir, opts); err != nil {
+			return err
+		}
+		defer func() { _ = stacks[i].Stop() }()
+		if err := stacks[i].Start(ctx); err != nil {
 			return err
 		}
 	}
-	stack, err := trialstack.New(dir, opts)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stack.Stop() }()
-	if err := stack.Start(ctx); err != nil {
-		return err
-	}
-	return f(stack)
+	return f(stacks)
 }
 
 func call(ctx context.Context, c *http.Client, method, path string, body any) (map[string]any, error) {
@@ -109,66 +114,3 @@ func benchChange(ctx context.Context) error {
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// benchLogins counts logins through a real Dovecot, with and without Drawbridge.
-func benchLogins(ctx context.Context) error {
-	var plain float64
-	err := withStack(ctx, trialstack.Options{WithoutDrawbridge: true}, func(s *trialstack.Stack) (err error) {
-		plain, err = logins(ctx, s, s.Accounts[0].Password)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return withStack(ctx, trialstack.Options{}, func(s *trialstack.Stack) error {
-		if _, err := call(ctx, s.Daemons[0].HTTP(), "POST", "/v1/domains", map[string]any{"name": "example.org", "third_party_access": map[string]any{"allow": true}}); err != nil {
-			return err
-		}
-		made, err := call(ctx, s.Daemons[0].HTTP(), "POST", "/v1/accounts/"+s.Accounts[0].Address+"/secure-passwords", map[string]any{"label": "bench"})
-		if err != nil {
-			return err
-		}
-		secret, err := logins(ctx, s, made["secret"].(string))
-		if err != nil {
-			return err
-		}
-		next, err := logins(ctx, s, s.Accounts[0].Password)
-		if err != nil {
-			return err
-		}
-		line("IMAP logins a second, secure password / site without", fmt.Sprintf("%.2f  (%.0f / %.0f)", secret/plain, secret, plain), "-")
-		line("IMAP logins a second, next passdb / site without", fmt.Sprintf("%.2f  (%.0f / %.0f)", next/plain, next, plain), "-")
-		return nil
-	})
-}
-
-// logins logs in for five seconds, eight at a time.
-func logins(ctx context.Context, s *trialstack.Stack, password string) (float64, error) {
-	var done atomic.Int64
-	var failed atomic.Value
-	var all sync.WaitGroup
-	begin := time.Now()
-	for range 8 {
-		all.Go(func() {
-			for time.Since(begin) < 5*time.Second {
-				c, err := mailclient.Client{From: trialstack.Outside}.IMAP(ctx, s.IMAP())
-				if err != nil {
-					failed.Store(err)
-					return
-				}
-				r, err := c.Login(s.Accounts[0].Address, password)
-				_ = c.Close()
-				if err != nil || !strings.HasPrefix(r.Status, "OK ") {
-					failed.Store(fmt.Errorf("login: %q, %w", r.Status, err))
-					return
-				}
-				done.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	if err, ok := failed.Load().(error); ok {
-		return 0, err
-	}
-	return float64(done.Load()) / time.Since(begin).Seconds(), nil
-}

@@ -39,6 +39,7 @@ var benches = []struct {
 	{"change", benchChange},
 	{"batch", benchBatch},
 	{"logins", benchLogins},
+	{"submissions", benchSubmissions},
 	{"preview", benchPreview},
 }
 
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string) error {
 
 // line prints one result.
 func line(what, figure, goal string) {
-	fmt.Printf("%-58s %-34s goal %s\n", what, figure, goal)
+	fmt.Printf("%-70s %-26s goal %s\n", what, figure, goal)
 }
 
 func median[T ~int64 | ~float64](list []T) T {

@@ -189,10 +189,10 @@ func TestMappedNames(t *testing.T) {
 // The same at the SASL door, with and without Dovecot's own check: one record of the typed name and
 // one of the final name, both refused.
 func TestMappedNamesAtTheSASLDoor(t *testing.T) {
-	for name, conf := range map[string]string{"checked by Dovecot": "", "checked by the door": "auth_policy_check_after_auth = no\n"} {
+	for name, alone := range map[string]bool{"checked by Dovecot": false, "checked by the door": true} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, trialstack.Options{
-				SASLDoor: true, MainCF: "smtpd_milters =\n", DovecotConf: conf,
+				SASLDoor: true, MainCF: "smtpd_milters =\n", DoorAlone: alone,
 				Accounts: []trialstack.Account{
 					{Address: bob, Password: "bob-mailbox"},
 					{Address: "nick@example.org", Password: "bob-mailbox", Fields: "user=" + bob},

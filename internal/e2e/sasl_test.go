@@ -12,7 +12,7 @@ import (
 // saslDoor is a site whose Postfix asks Drawbridge itself. The milter, which would answer AUTH with
 // its own 4xx while the daemon is away, is left out.
 func saslDoor(t *testing.T, settings map[string]any) *site {
-	return start(t, trialstack.Options{SASLDoor: true, Settings: settings, MainCF: "smtpd_milters =\n"})
+	return start(t, trialstack.Options{SASLDoor: true, DoorAlone: true, Settings: settings, MainCF: "smtpd_milters =\n"})
 }
 
 // auth speaks AUTH by hand, as a client that offers its response late or an odd one.
@@ -36,9 +36,15 @@ func (s *site) auth(lines ...string) string {
 }
 
 // Submission through Postfix that asks the daemon: what is decided here, what Dovecot verifies, and
-// that each login is on record once, although Dovecot's own passdb is Drawbridge's checkpassword.
+// that each login is on record once, also where Dovecot asks Drawbridge about it a second time.
 func TestSASLDoor(t *testing.T) {
-	s := saslDoor(t, nil)
+	t.Run("alone", func(t *testing.T) { saslDoorLogins(t, saslDoor(t, nil)) })
+	t.Run("before checkpassword", func(t *testing.T) {
+		saslDoorLogins(t, start(t, trialstack.Options{SASLDoor: true, MainCF: "smtpd_milters =\n"}))
+	})
+}
+
+func saslDoorLogins(t *testing.T, s *site) {
 	s.domain(nil)
 	id, secret := s.device(ann, "phone")
 	s.want("a secure password", s.smtp(outside, ann, secret), "235 ")

@@ -39,6 +39,9 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 		conf, err = edit(dovecot.Conf24(), address, change{"lua_file = /etc/dovecot/drawbridge.lua", "lua_file = " + s.path("etc", "drawbridge.lua")})
 		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
 	}
+	if s.opts.DoorAlone && err == nil {
+		conf, err = doorAlone(conf)
+	}
 	if err := errors.Join(err, scriptErr); err != nil {
 		return fmt.Errorf("write the snippet for Dovecot: %w", err)
 	}
@@ -53,4 +56,16 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 			writeFile(s.path("etc", "drawbridge.key"), 0o600, 0, []byte(key+"\n")))
 	}
 	return errors.Join(faults...)
+}
+
+// doorAlone makes the edits that the snippet describes for sites whose Postfix asks Drawbridge
+// itself.
+func doorAlone(conf string) (string, error) {
+	return edit(conf,
+		change{"\npassdb ", "\nprotocol !smtp {\npassdb "},
+		change{"  result_internalfail = return-fail\n}\n", "  result_internalfail = return-fail\n}\n}\n"},
+		change{
+			"# protocol smtp {\n#   auth_policy_check_after_auth = no\n#   auth_policy_report_after_auth = no\n# }\n",
+			"protocol smtp {\n  auth_policy_check_after_auth = no\n  auth_policy_report_after_auth = no\n}\n",
+		})
 }

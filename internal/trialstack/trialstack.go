@@ -137,6 +137,9 @@ type Options struct {
 	// SASLDoor points Postfix at the first daemon (setting sasl.listen), which passes logins on to
 	// Dovecot (sasl.next).
 	SASLDoor bool
+
+	// DoorAlone keeps Dovecot from asking Drawbridge again about logins that come through SASLDoor.
+	DoorAlone bool
 }
 
 // A Stack is one site. Its services can also be stopped, killed and started one by one.

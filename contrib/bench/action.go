@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gomilter "github.com/emersion/go-milter"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// atOnce is how many clients act at the same time.
+const atOnce = 8
+
+const (
+	noDelivery = "virtual_transport = discard:\n"
+	noMilters  = "smtpd_milters =\nnon_smtpd_milters =\n"
+)
+
+// mailboxes have a hash that costs little, so that it does not hide the rest.
+var mailboxes = []trialstack.Account{
+	{Address: "ann@example.org", Password: "ann-mailbox"},
+	{Address: "bob@example.org", Password: "bob-mailbox"},
+}
+
+// A setup is one stack of a comparison, and the password that its clients enter.
+type setup struct {
+	name   string
+	goal   string
+	secure bool   // a secure password; else the mailbox password, which the next passdb validates
+	check  string // the domain's sender_check, "" means both
+	opts   trialstack.Options
+
+	stack    *trialstack.Stack
+	password string
+}
+
+// prepare creates the domain, and the password that the clients enter.
+func (s *setup) prepare(ctx context.Context) error {
+	account := s.stack.Accounts[0]
+	s.password = account.Password
+	if s.opts.WithoutDrawbridge {
+		return nil
+	}
+	api := s.stack.Daemons[0].HTTP()
+	domain := map[string]any{"name": "example.org", "third_party_access": map[string]any{"allow": true}}
+	if s.check != "" {
+		domain["sender_check"] = s.check
+	}
+	if _, err := call(ctx, api, "POST", "/v1/domains", domain); err != nil {
+		return err
+	}
+	if !s.secure {
+		return nil
+	}
+	made, err := call(ctx, api, "POST", "/v1/accounts/"+account.Address+"/secure-passwords", map[string]any{"label": "bench"})
+	if err != nil {
+		return err
+	}
+	s.password, _ = made["secret"].(string)
+	return nil
+}
+
+// benchSubmissions compares whole submissions with those of a site without Drawbridge.
+func benchSubmissions(ctx context.Context) error {
+	sites := []*setup{
+		{name: "Postfix and Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true, MainCF: noDelivery}},
+		{
+			name: "SASL door and policyd, secure password", goal: "≥ 0.93", secure: true, check: "envelope",
+			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters},
+		},
+		{
+			name: "… mailbox password, relayed to the next passdb", goal: "≥ 0.85", check: "envelope",
+			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters},
+		},
+		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery}},
+		{
+			name: "… and go-milter taking everything instead", secure: true, check: "envelope",
+			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + "smtpd_milters = unix:private/taking\nnon_smtpd_milters =\n"},
+		},
+		{name: "checkpassword, policyd and the milter, secure password", secure: true, opts: trialstack.Options{MainCF: noDelivery}},
+	}
+	return compare(ctx, "submission", sites, submission)
+}
+
+// benchLogins compares IMAP logins with those of a site without Drawbridge.
+func benchLogins(ctx context.Context) error {
+	sites := []*setup{
+		{name: "Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true}},
+		{name: "checkpassword, secure password", secure: true},
+		{name: "checkpassword, mailbox password at the next passdb"},
+	}
+	return compare(ctx, "IMAP login", sites, login)
+}
+
+// compare measures an action at all sites in turns and prints each as a share of the first.
+func compare(ctx context.Context, action string, sites []*setup, act func(context.Context, *setup) error) error {
+	options := make([]trialstack.Options, len(sites))
+	for i, s := range sites {
+		options[i] = s.opts
+		options[i].Accounts = mailboxes
+	}
+	return withStacks(ctx, options, func(stacks []*trialstack.Stack) error {
+		figures := make([][]float64, len(sites))
+		for i, s := range sites {
+			s.stack = stacks[i]
+			if err := s.prepare(ctx); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			stop, err := takeEverything(s)
+			if err != nil {
+				return err
+			}
+			defer stop()
+		}
+		for round := range rounds {
+			for i, s := range sites {
+				rate, err := perSecond(ctx, s, act)
+				if err != nil {
+					return fmt.Errorf("%s: %w", s.name, err)
+				}
+				if round > 0 { // the first starts processes
+					figures[i] = append(figures[i], rate)
+				}
+			}
+		}
+		alone := median(figures[0])
+		for i, s := range sites {
+			rate := median(figures[i])
+			line(action+": "+s.name, fmt.Sprintf("%.2f  (%.0f a second)", rate/alone, rate), s.goal)
+		}
+		return nil
+	})
+}
+
+// takeEverything serves the milter that a site's Postfix names private/taking.
+func takeEverything(s *setup) (stop func(), err error) {
+	if !strings.Contains(s.opts.MainCF, "private/taking") {
+		return func() {}, nil
+	}
+	path := filepath.Join(s.stack.Dir, "postfix", "queue", "private", "taking")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // Postfix runs as its own user
+		return nil, errors.Join(err, l.Close())
+	}
+	server := gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}
+	go func() { _ = server.Serve(l) }()
+	return func() { _ = server.Close() }, nil
+}
+
+// perSecond repeats an action for three seconds, atOnce at a time.
+func perSecond(ctx context.Context, s *setup, act func(context.Context, *setup) error) (float64, error) {
+	var done atomic.Int64
+	var mu sync.Mutex
+	var failed error
+	var all sync.WaitGroup
+	begin := time.Now()
+	for range atOnce {
+		all.Go(func() {
+			for time.Since(begin) < 3*time.Second && ctx.Err() == nil {
+				if err := act(ctx, s); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					failed = errors.Join(failed, err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if failed == nil {
+		failed = ctx.Err()
+	}
+	return float64(done.Load()) / time.Since(begin).Seconds(), failed
+}
+
+func login(ctx context.Context, s *setup) error {
+	c, err := mailclient.Client{From: trialstack.Outside}.IMAP(ctx, s.stack.IMAP())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	r, err := c.Login(s.stack.Accounts[0].Address, s.password)
+	if err == nil && !r.OK() {
+		err = fmt.Errorf("login: %s", r.Status)
+	}
+	return err
+}
+
+// message of four kilobytes.
+var message = "From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: bench\r\n\r\n" +
+	strings.Repeat(strings.Repeat("x", 76)+"\r\n", 51)
+
+func submission(ctx context.Context, s *setup) error {
+	account := s.stack.Accounts[0].Address
+	c, answer, err := mailclient.Client{From: trialstack.Outside}.Login(ctx, s.stack.Submission(), account, s.password)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if !strings.HasPrefix(answer, "235") {
+		return fmt.Errorf("AUTH: %s", answer)
+	}
+	if answer, err = c.Send(account, "bob@example.org", message); err == nil && !strings.HasPrefix(answer, "250") {
+		err = fmt.Errorf("DATA: %s", answer)
+	}
+	if err == nil {
+		_, err = c.Command("QUIT")
+	}
+	return err
+}
