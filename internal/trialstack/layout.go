@@ -278,11 +278,35 @@ func (s *Stack) writeServers() error {
 		if err := t.Execute(&text, values); err != nil {
 			return err
 		}
-		if err := writeFile(path, 0o644, 0, text.Bytes()); err != nil {
+		conf := text.Bytes()
+		if name == "main.cf" {
+			conf = lastEntries(conf)
+		}
+		if err := writeFile(path, 0o644, 0, conf); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+var entry = regexp.MustCompile(`(?m)^(\w+) *=.*\n(?:[ \t#].*\n)*`)
+
+// lastEntries removes the entries of main.cf that a later one overrides. Each Postfix process warns
+// of them, and postlogd, which warns itself, can fill its own socket and stop.
+func lastEntries(conf []byte) []byte {
+	last := make(map[string]int)
+	for _, at := range entry.FindAllSubmatchIndex(conf, -1) {
+		last[string(conf[at[2]:at[3]])] = at[0]
+	}
+	var kept []byte
+	end := 0
+	for _, at := range entry.FindAllSubmatchIndex(conf, -1) {
+		if last[string(conf[at[2]:at[3]])] != at[0] {
+			kept = append(kept, conf[end:at[0]]...)
+			end = at[1]
+		}
+	}
+	return append(kept, conf[end:]...)
 }
 
 // A change is one edit of a shipped text, as an administrator makes it.

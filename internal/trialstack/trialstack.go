@@ -128,7 +128,7 @@ type Options struct {
 	Settings map[string]any
 
 	DovecotConf string // put at the end of dovecot.conf
-	MainCF      string // put at the end of main.cf
+	MainCF      string // put at the end of main.cf, in place of earlier entries of these names
 
 	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the
 	// setting login.services has to map.
