@@ -16,12 +16,13 @@ import (
 func Both(d DovecotConf, conf PostfixConf) []Finding {
 	p := postfixChecks{conf: conf}
 	all := d.All
+	_, apart := forUsers(all, version(d.Version))
 	if version(d.Version).is24() {
 		all = from24(all)
 	}
 	for i := range conf.Services {
 		if s := p.smtpd(i); s != nil && s.sasl {
-			p.saslPath(s, d.File, all)
+			p.saslPath(s, d.File, all, apart)
 		}
 	}
 	if slices.Contains(strings.Fields(all.Get("protocols", "imap pop3 lmtp")), "submission") && all.Get("submission_relay_trusted", "no") == "yes" {
@@ -30,8 +31,9 @@ func Both(d DovecotConf, conf PostfixConf) []Finding {
 	return merge(p.findings)
 }
 
-// saslPath checks that Postfix asks a listener of Dovecot's auth service.
-func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section) {
+// saslPath checks that Postfix asks a listener of Dovecot's auth service, or Drawbridge itself where
+// Drawbridge's passdb is apart: not asked about Postfix' logins.
+func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, apart bool) {
 	const check, setting = "postfix.sasl.path", "smtpd_sasl_path"
 	text := s.value(setting, "smtpd")
 	if s.value("smtpd_sasl_type", "cyrus") != "dovecot" || text == "smtpd" {
@@ -57,7 +59,7 @@ func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section) {
 	if server := (postconf.Server{Address: text}); strings.HasPrefix(text, "inet:") {
 		_, port, _ := server.HostPort()
 		for _, l := range auth.All("inet_listener") {
-			if l.Get("port", "0") == port {
+			if l.Get("port", "0") == port && !apart {
 				p.ok(check, s.where(setting), "logins to %s reach this Dovecot", s.title)
 				return
 			}
@@ -66,6 +68,11 @@ func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section) {
 	} else {
 		asked, _ = postconf.Server{Address: "unix:" + strings.TrimPrefix(text, "unix:")}.UnixPath(p.queue(), s.chroot)
 		if slices.Contains(offered, asked) {
+			if apart {
+				p.fail(check, s.where(setting), s.line(setting, "private/drawbridge-auth"),
+					"asks Dovecot about %s, where Drawbridge's passdb is not asked about Postfix' logins (protocol !smtp): no rule applies to them", s.title)
+				return
+			}
 			p.ok(check, s.where(setting), "logins to %s reach this Dovecot", s.title)
 			return
 		}

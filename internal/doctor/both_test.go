@@ -44,6 +44,31 @@ func TestBoth(t *testing.T) {
 	}
 }
 
+// A passdb that is not asked about Postfix' logins needs Postfix to ask Drawbridge itself.
+func TestPassdbOfUsersAlone(t *testing.T) {
+	apart := strings.NewReplacer("\npassdb {\n  driver = checkpassword\n", "\nprotocol !smtp {\npassdb {\n  driver = checkpassword\n",
+		"  result_internalfail = return-fail\n}\n", "  result_internalfail = return-fail\n}\n}\nprotocol smtp {\n  auth_policy_check_after_auth = no\n}\n")
+	shown := recorded(t, "doveconf24-n.txt")
+	at := strings.Index(shown, "\npassdb lua {\n")
+	end := at + strings.Index(shown[at:], "\n}\n") + 3
+	confs := map[string]DovecotConf{
+		"2.3": dovecotOf(t, apart.Replace(strings.Replace(goodDovecot(), "vsz_limit = 1G\n", "vsz_limit = 1G\n"+authListener, 1))),
+		"2.4": parsed(t, shown[:at]+"\nprotocol !smtp {"+shown[at:end]+"}\n"+shown[end:]),
+	}
+	const sasl = "[sasl]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-auth\"]\nnext = \"/var/spool/postfix/private/auth\"\n"
+	for name, conf := range confs {
+		t.Run(name, func(t *testing.T) {
+			settings := site(t)
+			settings.SASL.Listen = settingsOf(t, sasl).SASL.Listen
+			expectWell(t, Dovecot(conf, settings), 10)
+			settings.SASL.Listen = nil
+			expect(t, Dovecot(conf, settings), Fail, "dovecot.passdb.smtp", "protocol !smtp", "[sasl] listen is empty")
+			expect(t, Both(conf, postfixOf(t, goodMain()+"smtpd_sasl_path = private/drawbridge-auth\n", goodMaster())), OK, "postfix.sasl.path", "", "Drawbridge itself")
+			expect(t, Both(conf, postfixOf(t, goodMain(), goodMaster())), Fail, "postfix.sasl.path", "smtpd_sasl_path", "")
+		})
+	}
+}
+
 // The processes of Postfix are compared with the connections that the daemon takes.
 func TestPostfixConnections(t *testing.T) {
 	for name, c := range map[string]struct {

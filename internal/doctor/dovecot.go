@@ -34,7 +34,18 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	view := func(where string, all doveconf.Section) findings {
 		return dovecotView(dovecotChecks{where: where, all: all, version: v, config: c, files: conf.Files, noDomains: conf.NoDomains})
 	}
-	base := view(conf.File, conf.All)
+	all, apart := forUsers(conf.All, v)
+	base := view(conf.File, all)
+	if apart {
+		const check = "dovecot.passdb.smtp"
+		where := conf.File + ": protocol !smtp"
+		if len(c.SASL.Listen) > 0 {
+			base.ok(check, where, "Postfix asks Drawbridge itself ([sasl] listen), and Dovecot only for the next passdb")
+		} else {
+			base.fail(check, where, "[sasl]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-auth?mode=0660&group=postfix\"]\nnext = \"/var/spool/postfix/private/auth\"",
+				"the passdb that runs Drawbridge is not asked about Postfix' logins, and [sasl] listen is empty: no rule applies to them")
+		}
+	}
 	known := make(map[string]bool)
 	// The same passdb may have another number for a service.
 	key := func(f Finding, view string) string {
@@ -49,6 +60,9 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 		known[key(f, conf.File)] = true
 	}
 	for _, service := range slices.Sorted(maps.Keys(conf.Services)) {
+		if service == "smtp" && apart {
+			continue
+		}
 		where := conf.File + ", protocol " + service
 		for _, f := range view(where, conf.Services[service]) {
 			if f.Severity != OK && !known[key(f, where)] {
@@ -57,6 +71,20 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 		}
 	}
 	return base
+}
+
+// forUsers returns the configuration as services other than Postfix see it, and whether that is
+// another one: Drawbridge's passdb within "protocol !smtp { }", which Dovecot asks first.
+func forUsers(all doveconf.Section, v dovecotVersion) (doveconf.Section, bool) {
+	others := all.One("protocol", "!smtp")
+	if v.is24() {
+		others = from24(others)
+	}
+	if ours(others) < 0 {
+		return all, false
+	}
+	all.Sections = slices.Concat(all.One("protocol", "!smtp").All("passdb"), all.Sections)
+	return all, true
 }
 
 // dovecotVersion is the text of doveconf's first line, "2.3.19.1".

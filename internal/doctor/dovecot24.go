@@ -133,6 +133,9 @@ func (d *dovecotChecks) version24(original doveconf.Section) {
 	}
 	for _, protocol := range original.All("protocol") {
 		for _, p := range protocol.All("passdb") {
+			if isOurs(database24(original, p)) {
+				continue
+			}
 			d.fail("dovecot.passdb.first", d.at(protocol.Title(), p.Title()), "# move this passdb out of "+protocol.Title()+" { }, below Drawbridge's",
 				"a passdb of one protocol: doveconf does not show whether it is asked before Drawbridge")
 		}
