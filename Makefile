@@ -1,13 +1,13 @@
 # make             builds the commands into bin/
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
-# make test-servers the tests on the servers of another Debian release, SUITE=trixie, in a root that is kept
+# make test-servers runs the tests that start servers on those of another Debian release, SUITE=trixie
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make fuzz        runs every fuzz target for FUZZTIME=10s
 # make install     installs the commands: PREFIX=/usr/local, DESTDIR for packages
 #
-# Run and test install what is missing from Debian's packages, and use sudo when they are not run as root.
+# Run and test check versions, install missing Debian packages, and use sudo when they are not run as root.
 
 GO          ?= go
 PREFIX      ?= /usr/local
@@ -47,11 +47,11 @@ build: go
 # Small and quick to start: Dovecot runs it at every login.
 	CGO_ENABLED=0 $(GO) $(BUILD) -trimpath -buildmode=exe -ldflags '-s -w $(LDFLAGS)' -o bin/ ./cmd/drawbridge-checkpassword
 
-sudo:
+sudo: go
 	@test -z '$(SUDO)' || command -v sudo >/dev/null || { echo "make: Dovecot and Postfix start as root only, and there is no sudo: run make as root" >&2; exit 1; }
 	@$(SUDO) true
 
-install-deps:
+install-deps: go
 	@contrib/trial/install-deps.sh
 	@contrib/trial/fetch-regions.sh
 
@@ -62,13 +62,21 @@ run: sudo install-deps build
 test: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
 
-# Dovecot 2.4 runs in a root of its own, which takes minutes to make and is kept: ROOTS, below /var/cache.
+# Another release's servers run in a root of their own, which takes minutes to make and is kept: ROOTS, below /var/cache.
+# SUITE is any Debian release that debootstrap knows: trixie (Dovecot 2.4.1), forky (testing).
 SUITE ?= trixie
 ROOTS ?= /var/cache/drawbridge-roots
+# The packages whose tests start servers, with the end-to-end tests last.
+SERVERS := internal/embedded internal/store/redisstore internal/trialstack internal/e2e
 
 test-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run '$(if $(filter bookworm bullseye jammy noble,$(SUITE)),,TestDovecot24|)TestSystemUsers' ./internal/e2e
+	@set -e; for p in $(SERVERS); do \
+	  $(GO) test -c -o "bin/tests/$$(basename $$p).test" "./$$p"; \
+	  echo "== $$p on $(SUITE)"; \
+	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c "cd $$p && /src/bin/tests/$$(basename $$p).test -test.timeout 30m $(TESTFLAGS)"; \
+	done
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestSystemUsers ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter

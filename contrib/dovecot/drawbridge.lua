@@ -144,7 +144,10 @@ local function asker(req, service, lookup)
 end
 
 -- Only OK takes a table. With any other result 2.4 wants nil or a string, and 2.3 a string.
-local function say(word, user, decision)
+local function say(word, user, decision, changed)
+  -- NEXT carries no fields. OK with noauthenticate passes the changed name on to the next passdb;
+  -- Dovecot refuses the login if there is none.
+  if word == "next" and changed then return dovecot.auth.PASSDB_RESULT_OK, { user = user, noauthenticate = "y" } end
   if word == "ok" or word == "nologin" then
     local fields = { user = user }
     if word == "nologin" then
@@ -214,7 +217,9 @@ local function decide(req, password, lookup)
   end
   local outcome = d.outcome
   if outcome == "deny" and d.message ~= "" then outcome = "deny_text" end
-  return say(words[asker(req, service, lookup)][outcome] or "internal", d.user ~= "" and d.user or field(req, "user"), d)
+  local typed = field(req, "user")
+  local user = d.user ~= "" and d.user or typed
+  return say(words[asker(req, service, lookup)][outcome] or "internal", user, d, user ~= typed)
 end
 
 -- What Dovecot calls.

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Installs the Debian packages that the trial stack and the tests use, as far as they are missing. It starts no service, leaves
-# those it brings disabled, and removes no package. With nothing missing it does nothing and needs no root.
+# Installs the Debian packages that the trial stack and the tests use, as far as they are missing. It
+# checks the versions first, starts no service, leaves those it brings disabled, and removes no
+# package. With nothing missing it changes nothing and needs no root.
 set -eu
-
-packages="redis-server dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd postfix swaks libnet-ssleay-perl curl"
 
 fail() {
 	echo "install-deps: $*" >&2
@@ -14,12 +13,47 @@ installed() {
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-command -v dpkg-query >/dev/null || fail "this is not Debian: install by its own means: $packages"
+# The installed version of a package, else the one that apt would install, else nothing.
+version() {
+	if installed "$1"; then
+		dpkg-query -W -f '${Version}' "$1"
+	else
+		apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p' | grep -v '^(none)$' || :
+	fi
+}
 
-missing=
-for p in $packages; do
-	installed "$p" || missing="$missing $p"
-done
+# Packages, by the versions that this machine has or would get.
+choose() {
+	dovecot=$(version dovecot-core)
+	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd postfix swaks libnet-ssleay-perl curl"
+	case ${dovecot#*:} in
+	2.3.1[3-9]* | 2.3.[2-9][0-9]*) ;;
+	2.4.*) packages="$packages dovecot-auth-lua" ;;
+	'') packages="dovecot-core $packages" ;; # not known before the package lists are
+	*) fail "dovecot-core is $dovecot: Dovecot 2.3.13 or later, or 2.4, is needed (Debian 12 or 13, Ubuntu 24.04 or later)" ;;
+	esac
+	case $(version postfix) in
+	[12].* | 3.[0-6].*) fail "postfix is $(version postfix): version 3.7 or later is needed (Debian 12 or 13, Ubuntu 24.04 or later)" ;;
+	esac
+	if ! installed redis-server && installed valkey-server || [ -z "$(version redis-server)$1" ]; then
+		store=valkey-server
+	else
+		store=redis-server
+	fi
+	packages="$store $packages"
+	case $(version $store) in
+	'') ;;
+	*:[1-6].* | [1-6].*) fail "$store is $(version $store): version 7 or later is needed (Debian 12 or 13, Ubuntu 24.04 or later)" ;;
+	esac
+	missing=
+	for p in $packages; do
+		installed "$p" || missing="$missing $p"
+	done
+}
+
+command -v dpkg-query >/dev/null ||
+	fail "this is not Debian: install Dovecot, Postfix, Redis, swaks and curl by its own means, as contrib/trial/install-deps.sh lists them"
+choose lists-unknown
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null || fail "there is no apt-get: install by other means:$missing"
@@ -30,6 +64,10 @@ if [ "$(id -u)" != 0 ]; then
 	exec sudo "$0"
 fi
 
+apt-get update -qq || echo "install-deps: the package lists could not be updated; continuing with the present ones" >&2
+choose ''
+[ -n "$dovecot" ] || fail "apt knows no dovecot-core: add Debian's \"main\" (on Ubuntu also \"universe\") to /etc/apt/sources.list"
+
 # A running Dovecot would speak one protocol more from its next restart on.
 case $missing in *dovecot-*)
 	if [ -r /run/dovecot/master.pid ] && kill -0 "$(cat /run/dovecot/master.pid)" 2>/dev/null; then
@@ -38,9 +76,10 @@ case $missing in *dovecot-*)
 	fi ;;
 esac
 
-# What comes anew: its services are not to run now, and not after the next boot either.
+# The services of new packages must not run now, nor after the next boot.
 units=
-for pair in dovecot-core:dovecot.service dovecot-core:dovecot.socket redis-server:redis-server.service postfix:postfix.service; do
+for pair in dovecot-core:dovecot.service dovecot-core:dovecot.socket redis-server:redis-server.service valkey-server:valkey-server.service \
+	postfix:postfix.service; do
 	installed "${pair%%:*}" || units="$units ${pair#*:}"
 done
 
@@ -59,7 +98,6 @@ installed postfix || echo "postfix postfix/main_mailer_type select No configurat
 
 echo "install-deps: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || echo "install-deps: the package lists could not be updated; going on with those that are there" >&2
 # shellcheck disable=SC2086 # a list of words
 if ! apt-get install -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends --no-remove $missing </dev/null >"$log" 2>&1; then
 	tail -n 20 "$log" >&2

@@ -85,23 +85,42 @@ func start(t *testing.T, opts trialstack.Options) *site {
 	return s
 }
 
-// bySeries returns what differs between Dovecot 2.3 and 2.4, for the one that is installed.
-func bySeries(t *testing.T, on23, on24 string) string {
+// series is the installed Dovecot's, "2.3" or "2.4".
+func series(t *testing.T) string {
 	t.Helper()
 	series, err := trialstack.DovecotSeries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if series == "2.3" {
+	return series
+}
+
+// bySeries returns what differs between Dovecot 2.3 and 2.4, for the installed one.
+func bySeries(t *testing.T, on23, on24 string) string {
+	t.Helper()
+	if series(t) == "2.3" {
 		return on23
 	}
 	return on24
 }
 
+// only ends a test of what exists in one series of Dovecot alone.
+func only(t *testing.T, want, what string) {
+	t.Helper()
+	if got := series(t); got != want {
+		t.Skipf("%s is tested with Dovecot %s; this is %s", what, want, got)
+	}
+}
+
+// logs prints the ends of the servers' logs.
 func logs(t *testing.T, stack *trialstack.Stack) {
+	services := []*trialstack.Service{stack.Dovecot, stack.Postfix}
 	for _, d := range stack.Daemons {
-		if b, err := os.ReadFile(d.LogPath); err == nil {
-			t.Logf("%s:\n%s", d.LogPath, b[max(0, len(b)-6000):])
+		services = append(services, d.Service)
+	}
+	for _, service := range services {
+		if b, err := os.ReadFile(service.LogPath); err == nil {
+			t.Logf("%s:\n%s", service.LogPath, b[max(0, len(b)-6000):])
 		}
 	}
 }
