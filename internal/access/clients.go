@@ -8,8 +8,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Evidence is what proves a client type. All kinds that are given must match. Only Networks (of the
-// TCP peer) and ClientCert prove; the others narrow.
+// Evidence proves a client type. Every kind that is set must match. Only Networks (of the TCP peer)
+// and ClientCert are proof; the other kinds narrow them.
 type Evidence struct {
 	Networks    []string `json:"networks"`
 	ClientCert  string   `json:"client_cert"`
@@ -18,11 +18,11 @@ type Evidence struct {
 	Services    []string `json:"services"`
 }
 
-// Proves reports whether the evidence has a kind that proves anything.
+// Proves reports whether the evidence includes proof: a network or a certificate.
 func (e *Evidence) Proves() bool { return len(e.Networks) > 0 || e.ClientCert != "" }
 
-// Clients tells client types by evidence. Immutable, safe for concurrent use; the zero value knows
-// only third-party.
+// Clients maps evidence to client types. It is immutable and safe for concurrent use; the zero
+// value contains third-party only.
 type Clients struct{ rules []clientRule }
 
 type clientRule struct {
@@ -31,8 +31,8 @@ type clientRule struct {
 	Evidence
 }
 
-// CompileClients prepares client types for decisions. Where several types match, the first by name
-// wins, so that the answer does not depend on the order in which they were made.
+// CompileClients compiles client types for decisions. If several types match, the first by name
+// wins, whatever the order of their creation.
 func CompileClients(types map[ClientType][]Evidence) *Clients {
 	c := &Clients{}
 	names := make([]ClientType, 0, len(types))
@@ -49,8 +49,8 @@ func CompileClients(types map[ClientType][]Evidence) *Clients {
 	return c
 }
 
-// Classify returns the client type that the evidence of a login proves, or third-party. It does not
-// allocate.
+// Classify returns the client type that the evidence of a login proves, else third-party. It does
+// not allocate.
 func (c *Clients) Classify(l *Login) ClientType {
 	peer := l.RealIP
 	if !peer.IsValid() {
@@ -64,8 +64,8 @@ func (c *Clients) Classify(l *Login) ClientType {
 	return ClientThirdParty
 }
 
-// Proven reports whether a network or a certificate proves that a login is of a client type. Other
-// evidence only narrows: anybody could present it.
+// Proven reports whether a network or a certificate proves the client type of a login. Any client
+// can present the other kinds of evidence.
 func (c *Clients) Proven(l *Login, t ClientType) bool {
 	peer := l.RealIP
 	if !peer.IsValid() {
@@ -76,8 +76,8 @@ func (c *Clients) Proven(l *Login, t ClientType) bool {
 	})
 }
 
-// match holds what was given against what the protocol carried: what it does not carry does not
-// match.
+// match compares the required evidence with that of the login. Evidence that the protocol does not
+// carry does not match.
 func (r *clientRule) match(l *Login, peer netip.Addr) bool {
 	e := &r.Evidence
 	if len(e.Networks) > 0 && !r.networks.Contains(peer) {

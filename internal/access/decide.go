@@ -5,44 +5,44 @@ import (
 	mathbits "math/bits"
 )
 
-// SecretState is what one keyed hash told about the secret.
+// SecretState is the result of one keyed hash of the secret.
 type SecretState uint8
 
 // The states of a secret.
 const (
 	SecretOther         SecretState = iota // no secure password of the account
-	SecretShaped                           // has the shape of a secure password, and is none that the account has or had
+	SecretShaped                           // has the shape of a secure password, but the account never had it
 	SecretLive                             // a live secure password of the account
 	SecretRevoked                          // a secure password of the account that was revoked or has expired
 	SecretEmpty                            // no secret at all
-	SecretUnseen                           // not given, and assumed to be the mailbox password: test and explain
+	SecretUnseen                           // not given; test and explain assume the mailbox password
 	SecretAuthenticated                    // the mailbox password, verified when the open session began
 )
 
-// Secret is what is known of the secret before anything slow is asked.
+// Secret is the result of the fast checks of a secret.
 type Secret struct {
 	State        SecretState
 	CredentialID string // of a live or revoked secure password
 	Label        string
 }
 
-// Reveal says who is told a reason (setting login.reveal).
+// Reveal selects the clients that see the reason of a refusal (setting login.reveal).
 type Reveal uint8
 
 // The settings of login.reveal.
 const (
-	RevealWeb      Reveal = iota // the site's own webmail, and whoever's secret was verified
-	RevealVerified               // whoever's secret was verified
+	RevealWeb      Reveal = iota // the site's own webmail, and clients whose secret was verified
+	RevealVerified               // clients whose secret was verified
 	RevealNever
 )
 
-// Site holds the settings that concern every login.
+// Site contains the settings that apply to every login.
 type Site struct {
-	NextPassdb bool // mailbox passwords belong to the site's next passdb
+	NextPassdb bool // the site's next passdb verifies mailbox passwords
 	Reveal     Reveal
 }
 
-// Account is what decisions need of an account's record.
+// Account is the part of an account's record that decisions use.
 type Account struct {
 	Suspended   bool
 	Departments []string
@@ -52,32 +52,32 @@ type Account struct {
 	HasSecure bool
 }
 
-// Query is all that a decision depends on, beside what [Asker] answers.
+// Query is the input of a decision, apart from the answers of [Asker].
 type Query struct {
 	Site    Site
 	Login   *Login
-	Address string // canonical; empty when the name is no usable address
-	// Unmanaged: if no rules apply to the name, the next passdb decides.
+	Address string // canonical; empty if the name is not a usable address
+	// Unmanaged: no rules apply to the name; the next passdb decides.
 	Unmanaged bool
-	Rules     *Rules   // nil when the domain is not managed
-	Account   *Account // nil when there is no record
+	Rules     *Rules   // nil if the domain is not managed
+	Account   *Account // nil without a record
 	Client    ClientType
 	Region    string // ISO 3166-1 alpha-2, "", RegionUnknown or RegionNoDatabase
 	Secret    Secret
 }
 
-// Asker answers what is slow or counted. Each question is asked at most once in a decision.
+// Asker answers questions that are slow or need counters. A decision asks each at most once.
 type Asker interface {
-	// Throttled reports whether guessing has to stop for this account and address.
+	// Throttled reports whether this account and address have reached the limit of wrong secrets.
 	Throttled() bool
-	// Mailbox verifies the secret as the mailbox password kept here. It takes as long for an
-	// unknown account as for a known one.
+	// Mailbox verifies the secret as the mailbox password kept here. It takes the same time for
+	// known and unknown accounts.
 	Mailbox() bool
 }
 
-// Decide answers a login. With trace it also notes each step in Decision.Trace; nothing else
-// differs, so that an explanation cannot disagree with the login. Without trace a decision that has
-// nothing to note in words does not allocate.
+// Decide decides a login. With trace it also records each step in Decision.Trace and decides the
+// same, so that an explanation agrees with the login. Without trace, and without a Note, it does
+// not allocate.
 func Decide(q *Query, ask Asker, trace bool) Decision {
 	d := Decision{Account: q.Address, Client: q.Client, Region: ShownRegion(q.Region)}
 	note := func(step, result, detail string) {
@@ -121,8 +121,8 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	var room subjectRoom
 	sub := q.Rules.scopes.subject(q.Address, acc.Departments, &room)
 
-	// All steps are taken before anything is answered: how long the answer takes must not tell
-	// which of them refused.
+	// Every step runs before any answer, so that the time of the answer does not reveal the step
+	// that refused.
 	rule, place := q.Rules.judge(q, acc, sub, &d, trace)
 	q.secret(acc, known, sub, ask, &d, trace)
 	if rule != "" {
@@ -134,9 +134,9 @@ func Decide(q *Query, ask Asker, trace bool) Decision {
 	return d
 }
 
-// Judge returns why the rules refuse a login whatever its secret is, and by which policy; reason ""
-// is no refusal. It replays logins whose secret is not known any more. The query needs Rules and an
-// Address.
+// Judge evaluates the rules that do not depend on the secret, and returns the reason of the refusal
+// and the policy; reason "" is no refusal. It replays recorded logins, whose secret is gone. The
+// query needs Rules and an Address.
 func Judge(q *Query) (reason Reason, policyID string) {
 	acc := q.Account
 	if acc == nil {
@@ -149,8 +149,8 @@ func Judge(q *Query) (reason Reason, policyID string) {
 	return reason, d.PolicyID
 }
 
-// judge takes the steps that do not depend on the secret. It returns the first refusal, or "", and
-// whether that refusal asks where the login came from.
+// judge runs the steps that do not depend on the secret. It returns the first refusal, or "", and
+// whether that refusal depends on the address.
 func (r *Rules) judge(q *Query, acc *Account, sub subject, d *Decision, trace bool) (reason Reason, place bool) {
 	note := func(step, result, detail string) {
 		if trace {
@@ -199,8 +199,8 @@ func (r *Rules) judge(q *Query, acc *Account, sub subject, d *Decision, trace bo
 	return reason, place
 }
 
-// ProtocolOn tells whether a protocol is on for an account (nil without a record), and what set it:
-// account, domain or default.
+// ProtocolOn returns whether a protocol is enabled for an account (nil without a record), and the
+// level that sets it: account, domain or default.
 func (r *Rules) ProtocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 	if acc == nil {
 		acc = &Account{}
@@ -218,11 +218,11 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 	return true, "default"
 }
 
-// policiesRefuse holds the login against all policies. Deny wins; several whitelists add up; the
-// order never matters, except for which of several equally refusing policies is named: the first.
+// policiesRefuse evaluates all policies. Deny wins; one matching whitelist of several suffices. The
+// order matters only for the policy that a refusal names: the first that refuses.
 func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, place, refused bool) {
 	near := r.near.Contains(q.Login.IP)
-	var white *policy // the first enforced whitelist that applies and does not match
+	var white *policy // first enforced whitelist that applies and does not match
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
 	for p := range r.applying(q, sub) {
@@ -255,8 +255,8 @@ func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, p
 	return id, place, refused
 }
 
-// reportWhitelists notes the whitelists in report mode that would have refused if they were
-// enforced. Apart from the main loop, since none usually exists.
+// reportWhitelists records the whitelists in report mode that would refuse if enforced. It is apart
+// from the main loop because few domains have any.
 func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
 	for p := range r.applying(q, sub) {
 		if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
@@ -265,7 +265,8 @@ func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
 	}
 }
 
-// applying goes through the policies that select the login and concern the subject, in their order.
+// applying yields, in order, the policies that select the login and whose scope includes the
+// subject.
 func (r *Rules) applying(q *Query, sub subject) iter.Seq[*policy] {
 	return func(yield func(*policy) bool) {
 		var room subjectRoom
@@ -289,8 +290,8 @@ func (r *Rules) selected(c ClientType) *selection {
 	return &r.anyClient
 }
 
-// SecureRequired reports whether third-party clients of an account need a secure password, and what
-// set it: domain, account, or "".
+// SecureRequired reports whether third-party clients of an account need a secure password, and the
+// level that requires it: domain, account, or "".
 func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy string) {
 	var none Account
 	if acc == nil {
@@ -300,8 +301,8 @@ func (r *Rules) SecureRequired(addr string, acc *Account) (required bool, setBy 
 	return r.secureRequired(acc, sub)
 }
 
-// Applying returns the ids of the policies whose scope an account is in, in the order in which they
-// were compiled; nil means a record is missing.
+// Applying returns the ids of the policies whose scope includes an account, in compiled order; nil
+// if a record is missing.
 func (r *Rules) Applying(addr string, acc *Account) []string {
 	if acc == nil {
 		acc = &Account{}
@@ -326,8 +327,8 @@ func (r *Rules) secureRequired(acc *Account, sub subject) (required bool, setBy 
 	return false, ""
 }
 
-// secret takes the steps that depend on the secret: it sets outcome, reason and what is known of
-// the credential.
+// secret runs the steps that depend on the secret: it sets the outcome, the reason and the
+// credential.
 func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Decision, trace bool) {
 	set := func(o Outcome, r Reason, detail, by string) {
 		d.Outcome, d.Reason = o, r
@@ -339,8 +340,8 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 			d.Trace = append(d.Trace, Step{Step: "secret", Result: result, Detail: detail + by})
 		}
 	}
-	// refuseKnown refuses a secret that is or was a secure password, after the time that any other
-	// wrong secret takes: an earlier answer would tell whoever tries it that it was once valid.
+	// refuseKnown refuses a secret that is or was a secure password, after the time of any other
+	// wrong secret: a faster answer would reveal that it was valid once.
 	refuseKnown := func(r Reason, detail string) {
 		if !q.Site.NextPassdb && !ask.Throttled() {
 			ask.Mailbox()
@@ -354,7 +355,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	switch {
 	case !known && !q.Site.NextPassdb:
 		if q.guessable() {
-			// The slow hash is computed all the same: unknown and wrong take one time.
+			// Compute the slow hash all the same: unknown and wrong secrets take the same time.
 			if ask.Throttled() {
 				set(Deny, ReasonThrottled, "too many wrong secrets", "")
 				return
@@ -365,7 +366,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		set(Deny, ReasonUnknownAccount, "no such account", "")
 		return
 	case q.Login.MasterUser != "":
-		// The master was authenticated before; this secret is the master's.
+		// The master is already authenticated; this secret is the master's.
 		d.Verified = true
 		if q.Site.NextPassdb {
 			set(Next, ReasonOK, "master login: the next passdb knows the account", "")
@@ -409,8 +410,8 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		refuseKnown(ReasonRevokedSecret, d.Note)
 		return
 	case SecretShaped:
-		// Kept here, it is held against the mailbox password like any other: an answer without the
-		// slow hash would tell who has secure passwords.
+		// Where mailbox passwords are kept here, compute the slow hash as for any other secret: its
+		// absence would reveal the accounts with secure passwords.
 		if q.Site.NextPassdb && (acc.HasSecure || required) {
 			set(Deny, ReasonBadSecret, "has the shape of a secure password, and is none of this account", "")
 			return
@@ -455,7 +456,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	set(Allow, ReasonOK, "the mailbox password", assumed)
 }
 
-// guessable reports whether the login shows a secret that may be a guess at the mailbox password.
+// guessable reports whether the login carries a secret that may be a guess at the mailbox password.
 func (q *Query) guessable() bool {
 	if q.Login.MasterUser != "" || q.Login.Lookup != LookupNone {
 		return false
@@ -468,7 +469,7 @@ func (q *Query) guessable() bool {
 	return false
 }
 
-// reveals reports whether the outsider may hear why.
+// reveals reports whether the client may see the reason.
 func (q *Query) reveals(d *Decision) bool {
 	switch q.Site.Reveal {
 	case RevealWeb:
@@ -480,8 +481,7 @@ func (q *Query) reveals(d *Decision) bool {
 	return false
 }
 
-// text is the one table of what clients may be told (F10). Wrong secret and unknown account have
-// none.
+// text is the table of texts for clients (F10). A wrong secret and an unknown account have none.
 func text(r Reason, place bool) string {
 	switch r {
 	case ReasonPolicy:

@@ -11,7 +11,7 @@ const (
 	Blacklist PolicyType = "blacklist"
 )
 
-// PolicyMode says whether a policy refuses or only records what it would refuse.
+// PolicyMode selects enforcement, or a record of the refusals that enforcement would cause.
 type PolicyMode string
 
 // The policy modes.
@@ -22,15 +22,15 @@ const (
 
 // Policy is a whitelist or a blacklist over scope × place × client type × protocol (F9).
 //
-// Its place is the addresses in IPs or the regions, or anywhere when both are empty, minus
-// ExceptIPs. Empty Clients or Protocols select all.
+// Its place is the addresses in IPs or the regions, or anywhere if both are empty, minus ExceptIPs.
+// Empty Clients or Protocols select all.
 type Policy struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
 	Type      PolicyType   `json:"type"`
 	Enabled   bool         `json:"enabled"`
 	Mode      PolicyMode   `json:"mode"`
-	Managed   string       `json:"managed,omitempty"` // which simple switch maintains it (F1)
+	Managed   string       `json:"managed,omitempty"` // the simple switch that maintains it (F1)
 	Scope     Scope        `json:"scope"`
 	IPs       []string     `json:"ips"`
 	Regions   []string     `json:"regions"`
@@ -39,8 +39,8 @@ type Policy struct {
 	Protocols []string     `json:"protocols"`
 }
 
-// Scope says whom a rule concerns: all, or departments and members, minus exceptions. The zero
-// value concerns nobody.
+// Scope is the set of accounts that a rule applies to: all, or departments and members, minus
+// exceptions. The zero value is empty.
 type Scope struct {
 	All         bool              `json:"all,omitempty"`
 	Departments []ScopeDepartment `json:"departments,omitempty"`
@@ -48,19 +48,19 @@ type Scope struct {
 	Except      Exceptions        `json:"except,omitzero"`
 }
 
-// Exceptions are taken out of a scope.
+// Exceptions are subtracted from a scope.
 type Exceptions struct {
 	Departments []ScopeDepartment `json:"departments,omitempty"`
 	Members     []string          `json:"members,omitempty"`
 }
 
-// ScopeDepartment names a department by its path, with or without those below it.
+// ScopeDepartment selects a department by its path, with or without its subdepartments.
 type ScopeDepartment struct {
 	Path string `json:"path"`
 	Sub  bool   `json:"sub,omitempty"`
 }
 
-// Has reports whether a department is the one that is named, or named with it.
+// Has reports whether the entry includes a department.
 func (d ScopeDepartment) Has(path string) bool {
 	return path == d.Path || d.Sub && strings.HasPrefix(path, d.Path+"/")
 }

@@ -2,7 +2,7 @@ package access
 
 import "time"
 
-// LoginRecord is one decision on a login, as it is stored and answered. Its JSON form is stable.
+// LoginRecord is a decision on a login, as stored and returned. Its JSON form is stable.
 type LoginRecord struct {
 	ID           string     `json:"id"`
 	Time         time.Time  `json:"time"`

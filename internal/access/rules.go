@@ -6,10 +6,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Settings are the rules of one domain as they are kept; [Compile] makes them fit for decisions.
-// They must have been validated: what cannot be read is an entry that matches nothing.
+// Settings are the rules of one domain as stored; [Compile] prepares them for decisions. The caller
+// has validated them: an unreadable entry matches nothing.
 type Settings struct {
-	Protocols   Switches // the domain's defaults; absent means on
+	Protocols   Switches // the domain's defaults; absent means enabled
 	Departments []string // all paths of the domain's tree
 	Policies    []Policy
 	Enforced    bool  // secure passwords are enforced (F5) ...
@@ -17,7 +17,7 @@ type Settings struct {
 	Blocked     []string
 }
 
-// PutPolicy adds a policy, or puts it in place of the one of its id.
+// PutPolicy adds a policy, or replaces the one with its id.
 func (s *Settings) PutPolicy(p *Policy) {
 	if i := s.policy(p.ID); i >= 0 {
 		s.Policies[i] = *p
@@ -26,7 +26,7 @@ func (s *Settings) PutPolicy(p *Policy) {
 	s.Policies = append(s.Policies, *p)
 }
 
-// RemovePolicy removes the policy of an id, if there is one.
+// RemovePolicy removes the policy with an id, if any.
 func (s *Settings) RemovePolicy(id string) {
 	if i := s.policy(id); i >= 0 {
 		s.Policies = slices.Delete(s.Policies, i, i+1)
@@ -37,34 +37,34 @@ func (s *Settings) policy(id string) int {
 	return slices.IndexFunc(s.Policies, func(p Policy) bool { return p.ID == id })
 }
 
-// Rules are a domain's rules, compiled. They are immutable and safe for concurrent use. The cost of
-// a decision grows with the policies that concern the account, not with the others, nor with
-// accounts or prefixes.
+// Rules are a domain's compiled rules. They are immutable and safe for concurrent use. A decision
+// costs time for the policies that apply to the account, not for other policies, accounts or
+// prefixes.
 //
-// Scopes are numbered: policies by their position, then the scope of enforcement.
+// Scopes are numbered: policies by position, then the scope of enforcement.
 type Rules struct {
 	protocols  Switched
-	policies   []policy // the enabled ones, in their order
+	policies   []policy // enabled ones, in order
 	scopes     scopes
-	byClient   map[ClientType]*selection // includes the policies for any client
-	anyClient  selection                 // for types that no policy names
-	byProtocol [len(protocolNames)]bits  // the policies that select a protocol
-	near       address.Networks          // all that some policy names, in or out, and what some named that are gone
-	gone       int                       // how many policies those are
+	byClient   map[ClientType]*selection // including the policies for any client
+	anyClient  selection                 // for types without a policy of their own
+	byProtocol [len(protocolNames)]bits  // policies that select a protocol
+	near       address.Networks          // networks of all policies, including exceptions and some removed policies
+	gone       int                       // number of those removed policies
 	enforced   bool
 	blocked    address.Networks
-	blockList  []string // as it is written, for explanations
+	blockList  []string // as written, for explanations
 }
 
-// selection are the policies that select a client type.
+// selection is the set of policies that select a client type.
 type selection struct {
 	policies bits
-	everyone reach // those of them whose scope is all members
+	everyone reach // policies of the selection whose scope is all members
 }
 
 type policy struct {
 	id        string
-	source    *Policy // as it is written
+	source    *Policy // as written
 	deny      bool    // blacklist
 	report    bool
 	anywhere  bool
@@ -90,13 +90,12 @@ func (b bits) word(w int) uint64 {
 	return 0
 }
 
-// Compile prepares a domain's settings for decisions. The rules keep the policies, for
-// explanations: what is in their lists must not be changed any more.
+// Compile compiles a domain's settings for decisions. The rules keep references to the policies,
+// for explanations: their lists must not change afterwards.
 func Compile(s *Settings) *Rules { return new(Rules).Recompile(s) }
 
-// Recompile prepares settings of which most were compiled before, into r (nil for none): it takes
-// over the networks of policies whose lists are the same, which are most of the work. r itself does
-// not change.
+// Recompile compiles settings most of which r (nil for none) has compiled before: it reuses the
+// networks of policies with unchanged lists, which are most of the work. r itself does not change.
 func (r *Rules) Recompile(s *Settings) *Rules {
 	if r == nil {
 		r = new(Rules)
@@ -133,8 +132,8 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	return n
 }
 
-// nearby gathers the networks of all policies: it adds those that are new to what was gathered
-// last, unless half of that is of policies that are gone.
+// nearby collects the networks of all policies. It adds new ones to the previous collection, unless
+// half of that belongs to removed policies.
 func (r *Rules) nearby(last *Rules, before map[string]*policy) {
 	var all, fresh []address.Networks
 	kept := 0
@@ -154,10 +153,10 @@ func (r *Rules) nearby(last *Rules, before map[string]*policy) {
 	r.near, r.gone = address.Networks{}.With(all), 0
 }
 
-// enforcement is the number of the scope for which secure passwords are enforced.
+// enforcement is the number of the scope of enforced secure passwords.
 func (r *Rules) enforcement() uint32 { return uint32(len(r.policies)) } //nolint:gosec // bounded far below 2^32
 
-// selects notes which client types and protocols a policy selects.
+// selects records the client types and protocols of a policy.
 func (r *Rules) selects(p *Policy, number uint32) {
 	for _, c := range p.Clients {
 		r.byClient[c].policies.set(number)
@@ -178,14 +177,14 @@ func (r *Rules) selects(p *Policy, number uint32) {
 	}
 }
 
-// compilePolicy compiles one policy. What was compiled of it before, or nil, lends its networks if
-// their lists are the same.
+// compilePolicy compiles one policy, and reuses the networks of its previous version (nil for none)
+// if the lists are the same.
 func compilePolicy(p *Policy, before *policy) policy {
 	c := policy{
 		id: p.ID, source: p,
 		deny:   p.Type == Blacklist,
 		report: p.Mode == Report,
-		// A list that names nothing readable is still a list: only absence means anywhere.
+		// A list without readable entries is still a list: only absence means anywhere.
 		anywhere:  len(p.IPs) == 0 && len(p.Regions) == 0,
 		hasExcept: len(p.ExceptIPs) != 0,
 	}
@@ -210,9 +209,9 @@ func compilePolicy(p *Policy, before *policy) policy {
 	return c
 }
 
-// place reports whether the policy's place matches. A missing address is in no whitelist, and in
-// every blacklist, whose place it might be; so is, of the policies that name regions, an address
-// whose region nobody tells. An address that is not near is in no policy's lists.
+// place reports whether the policy's place matches. A missing address matches no whitelist and
+// every blacklist; so does, for policies with regions, an address of unknown region. An address
+// that is not near is in no policy's lists.
 func (p *policy) place(l *Login, region string, near bool) bool {
 	if !l.IP.IsValid() {
 		return p.deny
@@ -233,5 +232,5 @@ func (p *policy) place(l *Login, region string, near bool) bool {
 	return ok
 }
 
-// namesPlace reports whether the policy asks where the login comes from.
+// namesPlace reports whether the policy depends on the address.
 func (p *policy) namesPlace() bool { return !p.anywhere || p.hasExcept }

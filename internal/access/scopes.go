@@ -6,24 +6,24 @@ import (
 	"slices"
 )
 
-// scopes tell which of many numbered scopes concern an account, at a cost that grows with those
-// that do.
+// scopes finds the scopes, of many numbered ones, that include an account, in time proportional to
+// their number.
 type scopes struct {
-	everyone    reach            // the scopes of all members
-	departments map[string]reach // by each path of the tree: those that name it or, with what is below, one above
-	members     map[string]reach // by the accounts that some scope names
+	everyone    reach            // scopes of all members
+	departments map[string]reach // by path: scopes with this department, or with an ancestor and its subdepartments
+	members     map[string]reach // by account: scopes that list it
 }
 
-// reach are the scopes that say something of whoever it belongs to: 64 in a word, in order, without
-// the words in which none does.
+// reach is a sparse bit set of scopes that include or except something: 64 scopes a word, in order,
+// without empty words.
 type reach []reachWord
 
 type reachWord struct {
-	word    uint32 // of the scopes numbered from 64 × word on
+	word    uint32 // bit 0 is scope 64 × word
 	in, out uint64
 }
 
-// set notes what a scope says. Scopes come in their order.
+// set adds a scope. Scopes are added in order.
 func (r *reach) set(number uint32, out bool) {
 	w, bit := number>>6, uint64(1)<<(number&63)
 	if n := len(*r); n == 0 || (*r)[n-1].word != w {
@@ -37,7 +37,7 @@ func (r *reach) set(number uint32, out bool) {
 	}
 }
 
-// only returns what is said by some of the scopes.
+// only returns the intersection with a set of scopes.
 func (r reach) only(some bits) reach {
 	var only reach
 	for _, x := range r {
@@ -49,7 +49,7 @@ func (r reach) only(some bits) reach {
 	return only
 }
 
-// at returns what the scopes of a word say.
+// at returns one word of the set.
 func (r reach) at(word uint32) (in, out uint64) {
 	i, found := slices.BinarySearchFunc(r, word, func(x reachWord, word uint32) int { return cmp.Compare(x.word, word) })
 	if !found {
@@ -58,7 +58,7 @@ func (r reach) at(word uint32) (in, out uint64) {
 	return r[i].in, r[i].out
 }
 
-// union returns what several reaches say together.
+// union returns the union of several sets.
 func union(list []reach) reach {
 	if len(list) == 1 {
 		return list[0]
@@ -77,12 +77,12 @@ func union(list []reach) reach {
 	return u
 }
 
-// audience gathers scopes, in the order of their numbers. The zero value has none.
+// audience collects scopes in the order of their numbers. The zero value is empty.
 type audience struct {
 	everyone reach
 	members  map[string]reach
-	exactly  map[string]reach // by the departments that are named
-	below    map[string]reach // by those that are named with what is below
+	exactly  map[string]reach // by department, without subdepartments
+	below    map[string]reach // by department, with subdepartments
 }
 
 func (a *audience) add(number uint32, s *Scope) {
@@ -113,8 +113,8 @@ func say(of map[string]reach, name string, number uint32, out bool) {
 	of[name] = r
 }
 
-// scopes returns what was gathered, for a tree of departments given by all its paths. Departments
-// that are not in the tree concern nobody.
+// scopes compiles the collection for a department tree given by all its paths. Departments outside
+// the tree include no account.
 func (a *audience) scopes(tree []string) scopes {
 	s := scopes{everyone: a.everyone, members: a.members, departments: make(map[string]reach, len(tree))}
 	for _, path := range tree {
@@ -135,14 +135,14 @@ func (a *audience) scopes(tree []string) scopes {
 	return s
 }
 
-// subject is an account as the scopes see it, looked up once per decision: what is said of all, of
-// the account by name, and of its departments.
+// subject is an account as the scopes see it, looked up once a decision: the sets for all members,
+// for the account and for its departments.
 type subject []reach
 
-// subjectRoom holds the subject of an account in up to 14 departments without an allocation.
+// subjectRoom is stack space for the subject of an account in up to 14 departments.
 type subjectRoom [16]reach
 
-// subject looks an account up. It is put into the caller's room, so that it can stay on its stack.
+// subject looks an account up, into the caller's space, so that it stays on the caller's stack.
 func (s *scopes) subject(account string, departments []string, room *subjectRoom) subject {
 	sub := append(room[:0], s.everyone)
 	if len(s.members) > 0 {
@@ -158,7 +158,7 @@ func (s *scopes) subject(account string, departments []string, room *subjectRoom
 	return sub
 }
 
-// covered reports whether a scope concerns the subject. Exceptions win.
+// covered reports whether a scope includes the subject. Exceptions win.
 func (s subject) covered(number uint32) bool {
 	var in, out uint64
 	for _, r := range s {
@@ -168,18 +168,17 @@ func (s subject) covered(number uint32) bool {
 	return in&^out>>(number&63)&1 != 0
 }
 
-// walk goes through the scopes that say something of a subject, word by word: what is left of each
-// of its reaches.
+// walk iterates over the scopes of a subject, word by word; it contains the rest of each set.
 type walk []reach
 
-// walk begins at the first scope. In place of what is said of all it takes a part of that.
+// walk starts at the first scope; everyone is the set for all members, or a subset of it.
 func (s subject) walk(everyone reach, room *subjectRoom) walk {
 	w := append(room[:0], s...)
 	w[0] = everyone
 	return walk(w)
 }
 
-// next returns the first word that is left, a number beyond all when none is.
+// next returns the number of the first remaining word, or a number beyond all.
 func (w walk) next() int {
 	next := uint32(math.MaxUint32)
 	for _, r := range w {
@@ -190,8 +189,8 @@ func (w walk) next() int {
 	return int(next)
 }
 
-// take returns the scopes of a word that concern the subject, and goes on behind it. Words must be
-// taken in order.
+// take returns the scopes of a word that include the subject, and advances. Words must be taken in
+// order.
 func (w walk) take(word int) uint64 {
 	var in, out uint64
 	for i, r := range w {
@@ -203,8 +202,8 @@ func (w walk) take(word int) uint64 {
 	return in &^ out
 }
 
-// Covers compiles a scope, for a domain whose departments have the paths of a tree, into what tells
-// whether it concerns an account, as decisions see it.
+// Covers compiles a scope, for a department tree given by its paths, into a function that reports
+// whether the scope includes an account, as decisions do.
 func (s *Scope) Covers(tree []string) func(account string, departments []string) bool {
 	var said audience
 	said.add(0, s)

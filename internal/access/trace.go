@@ -8,13 +8,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// This file words what the engine decided. It runs for explanations only and may be slow: it reads
-// policies again as they are written, and asks the compiled rules for what is true of them.
+// This file describes decisions in words. It runs for explanations only and may be slow: it reads
+// the policies as written, and queries the compiled rules for results.
 
-// MatchedAnywhere is what [Step.Matched] says of a policy that names no place.
+// MatchedAnywhere is the value of [Step.Matched] for a policy without a place.
 const MatchedAnywhere = "anywhere"
 
-// traceBlocks notes what the domain's blocked addresses say of a login.
+// traceBlocks records whether the domain's blocked addresses include the login's.
 func (r *Rules) traceBlocks(l *Login, refused bool, d *Decision) {
 	s := Step{Step: "ip_block", Result: "pass"}
 	switch {
@@ -31,7 +31,7 @@ func (r *Rules) traceBlocks(l *Login, refused bool, d *Decision) {
 	d.Trace = append(d.Trace, s)
 }
 
-// switchStep says what a protocol's switch does to a login and who set it so.
+// switchStep describes the effect of a protocol switch, and the level that sets it.
 func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
 	s := Step{Step: "protocol", Result: "pass", Detail: p.title() + " enabled"}
 	if !on {
@@ -52,7 +52,7 @@ func switchStep(p Protocol, on bool, setBy string, bound bool) Step {
 	return s
 }
 
-// title is the protocol's name as people write it.
+// title is the protocol's usual spelling.
 func (p Protocol) title() string {
 	switch p {
 	case IMAP, POP3, SMTP:
@@ -64,13 +64,13 @@ func (p Protocol) title() string {
 	return p.String()
 }
 
-// tracePolicies notes what each policy says of the login, in their order, and what that comes to.
-// The policy that refused is "" when none did.
+// tracePolicies records the result of each policy, in order, and the total. refused is the policy
+// that refused, "" for none.
 func (r *Rules) tracePolicies(q *Query, acc *Account, sub subject, refusedBy string, d *Decision) {
 	if len(r.policies) == 0 {
 		return
 	}
-	var black, outside, inside []string // the names of enforced policies that refuse, do not let in, and let in
+	var black, outside, inside []string // names of enforced blacklists that match, whitelists that do not match, whitelists that match
 	for i := range r.policies {
 		p := &r.policies[i]
 		s := r.policyStep(i, q, acc, sub)
@@ -103,7 +103,7 @@ func (r *Rules) tracePolicies(q *Query, acc *Account, sub subject, refusedBy str
 	d.Trace = append(d.Trace, sum)
 }
 
-// policyStep says whether a policy applies, whether its place matches, and why.
+// policyStep describes whether a policy applies, whether its place matches, and why.
 func (r *Rules) policyStep(i int, q *Query, acc *Account, sub subject) Step {
 	p := &r.policies[i]
 	s := Step{Step: "policy", Result: "not_applicable", Policy: p.id}
@@ -135,7 +135,7 @@ func (r *Rules) policyStep(i int, q *Query, acc *Account, sub subject) Step {
 	return s
 }
 
-// effect says what a policy that applies does.
+// effect describes the effect of a policy that applies.
 func (p *policy) effect(match bool) string {
 	kind, does, verb := "the whitelist ", "permits", "permit"
 	if p.deny {
@@ -153,8 +153,8 @@ func (p *policy) effect(match bool) string {
 	}
 }
 
-// placeWords says where an address is, seen from the policy's place: which entry or region of the
-// policy holds it, or which entry excepts it.
+// placeWords describes an address relative to the policy's place: the entry or region that includes
+// it, or the entry that excepts it.
 func (p *Policy) placeWords(ip netip.Addr, region string) (matched, excepted, text string) {
 	switch {
 	case !ip.IsValid() && p.Type == Blacklist:
@@ -197,8 +197,8 @@ func inList(ip netip.Addr, entry string) string {
 	return ip.String() + " is in " + entry
 }
 
-// scopeWords says why a scope concerns an account, or why not. Departments that the domain does not
-// have count for nothing.
+// scopeWords describes why a scope includes an account, or why not. Departments that the domain
+// does not have are ignored.
 func (r *Rules) scopeWords(s *Scope, account string, departments []string) string {
 	departments = slices.DeleteFunc(slices.Clone(departments), func(path string) bool {
 		_, ok := r.scopes.departments[path]
@@ -225,7 +225,8 @@ func (r *Rules) scopeWords(s *Scope, account string, departments []string) strin
 	return "does not apply to " + account + " or department " + strings.Join(departments, ", ")
 }
 
-// departmentWords says which entry of a scope holds one of an account's departments; "" for none.
+// departmentWords describes the entry of a scope that includes one of an account's departments; ""
+// for none.
 func departmentWords(list []ScopeDepartment, in []string) string {
 	for _, d := range list {
 		for _, path := range in {

@@ -1,11 +1,9 @@
 // Package access is the vocabulary and the decision engine for logins.
 //
-// Reading this file is reading the design: who logs in ([Login]), with what kind of program
-// ([ClientType]), under which rules ([Policy], [Scope], compiled into [Rules]), and what is
-// answered ([Decision]).
+// This file is the design: who logs in ([Login]), with which kind of program ([ClientType]), under
+// which rules ([Policy], [Scope], compiled into [Rules]), and the answer ([Decision]).
 //
-// The package is pure: no I/O, no clock, no context, no log. What it lacks it asks for through
-// [Asker].
+// The package is pure: no I/O, no clock, no context, no log. It gets slow answers through [Asker].
 package access
 
 import (
@@ -13,16 +11,16 @@ import (
 	"time"
 )
 
-// Outcome is what an adapter has to carry out. The zero value is not an answer; an adapter that
-// meets it says temporary failure.
+// Outcome is the answer that an adapter carries out. The zero value is not an answer: adapters
+// treat it as a temporary failure.
 type Outcome uint8
 
 // The outcomes of a decision.
 const (
 	Allow    Outcome = iota + 1 // admit
-	Deny                        // refuse, finally
-	Next                        // the rules permit; the secret is for the site's next passdb
-	TempFail                    // cannot tell now
+	Deny                        // refuse permanently
+	Next                        // the rules permit the login; the site's next passdb verifies the secret
+	TempFail                    // cannot decide now
 )
 
 func (o Outcome) String() string {
@@ -40,7 +38,7 @@ func (o Outcome) String() string {
 	}
 }
 
-// ParseOutcome is the inverse of [Outcome.String]; the zero Outcome for any other word.
+// ParseOutcome is the inverse of [Outcome.String]; it returns the zero Outcome for other words.
 func ParseOutcome(s string) Outcome {
 	for o := Allow; o <= TempFail; o++ {
 		if o.String() == s {
@@ -56,7 +54,7 @@ func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil 
 // UnmarshalText implements [encoding.TextUnmarshaler]; unknown words become the zero Outcome.
 func (o *Outcome) UnmarshalText(b []byte) error { *o = ParseOutcome(string(b)); return nil }
 
-// Reason is the stable code of why a decision came out as it did.
+// Reason is the stable code of the cause of a decision.
 type Reason string
 
 // The reason codes.
@@ -74,10 +72,10 @@ const (
 	ReasonUnknownAccount   Reason = "unknown_account"
 	ReasonUnmanagedDomain  Reason = "unmanaged_domain"
 	ReasonStoreUnavailable Reason = "store_unavailable"
-	ReasonSenderNotOwned   Reason = "sender_not_owned" // of a message: MAIL FROM is not the submitter's
+	ReasonSenderNotOwned   Reason = "sender_not_owned" // MAIL FROM of a message does not belong to the submitter
 )
 
-// Protocol is what a client speaks. The zero value is a service that is no login.
+// Protocol is the protocol of a login. The zero value is a service without logins.
 type Protocol uint8
 
 // The protocols that people log in with.
@@ -89,7 +87,7 @@ const (
 	Web   // Drawbridge's own pages, or a webmail that asks the API itself
 )
 
-// SwitchedProtocols are those that have a switch (F3).
+// SwitchedProtocols are the protocols with a switch (F3).
 var SwitchedProtocols = [...]Protocol{IMAP, POP3, SMTP, Sieve}
 
 var protocolNames = [...]string{"", "imap", "pop3", "smtp", "sieve", "web"}
@@ -101,7 +99,7 @@ func (p Protocol) String() string {
 	return ""
 }
 
-// ParseProtocol returns the protocol of a name, or the zero value.
+// ParseProtocol returns the protocol with a name, or the zero value.
 func ParseProtocol(name string) Protocol {
 	for p := IMAP; p <= Web; p++ {
 		if protocolNames[p] == name {
@@ -111,8 +109,8 @@ func ParseProtocol(name string) Protocol {
 	return 0
 }
 
-// ProtocolOfService maps Dovecot's service names, and the further names that the setting
-// login.services gives, to a protocol; zero when it is no login.
+// ProtocolOfService maps Dovecot's service names, and those of the setting login.services, to a
+// protocol; zero for services without logins.
 func ProtocolOfService(service string, further map[string]string) Protocol {
 	switch service {
 	case "imap", "pop3", "smtp", "sieve", "web":
@@ -123,10 +121,10 @@ func ProtocolOfService(service string, further map[string]string) Protocol {
 	return ParseProtocol(further[service])
 }
 
-// Switches are protocol switches; a protocol that is absent is inherited.
+// Switches are protocol switches; absent protocols inherit.
 type Switches map[string]bool
 
-// Compile makes the switches fit for decisions.
+// Compile compiles the switches for decisions.
 func (s Switches) Compile() Switched {
 	var c Switched
 	for name, on := range s {
@@ -135,10 +133,10 @@ func (s Switches) Compile() Switched {
 	return c
 }
 
-// Switched are compiled [Switches]: a bit for each protocol. The zero value inherits all.
+// Switched are compiled [Switches], a bit for each protocol. The zero value inherits all.
 type Switched struct{ set, on uint8 }
 
-// Switch turns a protocol on or off, and no other.
+// Switch enables or disables one protocol.
 func (s *Switched) Switch(p Protocol, on bool) {
 	s.set |= 1 << p
 	s.on &^= 1 << p
@@ -147,13 +145,13 @@ func (s *Switched) Switch(p Protocol, on bool) {
 	}
 }
 
-// Switched returns whether a protocol is on, and false when it is inherited.
+// Switched returns whether a protocol is enabled, and false if it is inherited.
 func (s Switched) Switched(p Protocol) (on, set bool) { return s.on>>p&1 != 0, s.set>>p&1 != 0 }
 
-// ClientType is what kind of program logs in.
+// ClientType is the kind of program that logs in.
 type ClientType string
 
-// The client types with a meaning of their own.
+// The predefined client types.
 const (
 	ClientWeb          ClientType = "web"
 	ClientConsole      ClientType = "console"
@@ -161,32 +159,30 @@ const (
 	ClientCloudFetcher ClientType = "cloud-fetcher"
 )
 
-// KnownClientTypes are the names that need no registration; a site adds its own.
+// KnownClientTypes are the predefined names; a site adds its own.
 var KnownClientTypes = [...]ClientType{
 	ClientWeb, ClientConsole, "native-desktop", "native-mobile", "outlook-addin",
 	"chat-desktop", "chat-mobile", "social", ClientCloudFetcher, ClientThirdParty,
 }
 
 // Own reports whether the type is one of the site's own clients: all but third-party and
-// cloud-fetcher. The empty type proved nothing and is not.
+// cloud-fetcher. The empty type is not.
 func (c ClientType) Own() bool {
 	return c != "" && c != ClientThirdParty && c != ClientCloudFetcher
 }
 
-// What stands for a region in a query where there is none to name. The empty region is that of
-// addresses that have none, such as private ones.
+// The values of a region without a country code. The empty region is that of private and other
+// special addresses.
 const (
-	// RegionUnknown is that of a public address that the database does not know. It is in no
-	// policy's list: it matches nothing.
+	// RegionUnknown is the region of a public address that the database does not contain. It
+	// matches no policy's list.
 	RegionUnknown = "unknown"
-	// RegionNoDatabase is that of a public address while there is no database. It might be any: it
-	// is in no whitelist, and in every blacklist that names regions, so that a database that is
-	// missing weakens no rule.
+	// RegionNoDatabase is the region of a public address without a database. It matches no
+	// whitelist and every blacklist with regions, so that a missing database weakens no rule.
 	RegionNoDatabase = "untold"
 )
 
-// ShownRegion returns a region as decisions, records and previews show it: without a database there
-// is none to show.
+// ShownRegion returns a region as decisions, records and previews show it: "" without a database.
 func ShownRegion(region string) string {
 	if region == RegionNoDatabase {
 		return ""
@@ -194,17 +190,17 @@ func ShownRegion(region string) string {
 	return region
 }
 
-// Lookup tells a login apart from Dovecot's look-ups (AUTHORIZED=1).
+// Lookup distinguishes logins from Dovecot's look-ups (AUTHORIZED=1).
 type Lookup uint8
 
 // The kinds of look-up.
 const (
-	LookupNone        Lookup = iota // a login: the secret is here
+	LookupNone        Lookup = iota // a login with its secret
 	LookupCredentials               // a mechanism that hides the secret, or LMTP and doveadm
 	LookupUser                      // a userdb look-up
 )
 
-// SecureMode is an account's own choice about secure passwords (F7).
+// SecureMode is an account's own setting of secure passwords (F7).
 type SecureMode string
 
 // The modes; the zero value means [SecureOptional].
@@ -214,13 +210,13 @@ const (
 	SecureOff      SecureMode = "off"      // secure passwords are inactive
 )
 
-// Login is one attempt to come in, as the door saw it.
+// Login is one login attempt, as an adapter received it.
 type Login struct {
 	Account    string // as typed
 	Secret     []byte
 	Service    string
 	Protocol   Protocol
-	IP         netip.Addr // the user's address; invalid when unknown
+	IP         netip.Addr // the user's address; invalid if unknown
 	RealIP     netip.Addr // the TCP peer; differs from IP only behind a trusted proxy or webmail
 	LocalIP    netip.Addr
 	LocalPort  uint16
@@ -229,25 +225,26 @@ type Login struct {
 	ClientCert string // fingerprint or name of a certificate that the server verified
 	Mechanism  string
 	Session    string
-	MasterUser string // set when a master, already authenticated, logs in as Account
+	MasterUser string // an authenticated master who logs in as Account
 	Lookup     Lookup
-	ClientID   string // IMAP ID: a label, proof of nothing
+	ClientID   string // IMAP ID: a label without proof
 	Relayed    bool   // by the SASL door to the mail server's own passdbs, under this Session
 	Time       time.Time
 }
 
-// NoLogin reports whether nobody comes in by this: a userdb look-up, or a passdb look-up of LMTP or
-// doveadm, which names no mechanism. A client that logs in by a mechanism that hides the secret
-// names one, so that a service that is mapped to no protocol does not let it past the rules.
+// NoLogin reports whether the request admits no client: a userdb look-up, or a passdb look-up of
+// LMTP or doveadm, which has no mechanism. A client with a mechanism that hides the secret has one,
+// so that the rules apply to it even if its service maps to no protocol.
 func (l *Login) NoLogin() bool {
 	return l.Lookup == LookupUser || l.Lookup == LookupCredentials && l.Protocol == 0 && l.Mechanism == ""
 }
 
-// RelayedSession begins the session ids that the SASL door makes, for logins with Relayed.
+// RelayedSession is the prefix of the session ids that the SASL door generates for logins with
+// Relayed.
 const RelayedSession = "sasl-"
 
-// Decision is the answer to a login. Message is all that the outsider may be told; everything else
-// is for the operator.
+// Decision is the answer to a login. Only Message is for the client; the other fields are for the
+// operator.
 type Decision struct {
 	Outcome      Outcome    `json:"outcome"`
 	Reason       Reason     `json:"reason"`
@@ -258,13 +255,13 @@ type Decision struct {
 	Region       string     `json:"region"`
 	PolicyID     string     `json:"policy_id"`
 	CredentialID string     `json:"credential_id"`
-	// Note says in words what the codes do not, such as which revoked device is still trying.
+	// Note adds details that the codes lack, such as the revoked device that still tries to log in.
 	Note string `json:"note,omitempty"`
-	// WouldRefuse lists the policies in report mode that would have refused.
+	// WouldRefuse lists the policies in report mode that match.
 	WouldRefuse []string `json:"would_refuse,omitempty"`
 	Trace       []Step   `json:"trace,omitempty"`
 
-	// Guess: a wrong secret that counts towards the throttle.
+	// Guess: the secret is wrong and counts towards the throttle.
 	Guess bool `json:"-"`
 	// Verified: Drawbridge itself verified the secret, whatever the outcome.
 	Verified bool `json:"-"`
@@ -272,11 +269,11 @@ type Decision struct {
 
 // Step is one step of how a decision was reached.
 type Step struct {
-	Step     string `json:"step"`               // name, account, ip_block, protocol, policy, policies (what they come to), secret, next_passdb
+	Step     string `json:"step"`               // name, account, ip_block, protocol, policy, policies (their total), secret, next_passdb
 	Result   string `json:"result"`             // pass, refuse; of a policy match, no_match, not_applicable, not_evaluated
 	Policy   string `json:"policy,omitempty"`   // the policy's id, for steps policy and policies
-	Matched  string `json:"matched,omitempty"`  // which entry of a list holds the address, as it is written there, which region, or [MatchedAnywhere]
-	Excepted string `json:"excepted,omitempty"` // which entry of the policy's except_ips holds the address
+	Matched  string `json:"matched,omitempty"`  // the list entry, as written, or the region that includes the address, or [MatchedAnywhere]
+	Excepted string `json:"excepted,omitempty"` // the entry of the policy's except_ips that includes the address
 	Detail   string `json:"detail,omitempty"`   // why, in words
 }
 
@@ -290,21 +287,21 @@ const (
 	textThrottled = "Too many failed logins. Try again later."
 )
 
-// Submission is one request of an open SMTP session, after authentication: the mail server names
-// the account and the client, and nothing of how they authenticated.
+// Submission is one request of an open SMTP session after authentication: the mail server sends the
+// account and the client, but not the mechanism or credential.
 type Submission struct {
-	Account string // SASL user name; empty when the session did not authenticate
+	Account string // SASL user name; empty without authentication
 	IP      netip.Addr
-	Port    uint16 // of the client: with IP it names the connection
+	Port    uint16 // of the client: with IP it identifies the connection
 	Sender  string // MAIL FROM without its angle brackets; empty for the null sender
 }
 
-// Ending is how a login ended that some passdb decided, as Dovecot's auth-policy report tells.
+// Ending is the result of a login that some passdb decided, as Dovecot's auth-policy reports it.
 type Ending struct {
-	Account  string // as Dovecot was asked for
+	Account  string // the name that the client sent
 	IP       netip.Addr
 	Service  string
 	Session  string // empty from Postfix
 	Success  bool
-	Rejected bool // an auth policy server refused it: no passdb was asked
+	Rejected bool // an auth policy server refused it before any passdb
 }
