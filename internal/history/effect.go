@@ -13,11 +13,11 @@ import (
 
 // Bounds of an [Effect].
 const (
-	// maxListed is how many values of a kind are listed, those with most logins.
+	// maxListed is the number of values listed for each kind, those with the most logins.
 	maxListed = 1000
-	// maxValues is how many values of a kind are told apart: some 15 MB of them.
+	// maxValues is the number of distinct values counted for each kind: about 15 MB.
 	maxValues = 100_000
-	// progressEvery is how many records are examined between two reports.
+	// progressEvery is the number of records between two progress reports.
 	progressEvery = 1000
 )
 
@@ -25,14 +25,13 @@ const (
 type Change struct {
 	Are   *access.Rules // the rules as they are
 	Would *access.Rules // the rules as they would be
-	// Others are the rules that the policy's doing is told from: those without it when it is made,
-	// changed or only asked about, and those as they are when it is removed. A login that came in
-	// before the policy was there counts.
+	// Others are the rules for comparison: those without the policy if it is new, changed or only
+	// previewed, and the present ones if it is removed. Logins from before the policy count.
 	Others *access.Rules
 }
 
-// Compare holds the records of a domain from since until now, newest first, against a change of its
-// rules. It tells how far it is at short intervals; an error of progress ends it.
+// Compare evaluates the records of a domain from since until now, newest first, under a change of
+// its rules. It reports progress at short intervals; an error of progress ends it.
 func (h *History) Compare(ctx context.Context, domain string, since, now time.Time, change Change, progress func(api.PreviewProgress) error) (*api.PolicyPreviewed, error) {
 	e := &api.PolicyPreviewed{Since: since}
 	var refused, admitted tally
@@ -68,7 +67,7 @@ func (h *History) Compare(ctx context.Context, domain string, since, now time.Ti
 	return e, nil
 }
 
-// tally counts the logins that a change concerns.
+// tally counts the logins that a change affects.
 type tally struct {
 	api.LoginCount
 	accounts, devices, addresses, regions, clients, protocols values
@@ -91,7 +90,7 @@ func (t *tally) affected() api.Affected {
 	}
 }
 
-// device names the secret that a login was made with.
+// device identifies the secret of a login.
 func device(rec *store.LoginRecord, l *Login) api.SpreadItem {
 	switch {
 	case rec.CredentialID != "":
@@ -103,7 +102,7 @@ func device(rec *store.LoginRecord, l *Login) api.SpreadItem {
 	}
 }
 
-// values counts logins by the values of one kind, a bounded number of them.
+// values counts logins by the values of one kind, up to a limit.
 type values struct {
 	at    map[string]int // in parts
 	parts []api.SpreadItem

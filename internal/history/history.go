@@ -1,12 +1,12 @@
-// Package history holds login records against rules: what a policy would have done to the logins of
-// the last days, and whom a change would lock out.
+// Package history evaluates rules against login records: the effect that a policy would have had on
+// the logins of the last days, and the accounts that a change would lock out.
 //
-// A record does not hold the secret, so that [History.Compare] and [Recent.LockedOut] take only the
-// steps that do not depend on it ([access.Judge]): suspension, blocked addresses, protocol
-// switches, access policies. [Login.Explain] takes all steps, with what the record tells of the
-// secret: which secure password it was, that it was wrong, or that it was good; else it is taken
-// for the mailbox password. The account is taken as it is now, with its departments and switches;
-// client type and address are those of the record. A region that the record lacks is looked up now.
+// A record does not contain the secret. [History.Compare] and [Recent.LockedOut] therefore evaluate
+// only the steps that do not depend on it ([access.Judge]): suspension, blocked addresses, protocol
+// switches, access policies. [Login.Explain] evaluates all steps with what the record says about
+// the secret: the secure password, or a wrong or right secret; otherwise it assumes the mailbox
+// password. The account's departments and switches are the present ones; client type and address
+// are those of the record. A missing region is looked up now.
 package history
 
 import (
@@ -25,12 +25,13 @@ type History struct {
 	State *store.State
 	// Records returns one page of a domain's login records, newest first, and the next page's cursor.
 	Records func(context.Context, store.RecordQuery) (items []store.LoginRecord, next string, err error)
-	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
+	// Region returns the region of an address, as a region.Source does; nil as if no address had
+	// one.
 	Region func(netip.Addr) string
 }
 
-// each gives f a domain's records from since on, newest first, until f reports false. The record is
-// f's only during the call.
+// each calls f with a domain's records from since on, newest first, until f returns false. The
+// record is valid only during the call.
 func (h *History) each(ctx context.Context, domain string, since time.Time, f func(*store.LoginRecord) bool) error {
 	q := store.RecordQuery{Domain: domain, Since: since, Limit: 1000}
 	for {
@@ -53,7 +54,7 @@ func (h *History) each(ctx context.Context, domain string, since time.Time, f fu
 	}
 }
 
-// Login is a recorded login, to be judged again.
+// Login is a recorded login, to be evaluated again.
 type Login struct {
 	access.Query // without Rules
 	login        access.Login
@@ -61,7 +62,8 @@ type Login struct {
 	then         then
 }
 
-// then is how a login ended. It answers the engine as it was answered then.
+// then is the result of a login. It answers the engine's questions as they were answered at the
+// time.
 type then struct {
 	outcome access.Outcome
 	reason  access.Reason
@@ -79,9 +81,8 @@ func (t then) wrong() bool {
 	return t.reason == access.ReasonBadSecret || t.reason == access.ReasonRevokedSecret
 }
 
-// Recall fills l with what a record and the account as it is now tell of a login. It reports false
-// for a record whose account is no address, or whose service was mapped to no protocol: no rule was
-// ever asked about those.
+// Recall fills l from a record and the present account. It returns false for a record whose account
+// is not an address, or whose service maps to no protocol: no rule applied to those.
 func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	addr, err := address.Parse(rec.Account, "")
 	if err != nil {
@@ -116,7 +117,7 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	return true
 }
 
-// secret is what is known of a secret that was no secure password of the account.
+// secret returns the state of a secret that was not a secure password of the account.
 func (t then) secret() access.SecretState {
 	switch {
 	case t.outcome == access.Allow:
@@ -130,14 +131,14 @@ func (t then) secret() access.SecretState {
 	}
 }
 
-// judge tells whether rules refuse the login, why, and by which policy; reason "" is no refusal.
+// judge returns the reason and policy by which rules refuse the login; reason "" is no refusal.
 func (l *Login) judge(rules *access.Rules) (reason access.Reason, policyID string) {
 	l.Rules = rules
 	return access.Judge(&l.Query)
 }
 
-// Explain decides the login under rules, step by step. What the next passdb would say is taken from
-// the record; a secret that was wrong then is never good now.
+// Explain decides the login under rules, step by step. The next passdb's answer is that of the
+// record; a secret that was wrong then stays wrong.
 func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	l.Site, l.Rules = site, rules
 	d := access.Decide(&l.Query, l.then, true)
@@ -156,14 +157,13 @@ func (l *Login) Explain(site access.Site, rules *access.Rules) access.Decision {
 	return d
 }
 
-// cameIn reports whether the login of a record was admitted, as far as is known: one that the next
-// passdb decides and that was never reported counts.
+// cameIn reports whether the login was admitted, as far as known: one that the next passdb decides
+// and never reported counts.
 func cameIn(rec *store.LoginRecord) bool {
 	return rec.Outcome == access.Allow || rec.Outcome == access.Next
 }
 
-// ruled reports whether it was a rule that refused the login of a record: its secret may have been
-// right.
+// ruled reports whether a rule refused the login: its secret may have been right.
 func ruled(rec *store.LoginRecord) bool {
 	switch rec.Reason {
 	case access.ReasonPolicy, access.ReasonIPBlocked, access.ReasonProtocol, access.ReasonSuspended:

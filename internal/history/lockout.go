@@ -11,19 +11,19 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// What [History.Recent] reads at most, newest first: logins that came in, some 300 ms of them, and
-// records in all, so that a flood of guesses does not hide who came in.
+// The limits of [History.Recent], newest first: admitted logins (about 300 ms of work) and records
+// in total, so that a flood of guesses does not displace admitted logins.
 const (
 	maxRecent     = 20_000
 	maxRecentRead = 100_000
 )
 
-// Recent is how the members of a domain came in lately.
+// Recent is the recent logins of a domain's accounts.
 type Recent struct {
 	members map[string][]*Login // by account, newest first; one of several that the rules cannot tell apart
 }
 
-// kind is all of a login of a given account that rules look at.
+// kind is the part of an account's login that rules depend on.
 type kind struct {
 	account  string
 	ip       netip.Addr
@@ -31,8 +31,8 @@ type kind struct {
 	protocol access.Protocol
 }
 
-// Recent reads how members came in since a time: the newest 20 000 logins, or those among the
-// newest 100 000 records. Logins of masters are nobody's own.
+// Recent reads the admitted logins since a time: the newest 20 000, or those among the newest 100
+// 000 records. Logins of masters do not count for the account.
 func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*Recent, error) {
 	r := &Recent{members: map[string][]*Login{}}
 	seen := map[kind]bool{}
@@ -54,8 +54,8 @@ func (h *History) Recent(ctx context.Context, domain string, since time.Time) (*
 	return r, err
 }
 
-// Locked is a member whom a change of rules would lock out: none of the ways in which they came
-// lately would be open any more.
+// Locked is an account that a change of rules would lock out: none of its recent ways to log in
+// would remain open.
 type Locked struct {
 	Account  string
 	IP       netip.Addr // of their last login, as the following
@@ -65,9 +65,9 @@ type Locked struct {
 	PolicyID string // that would refuse it, when one would
 }
 
-// LockedOut holds rules as they are against rules as they would be. Active are the members whom the
-// former permitted by some way that they used lately, locked those whom the latter would by none;
-// both sorted by account.
+// LockedOut compares the present rules with changed ones. active are the accounts with a recent
+// login that the present rules permit, locked those of them with none that the changed rules
+// permit; both sorted by account.
 func (r *Recent) LockedOut(before, after *access.Rules) (active []string, locked []Locked) {
 	for account, logins := range r.members {
 		refused := func(rules *access.Rules) bool {

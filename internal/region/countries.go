@@ -12,7 +12,7 @@ type Country struct{ Code, Name string }
 // Countries returns the 249 codes of ISO 3166-1, in their order.
 func Countries() []Country { return slices.Clone(countries[:]) }
 
-// Wider are the codes, beside countries, that databases use for addresses without a known country.
+// Wider are the codes, besides countries, that databases use for addresses without a known country.
 func Wider() []Country { return slices.Clone(wider[:]) }
 
 var wider = [...]Country{
@@ -35,11 +35,11 @@ func Name(code string) string {
 	return countries[i].Name
 }
 
-// mistaken are codes that are used for a country, or reserved, and are another's in ISO 3166-1.
+// mistaken are codes in use for a country, or reserved, that ISO 3166-1 assigns to another.
 var mistaken = map[string]string{"UK": "GB", "EL": "GR"}
 
-// Meant returns the code of a country that was written by its name, or by a code that is not the
-// one of ISO 3166-1, or "".
+// Meant returns the code of a country given by its name, or by a code that ISO 3166-1 does not
+// assign to it; else "".
 func Meant(text string) string {
 	if code := mistaken[strings.ToUpper(text)]; code != "" {
 		return code

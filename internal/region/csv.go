@@ -19,8 +19,7 @@ const (
 )
 
 // readCSV adds the ranges of one family: LOW,HIGH,REGION in ascending order, IPv4 addresses as
-// decimal numbers. Lines that begin with # are comments, of which one may tell when the data was
-// made.
+// decimal numbers. Lines that begin with # are comments; one may contain the date of the data.
 func (b *builder) readCSV(r io.Reader, name string, parse func(string) (netip.Addr, error)) error {
 	limited := &io.LimitedReader{R: r, N: maxCSV + 1}
 	lines := bufio.NewScanner(limited)
@@ -94,8 +93,8 @@ func parseIPv6(s string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// dated reads the date that the header gives of the data: "# Generated: Thu, 25 Jun 2026 04:33:59
-// GMT", formerly "# Last updated based on February 7 2018 Maxmind GeoLite2 Country".
+// dated reads the date of the data from the header: "# Generated: Thu, 25 Jun 2026 04:33:59 GMT",
+// formerly "# Last updated based on February 7 2018 Maxmind GeoLite2 Country".
 func dated(comment string) (time.Time, bool) {
 	if text, ok := strings.CutPrefix(comment, "# Generated: "); ok {
 		date, err := time.Parse(time.RFC1123, text)

@@ -5,7 +5,7 @@ import "net/netip"
 var sixToFour = netip.MustParsePrefix("2002::/16") // RFC 3056
 
 // inner returns the IPv4 address inside an IPv4-mapped, 6to4 or NAT64 address (RFC 6052), else ip.
-// The database has the places of IPv4 addresses, and knows none of these.
+// The database contains IPv4 addresses, but none of these.
 func inner(ip netip.Addr, nat64 []netip.Prefix) netip.Addr {
 	ip = ip.Unmap()
 	if !ip.Is6() {

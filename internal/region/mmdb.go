@@ -9,14 +9,16 @@ import (
 )
 
 const (
-	// maxMMDB bounds a MaxMind database, which is read as a whole: one of cities has 130 MB.
+	// maxMMDB is the largest MaxMind database in bytes; it is read as a whole. A database of cities
+	// has 130 MB.
 	maxMMDB = 256 << 20
-	// maxNetworks bounds its networks: a tree that was made to can have more than can be counted.
+	// maxNetworks is the largest number of networks: a crafted tree can have more than can be
+	// counted.
 	maxNetworks = 1 << 24
 )
 
-// readMMDB adds the networks of a MaxMind database. Aliases of the IPv4 networks (2002::/16 and
-// such) are left out: their addresses are unknown.
+// readMMDB adds the networks of a MaxMind database, without the aliases of the IPv4 networks (such
+// as 2002::/16).
 func (b *builder) readMMDB(data []byte, name string) error {
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
@@ -52,8 +54,8 @@ func (b *builder) readMMDB(data []byte, name string) error {
 	return nil
 }
 
-// finite refuses a search tree that cannot be gone through: one whose nodes are shared can be small
-// and have more ends than can be counted, most of them empty, of which the library tells nobody.
+// finite refuses a search tree that cannot be traversed: shared nodes can give a small tree more
+// leaves than can be counted, most of them empty, and the library does not report those.
 func finite(data []byte, m *maxminddb.Metadata) error {
 	if m.RecordSize != 24 && m.RecordSize != 28 && m.RecordSize != 32 {
 		return fmt.Errorf("has records of %d bits, which the format does not know", m.RecordSize)
@@ -86,7 +88,7 @@ type tree struct {
 
 const counting = -1
 
-// count counts the ends below a node. first tells whether every bit before was 0.
+// count counts the leaves below a node. first reports whether all bits so far are 0.
 func (t *tree) count(node uint, depth int, first bool) (ends int, err error) {
 	switch {
 	case node >= t.nodes, node == t.ipv4 && !first:
@@ -109,7 +111,7 @@ func (t *tree) count(node uint, depth int, first bool) (ends int, err error) {
 	return ends, err
 }
 
-// children returns where a node leads to.
+// children returns the two targets of a node.
 func (t *tree) children(node uint) (left, right uint) {
 	b := t.data[node*t.record/4:]
 	high := func(i int) uint { return uint(b[i])<<16 | uint(b[i+1])<<8 | uint(b[i+2]) }
@@ -123,8 +125,8 @@ func (t *tree) children(node uint) (left, right uint) {
 	}
 }
 
-// country returns where a network's users are, or else where it is registered. MaxMind and DB-IP
-// name the code country.iso_code, ip-location-db country_code, and IPinfo country.
+// country returns the country of a network's users, else that of its registration. MaxMind and
+// DB-IP name the code country.iso_code, ip-location-db country_code, and IPinfo country.
 func (b *builder) country(n maxminddb.Result) (uint16, error) {
 	var record map[string]any
 	if err := n.Decode(&record); err != nil {

@@ -2,7 +2,7 @@
 // administrator or the distribution keeps up to date. IPv4-mapped, 6to4 and NAT64 addresses have
 // the country of the IPv4 address inside.
 //
-// Two kinds are read. The pair of CSV files that Debian's tor-geoipdb ships, the second named as
+// Two formats are supported. The pair of CSV files of Debian's tor-geoipdb, the second named like
 // the first with a 6 at its end:
 //
 //	# Generated: Thu, 25 Jun 2026 04:33:59 GMT
@@ -11,11 +11,11 @@
 //
 //	2001:200::,2001:200:134:ffff:ffff:ffff:ffff:ffff,JP
 //
-// And a MaxMind database (.mmdb) with country.iso_code, or else registered_country.iso_code, of
-// which [MaxMind DB 2.0] is the format.
+// And a MaxMind database (.mmdb) with country.iso_code, or else registered_country.iso_code; its
+// format is [MaxMind DB 2.0].
 //
 // Either is read as a whole into sorted arrays: a [Database] is immutable, look-ups are binary
-// searches that allocate nothing, and changes of the file do not affect it. A [Source] reloads the
+// searches without allocation, and changes of the file do not affect it. A [Source] reloads the
 // database of a setting while the daemon runs.
 //
 // # Diagnostics
@@ -28,9 +28,9 @@
 //
 // # Limits
 //
-// It downloads nothing, and has nothing below countries. Databases also answer EU and AP (Europe,
-// Asia/Pacific: registered there, country unknown) and ZZ: in Debian's, EU is a third of the
-// covered IPv6 space. A region proves nothing: networks move, and anybody can rent an address.
+// The package downloads nothing, and knows no unit below a country. Databases also answer EU and AP
+// (Europe, Asia/Pacific: registered there, country unknown) and ZZ: in Debian's, EU is a third of
+// the covered IPv6 space. A region is no proof: networks move, and anybody can rent an address.
 //
 // [MaxMind DB 2.0]: https://maxmind.github.io/MaxMind-DB/
 package region
@@ -46,8 +46,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// Database is the countries of all addresses, in memory. It is immutable and safe for concurrent
-// use. The nil Database knows nothing.
+// Database contains the countries of all addresses, in memory. It is immutable and safe for
+// concurrent use. The nil Database is empty.
 type Database struct {
 	Paths              []string
 	Kind               string    // KindCSV or KindMMDB
@@ -70,10 +70,10 @@ type uint128 struct{ hi, lo uint64 }
 
 func (a uint128) above(b uint128) bool { return a.hi > b.hi || a.hi == b.hi && a.lo > b.lo }
 
-// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2, or another that the
-// database has, such as XK, EU or ZZ; [access.RegionUnknown] for a public address that it does not
-// have, and [access.RegionNoDatabase] from a nil Database; "" for an address that has no region:
-// private, shared (RFC 6598), loopback, link-local, multicast, unspecified or none at all.
+// Lookup returns the region of an address: a code of ISO 3166-1 alpha-2, or another code of the
+// database, such as XK, EU or ZZ; [access.RegionUnknown] for a public address that the database
+// does not contain; [access.RegionNoDatabase] from a nil Database; "" for an address without a
+// region: private, shared (RFC 6598), loopback, link-local, multicast, unspecified or invalid.
 func (d *Database) Lookup(ip netip.Addr) string {
 	ip = inner(ip, nil)
 	if !public(ip) {
@@ -109,7 +109,7 @@ type stretches[K comparable] struct {
 	codes  []uint16
 }
 
-// begin begins a stretch, or goes on with one that has the same region.
+// begin starts a stretch, or extends one of the same region.
 func (s *stretches[K]) begin(key K, code uint16) {
 	last := len(s.starts) - 1
 	switch {
@@ -121,7 +121,7 @@ func (s *stretches[K]) begin(key K, code uint16) {
 	}
 }
 
-// clip gives back the room that appending took.
+// clip releases the spare capacity of the slices.
 func (s *stretches[K]) clip() {
 	s.starts, s.codes = slices.Clone(s.starts), slices.Clone(s.codes)
 }
@@ -136,8 +136,8 @@ func key6(ip netip.Addr) uint128 {
 	return uint128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
-// Missing returns the address family of which the database has no ranges: "IPv4", "IPv6" or "". Its
-// public addresses are unknown.
+// Missing returns the address family without ranges: "IPv4", "IPv6" or "". Its public addresses are
+// unknown.
 func (d *Database) Missing() string {
 	switch {
 	case d == nil:
@@ -149,12 +149,12 @@ func (d *Database) Missing() string {
 	return ""
 }
 
-// Holds reports whether the database has addresses of a region.
+// Holds reports whether the database contains addresses of a region.
 func (d *Database) Holds(code string) bool {
 	return d != nil && slices.Contains(d.names[1:], code)
 }
 
-// Codes returns the regions that the database has addresses of, in order.
+// Codes returns the regions with addresses in the database, sorted.
 func (d *Database) Codes() []string {
 	if d == nil {
 		return nil
@@ -164,7 +164,7 @@ func (d *Database) Codes() []string {
 	return codes
 }
 
-// builder fills a database range by range.
+// builder builds a database range by range.
 type builder struct {
 	Database
 	codes      map[string]uint16
@@ -201,7 +201,7 @@ func (b *builder) code(name string) (uint16, error) {
 	return n, nil
 }
 
-// add adds a range, which lies above all those of its family before it.
+// add adds a range, which must be above all earlier ones of its family.
 func (b *builder) add(low, high netip.Addr, code uint16) error {
 	end, count := &b.end4, &b.RangesV4
 	if low.Is6() {
@@ -222,7 +222,7 @@ func (b *builder) add(low, high netip.Addr, code uint16) error {
 	return nil
 }
 
-// from says which region the addresses have from one on.
+// from sets the region of the addresses from one on.
 func (b *builder) from(ip netip.Addr, code uint16) {
 	if ip.Is4() {
 		b.v4.begin(key4(ip), code)
@@ -231,7 +231,7 @@ func (b *builder) from(ip netip.Addr, code uint16) {
 	}
 }
 
-// finish ends the last ranges and returns the database.
+// finish closes the last ranges and returns the database.
 func (b *builder) finish() *Database {
 	for _, end := range []netip.Addr{b.end4, b.end6} {
 		if next := end.Next(); end.IsValid() && next.IsValid() {

@@ -23,8 +23,8 @@ const Debian = "/usr/share/tor/geoip"
 
 const pollEvery = 2 * time.Second
 
-// Load reads a database: path is that of an .mmdb, or of the IPv4 file of a CSV pair. The error is
-// one line that names the file.
+// Load reads a database: path is an .mmdb, or the IPv4 file of a CSV pair. The error is one line
+// that names the file.
 func Load(path string) (*Database, error) {
 	b := newBuilder()
 	b.Paths, b.Kind = files(path)
@@ -55,8 +55,7 @@ func files(path string) (paths []string, kind string) {
 	return []string{path, path + "6"}, KindCSV
 }
 
-// regular returns what is known of a file; what is none, such as a pipe, could keep its reader
-// waiting.
+// regular returns a file's status and refuses other kinds: reading a pipe could block.
 func regular(name string) (fs.FileInfo, error) {
 	info, err := os.Stat(name)
 	if err == nil && !info.Mode().IsRegular() {
@@ -73,7 +72,7 @@ func (b *builder) readFile(i int, name string) error {
 	defer f.Close() //nolint:errcheck // read only
 	switch {
 	case b.Kind == KindMMDB:
-		// Read, not mapped: whoever truncates a mapped file ends the process.
+		// Read, not mapped: truncating a mapped file would end the process.
 		data, err := io.ReadAll(io.LimitReader(f, maxMMDB+1))
 		if err == nil && len(data) > maxMMDB {
 			err = fmt.Errorf("is larger than %d MiB: take the edition that holds countries only", maxMMDB>>20)
@@ -90,7 +89,7 @@ func (b *builder) readFile(i int, name string) error {
 }
 
 // Source is the database of a setting, reloaded when its files change. It is safe for concurrent
-// use. A nil Source and the zero Source have none.
+// use. A nil Source and the zero Source have no database.
 type Source struct {
 	current atomic.Pointer[Database]
 	nat64   atomic.Pointer[[]netip.Prefix]
@@ -98,7 +97,7 @@ type Source struct {
 	polling sync.Mutex // held by whoever looks at the files; guards what follows
 	path    string     // "" for no database
 	wanted  bool       // it was named, or has been there
-	// What the last poll saw, and what was read last, well or not.
+	// The result of the last poll, and of the last read, good or bad.
 	seen, read []identity
 	readErr    error
 
@@ -106,16 +105,16 @@ type Source struct {
 	fault error
 }
 
-// identity tells one content of a file from another.
+// identity distinguishes versions of a file.
 type identity struct {
 	inode    uint64
 	size     int64
 	modified time.Time
 }
 
-// Open loads a database from a path, as [Load] does; "" stands for Debian's, if it is there, now or
-// later. The prefixes are those of NAT64, of 32, 40, 48, 56, 64 or 96 bits, RFC 6052. The error is
-// one line that names the file.
+// Open loads a database from a path, as [Load] does; "" means Debian's, if present now or later.
+// The prefixes are those of NAT64, of 32, 40, 48, 56, 64 or 96 bits (RFC 6052). The error is one
+// line that names the file.
 func Open(path string, nat64 ...netip.Prefix) (*Source, error) {
 	s := &Source{path: path, wanted: path != ""}
 	s.nat64.Store(&nat64)
@@ -155,7 +154,7 @@ func identify(path string) ([]identity, error) {
 	return list, nil
 }
 
-// Database returns the database in force, nil for none.
+// Database returns the active database, nil for none.
 func (s *Source) Database() *Database {
 	if s == nil {
 		return nil
@@ -175,8 +174,9 @@ func (s *Source) Lookup(ip netip.Addr) string {
 	return s.Database().Lookup(inner(ip, nat64))
 }
 
-// Replace makes s what next is. It refuses a next of the same files that is missing or may be cut
-// off, changing nothing. The next must not be used any more. The returned function does it.
+// Replace prepares s to become next. It refuses a next with the same path that is missing or may be
+// truncated, and changes nothing. The caller must not use next afterwards. The returned function
+// applies the change.
 func (s *Source) Replace(next *Source) (apply func(), err error) {
 	s.polling.Lock()
 	defer s.polling.Unlock()
@@ -199,7 +199,7 @@ func (s *Source) Replace(next *Source) (apply func(), err error) {
 	}, nil
 }
 
-// Fault returns why the files as they are now are not in force, or nil.
+// Fault returns the reason why the present files are not active, or nil.
 func (s *Source) Fault() error {
 	if s == nil {
 		return nil
@@ -209,10 +209,10 @@ func (s *Source) Fault() error {
 	return s.fault
 }
 
-// Run looks every two seconds whether the files are others, and puts them into force once they have
-// stayed the same for that long: a file that is being written is not read half way. One that is
-// broken, or gone, or of the world and has lost more than half of its ranges, leaves the former
-// content in force. Changed is called after each change. Run returns when ctx ends.
+// Run checks every two seconds whether the files have changed, and activates them once they have
+// not changed for that long, so that a file is not read while it is being written. If a file is
+// broken or missing, or a world database has lost more than half of its ranges, the former content
+// stays active. Run calls changed after each change, and returns when ctx ends.
 func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
 		return
@@ -248,7 +248,7 @@ func incomplete(log hclog.Logger, d *Database) {
 	}
 }
 
-// poll looks at the files once. It returns a database that was put into force.
+// poll checks the files once. It returns a database that became active.
 func (s *Source) poll() *Database {
 	s.polling.Lock()
 	defer s.polling.Unlock()
@@ -288,13 +288,12 @@ func (s *Source) poll() *Database {
 	return d
 }
 
-// ofTheWorld is how many ranges a database of all countries has at the least. Debian's has hundreds
-// of thousands; fewer are somebody's own, to be changed as they like.
+// ofTheWorld is the smallest number of ranges of a database of all countries. Debian's has hundreds
+// of thousands; smaller ones are a site's own and may shrink freely.
 const ofTheWorld = 10_000
 
-// shrunk refuses a database in place of one of the world with more than twice the ranges: a CSV
-// file does not tell where it ends, and one that was cut off at the end of a line would weaken
-// every blacklist of regions.
+// shrunk refuses to replace a world database by one with less than half of the ranges: a CSV file
+// has no end mark, and a truncated one would weaken every blacklist of regions.
 func (d *Database) shrunk(from *Database) error {
 	halved := func(now, was int) bool { return was >= ofTheWorld && 2*now < was }
 	if from == nil || !halved(d.RangesV4, from.RangesV4) && !halved(d.RangesV6, from.RangesV6) {
