@@ -5,6 +5,9 @@
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make fuzz        runs every fuzz target for FUZZTIME=10s
+# make packages    builds a .deb and an .rpm into dist/
+# make release     builds the packages of a tagged version and their checksums
+# make test-packages checks the packages, and installs them on Debian 12 and 13
 # make install     installs the commands: PREFIX=/usr/local, DESTDIR for packages
 #
 # Run and test check versions, install missing Debian packages, and use sudo when they are not run as root.
@@ -31,7 +34,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers check bench fuzz install clean
+.PHONY: all build go sudo install-deps run test test-servers check bench fuzz packages release install clean
 
 all: build
 
@@ -104,6 +107,17 @@ fuzz: go install-deps
 	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "./$$(dirname "$$f")" </dev/null; \
 	  done; done
 
+packages: go
+	GO='$(GO)' contrib/packaging/build.sh
+
+release: go
+	@git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || { echo 'make: this commit has no tag: see CONTRIBUTING.md' >&2; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo 'make: the tree has changes that are not committed' >&2; exit 1; }
+	rm -rf dist
+	for arch in amd64 arm64; do GOARCH=$$arch GO='$(GO)' contrib/packaging/build.sh || exit 1; done
+	git archive --format=tar.gz --prefix="drawbridge-$$(git describe --tags)/" -o "dist/drawbridge-$$(git describe --tags).tar.gz" HEAD
+	cd dist && sha256sum drawbridge* >SHA256SUMS && cat SHA256SUMS
+
 # Not after build: root, who installs, may have no Go.
 install:
 	@test -x bin/drawbridged || { echo 'make: nothing is built: run "make" first, then "make install" as root' >&2; exit 1; }
@@ -118,4 +132,4 @@ install:
 
 # What the trial stack keeps in run/ is not a build's to delete.
 clean:
-	rm -rf bin
+	rm -rf bin dist

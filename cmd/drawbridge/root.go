@@ -42,6 +42,7 @@ func (c *cli) root() *cobra.Command {
 		}
 		root.AddCommand(g.commands...)
 	}
+	root.AddCommand(manual())
 	root.Long = "drawbridge manages who may log in to the mail domains of a site, with which client, from where and with which\n" +
 		"password. It talks to a running drawbridged; root and the daemon's user need no key.\n\n" +
 		"Exit status: 0 done, 64 usage, 65 invalid, 66 not found, 69 daemon unreachable, 70 other errors, 73 conflict,\n" +

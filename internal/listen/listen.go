@@ -362,7 +362,9 @@ func handOver(s Spec, uid, gid int) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || int64(st.Uid) != int64(os.Geteuid()) {
 		return errors.New("somebody replaced the new socket: keep others from writing to its directory")
 	}
-	if uid >= 0 || gid >= 0 {
+	// A directory with the set-group-ID bit has given the group already, and a sandboxed service may
+	// not change owners.
+	if uid >= 0 && uint32(uid) != st.Uid || gid >= 0 && uint32(gid) != st.Gid { //nolint:gosec // user and group numbers have 32 bits
 		if err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 			return fmt.Errorf("give the socket to user %q and group %q: only root can, or a member for its own group: %w", s.User, s.Group, err)
 		}
