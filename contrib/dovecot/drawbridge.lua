@@ -10,9 +10,11 @@
 local url = "http://127.0.0.1:8481/v1/login"
 local key_file = "/etc/dovecot/drawbridge.key"
 
--- The session carries the credential's id under this name, so that "doveadm kick -f user_credential
--- ID" ends one device's sessions. Dovecot 2.4 only. EDIT to "" when "userdb prefetch" stands before
--- another userdb: it would take this field for a user's whole data.
+-- Dovecot 2.4 lists each session with these names, and ends one by them: drawbridged by the session's
+-- id, an administrator one device's by "doveadm kick -f user_credential ID". EDIT them to "" when
+-- "userdb prefetch" stands before another userdb: it would take such a field for a user's whole data.
+-- Sessions are then told apart by user and address only.
+local session_field = "userdb_user_session"
 local credential_field = "userdb_user_credential"
 
 -- Postfix gives up after ten seconds.
@@ -144,7 +146,7 @@ local function asker(req, service, lookup)
 end
 
 -- Only OK takes a table. With any other result 2.4 wants nil or a string, and 2.3 a string.
-local function say(word, user, decision, changed)
+local function say(word, user, decision, changed, session)
   -- NEXT carries no fields. OK with noauthenticate passes the changed name on to the next passdb;
   -- Dovecot refuses the login if there is none.
   if word == "next" and changed then return dovecot.auth.PASSDB_RESULT_OK, { user = user, noauthenticate = "y" } end
@@ -153,8 +155,9 @@ local function say(word, user, decision, changed)
     if word == "nologin" then
       fields.nologin = "y"
       fields.reason = decision.message:gsub("%c", " "):sub(1, 400)
-    elseif credential_field ~= "" and decision.credential_id ~= "" then
-      fields[credential_field] = decision.credential_id
+    else
+      if session_field ~= "" and session ~= "" then fields[session_field] = session end
+      if credential_field ~= "" and decision.credential_id ~= "" then fields[credential_field] = decision.credential_id end
     end
     return dovecot.auth.PASSDB_RESULT_OK, fields
   end
@@ -219,7 +222,7 @@ local function decide(req, password, lookup)
   if outcome == "deny" and d.message ~= "" then outcome = "deny_text" end
   local typed = field(req, "user")
   local user = d.user ~= "" and d.user or typed
-  return say(words[asker(req, service, lookup)][outcome] or "internal", user, d, user ~= typed)
+  return say(words[asker(req, service, lookup)][outcome] or "internal", user, d, user ~= typed, field(req, "session"))
 end
 
 -- What Dovecot calls.

@@ -296,6 +296,23 @@ type Submission struct {
 	Sender  string // MAIL FROM without its angle brackets; empty for the null sender
 }
 
+// Session is an open session of the mail server, as its login was recorded.
+type Session struct {
+	Account  string // canonical
+	Protocol Protocol
+	Service  string
+	IP       netip.Addr
+	Client   ClientType
+	// Credential is the id of a secure password, or the word that stands for another secret.
+	Credential string
+	Hidden     bool      // the mechanism did not show the secret
+	ID         string    // the mail server's; "" if the login had none
+	Began      time.Time // when the login was decided
+	Verified   time.Time // when the secret was verified; zero if the next passdb has not reported it
+	// PasswordSet is when the mailbox password that the login showed was set.
+	PasswordSet time.Time
+}
+
 // Ending is the result of a login that some passdb decided, as Dovecot's auth-policy reports it.
 type Ending struct {
 	Account  string // the name that the client sent

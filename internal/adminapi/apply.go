@@ -275,7 +275,7 @@ func (c *call) writeAccount(ch *store.Change, cur, next *store.Account) error {
 	}
 	written := *next
 	if exists {
-		written.Secrets, written.MailboxHash = now.Doc.Secrets, now.Doc.MailboxHash
+		written.Secrets, written.MailboxHash, written.MailboxSetAt = now.Doc.Secrets, now.Doc.MailboxHash, now.Doc.MailboxSetAt
 	}
 	ch.PutAccount(&written)
 	return nil

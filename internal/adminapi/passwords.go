@@ -280,7 +280,7 @@ func putMailboxPassword(c *call) (*answer, error) {
 			return err
 		}
 		next := *cur.Doc
-		next.MailboxHash = stored
+		next.MailboxHash, next.MailboxSetAt = stored, ch.Now
 		ans.rev = ch.Rev
 		audit(ch, "mailbox_password.set", c.domain, c.account)
 		ch.Audit.Note = strings.ToUpper(scheme)

@@ -45,6 +45,7 @@ type Config struct {
 	Milter   Service
 	API      Service
 	Regions  Regions
+	Sessions Sessions
 	Log      Log
 	Records  Records
 	Throttle Throttle
@@ -121,6 +122,15 @@ type Regions struct {
 	Database      string   // NoRegions, or as region.Open takes it
 	NAT64Prefixes []string // checked: IPv6, 32, 40, 48, 56, 64 or 96 bits
 }
+
+// Sessions is the table [sessions].
+type Sessions struct {
+	Doveadm OneOrMore // as doveadm.Parse takes them
+	KeyFile string
+}
+
+// OneOrMore is a list that may be written as a string.
+type OneOrMore []string
 
 // NoRegions is the value of regions.database that wants none.
 const NoRegions = "none"

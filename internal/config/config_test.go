@@ -79,9 +79,6 @@ func TestEverySettingIsReached(t *testing.T) {
 	fields(reflect.TypeFor[Config]())
 	seen := make(map[uintptr]string)
 	for _, s := range settings() {
-		if s.at == nil {
-			continue
-		}
 		at := reflect.ValueOf(s.at(c)).Pointer()
 		if seen[at] != "" {
 			t.Errorf("%s and %s have the same field", s.name, seen[at])
@@ -114,6 +111,9 @@ listen = []
 [regions]
 database = "none"
 
+[sessions]
+doveadm = ["unix:/run/dovecot/doveadm-server", "exec:/usr/bin/doveadm -c /etc/dovecot/b.conf"]
+
 [throttle]
 window = "90m"
 exempt = ["192.0.2.7", "2001:db8::/48"]
@@ -143,6 +143,8 @@ services = {"a\"b" = "imap", "submission587" = "smtp"}
 listen = []
 [regions]
 database = "none"
+[sessions]
+doveadm = ["unix:/run/dovecot/doveadm-server", "exec:/usr/bin/doveadm -c /etc/dovecot/b.conf"]
 [throttle]
 window = "1h30m"
 exempt = ["192.0.2.7", "2001:db8::/48"]
@@ -183,13 +185,14 @@ listen = ["inet:0.0.0.0:1", "unix:/x?mode=9"]
 [regions]
 database = "x.mmdb"
 [sessions]
-key_file = "/x"
+doveadm = ["unix:x", "http://127.0.0.1:8080"]
 `)
 	var problems *Error
 	if !errors.As(err, &problems) {
 		t.Fatalf("error %v; want an *Error", err)
 	}
-	const want = `f:1: state_dir: "relative" is not an absolute path: start it with /
+	const want = `f: sessions.key_file: is needed for http://127.0.0.1:8080: name a file with Dovecot's doveadm_api_key
+f:1: state_dir: "relative" is not an absolute path: start it with /
 f:2: colour: there is no such setting: remove it ('drawbridged -d' prints all there are)
 f:4: store.min_replicas: 11 is out of bounds: from 0 to 10
 f:4: store.min_replicas: must be 0 with store.url = "embedded", which has no replicas
@@ -203,7 +206,7 @@ f:14: login.password: there is no such setting: remove it ('drawbridged -d' prin
 f:16: milter.listen: listener "inet:0.0.0.0:1": beyond loopback, name who may connect with allow_from=10.0.0.0/8 or encrypt with tls_cert=/path&tls_key=/path
 f:16: milter.listen: listener "unix:/x?mode=9": mode "9": write octal permissions from 0600 to 0777 with which the owner can read and write, such as 0660
 f:18: regions.database: "x.mmdb" is not an absolute path: start it with /
-f:20: sessions.key_file: is not supported by this version: remove it, or leave it empty`
+f:20: sessions.doveadm: "unix:x" is not an address of doveadm: write "unix:/path", "http://host:port" or "exec:/usr/bin/doveadm"`
 	if err.Error() != want {
 		t.Errorf("problems:\n%v\nwant:\n%s", err, want)
 	}

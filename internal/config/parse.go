@@ -207,12 +207,6 @@ func (locator) UnmarshalTOML(any) error { return errLocator }
 
 // assign puts a TOML value into the setting's field, or says why it cannot.
 func (d *decoder) assign(s setting, v any) []string {
-	if s.at == nil {
-		if v != "" {
-			return []string{"is not supported by this version: remove it, or leave it empty"}
-		}
-		return nil
-	}
 	switch field := s.at(d.config).(type) {
 	case *string:
 		return into(field, v, "a string")
@@ -245,6 +239,19 @@ func (d *decoder) assign(s setting, v any) []string {
 			return mismatch(v, "a string or a list of strings")
 		}
 		*field = StoreURL{Addresses: list, List: true}
+	case *OneOrMore:
+		if text, ok := v.(string); ok {
+			*field = nil
+			if text != "" {
+				*field = OneOrMore{text}
+			}
+			return nil
+		}
+		list, ok := stringList(v)
+		if !ok {
+			return mismatch(v, "a string or a list of strings")
+		}
+		*field = list
 	case *[]listen.Spec:
 		list, ok := stringList(v)
 		if !ok {

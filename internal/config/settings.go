@@ -14,6 +14,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
 )
 
 // A setting is one row of the manual.
@@ -21,8 +22,7 @@ type setting struct {
 	name string // with its table: "login.unmanaged"
 	doc  string
 	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec,
-	// *[]string or *map[string]string. nil: the name is promised for a later version and must stay
-	// empty until then.
+	// *OneOrMore, *[]string or *map[string]string.
 	at func(*Config) any
 	// check returns what is wrong with the value, one text per fault. It may look at other
 	// settings; the fault is reported here.
@@ -49,10 +49,6 @@ func row[T any](name, doc string, at func(*Config) *T, checks ...func(*Config, T
 			return faults
 		},
 	}
-}
-
-func later(name, doc string) setting {
-	return setting{name: name, doc: doc + "\nNot supported by this version: leave it empty.", check: func(*Config) []string { return nil }}
 }
 
 // settings is the manual: every setting in the order in which it is printed, those without a table
@@ -167,8 +163,12 @@ now or later. "none": no database. The daemon reloads it when it changes; a file
 		live(row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
 address inside, as IPv4-mapped and 6to4 addresses always have.`,
 			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64)),
-		later("sessions.doveadm", `How to reach doveadm to end open sessions: "unix:…", "http://…" or "exec:/usr/bin/doveadm -c FILE".`),
-		later("sessions.key_file", `File with doveadm's API key, for http.`),
+		row("sessions.doveadm", `How to reach the doveadm of each Dovecot, to end open sessions that a changed rule refuses: "unix:/run/dovecot/doveadm-server"
+(or another unix_listener of doveadm-server), "http://127.0.0.1:8080" (its HTTP API), or "exec:/usr/bin/doveadm" with the
+permission to run it. A list for several Dovecots. Empty: open sessions go on until they end by themselves.`,
+			func(c *Config) *OneOrMore { return &c.Sessions.Doveadm }, doveadms),
+		row("sessions.key_file", `File with Dovecot's doveadm_api_key, for http, or with its doveadm_password, for a socket whose mode is not 0600.`,
+			func(c *Config) *string { return &c.Sessions.KeyFile }, absolute, needsKey),
 
 		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
 			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error"))),
@@ -370,6 +370,29 @@ func unixOnly(_ *Config, v []listen.Spec) (faults []string) {
 		}
 	}
 	return faults
+}
+
+func doveadms(_ *Config, v OneOrMore) (faults []string) {
+	const most = 64
+	if len(v) > most {
+		return []string{fmt.Sprintf("names %d servers: at most %d", len(v), most)}
+	}
+	for i, text := range v {
+		if _, err := doveadm.Parse(text, []byte("any")); err != nil {
+			faults = append(faults, err.Error())
+		} else if slices.Contains(v[:i], text) {
+			faults = append(faults, fmt.Sprintf("names %s twice", text))
+		}
+	}
+	return faults
+}
+
+func needsKey(c *Config, v string) []string {
+	http := slices.IndexFunc(c.Sessions.Doveadm, func(s string) bool { return strings.HasPrefix(s, "http") })
+	if v == "" && http >= 0 {
+		return []string{fmt.Sprintf("is needed for %.200s: name a file with Dovecot's doveadm_api_key", c.Sessions.Doveadm[http])}
+	}
+	return nil
 }
 
 func needsNext(c *Config, v string) []string {

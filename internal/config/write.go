@@ -18,7 +18,7 @@ import (
 func Changed(from, to *Config) (live, restart []string) {
 	for _, s := range settings() {
 		switch {
-		case s.at == nil || reflect.DeepEqual(s.at(from), s.at(to)):
+		case reflect.DeepEqual(s.at(from), s.at(to)):
 		case s.live:
 			live = append(live, s.name)
 		default:
@@ -46,10 +46,7 @@ func WriteDefaults(w io.Writer) error {
 	b.WriteString("# Drawbridge's settings and their defaults. Write only what is to differ.\n# A reload (SIGHUP, 'systemctl reload drawbridge') applies the settings marked [reload] and reads the files anew that they\n# name, and the certificates of listeners. The others need a restart.\n\n")
 	c := Default()
 	write(&b, func(s setting) (string, bool) {
-		value := `""`
-		if s.at != nil {
-			value = format(s.at(c))
-		}
+		value := format(s.at(c))
 		doc := s.doc
 		if s.live {
 			doc += " [reload]"
@@ -66,7 +63,7 @@ func WriteChanged(w io.Writer, c *Config) error {
 	var b strings.Builder
 	defaults := Default()
 	write(&b, func(s setting) (string, bool) {
-		if s.at == nil || reflect.DeepEqual(s.at(c), s.at(defaults)) {
+		if reflect.DeepEqual(s.at(c), s.at(defaults)) {
 			return "", false
 		}
 		return leaf(s.name) + " = " + format(s.at(c)) + "\n", true
@@ -109,6 +106,14 @@ func format(field any) string {
 			return quote(v.Addresses[0])
 		}
 		return formatList(v.Addresses)
+	case *OneOrMore:
+		switch len(*v) {
+		case 0:
+			return quote("")
+		case 1:
+			return quote((*v)[0])
+		}
+		return formatList(*v)
 	case *[]listen.Spec:
 		list := make([]string, len(*v))
 		for i, s := range *v {

@@ -151,6 +151,13 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		},
 		Exempt: exempt,
 	})
+	live, err := liveSessions(cfg, st, redis, g, log)
+	if err != nil {
+		return err
+	}
+	if live != nil {
+		g.Sessions = live
+	}
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
 	var gateDone sync.WaitGroup
 	gateDone.Go(func() { g.Run(gateCtx) })
@@ -162,20 +169,28 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		}
 	}()
 	go expireRecords(ctx, st, redis, log)
-	go regions.Run(ctx, log.Named("regions"), g.RegionsChanged)
+	regionsChanged := g.RegionsChanged
+	if live != nil {
+		regionsChanged = func() {
+			g.RegionsChanged()
+			live.JudgeAll()
+		}
+		go live.Run(ctx)
+	}
+	go regions.Run(ctx, log.Named("regions"), regionsChanged)
 	go feedWatchdog(ctx, log, func() { g.Explain(&access.Login{Account: "watchdog@invalid"}, "", nil) })
 	go missRegions(ctx, regions, st, log)
 
 	go (&reloader{
 		Reload: reload, running: cfg, log: log, sockets: sockets, redis: redis, loginKey: key, regions: regions,
 		regionsChanged: func() {
-			g.RegionsChanged()
+			regionsChanged()
 			warnOfRegions(regions, st, log)
 		},
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key,
+		loginKey: key, live: live,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause

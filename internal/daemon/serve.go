@@ -21,6 +21,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/saslauth"
@@ -97,6 +98,7 @@ type parts struct {
 	regions *region.Source
 
 	loginKey *loginKey
+	live     *livesessions.Sessions // nil if no doveadm is known
 }
 
 // serve runs all services until ctx ends, and then until what is in flight is answered.

@@ -49,6 +49,17 @@ type Options struct {
 	Region func(netip.Addr) string
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
+	// Sessions follows the sessions that logins open; nil for none.
+	Sessions Sessions
+}
+
+// Sessions follows the sessions that logins open at the mail server.
+type Sessions interface {
+	// Opened is called for each login that is allowed or left to the next passdb. The version is
+	// that of the state it was decided on.
+	Opened(s *access.Session, version uint64)
+	// Closed is called when Dovecot reports how the next passdb decided the login of a session.
+	Closed(id string, success bool)
 }
 
 // Journal stores what decisions leave behind, for all daemons. The errors wrap those of store.
@@ -316,11 +327,11 @@ func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) 
 func sessionCredential(l *access.Login, d *access.Decision) string {
 	switch {
 	case l.MasterUser != "":
-		return credentialMaster
+		return store.CredentialMaster
 	case d.CredentialID != "":
 		return d.CredentialID
 	case d.Outcome == access.Next:
-		return credentialUnverified
+		return store.CredentialUnverified
 	}
 	return store.CredentialMailbox
 }
@@ -341,6 +352,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 		return
 	}
 	g.pending.forget(rec.Session) // its former login ended without a report
+	g.opened(l, d, v)
 	switch d.Outcome {
 	case access.Allow:
 		if l.MasterUser == "" { // a master's coming in says nothing of the account's own addresses

@@ -166,6 +166,9 @@ func (g *Gate) Report(r *access.Ending) {
 	} else {
 		g.close(p, access.Deny, access.ReasonBadSecret, now)
 	}
+	if g.Sessions != nil && p.rec.Session != "" {
+		g.Sessions.Closed(p.rec.Session, r.Success)
+	}
 }
 
 // close records how a pending login ended.

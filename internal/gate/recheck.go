@@ -39,6 +39,7 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 		rec.Domain = v.Domain
 		g.Log.Info(line("login", rec))
 		g.writes.record(rec)
+	case g.opened(l, &d, v):
 	case l.Protocol == access.SMTP:
 		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
 	}

@@ -15,13 +15,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/submission"
 )
 
-const (
-	// credentialMaster stands for a master's secret where credentials are named.
-	credentialMaster = "master"
-	// credentialUnverified stands for a mailbox password that the next passdb has yet to verify.
-	credentialUnverified = "mailbox?"
-)
-
 // version is the version of everything that a permit depends on.
 func (g *Gate) version() submission.Version {
 	return submission.Version{State: g.Store.State.Version(), Regions: g.regions.Load()}
@@ -50,7 +43,7 @@ func (g *Gate) authenticated(account string, ip netip.Addr, credential, service 
 // authentication returns the authentication that an event describes.
 func authentication(credential, service string, at time.Time) submission.Authentication {
 	a := submission.Authentication{AuthMethod: submission.AuthMethod{Credential: credential, Service: service}, Time: at}
-	if credential == credentialUnverified {
+	if credential == store.CredentialUnverified {
 		a.Credential, a.Unverified = store.CredentialMailbox, true
 	}
 	return a
@@ -126,8 +119,8 @@ func (s *session) decide(m submission.AuthMethod) access.Decision {
 	s.query.Secret = access.Secret{State: access.SecretAuthenticated}
 	switch m.Credential {
 	case store.CredentialMailbox:
-	case credentialMaster:
-		s.login.MasterUser = credentialMaster
+	case store.CredentialMaster:
+		s.login.MasterUser = store.CredentialMaster
 	default:
 		s.query.Secret = s.view.Account.SecretOf(m.Credential)
 	}
@@ -225,8 +218,8 @@ func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Subm
 	case access.TempFail:
 		return mailflow.Submitter{Unavailable: true}
 	case access.Deny, access.Next:
-		// No rules apply to the session: policyd decides whether it may submit at all. It may not use
-		// addresses of managed domains.
+		// No rules apply to the session: policyd decides whether it may submit at all. It may not
+		// use addresses of managed domains.
 		m = g.submitter(s)
 		m.Account, m.Check = login, mailflow.CheckOff
 	default: // rules apply to the session

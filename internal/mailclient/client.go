@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -120,6 +121,28 @@ func (s *Session) encrypt() error {
 
 // Close closes the connection without logging out.
 func (s *Session) Close() error { return s.conn.Close() }
+
+// Ended waits until the server closes the connection, and returns its last line. The error is that
+// of a connection that is still open after the time.
+func (s *Session) Ended(within time.Duration) (last string, err error) {
+	end := time.Now().Add(within)
+	for {
+		if err := s.conn.SetReadDeadline(end); err != nil {
+			return last, err
+		}
+		line, err := s.r.ReadString('\n')
+		if line != "" {
+			last = strings.TrimRight(line, "\r\n")
+		}
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return last, err
+		case err != nil:
+			return last, nil //nolint:nilerr // it ended
+		}
+	}
+}
 
 // send writes a line and sets the deadline for its answer.
 func (s *Session) send(line string) error {

@@ -189,5 +189,10 @@ const (
 	EventBind EventKind = "bind"
 )
 
-// CredentialMailbox stands for the mailbox password where credentials are named.
-const CredentialMailbox = "mailbox"
+// What stands for secrets other than secure passwords where credentials are named.
+const (
+	CredentialMailbox = "mailbox"
+	CredentialMaster  = "master"
+	// CredentialUnverified is a mailbox password that the next passdb has yet to verify.
+	CredentialUnverified = "mailbox?"
+)

@@ -19,6 +19,7 @@ type Record struct{ packed string }
 // length plus one.
 //
 //	address, flags, mode of secure passwords, departments, switches
+//	time when the mailbox password was set, if flagMailboxSet
 //	hash of the mailbox password, secure passwords
 //	revision, time of creation, aliases, send_as, batches
 
@@ -27,6 +28,7 @@ const (
 	flagSecrets
 	flagAliases
 	flagSendAs
+	flagMailboxSet
 )
 
 // pack makes the record of an account's document. Its address is the key that the document is kept
@@ -45,6 +47,9 @@ func pack(addr string, a *Account, rev uint64) Record {
 	if len(a.SendAs) > 0 {
 		flags |= flagSendAs
 	}
+	if !a.MailboxSetAt.IsZero() {
+		flags |= flagMailboxSet
+	}
 	b := append(appendText(make([]byte, 0, 512), addr), flags)
 	b = appendText(b, string(a.Secure))
 	b = appendTexts(b, a.Departments)
@@ -56,6 +61,9 @@ func pack(addr string, a *Account, rev uint64) Record {
 		} else {
 			b = append(b, 0)
 		}
+	}
+	if flags&flagMailboxSet != 0 {
+		b = appendTime(b, a.MailboxSetAt)
 	}
 	b = appendText(b, a.MailboxHash)
 	b = binary.AppendUvarint(b, uint64(len(a.Secrets)))
@@ -209,11 +217,11 @@ func (r Record) facts(room *access.Account) (rest reader) {
 	return f
 }
 
-// mailbox returns what is packed from the hash of the mailbox password on.
-func (r Record) mailbox() reader {
+// mailbox returns when the mailbox password was set, and what is packed from its hash on.
+func (r Record) mailbox() (set time.Time, rest reader) {
 	f := reader(r.packed)
 	f.text()
-	f.byte()
+	flags := f.byte()
 	f.text()
 	for n, _ := f.length(); n > 0; n-- {
 		f.text()
@@ -222,7 +230,10 @@ func (r Record) mailbox() reader {
 		f.text()
 		f.byte()
 	}
-	return f
+	if flags&flagMailboxSet != 0 {
+		set = f.time()
+	}
+	return set, f
 }
 
 // MailboxHash returns the mailbox password kept here, in Dovecot's {SCHEME} form.
@@ -230,8 +241,17 @@ func (r Record) MailboxHash() string {
 	if !r.Exists() {
 		return ""
 	}
-	f := r.mailbox()
+	_, f := r.mailbox()
 	return f.text()
+}
+
+// MailboxSetAt returns when the mailbox password was last set; zero if it is not known.
+func (r Record) MailboxSetAt() time.Time {
+	if !r.Exists() {
+		return time.Time{}
+	}
+	set, _ := r.mailbox()
+	return set
 }
 
 // Secrets goes through the live secure passwords and the revoked ones still recognised.
@@ -240,7 +260,7 @@ func (r Record) Secrets() iter.Seq[SecurePassword] {
 		if !r.Exists() {
 			return
 		}
-		f := r.mailbox()
+		_, f := r.mailbox()
 		f.text()
 		for n := f.number(); n > 0; n-- {
 			if !yield(f.secret()) {
@@ -313,7 +333,7 @@ func (r Record) mayUse(match func(entry string) bool) bool {
 	if f.byte()&(flagAliases|flagSendAs) == 0 {
 		return false
 	}
-	f = r.mailbox()
+	_, f = r.mailbox()
 	f.text()
 	for n := f.number(); n > 0; n-- {
 		f.secret()
@@ -339,13 +359,17 @@ func (r Record) revised() Revised[Account] {
 		return Revised[Account]{}
 	}
 	f := reader(r.packed)
-	a := &Account{Address: f.text(), Suspended: f.byte()&flagSuspended != 0, Secure: access.SecureMode(f.text()), Departments: f.texts()}
+	address, flags := f.text(), f.byte()
+	a := &Account{Address: address, Suspended: flags&flagSuspended != 0, Secure: access.SecureMode(f.text()), Departments: f.texts()}
 	if n, ok := f.length(); ok {
 		a.Protocols = make(access.Switches, n)
 		for range n {
 			name := f.text()
 			a.Protocols[name] = f.byte() == 1
 		}
+	}
+	if flags&flagMailboxSet != 0 {
+		a.MailboxSetAt = f.time()
 	}
 	a.MailboxHash = f.text()
 	if n := f.number(); n > 0 {

@@ -36,7 +36,7 @@ func drawAccount(t *rapid.T) *Account {
 		Departments: drawTexts(t, "departments"), Aliases: drawTexts(t, "aliases"),
 		Secure:      access.SecureMode(rapid.SampledFrom([]string{"", "optional", "required", "off", "of a newer version"}).Draw(t, "mode")),
 		CreatedAt:   drawTime(t, "created"),
-		MailboxHash: rapid.StringN(0, 200, 600).Draw(t, "mailbox hash"),
+		MailboxHash: rapid.StringN(0, 200, 600).Draw(t, "mailbox hash"), MailboxSetAt: drawTime(t, "mailbox password set"),
 	}
 	if rapid.Bool().Draw(t, "has switches") {
 		a.Protocols = rapid.MapOf(rapid.SampledFrom([]string{"imap", "pop3", "smtp", "sieve", "web", "of a newer version"}), rapid.Bool()).Draw(t, "switches")
@@ -73,7 +73,7 @@ func TestRecordSaysWhatTheDocumentSaid(t *testing.T) {
 			f.Protocols != a.Protocols.Compile() || !slices.Equal(f.Departments, a.Departments) {
 			t.Fatalf("decisions are told %+v of %+v", f, a)
 		}
-		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !slices.Equal(slices.Collect(r.Secrets()), a.Secrets) {
+		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !r.MailboxSetAt().Equal(a.MailboxSetAt) || !slices.Equal(slices.Collect(r.Secrets()), a.Secrets) {
 			t.Fatalf("kept %+v, read %q, %q, %v", a, r.Address(), r.MailboxHash(), slices.Collect(r.Secrets()))
 		}
 	})

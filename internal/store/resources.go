@@ -110,6 +110,9 @@ type Account struct {
 
 	// MailboxHash is the mailbox password kept here, in Dovecot's {SCHEME} form.
 	MailboxHash string `json:"mailbox_hash,omitempty"`
+	// MailboxSetAt is when the mailbox password was last set: a login before that time used another
+	// one. A rehash of the same password does not change it. Zero if it is not known.
+	MailboxSetAt time.Time `json:"mailbox_set_at,omitzero"`
 	// Secrets are the live secure passwords and the revoked ones still recognised.
 	Secrets []SecurePassword `json:"secrets,omitempty"`
 }

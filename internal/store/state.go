@@ -118,6 +118,7 @@ type View struct {
 	Account  Record
 	Settings *Domain
 	Clients  *access.Clients
+	Version  uint64 // of the state
 
 	sendAs map[string][]string // of the domain's departments
 }
@@ -141,7 +142,7 @@ func (st *State) Version() uint64 { return st.version.Load() }
 func (st *State) View(addr string) (account string, v View) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	v.Clients = st.clients
+	v.Clients, v.Version = st.clients, st.version.Load()
 	addr, d := st.person(addr)
 	if d == nil {
 		return addr, v

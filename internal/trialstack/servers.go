@@ -205,6 +205,8 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"policyd.listen": []string{"unix:" + d.PolicySocket + "?mode=0660&group=postfix"},
 		"milter.listen":  []string{"unix:" + d.MilterSocket + "?mode=0660&group=postfix"},
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
+		// Its mode is 0600, and all runs as root.
+		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
 		// Not what this machine happens to have.
 		"regions.database": "none",
 	}

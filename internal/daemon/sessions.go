@@ -1,0 +1,41 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/livesessions"
+	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+)
+
+// liveSessions returns what ends open sessions; nil if the settings name no doveadm.
+func liveSessions(cfg *config.Config, st *store.Store, redis *redisstore.Redis, g *gate.Gate, log hclog.Logger) (*livesessions.Sessions, error) {
+	if len(cfg.Sessions.Doveadm) == 0 {
+		return nil, nil
+	}
+	var key []byte
+	if cfg.Sessions.KeyFile != "" {
+		var err error
+		if key, err = config.ReadSecret(cfg.Sessions.KeyFile); err != nil {
+			return nil, fmt.Errorf("sessions.key_file: %w", err)
+		}
+	}
+	var dovecots []livesessions.Dovecot
+	var faults []error
+	for _, text := range cfg.Sessions.Doveadm {
+		d, err := doveadm.Parse(text, key)
+		dovecots, faults = append(dovecots, d), append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("sessions.doveadm: %w", err)
+	}
+	return livesessions.New(livesessions.Options{
+		State: st.State, Judge: g, Records: redis.Records, Services: cfg.Login.Services, Log: log.Named("sessions"),
+	}, dovecots...), nil
+}

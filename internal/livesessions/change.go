@@ -1,0 +1,109 @@
+package livesessions
+
+import (
+	"context"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// settleWithin is how long the answer to a change waits for its sessions to end.
+const settleWithin = 2 * time.Second
+
+// Outcome is how many sessions a change ended, and how many it could not end yet: those known to be
+// open. Unreachable Dovecots may have others.
+type Outcome struct{ Ended, Failed, Unreachable int }
+
+// Change counts the sessions that end from [Sessions.Expect] on.
+type Change struct {
+	s       *Sessions
+	scope   scope
+	outcome Outcome
+}
+
+// Expect begins to count the sessions of an account, or of all accounts of a domain if account is
+// "". It comes before the change; [Change.Settle] must follow.
+func (s *Sessions) Expect(domain, account string) *Change {
+	c := &Change{s: s, scope: scope{domains: map[string]bool{domain: true}}}
+	if account != "" {
+		c.scope = scope{accounts: map[string]bool{account: true}}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[c] = true
+	return c
+}
+
+// Settle waits, for a bounded time, until the sessions that the change refuses have ended.
+func (c *Change) Settle(ctx context.Context) Outcome {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	numbers := make([]uint64, len(c.s.nodes))
+	for i, n := range c.s.nodes {
+		numbers[i] = n.request(c.scope)
+	}
+	late := 0
+	for i, n := range c.s.nodes {
+		if !n.wait(ctx, numbers[i]) {
+			late = len(n.refusedKnown(&c.scope))
+			c.outcome.Unreachable++
+		} else if n.unreachable() {
+			c.outcome.Unreachable++
+		}
+	}
+	c.Forget()
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	c.outcome.Failed = max(c.outcome.Failed, late)
+	return c.outcome
+}
+
+// Forget stops counting.
+func (c *Change) Forget() {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	delete(c.s.waiting, c)
+}
+
+// report counts sessions, by their accounts, for the changes that wait.
+func (s *Sessions) report(accounts []string, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.waiting {
+		count := 0
+		for _, account := range accounts {
+			if c.scope.covers(account) {
+				count++
+			}
+		}
+		if ended {
+			c.outcome.Ended += count
+		} else {
+			c.outcome.Failed = max(c.outcome.Failed, count)
+		}
+	}
+}
+
+// domainOf returns the managed domain of an account.
+func (s *Sessions) domainOf(account string) (string, bool) {
+	return s.State.ResolveDomain(address.Domain(account))
+}
+
+// sessionOf is the session that a recorded login opened.
+func sessionOf(rec *store.LoginRecord) *access.Session {
+	s := &access.Session{
+		Account: rec.Account, Protocol: access.ParseProtocol(rec.Protocol), Service: rec.Service, IP: address.IPOf(rec.IP), Client: rec.Client,
+		Credential: store.CredentialMailbox, Hidden: rec.SecretHidden, ID: rec.Session, Began: rec.Time,
+	}
+	switch {
+	case rec.MasterUser != "":
+		s.Credential = store.CredentialMaster
+	case rec.CredentialID != "":
+		s.Credential = rec.CredentialID
+	case rec.Outcome == access.Next || !rec.ClosedAt.IsZero():
+		s.Credential = store.CredentialUnverified
+	}
+	return s
+}
