@@ -85,7 +85,7 @@ func (c *cli) apply() *cobra.Command {
 			Revision string                `json:"revision"`
 			Domain   struct{ Name string } `json:"domain"`
 		}
-		_ = json.Unmarshal(doc.json, &head) // what is of the wrong type is for the daemon to say
+		_ = json.Unmarshal(doc.json, &head) // the daemon reports wrong types
 		switch {
 		case *domain != "":
 			head.Domain.Name = *domain
@@ -159,7 +159,7 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 	return p, nil
 }
 
-// plan is what a document changes.
+// plan contains the changes of a document.
 type plan struct{ api.Plan }
 
 func (p *plan) empty() bool { return len(p.Additions)+len(p.Changes)+len(p.Removals) == 0 }

@@ -59,7 +59,7 @@ func (c *cli) accountBatch() *cobra.Command {
 	return cmd
 }
 
-// batchRun collects what a batch reports.
+// batchRun collects the reports of a batch.
 type batchRun struct {
 	all      bool // keep the results of unchanged accounts, too
 	results  []json.RawMessage
@@ -69,7 +69,7 @@ type batchRun struct {
 
 // far stores a progress line and returns it as text.
 func (b *batchRun) far(line []byte) string {
-	_ = json.Unmarshal(line, &b.progress) // the result says what is wrong
+	_ = json.Unmarshal(line, &b.progress) // the result reports the fault
 	return fmt.Sprintf("%d of %d accounts", b.progress.Done, b.progress.Selected)
 }
 

@@ -114,7 +114,7 @@ type networkFile struct {
 	name     string
 	first    int // how many networks are named before those of the file
 	networks []string
-	lines    []int // where each stands, from 1
+	lines    []int // line number of each, from 1
 }
 
 func (n *networkFile) read(cmd *cobra.Command) error {

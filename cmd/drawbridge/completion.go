@@ -12,7 +12,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// Bounds of a completion: whoever presses Tab does not wait.
+// Limits of a completion: a person waits for it.
 const (
 	completionTime  = 2 * time.Second
 	completionItems = 500

@@ -87,7 +87,7 @@ func (c *cli) printProblem(cmd *cobra.Command, out io.Writer, p *adminclient.Pro
 	case code == "":
 		code = "internal"
 	case c.output == outputJSON && len(p.Body) > 0:
-		_ = printJSON(out, p.Body) // standard error has nobody to complain to
+		_ = printJSON(out, p.Body) // nowhere to report a failing standard error
 		return
 	}
 	for _, f := range p.Errors {

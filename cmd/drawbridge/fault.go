@@ -15,7 +15,7 @@ import (
 func faultText(cmd *cobra.Command, f api.Fault) string {
 	detail := inWords(f.Detail)
 	switch {
-	case cmd.Name() == "api": // whoever writes the request reads the API's own words
+	case cmd.Name() == "api": // a user of the API's paths reads its names
 		return f.String()
 	case f.Line > 0: // its detail says where
 		return detail

@@ -29,7 +29,7 @@ func (ch choice) String() string {
 	return *ch.word
 }
 
-// Type is what the help shows for the value.
+// Type is the placeholder in the help.
 func (ch choice) Type() string { return strings.Join(ch.from, "|") }
 
 // Set implements [pflag.Value].
@@ -247,7 +247,7 @@ func upper(protocol string) string {
 	return strings.ToUpper(protocol)
 }
 
-// edited returns the list without what is removed, by the flag remove, and with what is added.
+// edited returns the list without the values of the flag remove, and with those of the flag add.
 func edited(list, adding, removing []string, remove string) ([]string, error) {
 	for _, v := range removing {
 		i := slices.Index(list, v)
@@ -335,7 +335,7 @@ func (s *settings) scopeDepartments(sub, except bool) {
 	})
 }
 
-// scopePart returns the scope in body, or its exceptions, to be edited, and what it is now.
+// scopePart returns the scope in body, or its exceptions, for editing, and its present value.
 func (s *settings) scopePart(body, current object, except bool, add, remove string) (part object, before map[string]any, err error) {
 	if slices.ContainsFunc(scopeFlags[:], s.cmd.Flags().Changed) {
 		return nil, nil, usage("--%s and --%s edit the scope: leave out the flags that replace it", add, remove)
@@ -371,12 +371,12 @@ func (s *settings) given() bool {
 	return slices.ContainsFunc(s.fields, func(f setting) bool { return f.given(s.cmd) })
 }
 
-// edited reports whether a setting was named that changes what is there.
+// edited reports whether a flag changes the resource.
 func (s *settings) edited() bool {
 	return slices.ContainsFunc(s.fields, func(f setting) bool { return f.edits && f.given(s.cmd) })
 }
 
-// into puts the fields that were named into body; current is the resource as it is.
+// into adds the fields of the flags to body; current is the present resource.
 func (s *settings) into(body, current object) error {
 	for _, f := range s.fields {
 		if f.given(s.cmd) {
@@ -426,7 +426,7 @@ func scoped(cmd *cobra.Command) *scope {
 	return s
 }
 
-// body is the scope as the API wants it. A scope that nobody is in is a fault of usage.
+// body returns the scope in the API's form. An empty scope is a usage error.
 func (s *scope) body() (object, error) {
 	if !s.all && len(s.departments)+len(s.trees)+len(s.members) == 0 {
 		return nil, usage("the scope is missing: give --all, --department, --sub-department or --member")

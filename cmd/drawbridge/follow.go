@@ -127,7 +127,7 @@ func (s *seen) since() time.Time {
 	return since
 }
 
-// aligned lines up cells in columns that only become wider, as it cannot know what follows.
+// aligned pads cells to columns that only grow, as later lines are not known yet.
 type aligned struct {
 	rows   [][]string // to be written
 	widths []int

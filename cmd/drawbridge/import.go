@@ -113,7 +113,7 @@ func readJSON(cmd *cobra.Command, flag, name string) (json.RawMessage, error) {
 	return doc, nil
 }
 
-// part is what a file says of one domain.
+// part is the section of a file for one domain.
 type part struct {
 	domain string
 	file   []byte
@@ -139,7 +139,7 @@ func split(file []byte) ([]part, error) {
 	}
 	read := func() int { return len(file) - len(text) + int(r.InputOffset()) }
 	end := read()
-	anybodys := []span{{0, end}} // the header, and lines that cannot be read: any daemon says what is wrong with them
+	anybodys := []span{{0, end}} // the header and unreadable lines: the first domain's import reports them
 	var parts []part
 	for end < len(file) {
 		line := span{end, len(file)} // the rest, unless it can be read
@@ -243,7 +243,7 @@ func tryAll(parts []part, send func(p part, dryRun bool) (*adminclient.Answer, e
 			all = problem
 		default:
 			all.Errors = append(all.Errors, problem.Errors...)
-			all.Body = nil // it would tell of the first domain only
+			all.Body = nil // it contains the first domain only
 		}
 	}
 	if all == nil {
@@ -252,13 +252,13 @@ func tryAll(parts []part, send func(p part, dryRun bool) (*adminclient.Answer, e
 	return all
 }
 
-// imported is what the daemon answers for a part.
+// imported is the daemon's answer to a part.
 type imported struct {
 	Domain string          `json:"domain"`
 	Result json.RawMessage `json:"result"`
 }
 
-// importAll sends the parts. When one fails, those before it are told all the same.
+// importAll sends the parts. If one fails, it still reports those before it.
 func (c *cli) importAll(cmd *cobra.Command, w *writing, parts []part, send func(p part, dryRun bool) (*adminclient.Answer, error)) error {
 	list := &adminclient.List{}
 	var failed error

@@ -11,7 +11,7 @@
 // # Reaching the daemon
 //
 // --api, else DRAWBRIDGE_API, else unix:/run/drawbridge/api.sock, where root and the daemon's own
-// user need no key. Others give the file of a key, which nobody else may read: --key-file, else
+// user need no key. Other users name a file with a key that only they can read: --key-file, else
 // DRAWBRIDGE_KEY_FILE. Secrets are never read from the command line or the environment.
 //
 // # Output
@@ -23,7 +23,7 @@
 //
 // # Diagnostics
 //
-// One line for each fault: the flag with its value, what is wrong, what to do. With -o json it is
+// One line for each fault: the flag with its value, the cause and the remedy. With -o json it is
 // the daemon's problem document (RFC 9457), or an object with a detail and one of the codes usage,
 // unreachable, interrupted, failed and internal.
 //

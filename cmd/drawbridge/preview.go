@@ -77,7 +77,7 @@ func (c *cli) policyPreview() *cobra.Command {
 // previewProgress is the progress of a preview as text.
 func previewProgress(line []byte) string {
 	var p api.PreviewProgress
-	_ = json.Unmarshal(line, &p) // the result says what is wrong
+	_ = json.Unmarshal(line, &p) // the result reports the fault
 	return fmt.Sprintf("%d logins, back to %s, %.0f %%", p.Examined, p.At.Local().Format(time.DateTime), 100*p.Share)
 }
 

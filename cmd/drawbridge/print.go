@@ -21,8 +21,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
-// printable escapes what does not print: control characters, line breaks, marks that turn the
-// direction of writing, bytes that are no UTF-8. The rest stays as it is.
+// printable escapes control characters, line breaks, marks that change the writing direction, and
+// bytes that are not UTF-8. Other text is unchanged.
 func printable(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
@@ -80,7 +80,7 @@ func printText(out io.Writer, text []byte) error {
 	return nil
 }
 
-// printAnswer prints one resource, whatever it is. No body, nothing printed.
+// printAnswer prints one resource of any kind, and nothing without a body.
 func (c *cli) printAnswer(cmd *cobra.Command, a *adminclient.Answer) error {
 	if len(a.Body) == 0 {
 		return nil
@@ -107,7 +107,7 @@ func (t table) row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = printable(cell)
 	}
-	_, _ = fmt.Fprintln(t, strings.Join(cells, "\t")) // Flush tells of errors
+	_, _ = fmt.Fprintln(t, strings.Join(cells, "\t")) // Flush reports errors
 }
 
 // document writes a row for each value in a JSON document, in its order.

@@ -76,6 +76,6 @@ func (c *cli) printLockout(out io.Writer, p *api.Problem) bool {
 	if p.Lockout.More > 0 {
 		t.row("and " + strconv.Itoa(p.Lockout.More) + " more")
 	}
-	_ = t.Flush() // standard error has nobody to complain to
+	_ = t.Flush() // nowhere to report a failing standard error
 	return true
 }

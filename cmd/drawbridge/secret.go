@@ -49,7 +49,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// hideTyping has a terminal not show what is typed, until the function that it returns is called.
+// hideTyping switches off the terminal's echo until the caller calls the returned function.
 func hideTyping(terminal *os.File) (show func(), err error) {
 	fd := int(terminal.Fd())
 	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)

@@ -93,7 +93,7 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path := domainPath(args[0], "third-party-access")
 		change := func(current object) (object, error) {
-			body := thirdPartyAccess(position) // a list that is left out stays as it is
+			body := thirdPartyAccess(position) // an absent list does not change
 			return body, s.into(body, current)
 		}
 		return c.changeWith(cmd, w, http.MethodPut, path, s, change, c.printThirdParty)

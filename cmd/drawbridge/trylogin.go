@@ -44,7 +44,7 @@ func (c *cli) tryLogin() *cobra.Command {
 	return cmd
 }
 
-// loginFacts adds flags for what is known of a login beside account and secret.
+// loginFacts adds flags for the facts of a login besides account and secret.
 func loginFacts(s *settings) {
 	s.word("protocol", "protocol", "protocol of the client", "imap", "pop3", "smtp", "sieve", "web")
 	s.text("service", "service", "Dovecot service `name`")

@@ -71,7 +71,7 @@ func (n Networks) With(others []Networks) Networks {
 	for _, o := range others {
 		switch {
 		case o.Empty():
-		case n.Empty(): // nobody else has the trie
+		case n.Empty(): // no one else uses the trie
 			trie.Union(o.trie)
 		default:
 			trie = trie.UnionPersist(o.trie)
@@ -101,8 +101,8 @@ func Within(list, in []string) bool {
 	return err == nil && len(left.Ranges()) == 0
 }
 
-// EntryOf returns the first entry of a list that holds ip, as it is written; "" when none does. It
-// reads the list anew: it is for explanations.
+// EntryOf returns the first entry of a list that contains ip, as written; "" for none. It parses
+// the list each time: it is for explanations.
 func EntryOf(list []string, ip netip.Addr) string {
 	for _, entry := range list {
 		if r, err := ParseNetwork(entry); err == nil && r.Contains(ip) {

@@ -1,8 +1,7 @@
 // Package adminclient speaks to Drawbridge's HTTP API.
 //
-// It knows the transport and nothing of the resources: how to reach the daemon, how to show a key,
-// how big an answer may be, how an error is told (RFC 9457), how a list goes on from page to page,
-// and how an answer that takes long tells meanwhile how far it is.
+// It implements the transport and knows no resource: addresses, keys, size limits, errors (RFC
+// 9457), pages of lists, and progress reports of long requests.
 //
 //	c, err := adminclient.New(adminclient.Options{API: "unix:/run/drawbridge/api.sock"})
 //	a, err := c.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains", name)})
@@ -160,7 +159,7 @@ func parseAPI(api string) (*http.Transport, string, error) {
 	return t, u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
 
-// loopbackOnly holds for "localhost" too, whatever the resolver says it is.
+// loopbackOnly accepts "localhost" too, whatever its address.
 func loopbackOnly(_, address string, _ syscall.RawConn) error {
 	if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().Unmap().IsLoopback() {
 		return fmt.Errorf("%s is not a loopback address: use https://", address)
@@ -188,7 +187,7 @@ type Request struct {
 	Accept string      // what may be answered; "" for JSON, and then nothing else is taken
 }
 
-// Answer is what the daemon said when it did not refuse.
+// Answer is a successful response of the daemon.
 type Answer struct {
 	Status int
 	ETag   string // as it came, quotes included; "" when there is none

@@ -16,7 +16,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 )
 
-// ArgumentError is a fault in what the caller gave. Nothing was sent.
+// ArgumentError is a fault in the caller's arguments. No request was sent.
 type ArgumentError struct{ Err error }
 
 func (e *ArgumentError) Error() string { return e.Err.Error() }
@@ -76,8 +76,8 @@ type Problem struct {
 	Body       []byte `json:"-"` // the body as received; with a code it is the problem document
 }
 
-// problem reads a refusal. What is no problem document, such as a proxy's page, is told by its
-// status alone.
+// problem reads a refusal. For other documents, such as a proxy's page, it reports the status
+// alone.
 func problem(resp *http.Response, body []byte) error {
 	p := &Problem{}
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))

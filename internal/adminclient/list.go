@@ -17,7 +17,7 @@ const pageSize = 500
 // List is a list of the API, its pages put together.
 type List struct {
 	Items []json.RawMessage `json:"items"`
-	Next  string            `json:"next,omitempty"` // where it goes on, when a limit cut it short
+	Next  string            `json:"next,omitempty"` // cursor of the next page, if a limit applied
 }
 
 // List asks for the first limit items of a list, or for all of them when limit is 0, following the
@@ -45,7 +45,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values, limit 
 		list.Items = append(list.Items, page.Items...)
 		list.Next = page.Next
 		if limit > 0 && len(list.Items) >= limit {
-			list.Items = list.Items[:limit] // short lists may come whole, whatever the limit
+			list.Items = list.Items[:limit] // the daemon may return short lists whole
 			return list, nil
 		}
 		if page.Next == "" {

@@ -14,9 +14,9 @@ import (
 
 const linesType = "application/x-ndjson"
 
-// Stream sends a request whose answer may take long, and gives progress and item what the daemon
-// tells meanwhile: JSON, the callee's only during the call. Either may be nil. The answer's body is
-// the result. [Options.Timeout] bounds the wait for each line, not the whole.
+// Stream sends a request whose answer may take long. It passes each progress report and item, as
+// JSON valid during the call, to progress and item; either may be nil. The answer's body is the
+// result. [Options.Timeout] limits the wait for each line, not the total.
 func (c *Client) Stream(ctx context.Context, r Request, progress, item func([]byte)) (*Answer, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

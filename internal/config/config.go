@@ -7,20 +7,18 @@
 //	[login]
 //	listen = ["unix:/run/drawbridge/login.sock?mode=0660&group=dovecot"]
 //
-// The settings, their documentation and their checks stand in one table, settings; WriteDefaults
+// One table, settings, contains the settings, their documentation and their checks; WriteDefaults
 // prints the manual from it. Durations are strings such as "90d", "24h" or "15m"; a day has 24
-// hours. Secrets are never settings: a setting names the file that holds one, and ReadSecret reads
-// it.
+// hours. Secrets are never settings: a setting names a file, and ReadSecret reads it.
 //
 // # Diagnostics
 //
-// Everything wrong with a file is reported at once, one line each, with the line where it stands
-// and what to do:
+// All faults of a file are reported at once, one line each, with the line number and the remedy:
 //
 //	/etc/drawbridge/drawbridge.toml:7: login.unmanaged: "allow" is not one of "deny", "next"
 //	/etc/drawbridge/drawbridge.toml:9: login.unmanged: there is no such setting: did you mean login.unmanaged?
 //
-// Broken TOML is an exception: nothing after it can be believed, so it is reported alone.
+// Broken TOML is an exception: it is reported alone, because the rest of the file is unreliable.
 //
 // It does not read the environment, does not open sockets or databases, and does not watch the
 // file.
@@ -83,7 +81,7 @@ type Login struct {
 	KeyFile        string
 	NextPassdb     bool
 	Unmanaged      string // Deny or Next
-	// UnmanagedDomains are those that Unmanaged is for when it is Next; "*" stands for all.
+	// UnmanagedDomains are the domains to which Unmanaged = Next applies; "*" means all.
 	UnmanagedDomains []string
 	DefaultDomain    string
 	Subaddress       string            // delimiters; "" for none

@@ -30,8 +30,8 @@ const (
 // A Problem is one thing wrong with a file of settings.
 type Problem struct {
 	Setting string // full name, such as "login.unmanaged"; "" when the file as a whole is meant
-	Line    int    // where it stands, from 1; 0 when it is not in the file
-	Text    string // what is wrong and what to do; never a secret
+	Line    int    // line number from 1; 0 if the setting is not in the file
+	Text    string // the fault and the remedy; never a secret
 }
 
 // Error is everything wrong with a file of settings, in the order of its lines. Past a hundred
@@ -95,7 +95,7 @@ func Parse(r io.Reader, name string) (*Config, error) {
 	d.table(nil, root)
 	for _, s := range d.settings {
 		if d.bad[s.name] {
-			continue // already reported, and not what the file says
+			continue // already reported, and not the file's value
 		}
 		for _, fault := range s.check(d.config) {
 			d.problem(s.name, d.lines[s.name], fault)
@@ -120,13 +120,13 @@ func syntaxProblem(err error) Problem {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// decoder walks what the TOML library parsed. The library's own decoding into a struct stops at the
+// decoder walks the tree of the TOML library. The library's own decoding into a struct stops at the
 // first problem.
 type decoder struct {
 	md       toml.MetaData
 	settings []setting
 	config   *Config
-	lines    map[string]int  // setting → where it stands
+	lines    map[string]int  // setting → line number
 	bad      map[string]bool // settings whose value was not taken
 	problems []Problem
 }
@@ -173,9 +173,9 @@ func (d *decoder) value(p toml.Primitive) (v any) {
 	return v
 }
 
-// line finds where a value stands. The library tells positions only in errors, so it is made to
-// report one. A table without a header of its own ([a.b] makes a, and so does a.b = 1) has none: it
-// stands where its first value does.
+// line finds the line number of a value. The library reports positions only in errors, so this
+// provokes one. A table without a header of its own ([a.b] implies a, as does a.b = 1) has the
+// position of its first value.
 func (d *decoder) line(path toml.Key, p toml.Primitive) int {
 	var pe toml.ParseError
 	if errors.As(d.md.PrimitiveDecode(p, locator{}), &pe) && pe.Position.Line > 0 {

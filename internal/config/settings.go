@@ -24,8 +24,8 @@ type setting struct {
 	// at points to the field: a *string, *bool, *int, *time.Duration, *StoreURL, *[]listen.Spec,
 	// *OneOrMore, *[]string or *map[string]string.
 	at func(*Config) any
-	// check returns what is wrong with the value, one text per fault. It may look at other
-	// settings; the fault is reported here.
+	// check returns the faults of the value, one text each. It may use other settings; the fault is
+	// reported at this one.
 	check func(*Config) []string
 	// live settings are applied by a reload; the others need a restart.
 	live bool

@@ -25,7 +25,7 @@ type Target struct {
 	Master    string // Addresses are the Sentinels that watch this master set
 }
 
-// Embedded tells whether the daemon runs its own store.
+// Embedded reports whether the daemon runs its own store.
 func (s Store) Embedded() bool {
 	return !s.URL.List && len(s.URL.Addresses) == 1 && s.URL.Addresses[0] == embedded
 }

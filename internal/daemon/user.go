@@ -25,7 +25,7 @@ type daemonUser struct {
 	groups   []int
 }
 
-// changes tells whether there is a user to change to.
+// changes reports whether there is a user to change to.
 func (u daemonUser) changes() bool { return u.uid != 0 }
 
 // findUser looks up the setting user. It is the zero daemonUser if the setting is empty or names

@@ -268,7 +268,7 @@ func (d *dovecotChecks) passdbs() {
 	d.masters(list)
 }
 
-// isContinue tells whether a login goes on to the next passdb after it succeeded in p.
+// isContinue reports whether a login goes on to the next passdb after it succeeded in p.
 func isContinue(p doveconf.Section) bool {
 	return p.Get("pass", "no") == "yes" || strings.HasPrefix(p.Get("result_success", "return-ok"), "continue")
 }
@@ -398,12 +398,12 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 	}
 }
 
-// asksNext tells whether the daemon ever leaves a login to the next passdb.
+// asksNext reports whether the daemon ever leaves a login to the next passdb.
 func (d *dovecotChecks) asksNext() bool {
 	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
 }
 
-// opensToAll tells whether a passdb succeeds for whoever asks, and whether it does so to hand the
+// opensToAll reports whether a passdb succeeds for whoever asks, and whether it does so to hand the
 // login on to another server.
 func opensToAll(p doveconf.Section) (open, proxy bool) {
 	fields := strings.Fields(p.Get("default_fields", "") + " " + p.Get("override_fields", ""))
@@ -608,7 +608,7 @@ func (d *dovecotChecks) policyAddress(check, where, text string) {
 	d.fail(check, where, "auth_policy_server_url = http://"+listens[0]+policyPath, "asks %s, but login.listen has %s", u.Host, strings.Join(listens, ", "))
 }
 
-// sameAddress tells whether a client of host and port comes to a listener. A name other than
+// sameAddress reports whether a client of host and port comes to a listener. A name other than
 // localhost may be any address.
 func sameAddress(host, port string, listener netip.AddrPort) bool {
 	if port != strconv.Itoa(int(listener.Port())) {
@@ -795,7 +795,7 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return n, err == nil
 }
 
-// isWide tells whether a network holds others than a site's own proxies: more addresses than such a
+// isWide reports whether a network holds others than a site's own proxies: more addresses than such a
 // group has, or several public ones.
 func isWide(n netip.Prefix) bool {
 	a := n.Addr().Unmap()
@@ -809,7 +809,7 @@ func isWide(n netip.Prefix) bool {
 	return n.Bits() < narrowest || !a.IsPrivate() && !a.IsLinkLocalUnicast() && n.Bits() < a.BitLen()
 }
 
-// loopbackHost tells whether a listening address is this machine's alone.
+// loopbackHost reports whether a listening address is this machine's alone.
 func loopbackHost(host string) bool {
 	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return host == "localhost" || err == nil && a.IsLoopback()

@@ -142,7 +142,7 @@ type process struct {
 	gids []uint32
 }
 
-// may tells whether p has a permission, 4 to read, 2 to write, 1 to execute or to search.
+// may reports whether p has a permission, 4 to read, 2 to write, 1 to execute or to search.
 func (p process) may(f file, permission fs.FileMode) bool {
 	mode := f.mode.Perm()
 	switch {

@@ -97,7 +97,7 @@ func prepare(dir string) error {
 	return nil
 }
 
-// ours tells whether a name in the directory is one that this package or redis-server gives.
+// ours reports whether a name in the directory is one that this package or redis-server gives.
 func ours(name string) bool {
 	return slices.ContainsFunc([]string{lockName, socketName, dataName, "dump.rdb", "temp-*.rdb", leftovers}, func(pattern string) bool {
 		match, err := filepath.Match(pattern, name)

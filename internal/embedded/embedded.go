@@ -323,7 +323,7 @@ func (s *Server) run() error {
 
 var errDamaged = errors.New("the data is damaged")
 
-// damaged tells whether redis-server's last words before exit status 1 mean that its files are, as
+// damaged reports whether redis-server's last words before exit status 1 mean that its files are, as
 // redis 7 words it.
 func damaged(words string) bool {
 	if strings.Contains(words, "Permission denied") || strings.Contains(words, "No space left") {

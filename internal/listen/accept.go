@@ -52,7 +52,7 @@ func (p *patient) Accept() (net.Conn, error) {
 	}
 }
 
-// passes tells whether an accept error says nothing about the listener itself; see "Error handling"
+// passes reports whether an accept error says nothing about the listener itself; see "Error handling"
 // in accept(2).
 func passes(err error) bool {
 	return slices.ContainsFunc([]syscall.Errno{

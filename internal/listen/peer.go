@@ -18,7 +18,7 @@ type Peer struct {
 	PID    int32    // in our PID namespace; 0 when it lives outside
 }
 
-// In tells whether gid is the peer's primary group or one of its supplementary ones.
+// In reports whether gid is the peer's primary group or one of its supplementary ones.
 func (p Peer) In(gid uint32) bool { return p.GID == gid || slices.Contains(p.Groups, gid) }
 
 // String names the peer as an operator looks for it.

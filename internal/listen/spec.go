@@ -33,10 +33,10 @@ type Spec struct {
 	TLSKey    string         // absolute path of its PEM private key
 }
 
-// Unix tells whether s is a unix socket.
+// Unix reports whether s is a unix socket.
 func (s Spec) Unix() bool { return s.Path != "" }
 
-// TLS tells whether connections to s are encrypted.
+// TLS reports whether connections to s are encrypted.
 func (s Spec) TLS() bool { return s.TLSCert != "" }
 
 // Network returns "unix" or "tcp", as package net names it.
