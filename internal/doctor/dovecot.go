@@ -35,7 +35,8 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 		return dovecotView(dovecotChecks{where: where, all: all, version: v, config: c, files: conf.Files, noDomains: conf.NoDomains})
 	}
 	all, apart := forUsers(conf.All, v)
-	base := view(conf.File, all)
+	base := v.check(conf.File)
+	base = append(base, view(conf.File, all)...)
 	if apart {
 		const check = "dovecot.passdb.smtp"
 		where := conf.File + ": protocol !smtp"
@@ -87,11 +88,12 @@ func forUsers(all doveconf.Section, v dovecotVersion) (doveconf.Section, bool) {
 	return all, true
 }
 
-// dovecotVersion is the text of doveconf's first line, "2.3.19.1".
+// dovecotVersion is the number in doveconf's first line, "2.3.19.1".
 type dovecotVersion string
 
 func version(text string) dovecotVersion {
-	number, _, _ := strings.Cut(text, "-")
+	number, _, _ := strings.Cut(text, " ")
+	number, _, _ = strings.Cut(number, "-")
 	return dovecotVersion(number)
 }
 
@@ -100,6 +102,24 @@ func (v dovecotVersion) is24() bool {
 	var major, minor int
 	n, err := fmt.Sscanf(string(v), "%d.%d", &major, &minor)
 	return err == nil && n == 2 && (major > 2 || major == 2 && minor >= 4)
+}
+
+// check reports versions that Drawbridge does not support, or that it was not tested with.
+func (v dovecotVersion) check(where string) (f findings) {
+	const check = "dovecot.version"
+	var major, minor, patch int
+	n, _ := fmt.Sscanf(string(v), "%d.%d.%d", &major, &minor, &patch)
+	switch {
+	case n < 2:
+		f.warn(check, where, "doveconf -n # its first line has the version", "the version %q is not understood: the configuration is read as that of Dovecot 2.3", string(v))
+	case major < 2 || major == 2 && (minor < 3 || minor == 3 && patch < 13):
+		f.fail(check, where, "# install Dovecot 2.3.13 or later, or 2.4", "Dovecot %s is not supported: it cannot make Drawbridge's answers final", string(v))
+	case major == 2 && minor <= 4:
+		f.ok(check, where, "Dovecot %s is supported", string(v))
+	default:
+		f.warn(check, where, "# Dovecot 2.3 and 2.4 are supported", "Dovecot %s is newer than the versions that Drawbridge was tested with", string(v))
+	}
+	return f
 }
 
 // dovecotView checks one view of the configuration: the whole of it, or what one service sees.
@@ -470,13 +490,15 @@ func (d *dovecotChecks) mechanisms() {
 	const check = "dovecot.mechanisms"
 	where := d.at("auth_mechanisms")
 	offered := strings.Fields(strings.ToUpper(d.all.Get("auth_mechanisms", "plain")))
-	var bypass, hide, plain []string
+	var bypass, tokens, hide, plain []string
 	for _, m := range offered {
 		switch {
 		case m == "PLAIN" || m == "LOGIN":
 			plain = append(plain, m)
 		case m == "ANONYMOUS", m == "GSSAPI", m == "GSS-SPNEGO", m == "NTLM" && d.all.Get("auth_use_winbind", "no") == "yes":
 			bypass = append(bypass, m)
+		case d.version.is24() && (m == "OAUTHBEARER" || m == "XOAUTH2"):
+			tokens = append(tokens, m)
 		default:
 			hide = append(hide, m)
 		}
@@ -484,6 +506,9 @@ func (d *dovecotChecks) mechanisms() {
 	fix := "auth_mechanisms = plain login"
 	if len(bypass) > 0 {
 		d.fail(check, where, fix, "%s: these mechanisms ask no passdb, and so not Drawbridge", strings.Join(bypass, ", "))
+	}
+	if len(tokens) > 0 {
+		d.fail(check, where, fix, "%s: not supported, since Dovecot 2.4 verifies tokens itself and not by a passdb", strings.Join(tokens, ", "))
 	}
 	if len(plain) == 0 {
 		d.fail(check, where, fix, "neither PLAIN nor LOGIN: Drawbridge must see the secret, and no other mechanism sends it")
@@ -495,7 +520,7 @@ func (d *dovecotChecks) mechanisms() {
 		}
 		d.warn(check, where, fix, "%s: hides the secret, so %s", strings.Join(hide, ", "), then)
 	}
-	if len(bypass)+len(hide) == 0 && len(plain) > 0 {
+	if len(bypass)+len(tokens)+len(hide) == 0 && len(plain) > 0 {
 		d.ok(check, where, "%s: Drawbridge sees the secret", strings.Join(plain, ", "))
 	}
 	format := d.all.Get("auth_username_format", "%Lu")

@@ -251,6 +251,7 @@ func TestDovecot24(t *testing.T) {
 		"no report":               {"  server_url = http://127.0.0.1:8481/v1/dovecot/policy\n", "", Fail, "dovecot.auth_policy", "auth_policy_server_url", "is empty", "auth_policy_server_url"},
 		"attributes":              {"  check_after_auth", "  request_attributes {\n    login = %{user}\n  }\n  check_after_auth", Fail, "dovecot.auth_policy", "request_attributes", "lacks remote", ""},
 		"master ends early":       {"  result_success = continue\n", "", Fail, "dovecot.passdb.master", "passdb 2 (passwd-file)", "Drawbridge is not asked", ""},
+		"tokens":                  {"plain login", "plain oauthbearer", Fail, "dovecot.mechanisms", "auth_mechanisms", "OAUTHBEARER: not supported", "plain login"},
 		"anonymous":               {"plain login", "plain anonymous", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS", ""},
 		"cleartext":               {"ssl = no", "auth_allow_cleartext = yes", Warn, "dovecot.plaintext", "auth_allow_cleartext", "without encryption", "auth_allow_cleartext = no"},
 		"penalty":                 {"mode = 0\n", "mode = 0600\n", Warn, "dovecot.penalty", "service anvil", "up to 15 s", "mode = 0"},
@@ -280,6 +281,27 @@ func TestDovecotLua23(t *testing.T) {
 	expectWell(t, Dovecot(dovecotOf(t, text), site(t)), 10)
 	f := Dovecot(dovecotOf(t, text+"auth_cache_size = 10M\n"), site(t))
 	expect(t, f, Fail, "dovecot.auth_cache", "auth_cache_size", "a revoked secret goes on")
+}
+
+// Versions that are too old, or newer than those that were tested.
+func TestDovecotVersions(t *testing.T) {
+	for version, c := range map[string]struct {
+		severity Severity
+		what     string
+	}{
+		"2.2.36 (1f10bfa63)":    {Fail, "2.2.36 is not supported"},
+		"2.3.4.1":               {Fail, "2.3.4.1 is not supported"},
+		"2.3.13":                {OK, "2.3.13 is supported"},
+		"2.3.19.1 (9b53102964)": {OK, "2.3.19.1 is supported"},
+		"2.4.5-1 (7d8c0e5759)":  {OK, "2.4.5 is supported"},
+		"2.5.0":                 {Warn, "2.5.0 is newer"},
+		"3.0.1":                 {Warn, "3.0.1 is newer"},
+		"nightly":               {Warn, "not understood"},
+	} {
+		conf := parsed(t, recorded(t, "doveconf24-n.txt"))
+		conf.Version = version
+		expect(t, Dovecot(conf, site(t)), c.severity, "dovecot.version", conf.File, c.what)
+	}
 }
 
 // What 2.4.1 and 2.3.19 say of a configuration for the other version.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -212,17 +213,23 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("status %d:\n%s", status, out)
 	}
 	conf, err := os.ReadFile(s.DovecotConf())
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := s.DovecotConf() + ".open"
-	// A passdb before ours decides first.
-	bad := "passdb {\n  driver = static\n  args = nopassword=y\n}\n" + string(conf)
-	if err := os.WriteFile(open, []byte(bad), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, status := examine(open); status != 1 || !strings.Contains(out, "passdb") {
-		t.Errorf("a site that fails open: status %d:\n%s", status, out)
+	s.must(err)
+	const include = "!include drawbridge.conf.ext"
+	for name, c := range map[string]struct{ instead, want string }{
+		"a passdb before ours that admits everybody": {bySeries(t,
+			"passdb {\n  driver = static\n  args = nopassword=y\n}\n",
+			"passdb static {\n  fields {\n    nopassword = yes\n  }\n}\n") + include, "dovecot.passdb.first"},
+		"the snippet for the other version": {bySeries(t, dovecot.Conf24(), dovecot.Conf23()), bySeries(t, "for 2.4", "for 2.3")},
+		"a passdb of the other version":     {bySeries(t, "passdb lua {\n  lua_file = /x\n}\n", "passdb {\n  driver = checkpassword\n  args = /x\n}\n"), bySeries(t, "for 2.4", "for 2.3")},
+		"no passdb of ours":                 {"", "dovecot.passdb.present"},
+		"a checkpassword passdb by its 2.4 name": {"passdb checkpassword {\n" + bySeries(t, "  driver = checkpassword\n", "") + "}\n" + include,
+			bySeries(t, "dovecot.passdb.first", "2.4")},
+	} {
+		bad := s.DovecotConf() + ".bad"
+		s.must(os.WriteFile(bad, []byte(strings.Replace(string(conf), include, c.instead, 1)), 0o600))
+		if out, status := examine(bad); status != 1 || !strings.Contains(out, c.want) {
+			t.Errorf("%s: status %d, without %q:\n%s", name, status, c.want, out)
+		}
 	}
 }
 
