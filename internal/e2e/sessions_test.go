@@ -179,3 +179,27 @@ func TestOpenSessionsEnd(t *testing.T) {
 		s.stays(other)
 	})
 }
+
+// Dovecot 2.4 names each session, so that sessions of one account from one address are told apart.
+func TestOpenSessionsOfOneAddress(t *testing.T) {
+	only(t, "2.4", "names of sessions")
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	phone, secret := s.device(ann, "phone")
+	_, laptop := s.device(ann, "laptop")
+	lost := []open{s.idle("the lost phone", outside, ann, secret), s.popping("its pop3", outside, ann, secret)}
+	others := []open{s.idle("the laptop", outside, ann, laptop), s.idle("the mailbox password", outside, ann, s.passwords[ann])}
+	pop := s.popping("the laptop's pop3", outside, ann, laptop)
+	s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+phone, nil)
+	for _, o := range lost {
+		s.ends(o)
+	}
+	for _, o := range append(others, pop) {
+		s.stays(o)
+	}
+	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"pop3": false}})
+	s.ends(pop)
+	for _, o := range others {
+		s.stays(o)
+	}
+}

@@ -124,6 +124,9 @@ func connection(r row) (Connection, error) {
 		return Connection{}, fmt.Errorf("%d columns: is it Dovecot 2.3 or 2.4?", len(r))
 	}
 	c := Connection{User: r[0], Service: r[1], PID: r[2]}
+	if c.Service == "managesieve" { // 2.4 lists it so, and names it "sieve" at the login, as 2.3 always does
+		c.Service = "sieve"
+	}
 	if r[3] != "" {
 		ip, err := netip.ParseAddr(r[3])
 		if err != nil {

@@ -44,7 +44,7 @@ func TestRecordedAnswers(t *testing.T) {
 		{"2.4", "ann\timap\t12119\t127.0.0.2\t\t9PUb\tcred-2\tbob\timap\t12105\t127.0.0.1\t\t\t\t", []Connection{
 			{"ann", "imap", "12119", ip("127.0.0.2"), []string{"9PUb", "cred-2"}}, {"bob", "imap", "12105", ip("127.0.0.1"), nil},
 		}},
-		{"2.4 without fields", "ann\timap\t1\t127.0.0.2\t\tbob\timap\t2\t127.0.0.1\t\tcid\tsieve\t3\t\t\tdan\timap\t4\t127.0.0.1\t\t", []Connection{
+		{"2.4 without fields", "ann\timap\t1\t127.0.0.2\t\tbob\timap\t2\t127.0.0.1\t\tcid\tmanagesieve\t3\t\t\tdan\timap\t4\t127.0.0.1\t\t", []Connection{
 			{"ann", "imap", "1", ip("127.0.0.2"), nil},
 			{"bob", "imap", "2", ip("127.0.0.1"), nil},
 			{"cid", "sieve", "3", netip.Addr{}, nil},
