@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
@@ -78,8 +79,11 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	}
 	d.journal = red
 	d.api = &adminapi.API{
-		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
-		Site: access.Site{NextPassdb: next}, Version: "1.2.3", Metrics: adminapi.NewMetrics(),
+		Admin: &admin.Admin{
+			Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
+			Site: access.Site{NextPassdb: next}, Version: "1.2.3",
+		},
+		Metrics:   adminapi.NewMetrics(),
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded },
 		Login: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{"outcome":"deny"}`)
@@ -135,12 +139,16 @@ func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Se
 
 // limited is a client of the same daemon behind a server with a limit. The journal is the daemon's
 // own when it is nil.
-func (d *daemon) limited(limit time.Duration, journal adminapi.Journal) *client {
+func (d *daemon) limited(limit time.Duration, journal admin.Journal) *client {
 	d.t.Helper()
 	api := *d.api
 	api.Metrics = nil // has been registered
 	if journal != nil {
-		api.Journal = journal
+		a := d.api.Admin
+		api.Admin = &admin.Admin{
+			Store: a.Store, Journal: journal, Forget: a.Forget, Pepper: a.Pepper, Hasher: a.Hasher, Log: a.Log,
+			Site: a.Site, Version: a.Version, Explain: a.Explain, Guard: a.Guard, Regions: a.Regions,
+		}
 	}
 	h, err := api.Handler()
 	if err != nil {

@@ -265,7 +265,7 @@ func TestEffectiveTellsTheBatch(t *testing.T) {
 	d.admin.patch(ann, `{"protocols":{"smtp":false}}`).want(200)
 	d.admin.post(batchPath, `{"select":{"departments":[{"path":"sales","sub":true}],"except":{"members":["bob@example.org"]}},
 		"set":{"protocols":{"pop3":false,"imap":false,"smtp":false},"suspended":true,"secure_passwords":"required"}}`).want(200).has("changed", `1`)
-	const sales = "sales with those below except bob@example.org"
+	const sales = "sales with subdepartments except bob@example.org"
 	for _, setting := range []string{"protocols.pop3", "protocols.imap", "suspended", "secure_passwords"} {
 		setBy(setting, "batch", sales)
 	}

@@ -7,21 +7,35 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
-	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// testCall is a call on an empty state, for what asks no more.
-func testCall() *call {
-	s := &server{API: &API{Store: &store.Store{State: store.NewState(), Logger: hclog.NewNullLogger()}}, schemas: rest.NewSchemas()}
+// testCall is a call at an empty domain with the departments a and b, for what changes nothing.
+func testCall(t testing.TB) *call {
+	st, red := redistest.NewStore(t, redistest.Start(t).Options())
+	st.Logger, st.Timeout = hclog.NewNullLogger(), 20*time.Second
+	redistest.Run(t, st)
+	redistest.Ready(t, st)
+	s := &server{API: &API{Admin: &admin.Admin{Store: st, Journal: red, Log: st.Logger}}, schemas: rest.NewSchemas()}
 	s.openAPI(operations())
-	return &call{server: s, domain: "example.org", id: &identity{role: store.RoleAdmin}}
+	req := s.As(admin.Caller{Role: store.RoleAdmin}, admin.Options{})
+	if _, err := req.CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := req.Domain("example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &call{server: s, req: req, domain: d.Assume(map[string]bool{"a": true, "b": true}, nil)}
 }
 
 // FuzzAccount checks that an account that is taken reads back as it is shown.
@@ -30,7 +44,7 @@ func FuzzAccount(f *testing.F) {
 	f.Add(`{"preset":"imap-smtp","protocols":{"smtp":true},"departments":[],"aliases":[null]}`)
 	f.Add(`{"address":"ann@example.org","created_at":"x","unknown":{"deep":[1]}}`)
 	f.Add(`{"suspended":"yes","departments":"x","aliases":["a@b",1],"protocols":[]}`)
-	c := testCall()
+	c := testCall(f)
 	f.Fuzz(func(t *testing.T, body string) {
 		n, err := rest.Parse([]byte(body))
 		if err != nil {
@@ -39,7 +53,7 @@ func FuzzAccount(f *testing.F) {
 		var bad api.Faults
 		in := rest.Decode[api.Account](c.schemas, n, &bad)
 		base := &store.Account{Address: "ann@example.org"}
-		next := c.record(&in.AccountSettings, base, func(string) bool { return true }, &bad)
+		next := c.domain.ReadAccount(&in.AccountSettings, base, &bad)
 		if len(bad.List) > 0 {
 			for _, fault := range bad.List {
 				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
@@ -48,7 +62,7 @@ func FuzzAccount(f *testing.F) {
 			}
 			return
 		}
-		view := viewAccount(next)
+		view := admin.ViewAccount(next)
 		text, err := json.Marshal(&view)
 		if err != nil {
 			t.Fatal(err)
@@ -57,28 +71,28 @@ func FuzzAccount(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same := c.record(&rest.Decode[api.Account](c.schemas, again, &bad).AccountSettings, base, func(string) bool { return true }, &bad)
+		same := c.domain.ReadAccount(&rest.Decode[api.Account](c.schemas, again, &bad).AccountSettings, base, &bad)
 		if len(bad.List) > 0 || !reflect.DeepEqual(next, same) {
 			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, next, text, same, bad.List)
 		}
-		if got, err := c.patchRecord(next, next.Address, again, &bad); err != nil || len(bad.List) > 0 || !reflect.DeepEqual(c.record(&got.AccountSettings, next, func(string) bool { return true }, &bad), next) {
+		view.Preset = "" // as a patch sees it
+		if got, err := patchOfAccount(c, again)(&view, &bad); err != nil || len(bad.List) > 0 || !reflect.DeepEqual(c.domain.ReadAccount(&got.AccountSettings, next, &bad), next) {
 			t.Fatalf("patching %s with what it shows: %v, %v", text, bad.List, err)
 		}
 	})
 }
 
-// FuzzImport checks that a file gives either faults, each with its line, or accounts of the domain,
-// each once.
+// FuzzImport checks that a file gives either faults, each with its line, or accounts.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte("address,departments,imap\nann@example.org,\"a;b\",on\n"))
 	f.Add([]byte("\ufeffADDRESS,preset\r\nann,none\r\nann@example.org,all\r\n"))
 	f.Add([]byte("address\n\"x\ny\"\n"))
 	f.Add([]byte("imap,imap,\n"))
-	c := testCall()
+	c := testCall(f)
 	f.Fuzz(func(t *testing.T, file []byte) {
 		c.raw = file
 		var bad api.Faults
-		list := c.readImport(&bad)
+		list := readImport(c, &bad)
 		for _, fault := range bad.List {
 			if fault.Line < 1 || fault.Detail == "" {
 				t.Fatalf("fault %+v", fault)
@@ -87,12 +101,10 @@ func FuzzImport(f *testing.F) {
 		if len(bad.List) > 0 {
 			return
 		}
-		seen := map[string]bool{}
 		for _, e := range list {
-			if address.Domain(e.addr) != "example.org" || seen[e.addr] || e.line < 2 || e.with.Kind != rest.Object {
-				t.Fatalf("edit %+v", e)
+			if e.Line < 2 || e.Edit == nil {
+				t.Fatalf("line %+v", e)
 			}
-			seen[e.addr] = true
 		}
 	})
 }
@@ -103,14 +115,14 @@ func FuzzPolicy(f *testing.F) {
 	f.Add(`{"id":"x","name":"x","type":"blacklist","enabled":false,"mode":"report","scope":{"members":["ANN","ann@example.org"],"except":{"members":["bob"]}}}`)
 	f.Add(`{"type":"blacklist","scope":{"departments":[{"path":"sales"}]},"regions":["DE"],"ips":["::1-::2","1.2.3.4/33"]}`)
 	f.Add(`{"name":null,"scope":null,"enabled":null,"managed":"x","warnings":[1]}`)
-	c := testCall()
+	c := testCall(f)
 	f.Fuzz(func(t *testing.T, body string) {
 		n, err := rest.Parse([]byte(body))
 		if err != nil {
 			return
 		}
 		var bad api.Faults
-		p := c.readPolicy(rest.Decode[api.Policy](c.schemas, n, &bad), "x", nil, "", &bad)
+		p := c.domain.ReadPolicy(rest.Decode[api.Policy](c.schemas, n, &bad), "x", nil, "", &bad)
 		if len(bad.List) > 0 {
 			for _, fault := range bad.List {
 				if fault.Code == "" || fault.Detail == "" || fault.Pointer != "" && fault.Pointer[0] != '/' {
@@ -119,7 +131,7 @@ func FuzzPolicy(f *testing.F) {
 			}
 			return
 		}
-		text, err := json.Marshal(viewPolicy(p))
+		text, err := json.Marshal(admin.ViewPolicy(p))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +139,7 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if same := c.readPolicy(rest.Decode[api.Policy](c.schemas, again, &bad), "x", p, "", &bad); len(bad.List) > 0 || !reflect.DeepEqual(p, same) {
+		if same := c.domain.ReadPolicy(rest.Decode[api.Policy](c.schemas, again, &bad), "x", p, "", &bad); len(bad.List) > 0 || !reflect.DeepEqual(p, same) {
 			t.Fatalf("%s is taken as %+v, shown as %s, and that is taken as %+v (%v)", body, p, text, same, bad.List)
 		}
 	})
@@ -135,8 +147,7 @@ func FuzzPolicy(f *testing.F) {
 
 // A batch does to each account what a merge patch of it would do.
 func TestBatchPatchesEach(t *testing.T) {
-	c := testCall()
-	everything := func(string) bool { return true }
+	c := testCall(t)
 	rapid.Check(t, func(t *rapid.T) {
 		maybe := func(name string, values ...string) string {
 			return rapid.SampledFrom(append(values, "")).Draw(t, name)
@@ -168,24 +179,25 @@ func TestBatchPatchesEach(t *testing.T) {
 			}
 			return n
 		}
-		cur := c.record(&rest.Decode[api.Account](c.schemas, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, everything, &f)
+		cur := c.domain.ReadAccount(&rest.Decode[api.Account](c.schemas, read(object("cur", settings("cur"))), &f).AccountSettings, &store.Account{Address: "ann@example.org"}, &f)
 		cur.Batches = []store.BatchMark{{By: "x", Settings: []string{"suspended", "protocols.pop3"}}}
 		fields := settings("set")
 		fields["preset"] = []string{`"imap-smtp"`, `"none"`, "null"}
 		text := object("set", fields)
 
 		in := rest.Decode[api.BatchSet](c.schemas, read(text), &f)
-		applyPreset(&in.Protocols, in.Preset, "/set", &f)
-		if len(f.List) > 0 {
-			return // refused before any account is looked at
-		}
-		patched, err := c.patchRecord(cur, cur.Address, read(text), &f)
+		view := admin.ViewAccount(cur)
+		view.Preset = ""
+		patched, err := patchOfAccount(c, read(text))(&view, &f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := c.record(&patched.AccountSettings, cur, everything, &f)
-		got := c.record(&readSet(in, read(text)).over(cur).AccountSettings, cur, everything, &f)
-		if len(f.List) > 0 || !same(got, want) {
+		want := c.domain.ReadAccount(&patched.AccountSettings, cur, &f)
+		if len(f.List) > 0 {
+			return // refused
+		}
+		got := c.domain.ReadAccount(&admin.BatchSettings(in, namedSettings(read(text)))(cur).AccountSettings, cur, &f)
+		if len(f.List) > 0 || !admin.Same(got, want) {
 			t.Fatalf("%s over %+v: %+v, patched %+v (%v)", text, cur, got, want, f.List)
 		}
 	})

@@ -2,140 +2,19 @@ package adminapi
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/hex"
-	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
-
-// roles is the set of roles, beside admin, that may call an operation.
-type roles uint8
-
-const (
-	forRead roles = 1 << iota
-	forLogin
-	forDomain
-	forSelf
-	forAnyone // no key needed
-
-	forAdmin roles = 0
-)
-
-func rolesOf(r store.Role) roles {
-	switch r {
-	case store.RoleRead:
-		return forRead
-	case store.RoleLogin:
-		return forLogin
-	case store.RoleDomain:
-		return forDomain
-	case store.RoleSelf:
-		return forSelf
-	case store.RoleAdmin:
-	}
-	return forAdmin
-}
-
-// String names the roles, admin first.
-func (r roles) String() string {
-	names := []string{"admin"}
-	for _, x := range []struct {
-		role roles
-		name string
-	}{{forRead, "read"}, {forLogin, "login"}, {forDomain, "domain"}, {forSelf, "self"}} {
-		if r&x.role != 0 {
-			names = append(names, x.name)
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
-// identity is the caller of an operation.
-type identity struct {
-	role    store.Role
-	domain  string    // of role domain, and of a self key's account
-	account string    // of role self
-	expires time.Time // of the key; zero for never
-	local   bool      // root or the daemon's own user, on the unix socket and without a key
-	actor   store.Actor
-}
-
-// mayGrant reports whether the caller may make a key of a role: a key makes only weaker keys.
-func (id *identity) mayGrant(r store.Role) bool {
-	switch {
-	case id.local:
-		return true
-	case id.role == store.RoleAdmin:
-		return r != store.RoleAdmin
-	case id.role == store.RoleDomain:
-		return r == store.RoleSelf
-	default:
-		return false
-	}
-}
-
-// tenant is the domain or account that a key belongs to; "" for keys of the site.
-func (id *identity) tenant() string {
-	switch id.role {
-	case store.RoleDomain:
-		return id.domain
-	case store.RoleSelf:
-		return id.account
-	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
-	}
-	return ""
-}
-
-// reaches reports whether the caller knows of anything in a domain at all.
-func (id *identity) reaches(domain string) bool {
-	switch id.role {
-	case store.RoleDomain, store.RoleSelf:
-		return domain == id.domain
-	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
-	}
-	return true
-}
-
-// Keys are "dbk_" and 160 random bits: too many to guess, so that one fast hash is enough to keep,
-// and the time of its look-up tells nothing of it.
-const (
-	keyPrefix = "dbk_"
-	keyBytes  = 20
-)
-
-var keyText = base32.StdEncoding.WithPadding(base32.NoPadding)
-
-func newKey() (api.Secret, error) {
-	var random [keyBytes]byte
-	defer clear(random[:])
-	if _, err := rand.Read(random[:]); err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
-	}
-	text := []byte(keyPrefix)
-	text = keyText.AppendEncode(text, random[:])
-	for i, c := range text {
-		if 'A' <= c && c <= 'Z' {
-			text[i] = c + 'a' - 'A'
-		}
-	}
-	return text, nil
-}
-
-// hashKey is what the store keeps of a key.
-func hashKey(key []byte) string {
-	sum := sha256.Sum256(key)
-	return hex.EncodeToString(sum[:])
-}
 
 type peerUID struct{}
 
@@ -152,16 +31,16 @@ func (a *API) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // identify identifies the sender of a request.
-func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
+func (a *API) identify(r *http.Request, now time.Time) (*admin.Caller, error) {
 	if uid, ok := r.Context().Value(peerUID{}).(uint32); ok && direct(r.Header) {
-		id := &identity{role: store.RoleAdmin, local: true, actor: store.Actor{UID: strconv.FormatUint(uint64(uid), 10)}}
+		c := &admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{UID: strconv.FormatUint(uint64(uid), 10)}}
 		switch {
 		case uid == 0:
-			id.actor.Name = "root"
-			return id, nil
+			c.Actor.Name = "root"
+			return c, nil
 		case int64(uid) == int64(os.Geteuid()):
-			id.actor.Name = "daemon"
-			return id, nil
+			c.Actor.Name = "daemon"
+			return c, nil
 		}
 	}
 	if loaded, _ := a.Store.State.Ready(); !loaded {
@@ -171,17 +50,25 @@ func (a *API) identify(r *http.Request, now time.Time) (*identity, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "send Authorization: Bearer and a key")
 	}
-	k, ok := a.Store.State.KeyByHash(hashKey([]byte(strings.TrimSpace(key))))
+	c, ok := a.Holder([]byte(strings.TrimSpace(key)))
 	switch {
 	case !ok:
 		return nil, api.Refuse(http.StatusUnauthorized, "unauthorized", "the key is unknown")
-	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
+	case !c.Expires.IsZero() && !now.Before(c.Expires):
 		return nil, api.Refuse(http.StatusUnauthorized, "key_expired", "the key has expired: create a new one")
 	}
-	return &identity{
-		role: k.Role, domain: k.Domain, account: k.Account, expires: k.ExpiresAt,
-		actor: store.Actor{Name: k.Name, Key: k.ID},
-	}, nil
+	c.From = from(r)
+	return &c, nil
+}
+
+// from returns the address of the caller; the zero Addr on a unix socket.
+func from(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip, _ := address.ParseIP(host) // the zero Addr for none
+	return ip
 }
 
 // direct reports whether a request carries no sign of a browser or a proxy that may speak for

@@ -6,77 +6,28 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
-	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxImportLines bounds the accounts of one imported file: 16 MiB of the shortest lines would take
-// gigabytes, and hold up all changes of the shard.
-const maxImportLines = 100_000
-
-// importColumns are the columns that an imported file may have.
+// importColumns are the columns of an imported file.
 func importColumns() []string {
 	return []string{"address", "departments", "aliases", "imap", "pop3", "smtp", "sieve", "preset", "suspended", "secure_passwords"}
 }
 
 func importAccounts(c *call) (*answer, error) {
 	var f api.Faults
-	e := edits{c: c, action: "account.import", makes: c.flag("create_departments")}
-	e.over = func(e *edit, cur *store.Account, f *api.Faults) (*api.Account, error) {
-		return c.patchRecord(cur, e.addr, e.with, f)
-	}
-	e.list = c.readImport(&f)
-	if err := e.try(&f); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(f.List, func(a, b api.Fault) int { return a.Line - b.Line })
-	if err := f.Err(); err != nil {
-		return nil, err
-	}
-	if err := e.make(); err != nil {
-		return nil, err
-	}
-	return &answer{body: api.ImportResult{
-		Lines: len(e.list), Created: e.created, Changed: len(e.changed) - e.created, Unchanged: e.unchanged, Departments: list(slices.Sorted(maps.Keys(e.made))),
-	}}, nil
-}
-
-// try holds all edits against the state as it is, and notes all their faults.
-func (e *edits) try(f *api.Faults) error { return e.all(f, true) }
-
-// make makes the edits, after a try that found no fault. A dry run leaves it at what the try found.
-func (e *edits) make() error {
-	if e.c.dryRun {
-		return nil
-	}
-	if err := e.all(&api.Faults{}, false); err != nil {
-		return e.stopped(err)
-	}
-	return nil
-}
-
-func (e *edits) all(f *api.Faults, dry bool) error {
-	e.tally = tally{made: map[string]bool{}}
-	for part := range slices.Chunk(e.list, chunk) {
-		t, err := e.part(part, f, dry)
-		if err != nil {
-			return err
-		}
-		e.add(t)
-	}
-	return nil
+	return reported(c.domain.ImportAccounts(c.ctx, readImport(c, &f), c.flag("create_departments"), &f))
 }
 
 // readImport reads a file of accounts (RFC 4180, with a header line).
-func (c *call) readImport(f *api.Faults) []edit {
+func readImport(c *call, f *api.Faults) []admin.ImportedAccount {
 	defer func() { f.Line = 0 }()
 	f.Line = 1
 	text, err := importText(c.raw)
@@ -89,7 +40,7 @@ func (c *call) readImport(f *api.Faults) []edit {
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, r.Comma != '\t', true
 	header, err := r.Read()
 	if err != nil {
-		f.Add("", "malformed", "the file has no header line: begin it with address,departments,imap,pop3,smtp or what else there is")
+		f.Add("", "malformed", "the file has no header line: begin it with the names of its columns, such as address,departments,imap,pop3,smtp")
 		return nil
 	}
 	f.Line, _ = r.FieldPos(0)
@@ -99,7 +50,7 @@ func (c *call) readImport(f *api.Faults) []edit {
 		columns[i] = name
 		switch {
 		case !slices.Contains(importColumns(), name):
-			f.Add(api.At("", name[:min(len(name), rest.MaxName)]), "unknown_field", "there is no such column%s", rest.Suggest(name, importColumns()))
+			f.Add(api.At("", name[:min(len(name), rest.MaxName)]), "unknown_field", "there is no such column%s", api.Suggest(name, importColumns()))
 		case slices.Contains(columns[:i], name):
 			f.Add(api.At("", name), "duplicate", "is named twice: leave one out")
 		}
@@ -108,10 +59,9 @@ func (c *call) readImport(f *api.Faults) []edit {
 		f.Add("/address", "required", "the column is needed")
 	}
 	if len(f.List) > 0 {
-		return nil // what the cells mean is not known
+		return nil // the meaning of the cells is unknown
 	}
-	var list []edit
-	first := map[string]int{}
+	var list []admin.ImportedAccount
 	for {
 		cells, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -121,41 +71,31 @@ func (c *call) readImport(f *api.Faults) []edit {
 		if errors.As(err, &bad) {
 			f.Line = bad.Line
 			if bad.StartLine < bad.Line {
-				f.Line = bad.StartLine // a quote that never ends was opened in this record
+				f.Line = bad.StartLine // where a quote that never ends was opened
 			}
-			f.Add("", "malformed", "a quote is where none may be, or does not end: put cells with quotes, commas or line breaks in quotes, and double the quotes in them; the lines behind it were not read")
+			f.Add("", "malformed", "has a misplaced quote, or one that does not end: put cells with quotes, commas or line breaks in quotes, and double the quotes in them; the lines after it were not read")
 			return list
 		}
 		f.Line, _ = r.FieldPos(0)
-		if len(list) == maxImportLines {
-			f.Add("", "too_many", "the file goes on behind %d accounts: split it; the lines from here on were not read", maxImportLines)
+		if len(list) == admin.MaxImport {
+			f.Add("", "too_many", "the file has more than %d accounts: split it; the lines from here on were not read", admin.MaxImport)
 			return list
 		}
 		if cells = withoutEmptyEnd(cells, len(columns)); len(cells) != len(columns) {
 			f.Add("", "malformed", "has %d cells, the header has %d", len(cells), len(columns))
 			continue
 		}
-		e := edit{line: f.Line, with: &rest.Node{Kind: rest.Object}}
+		e, with := admin.ImportedAccount{Line: f.Line}, &rest.Node{Kind: rest.Object}
 		for i, cell := range cells {
 			cell = strings.TrimSpace(cell)
-			if columns[i] != "address" {
-				importCell(e.with, columns[i], cell, f)
-				continue
-			}
-			addr, err := address.Parse(cell, c.domain)
-			e.addr = c.Store.State.Canonical(addr)
-			switch {
-			case err != nil:
-				f.Add("/address", "invalid_address", "%v", err)
-			case address.Domain(e.addr) != c.domain:
-				f.Add("/address", "outside_domain", "is no address of this domain")
-			case first[e.addr] > 0:
-				f.Add("/address", "duplicate", "is the account of line %d again: leave one out", first[e.addr])
-			default:
-				first[e.addr] = f.Line
+			if columns[i] == "address" {
+				e.Address = cell
+			} else {
+				importCell(with, columns[i], cell, f)
 			}
 		}
-		list = append(list, e) // with faults too, so that all of them are found
+		e.Edit = patchOfAccount(c, with)
+		list = append(list, e)
 	}
 }
 
@@ -189,8 +129,8 @@ func importText(raw []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// importSeparator returns what separates the header's cells: a semicolon or a tab, as spreadsheets
-// of many languages write, where it has no comma.
+// importSeparator returns the separator of the header's cells: a comma, or else a semicolon or a
+// tab, as spreadsheets of many languages write.
 func importSeparator(text []byte) rune {
 	header, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	for _, separator := range ",;\t" {

@@ -15,7 +15,7 @@ const maxLong, maxLongEach = 4, 2
 // lines gets progress, then the result or the problem; others get the result alone. The operation
 // ends when the client is gone.
 func (c *call) long(run func(context.Context, rest.Progress) (any, error)) (*answer, error) {
-	done, err := c.lasting.Take(c.id.tenant())
+	done, err := c.lasting.Take(c.caller.Tenant())
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
@@ -11,7 +12,8 @@ import (
 // operation is one method of one path.
 type operation struct {
 	rest.Operation
-	roles  roles // in addition to admin
+	roles  admin.Roles // in addition to admin
+	public bool        // needs no key
 	serve  serveFunc
 	always bool // available before the store is loaded
 }
@@ -21,13 +23,13 @@ type serveFunc = func(*call) (*answer, error)
 
 // operations returns the table of all operations.
 func operations() []operation {
-	get := func(path, id, summary string, r roles, out any, f serveFunc, query ...string) operation {
+	get := func(path, id, summary string, r admin.Roles, out any, f serveFunc, query ...string) operation {
 		return operation{Operation: rest.Operation{Method: http.MethodGet, Path: path, ID: id, Summary: summary, Out: out, Query: query}, roles: r, serve: f}
 	}
-	write := func(method, path, id, summary string, r roles, in, out any, f serveFunc, query ...string) operation {
+	write := func(method, path, id, summary string, r admin.Roles, in, out any, f serveFunc, query ...string) operation {
 		return operation{Operation: rest.Operation{Method: method, Path: path, ID: id, Summary: summary, In: in, Out: out, Query: query}, roles: r, serve: f}
 	}
-	remove := func(path, id, summary string, r roles, f serveFunc, query ...string) operation {
+	remove := func(path, id, summary string, r admin.Roles, f serveFunc, query ...string) operation {
 		return operation{Operation: rest.Operation{Method: http.MethodDelete, Path: path, ID: id, Summary: summary, Query: query}, roles: r, serve: f}
 	}
 	always := func(op operation) operation {
@@ -44,6 +46,10 @@ func operations() []operation {
 	}
 	creates := func(op operation) operation {
 		op.Creates = true
+		return op
+	}
+	public := func(op operation) operation {
+		op.public = true
 		return op
 	}
 	readiness := func(op operation) operation {
@@ -78,61 +84,61 @@ func operations() []operation {
 
 		revertAfter = "revert_after"
 
-		domainReads  = forRead | forDomain
-		accountReads = forRead | forDomain | forSelf
+		domainReads  = admin.ForRead | admin.ForDomain
+		accountReads = admin.ForRead | admin.ForDomain | admin.ForSelf
 	)
 	return []operation{
 		get(domains, "list-domains", "List the managed domains", domainReads, api.List[api.Domain]{}, listDomains, "limit", "cursor"),
-		write(post, domains, "create-domain", "Add a domain", forAdmin, api.NewDomain{}, api.Domain{}, createDomain),
+		write(post, domains, "create-domain", "Add a domain", admin.ForAdmin, api.NewDomain{}, api.Domain{}, createDomain),
 		get(domain, "get-domain", "Show a domain", domainReads, api.Domain{}, getDomain),
-		write(patch, domain, "patch-domain", "Change a domain", forDomain, api.Domain{}, api.Domain{}, patchDomain),
-		remove(domain, "delete-domain", "Delete a domain with its accounts, policies and records", forAdmin, deleteDomain),
+		write(patch, domain, "patch-domain", "Change a domain", admin.ForDomain, api.Domain{}, api.Domain{}, patchDomain),
+		remove(domain, "delete-domain", "Delete a domain with its accounts, policies and records", admin.ForAdmin, deleteDomain),
 		get(domain+"/export", "export-domain", "Export the settings of a domain as one document", domainReads, api.DomainDocument{}, exportDomain, "accounts"),
-		large(write(post, domain+"/apply", "apply-domain", "Apply a document to a domain and show the changes", forDomain, api.DomainDocument{}, api.Plan{}, applyDomain, revertAfter)),
+		large(write(post, domain+"/apply", "apply-domain", "Apply a document to a domain and show the changes", admin.ForDomain, api.DomainDocument{}, api.Plan{}, applyDomain, revertAfter)),
 		get(third, "get-third-party-access", "Show whether third-party clients are blocked", domainReads, api.ThirdPartyAccess{}, getThirdParty),
-		write(put, third, "put-third-party-access", "Block or allow third-party clients", forDomain, api.ThirdPartyAccess{}, api.ThirdPartyAccess{}, putThirdParty, revertAfter),
+		write(put, third, "put-third-party-access", "Block or allow third-party clients", admin.ForDomain, api.ThirdPartyAccess{}, api.ThirdPartyAccess{}, putThirdParty, revertAfter),
 		get(enforcement, "get-secure-password-policy", "Show for whom secure passwords are enforced", domainReads, api.SecurePasswordPolicy{}, getSecurePolicy),
-		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or stop enforcing them", forDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy),
+		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or stop enforcing them", admin.ForDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy),
 
 		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, api.List[api.Policy]{}, listPolicies, "limit", "cursor"),
-		write(post, policies, "create-policy", "Create an access policy", forDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter),
+		write(post, policies, "create-policy", "Create an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter),
 		write(post, policies+"/test", "test-policy", "Evaluate a hypothetical login, with a draft policy or without", domainReads, api.PolicyTest{}, api.PolicyTested{}, testPolicy),
 		long(write(post, policies+"/preview", "preview-policy", "Evaluate recorded logins with a policy added, changed or removed", domainReads, api.PolicyPreview{}, api.PolicyPreviewed{}, previewPolicy), api.PolicyPreviewLine{}),
-		write(post, policies+"/migrate", "migrate-policies", "Convert settings of an earlier system to policies", forDomain, api.Migration{}, api.Migrated{}, migratePolicies, revertAfter),
+		write(post, policies+"/migrate", "migrate-policies", "Convert settings of an earlier system to policies", admin.ForDomain, api.Migration{}, api.Migrated{}, migratePolicies, revertAfter),
 		get(policy, "get-policy", "Show an access policy", domainReads, api.Policy{}, getPolicy),
-		write(put, policy, "put-policy", "Create or replace an access policy", forDomain, api.Policy{}, api.Policy{}, putPolicy, revertAfter),
-		write(patch, policy, "patch-policy", "Change an access policy", forDomain, api.Policy{}, api.Policy{}, patchPolicy, revertAfter),
-		remove(policy, "delete-policy", "Delete an access policy", forDomain, deletePolicy, revertAfter),
+		write(put, policy, "put-policy", "Create or replace an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, putPolicy, revertAfter),
+		write(patch, policy, "patch-policy", "Change an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, patchPolicy, revertAfter),
+		remove(policy, "delete-policy", "Delete an access policy", admin.ForDomain, deletePolicy, revertAfter),
 		write(post, policy+"/test", "test-stored-policy", "Evaluate a hypothetical login and show the result of one policy", domainReads, api.PolicyTest{}, api.PolicyTested{}, testStoredPolicy),
 		get(blocks, "list-ip-blocks", "List the blocked addresses of a domain", domainReads, api.List[api.IPBlock]{}, listBlocks, "limit", "cursor"),
-		write(post, blocks, "create-ip-block", "Block an IP address or range", forDomain, api.IPBlock{}, api.IPBlock{}, createBlock, revertAfter),
-		remove(blocks+"/{id}", "delete-ip-block", "Unblock an IP address or range", forDomain, deleteBlock, revertAfter),
+		write(post, blocks, "create-ip-block", "Block an IP address or range", admin.ForDomain, api.IPBlock{}, api.IPBlock{}, createBlock, revertAfter),
+		remove(blocks+"/{id}", "delete-ip-block", "Unblock an IP address or range", admin.ForDomain, deleteBlock, revertAfter),
 
 		get(reverts, "list-reverts", "List pending reverts by due time", domainReads, api.List[api.Revert]{}, listReverts, "limit", "cursor"),
 		get(reverts+"/{id}", "get-revert", "Show a pending revert", domainReads, api.Revert{}, getRevert),
-		write(post, reverts+"/{id}/confirm", "confirm-revert", "Confirm a change: cancel its pending revert", forDomain, nil, api.Revert{}, confirmRevert),
+		write(post, reverts+"/{id}/confirm", "confirm-revert", "Confirm a change: cancel its pending revert", admin.ForDomain, nil, api.Revert{}, confirmRevert),
 
 		get(departments, "list-departments", "List a domain's departments", domainReads, api.List[api.Department]{}, listDepartments, "limit", "cursor"),
 		get(department, "get-department", "Show a department", domainReads, api.Department{}, getDepartment),
-		write(put, department, "put-department", "Create or replace a department, and create missing parents", forDomain, api.Department{}, api.Department{}, putDepartment),
-		write(patch, department, "patch-department", "Change or rename a department", forDomain, api.Department{}, api.Department{}, patchDepartment),
-		remove(department, "delete-department", "Delete a department that is not in use", forDomain, deleteDepartment),
+		write(put, department, "put-department", "Create or replace a department, and create missing parents", admin.ForDomain, api.Department{}, api.Department{}, putDepartment),
+		write(patch, department, "patch-department", "Change or rename a department", admin.ForDomain, api.Department{}, api.Department{}, patchDepartment),
+		remove(department, "delete-department", "Delete a department that is not in use", admin.ForDomain, deleteDepartment),
 
 		get(accounts, "list-accounts", "List the accounts of a domain that have a record", domainReads, api.List[api.Account]{}, listAccounts, "limit", "cursor"),
-		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", forDomain, api.Batch{}, api.BatchResult{}, batchAccounts, "resume"), api.BatchLine{}),
-		csv(write(post, accounts+"/import", "import-accounts", "Import accounts from a CSV file", forDomain, "", api.ImportResult{}, importAccounts, "create_departments")),
+		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", admin.ForDomain, api.Batch{}, api.BatchResult{}, batchAccounts, "resume"), api.BatchLine{}),
+		csv(write(post, accounts+"/import", "import-accounts", "Import accounts from a CSV file", admin.ForDomain, "", api.ImportResult{}, importAccounts, "create_departments")),
 		get(account, "get-account", "Show an account's record", accountReads, api.Account{}, getAccount),
-		write(put, account, "put-account", "Create or replace an account's record", forDomain, api.Account{}, api.Account{}, putAccount),
-		creates(write(patch, account, "patch-account", "Change an account, or create its record", forDomain|forSelf, api.Account{}, api.Account{}, patchAccount, "create")),
-		remove(account, "delete-account", "Delete an account's record and secrets", forDomain, deleteAccount),
+		write(put, account, "put-account", "Create or replace an account's record", admin.ForDomain, api.Account{}, api.Account{}, putAccount),
+		creates(write(patch, account, "patch-account", "Change an account, or create its record", admin.ForDomain|admin.ForSelf, api.Account{}, api.Account{}, patchAccount, "create")),
+		remove(account, "delete-account", "Delete an account's record and secrets", admin.ForDomain, deleteAccount),
 		get(account+"/effective", "get-effective", "Show the effective settings of an account and their origin", accountReads, api.Effective{}, getEffective),
-		write(put, account+"/mailbox-password", "put-mailbox-password", "Set an account's mailbox password", forDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword),
+		write(put, account+"/mailbox-password", "put-mailbox-password", "Set an account's mailbox password", admin.ForDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword),
 
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
-		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", forDomain|forSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
+		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", admin.ForDomain|admin.ForSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
-		write(patch, secure, "patch-secure-password", "Change a secure password's label", forDomain|forSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword),
-		remove(secure, "delete-secure-password", "Revoke a secure password", forDomain|forSelf, deleteSecurePassword),
+		write(patch, secure, "patch-secure-password", "Change a secure password's label", admin.ForDomain|admin.ForSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword),
+		remove(secure, "delete-secure-password", "Revoke a secure password", admin.ForDomain|admin.ForSelf, deleteSecurePassword),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,
 			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
@@ -140,28 +146,28 @@ func operations() []operation {
 		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the present rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
-		get(types, "list-client-types", "List the client types that have evidence", forRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
-		get(types+"/{type}", "get-client-type", "Show a client type", forRead, api.ClientType{}, getClientType),
-		write(put, types+"/{type}", "put-client-type", "Create or replace the evidence of a client type", forAdmin, api.ClientType{}, api.ClientType{}, putClientType),
-		remove(types+"/{type}", "delete-client-type", "Delete the evidence of a client type", forAdmin, deleteClientType),
+		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
+		get(types+"/{type}", "get-client-type", "Show a client type", admin.ForRead, api.ClientType{}, getClientType),
+		write(put, types+"/{type}", "put-client-type", "Create or replace the evidence of a client type", admin.ForAdmin, api.ClientType{}, api.ClientType{}, putClientType),
+		remove(types+"/{type}", "delete-client-type", "Delete the evidence of a client type", admin.ForAdmin, deleteClientType),
 
 		get(keys, "list-keys", "List the API keys, without their secrets", domainReads, api.List[api.Key]{}, listKeys, "limit", "cursor"),
-		write(post, keys, "create-key", "Create an API key; only this response contains it", forDomain, api.NewKey{}, api.CreatedKey{}, createKey),
-		remove(keys+"/{id}", "delete-key", "Revoke an API key", forDomain, deleteKey),
+		write(post, keys, "create-key", "Create an API key; only this response contains it", admin.ForDomain, api.NewKey{}, api.CreatedKey{}, createKey),
+		remove(keys+"/{id}", "delete-key", "Revoke an API key", admin.ForDomain, deleteKey),
 
 		always(get(regions, "get-regions", "Show the region database", domainReads, api.RegionStatus{}, getRegions)),
 		get(regions+"/codes", "list-regions", "List the regions that policies can select", domainReads, api.List[api.Region]{}, listRegions, "limit", "cursor"),
 		get(regions+"/{ip}", "get-region", "Look up the region of an address", domainReads, api.AddressRegion{}, getRegion),
 
-		always(get("/v1/store", "get-store", "Show store and replication status", forRead, api.StoreStatus{}, getStore)),
-		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", forAdmin, nil, api.StoreStatus{}, adoptStore)),
-		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", forAdmin, nil, api.StoreRepair{}, repairStore)),
-		always(write(post, "/v1/login", "login", "Decide a login", forLogin, api.Login{}, access.Decision{}, nil)),
+		always(get("/v1/store", "get-store", "Show store and replication status", admin.ForRead, api.StoreStatus{}, getStore)),
+		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", admin.ForAdmin, nil, api.StoreStatus{}, adoptStore)),
+		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", admin.ForAdmin, nil, api.StoreRepair{}, repairStore)),
+		always(write(post, "/v1/login", "login", "Decide a login", admin.ForLogin, api.Login{}, access.Decision{}, nil)),
 
-		get("/livez", "livez", "Report that the daemon runs", forAnyone, api.Health{}, getLive),
-		readiness(get("/readyz", "readyz", "Report whether logins can be decided", forAnyone, api.Health{}, getReady)),
-		get("/metrics", "metrics", "Report metrics in the Prometheus text format", forAnyone, "", getMetrics),
-		get("/openapi.json", "openapi", "Show this document", forAnyone, map[string]any{}, getOpenAPI),
+		public(get("/livez", "livez", "Report that the daemon runs", admin.ForAdmin, api.Health{}, getLive)),
+		public(readiness(get("/readyz", "readyz", "Report whether logins can be decided", admin.ForAdmin, api.Health{}, getReady))),
+		public(get("/metrics", "metrics", "Report metrics in the Prometheus text format", admin.ForAdmin, "", getMetrics)),
+		public(get("/openapi.json", "openapi", "Show this document", admin.ForAdmin, map[string]any{}, getOpenAPI)),
 	}
 }
 

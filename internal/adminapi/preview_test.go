@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -195,7 +195,7 @@ func TestPreviewTellsHowFarItIs(t *testing.T) {
 
 // slow is a journal that answers when it is let.
 type slow struct {
-	adminapi.Journal
+	admin.Journal
 	asked chan struct{}
 	ended chan error // how the question ended
 	let   chan struct{}

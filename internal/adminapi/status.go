@@ -10,67 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
-
-func (c *call) storeStatus() api.StoreStatus {
-	var s api.StoreStatus
-	s.Loaded, s.SyncedAt = c.Store.State.Ready()
-	s.SyncedAt = s.SyncedAt.UTC()
-	heads := c.Store.State.Heads()
-	s.StoreID = heads[store.Global].StoreID
-	for _, h := range heads {
-		s.Changes += h.N
-	}
-	if err := trouble(c.Store); err != nil {
-		s.Trouble, s.Foreign, s.Damaged = err.Error(), errors.Is(err, store.ErrForeign), c.Store.Damage() != nil
-	}
-	s.Policy, s.Evicting = c.Store.Eviction()
-	s.Domains, s.Accounts = c.Store.State.Counts()
-	s.Version = orUnknown(c.Version)
-	return s
-}
-
-// trouble says why changes are refused: before they are tried, or by Redis.
-func trouble(st *store.Store) error {
-	if err := st.Trouble(); err != nil {
-		return err
-	}
-	return st.Refusing()
-}
-
-func getStore(c *call) (*answer, error) { return &answer{body: c.storeStatus()}, nil }
-
-func adoptStore(c *call) (*answer, error) {
-	if c.dryRun {
-		if !errors.Is(c.Store.Trouble(), store.ErrForeign) && c.Store.Damage() == nil {
-			return nil, store.ErrNothingToAdopt
-		}
-		return &answer{body: c.storeStatus()}, nil
-	}
-	before := c.storeStatus()
-	id, err := c.Store.Adopt(c.ctx)
-	if err != nil {
-		return nil, err
-	}
-	// The store's own audit may have gone with the old one.
-	c.Log.Warn("store adopted", "by", c.id.actor.Name, "key", c.id.actor.Key, "uid", c.id.actor.UID, "before", before.StoreID, "now", id)
-	status := c.storeStatus()
-	status.StoreID = id
-	return &answer{body: status}, nil
-}
-
-func repairStore(c *call) (*answer, error) {
-	n, err := c.Store.Repair(c.ctx, c.dryRun)
-	if n > 0 && !c.dryRun {
-		c.Log.Warn("store repaired from memory", "by", c.id.actor.Name, "key", c.id.actor.Key, "uid", c.id.actor.UID, "shards", n)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &answer{body: api.StoreRepair{Shards: n}}, nil
-}
 
 func getLive(*call) (*answer, error) { return &answer{body: api.Health{Status: "ok"}}, nil }
 
@@ -87,7 +30,7 @@ func getReady(c *call) (*answer, error) {
 	switch {
 	case damaged:
 		status = "damaged"
-	case trouble(c.Store) != nil:
+	case admin.Trouble(c.Store) != nil:
 		status = "degraded"
 	case evicting:
 		status = "evicting"
@@ -139,13 +82,13 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "drawbridge_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": orUnknown(version)},
+		Name: "drawbridge_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
 	return errors.Join(
 		m.registry.Register(info),
 		m.registry.Register(gauge("drawbridge_store_up", "1 when changes are taken, 0 when they are refused.", func() float64 {
-			if loaded, _ := st.State.Ready(); !loaded || trouble(st) != nil {
+			if loaded, _ := st.State.Ready(); !loaded || admin.Trouble(st) != nil {
 				return 0
 			}
 			return 1

@@ -35,6 +35,9 @@ type Fault struct {
 	Detail    string `json:"detail"`
 }
 
+// OfServer reports whether the cause is the daemon or its store, and not the request.
+func (p *Problem) OfServer() bool { return p.Status >= http.StatusInternalServerError }
+
 // Error describes the problem and its faults in one line.
 func (p *Problem) Error() string {
 	text := p.Title
@@ -68,6 +71,26 @@ func NotFound(what string) *Problem {
 	return Refuse(http.StatusNotFound, "not_found", "there is no such %s", what)
 }
 
+// Missing is [NotFound] in other words.
+func Missing(format string, args ...any) *Problem {
+	return Refuse(http.StatusNotFound, "not_found", format, args...)
+}
+
+// Unavailable refuses an operation that the store does not take now.
+func Unavailable(code, format string, args ...any) *Problem {
+	return Refuse(http.StatusServiceUnavailable, code, format, args...)
+}
+
+// Internal reports an unexpected error, whose text is for the log only.
+func Internal() *Problem {
+	return Refuse(http.StatusInternalServerError, "internal", "internal error: the log of the daemon has the cause")
+}
+
+// BadCursor refuses a cursor that another list or batch handed out.
+func BadCursor(format string, args ...any) *Problem {
+	return Refuse(http.StatusBadRequest, "bad_cursor", format, args...)
+}
+
 // Forbidden refuses an operation that the role of the caller does not allow.
 func Forbidden(format string, args ...any) *Problem {
 	return Refuse(http.StatusForbidden, "forbidden", format, args...)
@@ -82,6 +105,9 @@ func Conflict(code, format string, args ...any) *Problem {
 func Malformed(format string, args ...any) *Problem {
 	return Refuse(http.StatusBadRequest, "malformed", format, args...)
 }
+
+// Invalid is the code of the problem that [Faults.Err] returns.
+const Invalid = "invalid"
 
 // maxFaults is the number of faults that one problem lists.
 const maxFaults = 500
@@ -160,7 +186,7 @@ func (f *Faults) Err() error {
 	if len(f.List) == 0 {
 		return nil
 	}
-	p := Refuse(http.StatusUnprocessableEntity, "invalid", "the request is invalid: errors lists every fault")
+	p := Refuse(http.StatusUnprocessableEntity, Invalid, "the request is invalid: errors lists every fault")
 	if f.more > 0 {
 		p.Detail = fmt.Sprintf("the request has %d faults: errors lists the first %d", len(f.List)+f.more, len(f.List))
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/listen"
@@ -14,17 +15,19 @@ import (
 // apiServer returns what makes a server for each API listener.
 func apiServer(p *parts) (func() *http.Server, error) {
 	api := &adminapi.API{
-		Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
-		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
+		Admin: &admin.Admin{
+			Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
+			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
+			Explain: p.gate.Explain,
+			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+			Regions: p.regions,
+		},
 		Login:     loginapi.Login(p.gate),
-		Explain:   p.gate.Explain,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		PeerUID: func(c net.Conn) (uint32, bool) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil
 		},
-		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-		Regions: p.regions,
 		Metrics: p.metrics,
 	}
 	handler, err := api.Handler()

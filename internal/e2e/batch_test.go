@@ -38,7 +38,7 @@ func TestBatchOverADepartment(t *testing.T) {
 	pop3 := func() string {
 		return toJSON(s.api("GET", "/v1/accounts/"+ann+"/effective", nil)["protocols"].(object)["pop3"])
 	}
-	if got := pop3(); !strings.Contains(got, `"by":"root","scope":"sales with those below"`) || !strings.Contains(got, `"set_by":"batch"`) {
+	if got := pop3(); !strings.Contains(got, `"by":"root","scope":"sales with subdepartments"`) || !strings.Contains(got, `"set_by":"batch"`) {
 		t.Errorf("effective: %s", got)
 	}
 	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"pop3": true}})

@@ -67,7 +67,7 @@ func TestExplain(t *testing.T) {
 
 	s.api("DELETE", policies+"/office", nil)
 	e := s.api("GET", logins+ids[0]+"/explain", nil)
-	if why, _ := e["why_differs"].(string); e["differs"] != true || !strings.HasPrefix(why, "then the policy refused it (office, which is gone); now it passes") {
+	if why, _ := e["why_differs"].(string); e["differs"] != true || !strings.HasPrefix(why, "then the policy refused it (office, which was deleted); now it passes") {
 		t.Errorf("after the policy is gone: %v", e)
 	}
 	if out := s.command("explain", "--account", ann, "--protocol", "imap", "--ip", outside); !regexp.MustCompile(`(?m)^outcome +next$`).MatchString(out) {

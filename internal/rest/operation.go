@@ -98,7 +98,7 @@ func (op *Operation) ReadQuery(raw string, params Params) (url.Values, error) {
 	var f api.Faults
 	for name, values := range query {
 		if !slices.Contains(known, name) {
-			f.Parameter(name[:min(len(name), MaxName)], "unknown_parameter", "does not exist%s", Suggest(name, known))
+			f.Parameter(name[:min(len(name), MaxName)], "unknown_parameter", "does not exist%s", api.Suggest(name, known))
 			continue
 		}
 		if len(values) > 1 {

@@ -14,7 +14,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/spelling"
 )
 
 // Schemas makes JSON schemas from Go types. /openapi.json shows them and bodies are validated
@@ -142,7 +141,7 @@ func (s Schemas) checkObject(n *Node, schema *huma.Schema, pointer string, f *ap
 		property := schema.Properties[name]
 		switch {
 		case property == nil:
-			f.Add(api.At(pointer, name[:min(len(name), MaxName)]), "unknown_field", "there is no such field%s", Suggest(name, keys(schema.Properties)))
+			f.Add(api.At(pointer, name[:min(len(name), MaxName)]), "unknown_field", "there is no such field%s", api.Suggest(name, keys(schema.Properties)))
 			n.Fields[i].Value = &Node{}
 		case property.ReadOnly:
 			n.Fields[i].Value = &Node{}
@@ -186,20 +185,6 @@ func keys(properties map[string]*huma.Schema) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// Suggest returns ": did you mean X?" for the nearest of the known names, or ": known are …".
-func Suggest(name string, known []string) string {
-	best, least := "", 3
-	for _, k := range known {
-		if d := spelling.Distance(name, k, least); d < least && d < len(k) {
-			best, least = k, d
-		}
-	}
-	if best == "" {
-		return fmt.Sprintf(": known are %s", strings.Join(known, ", "))
-	}
-	return fmt.Sprintf(": did you mean %s?", best)
 }
 
 // Decode validates a body and decodes it into a T. Invalid parts are left at their zero value.

@@ -31,6 +31,12 @@ const (
 	ManagedThirdPartyName = "Third-party Client Access Policy"
 )
 
+// SenderCheck says where the sender addresses of a domain are checked.
+type SenderCheck = mailflow.SenderCheck
+
+// DefaultSenderCheck is that of a domain that does not set another.
+const DefaultSenderCheck = mailflow.CheckBoth
+
 // Domain is a mail domain under management.
 type Domain struct {
 	Name               string               `json:"name"`
@@ -38,7 +44,7 @@ type Domain struct {
 	Protocols          access.Switches      `json:"protocols"` // absent means on
 	MaxSecurePasswords int                  `json:"max_secure_passwords"`
 	Accounts           string               `json:"accounts,omitempty"` // AccountsListed; "" for open
-	SenderCheck        mailflow.SenderCheck `json:"sender_check"`
+	SenderCheck        SenderCheck          `json:"sender_check"`
 	TraceHeader        bool                 `json:"trace_header"`
 	Administrators     []string             `json:"administrators,omitempty"` // addresses; none means the postmaster
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`

@@ -1,0 +1,279 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// ViewAccount shows the record of an account.
+func ViewAccount(a *store.Account) api.Account {
+	v := api.Account{
+		AccountSettings: api.AccountSettings{
+			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
+			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
+		},
+		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
+	}
+	v.Preset = presetOf(&v.Protocols)
+	return v
+}
+
+// secureMode is the account's own choice; without one it is optional.
+func secureMode(a *store.Account) string {
+	if a.Secure == "" {
+		return string(access.SecureOptional)
+	}
+	return string(a.Secure)
+}
+
+// Accounts returns one page of the accounts that have a record, by address.
+func (d *Domain) Accounts(p Page) (*api.List[api.Account], error) {
+	after, err := p.after()
+	if err != nil {
+		return nil, err
+	}
+	return pageOf(p, d.Store.State.Accounts(d.name, after, p.limit()+1), func(a *store.Account) string { return a.Address }, d.viewWithEffective)
+}
+
+// Record returns the account's record.
+func (a *Account) Record() (*Result[api.Account], error) {
+	cur, ok := a.Store.State.Account(a.address)
+	if !ok {
+		return nil, errNoRecord()
+	}
+	return &Result[api.Account]{View: a.viewWithEffective(cur.Doc), Rev: cur.Rev}, nil
+}
+
+func errNoRecord() error {
+	return api.Missing("the account has no record of its own; see its effective settings")
+}
+
+// checkListed refuses to create a record for an address where accounts are listed: it is probably
+// misspelled.
+func (d *Domain) checkListed(addr string) error {
+	cur, _ := d.Store.State.Domain(d.name)
+	listed := !d.Site.NextPassdb || cur.Doc != nil && cur.Doc.Accounts == store.AccountsListed
+	if !listed || d.Create && d.Caller.Role != store.RoleSelf {
+		return nil
+	}
+	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, d.name)
+}
+
+// NewAccount is the record of an account that has none yet.
+func NewAccount(addr string, ch *store.Change) *store.Account {
+	return &store.Account{
+		Address: addr, Departments: []string{}, Aliases: []string{}, Protocols: access.Switches{},
+		Secure: access.SecureOptional, CreatedAt: ch.Now,
+	}
+}
+
+// ReadAccount validates settings and returns the record with them. Secrets and the mailbox password
+// stay as they are.
+func (d *Domain) ReadAccount(in *api.AccountSettings, cur *store.Account, f *api.Faults) *store.Account {
+	return d.readAccount(in, cur, d.hasDepartment, f)
+}
+
+func (d *Domain) readAccount(in *api.AccountSettings, cur *store.Account, exists func(department string) bool, f *api.Faults) *store.Account {
+	next := new(store.Account)
+	*next = *cur
+	next.Suspended = in.Suspended
+	next.Departments = make([]string, 0, len(in.Departments))
+	for i, path := range in.Departments {
+		switch pointer := api.At("/departments", i); {
+		case !exists(path):
+			f.Add(pointer, "unknown_department", "there is no such department: create it first")
+		case slices.Contains(next.Departments, path):
+			f.Add(pointer, "duplicate", "is named twice: leave it out")
+		default:
+			next.Departments = append(next.Departments, path)
+		}
+	}
+	next.Aliases = d.readAliases(in.Aliases, next, cur, f)
+	next.SendAs = d.readSendAs(in.SendAs, cur.SendAs, f)
+	applyPreset(&in.Protocols, in.Preset, "", f)
+	next.Protocols = switchesOf(&in.Protocols)
+	if next.Secure = access.SecureMode(in.SecurePasswords); next.Secure == "" {
+		next.Secure = access.SecureOptional
+	}
+	if len(cur.Batches) > 0 {
+		next.Batches = unmark(cur.Batches, changedSettings(cur, next))
+	}
+	return next
+}
+
+// Put creates or replaces the account's record. edit receives the current view, nil for none.
+func (a *Account) Put(ctx context.Context, edit Edit[api.Account]) (*Result[api.Account], error) {
+	return a.edit(ctx, ForDomain, func(cur *store.Account, f *api.Faults) (*api.Account, error) {
+		if cur == nil {
+			return edit(nil, f)
+		}
+		view := ViewAccount(cur)
+		return edit(&view, f)
+	})
+}
+
+// Patch changes the account, or creates its record. The view that edit receives has no preset: it
+// would contradict a change of the switches. Role self may change secure_passwords only.
+func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[api.Account], error) {
+	return a.edit(ctx, ForDomain|ForSelf, func(cur *store.Account, f *api.Faults) (*api.Account, error) {
+		self := a.Caller.Role == store.RoleSelf
+		if cur == nil && self && !a.Site.NextPassdb {
+			return nil, errNoRecord() // nobody creates an account for themselves
+		}
+		if cur == nil {
+			if err := a.checkListed(a.address); err != nil {
+				return nil, err
+			}
+		}
+		view := patchable(a.address, cur)
+		before := view.AccountSettings
+		in, err := edit(&view, f)
+		if err == nil && self && !onlySecurePasswords(before, in.AccountSettings) {
+			return nil, api.Forbidden("a key of role self may change secure_passwords only")
+		}
+		return in, err
+	})
+}
+
+func onlySecurePasswords(before, after api.AccountSettings) bool {
+	after.SecurePasswords = before.SecurePasswords
+	return Same(before, after)
+}
+
+// patchable shows a record, nil for none, as a patch changes it.
+func patchable(addr string, cur *store.Account) api.Account {
+	if cur == nil {
+		return api.Account{AccountSettings: api.AccountSettings{Address: addr, SecurePasswords: string(access.SecureOptional)}}
+	}
+	view := ViewAccount(cur)
+	view.Preset = ""
+	return view
+}
+
+// edit makes one change of the account's record. edit receives the current record, nil for none.
+func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.Account, f *api.Faults) (*api.Account, error)) (*Result[api.Account], error) {
+	res := &Result[api.Account]{}
+	err := a.changeFor(ctx, allowed, a.DryRun, func(ch *store.Change) error {
+		cur, exists := a.Store.State.Account(a.address)
+		if err := a.match(exists, cur.Rev); err != nil {
+			return err
+		}
+		var f api.Faults
+		in, err := edit(cur.Doc, &f)
+		if err != nil {
+			return err
+		}
+		if in.Address != "" {
+			if addr, err := address.Parse(in.Address, a.DefaultDomain); err != nil || a.Store.State.Canonical(addr) != a.address {
+				f.Add("/address", "conflict", "is not the one in the URL, and cannot be changed: create the new account and delete this one")
+			}
+		}
+		base := cur.Doc
+		if !exists {
+			base = NewAccount(a.address, ch)
+		}
+		next := a.ReadAccount(&in.AccountSettings, base, &f)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		*res = Result[api.Account]{View: ViewAccount(next), Rev: ch.Rev, Created: !exists}
+		if exists && Same(cur.Doc, next) {
+			res.Rev = cur.Rev
+			return nil
+		}
+		Describe(ch, "account.update", a.name, a.address)
+		if !exists {
+			Describe(ch, "account.create", a.name, a.address)
+		}
+		ch.Diff(cur.Doc, next)
+		ch.PutAccount(next)
+		return nil
+	})
+	return res, err
+}
+
+// Delete deletes the account's record and secrets, and returns what it was. Its secrets are lost,
+// so it must be confirmed; a dry run need not.
+func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
+	if err := a.Caller.May(ForDomain); err != nil {
+		return nil, err
+	}
+	cur, err := a.deletable()
+	if err != nil {
+		return nil, err
+	}
+	if !a.DryRun && !a.Confirm {
+		return nil, api.Conflict("confirm_required", "deleting the account also deletes %s: repeat with ?confirm=true", a.belongings(cur))
+	}
+	// Keys first: a key that outlived its account would open the next account of that name.
+	if err := a.RevokeKeys(ctx, func(k *store.Key) bool { return k.Account == a.address }); err != nil {
+		return nil, err
+	}
+	res := &Result[api.Account]{}
+	err = a.Change(ctx, func(ch *store.Change) error {
+		cur, err := a.deletable()
+		if err != nil {
+			return err
+		}
+		res.View = ViewAccount(cur)
+		Describe(ch, "account.delete", a.name, a.address)
+		ch.Audit.Note = fmt.Sprintf("with %d secure passwords", len(cur.Live()))
+		ch.Diff(cur, nil)
+		ch.DeleteAccount(a.address)
+		return nil
+	})
+	return res, err
+}
+
+// deletable returns the record if the account may be deleted.
+func (a *Account) deletable() (*store.Account, error) {
+	cur, ok := a.Store.State.Account(a.address)
+	if !ok {
+		return nil, errNoRecord()
+	}
+	if err := a.match(true, cur.Rev); err != nil {
+		return nil, err
+	}
+	return cur.Doc, CheckDeletable(cur.Doc)
+}
+
+// CheckDeletable refuses to delete a suspended account: it could log in again by its domain's
+// rules.
+func CheckDeletable(a *store.Account) error {
+	if !a.Suspended {
+		return nil
+	}
+	return api.Conflict("suspended", "the account %s is suspended, and deleting it would lift the suspension: lift it first if that is intended", a.Address)
+}
+
+// belongings describes what is deleted with the account.
+func (a *Account) belongings(cur *store.Account) string {
+	list := []string{"its settings"}
+	if live := cur.Live(); len(live) > 0 {
+		labels := make([]string, len(live))
+		for i := range live {
+			labels[i] = live[i].Label
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", counted(len(live), "secure password"), strings.Join(labels, ", ")))
+	}
+	if cur.MailboxHash != "" {
+		list = append(list, "its mailbox password")
+	}
+	keys := 0
+	for _, k := range a.Store.State.Keys() {
+		if k.Doc.Account == a.address {
+			keys++
+		}
+	}
+	if keys > 0 {
+		list = append(list, counted(keys, "API key"))
+	}
+	return strings.Join(list, ", ")
+}

@@ -1,0 +1,138 @@
+// Package admin is what administrators do: view and change domains, accounts, credentials and
+// rules. It knows no HTTP: the API, a console, a self-service page and a scheduled job call it
+// alike, each with a [Caller].
+//
+//	r := a.As(caller, admin.Options{DryRun: true})
+//	d, err := r.Domain("example.org")       // not found unless the caller reaches it
+//	res, err := d.PatchPolicy(ctx, "office", edit)
+//
+// A [Request] sees the site, a [Domain] one domain and an [Account] one account, as far as the
+// caller reaches. What is out of reach is not found; a change that the caller's role does not allow
+// is forbidden, and both hold whichever method is called.
+//
+// Edits are functions of the current view. They run inside the transaction, which runs again after
+// a conflict, so they must not write anywhere else. Methods that take decoded input also take the
+// faults found so far, so that all faults of a request are reported together.
+//
+// Errors are [api.Problem] values, or those of the store: [ProblemOf] turns any of them into a
+// problem. A change is validated on the state that it changes, and does not end with its context:
+// operations of several transactions are not left half done.
+package admin
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/region"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Admin is the store that administrators change, and the site's settings. All fields are needed but
+// DefaultDomain, Services, Version, Guard and Regions.
+type Admin struct {
+	Store   *store.Store
+	Journal Journal
+	// Forget removes the login records and last uses of a deleted domain and its accounts.
+	Forget        func(ctx context.Context, domain string, accounts []string) error
+	Pepper        *credential.Pepper
+	Hasher        *credential.Hasher
+	Log           hclog.Logger
+	Site          access.Site
+	DefaultDomain string
+	Services      map[string]string // further service names → protocol
+	Version       string
+	// Explain decides a hypothetical login. The credential is the id of a secure password of the
+	// account, "" its mailbox password. Non-nil rules replace those of its domain.
+	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
+	Guard   guard.Limits
+	Regions *region.Source // nil for none
+
+	// names serialises changes of domain names on this daemon: they go through two shards.
+	names sync.Mutex
+}
+
+// Journal reads what daemons store beside the rules. The errors wrap those of store.
+type Journal interface {
+	Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error)
+	// Record returns one login record of a domain, or [store.ErrNoRecord].
+	Record(ctx context.Context, domain, id string) (*store.LoginRecord, error)
+	// LastUses returns when the secure passwords of an account were last used, by their ids.
+	LastUses(ctx context.Context, account string) (map[string]store.LastUse, error)
+	Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error)
+}
+
+func (a *Admin) history() *history.History {
+	return &history.History{State: a.Store.State, Records: a.Journal.Records, Region: a.Regions.Lookup}
+}
+
+func (a *Admin) guard() *guard.Guard {
+	return &guard.Guard{Limits: a.Guard, State: a.Store.State, History: a.history(), Exempt: exempt}
+}
+
+// Options are how a change is made.
+type Options struct {
+	// DryRun validates a change and returns its result, without making it.
+	DryRun bool
+	// Confirm makes a change that is otherwise refused because it deletes secrets, lifts a
+	// suspension or locks people out.
+	Confirm bool
+	// Create creates an account that has no record, where the domain's accounts are listed.
+	Create bool
+	// RevertAfter reverts a change of policies or blocked addresses unless it is confirmed in time;
+	// 0 for never.
+	RevertAfter time.Duration
+	// If refuses a change depending on the resource's tag: its revision in decimal, or the revision
+	// of a document. nil for no condition.
+	If func(exists bool, tag string) error
+}
+
+// Request is what one caller asks for, at one time.
+type Request struct {
+	*Admin
+	Options
+	Caller Caller
+	Time   time.Time
+}
+
+// As starts a request of a caller.
+func (a *Admin) As(caller Caller, o Options) *Request {
+	return &Request{Admin: a, Options: o, Caller: caller, Time: time.Now()}
+}
+
+// Result is a resource after an operation, as the caller sees it.
+type Result[V any] struct {
+	View V
+	// Rev is the revision of the document that the view shows.
+	Rev     uint64
+	Created bool
+	Pending *api.PendingRevert // of the change, nil for none
+}
+
+// Edit returns the input of a change, given the current view. Faults that it adds are reported with
+// those of the validation that follows.
+type Edit[V any] func(cur *V, f *api.Faults) (*V, error)
+
+// change makes one change of a shard as the caller, if the caller's role is allowed to.
+func (r *Request) change(ctx context.Context, allowed Roles, shard store.Shard, f func(*store.Change) error) error {
+	return r.changeFor(ctx, allowed, shard, r.DryRun, f)
+}
+
+func (r *Request) changeFor(ctx context.Context, allowed Roles, shard store.Shard, dry bool, f func(*store.Change) error) error {
+	if err := r.Caller.May(allowed); err != nil {
+		return err
+	}
+	return r.Store.Update(context.WithoutCancel(ctx), shard, r.Caller.Actor, dry, f)
+}
+
+// Describe says in the audit what a change is.
+func Describe(ch *store.Change, action, domain, target string) {
+	ch.Audit.Action, ch.Audit.Domain, ch.Audit.Target = action, domain, target
+}

@@ -1,0 +1,216 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Keys are "dbk_" and 160 random bits: too many to guess, so one fast hash is enough to store, and
+// the time of its look-up reveals nothing.
+const (
+	keyPrefix = "dbk_"
+	keyBytes  = 20
+)
+
+var keyText = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+func newKey() (api.Secret, error) {
+	var random [keyBytes]byte
+	defer clear(random[:])
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, fmt.Errorf("generating a key: %w", err)
+	}
+	text := []byte(keyPrefix)
+	text = keyText.AppendEncode(text, random[:])
+	for i, c := range text {
+		if 'A' <= c && c <= 'Z' {
+			text[i] = c + 'a' - 'A'
+		}
+	}
+	return text, nil
+}
+
+// hashKey is what the store has of a key.
+func hashKey(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:])
+}
+
+// Holder returns the holder of a key as a caller, and whether the key is known. Expiry is for the
+// user of the result to check.
+func (a *Admin) Holder(key []byte) (Caller, bool) {
+	k, ok := a.Store.State.KeyByHash(hashKey(key))
+	if !ok {
+		return Caller{}, false
+	}
+	return Caller{
+		Role: k.Role, Domain: k.Domain, Account: k.Account, Expires: k.ExpiresAt,
+		Actor: store.Actor{Name: k.Name, Key: k.ID},
+	}, true
+}
+
+func viewKey(k *store.Key) api.Key {
+	return api.Key{
+		ID: k.ID, Name: k.Name, Role: string(k.Role), Domain: k.Domain, Account: k.Account,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt,
+	}
+}
+
+// sees reports whether the caller may know of a key.
+func (c *Caller) sees(k *store.Key) bool {
+	return c.Role != store.RoleDomain || k.Domain == c.Domain
+}
+
+// Keys returns one page of the API keys that the caller may know of, without their secrets.
+func (r *Request) Keys(p Page) (*api.List[api.Key], error) {
+	if err := r.Caller.May(ForRead | ForDomain); err != nil {
+		return nil, err
+	}
+	keys := slices.DeleteFunc(r.Store.State.Keys(), func(k store.Revised[store.Key]) bool { return !r.Caller.sees(k.Doc) })
+	return pageOf(p, keys, func(k *store.Key) string { return k.ID }, viewKey)
+}
+
+// CreateKey creates an API key. The caller clears its secret once it is sent; a dry run has none.
+func (r *Request) CreateKey(ctx context.Context, in *api.NewKey, f *api.Faults) (*Result[api.CreatedKey], error) {
+	k := &store.Key{ID: store.NewID(), Name: in.Name, Role: store.Role(in.Role)}
+	if !in.ExpiresAt.IsZero() {
+		k.ExpiresAt = in.ExpiresAt.UTC()
+	}
+	checkText(in.Name, "/name", f)
+	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(r.Time) {
+		f.Add("/expires_at", "in_the_past", "is not in the future")
+	}
+	r.keyReach(in, k, f)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	if err := r.mayCreate(k); err != nil {
+		return nil, err
+	}
+	res := &Result[api.CreatedKey]{View: api.CreatedKey{Key: viewKey(k), Secret: api.Secret{}}, Created: true}
+	if !r.DryRun {
+		key, err := newKey()
+		if err != nil {
+			return nil, err
+		}
+		res.View.Secret, k.Hash = key, hashKey(key)
+	}
+	err := r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+		k.CreatedAt, res.View.CreatedAt, res.Rev = ch.Now, ch.Now, ch.Rev
+		Describe(ch, "key.create", k.Domain, k.ID)
+		ch.Diff(nil, k)
+		ch.PutKey(k)
+		return nil
+	})
+	if err != nil {
+		clear(res.View.Secret)
+		return nil, err
+	}
+	return res, nil
+}
+
+// mayCreate refuses a key that is as strong as the caller's, or lasts longer.
+func (r *Request) mayCreate(k *store.Key) error {
+	if !r.Caller.mayGrant(k.Role) {
+		return api.Forbidden("a key creates only weaker keys: one of role %s creates none of role %s", r.Caller.Role, k.Role)
+	}
+	expires := r.Caller.Expires
+	if !expires.IsZero() && (k.ExpiresAt.IsZero() || k.ExpiresAt.After(expires)) {
+		return api.Forbidden("a key that expires creates none that lasts longer: set expires_at to %s or earlier", expires.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// keyReach reads which domain or account a key is for.
+func (r *Request) keyReach(in *api.NewKey, k *store.Key, f *api.Faults) {
+	outside := "is not managed: create it first"
+	if r.Caller.Role == store.RoleDomain {
+		outside = "is not the domain of your key"
+	}
+	usable := func(domain string) bool { return r.Caller.Reaches(domain) && r.managed(domain) }
+	switch k.Role {
+	case store.RoleDomain:
+		name, err := address.ParseDomain(in.Domain)
+		switch k.Domain = name; {
+		case in.Domain == "":
+			f.Add("/domain", "required", "is needed for role domain")
+		case err != nil:
+			f.Add("/domain", "invalid_domain", "%v", err)
+		case !usable(name):
+			f.Add("/domain", "unmanaged_domain", "%s", outside)
+		}
+	case store.RoleSelf:
+		addr, err := address.Parse(in.Account, r.DefaultDomain)
+		k.Account = r.Store.State.Canonical(addr)
+		k.Domain = address.Domain(k.Account)
+		switch {
+		case in.Account == "":
+			f.Add("/account", "required", "is needed for role self")
+		case err != nil:
+			f.Add("/account", "invalid_address", "%v", err)
+		case !usable(k.Domain):
+			f.Add("/account", "unmanaged_domain", "has a domain that %s", outside)
+		}
+	case store.RoleAdmin, store.RoleRead, store.RoleLogin:
+	}
+	if in.Domain != "" && k.Role != store.RoleDomain {
+		f.Add("/domain", "conflict", "is for role domain only: leave it out")
+	}
+	if in.Account != "" && k.Role != store.RoleSelf {
+		f.Add("/account", "conflict", "is for role self only: leave it out")
+	}
+}
+
+// RevokeKey deletes an API key and returns what it was.
+func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], error) {
+	res := &Result[api.Key]{}
+	err := r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+		keys := r.Store.State.Keys()
+		i := slices.IndexFunc(keys, func(k store.Revised[store.Key]) bool { return k.Doc.ID == id })
+		if i < 0 || !r.Caller.sees(keys[i].Doc) {
+			return api.NotFound("key")
+		}
+		k := keys[i].Doc
+		if err := r.match(true, keys[i].Rev); err != nil {
+			return err
+		}
+		if !r.Caller.mayGrant(k.Role) && r.Caller.Role != store.RoleAdmin {
+			return api.Forbidden("a key revokes only keys that it could create")
+		}
+		res.View = viewKey(k)
+		Describe(ch, "key.delete", k.Domain, k.ID)
+		ch.Diff(k, nil)
+		ch.DeleteKey(k.ID)
+		return nil
+	})
+	return res, err
+}
+
+// RevokeKeys deletes the keys of accounts or domains that are about to be deleted: a key that
+// outlived its account would open the next account of that name.
+func (d *Domain) RevokeKeys(ctx context.Context, revoked func(*store.Key) bool) error {
+	return d.Request.revokeKeys(ctx, d.name, revoked)
+}
+
+func (r *Request) revokeKeys(ctx context.Context, domain string, revoked func(*store.Key) bool) error {
+	return r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+		Describe(ch, "key.delete", domain, domain)
+		for _, k := range r.Store.State.Keys() {
+			if revoked(k.Doc) {
+				ch.DiffOf(k.Doc.ID, k.Doc, nil)
+				ch.DeleteKey(k.Doc.ID)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,144 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Logins are the login records of a managed domain; for role self, only those of its account.
+type Logins struct{ domain *Domain }
+
+// Logins returns the login records of a managed domain.
+func (r *Request) Logins(domain string) (*Logins, error) {
+	d, err := r.domain(domain, ForRead|ForDomain|ForSelf)
+	if err != nil {
+		return nil, err
+	}
+	return &Logins{d}, nil
+}
+
+// List returns one page of login records, newest first. The domain of the query is that of the
+// records; its account, IP address and client are validated.
+func (l *Logins) List(ctx context.Context, q store.RecordQuery) (*api.List[api.LoginRecord], error) {
+	d := l.domain
+	q.Domain, q.Limit = d.name, cmp.Or(q.Limit, defaultLimit)
+	var f api.Faults
+	if q.IP != "" {
+		ip, err := address.ParseIP(q.IP)
+		if err != nil {
+			f.Parameter("ip", "invalid_network", "%v", err)
+		}
+		q.IP = ip.String()
+	}
+	if q.Account != "" {
+		addr, err := address.Parse(q.Account, d.name)
+		q.Account = d.Store.State.Canonical(addr)
+		switch {
+		case err != nil:
+			f.Parameter("account", "invalid_address", "%v", err)
+		case address.Domain(q.Account) != d.name:
+			f.Parameter("account", "outside_domain", "is no address of this domain")
+		}
+	}
+	if known := d.clientTypes(); q.Client != "" && !slices.Contains(known, access.ClientType(q.Client)) {
+		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, api.Suggest(q.Client, texts(known)))
+	}
+	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
+		f.Parameter("until", "conflict", "is before since")
+	}
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	if d.Caller.Role == store.RoleSelf {
+		if q.Account != "" && q.Account != d.Caller.Account {
+			return nil, api.NotFound("account")
+		}
+		q.Account = d.Caller.Account
+	}
+	records, next, err := d.Journal.Records(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &api.List[api.LoginRecord]{Items: list(records), Next: next}, nil
+}
+
+// Record returns one login record.
+func (l *Logins) Record(ctx context.Context, id string) (*api.LoginRecord, error) {
+	d := l.domain
+	rec, err := d.Journal.Record(ctx, d.name, id)
+	if errors.Is(err, store.ErrNoRecord) || err == nil && d.Caller.Role == store.RoleSelf && rec.Account != d.Caller.Account {
+		return nil, api.NotFound("login record")
+	}
+	return rec, err
+}
+
+// Explain evaluates a recorded login by the present rules.
+func (l *Logins) Explain(ctx context.Context, id string) (*api.ExplainedLogin, error) {
+	d := l.domain
+	if err := d.Caller.May(ForRead | ForDomain); err != nil {
+		return nil, err
+	}
+	rec, err := l.Record(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var login history.Login
+	if !d.history().Recall(rec, &login) {
+		return nil, api.NotFound("login record")
+	}
+	_, v := d.Store.State.View(login.Address)
+	decision := login.Explain(d.Site, v.Rules)
+	decision.Trace = append(decision.Trace, d.disabledSteps("")...)
+	e := &api.ExplainedLogin{Record: *rec, Decision: decision}
+	if decision.Outcome != rec.Outcome || decision.Reason != rec.Reason || decision.PolicyID != rec.PolicyID {
+		e.Differs, e.WhyDiffers = true, d.whyDiffers(rec, &login, &decision)
+	}
+	return e, nil
+}
+
+// reasonWords are the reasons of decisions, in the past and the present tense.
+var reasonWords = map[access.Reason]struct{ was, is string }{
+	access.ReasonOK:             {"it passed", "it passes"},
+	access.ReasonPolicy:         {"the policy refused it", "the policy refuses it"},
+	access.ReasonIPBlocked:      {"its address was blocked", "its address is blocked"},
+	access.ReasonProtocol:       {"its protocol was off", "its protocol is off"},
+	access.ReasonSecureRequired: {"a secure password was required", "a secure password is required"},
+	access.ReasonBadSecret:      {"its secret was wrong", "its secret is wrong"},
+	access.ReasonRevokedSecret:  {"its secure password was revoked", "its secure password is revoked"},
+	access.ReasonSuspended:      {"the account was suspended", "the account is suspended"},
+	access.ReasonThrottled:      {"it was throttled", "it is throttled"},
+	access.ReasonUnknownAccount: {"the account had no record", "the account has no record"},
+}
+
+// whyDiffers says what decided a recorded login, and what decides it now.
+func (d *Domain) whyDiffers(rec *store.LoginRecord, l *history.Login, now *access.Decision) string {
+	text := "then " + cmp.Or(reasonWords[rec.Reason].was, string(rec.Reason))
+	if rec.PolicyID != "" {
+		text += " (" + rec.PolicyID
+		switch p, ok := d.Store.State.Policy(d.name, rec.PolicyID); {
+		case !ok:
+			text += ", which was deleted"
+		case !p.Doc.Enabled:
+			text += ", which is disabled"
+		case p.Doc.Mode == access.Report:
+			text += ", which only reports"
+		}
+		text += ")"
+	}
+	text += "; now " + cmp.Or(reasonWords[now.Reason].is, string(now.Reason))
+	if now.PolicyID != "" {
+		text += " (" + now.PolicyID + ")"
+	}
+	if now.Outcome != access.Deny && l.Secret.State == access.SecretUnseen {
+		text += "; the record does not say whether its secret was right: it is assumed to be"
+	}
+	return text
+}
