@@ -124,7 +124,7 @@ func (d *Domain) forgetAddresses(ctx context.Context, names []string) error {
 			if !slices.ContainsFunc(a.Doc.Aliases, foreign) && !slices.ContainsFunc(a.Doc.SendAs, foreign) {
 				continue
 			}
-			err := d.Request.change(ctx, ForAdmin, store.ShardOf(domain), func(ch *store.Change) error {
+			err := d.change(ctx, ForAdmin, store.ShardOf(domain), func(ch *store.Change) error {
 				cur, ok := d.Store.State.Account(a.Doc.Address)
 				if !ok {
 					return nil
@@ -144,7 +144,7 @@ func (d *Domain) forgetAddresses(ctx context.Context, names []string) error {
 			if !slices.ContainsFunc(department.Doc.SendAs, foreign) {
 				continue
 			}
-			err := d.Request.change(ctx, ForAdmin, store.ShardOf(domain), func(ch *store.Change) error {
+			err := d.change(ctx, ForAdmin, store.ShardOf(domain), func(ch *store.Change) error {
 				cur, ok := d.Store.State.Department(domain, department.Doc.Path)
 				if !ok {
 					return nil

@@ -58,7 +58,7 @@ func (d *Domain) ReleaseNames(ctx context.Context, names []string) {
 	if len(names) == 0 {
 		return
 	}
-	err := d.Request.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+	err := d.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
 		var released []string
 		for _, name := range names {
 			if claim, ok := d.Store.State.Claim(name); ok && claim.Domain == d.name {
