@@ -59,7 +59,7 @@ func (s *shelf) Restore(context.Context, store.Shard, store.Head, []store.Doc) e
 
 func (s *shelf) Accept(context.Context, store.Shard) error { return nil }
 
-func (s *shelf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Received) error) error {
+func (s *shelf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Shard, []store.Received) error) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -37,6 +37,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/store/snapshot"
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
@@ -126,6 +127,14 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		EvictionPolicy: redis.EvictionPolicy, AcceptEviction: cfg.Store.AcceptEviction,
 	}
 	st.State.Delimiters = cfg.Login.Subaddress
+	if !cfg.Store.Embedded() { // which is on the same disk, and is never away
+		files, err := snapshot.Open(filepath.Join(cfg.StateDir, "snapshot"))
+		if err != nil {
+			return fmt.Errorf("state_dir: opening the snapshot: %w", err)
+		}
+		defer func() { _ = files.Close() }()
+		st.Snapshot = files
+	}
 	// What is still running when ctx has ended: first the services, then the gate's records, last
 	// the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -266,8 +269,15 @@ func TestDamagedStore(t *testing.T) {
 	s.refuse("the suspension holds", s.imap(outside, ann, pw), "OK ")
 	s.want("others log in", s.imap(outside, bob, s.passwords[bob]), "OK ")
 
-	// A daemon that starts would let ann in if it believed what is there.
+	// A daemon that starts from its snapshot is as one that was there before.
 	s.must(s.Daemons[0].Kill())
+	s.must(s.Daemons[0].Start(s.ctx))
+	s.refuse("the suspension holds after a restart", s.imap(outside, ann, pw), "OK ")
+	s.want("others log in after a restart", s.imap(outside, bob, s.passwords[bob]), "OK ")
+
+	// Without a snapshot it would let ann in if it believed what is there.
+	s.must(s.Daemons[0].Kill())
+	s.must(os.RemoveAll(filepath.Join(s.Daemons[0].StateDir, "snapshot")))
 	started := make(chan error, 1)
 	go func() { started <- s.Daemons[0].Start(s.ctx) }() // returns when it is ready, after the repair
 	s.eventually("the daemon answers, and is not ready", func() bool {
@@ -288,6 +298,107 @@ func TestDamagedStore(t *testing.T) {
 	s.refuse("the suspension is back", s.imap(outside, ann, pw), "OK ")
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
 	s.want("and is lifted", s.imap(outside, ann, pw), "OK ")
+}
+
+// A daemon that starts without Redis decides from its snapshot: known credentials come in, revoked
+// ones do not, changes are refused. When Redis is back it catches up by itself.
+func TestStartWithoutRedis(t *testing.T) {
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
+	s.domain(nil)
+	d := s.Daemons[0]
+	_, secret := s.device(ann, "phone")
+	revoked, old := s.device(ann, "old phone")
+	seen, others := s.device(ann, "revoked on another daemon")
+	s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+revoked, nil)
+	if status, a := s.call(1, "DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+seen, nil); status >= 300 {
+		t.Fatalf("%d %v", status, a)
+	}
+	s.eventually("the other daemon's change holds", func() bool { return !strings.HasPrefix(s.imap(outside, ann, others), "OK ") })
+	s.api("PATCH", "/v1/accounts/carol@example.org", object{"suspended": true})
+	pw := s.passwords[ann]
+
+	for range 2 { // the second start is from the snapshot of the first
+		s.must(d.Kill())
+		if s.Redis.PID() != 0 {
+			s.must(s.Redis.Kill())
+		}
+		s.must(d.Start(s.ctx))
+		for _, door := range doors {
+			s.want(door.name+" without redis", door.login(s, outside, ann, secret), door.yes)
+			s.want(door.name+" without redis, with the mailbox password", door.login(s, outside, ann, pw), door.yes)
+			s.refuse(door.name+" with a revoked one", door.login(s, outside, ann, old), door.yes)
+			s.refuse(door.name+" with one that another daemon revoked", door.login(s, outside, ann, others), door.yes)
+			s.refuse(door.name+" of a suspended account", door.login(s, outside, "carol@example.org", s.passwords["carol@example.org"]), door.yes)
+		}
+		s.refused(503, "store_unavailable", "PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+		if _, a := s.call(0, "GET", "/readyz", nil); a["status"] != "degraded" {
+			t.Errorf("readyz: %v", a)
+		}
+	}
+	for _, name := range []string{d.StateDir, filepath.Join(d.StateDir, "snapshot")} {
+		files, err := os.ReadDir(name)
+		s.must(err)
+		for _, f := range files {
+			if f.IsDir() {
+				continue
+			}
+			if info, err := f.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s/%s: %v %v", name, f.Name(), info.Mode(), err)
+			}
+			text, err := os.ReadFile(filepath.Join(name, f.Name()))
+			s.must(err)
+			for _, clear := range []string{secret, strings.ReplaceAll(secret, "-", ""), strings.ReplaceAll(secret, " ", ""), old, pw} {
+				if strings.Contains(string(text), clear) {
+					t.Errorf("%s/%s has a secret in clear", name, f.Name())
+				}
+			}
+		}
+	}
+
+	s.must(s.Redis.Restart(s.ctx))
+	s.eventually("changes are taken again, without a restart", func() bool {
+		status, _ := s.call(0, "PATCH", "/v1/accounts/"+bob, object{"suspended": false})
+		return status < 300
+	})
+	s.api("PATCH", "/v1/accounts/carol@example.org", object{"suspended": false})
+	s.want("a change of today", s.imap(outside, "carol@example.org", s.passwords["carol@example.org"]), "OK ")
+	s.refuse("a revoked one, afterwards", s.imap(outside, ann, old), "OK ")
+
+	// A snapshot that is damaged, or of another store, is named and not used.
+	s.must(d.Kill())
+	s.must(s.Redis.Kill())
+	file := filepath.Join(d.StateDir, "snapshot", "snapshot")
+	good, err := os.ReadFile(file)
+	s.must(err)
+	marker := filepath.Join(d.StateDir, "store-id")
+	id, err := os.ReadFile(marker)
+	s.must(err)
+	for what, c := range map[string]struct {
+		snapshot, id []byte
+		want         string
+	}{
+		"cut off":       {good[:len(good)-1], id, "snapshot: it is cut off"},
+		"altered":       {append([]byte("x"), good[1:]...), id, "it is no file of a snapshot"},
+		"another store": {good, []byte(strings.Repeat("0", 32) + "\n"), "known is 00000000"},
+	} {
+		s.must(os.WriteFile(file, c.snapshot, 0o600))
+		s.must(os.WriteFile(marker, c.id, 0o600))
+		log, err := trialstack.Follow(d.LogPath)
+		s.must(err)
+		ctx, cancel := context.WithCancel(s.ctx)
+		started := make(chan error, 1)
+		go func() { started <- d.Start(ctx) }() // it is not ready
+		s.eventually(what+": the daemon answers, and is not ready", func() bool {
+			status, err := s.try("GET", "/readyz", nil)
+			return err == nil && status == 503
+		})
+		s.want(what+": a temporary failure", s.imap(outside, ann, secret), "NO [UNAVAILABLE]")
+		_, err = log.Wait(s.ctx, regexp.MustCompile(regexp.QuoteMeta(c.want)))
+		s.must(err)
+		cancel()
+		<-started
+		_ = d.Kill()
+	}
 }
 
 // A Redis that may delete rules raises an alarm on a running daemon, and is refused at the start

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"github.com/drawbridge/drawbridge/internal/store/snapshot"
 )
 
 // BenchmarkMillion measures what a domain of a million accounts, with three secure passwords each,
@@ -72,6 +75,52 @@ func BenchmarkMillion(b *testing.B) {
 	b.ReportMetric(middle(loads), "CPU-s/load")
 	b.ReportMetric(1000*middle(collections), "CPU-ms/collection")
 	b.ReportMetric(middle(places), "ms-locked/5000")
+}
+
+// BenchmarkSnapshot measures writing and reading the snapshot of as many accounts, files and
+// checksums included.
+func BenchmarkSnapshot(b *testing.B) {
+	const name, accounts = "example.org", 1_000_000
+	st := NewState()
+	shard := ShardOf(name)
+	for s := range Shard(Shards) {
+		fresh, err := freshState(s, Head{StoreID: "id", N: 1}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if s == shard {
+			for i := range accounts {
+				a := &Account{Address: fmt.Sprintf("user%d@%s", i, name), Departments: []string{"sales"}, CreatedAt: time.Now()}
+				for range 3 {
+					a.Secrets = append(a.Secrets, SecurePassword{ID: NewID(), Label: "device", PepperID: "0123456789abcdef", CreatedAt: time.Now()})
+				}
+				fresh.putAccount(a.Address, pack(a.Address, a, 1))
+			}
+		}
+		st.swap(s, Head{StoreID: "id", N: 1}, fresh)
+	}
+	files, err := snapshot.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	from := &Store{State: st, Marker: known("id"), Logger: hclog.NewNullLogger()}
+	var writes, reads []float64
+	for b.Loop() {
+		begin := cpuTime(b)
+		if err := files.Replace(from.whole); err != nil {
+			b.Fatal(err)
+		}
+		writes = append(writes, (cpuTime(b) - begin).Seconds())
+		begin = cpuTime(b)
+		s := &Store{State: NewState(), Marker: known("id"), Snapshot: files, Logger: hclog.NewNullLogger()}
+		s.resume()
+		reads = append(reads, (cpuTime(b) - begin).Seconds())
+		if _, n := s.State.Counts(); n != accounts {
+			b.Fatal(n)
+		}
+	}
+	b.ReportMetric(middle(writes), "CPU-s/write")
+	b.ReportMetric(middle(reads), "CPU-s/read")
 }
 
 func inUse() uint64 {

@@ -104,7 +104,6 @@ func (refused) Unwrap() error { return ErrUnavailable }
 
 // Received is one entry of a change stream as it was read.
 type Received struct {
-	Shard   Shard
 	N       uint64
 	Payload []byte
 	Hash    string
@@ -121,9 +120,9 @@ type Log interface {
 	// Commit takes an encoded entry if the shard's head is still h. keepAudit is the audit entry's
 	// JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
-	// Follow delivers the entries after the given numbers, in order per shard, until ctx ends,
-	// Redis fails, or deliver returns an error.
-	Follow(ctx context.Context, after [Shards]uint64, deliver func(Received) error) error
+	// Follow delivers the entries after the given numbers, in order per shard and several of one
+	// shard at a time, until ctx ends, Redis fails, or deliver returns an error.
+	Follow(ctx context.Context, after [Shards]uint64, deliver func(Shard, []Received) error) error
 }
 
 // Upkeep creates, examines and repairs shards. Its errors wrap those above.

@@ -284,15 +284,16 @@ func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
 }
 
-// replace puts the documents of one shard in place of what was there: all, or none when one of them
-// cannot be read.
-func (st *State) replace(s Shard, h Head, docs []Doc) error {
+// freshState returns a state that holds one shard alone.
+func freshState(s Shard, h Head, docs []Doc) (*State, error) {
+	fresh := NewState()
+	return fresh, fresh.apply(s, h, &Entry{Puts: docs})
+}
+
+// swap puts the content of a fresh state, which holds one shard alone, in place of what was there.
+func (st *State) swap(s Shard, h Head, fresh *State) {
 	st.alone[s].Lock()
 	defer st.alone[s].Unlock()
-	fresh := NewState()
-	if err := fresh.apply(s, h, &Entry{Puts: docs}); err != nil {
-		return err
-	}
 	st.mu.Lock()
 	if s == Global {
 		st.types, st.clients = fresh.types, fresh.clients
@@ -313,7 +314,6 @@ func (st *State) replace(s Shard, h Head, docs []Doc) error {
 	st.version.Add(1) // under the lock, when everything is in place
 	st.mu.Unlock()
 	st.publish(StateEvent{Resync: true})
-	return nil
 }
 
 // apply carries out one entry that follows the shard's head.

@@ -179,3 +179,12 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 		t.Error("an emptied shard is still known")
 	}
 }
+
+// replace puts the documents of one shard in place of what was there, as a load does.
+func (st *State) replace(s Shard, h Head, docs []Doc) error {
+	fresh, err := freshState(s, h, docs)
+	if err == nil {
+		st.swap(s, h, fresh)
+	}
+	return err
+}

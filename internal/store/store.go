@@ -23,7 +23,9 @@ type Store struct {
 	Timeout time.Duration // of one change, 3 s when zero
 	// EvictionPolicy reads the server's maxmemory-policy; nil if there is none.
 	EvictionPolicy func(context.Context) (string, error)
-	AcceptEviction bool // a policy other than noeviction is no alarm
+	AcceptEviction bool          // a policy other than noeviction is no alarm
+	Snapshot       Snapshot      // nil keeps nothing
+	VerifyPause    time.Duration // between the verifications of two shards; zero adapts it to their cost
 
 	write [Shards]sync.Mutex // local writers of a shard take turns
 	apply [Shards]sync.Mutex // whoever applies to a shard, alone
@@ -34,6 +36,8 @@ type Store struct {
 	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
 	eviction string // the server's maxmemory-policy, "" while it is not known
+
+	keeping keeping
 }
 
 // Marker remembers which store this daemon belongs to, outside Redis, so that an emptied or
@@ -122,15 +126,18 @@ func (s *Store) setTrouble(err error) {
 	}
 }
 
-// Run loads the state and keeps it up to date until ctx ends. It goes on through every fault of
-// Redis; [Store.Trouble] tells of them.
+// Run loads the state and keeps it up to date until ctx ends. It continues through every fault of
+// Redis, which [Store.Trouble] reports. While Redis is away at the start, the state is that of the
+// snapshot.
 func (s *Store) Run(ctx context.Context) {
+	s.resume()
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { s.expire(ctx) })
 	beside.Go(func() { s.revert(ctx) })
 	beside.Go(func() { s.watchEviction(ctx) })
 	beside.Go(func() { s.verify(ctx) })
+	beside.Go(func() { s.writeSnapshots(ctx) })
 	for ctx.Err() == nil {
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
@@ -160,7 +167,9 @@ func (s *Store) expire(ctx context.Context) {
 
 // follow loads what does not agree and follows the streams until something fails.
 func (s *Store) follow(ctx context.Context) error {
-	if err := s.check(ctx); err != nil {
+	err := s.check(ctx, false)
+	s.serveResumed(err)
+	if err != nil {
 		return err
 	}
 	s.setTrouble(nil)
@@ -181,7 +190,7 @@ func (s *Store) follow(ctx context.Context) error {
 				return
 			case <-tick.C:
 			}
-			if err := s.check(ctx); err != nil {
+			if err := s.check(ctx, true); err != nil {
 				cancel(err)
 				return
 			}
@@ -191,7 +200,7 @@ func (s *Store) follow(ctx context.Context) error {
 	for i, h := range s.State.Heads() {
 		after[i] = h.N
 	}
-	err := s.Log.Follow(ctx, after, s.receive)
+	err = s.Log.Follow(ctx, after, s.receive)
 	if errors.Is(err, ErrGap) {
 		err = nil // check, at the next turn, loads the shard anew
 	}
@@ -201,10 +210,12 @@ func (s *Store) follow(ctx context.Context) error {
 	return err
 }
 
-// check compares the heads of the store with those of the state. A shard that lags is loaded anew;
-// a store that is not the one known is refused.
-func (s *Store) check(ctx context.Context) error {
+// check compares the heads of the store with those of the state. A shard that lags is loaded anew,
+// unless the streams are followed and bring it up to date; a store that is not the one known is
+// refused.
+func (s *Store) check(ctx context.Context, following bool) error {
 	loaded, _ := s.State.Ready()
+	loaded = loaded || s.keeping.resumed
 	heads, damage, err := s.Log.Heads(ctx)
 	if err != nil {
 		return err
@@ -256,7 +267,7 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	if damage != nil {
 		if heads == known {
-			s.State.agreed(time.Now()) // what is in memory is current
+			s.agreed() // what is in memory is current
 		}
 		return damage
 	}
@@ -264,7 +275,7 @@ func (s *Store) check(ctx context.Context) error {
 		if loaded && h.N <= s.State.Head(Shard(i)).N {
 			continue
 		}
-		if loaded && s.catchUp(ctx, Shard(i), h.N) {
+		if following && s.catchUp(ctx, Shard(i), h.N) {
 			continue
 		}
 		if err := s.load(ctx, Shard(i), h.N); err != nil {
@@ -272,12 +283,16 @@ func (s *Store) check(ctx context.Context) error {
 		}
 	}
 	if !loaded {
+		s.removeSnapshot()
 		if err := s.Marker.SetStoreID(id); err != nil {
 			return err
 		}
 	}
-	s.State.agreed(time.Now())
+	s.agreed()
 	s.State.loaded.Store(true)
+	if !loaded {
+		s.wantSnapshot()
+	}
 	s.probe(ctx)
 	return nil
 }
@@ -339,6 +354,11 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 		}
 		if err := s.Upkeep.Accept(ctx, Shard(i)); err != nil {
 			return "", fmt.Errorf("accepting shard %d: %w", i, err)
+		}
+	}
+	if s.Snapshot != nil {
+		if err := s.Snapshot.Discard(); err != nil {
+			return "", fmt.Errorf("removing the snapshot of the former store: %w", err)
 		}
 	}
 	if err := s.Marker.SetStoreID(id); err != nil {
@@ -439,42 +459,79 @@ func (s *Store) restore(ctx context.Context, i Shard) error {
 func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 	s.apply[i].Lock()
 	defer s.apply[i].Unlock()
-	if loaded, _ := s.State.Ready(); loaded && s.State.Head(i).N >= n {
+	loaded, _ := s.State.Ready()
+	loaded = loaded || s.keeping.resumed
+	if loaded && s.State.Head(i).N >= n {
 		return nil
 	}
 	h, docs, err := s.Log.Load(ctx, i)
 	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
 	}
-	if err := s.State.replace(i, h, docs); err != nil {
+	fresh, err := freshState(i, h, docs)
+	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
 	}
+	if loaded && s.Snapshot != nil {
+		var records [][]byte
+		if err := fresh.content(i).records(func(r []byte) error { records = append(records, r); return nil }); err != nil {
+			return fmt.Errorf("loading shard %d: %w", i, err)
+		}
+		s.keep(records...)
+	}
+	s.State.swap(i, h, fresh)
 	return nil
 }
 
-// receive applies one entry of a stream.
-func (s *Store) receive(r Received) error {
-	s.apply[r.Shard].Lock()
-	defer s.apply[r.Shard].Unlock()
-	h := s.State.Head(r.Shard)
-	if r.N <= h.N {
-		return nil // our own, or loaded meanwhile
+// receive applies entries of the stream of one shard. Before an error it applies those in front of
+// the wrong one.
+func (s *Store) receive(shard Shard, list []Received) error {
+	s.apply[shard].Lock()
+	defer s.apply[shard].Unlock()
+	var entries []Entry
+	var heads []Head
+	var records [][]byte
+	var fault error
+	h := s.State.Head(shard)
+	for _, r := range list {
+		if r.N <= h.N {
+			continue // our own, or loaded meanwhile
+		}
+		e, next, err := follows(shard, h, r)
+		if err != nil {
+			fault = err
+			break
+		}
+		entries, heads, records = append(entries, e), append(heads, next), append(records, entryRecord(shard, next, r.Payload))
+		h = next
 	}
-	next := h.Chain(r.Payload)
-	if r.N != next.N {
-		return fmt.Errorf("%w: shard %d, change %d after %d", ErrGap, r.Shard, r.N, h.N)
+	if len(records) > 0 {
+		s.keep(records...)
 	}
-	if r.Hash != next.Hash {
-		return fmt.Errorf("%w: shard %d, change %d does not continue the chain", ErrForeign, r.Shard, r.N)
+	for i := range entries {
+		if err := s.State.apply(shard, heads[i], &entries[i]); err != nil {
+			return err
+		}
 	}
-	var e Entry
-	if err := json.Unmarshal(r.Payload, &e); err != nil {
-		return fmt.Errorf("shard %d, change %d: %w", r.Shard, r.N, err)
+	return fault
+}
+
+// follows decodes an entry that must continue the chain of its shard.
+func follows(shard Shard, h Head, r Received) (e Entry, next Head, err error) {
+	next = h.Chain(r.Payload)
+	switch {
+	case r.N != next.N:
+		err = fmt.Errorf("%w: shard %d, change %d after %d", ErrGap, shard, r.N, h.N)
+	case r.Hash != next.Hash:
+		err = fmt.Errorf("%w: shard %d, change %d does not continue the chain", ErrForeign, shard, r.N)
+	default:
+		if err = json.Unmarshal(r.Payload, &e); err != nil {
+			err = fmt.Errorf("shard %d, change %d: %w", shard, r.N, err)
+		} else if e.Schema > Schema {
+			err = ErrNewerSchema
+		}
 	}
-	if e.Schema > Schema {
-		return ErrNewerSchema
-	}
-	return s.State.apply(r.Shard, next, &e)
+	return e, next, err
 }
 
 // Change is what a function given to [Store.Update] adds to.
@@ -561,7 +618,9 @@ func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) erro
 		return err
 	}
 	// Redis has it: it holds here even when too few replicas confirmed it.
-	return errors.Join(err, s.State.apply(shard, h.Chain(payload), e))
+	next := h.Chain(payload)
+	s.keep(entryRecord(shard, next, payload))
+	return errors.Join(err, s.State.apply(shard, next, e))
 }
 
 // put adds a document.

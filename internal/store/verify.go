@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Shards are verified one at a time. The pause after each is at least verifyPause, and verifyShare
-// times as long as it took, so that a large store costs Redis and the daemon little.
+// Shards are verified one at a time. The pause after each, unless [Store.VerifyPause] sets it, is at
+// least verifyPause, and verifyShare times as long as it took, so that a large store costs Redis and
+// the daemon little.
 const (
 	verifyPause = 200 * time.Millisecond
 	verifyShare = 200
@@ -25,10 +26,14 @@ func (s *Store) verify(ctx context.Context) {
 				s.verifyShard(ctx, Shard(j)) // it may have been repaired
 			}
 		}
+		pause := s.VerifyPause
+		if pause == 0 {
+			pause = max(verifyPause, verifyShare*time.Since(begin))
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(verifyPause, verifyShare*time.Since(begin))):
+		case <-time.After(pause):
 		}
 	}
 }

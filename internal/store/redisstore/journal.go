@@ -385,7 +385,7 @@ func (r *Redis) Audit(ctx context.Context, q store.AuditQuery) (items []store.Au
 				return nil, "", wrap(err)
 			}
 			for _, m := range page {
-				got, err := received(s, m)
+				got, err := received(m)
 				if err != nil {
 					return nil, "", err
 				}

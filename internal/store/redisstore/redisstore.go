@@ -540,7 +540,7 @@ func (r *Redis) Probe(ctx context.Context, s store.Shard, storeID string) error 
 }
 
 // Follow implements [store.Log].
-func (r *Redis) Follow(ctx context.Context, after [store.Shards]uint64, deliver func(store.Received) error) error {
+func (r *Redis) Follow(ctx context.Context, after [store.Shards]uint64, deliver func(store.Shard, []store.Received) error) error {
 	shards := make(map[string]store.Shard, store.Shards)
 	keys := make([]string, store.Shards)
 	for i := range keys {
@@ -563,22 +563,22 @@ func (r *Redis) Follow(ctx context.Context, after [store.Shards]uint64, deliver 
 		}
 		for _, st := range streams {
 			shard := shards[st.Stream]
-			for _, m := range st.Messages {
-				got, err := received(shard, m)
-				if err != nil {
+			list := make([]store.Received, len(st.Messages))
+			for i, m := range st.Messages {
+				if list[i], err = received(m); err != nil {
 					return err
 				}
-				if err := deliver(got); err != nil {
-					return err
-				}
-				after[shard] = got.N
+				after[shard] = list[i].N
+			}
+			if err := deliver(shard, list); err != nil {
+				return err
 			}
 		}
 	}
 	return ctx.Err()
 }
 
-func received(shard store.Shard, m redis.XMessage) (store.Received, error) {
+func received(m redis.XMessage) (store.Received, error) {
 	id, _, _ := strings.Cut(m.ID, "-")
 	n, err := strconv.ParseUint(id, 10, 64)
 	if err != nil {
@@ -586,5 +586,5 @@ func received(shard store.Shard, m redis.XMessage) (store.Received, error) {
 	}
 	payload, _ := m.Values["p"].(string)
 	hash, _ := m.Values["h"].(string)
-	return store.Received{Shard: shard, N: n, Payload: []byte(payload), Hash: hash}, nil
+	return store.Received{N: n, Payload: []byte(payload), Hash: hash}, nil
 }

@@ -38,7 +38,7 @@ func newDaemon(t *testing.T, opt redisstore.Options, m *redistest.Marker) *daemo
 	t.Helper()
 	d := &daemon{marker: m}
 	d.Store, d.redis = redistest.NewStore(t, opt)
-	d.Marker = m
+	d.Marker, d.VerifyPause = m, time.Millisecond
 	return d
 }
 
@@ -119,7 +119,7 @@ func TestConcurrentChangesAreSerialised(t *testing.T) {
 // is loaded with the whole shard.
 type deaf struct{ *redisstore.Redis }
 
-func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Received) error) error {
+func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Shard, []store.Received) error) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
