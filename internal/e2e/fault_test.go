@@ -225,8 +225,10 @@ func TestDoctor(t *testing.T) {
 		"the snippet for the other version": {bySeries(t, dovecot.Conf24(), dovecot.Conf23()), bySeries(t, "for 2.4", "for 2.3")},
 		"a passdb of the other version":     {bySeries(t, "passdb lua {\n  lua_file = /x\n}\n", "passdb {\n  driver = checkpassword\n  args = /x\n}\n"), bySeries(t, "for 2.4", "for 2.3")},
 		"no passdb of ours":                 {"", "dovecot.passdb.present"},
-		"a checkpassword passdb by its 2.4 name": {"passdb checkpassword {\n" + bySeries(t, "  driver = checkpassword\n", "") + "}\n" + include,
-			bySeries(t, "dovecot.passdb.first", "2.4")},
+		"a checkpassword passdb by its 2.4 name": {
+			"passdb checkpassword {\n" + bySeries(t, "  driver = checkpassword\n", "") + "}\n" + include,
+			bySeries(t, "dovecot.passdb.first", "2.4"),
+		},
 	} {
 		bad := s.DovecotConf() + ".bad"
 		s.must(os.WriteFile(bad, []byte(strings.Replace(string(conf), include, c.instead, 1)), 0o600))
