@@ -70,7 +70,7 @@ test: sudo install-deps build
 SUITE ?= trixie
 ROOTS ?= /var/cache/drawbridge-roots
 # The packages whose tests start servers, with the end-to-end tests last.
-SERVERS := internal/embedded internal/store/redisstore internal/trialstack internal/e2e
+SERVERS := internal/credential internal/doctor internal/embedded internal/store/redisstore internal/trialstack internal/e2e
 
 test-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'

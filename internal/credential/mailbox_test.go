@@ -3,7 +3,9 @@ package credential
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,7 +22,18 @@ func doveadm(t *testing.T, args ...string) (string, error) {
 	if err != nil {
 		t.Fatalf("%v: apt-get install dovecot-core", err)
 	}
-	cmd := exec.CommandContext(t.Context(), path, append([]string{"-c", "/dev/null", "pw"}, args...)...)
+	version, err := exec.CommandContext(t.Context(), "/usr/sbin/dovecot", "--version").Output()
+	if err != nil {
+		t.Fatalf("dovecot --version: %v", err)
+	}
+	conf := "/dev/null"
+	if !strings.HasPrefix(string(version), "2.3.") { // later ones need to be told their version
+		conf = filepath.Join(t.TempDir(), "dovecot.conf")
+		if err := os.WriteFile(conf, []byte("dovecot_config_version = 2.4.1\ndovecot_storage_version = 2.4.1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"-c", conf, "pw"}, args...)...)
 	out, err := cmd.Output()
 	return strings.TrimSpace(string(out)), err
 }

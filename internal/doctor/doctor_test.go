@@ -67,6 +67,7 @@ func privileged(f findings) findings {
 }
 
 func TestExamine(t *testing.T) {
+	only23(t)
 	o, m := aSite(t, healthy)
 	f, end := examine(t.Context(), o, m)
 	if expectWell(t, privileged(f), 35); end != nil {
@@ -75,6 +76,7 @@ func TestExamine(t *testing.T) {
 }
 
 func TestExamineEnds(t *testing.T) {
+	only23(t)
 	for name, c := range map[string]struct {
 		break_      func(*testing.T, *options)
 		status      int
@@ -135,6 +137,7 @@ func execute(t *testing.T, args ...string) (out string, status int) {
 }
 
 func TestCommand(t *testing.T) {
+	only23(t)
 	o, _ := aSite(t, healthy)
 	args := []string{"--dovecot-config", o.dovecot, "--postfix-config", o.postfix, "--config", o.settings, "--api", o.api}
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
 	"github.com/drawbridge/drawbridge/internal/doveconf"
 )
 
@@ -14,6 +15,7 @@ func TestDovecotShipped(t *testing.T) {
 
 // What doveconf -n leaves out are defaults, which the checks know: both forms are judged alike.
 func TestDovecotBothForms(t *testing.T) {
+	only23(t)
 	for _, text := range []string{
 		goodDovecot(), "protocols = imap\nssl = no\npassdb {\n driver = pam\n}\nuserdb {\n driver = passwd\n}\n",
 		strings.ReplaceAll(goodDovecot(), "result_", "# result_"),
@@ -114,6 +116,9 @@ func TestDovecotTraps(t *testing.T) {
 		"auth port":                    {"vsz_limit = 1G", "vsz_limit = 1G\n  inet_listener {\n port = 12345\n}", "", Warn, "dovecot.auth_listener", "service auth", "port 12345"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if strings.Contains(c.where, "protocol ") {
+				only23(t)
+			}
 			text := goodDovecot()
 			if !strings.Contains(text, c.old) {
 				t.Fatalf("the shipped configuration has no %q", c.old)
@@ -129,6 +134,7 @@ func TestDovecotTraps(t *testing.T) {
 
 // A line that a finding says to write is one that settles it.
 func TestDovecotFixes(t *testing.T) {
+	only23(t)
 	broken := strings.NewReplacer(
 		"vsz_limit = 1G", "vsz_limit = 256M",
 		"report_after_auth = yes", "report_after_auth = no",
@@ -281,6 +287,44 @@ func TestDovecotLua23(t *testing.T) {
 	expectWell(t, Dovecot(dovecotOf(t, text), site(t)), 10)
 	f := Dovecot(dovecotOf(t, text+"auth_cache_size = 10M\n"), site(t))
 	expect(t, f, Fail, "dovecot.auth_cache", "auth_cache_size", "a revoked secret goes on")
+}
+
+// The real doveconf 2.4 reads the shipped piece.
+func TestDovecotShipped24(t *testing.T) {
+	if !is24(t) {
+		t.Skip("this is about doveconf 2.4; Dovecot 2.3 is installed")
+	}
+	text := `dovecot_config_version = 2.4.1
+dovecot_storage_version = 2.4.1
+protocols = imap
+ssl = no
+mail_driver = maildir
+mail_path = ~/Maildir
+` + dovecot.Conf24() + `
+passdb masters {
+  driver = passwd-file
+  passwd_file_path = /etc/dovecot/masters
+  master = yes
+  result_success = continue
+}
+passdb pam {
+}
+userdb passwd {
+}
+auth_policy_server_api_header = Authorization: Bearer KEY
+auth_policy_hash_nonce = nonce
+`
+	read := func(text string) DovecotConf {
+		t.Helper()
+		conf, err := readDovecot(t.Context(), write(t, filepath.Join(t.TempDir(), "dovecot.conf"), text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conf
+	}
+	expectWell(t, Dovecot(read(text), site(t)), 10)
+	open := strings.Replace(text, "  result_failure = return-fail\n", "", 1)
+	expect(t, Dovecot(read(open), site(t)), Fail, "dovecot.passdb.results", "result_failure", "overrules")
 }
 
 // Versions that are too old, or newer than those that were tested.

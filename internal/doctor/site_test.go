@@ -46,6 +46,7 @@ func TestRecorded(t *testing.T) {
 
 // A sick site, word for word: what an administrator reads.
 func TestSickSite(t *testing.T) {
+	only23(t)
 	needs(t, "doveconf", "dovecot-core dovecot-imapd dovecot-pop3d")
 	needs(t, "postconf", "postfix")
 	d, err := readDovecot(t.Context(), filepath.Join("testdata", "sick", "dovecot.conf"))
