@@ -98,6 +98,8 @@ func benchLogins(ctx context.Context) error {
 		{name: "Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true}},
 		{name: "checkpassword, secure password", secure: true},
 		{name: "checkpassword, mailbox password at the next passdb"},
+		{name: "Lua, secure password", goal: "≥ 0.92", secure: true, opts: trialstack.Options{Lua: true}},
+		{name: "Lua, mailbox password at the next passdb", opts: trialstack.Options{Lua: true}},
 	}
 	return compare(ctx, "IMAP login", sites, login)
 }

@@ -25,10 +25,10 @@ version() {
 # Packages, by the versions that this machine has or would get.
 choose() {
 	dovecot=$(version dovecot-core)
-	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd postfix swaks libnet-ssleay-perl curl"
+	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd dovecot-auth-lua postfix swaks libnet-ssleay-perl curl"
 	case ${dovecot#*:} in
 	2.3.1[3-9]* | 2.3.[2-9][0-9]*) ;;
-	2.4.*) packages="$packages dovecot-auth-lua" ;;
+	2.4.*) ;;
 	'') packages="dovecot-core $packages" ;; # not known before the package lists are
 	*) fail "dovecot-core is $dovecot: Dovecot 2.3.13 or later, or 2.4, is needed (Debian 12 or 13, Ubuntu 24.04 or later)" ;;
 	esac

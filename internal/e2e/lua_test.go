@@ -188,3 +188,47 @@ func speak(t *testing.T, address, text string) (stop func()) {
 	}()
 	return func() { _ = l.Close() }
 }
+
+// Dovecot 2.3 can ask by the same script, in place of checkpassword.
+func TestLuaPassdbOn23(t *testing.T) {
+	only(t, "2.3", "the Lua script in place of checkpassword")
+	s := start(t, trialstack.Options{Lua: true, SASLDoor: true, DoorAlone: true, MainCF: "smtpd_milters =\n", DovecotConf: trialstack.QuickFailures})
+	s.domain(nil)
+	id, secret := s.device(ann, "phone")
+	proxies := []struct {
+		name          string
+		login         func(s *site, from, user, password string) string
+		yes, no, away string
+	}{
+		{"imap", (*site).imap, "OK ", "NO [AUTHENTICATIONFAILED]", "NO [UNAVAILABLE]"},
+		{"pop3", (*site).pop3, "+OK ", "-ERR [AUTH]", "-ERR [SYS/TEMP]"},
+		{"sieve", (*site).sieve, "OK ", `NO "Authentication failed."`, `NO (TRYLATER)`},
+	}
+	for _, p := range proxies {
+		s.want(p.name+", secure password", p.login(s, outside, ann, secret), p.yes)
+		s.want(p.name+", mailbox password", p.login(s, outside, ann, s.passwords[ann]), p.yes)
+		s.want(p.name+", wrong", p.login(s, outside, ann, "wrong"), p.no)
+		for _, odd := range []string{`a"b\c`, "ü€", "\xff\xfe", strings.Repeat("x", 700)} {
+			s.refuse(p.name+", an odd password", p.login(s, outside, bob, odd), p.yes)
+		}
+	}
+	s.want("submission", s.smtp(outside, ann, secret), "235 ")
+	s.want("submission, mailbox password", s.smtp(outside, ann, s.passwords[ann]), "235 ")
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["protocol"] == "sieve" && r["ip"] == outside })
+	s.record("account="+ann+"&reason=bad_secret", func(r object) bool { return r["protocol"] == "pop3" })
+
+	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "secure_login_ips": []string{office}})
+	for _, p := range proxies {
+		s.refuse(p.name+", blocked", p.login(s, outside, ann, secret), p.yes)
+		s.want(p.name+", from the office", p.login(s, office, ann, secret), p.yes)
+	}
+	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": true})
+	s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+	for _, p := range proxies {
+		s.refuse(p.name+", revoked", p.login(s, outside, ann, secret), p.yes)
+	}
+	s.must(s.Daemons[0].Kill())
+	for _, p := range proxies {
+		s.want(p.name+", without the daemon", p.login(s, outside, ann, s.passwords[ann]), p.away)
+	}
+}

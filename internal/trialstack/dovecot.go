@@ -3,6 +3,7 @@ package trialstack
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -30,13 +31,20 @@ func DovecotSeries() (string, error) {
 func (s *Stack) writeSnippet(key, nonce string) error {
 	first := s.Daemons[0]
 	address := change{"http://127.0.0.1:8481/", "http://" + first.LoginAddr + "/"}
+	scriptPath := s.path("etc", "drawbridge.lua")
 	var conf, script string
 	var err, scriptErr error
-	if s.series == "2.3" {
+	switch {
+	case s.series == "2.4":
+		conf, err = edit(dovecot.Conf24(), address, change{"lua_file = /etc/dovecot/drawbridge.lua", "lua_file = " + scriptPath})
+	case s.opts.Lua:
+		conf, err = edit(dovecot.Conf23(), address, change{"driver = checkpassword", "driver = lua"},
+			change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", "file=" + scriptPath})
+	default:
 		conf, err = edit(dovecot.Conf23(), address,
 			change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket})
-	} else {
-		conf, err = edit(dovecot.Conf24(), address, change{"lua_file = /etc/dovecot/drawbridge.lua", "lua_file = " + s.path("etc", "drawbridge.lua")})
+	}
+	if s.series == "2.4" || s.opts.Lua {
 		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
 	}
 	if s.opts.DoorAlone && err == nil {
@@ -51,9 +59,17 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 		writeFile(s.path("etc", "drawbridge-key.conf.ext"), 0o600, 0, []byte(keyConf)),
 	}
 	if script != "" {
+		mode, group := os.FileMode(0o600), 0
+		if s.series == "2.3" { // the auth process reads the script, too, and is not root
+			_, gid, err := lookUp("dovecot")
+			if err != nil {
+				return err
+			}
+			mode, group = 0o640, gid
+		}
 		faults = append(faults,
-			writeFile(s.path("etc", "drawbridge.lua"), 0o644, 0, []byte(script)),
-			writeFile(s.path("etc", "drawbridge.key"), 0o600, 0, []byte(key+"\n")))
+			writeFile(scriptPath, 0o644, 0, []byte(script)),
+			writeFile(s.path("etc", "drawbridge.key"), mode, group, []byte(key+"\n")))
 	}
 	return errors.Join(faults...)
 }

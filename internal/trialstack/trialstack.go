@@ -138,6 +138,9 @@ type Options struct {
 	// Dovecot (sasl.next).
 	SASLDoor bool
 
+	// Lua has Dovecot 2.3 ask by the Lua script in place of checkpassword, as 2.4 does always.
+	Lua bool
+
 	// DoorAlone keeps Dovecot from asking Drawbridge again about logins that come through SASLDoor.
 	DoorAlone bool
 }
