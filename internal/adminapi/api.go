@@ -13,49 +13,49 @@
 //
 //	{"address":"ann@example.org","suspended":false,"protocols":{"pop3":false}, …}
 //
-// Every operation is one line of the table in operations.go: who may call it, what it takes and
-// answers. The router and /openapi.json are both made from that table, and bodies are held against
-// the schemas that /openapi.json shows.
+// Every operation is one line of the table in operations.go: who may call it, its input and its
+// output. The router and /openapi.json are both made from that table, and bodies are validated
+// against the schemas that /openapi.json shows. What an operation does is in internal/admin, which
+// knows no HTTP: handlers decode the request, call it, and answer.
 //
-// # Who may
+// # Roles
 //
 // A key is sent as "Authorization: Bearer". On the unix socket, root and the daemon's own user are
 // administrators without a key, unless the request carries Authorization, Cookie, Origin, Referer,
 // Sec-*, Forwarded, Via, X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
 // them. Roles: admin; read (every GET, and the tests and previews of policies); login (POST
 // /v1/login); domain (its domain); self (one account: its secure passwords, its own switch, its
-// login records). What is out of a key's reach is 404, what it may not do within its reach 403. A
-// key makes only weaker keys: admin any but admin, domain those of its accounts; one that expires
-// makes none that lasts longer. /livez, /readyz, /metrics and /openapi.json are open to whoever
-// reaches the listener: they name no account.
+// login records). What is out of a key's reach is 404, what its role does not allow 403. A key
+// creates only weaker keys: admin any but admin, domain those of its accounts; a key that expires
+// creates none that lasts longer. /livez, /readyz, /metrics and /openapi.json need no key: they
+// name no account.
 //
-// # Writes
+// # Changes
 //
-// A write is validated on the state that it changes, is durable, and holds on this daemon before it
-// is answered. If-Match makes it conditional on the resource's ETag, "If-None-Match: *" on there
-// being none. With ?dry_run=true the answer is 200 with the object as it would be (or would have
-// been, for DELETE) and a header Dry-Run, and nothing changes. PATCH is RFC 7396: null means
-// inherit, arrays are replaced.
+// A change is validated on the state that it changes. When it is answered it is durable, and this
+// daemon applies it. If-Match makes it conditional on the resource's ETag, "If-None-Match: *" on
+// its absence. With ?dry_run=true nothing changes: the answer is 200 with a header Dry-Run and the
+// resource as it would be (for DELETE: as it is). PATCH is RFC 7396: null means inherit, arrays are
+// replaced.
 //
-// A whole domain is written as one document (GET …/export, POST …/apply). The answer is the plan,
-// and a dry run's has the ETag that the change is to be made conditional on. A document with the
-// revision that it was exported with does not overwrite what others changed since.
+// A whole domain is written as one document (GET …/export, POST …/apply). The answer is the plan;
+// that of a dry run has the ETag for If-Match of the change. A document with the revision that it
+// was exported with does not overwrite what others changed since.
 //
 // A change of policies or blocked addresses that would lock people out is refused (409 lockout)
-// unless it says ?confirm=true or ?revert_after=10m. With the latter it is undone by itself unless
-// it is confirmed in time: pending and the header Revert say when and where (POST
-// …/reverts/{id}/confirm).
+// without ?confirm=true or ?revert_after=10m. The latter reverts the change unless it is confirmed
+// in time: pending and the header Revert say when and where (POST …/reverts/{id}/confirm).
 //
-// # What takes long
+// # Long operations
 //
-// A preview of a long history may take minutes. "Accept: application/x-ndjson" is answered with
-// lines that tell how far it is, a few a second, and a last one with the result, or the problem
-// that came up after the status was sent:
+// A preview of a long history may take minutes. "Accept: application/x-ndjson" is answered with a
+// few lines of progress per second, and a last line with the result, or the problem that occurred
+// after the status was sent:
 //
 //	{"progress":{"examined":24000,"at":"2026-11-20T08:15:00Z","share":0.16}}
 //	{"result":{"since":"2026-10-26T09:00:00Z","examined":150000, …}}
 //
-// Without it there is the result alone. Either ends when the caller goes away.
+// Without it there is the result alone. Both end when the caller goes away.
 //
 // A batch is answered in lines as well, each chunk of it once it is durable:
 //
@@ -63,63 +63,63 @@
 //	{"progress":{"done":5000,"selected":12000,"cursor":"…"}}
 //	{"result":{"selected":12000,"changed":1, …}}
 //
-// When the caller goes away it stops behind a chunk, and ?resume= with the cursor goes on from
-// there. Without lines it runs to its end.
+// When the caller goes away it stops after a chunk, and ?resume= with the cursor continues. Without
+// lines it runs to its end.
 //
 // # Diagnostics
 //
 // Refusals are RFC 9457 problem documents. 422 lists all faults at once, each with a JSON pointer,
-// a code and what to do; no refusal repeats a value.
+// a code and what to do; no refusal repeats a secret.
 //
 //	400 malformed                the body or the query cannot be read
-//	400 bad_cursor               the cursor was not handed out by this list, or for this batch
+//	400 bad_cursor               the cursor is of another list or batch
 //	401 unauthorized, key_expired
-//	403 forbidden                the key's role does not go that far
-//	404 not_found                also for what belongs to others
-//	405 method_not_allowed       Allow says which are
+//	403 forbidden                the key's role does not allow it
+//	404 not_found                also for what is out of the key's reach
+//	405 method_not_allowed       the header Allow lists the methods
 //	409 exists                   the name is taken
-//	409 limit                    there are as many as there may be
+//	409 limit                    the maximum number is reached
 //	409 in_use                   referrers counts by what
-//	409 confirm_required         detail says what would be deleted: say ?confirm=true
+//	409 confirm_required         detail says what would be deleted: repeat with ?confirm=true
 //	409 suspended                lift the suspension before deleting the account
-//	409 unknown_account          nothing has this address, and accounts are listed: say ?create=true
+//	409 unknown_account          the account has no record, and accounts are listed: repeat with ?create=true
 //	409 secure_password_limit    revoke one first
-//	409 lockout                  it would lock people out; lockout.who lists them: say ?confirm=true or ?revert_after=
+//	409 lockout                  lockout.who lists whom it would lock out: repeat with ?confirm=true or ?revert_after=
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
-//	409 interrupted              a batch, an import or a document was overtaken by another change half way: resume it, or run it again
+//	409 interrupted              another change came between, within a batch, an import or a document: resume it, or run it again
 //	409 nothing_to_adopt
 //	409 nothing_to_repair        the store is not damaged
-//	409 cannot_repair            this daemon does not hold the last change in memory
+//	409 cannot_repair            this daemon does not have the last change in memory
 //	409 stale                    what a document would change was changed since it was exported
-//	409 regions_unavailable      there is no database of regions to look in
-//	412 precondition_failed      the ETag is another by now
+//	409 regions_unavailable      there is no region database
+//	412 precondition_failed      the ETag has changed
 //	413 too_large                the body is over 1 MiB (imports and documents: 16 MiB)
 //	415 unsupported_media_type
-//	421 misdirected              the Host header names another site: without a key, say localhost, drawbridge or an IP address
+//	421 misdirected              the Host header names another site: without a key, use localhost, drawbridge or an IP address
 //	422 invalid
-//	500 internal                 the log says why
-//	429 busy                     a few requests that take long, or have bodies over 1 MiB, or 16 of one domain's keys, run already; Retry-After
+//	429 busy                     too many long operations, bodies over 1 MiB, or requests of one domain's keys (16) are running; Retry-After
+//	500 internal                 the log has the cause
 //	503 damaged_store            documents of the store are missing or altered; nothing was changed
 //	503 store_unavailable        nothing was acknowledged; Retry-After
-//	503 unconfirmed              made, but too few replicas confirmed it
+//	503 unconfirmed              the change was made, but too few replicas confirmed it
 //
 // # Metrics
 //
 //	drawbridge_decisions_total{protocol,outcome,reason}  logins decided
 //	drawbridge_api_requests_total{operation,code}        requests answered here
-//	drawbridge_store_up                                  1 when changes are taken
+//	drawbridge_store_up                                  1 when changes are possible
 //	drawbridge_store_evicting                            1 when Redis may delete rules
-//	drawbridge_store_synced_timestamp_seconds            when the store last agreed
-//	drawbridge_domains, drawbridge_accounts              records held
+//	drawbridge_store_synced_timestamp_seconds            when the daemon was last in sync with the store
+//	drawbridge_domains, drawbridge_accounts              records in memory
 //	drawbridge_build_info{version}
 //
-// and the Go runtime's and the process's own.
+// and the metrics of the Go runtime and the process.
 //
-// # What it does not do
+// # Limits
 //
 // It serves no page, sets no cookie, answers no cross-origin request, and takes no key from a URL.
-// It does not limit rates: whoever has no key learns nothing, and a key has 160 random bits.
+// It does not limit rates: without a key nothing can be learned, and a key has 160 random bits.
 package adminapi
 
 import (
@@ -217,9 +217,8 @@ func (s *server) openAPI(ops []operation) any {
 	return rest.Document(list, parameter, s.schemas, s.VersionText())
 }
 
-// routes reports whether there is an operation for a request. Left alone, the mux would answer in
-// plain text, and redirect paths that it takes for another's spelling, by a handler that is none of
-// ours.
+// routes reports whether there is an operation for a request. Otherwise the mux would answer in
+// plain text, or redirect to a cleaned path.
 func routes(mux *http.ServeMux, r *http.Request, method string) bool {
 	h, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host})
 	_, ours := h.(http.HandlerFunc)

@@ -159,15 +159,15 @@ func (c *call) flag(name string) bool { return c.query.Get(name) == "true" }
 
 // duration returns a parameter that is a time span, 0 when it is left out.
 func (c *call) duration(name string) time.Duration {
-	d, _ := time.ParseDuration(c.query.Get(name)) // was checked
+	d, _ := time.ParseDuration(c.query.Get(name)) // was validated
 	return d
 }
 
-// limit returns how many items a list is to have.
+// limit returns the number of items of a page.
 func (c *call) limit() int {
 	n, err := strconv.Atoi(c.query.Get("limit"))
 	if err != nil {
-		return rest.DefaultLimit // left out: anything else was refused
+		return rest.DefaultLimit // missing: invalid ones were refused
 	}
 	return n
 }
@@ -200,7 +200,7 @@ func (c *call) read() error {
 		}
 		return api.Malformed("the body ended early")
 	}
-	if len(c.raw) > rest.MaxBody { // read, it takes many times the memory
+	if len(c.raw) > rest.MaxBody { // parsed, it takes many times the memory
 		if c.done, err = c.large.Take(c.caller.Tenant()); err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (c *call) read() error {
 	if c.body, err = rest.Parse(c.raw); err != nil {
 		return err
 	}
-	if c.body.Kind != rest.Object { // null would stand for a value that has nothing in it
+	if c.body.Kind != rest.Object { // null would decode as an empty value
 		var f api.Faults
 		f.Add("", "wrong_type", "must be an object")
 		return f.Err()
@@ -219,8 +219,7 @@ func (c *call) read() error {
 	return nil
 }
 
-// readAll reads a body into one piece of memory when its length is known, so that a password in it
-// is in one place only.
+// readAll reads a body of known length into one allocation, so that a password in it exists once.
 func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	limited := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 || r.ContentLength > most {

@@ -10,9 +10,9 @@ import (
 )
 
 // misdirected refuses requests without a key whose Host is another site's, on the unix socket and
-// on loopback. A browser sends them for a page that had its own name resolved to this machine (DNS
-// rebinding), or that was opened through somebody's ssh -L: on the unix socket it would be root. A
-// page cannot send a key, so requests with one may come through a proxy that keeps the Host.
+// on loopback. A browser sends them for a page whose name resolves to this machine (DNS rebinding),
+// or that was opened through somebody's ssh -L: on the unix socket it would be root. A page cannot
+// send a key, so requests with a key are accepted: a proxy may have kept the Host.
 func misdirected(r *http.Request) *api.Problem {
 	if r.Header.Get("Authorization") != "" {
 		return nil

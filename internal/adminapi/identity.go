@@ -71,9 +71,9 @@ func from(r *http.Request) netip.Addr {
 	return ip
 }
 
-// direct reports whether a request carries no sign of a browser or a proxy that may speak for
-// somebody else than the peer. Browsers send Sec-Fetch-Site also where they send no Origin: a page
-// that reads what it takes for its own server, which is our socket at the end of somebody's ssh -L.
+// direct reports whether a request has no header of a browser or a proxy, which may act for
+// somebody other than the peer. Browsers send Sec-Fetch-Site even where they send no Origin: to
+// what a page believes to be its own server, but is our socket at the end of somebody's ssh -L.
 func direct(h http.Header) bool {
 	for name := range h {
 		switch name {

@@ -141,7 +141,7 @@ func importSeparator(text []byte) rune {
 	return ','
 }
 
-// withoutEmptyEnd drops empty cells at the end, down to least: trailing separators.
+// withoutEmptyEnd removes empty cells at the end, as trailing separators make, down to least cells.
 func withoutEmptyEnd(cells []string, least int) []string {
 	for len(cells) > least && strings.TrimSpace(cells[len(cells)-1]) == "" {
 		cells = cells[:len(cells)-1]
@@ -149,7 +149,7 @@ func withoutEmptyEnd(cells []string, least int) []string {
 	return cells
 }
 
-// importCell adds one cell to a line's patch. An empty one means inherit, or none.
+// importCell adds a cell to the merge patch of a line. An empty cell means inherit, or none.
 func importCell(with *rest.Node, column, cell string, f *api.Faults) {
 	put := func(n *rest.Node, name string, v *rest.Node) {
 		n.Fields = append(n.Fields, rest.Field{Name: name, Value: v})

@@ -7,13 +7,12 @@ import (
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
-// maxLong is how many long operations run at the same time, maxLongEach how many of these for one
-// tenant.
+// maxLong is the number of long operations at the same time, maxLongEach that of one tenant.
 const maxLong, maxLongEach = 4, 2
 
-// long carries out an operation that may exceed the server's time limits. A client that accepts
-// lines gets progress, then the result or the problem; others get the result alone. The operation
-// ends when the client is gone.
+// long runs an operation that may exceed the server's time limits. A client that accepts lines gets
+// progress, then the result or the problem; others get the result alone. The operation ends when
+// the client is gone.
 func (c *call) long(run func(context.Context, rest.Progress) (any, error)) (*answer, error) {
 	done, err := c.lasting.Take(c.caller.Tenant())
 	if err != nil {

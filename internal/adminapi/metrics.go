@@ -2,7 +2,6 @@ package adminapi
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,36 +14,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func getLive(*call) (*answer, error) { return &answer{body: api.Health{Status: "ok"}}, nil }
-
-func getReady(c *call) (*answer, error) {
-	damaged := c.Store.Damage() != nil
-	if !c.Available() {
-		if damaged {
-			return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "damaged"}}, nil //nolint:nilerr // the status says it
-		}
-		return &answer{status: http.StatusServiceUnavailable, body: api.Health{Status: "unavailable"}}, nil
-	}
-	_, evicting := c.Store.Eviction()
-	status := "ok"
-	switch {
-	case damaged:
-		status = "damaged"
-	case admin.Trouble(c.Store) != nil:
-		status = "degraded"
-	case evicting:
-		status = "evicting"
-	}
-	return &answer{body: api.Health{Status: status}}, nil
-}
-
-func getOpenAPI(c *call) (*answer, error) {
-	return &answer{handler: func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(c.document)
-	}}, nil
-}
-
 func getMetrics(c *call) (*answer, error) {
 	if c.Metrics == nil {
 		return nil, api.NotFound("metric")
@@ -52,8 +21,8 @@ func getMetrics(c *call) (*answer, error) {
 	return &answer{handler: promhttp.HandlerFor(c.Metrics.registry, promhttp.HandlerOpts{}).ServeHTTP}, nil
 }
 
-// Metrics counts what the package comment lists, in a registry of its own. Its methods may be
-// called on nil, which counts nothing.
+// Metrics are those of the package comment, in a registry of their own. A nil *Metrics counts
+// nothing.
 type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
@@ -76,7 +45,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// watch adds what is asked for when the metrics are read.
+// watch adds the metrics that are read from the store.
 func (m *Metrics) watch(version string, st *store.Store) error {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
@@ -128,4 +97,29 @@ func (m *Metrics) request(operation string, status int) {
 	if m != nil {
 		m.requests.WithLabelValues(operation, strconv.Itoa(status)).Inc()
 	}
+}
+
+// Listener adds the connections of one listener, read whenever the metrics are. The service is the
+// table of its settings: "login", "policyd", "milter", "api".
+func (m *Metrics) Listener(service, address string, connections func() (open, limit int), reached func() uint64) {
+	if m == nil {
+		return
+	}
+	labels := prometheus.Labels{"service": service, "listener": address}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
+	}
+	m.registry.MustRegister(
+		gauge("drawbridge_connections", "Open connections.", func() float64 {
+			open, _ := connections()
+			return float64(open)
+		}),
+		gauge("drawbridge_connections_limit", "Maximum open connections.", func() float64 {
+			_, limit := connections()
+			return float64(limit)
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "drawbridge_connections_limit_reached_total", Help: "How often all connections were in use, so that further ones waited.", ConstLabels: labels,
+		}, func() float64 { return float64(reached()) }),
+	)
 }
