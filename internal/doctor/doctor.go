@@ -28,7 +28,8 @@
 //	login_socket.*       the socket that checkpassword asks: it exists, Dovecot reaches it, others do not
 //	policy_socket, milter_socket, sasl_socket
 //	                     the sockets that Postfix asks, in its chroot if it has one
-//	daemon.*             the daemon's answers, and its database of regions
+//	daemon.*             the daemon's answers, its database of regions, and whether Dovecot's doveadm
+//	                     lists and ends sessions
 //	doctor.*             what could not be checked, and why
 //
 // # Diagnostics
@@ -194,6 +195,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 
 	if known {
 		f = append(f, askDaemon(ctx, c)...)
+		f = append(f, askDoveadm(ctx, c)...)
 	}
 	if known || o.apiNamed {
 		f = append(f, askAPI(ctx, o.api, o.keyFile)...)

@@ -31,7 +31,12 @@ func aSite(t *testing.T, a answers) (options, machine) {
 	if err := os.Mkdir(o.postfix, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, o.settings, settings)
+	doveadm := filepath.Join(dir, "doveadm")
+	write(t, doveadm, "#!/bin/sh\necho '[]'\n")
+	if err := os.Chmod(doveadm, 0o700); err != nil { //nolint:gosec // G302: a program
+		t.Fatal(err)
+	}
+	write(t, o.settings, settings+"\n[sessions]\ndoveadm = \"exec:"+doveadm+"\"\n")
 	write(t, o.dovecot, strings.NewReplacer("args = "+shippedPath, "args = "+program+" -s "+filepath.Join(dir, "login.sock"),
 		"auth_policy_server_url =", "# ", "passdb {\n  driver = pam\n}\n", "",
 		"vsz_limit = 1G", "vsz_limit = 1G\n  unix_listener "+filepath.Join(dir, "auth.sock")+" {\n    mode = 0660\n  }").Replace(goodDovecot()))
@@ -70,7 +75,7 @@ func TestExamine(t *testing.T) {
 	only23(t)
 	o, m := aSite(t, healthy)
 	f, end := examine(t.Context(), o, m)
-	if expectWell(t, privileged(f), 35); end != nil {
+	if expectWell(t, privileged(f), 36); end != nil {
 		t.Errorf("it ends with %d: %v", end.ExitStatus(), end)
 	}
 }
