@@ -12,7 +12,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 )
 
-// apiServer returns what makes a server for each API listener.
+// apiServer returns a function that creates the server of an API listener.
 func apiServer(p *parts) (func() *http.Server, error) {
 	api := &adminapi.API{
 		Admin: &admin.Admin{

@@ -2,12 +2,12 @@
 //
 // It starts from what others need: state directory, database of regions, sockets, secrets, the user
 // of the settings, embedded store, store, pepper, gate, services. It stops in reverse: no new
-// connections, what is in flight is answered, records are written, the store is closed; each step
+// connections, requests in flight are answered, records are written, the store is closed; each step
 // is bounded.
 //
-// Diagnostics: what keeps the daemon from starting is one line that says what to do. A store that
-// cannot be reached is not among it, unless there is no pepper yet: the services then answer
-// temporary failures until it can.
+// Diagnostics: an error at the start is one line that says what to do. A store that cannot be
+// reached is no error, unless there is no pepper yet: logins are then decided from the snapshot,
+// or are temporary failures without one.
 package daemon
 
 import (
@@ -45,7 +45,7 @@ import (
 const firstStart = 15 * time.Second
 
 // Check finds settings that this version cannot carry out, and a database of regions that cannot be
-// used. It opens nothing else: what settings name may not be there yet.
+// used. It opens nothing else: files that settings name may not exist yet.
 func Check(cfg *config.Config) error {
 	_, noUser := findUser(cfg.User)
 	_, err := openRegions(cfg)
@@ -135,7 +135,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		defer func() { _ = files.Close() }()
 		st.Snapshot = files
 	}
-	// What is still running when ctx has ended: first the services, then the gate's records, last
+	// Some parts still run when ctx has ended. They stop in this order: services, the gate's records,
 	// the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	var storeDone sync.WaitGroup
@@ -248,7 +248,7 @@ func reveal(word string) access.Reveal {
 	}
 }
 
-// prepareState makes the state directory, or refuses one that is not ours. The user that the daemon
+// prepareState creates the state directory, or refuses one of another user. The user that the daemon
 // changes to becomes its owner.
 func prepareState(dir string, user daemonUser) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the user must pass through it
@@ -376,8 +376,8 @@ func writeSynced(path, text string) error {
 	return os.Rename(f.Name(), path)
 }
 
-// findPepper reads the pepper, or makes it when the store has none yet. It is never made for a
-// store in use: what was hashed with another would be lost.
+// findPepper reads the pepper, or creates one when the store has none yet. It never creates one for
+// a store in use: its secure passwords could not be verified any more.
 func findPepper(ctx context.Context, path string, st *store.Store) (*credential.Pepper, error) {
 	pepper, err := credential.LoadPepper(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -427,7 +427,7 @@ func loaded(ctx context.Context, st *store.Store, most time.Duration) bool {
 }
 
 // agreePepper notes the pepper's fingerprint in a new store, and compares it in one that has
-// another daemon's, once now and again whenever the store is adopted anew.
+// another daemon's, now and again whenever a store is adopted.
 func agreePepper(ctx context.Context, pepper *credential.Pepper, path string, st *store.Store) error {
 	for ctx.Err() == nil {
 		if !loaded(ctx, st, time.Minute) {

@@ -24,7 +24,7 @@ type Reload struct {
 // reloader applies changed settings to the running parts.
 type reloader struct {
 	Reload
-	running *config.Config // what is in effect
+	running *config.Config // the settings in effect
 	log     hclog.Logger
 
 	sockets        *sockets
@@ -75,8 +75,8 @@ func (r *reloader) reload() {
 	}
 }
 
-// prepare reads all files that settings name, changing nothing. The functions put what was read
-// into effect.
+// prepare reads all files that settings name, changing nothing. The functions put their content into
+// effect.
 func (r *reloader) prepare(next *config.Config) (apply []func(), err error) {
 	var faults []error
 	add := func(f func(), err error) {

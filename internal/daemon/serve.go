@@ -31,7 +31,7 @@ import (
 	"github.com/drawbridge/drawbridge/policyd"
 )
 
-// stopWithin bounds how long a stop waits for what is in flight.
+// stopWithin bounds how long a stop waits for requests in flight.
 const stopWithin = 5 * time.Second
 
 // sockets are all listeners, bound before anything is served.
@@ -84,7 +84,7 @@ func (s *sockets) close() {
 	}
 }
 
-// parts are what the services are made of.
+// parts are the parts that the services share.
 type parts struct {
 	cfg     *config.Config
 	log     hclog.Logger
@@ -101,7 +101,7 @@ type parts struct {
 	live     *livesessions.Sessions // nil if no doveadm is known
 }
 
-// serve runs all services until ctx ends, and then until what is in flight is answered.
+// serve runs all services until ctx ends and requests in flight are answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
 	api, err := apiServer(p)
 	if err != nil {
@@ -165,7 +165,7 @@ func httpServer(h http.Handler, log hclog.Logger) *http.Server {
 	}
 }
 
-// serveHTTP serves until ctx ends, then answers what is in flight.
+// serveHTTP serves until ctx ends, then answers the requests in flight.
 func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	var stopped sync.WaitGroup
 	stopped.Add(1)

@@ -26,7 +26,7 @@ const (
 	orphanWait = 10 * time.Second        // for the redis-server of a dead process to end
 )
 
-// configuration is what redis-server reads from standard input. Every setting that keeps data safe
+// configuration is the text that redis-server reads from standard input. Every setting that keeps data safe
 // is named, so that no default of another version decides.
 func configuration(dir string) string {
 	quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
@@ -53,7 +53,7 @@ maxmemory-policy noeviction
 `
 }
 
-// prepare makes the directory if need be, and refuses one that others can reach or that holds what
+// prepare creates the directory if needed, and refuses one that others can reach or that holds what
 // is not ours.
 func prepare(dir string) error {
 	if !filepath.IsAbs(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
@@ -97,7 +97,7 @@ func prepare(dir string) error {
 	return nil
 }
 
-// ours reports whether a name in the directory is one that this package or redis-server gives.
+// ours reports whether this package or redis-server creates a file of this name.
 func ours(name string) bool {
 	return slices.ContainsFunc([]string{lockName, socketName, dataName, "dump.rdb", "temp-*.rdb", leftovers}, func(pattern string) bool {
 		match, err := filepath.Match(pattern, name)
@@ -161,7 +161,7 @@ func readPID(f *os.File) int {
 	return int(pid)
 }
 
-// removeLeftovers deletes what a killed rewrite left, which redis-server itself never does. Only
+// removeLeftovers deletes the files of a killed rewrite, which redis-server itself never does. Only
 // under the lock.
 func removeLeftovers(dir string) error {
 	entries, err := os.ReadDir(dir)

@@ -17,14 +17,14 @@
 //
 // # Diagnostics
 //
-// What redis-server writes is logged with level debug, and its warnings, once it is up, with level
+// The output of redis-server is logged with level debug, and its warnings, once it is up, with level
 // warn. Start answers with one line that says what to do: redis-server is not installed, the
 // directory is not ours or in use, the path is too long, the data is damaged. Damaged data is never
-// repaired here, for the repair drops everything behind the damage: the server stops for good
+// repaired here, because the repair drops everything behind the damage: the server stops for good
 // (Done, Err), the files stay as they are, and the error names the commands. A last command that
 // was cut off while being written is no damage; it was never acknowledged.
 //
-// A full disk is not noticed here: redis-server goes on and answers writes with MISCONF.
+// A full disk is not noticed here: redis-server continues and answers writes with MISCONF.
 package embedded
 
 import (
@@ -55,11 +55,11 @@ const (
 
 // Options say where the store is kept and how it is run.
 type Options struct {
-	// Dir is the absolute path of the directory; it is made if only its last part is missing.
+	// Dir is the absolute path of the directory; it is created if only its last part is missing.
 	Dir string
 	// Program is the server's path or name; "" means what [Program] finds.
 	Program string
-	// Log hears of deaths and restarts, and what redis-server writes. nil discards.
+	// Log receives the ends and restarts of redis-server, and its output. nil discards.
 	Log hclog.Logger
 }
 
@@ -169,7 +169,7 @@ func (s *Server) PID() int {
 // says why.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err says why the server ended for good; nil while it runs and after Stop.
+// Err returns why the server ended for good; nil while it runs and after Stop.
 func (s *Server) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,7 +266,7 @@ func (s *Server) run() error {
 	out := &output{log: s.log, quiet: s.isStopping}
 	cmd := exec.Command(s.program, "-") //nolint:gosec // the program is the administrator's
 	cmd.Dir = s.dir
-	cmd.Env = []string{"LC_ALL=C"} // nothing of ours: what stands there may be a secret
+	cmd.Env = []string{"LC_ALL=C"} // not our environment, which may hold secrets
 	cmd.Stdin = strings.NewReader(configuration(s.dir))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.ExtraFiles = []*os.File{s.lock} // the lock outlives us until redis-server and its forks have ended, too

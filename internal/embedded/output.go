@@ -10,12 +10,12 @@ import (
 
 const maxLine = 1024 // bytes of one line that are kept
 
-// output takes what redis-server writes, line by line:
+// output logs the output of redis-server, line by line:
 //
 //	22071:M 22 Nov 2026 08:46:52.572 # Server initialized
 //
-// The sign before the text is its level; # is a warning. While it starts, half of what it warns of
-// is no news, so that goes to debug; the last warning is kept to tell why it ended.
+// The sign before the text is its level; # is a warning. Half of the warnings at its start are
+// expected, so they are logged as debug; the last warning is kept to report why it ended.
 type output struct {
 	log   hclog.Logger
 	quiet func() bool // warnings are no news (redis-server warns of being stopped)

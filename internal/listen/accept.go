@@ -15,7 +15,7 @@ import (
 )
 
 // patient outlives passing accept errors: too many open files, or a connection that broke before it
-// was taken. net/http does so by itself; other servers end at the first one.
+// was accepted. net/http does so by itself; other servers end at the first one.
 type patient struct {
 	net.Listener
 	log    hclog.Logger

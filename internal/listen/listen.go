@@ -7,9 +7,9 @@
 //	inet:192.0.2.7:8480?tls_cert=/etc/drawbridge/cert.pem&tls_key=/etc/drawbridge/key.pem
 //
 // A unix socket is made with mode 0600 and reaches its wider mode only once it belongs to its user
-// and group, so nobody slips in between. Closing the listener removes it where the process may;
-// else it stays as a dead one. A socket that a dead process left is removed; a live one, a file
-// that is no socket, or somebody else's socket is never touched. Two daemons that start at once
+// and group, so that no other process can connect in between. Closing the listener removes it where the process may;
+// otherwise a dead socket stays. A socket that a dead process left is removed; a live one, a file
+// that is no socket, or another user's socket is never touched. Two daemons that start at once
 // cannot take the socket from each other: the directory is locked (flock) meanwhile.
 //
 // An inet listener beyond loopback needs allow_from or TLS. With allow_from only those networks may
@@ -49,14 +49,14 @@ import (
 // otherwise.
 const DefaultMaxConns = 1024
 
-// Options are what the text of a listener does not say.
+// Options are the settings of a listener that its text does not contain.
 type Options struct {
 	// MaxConns bounds the connections open at a time; further ones wait in the kernel's queue. 0
 	// means DefaultMaxConns.
 	MaxConns int
 	// OwnersOnly admits to a unix socket, whatever its mode, only root, the user this process runs
-	// as when the connection comes, and the Spec's user and group, by what the kernel says of the
-	// peer. No effect on inet.
+	// as when the connection comes, and the Spec's user and group, by the peer credentials of the
+	// kernel. No effect on inet.
 	OwnersOnly bool
 	// Owner is the user that this process changes to after Open: unix sockets whose Spec names no
 	// user belong to it. 0 leaves the process's own.
@@ -194,7 +194,7 @@ func parseID(text string) (int, error) {
 	return int(n), err
 }
 
-// owners is the rule of Options.OwnersOnly. The process's own user is asked for anew each time: it
+// owners is the rule of Options.OwnersOnly. The process's own user is looked up each time: it
 // may drop root later.
 func owners(uid, gid int) func(Peer) bool {
 	return func(p Peer) bool {
@@ -226,8 +226,8 @@ func openInet(s Spec) (net.Listener, error) {
 	}
 }
 
-// openUnix makes the socket, with the directory locked so that only one process at a time judges
-// what is there.
+// openUnix creates the socket. The directory is locked, so that only one process at a time examines
+// an existing file.
 func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	if len(s.Path) > maxPath {
 		return nil, fmt.Errorf("path of %d bytes is too long for a unix socket: at most %d", len(s.Path), maxPath)
@@ -260,8 +260,8 @@ func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	return l, nil
 }
 
-// lockDir opens and locks the directory of a socket. Others hold the lock for milliseconds, so
-// waiting is bounded.
+// lockDir opens and locks the directory of a socket. Other processes hold the lock for milliseconds,
+// so the wait is bounded.
 func lockDir(name string) (*os.File, error) {
 	dir, err := os.Open(name)
 	switch {
@@ -301,8 +301,8 @@ func flock(dir *os.File) error {
 	}
 }
 
-// removeStale removes the socket that a dead process left at path. Anything else there is an error
-// and stays.
+// removeStale removes the socket that a dead process left at path. Any other file there is an error
+// and is not touched.
 func removeStale(path string, uid int) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -346,8 +346,8 @@ func removeStale(path string, uid int) error {
 	return nil
 }
 
-// handOver gives the new socket its owner and only then its mode. It holds on to the file itself
-// and not its name: whoever owns the directory (postfix, say) could swap the name for a link to a
+// handOver gives the new socket its owner and only then its mode. It uses a descriptor of the file
+// and not its name: the owner of the directory (postfix, say) could replace the name by a link to a
 // file that root must not hand over.
 func handOver(s Spec, uid, gid int) error {
 	fd, err := unix.Open(s.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -379,7 +379,7 @@ func handOver(s Spec, uid, gid int) error {
 	return nil
 }
 
-// explainPath adds to an error of the file system what an operator needs to mend it.
+// explainPath adds the remedy to an error of the file system.
 func explainPath(path string, err error) error {
 	dir := filepath.Dir(path)
 	switch {

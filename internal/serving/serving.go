@@ -1,5 +1,5 @@
 // Package serving runs the connections of a server whose peers keep them open for many requests: it
-// takes them from a listener, and at the end lets each answer what it has begun. The protocols are
+// takes them from a listener, and at the end lets each answer the request that it has begun. The protocols are
 // its callers'.
 //
 // # Diagnostics
@@ -40,7 +40,7 @@ type Session struct {
 const stopTimeout = 5 * time.Second
 
 // Serve takes connections from ln and opens a session for each until ctx is done, then closes ln,
-// answers what is in flight for at most 5 s and returns nil. It returns an error when ln fails, or
+// answers requests in flight for at most 5 s and returns nil. It returns an error when ln fails, or
 // when connections had to be cut off. The protocol's name stands in errors and in the log.
 func Serve(ctx context.Context, ln net.Listener, protocol string, log hclog.Logger, open func(net.Conn) Session) error {
 	conns := connections{protocol: protocol, log: log, open: map[net.Conn]Session{}}
@@ -113,7 +113,8 @@ func (cs *connections) each(f func(net.Conn, Session)) (n int) {
 	return len(cs.open)
 }
 
-// finish lets requests in flight be answered, and cuts off what takes longer than patience.
+// finish waits until requests in flight are answered, and closes connections that take longer than
+// patience.
 func (cs *connections) finish(patience time.Duration) error {
 	cs.each(func(_ net.Conn, s Session) { s.FinishReading() })
 	done := make(chan struct{})
@@ -130,7 +131,7 @@ func (cs *connections) finish(patience time.Duration) error {
 	}
 }
 
-// ASCII makes of anything one line of ASCII, for the log. Quotes are left to the log, which escapes
+// ASCII returns a text as one line of ASCII, for the log. Quotes are left to the log, which escapes
 // them itself.
 func ASCII(s string) string {
 	quoted := strconv.QuoteToASCII(s)

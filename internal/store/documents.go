@@ -291,7 +291,7 @@ func (c *Change) PutClaim(name string, claim Claim) { c.put(kindName+"/"+name, c
 func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }
 
 // DeleteDomain removes a domain with all that belongs to it, but no more than so many accounts: a
-// transaction has to stay small. Those that are left are nobody's, and go when it is called again.
+// transaction has to stay small. The rest belongs to no domain, and is removed by the next call.
 func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, d := range st.Departments(name) {
 		c.DeleteDepartment(name, d.Doc.Path)

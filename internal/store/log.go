@@ -15,8 +15,8 @@ import (
 // of a newer schema.
 const Schema = 3
 
-// Shard numbers a part of the store: domains are spread over [0, Global), and what is common to all
-// is in Global.
+// Shard numbers a part of the store: domains are spread over [0, Global); documents that all domains
+// share are in Global.
 type Shard int
 
 // Shards is the number of shards, Global among them.
@@ -65,7 +65,7 @@ func (h Head) Chain(payload []byte) Head {
 	return Head{h.StoreID, h.N + 1, hex.EncodeToString(sum.Sum(nil)[:16])}
 }
 
-// The errors of a [Log] that callers tell apart.
+// The errors of a [Log] that callers distinguish.
 var (
 	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
 	ErrUnavailable = errors.New("the store cannot be reached")
@@ -83,7 +83,7 @@ var (
 	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
 	// ErrConflict: another daemon changed the shard first.
 	ErrConflict = errors.New("the shard was changed by another daemon")
-	// ErrForeign: what answers is not the store that this daemon knows.
+	// ErrForeign: the store that answers is not the one that this daemon knows.
 	ErrForeign = errors.New("the store is empty, older or another than the one known; see drawbridge store")
 	// ErrNothingToAdopt: the store is the one known.
 	ErrNothingToAdopt = errors.New("the store is the one known: there is nothing to adopt")
@@ -91,7 +91,7 @@ var (
 	ErrBadCursor = errors.New("the cursor is not one that was handed out: leave it out to begin anew")
 	// ErrNoRecord: there is no login record of this id, or it is forgotten.
 	ErrNoRecord = errors.New("there is no such login record")
-	// ErrGap: the change stream does not go on where the reader is.
+	// ErrGap: the change stream does not continue at the reader's position.
 	ErrGap = errors.New("the change stream has a gap")
 	// ErrNewerSchema: a newer version of Drawbridge wrote to the store.
 	ErrNewerSchema = fmt.Errorf("the store was written by a newer version of Drawbridge (this one knows schema %d): upgrade", Schema)
@@ -135,7 +135,7 @@ type Upkeep interface {
 	Probe(ctx context.Context, s Shard, storeID string) error
 	// Restore replaces a shard's documents if its head is still h or is missing.
 	Restore(ctx context.Context, s Shard, h Head, docs []Doc) error
-	// Accept makes the documents that a damaged shard holds the right ones.
+	// Accept declares the documents that a damaged shard holds as correct.
 	Accept(ctx context.Context, s Shard) error
 }
 
@@ -176,7 +176,7 @@ type Event struct {
 	Credential string // of success and bind: a secure password's id, or CredentialMailbox
 }
 
-// EventKind says what an event tells.
+// EventKind is the kind of an event.
 type EventKind string
 
 // The kinds of events.

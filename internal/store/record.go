@@ -15,7 +15,7 @@ import (
 // zero Record is that of no account.
 type Record struct{ packed string }
 
-// What is packed, in this order. Texts and lists follow their length; a list that may be nil, its
+// The packed fields, in this order. Texts and lists follow their length; a list that may be nil, its
 // length plus one.
 //
 //	address, flags, mode of secure passwords, departments, switches
@@ -31,8 +31,7 @@ const (
 	flagMailboxSet
 )
 
-// pack makes the record of an account's document. Its address is the key that the document is kept
-// by.
+// pack returns the record of an account's document. Its address is the document's key.
 func pack(addr string, a *Account, rev uint64) Record {
 	var flags byte
 	if a.Suspended {
@@ -108,7 +107,7 @@ func appendTime(b []byte, t time.Time) []byte {
 	return binary.AppendUvarint(b, uint64(t.Nanosecond())) //nolint:gosec // below a second
 }
 
-// reader reads what was packed. It trusts it: pack made it.
+// reader reads packed fields. It panics on input that pack did not write.
 type reader string
 
 func (r *reader) byte() byte {
@@ -180,14 +179,14 @@ func (r Record) Address() string {
 	return f.text()
 }
 
-// String returns the address: hashes are for nobody's eyes.
+// String returns the address alone: hashes must not be printed.
 func (r Record) String() string { return r.Address() }
 
 // GoString returns the address.
 func (r Record) GoString() string { return r.Address() }
 
-// Facts writes what decisions need of the record into room, whose list of departments it uses
-// again; nil of no record.
+// Facts writes the fields that decisions need into room and returns it; nil if there is no record.
+// The list of departments in room is reused.
 func (r Record) Facts(room *access.Account) *access.Account {
 	if !r.Exists() {
 		return nil
@@ -196,7 +195,7 @@ func (r Record) Facts(room *access.Account) *access.Account {
 	return room
 }
 
-// facts returns what follows the facts.
+// facts does the same and returns the fields behind them.
 func (r Record) facts(room *access.Account) (rest reader) {
 	f := reader(r.packed)
 	f.text()
@@ -280,8 +279,8 @@ func (r Record) Secret(id string) (SecurePassword, bool) {
 	return SecurePassword{}, false
 }
 
-// SecretOf is what decisions need of a secure password of the account. One that it has no more
-// counts as revoked.
+// SecretOf returns the state of a secure password of the account, as decisions need it. An unknown
+// one counts as revoked.
 func (r Record) SecretOf(id string) access.Secret {
 	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
 	if p, ok := r.Secret(id); ok {

@@ -27,7 +27,7 @@ const (
 	maxRevoked = 20
 	// ManagedThirdParty is the id and the mark of the policy behind the simple switch (F1).
 	ManagedThirdParty = "third-party-access"
-	// ManagedThirdPartyName is the name that policy is made with.
+	// ManagedThirdPartyName is the name of that policy when it is created.
 	ManagedThirdPartyName = "Third-party Client Access Policy"
 )
 
@@ -74,7 +74,7 @@ type Policy struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Revert puts back what a change of a domain's policies and blocked addresses replaced, unless it
+// Revert restores what a change of a domain's policies and blocked addresses replaced, unless it
 // is confirmed in time (F24).
 type Revert struct {
 	ID        string    `json:"id"`
@@ -83,8 +83,8 @@ type Revert struct {
 	By        Actor     `json:"by"`     // who made the change
 	Action    string    `json:"action"` // of the change, as the audit has it
 	Target    string    `json:"target"`
-	Rev       uint64    `json:"rev"` // of the change: what has another by now was changed again, and stays
-	// What was there before, by id; nil for nothing.
+	Rev       uint64    `json:"rev"` // of the change; documents of another revision were changed again and are left alone
+	// The documents before the change, by id; nil for one that did not exist.
 	Policies map[string]*Policy `json:"policies,omitempty"`
 	Blocks   map[string]*Block  `json:"blocks,omitempty"`
 }
@@ -98,7 +98,7 @@ type Block struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Expired reports whether the block no longer holds.
+// Expired reports whether the block has ended.
 func (b *Block) Expired(now time.Time) bool { return !b.ExpiresAt.IsZero() && !now.Before(b.ExpiresAt) }
 
 // Account is one address.
@@ -111,7 +111,7 @@ type Account struct {
 	Protocols   access.Switches   `json:"protocols"`
 	Secure      access.SecureMode `json:"secure_passwords"`
 	CreatedAt   time.Time         `json:"created_at"`
-	// Batches are those that set what nobody has set otherwise since, oldest first.
+	// Batches are those whose settings are still in effect, oldest first.
 	Batches []BatchMark `json:"batches,omitempty"`
 
 	// MailboxHash is the mailbox password kept here, in Dovecot's {SCHEME} form.
@@ -197,7 +197,7 @@ type ClientType struct {
 	Unproven bool `json:"unproven"`
 }
 
-// Role is what a key may do.
+// Role is the set of operations that a key may call.
 type Role string
 
 // The roles of keys.
@@ -221,7 +221,7 @@ type Key struct {
 	Hash      string    `json:"hash"`
 }
 
-// Actor is who makes a change.
+// Actor is the author of a change.
 type Actor struct {
 	Name string `json:"name"`          // of the key, "root", "daemon"
 	Key  string `json:"key,omitempty"` // id of the key

@@ -7,11 +7,11 @@ import (
 )
 
 // revert undoes the changes that were not confirmed in time. Every daemon tries, the first one does
-// it. While Redis is away they wait: what was there before is put back as soon as it can be.
+// it. While Redis is away they wait: documents are reverted as soon as Redis is back.
 func (s *Store) revert(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	var again time.Time // when to try once more what failed
+	var again time.Time // of the next attempt after a failure
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,7 +30,7 @@ func (s *Store) revert(ctx context.Context) {
 	}
 }
 
-// revertDue makes one change that undoes the first of a domain's due ones.
+// revertDue makes one change that applies the first of a domain's due reverts.
 func (s *Store) revertDue(ctx context.Context, domain string) error {
 	return s.Update(ctx, ShardOf(domain), Actor{Name: "daemon"}, false, func(c *Change) error {
 		list := s.State.Reverts(domain)
@@ -54,8 +54,8 @@ func (s *Store) revertDue(ctx context.Context, domain string) error {
 	})
 }
 
-// undo adds to a change that documents become what they were, nil for nothing, and returns how many
-// stay because they were changed again.
+// undo adds the former documents to a change, nil for one that did not exist, and returns how many
+// it leaves out because they were changed again.
 func undo[T any](c *Change, kind string, rev uint64, before map[string]*T, current func(id string) (Revised[T], bool), put func(*T), del func(id string)) (kept int) {
 	for id, was := range before {
 		cur, exists := current(id)

@@ -10,7 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// stagedChange is a change that is decoded and compiled beside the state, which may take long, and
+// stagedChange is a change that is decoded and compiled outside the state, which may take long, and
 // then put in place, which is quick.
 type stagedChange struct {
 	st      *State
@@ -58,7 +58,7 @@ func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*stagedChang
 		c.clients = access.CompileClients(evidence)
 	}
 	for _, r := range c.records {
-		// The result is not used. It loads what place changes into the processor's cache, which
+		// The result is not used. It loads the memory that place changes into the processor's cache, which
 		// otherwise waits for main memory while the state is locked: 2.5 ms for 5000 accounts.
 		_, _ = st.View(r.Address())
 	}

@@ -11,20 +11,20 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// State is what a daemon holds in memory: all that decisions need. Accounts, of which there may be
-// a million, are packed ([Record]); the rest is few, and kept in plain maps of documents.
+// State holds in memory all documents that decisions need. Accounts, of which there may be a
+// million, are packed ([Record]); the other documents are in plain maps.
 //
-// Documents that it hands out, except accounts, are shared and must not be changed.
+// Documents that it returns, except accounts, are shared and must not be changed.
 type State struct {
 	loaded  atomic.Bool
 	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
-	version atomic.Uint64 // counts changes of what is below
+	version atomic.Uint64 // counts changes of the fields guarded by mu
 
-	// Whoever changes a shard does so alone, and holds mu only to put in place what it has read and
-	// compiled: decisions go on meanwhile.
+	// alone serialises the changes of a shard. mu is locked only to put a compiled change in place,
+	// so that decisions do not wait for the compilation.
 	alone [Shards]sync.Mutex
 
-	watching sync.Mutex // whoever changes the list of watchers
+	watching sync.Mutex // locked while the list of watchers changes
 	watchers atomic.Pointer[map[*Watcher]bool]
 
 	mu      sync.RWMutex
@@ -110,7 +110,7 @@ func (st *State) forget() {
 	st.publish(StateEvent{Resync: true})
 }
 
-// View is what a decision needs of the state, read at one moment.
+// View is the part of the state that one decision needs, read at one moment.
 type View struct {
 	Known    bool   // the domain is managed
 	Domain   string // canonical
@@ -132,8 +132,8 @@ func (st *State) Ready() (loaded bool, synced time.Time) {
 	return st.loaded.Load(), synced
 }
 
-// Version counts the changes of the state. What was decided at a version holds as long as it stays
-// the same.
+// Version counts the changes of the state. A decision stays valid as long as the version is the
+// same.
 func (st *State) Version() uint64 { return st.version.Load() }
 
 // View looks up the account that a name means. The returned address is the account's: that of the
@@ -290,7 +290,7 @@ func freshState(s Shard, h Head, docs []Doc) (*State, error) {
 	return fresh, fresh.apply(s, h, &Entry{Puts: docs})
 }
 
-// swap puts the content of a fresh state, which holds one shard alone, in place of what was there.
+// swap replaces a shard by the content of a fresh state, which holds that shard alone.
 func (st *State) swap(s Shard, h Head, fresh *State) {
 	st.alone[s].Lock()
 	defer st.alone[s].Unlock()
@@ -390,7 +390,7 @@ func (r *domainRules) clone() *domainRules {
 	return &c
 }
 
-// compile makes the rules of what is there, as they are at a time.
+// compile compiles the documents into the rules that are in effect at a time.
 func (r *domainRules) compile(now time.Time) {
 	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
 	r.pending = byTime(r.reverts, func(v *Revert) (time.Time, string) { return v.At, v.ID })
@@ -465,7 +465,7 @@ func newDomainRules() *domainRules {
 	}
 }
 
-// putAccount puts an account in place of what there is at its address.
+// putAccount puts or replaces the account at an address.
 func (st *State) putAccount(addr string, r Record) {
 	d := st.domain(address.Domain(addr))
 	before, after := d.accounts[addr].Aliases(), r.Aliases()

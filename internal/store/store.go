@@ -28,10 +28,10 @@ type Store struct {
 	VerifyPause    time.Duration // between the verifications of two shards; zero adapts it to their cost
 
 	write [Shards]sync.Mutex // local writers of a shard take turns
-	apply [Shards]sync.Mutex // whoever applies to a shard, alone
+	apply [Shards]sync.Mutex // held while a change is committed or applied to a shard
 
 	mu      sync.Mutex
-	trouble error         // why the store is not believed now; nil when it is
+	trouble error         // why the store is not used now; nil when it is
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
 	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
@@ -57,8 +57,8 @@ func (s *Store) Trouble() error {
 }
 
 // Refusing returns why Redis, which answers, did not take the last change of some shard; nil when
-// all is well. Changes are tried all the same: the next may be taken. When nobody makes one, a
-// probe each second finds that out.
+// all is well. Changes are still attempted, because the next may succeed. Without one, a probe each
+// second finds out.
 func (s *Store) Refusing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *Store) refusing() error {
 	return nil
 }
 
-// noteWrite remembers what became of a write to a shard. What says nothing of Redis' will to take
-// writes, such as a conflict, leaves things as they are.
+// noteWrite remembers the result of a write to a shard. An error that does not show whether Redis
+// accepts writes, such as a conflict, is ignored.
 func (s *Store) noteWrite(i Shard, err error) {
 	switch {
 	case err == nil, errors.Is(err, ErrUnconfirmed): // Redis has it
@@ -97,7 +97,7 @@ func (s *Store) noteWrite(i Shard, err error) {
 	}
 }
 
-// probe asks for the shards whose last change was refused whether they take one now.
+// probe checks whether the shards whose last change was refused accept changes now.
 func (s *Store) probe(ctx context.Context) {
 	s.mu.Lock()
 	refused := s.refused
@@ -107,7 +107,7 @@ func (s *Store) probe(ctx context.Context) {
 			continue
 		}
 		i := Shard(i)
-		s.apply[i].Lock() // so that it does not overtake what a change finds
+		s.apply[i].Lock() // so that an older result does not replace that of a change
 		s.noteWrite(i, s.Upkeep.Probe(ctx, i, s.State.Head(i).StoreID))
 		s.apply[i].Unlock()
 	}
@@ -151,7 +151,7 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// expire ends blocks on time, whether Redis is there or not.
+// expire ends blocks on time, with or without Redis.
 func (s *Store) expire(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -165,7 +165,7 @@ func (s *Store) expire(ctx context.Context) {
 	}
 }
 
-// follow loads what does not agree and follows the streams until something fails.
+// follow loads the shards that differ from the store and follows the streams until one fails.
 func (s *Store) follow(ctx context.Context) error {
 	err := s.check(ctx, false)
 	s.serveResumed(err)
@@ -180,7 +180,7 @@ func (s *Store) follow(ctx context.Context) error {
 	defer watch.Wait()
 	defer cancel(nil)
 	watch.Add(1)
-	go func() { // notifications make it fast, numbers make it right
+	go func() { // the streams are fast; comparing the heads is reliable
 		defer watch.Done()
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
@@ -202,7 +202,7 @@ func (s *Store) follow(ctx context.Context) error {
 	}
 	err = s.Log.Follow(ctx, after, s.receive)
 	if errors.Is(err, ErrGap) {
-		err = nil // check, at the next turn, loads the shard anew
+		err = nil // the next check loads the shard again
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -210,8 +210,8 @@ func (s *Store) follow(ctx context.Context) error {
 	return err
 }
 
-// check compares the heads of the store with those of the state. A shard that lags is loaded anew,
-// unless the streams are followed and bring it up to date; a store that is not the one known is
+// check compares the heads of the store with those of the state. A shard that lags is loaded again,
+// unless the streams are followed and bring it up to date. Another store than the known one is
 // refused.
 func (s *Store) check(ctx context.Context, following bool) error {
 	loaded, _ := s.State.Ready()
@@ -234,7 +234,7 @@ func (s *Store) check(ctx context.Context, following bool) error {
 		if marked != "" && id != marked {
 			return fmt.Errorf("%w: known %s, found %s", ErrForeign, marked, orNone(id))
 		}
-		if err := s.Upkeep.Create(ctx, id); err != nil { // finishes what a crash may have interrupted
+		if err := s.Upkeep.Create(ctx, id); err != nil { // completes a creation that a crash interrupted
 			return err
 		}
 		if heads, damage, err = s.Log.Heads(ctx); err != nil {
@@ -267,7 +267,7 @@ func (s *Store) check(ctx context.Context, following bool) error {
 	}
 	if damage != nil {
 		if heads == known {
-			s.agreed() // what is in memory is current
+			s.agreed() // the state is current
 		}
 		return damage
 	}
@@ -324,8 +324,8 @@ func (s *Store) catchUp(ctx context.Context, i Shard, n uint64) bool {
 	}
 }
 
-// Adopt accepts the store that answers now, whatever it was before, with the documents that it
-// holds; an empty store is begun. It returns the store's id. Decisions answer temporary failure
+// Adopt accepts the store that answers now, with the documents that it holds; an empty store is
+// created. It returns the store's id. Decisions answer temporary failure
 // until the store is loaded, a moment later.
 func (s *Store) Adopt(ctx context.Context) (string, error) {
 	trouble := s.Damage()
@@ -392,7 +392,7 @@ func (s *Store) forgetRefusals() {
 	s.refused, s.altered = [Shards]error{}, [Shards]error{}
 }
 
-// Repair verifies every shard and replaces damaged ones by what this daemon holds in memory. It
+// Repair verifies every shard and replaces the documents of damaged ones by those in memory. It
 // returns how many it replaced. It fails with [ErrCannotRepair], changing nothing in that shard,
 // when the store has changes that this daemon does not hold.
 func (s *Store) Repair(ctx context.Context, dryRun bool) (repaired int, err error) {
@@ -455,7 +455,7 @@ func (s *Store) restore(ctx context.Context, i Shard) error {
 	return err
 }
 
-// load reads a shard anew, unless a change that was being applied brought it to n.
+// load reads a shard again, unless a change that was being applied brought it to n.
 func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 	s.apply[i].Lock()
 	defer s.apply[i].Unlock()
@@ -534,10 +534,10 @@ func follows(shard Shard, h Head, r Received) (e Entry, next Head, err error) {
 	return e, next, err
 }
 
-// Change is what a function given to [Store.Update] adds to.
+// Change collects the documents that a function given to [Store.Update] writes and deletes.
 type Change struct {
 	Now   time.Time
-	Rev   uint64 // what the documents of this change get as their revision
+	Rev   uint64 // the revision of the documents of this change
 	Audit AuditEntry
 	puts  []Doc
 	dels  []string
@@ -545,8 +545,8 @@ type Change struct {
 }
 
 // Update makes one change of a shard: f reads the state and fills the change, and is called again
-// when another daemon was first. An empty change is not committed. The change holds on this daemon
-// when Update returns nil, and is durable. With dryRun nothing is committed.
+// when another daemon was first. An empty change is not committed. When Update returns nil the
+// change is durable and in effect on this daemon. With dryRun nothing is committed.
 func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, f func(*Change) error) error {
 	timeout := s.Timeout
 	if timeout == 0 {
@@ -617,7 +617,7 @@ func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) erro
 	if err != nil && !errors.Is(err, ErrUnconfirmed) {
 		return err
 	}
-	// Redis has it: it holds here even when too few replicas confirmed it.
+	// Redis has it, so it takes effect even when too few replicas confirmed it.
 	next := h.Chain(payload)
 	s.keep(entryRecord(shard, next, payload))
 	return errors.Join(err, s.State.apply(shard, next, e))
@@ -648,8 +648,8 @@ func (c *Change) DiffOf(resource string, before, after any) {
 	c.noteOf(resource, Changes(before, after))
 }
 
-// NoteOf does what DiffOf does for whoever has compared the fields already, which is most of its
-// cost: fields maps those that change to [before, after].
+// NoteOf does what DiffOf does for a caller that has compared the fields already, which is most of
+// the cost: fields maps those that change to [before, after].
 func (c *Change) NoteOf(resource string, fields map[string][2]any) { c.noteOf(resource, fields) }
 
 func (c *Change) noteOf(resource string, changes any) {
@@ -669,7 +669,7 @@ func (c *Change) note(name string, v json.RawMessage) {
 }
 
 // Changes maps the fields in which two values differ to [before, after], as JSON; of secrets and
-// hashes it tells only that they changed.
+// hashes it reports only that they changed.
 func Changes(before, after any) map[string]json.RawMessage {
 	b, a := fields(before), fields(after)
 	for name := range b {
@@ -683,7 +683,7 @@ func Changes(before, after any) map[string]json.RawMessage {
 			old = json.RawMessage("null")
 		}
 		switch {
-		case bytes.Equal(old, v), name == "batches": // where a value is from, the audit tells by itself
+		case bytes.Equal(old, v), name == "batches": // the audit shows by itself where a value is from
 			delete(a, name)
 		case name == "mailbox_hash" || name == "secrets" || name == "hash":
 			a[name] = json.RawMessage(`"changed"`)

@@ -92,7 +92,7 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error 
 	}
 }
 
-// Forget removes what is kept beside the documents of a deleted domain.
+// Forget removes the login records and last uses of a deleted domain and its accounts.
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
 	keys := []string{loginsKey(domain), closedKey(domain)}
 	for _, a := range accounts {
@@ -115,14 +115,14 @@ func decodeRecord(m redis.XMessage, rec *store.LoginRecord) error {
 }
 
 // scanned bounds the records that one query reads through; a filter that matches little then
-// answers an early page with a cursor to go on from.
+// answers an early page with a cursor to continue from.
 const scanned = 50_000
 
 // Records returns login records, newest first. next is the cursor of the next page, "" at the end.
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
 	limit := min(max(q.Limit, 1), 1000)
-	// The stream is ordered by when records were written, which may be later than what they tell
-	// of: only the lower end can be cut off here.
+	// The stream is ordered by the time at which records were written, which may be later than that
+	// of the login: only the lower end can be cut off here.
 	upper, lower := "+", "-"
 	if !q.Since.IsZero() {
 		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)

@@ -1,6 +1,6 @@
 // Package redisstore keeps the store in Redis. It is the only importer of go-redis.
 //
-// The keys of a shard share a hash tag ({s00} to {s31}, and {g} for what is common), so that one
+// The keys of a shard share a hash tag ({s00} to {s31}, and {g} for the global shard), so that one
 // script changes them together:
 //
 //	drawbridge:{s07}:head      hash    store, n, hash, schema: the shard's last change; count, digest: of its documents
@@ -46,8 +46,8 @@ type Options struct {
 	DB          int
 	Access      Access
 	MinReplicas int // replicas that must have a change before it is acknowledged
-	// KeepChanges bounds each change stream, about; 10 000 when zero. A daemon further behind loads
-	// the shard anew.
+	// KeepChanges is the approximate length of each change stream; 10 000 when zero. A daemon that
+	// lags further loads the shard again.
 	KeepChanges int64
 	// Retention and MaxRecords bound the login records of a domain.
 	Retention  time.Duration
@@ -99,9 +99,9 @@ func (r *Redis) dial() *redis.Client {
 			return d.DialContext(ctx, network, addr)
 		},
 		Protocol:              2,
-		ContextTimeoutEnabled: true, // else a hung server is waited for beyond the context's end
+		ContextTimeoutEnabled: true, // otherwise calls wait for a hung server beyond the context's end
 		DialTimeout:           dialTimeout, DialerRetries: 1,
-		MaxRetries:               -1, // a change that may have been taken is not sent again
+		MaxRetries:               -1, // a change that may have been applied is not sent again
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
@@ -119,7 +119,7 @@ func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
 	}
 }
 
-// SetLogger sends what go-redis has to say to a logger; it has one for all clients.
+// SetLogger sends the messages of go-redis to a logger; it has one for all clients.
 func SetLogger(log hclog.Logger) { redis.SetLogger(logger{log}) }
 
 type logger struct{ hclog.Logger }
@@ -140,7 +140,7 @@ func tag(s store.Shard) string {
 	return fmt.Sprintf("drawbridge:{s%02d}:", int(s))
 }
 
-// wrap makes an error of Redis one of the store's.
+// wrap returns an error of Redis as one of the store's.
 func wrap(err error) error {
 	switch {
 	case err == nil:
@@ -160,7 +160,7 @@ func wrap(err error) error {
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
-// create begins one shard; it leaves a shard of the same store alone.
+// create creates one shard; it does not change a shard of the same store.
 var create = redis.NewScript(`
 local id = redis.call('HGET', KEYS[1], 'store')
 if id == ARGV[1] then return 'OK' end
@@ -186,7 +186,7 @@ func (r *Redis) EvictionPolicy(ctx context.Context) (string, error) {
 }
 
 // Create implements [store.Upkeep]. The global shard's head goes first and says which store it is;
-// "ready" goes last, so that a lost shard of a complete store is not begun anew.
+// "ready" goes last, so that a lost shard of a complete store is not created again.
 func (r *Redis) Create(ctx context.Context, storeID string) error {
 	run := func(s store.Shard) error {
 		return wrap(create.Run(ctx, r.client, []string{tag(s) + "head", tag(s) + "docs"}, storeID, store.Schema, digest{}.String()).Err())
@@ -437,14 +437,14 @@ func (r *Redis) Restore(ctx context.Context, s store.Shard, h store.Head, docs [
 	return wrap(restore.Run(ctx, r.client, commitKeys(s), args...).Err())
 }
 
-// types refuses keys that are not of their type: what a script did before it fails is not undone.
+// types refuses keys of the wrong type before anything is written: a failing script is not undone.
 const types = `
 for i, kind in ipairs({'hash', 'stream', 'stream'}) do
   local found = redis.call('TYPE', KEYS[i + 1]).ok
   if found ~= kind and found ~= 'none' then return redis.error_reply('WRONGTYPE ' .. KEYS[i + 1] .. ' is a ' .. found) end
 end`
 
-// commit takes one change if the head is still where the writer saw it, and keeps the checksum.
+// commit applies one change if the head is still where the writer saw it, and updates the checksum.
 // ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, digest of the puts,
 // key, value ..., keys to delete ...
 var commit = redis.NewScript(`
@@ -508,7 +508,7 @@ func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload
 	if r.opt.MinReplicas == 0 {
 		return wrap(commit.Run(ctx, r.client, keys, args...).Err())
 	}
-	conn := r.client.Conn() // WAIT speaks of the writes of its own connection
+	conn := r.client.Conn() // WAIT counts the writes of its own connection
 	defer func() { _ = conn.Close() }()
 	if err := wrap(commit.Run(ctx, conn, keys, args...).Err()); err != nil {
 		return err
@@ -524,7 +524,7 @@ func commitKeys(s store.Shard) []string {
 	return []string{tag(s) + "head", tag(s) + "docs", tag(s) + "changes", tag(s) + "audit"}
 }
 
-// probe writes the head's schema as it is: Redis takes or refuses that as it does a change.
+// probe writes the head's schema as it is: Redis accepts or refuses that as it does a change.
 var probe = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
