@@ -127,6 +127,8 @@ install:
 	install -m 0755 bin/drawbridge-checkpassword '$(DESTDIR)$(PREFIX)/lib/drawbridge/'
 	install -m 0644 contrib/dovecot/drawbridge.lua '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 	install -m 0644 contrib/dovecot/2.4/drawbridge.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-2.4.conf.ext'
+	install -m 0644 contrib/dovecot/2.3/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+	install -m 0644 contrib/dovecot/2.4/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-policy-2.4.conf.ext'
 	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
 	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 

@@ -1,6 +1,6 @@
-// Package dovecot holds the piece of Dovecot configuration that puts Drawbridge at the head of the
-// passdb chain, in the very text that administrators copy, so that the trial stack and the tests
-// run what is shipped.
+// Package dovecot holds the Dovecot configuration that puts Drawbridge at the head of the passdb
+// chain, or beside it, in the very text that administrators copy, so that the trial stack and the
+// tests run what is shipped.
 package dovecot
 
 import _ "embed"
@@ -10,6 +10,12 @@ var conf23 string
 
 //go:embed 2.4/drawbridge.conf.ext
 var conf24 string
+
+//go:embed 2.3/drawbridge-policy.conf.ext
+var policy23 string
+
+//go:embed 2.4/drawbridge-policy.conf.ext
+var policy24 string
 
 //go:embed drawbridge.lua
 var script string
@@ -22,3 +28,9 @@ func Script() string { return script }
 
 // Conf23 is drawbridge.conf.ext for Dovecot 2.3.
 func Conf23() string { return conf23 }
+
+// Policy23 is drawbridge-policy.conf.ext for Dovecot 2.3: checks without a Drawbridge passdb.
+func Policy23() string { return policy23 }
+
+// Policy24 is drawbridge-policy.conf.ext for Dovecot 2.4.
+func Policy24() string { return policy24 }

@@ -320,5 +320,6 @@ type Ending struct {
 	Service  string
 	Session  string // empty from Postfix
 	Success  bool
-	Rejected bool // an auth policy server refused it before any passdb
+	Rejected bool   // the auth-policy server refused it
+	Unjudged *Login // the login, if no passdb of Drawbridge judged it: only this report records it
 }

@@ -7,21 +7,27 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/doveconf"
 	"github.com/drawbridge/drawbridge/internal/postconf"
 )
 
 // Both checks what only the two servers' configurations together show: whether logins to Postfix
 // reach this Dovecot, and whether mail of Dovecot's submission service keeps its login.
-func Both(d DovecotConf, conf PostfixConf) []Finding {
-	p := postfixChecks{conf: conf}
+func Both(d DovecotConf, conf PostfixConf, c *config.Config) []Finding {
+	p := postfixChecks{conf: conf, config: c}
 	all := d.All
 	_, apart := forUsers(all, version(d.Version))
 	if version(d.Version).is24() {
 		all = from24(all)
 	}
 	for i := range conf.Services {
-		if s := p.smtpd(i); s != nil && s.sasl {
+		s := p.smtpd(i)
+		switch {
+		case s == nil || !s.sasl:
+		case p.asksDoor(s) != foreign: // reported by Postfix
+			p.relay(d.File, all)
+		default:
 			p.saslPath(s, d.File, all, apart)
 		}
 	}
@@ -31,18 +37,10 @@ func Both(d DovecotConf, conf PostfixConf) []Finding {
 	return merge(p.findings)
 }
 
-// saslPath checks that Postfix asks a listener of Dovecot's auth service, or Drawbridge itself where
-// Drawbridge's passdb is apart: not asked about Postfix' logins.
-func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, apart bool) {
-	const check, setting = "postfix.sasl.path", "smtpd_sasl_path"
-	text := s.value(setting, "smtpd")
-	if s.value("smtpd_sasl_type", "cyrus") != "dovecot" || text == "smtpd" {
-		return // reported by Postfix
-	}
-	auth := all.One("service", "auth")
+// authListeners returns the unix sockets where Dovecot serves clients' authentication.
+func authListeners(all doveconf.Section) (offered []string) {
 	base := all.Get("base_dir", "/run/dovecot")
-	var offered []string
-	for _, l := range auth.All("unix_listener") {
+	for _, l := range all.One("service", "auth").All("unix_listener") {
 		name := l.Name
 		if name == "" {
 			name = l.Get("path", "")
@@ -55,10 +53,36 @@ func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, ap
 		}
 		offered = append(offered, name)
 	}
+	return offered
+}
+
+// relay checks that the daemon's own SASL service passes logins on to this Dovecot.
+func (p *postfixChecks) relay(file string, all doveconf.Section) {
+	const check, setting = "daemon.sasl.next", "sasl.next"
+	next := p.config.SASL.Next
+	switch {
+	case next == "":
+	case slices.Contains(authListeners(all), next):
+		p.ok(check, setting, "logins that Drawbridge does not decide reach this Dovecot")
+	default:
+		p.fail(check, setting, fmt.Sprintf("# in %s:\nservice auth {\n  unix_listener %s {\n    mode = 0660\n    user = postfix\n    group = postfix\n  }\n}", file, next),
+			"is %s, which is no listener of this Dovecot's auth service: logins with a mailbox password are temporary failures", next)
+	}
+}
+
+// saslPath checks that Postfix asks a listener of Dovecot's auth service, or Drawbridge itself where
+// Drawbridge's passdb is apart: not asked about Postfix' logins.
+func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, apart bool) {
+	const check, setting = "postfix.sasl.path", "smtpd_sasl_path"
+	text := s.value(setting, "smtpd")
+	if s.value("smtpd_sasl_type", "cyrus") != "dovecot" || text == "smtpd" {
+		return // reported by Postfix
+	}
+	offered := authListeners(all)
 	var asked string
 	if server := (postconf.Server{Address: text}); strings.HasPrefix(text, "inet:") {
 		_, port, _ := server.HostPort()
-		for _, l := range auth.All("inet_listener") {
+		for _, l := range all.One("service", "auth").All("inet_listener") {
 			if l.Get("port", "0") == port && !apart {
 				p.ok(check, s.where(setting), "logins to %s reach this Dovecot", s.title)
 				return
@@ -76,11 +100,6 @@ func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, ap
 			p.ok(check, s.where(setting), "logins to %s reach this Dovecot", s.title)
 			return
 		}
-	}
-	own := strings.HasPrefix(path.Base(asked), "drawbridge")
-	if own {
-		p.ok(check, s.where(setting), "logins to %s go to Drawbridge itself", s.title)
-		return
 	}
 	listener := path.Join(p.queue(), "private", "auth")
 	fix := s.line(setting, "private/auth")

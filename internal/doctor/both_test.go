@@ -20,7 +20,6 @@ func TestBoth(t *testing.T) {
 		"another server's":           {authListener, "", "smtpd_sasl_path = /run/saslauthd/mux\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "which is no listener", "smtpd_sasl_path = private/auth"},
 		"another server's, one port": {authListener, "", "", "  -o smtpd_sasl_path=private/other\n", Fail, "postfix.sasl.path", "master.cf: last/inet: smtpd_sasl_path", "private/other", "  -o smtpd_sasl_path=private/auth"},
 		"userdb lookups":             {authListener, "", "smtpd_sasl_path = /run/dovecot/auth-userdb\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "auth-userdb, which is no listener", ""},
-		"Drawbridge itself":          {authListener, "", "smtpd_sasl_path = private/drawbridge-auth\n", "", OK, "postfix.sasl.path", "for submission/inet", "Drawbridge itself", ""},
 		"a port":                     {authListener + "  inet_listener {\n    port = 12345\n  }\n", "", "smtpd_sasl_path = inet:127.0.0.1:12345\n", "", OK, "postfix.sasl.path", "for submission/inet", "reach this Dovecot", ""},
 		"submission, no XCLIENT":     {authListener, "submission_relay_host = 127.0.0.1\n", "", "", Fail, "postfix.submission_relay", "smtpd_authorized_xclient_hosts", "does not take the login", "smtpd_authorized_xclient_hosts = 127.0.0.1"},
 		"submission, XCLIENT":        {authListener, "submission_relay_host = 127.0.0.1\n", "smtpd_authorized_xclient_hosts = 127.0.0.1\n", "", OK, "postfix.submission_relay", "smtpd_authorized_xclient_hosts", "takes the login", ""},
@@ -36,7 +35,7 @@ func TestBoth(t *testing.T) {
 			if c.master != "" {
 				master += "last inet n - n - - smtpd\n  -o smtpd_sasl_auth_enable=yes\n" + c.master
 			}
-			x := expect(t, Both(dovecotOf(t, text), postfixOf(t, goodMain()+c.main, master)), c.severity, c.check, c.where, c.what)
+			x := expect(t, Both(dovecotOf(t, text), postfixOf(t, goodMain()+c.main, master), site(t)), c.severity, c.check, c.where, c.what)
 			if !strings.Contains(x.Fix, c.line) {
 				t.Errorf("the fix lacks %q: %q", c.line, x.Fix)
 			}
@@ -61,10 +60,40 @@ func TestPassdbOfUsersAlone(t *testing.T) {
 			settings := site(t)
 			settings.SASL.Listen = settingsOf(t, sasl).SASL.Listen
 			expectWell(t, Dovecot(conf, settings), 10)
+			expectNone(t, Both(conf, postfixOf(t, goodMain()+"smtpd_sasl_path = private/drawbridge-auth\n", goodMaster()), settings), "postfix.sasl.path")
 			settings.SASL.Listen = nil
 			expect(t, Dovecot(conf, settings), Fail, "dovecot.passdb.smtp", "protocol !smtp", "[sasl] listen is empty")
-			expect(t, Both(conf, postfixOf(t, goodMain()+"smtpd_sasl_path = private/drawbridge-auth\n", goodMaster())), OK, "postfix.sasl.path", "", "Drawbridge itself")
-			expect(t, Both(conf, postfixOf(t, goodMain(), goodMaster())), Fail, "postfix.sasl.path", "smtpd_sasl_path", "")
+			expect(t, Both(conf, postfixOf(t, goodMain(), goodMaster()), settings), Fail, "postfix.sasl.path", "smtpd_sasl_path", "")
+		})
+	}
+}
+
+// A Postfix that asks Drawbridge itself about logins asks where it listens, and Drawbridge asks this
+// Dovecot.
+func TestSASLDoor(t *testing.T) {
+	const listen, next = "[sasl]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-auth?mode=0660&group=postfix\"]\n", "next = \"/var/spool/postfix/private/auth\"\n"
+	for name, c := range map[string]struct {
+		path, settings string
+		severity       Severity
+		check, what    string
+		line           string // of the fix
+	}{
+		"where it listens":     {"private/drawbridge-auth", listen + next, OK, "postfix.sasl.path", "Drawbridge itself", ""},
+		"it asks Dovecot":      {"private/drawbridge-auth", listen + next, OK, "daemon.sasl.next", "reach this Dovecot", ""},
+		"another socket":       {"private/drawbridge", listen + next, Fail, "postfix.sasl.path", "sasl.listen has unix /var", "smtpd_sasl_path = private/drawbridge-auth"},
+		"out of the chroot":    {"/var/spool/postfix/private/drawbridge-auth", listen + next, Fail, "postfix.sasl.path", "does not find", "smtpd_sasl_path = private/drawbridge-auth"},
+		"it does not listen":   {"private/drawbridge-auth", "", Fail, "postfix.sasl.path", "sasl.listen is empty", "[sasl]"},
+		"it asks no listener":  {"private/drawbridge-auth", listen + "next = \"/run/dovecot/other\"\n", Fail, "daemon.sasl.next", "/run/dovecot/other, which is no listener", "unix_listener /run/dovecot/other {"},
+		"Postfix asks Dovecot": {"private/auth", listen + next, OK, "postfix.sasl.path", "reach this Dovecot", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := postfixOf(t, goodMain()+"smtpd_sasl_path = "+c.path+"\n", goodMaster())
+			settings := settingsOf(t, c.settings)
+			d := dovecotOf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G\n", "vsz_limit = 1G\n"+authListener, 1))
+			x := expect(t, append(Postfix(conf, settings), Both(d, conf, settings)...), c.severity, c.check, "", c.what)
+			if !strings.Contains(x.Fix, c.line) {
+				t.Errorf("the fix lacks %q: %q", c.line, x.Fix)
+			}
 		})
 	}
 }

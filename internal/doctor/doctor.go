@@ -187,7 +187,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 		f = append(f, Postfix(conf, c)...)
 		f = append(f, m.checkPostfix(conf, c)...)
 		if dovecot != nil {
-			f = append(f, Both(*dovecot, conf)...)
+			f = append(f, Both(*dovecot, conf, c)...)
 		}
 	} else {
 		unread++

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -242,6 +241,11 @@ func (d *dovecotChecks) passdbs() {
 	const present, first, results, filters = "dovecot.passdb.present", "dovecot.passdb.first", "dovecot.passdb.results", "dovecot.passdb.filters"
 	list := d.all.All("passdb")
 	at := ours(d.all)
+	if d.policyOnly() {
+		d.ok(present, d.at("passdb"), "no passdb runs Drawbridge; Dovecot asks it by auth-policy checks, for the rules that need no password")
+		d.nextPassdb(list, at)
+		return
+	}
 	if at < 0 {
 		what := "no passdb runs Drawbridge, which is not asked about logins"
 		if slices.ContainsFunc(list, isOurs) {
@@ -464,8 +468,8 @@ func (d *dovecotChecks) masters(list []doveconf.Section) {
 // memory checks what checkpassword inherits from the auth process.
 func (d *dovecotChecks) memory() {
 	const check = "dovecot.vsz_limit"
-	if at := ours(d.all); at >= 0 && isLua(d.all.All("passdb")[at]) || d.version.is24() {
-		return // a script runs within Dovecot
+	if at := ours(d.all); at >= 0 && isLua(d.all.All("passdb")[at]) || d.version.is24() || d.policyOnly() {
+		return // Dovecot starts no program
 	}
 	auth := d.all.One("service", "auth")
 	where, text := d.at("service auth", "vsz_limit"), auth.Get("vsz_limit", "")
@@ -507,6 +511,9 @@ func (d *dovecotChecks) mechanisms() {
 	if len(bypass) > 0 {
 		d.fail(check, where, fix, "%s: these mechanisms ask no passdb, and so not Drawbridge", strings.Join(bypass, ", "))
 	}
+	if d.policyOnly() { // which needs no secret
+		plain, tokens, hide = offered, nil, nil
+	}
 	if len(tokens) > 0 {
 		d.fail(check, where, fix, "%s: not supported, since Dovecot 2.4 verifies tokens itself and not by a passdb", strings.Join(tokens, ", "))
 	}
@@ -521,116 +528,13 @@ func (d *dovecotChecks) mechanisms() {
 		d.warn(check, where, fix, "%s: hides the secret, so %s", strings.Join(hide, ", "), then)
 	}
 	if len(bypass)+len(tokens)+len(hide) == 0 && len(plain) > 0 {
-		d.ok(check, where, "%s: Drawbridge sees the secret", strings.Join(plain, ", "))
+		d.ok(check, where, "%s: Drawbridge is asked", strings.Join(plain, ", "))
 	}
 	format := d.all.Get("auth_username_format", "%Lu")
 	if nameUsed(format) == usesLocal && d.config.Login.DefaultDomain == "" {
 		d.harmful("dovecot.username_format", d.at("auth_username_format"), "auth_username_format = %Lu",
 			"is %q: names lose their domain before Drawbridge sees them, and login.default_domain is empty: no rule of a domain applies to any login", format)
 	}
-}
-
-// policyServer checks the report that tells how a login ended which Drawbridge left to the next
-// passdb.
-func (d *dovecotChecks) policyServer() {
-	const check = "dovecot.auth_policy"
-	text := d.all.Get("auth_policy_server_url", "")
-	where := d.at("auth_policy_server_url")
-	if !d.asksNext() && text == "" {
-		d.ok(check, where, "not needed: no login is passed to the next passdb")
-		return
-	}
-	problems := len(d.findings)
-	defer func() {
-		if len(d.findings) == problems {
-			d.ok(check, where, "reports the next passdb's decision to Drawbridge")
-		}
-	}()
-	if text == "" {
-		d.fail(check, where, "auth_policy_server_url = "+policyURL+"\nauth_policy_check_before_auth = no\nauth_policy_check_after_auth = yes"+
-			"\nauth_policy_reject_on_fail = yes\nauth_policy_report_after_auth = yes\nauth_policy_server_api_header = Authorization: Bearer KEY\nauth_policy_hash_nonce = RANDOM",
-			"is empty: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
-		return
-	}
-	d.policyAddress(check, where, text)
-	header := d.all.Get("auth_policy_server_api_header", "")
-	if word, key, _ := strings.Cut(header, ":"); !strings.EqualFold(word, "Authorization") || !strings.HasPrefix(strings.TrimSpace(key), "Bearer ") {
-		d.fail(check, d.at("auth_policy_server_api_header"), "auth_policy_server_api_header = Authorization: Bearer KEY",
-			"is not \"Authorization: Bearer\" with the key of login.key_file (%s): the report is refused", cmp.Or(d.config.Login.KeyFile, "not set"))
-	}
-	if d.all.Get("auth_policy_report_after_auth", "yes") != "yes" {
-		d.fail(check, d.at("auth_policy_report_after_auth"), "auth_policy_report_after_auth = yes",
-			"is off: the next passdb's decision is not reported, so wrong mailbox passwords are neither recorded nor counted")
-	}
-	if d.all.Get("auth_policy_check_before_auth", "yes") != "no" {
-		d.warn(check, d.at("auth_policy_check_before_auth"), "auth_policy_check_before_auth = no",
-			"every login waits for one more request, which Drawbridge always answers with \"continue\"")
-	}
-	after := d.all.Get("auth_policy_check_after_auth", "yes") != "no"
-	switch {
-	case !after:
-		d.warn(check, d.at("auth_policy_check_after_auth"), "auth_policy_check_after_auth = yes",
-			"is off: if the next passdb gives a login another name (user=), the rules of that name are not evaluated")
-	case d.all.Get("auth_policy_reject_on_fail", "no") != "yes":
-		d.fail(check, d.at("auth_policy_reject_on_fail"), "auth_policy_reject_on_fail = yes",
-			"is off: a login is accepted if Drawbridge does not answer the check after authentication")
-	}
-	const preset = "login=%{requested_username} pwhash=%{hashed_password} remote=%{rip} device_id=%{client_id} protocol=%s session_id=%{session}" +
-		" real_remote=%{real_rip} mechanism=%{mechanism} orig_user=%{orig_user} master_user=%{master_user}" +
-		" local_ip=%{lip} local_port=%{lport} server_name=%{local_name} client_cert=%{cert}"
-	fix := "auth_policy_request_attributes = " + preset
-	if d.version.is24() {
-		fix = "# the auth_policy_request_attributes of the snippet drawbridge.conf.ext for Dovecot 2.4"
-	}
-	attributes := d.all.Get("auth_policy_request_attributes", preset)
-	lacking := func(wanted ...string) string {
-		var missing []string
-		for _, want := range wanted {
-			if !slices.ContainsFunc(strings.Fields(attributes), func(a string) bool { return strings.HasPrefix(a, want+"=%") }) {
-				missing = append(missing, want)
-			}
-		}
-		return strings.Join(missing, ", ")
-	}
-	needed := []string{"login", "remote", "protocol", "session_id"}
-	if after {
-		needed = append(needed, "orig_user", "real_remote")
-	}
-	if missing := lacking(needed...); missing != "" {
-		d.fail(check, d.at("auth_policy_request_attributes"), fix, "lacks %s: Drawbridge cannot tell which login Dovecot asks or reports about", missing)
-		return
-	}
-	if missing := lacking("local_port", "server_name", "client_cert"); after && missing != "" {
-		d.warn(check, d.at("auth_policy_request_attributes"), fix,
-			"lacks %s: a login that the next passdb maps to another name counts as a third-party client if only these prove its client type", missing)
-	}
-}
-
-func (d *dovecotChecks) policyAddress(check, where, text string) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		d.fail(check, where, "auth_policy_server_url = "+policyURL, "is not a URL") // may hold a password: not shown
-		return
-	}
-	var listens []string
-	for _, s := range d.config.Login.Listen {
-		if s.Unix() || s.TLS() {
-			continue
-		}
-		listens = append(listens, s.Addr.String())
-		if sameAddress(u.Hostname(), cmp.Or(u.Port(), "80"), s.Addr) {
-			if u.Scheme != "http" || u.Path != policyPath {
-				d.fail(check, where, "auth_policy_server_url = http://"+u.Host+policyPath, "asks %s://%s%s, which Drawbridge does not serve", u.Scheme, u.Host, u.Path)
-			}
-			return
-		}
-	}
-	if len(listens) == 0 {
-		d.fail(check, where, fmt.Sprintf("[login]\nlisten = [\"unix:%s?mode=0660&group=dovecot\", \"inet:127.0.0.1:8481\"]\nkey_file = \"/etc/drawbridge/login.key\"", defaultSocket),
-			"asks %s, but login.listen has no inet listener without TLS", u.Host)
-		return
-	}
-	d.fail(check, where, "auth_policy_server_url = http://"+listens[0]+policyPath, "asks %s, but login.listen has %s", u.Host, strings.Join(listens, ", "))
 }
 
 // sameAddress reports whether a client of host and port comes to a listener. A name other than
@@ -744,6 +648,9 @@ func (d *dovecotChecks) trusted(setting string) {
 // auth_failure_delay does not end it (measured on 2.3.19).
 func (d *dovecotChecks) penalty() {
 	const check = "dovecot.penalty"
+	if d.policyOnly() {
+		return // Drawbridge's throttle does not count wrong passwords
+	}
 	for _, l := range d.all.One("service", "anvil").All("unix_listener") {
 		if mode, err := strconv.ParseUint(l.Get("mode", "0600"), 8, 16); l.Name == "anvil-auth-penalty" && err == nil && mode == 0 {
 			d.ok(check, d.at("service anvil", l.Title()), "off: Drawbridge's throttle counts guesses, by address and by account")

@@ -23,6 +23,7 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 			continue
 		}
 		p.policy(s)
+		p.data(s)
 		p.milter(s)
 		p.origin(s)
 		if s.sasl {
@@ -249,7 +250,7 @@ func (p *postfixChecks) policy(s *smtpd) {
 		return
 	}
 	where, policy := s.where(setting), p.policyText(s)
-	fix := s.line(setting, joinList(s, policy, p.without(s, s.raw(setting))))
+	fix := s.line(setting, joinList(s, setting, policy, p.without(s, s.raw(setting))))
 	w := p.walk(s, s.value(setting, ""))
 	if relay := p.walk(s, s.value("smtpd_relay_restrictions", "")); !w.found && relay.found {
 		w, where = relay, s.where("smtpd_relay_restrictions") // asked at every recipient as well
@@ -293,6 +294,37 @@ func (p *postfixChecks) policy(s *smtpd) {
 		p.ok(order, where, "%s asks Drawbridge before the first restriction that permits", s.title)
 	}
 	p.policyDefault(s, where, w.server)
+}
+
+// data checks that the policy service is asked again when a message begins and ends: between its
+// recipients and its end a login may be revoked.
+func (p *postfixChecks) data(s *smtpd) {
+	const check = "postfix.policy.data"
+	if len(p.config.Policyd.Listen) == 0 || !s.sasl {
+		return
+	}
+	well := true
+	for _, stage := range []struct{ setting, what string }{
+		{"smtpd_data_restrictions", "a login that is revoked after RCPT is not refused at DATA"},
+		{"smtpd_end_of_data_restrictions", "a login that is revoked while the message is received is not refused at its end"},
+	} {
+		w := p.walk(s, s.value(stage.setting, ""))
+		fix := s.line(stage.setting, joinList(s, stage.setting, p.policyText(s), p.without(s, s.raw(stage.setting))))
+		switch {
+		case !w.found:
+			p.warn(check, s.where(stage.setting), fix, "Drawbridge is not asked: %s", stage.what)
+		case w.match != same:
+			p.warn(check, s.where(stage.setting), fix, "asks %s, where Drawbridge is not reached: %s", w.server.Address, stage.what)
+		case w.soft || len(w.permits) > 0:
+			p.warn(check, s.where(stage.setting), fix, "Drawbridge's policy service is not the first that decides: %s", stage.what)
+		default:
+			continue
+		}
+		well = false
+	}
+	if well {
+		p.ok(check, s.where("smtpd_data_restrictions"), "%s asks Drawbridge again when a message begins and ends", s.title)
+	}
 }
 
 func stand(names []string) string {
@@ -353,8 +385,7 @@ func (p *postfixChecks) without(s *smtpd, text string) (rest []string) {
 
 // joinList writes a list as it is usual in the place that sets it. After -o it has no blanks, if
 // that can be helped.
-func joinList(s *smtpd, first string, rest []string) string {
-	const setting = "smtpd_recipient_restrictions"
+func joinList(s *smtpd, setting, first string, rest []string) string {
 	text := strings.Join(append([]string{first}, rest...), ", ")
 	if _, ok := s.Overrides[setting]; ok && !strings.Contains(text, "{") {
 		return strings.Join(postconf.SplitList(text), ",")
@@ -509,6 +540,8 @@ func (p *postfixChecks) sasl(s *smtpd) {
 	}
 	if path := s.value("smtpd_sasl_path", "smtpd"); path == "smtpd" {
 		p.fail(kind, s.where("smtpd_sasl_path"), s.line("smtpd_sasl_path", "private/auth"), "is %q, Cyrus' name: Dovecot is not found there, and nobody can log in", path)
+	} else {
+		p.door(s)
 	}
 	switch name := s.value("smtpd_sasl_service", "smtp"); name {
 	case "smtp", "submission":
@@ -528,5 +561,36 @@ func (p *postfixChecks) sasl(s *smtpd) {
 	encrypted := level == "encrypt" || s.value("smtpd_enforce_tls", "no") == "yes" || s.value("smtpd_tls_wrappermode", "no") == "yes"
 	if !encrypted && !s.local && s.value("smtpd_tls_auth_only", "no") != "yes" {
 		p.warn(plain, s.where("smtpd_tls_auth_only"), s.line("smtpd_tls_auth_only", "yes"), "is off: clients may send secrets without encryption")
+	}
+}
+
+// asksDoor returns how the server that smtpd_sasl_path names relates to sasl.listen.
+func (p *postfixChecks) asksDoor(s *smtpd) match {
+	text := s.value("smtpd_sasl_path", "smtpd")
+	if !strings.HasPrefix(text, "inet:") {
+		text = "unix:" + strings.TrimPrefix(text, "unix:")
+	}
+	return p.match(postconf.Server{Address: text}, p.config.SASL.Listen, s.chroot)
+}
+
+// door checks a service that asks Drawbridge itself about logins.
+func (p *postfixChecks) door(s *smtpd) {
+	const check, setting = "postfix.sasl.path", "smtpd_sasl_path"
+	path := s.value(setting, "smtpd")
+	switch p.asksDoor(s) {
+	case foreign: // Dovecot, probably: see Both
+	case same:
+		p.ok(check, s.where(setting), "logins to %s go to Drawbridge itself", s.title)
+	case outside:
+		p.fail(check, s.where(setting), s.line(setting, strings.TrimPrefix(p.address(p.config.SASL.Listen), "unix:")),
+			"%s runs in the chroot %s and does not find %s there: nobody can log in", s.title, p.queue(), path)
+	case elsewhere:
+		if len(p.config.SASL.Listen) == 0 {
+			p.fail(check, s.where(setting), "[sasl]\nlisten = [\"unix:"+p.queue()+"/private/drawbridge-auth?mode=0660&group=postfix\"]\nnext = \""+p.queue()+"/private/auth\"",
+				"asks %s, but sasl.listen is empty: nobody can log in", path)
+			return
+		}
+		p.fail(check, s.where(setting), s.line(setting, strings.TrimPrefix(p.address(p.config.SASL.Listen), "unix:")),
+			"asks %s, but sasl.listen has %s: nobody can log in", path, addresses(p.config.SASL.Listen))
 	}
 }

@@ -144,7 +144,11 @@ func (pl *pendingLogins) sweep(now time.Time) {
 // Report closes the record of a login that the next passdb decided, and counts a wrong secret. It
 // ignores reports on other logins, which were decided here.
 func (g *Gate) Report(r *access.Ending) {
-	if r.Rejected {
+	switch {
+	case r.Rejected:
+		return
+	case r.Unjudged != nil:
+		g.unjudged(r.Unjudged, r.Success)
 		return
 	}
 	p := g.pending.take(bounded(r.Session), g.pendingKey(r.Account, r.IP, r.Service))

@@ -35,13 +35,77 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 		if first != nil {
 			g.close(first, d.Outcome, d.Reason, l.Time)
 		}
-		rec := newRecord(l, &d)
-		rec.Domain = v.Domain
-		g.Log.Info(line("login", rec))
-		g.writes.record(rec)
+		g.ended(l, &d, v.Domain)
 	case g.opened(l, &d, v):
 	case l.Protocol == access.SMTP:
 		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
 	}
 	return d
+}
+
+// Check evaluates the rules that need no secret, for a login that no passdb of Drawbridge sees: of
+// the name as it was typed, and of the name that the site's passdb has given it. It refuses and
+// never admits. verified says that the password is known to be right; otherwise only the site's own
+// webmail hears the reason.
+//
+// The throttle is not asked: it would reveal, after the password was verified, that it was right. A
+// login that passes is recorded when [Gate.Report] says how it ended.
+func (g *Gate) Check(l *access.Login, typed string, verified bool) access.Decision {
+	g.complete(l)
+	if !g.Available(l.Time) {
+		return g.unavailable(l)
+	}
+	first := *l
+	if typed != "" {
+		first.Account = typed
+	}
+	d, v := g.check(&first, verified)
+	if d.Outcome != access.Deny && first.Account != l.Account {
+		if final, fv := g.check(l, verified); fv.Known && final.Account != d.Account {
+			d, v = final, fv
+		}
+	}
+	if d.Outcome == access.Deny {
+		g.ended(l, &d, v.Domain)
+	}
+	return d
+}
+
+// check decides a login whose secret is for the site's own passdb.
+func (g *Gate) check(l *access.Login, verified bool) (access.Decision, store.View) {
+	q, v := g.query(l)
+	q.Site.NextPassdb = true
+	q.Secret = access.Secret{State: access.SecretUnseen}
+	if verified {
+		q.Secret.State = access.SecretAuthenticated
+	}
+	d := access.Decide(q, noAsker{}, false)
+	if !verified && q.Client != access.ClientWeb {
+		d.Message = ""
+	}
+	return d, v
+}
+
+// unjudged records how a login ended that no passdb of Drawbridge saw.
+func (g *Gate) unjudged(l *access.Login, success bool) {
+	g.complete(l)
+	q, v := g.query(l)
+	d := access.Decision{Outcome: access.Deny, Reason: access.ReasonBadSecret, Account: q.Address, Client: q.Client, Region: access.ShownRegion(q.Region)}
+	if success {
+		d.Outcome, d.Reason = access.Allow, access.ReasonOK
+		if !g.opened(l, &d, v) && l.Protocol == access.SMTP && v.Known {
+			g.authenticated(d.Account, l.IP, sessionCredential(l, &d), l.Service, l.Time)
+		}
+	}
+	g.ended(l, &d, v.Domain)
+}
+
+// ended logs a login and records it in its domain, "" for one that is not managed.
+func (g *Gate) ended(l *access.Login, d *access.Decision, domain string) {
+	rec := newRecord(l, d)
+	rec.Domain = domain
+	g.Log.Info(line("login", rec))
+	if domain != "" {
+		g.writes.record(rec)
+	}
 }

@@ -21,10 +21,17 @@
 //
 //	200 {"status":-1,"msg":"This account is suspended."}
 //
-// A check (command=allow) evaluates the rules for the name that the site's own passdb has given a
-// login (user=), if that is another account than the one typed: status -1 refuses it, and its text
-// reaches IMAP, POP3, ManageSieve and SMTP clients; 0 leaves the decision to the passdbs. It never
-// admits.
+// A check (command=allow) never admits: status -1 refuses a login, and its text reaches IMAP, POP3,
+// ManageSieve and SMTP clients; 0 leaves the decision to the passdbs. What it evaluates depends on
+// two literals among Dovecot's request attributes:
+//
+//	judged=yes    Drawbridge's passdb judged the typed name (orig_user). Only the name that the site's
+//	              own passdb has given the login (user=) is evaluated, if that is another account.
+//	verified=yes  There is no passdb of Drawbridge, and Dovecot asks after authentication only: all
+//	              rules that need no secret are evaluated, and a refusal has its text.
+//	neither       The same, but the password may be wrong: only the site's webmail gets the text.
+//
+// Without judged=yes the report (command=report) is what makes the login's record.
 package loginapi
 
 import (
@@ -52,6 +59,9 @@ type Gate interface {
 	// Recheck evaluates the rules for the name that Dovecot has given a login; typed is the name
 	// that the client sent.
 	Recheck(l *access.Login, typed string) access.Decision
+	// Check evaluates the rules that need no secret for a login that no passdb of Drawbridge judges;
+	// verified says that its password was right.
+	Check(l *access.Login, typed string, verified bool) access.Decision
 }
 
 // maxBody bounds a request in bytes.
@@ -198,6 +208,10 @@ type policyRequest struct {
 	ClientID   string `json:"device_id"`
 	Success    *bool  `json:"success"` // of a report
 	Rejected   bool   `json:"policy_reject"`
+
+	// Literals of Drawbridge's snippets, "yes" or absent.
+	Judged   string `json:"judged"`   // Drawbridge's passdb judged the typed name
+	Verified string `json:"verified"` // Dovecot asks after authentication only
 }
 
 // typed returns the name as the client sent it, if that is known.
@@ -239,14 +253,25 @@ func DovecotPolicy(g Gate) http.Handler {
 			Status int    `json:"status"`
 			Msg    string `json:"msg"`
 		}
+		judged := r.Judged == "yes"
 		switch command {
 		case "report":
-			g.Report(&access.Ending{
+			e := &access.Ending{
 				Account: r.typed(), IP: policyIP(r.Remote), Service: r.Protocol, Session: r.Session,
 				Success: *r.Success, Rejected: r.Rejected,
-			})
+			}
+			if !judged {
+				e.Unjudged = r.login()
+			}
+			g.Report(e)
 		case "allow":
-			switch d := g.Recheck(r.login(), r.typed()); d.Outcome {
+			var d access.Decision
+			if judged {
+				d = g.Recheck(r.login(), r.typed())
+			} else {
+				d = g.Check(r.login(), r.typed(), r.Verified == "yes")
+			}
+			switch d.Outcome {
 			case access.Next, access.Allow:
 			case access.Deny:
 				verdict.Status, verdict.Msg = -1, d.Message

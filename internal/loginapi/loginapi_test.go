@@ -40,6 +40,11 @@ func (g *gate) Recheck(l *access.Login, typed string) access.Decision {
 	return g.answer
 }
 
+func (g *gate) Check(l *access.Login, typed string, verified bool) access.Decision {
+	g.checks, g.typed = append(g.checks, *l), append(g.typed, fmt.Sprintf("check %s %t", typed, verified))
+	return g.answer
+}
+
 func (g *gate) Report(e *access.Ending) { g.reports = append(g.reports, *e) }
 
 // post sends a body as JSON and returns the status and the decoded answer.
@@ -333,7 +338,7 @@ func TestDovecotPolicy(t *testing.T) {
 	for what, tt := range tests {
 		t.Run(what, func(t *testing.T) {
 			g := &gate{answer: access.Decision{Outcome: access.Next}}
-			status, answer := post(t, DovecotPolicy(g), tt.path, tt.body)
+			status, answer := post(t, DovecotPolicy(g), tt.path, strings.Replace(tt.body, `"login":`, `"judged":"yes","login":`, 1))
 			if status != tt.status || !slices.Equal(g.reports, tt.want) {
 				t.Fatalf("%d %v, reports %+v; want %d, %+v", status, answer, g.reports, tt.status, tt.want)
 			}
@@ -348,7 +353,7 @@ func TestDovecotPolicy(t *testing.T) {
 // A check refuses what the gate refuses, with its text, and admits nobody.
 func TestDovecotPolicyCheck(t *testing.T) {
 	const body = `{"login":"alice@example.org","orig_user":"bob@example.org","remote":"203.0.113.9","real_remote":"192.0.2.1","protocol":"imap","session_id":"s1","device_id":"\"name\" \"x\"",
-		"local_ip":"192.0.2.25","local_port":"993","server_name":"imap.example.org","client_cert":"valid","tls":true}`
+		"local_ip":"192.0.2.25","local_port":"993","server_name":"imap.example.org","client_cert":"valid","tls":true,"judged":"yes"}`
 	for _, tt := range []struct {
 		d      access.Decision
 		status float64
@@ -374,9 +379,30 @@ func TestDovecotPolicyCheck(t *testing.T) {
 		}
 	}
 	g := &gate{answer: access.Decision{Outcome: access.Next}}
-	post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=allow", `{"login":"ann@example.org","orig_user":"boss","master_user":"boss"}`)
+	post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=allow", `{"login":"ann@example.org","orig_user":"boss","master_user":"boss","judged":"yes"}`)
 	if g.typed[0] != "ann@example.org" || g.checks[0].MasterUser != "boss" {
 		t.Errorf("a master login: %+v, %q", g.checks, g.typed)
+	}
+}
+
+// Where no passdb of Drawbridge is asked, all rules are checked, and the report is the record.
+func TestDovecotPolicyAlone(t *testing.T) {
+	for attributes, want := range map[string]string{
+		``:                                   "check ann@example.org false",
+		`,"verified":"yes"`:                  "check ann@example.org true",
+		`,"verified":"no","judged":"no"`:     "check ann@example.org false",
+		`,"orig_user":"nick"`:                "check nick false",
+		`,"orig_user":"b","master_user":"b"`: "check ann@example.org false",
+	} {
+		g := &gate{answer: access.Decision{Outcome: access.Deny, Message: "why"}}
+		body := `{"login":"ann@example.org","remote":"203.0.113.9","protocol":"smtp","success":true` + attributes + `}`
+		if _, answer := post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=allow", body); g.typed[0] != want || answer["status"] != -1.0 || answer["msg"] != "why" {
+			t.Errorf("%s: asked %q, answers %v", attributes, g.typed, answer)
+		}
+		post(t, DovecotPolicy(g), "/v1/dovecot/policy?command=report", body)
+		if l := g.reports[0].Unjudged; l == nil || l.Account != "ann@example.org" || l.Service != "smtp" || l.IP != ip("203.0.113.9") {
+			t.Errorf("%s: reports %+v", attributes, g.reports)
+		}
 	}
 }
 
@@ -496,5 +522,8 @@ func (*quiet) Login(context.Context, *access.Login) access.Decision {
 }
 func (*quiet) Report(*access.Ending) {}
 func (*quiet) Recheck(*access.Login, string) access.Decision {
+	return access.Decision{Outcome: access.Next}
+}
+func (*quiet) Check(*access.Login, string, bool) access.Decision {
 	return access.Decision{Outcome: access.Next}
 }

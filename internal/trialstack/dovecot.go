@@ -35,6 +35,10 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 	var conf, script string
 	var err, scriptErr error
 	switch {
+	case s.opts.PolicyOnly && s.series == "2.3":
+		conf, err = edit(dovecot.Policy23(), address)
+	case s.opts.PolicyOnly:
+		conf, err = edit(dovecot.Policy24(), address)
 	case s.series == "2.4":
 		conf, err = edit(dovecot.Conf24(), address, change{"lua_file = /etc/dovecot/drawbridge.lua", "lua_file = " + scriptPath})
 	case s.opts.Lua:
@@ -44,7 +48,7 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 		conf, err = edit(dovecot.Conf23(), address,
 			change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket})
 	}
-	if s.series == "2.4" || s.opts.Lua {
+	if (s.series == "2.4" || s.opts.Lua) && !s.opts.PolicyOnly {
 		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
 	}
 	if s.opts.DoorAlone && err == nil {

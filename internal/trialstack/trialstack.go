@@ -143,6 +143,9 @@ type Options struct {
 
 	// DoorAlone keeps Dovecot from asking Drawbridge again about logins that come through SASLDoor.
 	DoorAlone bool
+
+	// PolicyOnly leaves out Drawbridge's passdb: Dovecot asks by its auth-policy check alone.
+	PolicyOnly bool
 }
 
 // A Stack is one site. Its services can also be stopped, killed and started one by one.
