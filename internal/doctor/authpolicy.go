@@ -11,8 +11,8 @@ import (
 // judgedByPassdb is the attribute that the snippet with a Drawbridge passdb sends.
 const judgedByPassdb = "judged=yes"
 
-// policyOnly reports whether Dovecot asks Drawbridge by auth-policy checks alone: there is no passdb
-// of Drawbridge's, and the configuration does not expect one.
+// policyOnly reports whether Dovecot asks Drawbridge by auth-policy checks alone: there is no
+// passdb of Drawbridge's, and the configuration does not expect one.
 func (d *dovecotChecks) policyOnly() bool {
 	u, err := url.Parse(d.all.Get("auth_policy_server_url", ""))
 	return err == nil && u.Path == policyPath && !slices.ContainsFunc(d.all.All("passdb"), isOurs) &&
@@ -68,8 +68,8 @@ func (d *dovecotChecks) policyServer() {
 	d.policyChecks(check, alone)
 }
 
-// policyChecks checks when Dovecot asks, what it says, and what it does without an answer. alone: no
-// passdb of Drawbridge judges logins.
+// policyChecks checks when Dovecot asks, what it says, and what it does without an answer. alone:
+// no passdb of Drawbridge judges logins.
 func (d *dovecotChecks) policyChecks(check string, alone bool) {
 	before := d.all.Get("auth_policy_check_before_auth", "yes") != "no"
 	after := d.all.Get("auth_policy_check_after_auth", "yes") != "no"

@@ -70,8 +70,8 @@ func (p *postfixChecks) relay(file string, all doveconf.Section) {
 	}
 }
 
-// saslPath checks that Postfix asks a listener of Dovecot's auth service, or Drawbridge itself where
-// Drawbridge's passdb is apart: not asked about Postfix' logins.
+// saslPath checks that Postfix asks a listener of Dovecot's auth service, or Drawbridge itself
+// where Drawbridge's passdb is apart: not asked about Postfix' logins.
 func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, apart bool) {
 	const check, setting = "postfix.sasl.path", "smtpd_sasl_path"
 	text := s.value(setting, "smtpd")

@@ -524,6 +524,7 @@ func (*quiet) Report(*access.Ending) {}
 func (*quiet) Recheck(*access.Login, string) access.Decision {
 	return access.Decision{Outcome: access.Next}
 }
+
 func (*quiet) Check(*access.Login, string, bool) access.Decision {
 	return access.Decision{Outcome: access.Next}
 }

@@ -35,10 +35,10 @@ func parent(path string) (above string, found bool) {
 	return path[:max(i, 0)], i >= 0
 }
 
-// Sender answers the sender check about a canonical address: the settings of its domain, nil if that
-// is not managed, and whether the account of the view may send from it. It may from its own address,
-// its aliases, what it or its departments were granted (send_as), and from extensions of all these.
-// It does not allocate.
+// Sender answers the sender check about a canonical address: the settings of its domain, nil if
+// that is not managed, and whether the account of the view may send from it. It may from its own
+// address, its aliases, what it or its departments were granted (send_as), and from extensions of
+// all these. It does not allocate.
 func (st *State) Sender(v *View, account, addr string) (settings *Domain, granted bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
