@@ -34,7 +34,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers check bench fuzz packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers check bench fuzz packages test-packages release install clean
 
 all: build
 
@@ -109,6 +109,26 @@ fuzz: go install-deps
 
 packages: go
 	GO='$(GO)' contrib/packaging/build.sh
+
+# The same tree built twice gives the same packages; an older build is upgraded from.
+PACKAGES := $(CURDIR)/bin/packages
+LINTIAN  := lintian --allow-root --fail-on error,warning
+
+test-packages: sudo install-deps go
+	@command -v lintian >/dev/null && command -v systemd-analyze >/dev/null && command -v ip >/dev/null || \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lintian systemd iproute2
+	@for suite in bookworm trixie; do \
+	  $(SUDO) contrib/trial/make-root.sh $$suite '$(ROOTS)/'$$suite && \
+	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/'$$suite sh -c 'test -e /lib/systemd/systemd || apt-get install -qq -y --no-install-recommends systemd' || exit 1; \
+	done
+	rm -rf '$(PACKAGES)'
+	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/previous' 0.0.1~previous
+	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/current'
+	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/again'
+	diff -r '$(PACKAGES)/current' '$(PACKAGES)/again'
+	$(LINTIAN) '$(PACKAGES)'/current/*.deb
+	systemd-analyze security --offline=true --threshold=20 --no-pager contrib/packaging/drawbridge.service
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_PACKAGES='$(PACKAGES)' DRAWBRIDGE_ROOTS='$(ROOTS)' $(GO) test -count=1 -tags servers ./contrib/packaging
 
 release: go
 	@git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || { echo 'make: this commit has no tag: see CONTRIBUTING.md' >&2; exit 1; }

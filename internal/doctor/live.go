@@ -49,7 +49,7 @@ func askDaemon(ctx context.Context, c *config.Config) findings {
 			case errors.Is(err, fs.ErrPermission):
 				f.warn(door.check, spec.Address(), "# run this as root", "permission denied")
 			default:
-				f.fail(door.check, door.setting+": "+spec.Address(), "systemctl status drawbridged", "%v: %s", plainly(err), door.then)
+				f.fail(door.check, door.setting+": "+spec.Address(), "systemctl status drawbridge", "%v: %s", plainly(err), door.then)
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 	case errors.Is(err, fs.ErrPermission):
 		f.warn(check, api, "# run this as root", "permission denied")
 	case err != nil:
-		f.fail(check, api, "systemctl status drawbridged", "%v", err)
+		f.fail(check, api, "systemctl status drawbridge", "%v", err)
 	case hasStatus(answer.Body, "degraded"):
 		f.warn(check, api, "drawbridge status", "degraded: until the store is back, logins are decided from the last known rules and changes are refused")
 	default:
