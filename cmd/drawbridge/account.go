@@ -163,14 +163,9 @@ func clientsWord(value any) string {
 // the account.
 func (c *cli) printEffective(out io.Writer, doc []byte) error {
 	t := newTable(out)
-	t.row("SETTING", "VALUE", "SET BY")
-	var row []string // to be written when all that belongs to it was read
-	next := func(cells ...string) {
-		if row != nil {
-			t.row(row...)
-		}
-		row = cells
-	}
+	columns := []column{col("SETTING", ""), col("VALUE", "").shortened(), col("SET BY", "").wrapped()}
+	rows := [][]string{headings(columns)}
+	next := func(cells ...string) { rows = append(rows, cells) }
 	err := flatten(decoder(doc), "", func(name, text string) {
 		setting, part := name, ""
 		if i := strings.LastIndexByte(name, '.'); i >= 0 {
@@ -184,9 +179,9 @@ func (c *cli) printEffective(out io.Writer, doc []byte) error {
 			}
 			next(label(setting), text, "")
 		case part == "set_by":
-			row[2] = text
+			rows[len(rows)-1][2] = text
 		case strings.HasSuffix(setting, ".batch"):
-			row[2] += map[string]string{"at": " of ", "by": " by ", "scope": ": "}[part] + text
+			rows[len(rows)-1][2] += map[string]string{"at": " of ", "by": " by ", "scope": ": "}[part] + text
 		default:
 			next(label(name), text, "-")
 		}
@@ -194,8 +189,7 @@ func (c *cli) printEffective(out io.Writer, doc []byte) error {
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
-	next()
-	if err := t.Flush(); err != nil {
+	if err := c.printTable(t, rows, columns); err != nil {
 		return err
 	}
 	var rest struct {
@@ -230,7 +224,8 @@ func (c *cli) accountCreate() *cobra.Command {
 func (c *cli) accountSet() *cobra.Command {
 	cmd := c.onAccount("set", "Change an account's settings")
 	cmd.Long = "Change the settings of an account that are given; the others stay as they are. An account without settings is\n" +
-		"created, unless the domain's accounts are listed or mailbox passwords are kept here: then --create is needed."
+		"created, with a warning if no recent login is of it; --create says that it is new. Where the domain's accounts are\n" +
+		"listed or mailbox passwords are kept here, --create is required."
 	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
 	s := accountSettings(cmd)
 	s.edits("add-department", "remove-department", "departments", "`path` of a department that the account is in")

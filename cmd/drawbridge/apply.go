@@ -30,10 +30,10 @@ func (c *cli) export() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	format := choose(cmd, "format", "file format (default yaml)", "yaml", "json")
-	leaveOut := cmd.Flags().Bool("no-accounts", false, "leave out the accounts; apply then leaves them as they are")
+	noAccounts := cmd.Flags().Bool("no-accounts", false, "leave out the accounts; apply then leaves them as they are")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q := url.Values{}
-		if *leaveOut {
+		if *noAccounts {
 			q.Set("accounts", "false")
 		}
 		a, err := c.get(cmd, domainPath(args[0], "export"), q)
@@ -70,8 +70,8 @@ func (c *cli) apply() *cobra.Command {
 	}
 	domain := cmd.Flags().String("domain", "", "`domain` to apply a file to that has no section domain")
 	_ = cmd.RegisterFlagCompletionFunc("domain", c.completeDomain) // the flag is there
-	goOn := cmd.Flags().Bool("write-revision", false, "write the new revision into FILE, to continue editing it")
-	w := writes(cmd).undone(cmd).confirmed(cmd, "apply it even if it locks people out, deletes secrets or lifts suspensions")
+	writeBack := cmd.Flags().Bool("write-revision", false, "write the new revision into FILE, to continue editing it")
+	w := writes(cmd).revertible(cmd).confirmed(cmd, "apply it even if it locks people out, deletes secrets or lifts suspensions")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		file, err := readFile(cmd, args[0])
 		if err != nil {
@@ -92,7 +92,7 @@ func (c *cli) apply() *cobra.Command {
 		case head.Domain.Name == "":
 			return usage("%s: has no section domain: give --domain", args[0])
 		}
-		if *goOn && (head.Revision == "" || args[0] == "-") {
+		if *writeBack && (head.Revision == "" || args[0] == "-") {
 			return usage("--write-revision: the file has no revision: export it again")
 		}
 		done, err := c.applyDocument(cmd, w, domainPath(head.Domain.Name, "apply"), doc)
@@ -103,7 +103,7 @@ func (c *cli) apply() *cobra.Command {
 			c.note(cmd, "the change will be reverted at %s unless you confirm it: drawbridge revert confirm %s %s", timeCell(done.Pending.At), head.Domain.Name, done.Pending.ID)
 		}
 		switch {
-		case *goOn:
+		case *writeBack:
 			return writeRevision(args[0], file, head.Revision, done.Revision)
 		case head.Revision != "":
 			c.note(cmd, "before you edit the file again, export it again or put the new revision into it: %s", done.Revision)
@@ -113,7 +113,7 @@ func (c *cli) apply() *cobra.Command {
 	return cmd
 }
 
-// applyDocument shows the plan of a document, and carries that out and no other.
+// applyDocument shows the plan of a document and applies it, unless the domain changed meanwhile.
 func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *document) (*plan, error) {
 	client, err := c.client()
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 		if problem := new(adminclient.Problem); errors.As(err, &problem) {
 			doc.locate(problem)
 			if problem.Status == http.StatusPreconditionFailed {
-				problem.Detail = "the domain changed after the plan was made, and nothing was applied: look at a new plan with --dry-run"
+				problem.Detail = "the domain changed after the plan was made, and nothing was applied: make a new plan with --dry-run"
 			}
 		}
 		if err != nil {
@@ -137,9 +137,9 @@ func (c *cli) applyDocument(cmd *cobra.Command, w *writing, path string, doc *do
 		}
 		return a, p, nil
 	}
-	look := *w
-	look.dryRun = true
-	a, p, err := send(&look, nil)
+	dry := *w
+	dry.dryRun = true
+	a, p, err := send(&dry, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ type plan struct{ api.Plan }
 
 func (p *plan) empty() bool { return len(p.Additions)+len(p.Changes)+len(p.Removals) == 0 }
 
-// print shows a plan: a line for each thing, and below it one for each field that changes.
+// print shows a plan: a line for each resource, and below it a line for each field that changes.
 func (p *plan) print(c *cli, cmd *cobra.Command) error {
 	if p.empty() {
 		c.note(cmd, "nothing to change")

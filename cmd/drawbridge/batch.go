@@ -138,15 +138,16 @@ func (c *cli) printBatch(cmd *cobra.Command, b *batchRun, totals []byte) error {
 	}
 	t = newTable(cmd.OutOrStdout())
 	t.row("")
-	t.row("ADDRESS", "RESULT", "CHANGES")
+	columns := []column{col("ADDRESS", "address"), col("RESULT", "result"), col("CHANGES", "changes").wrapped()}
+	rows := [][]string{headings(columns)}
 	for _, raw := range results {
 		var r api.BatchAccount
 		if err := decoder(raw).Decode(&r); err != nil {
 			return fmt.Errorf("reading a result: %w", err)
 		}
-		t.row(r.Address, r.Result, words(&r))
+		rows = append(rows, []string{r.Address, r.Result, words(&r)})
 	}
-	if err := t.Flush(); err != nil {
+	if err := c.printTable(t, rows, columns); err != nil {
 		return err
 	}
 	if more := len(b.results) - len(results); more > 0 {

@@ -283,3 +283,33 @@ func TestExitStatusOfItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// A table fits a terminal: its last column continues on further lines, and others are cut.
+func TestTableFits(t *testing.T) {
+	var out strings.Builder
+	columns := []column{col("STEP", "s"), col("VALUE", "v").shortened(), col("DETAIL", "d").wrapped()}
+	long := strings.Repeat("word ", 30)
+	rows := func() [][]string {
+		return [][]string{headings(columns), {"policy", strings.Repeat("v", 70), long}, {"secret", "", ""}}
+	}
+	c := &cli{}
+	if err := c.printTable(newTable(&out), rows(), columns); err != nil {
+		t.Fatal(err)
+	}
+	words := 0
+	for line := range strings.Lines(out.String()) {
+		line = strings.TrimRight(line, " \n")
+		if n := utf8.RuneCountInString(line); n > tableWidth {
+			t.Errorf("%d characters: %s", n, line)
+		}
+		words += strings.Count(line, "word")
+	}
+	if words != 30 || !strings.Contains(out.String(), "v…") || !strings.Contains(out.String(), "\nsecret") {
+		t.Errorf("%d of 30 words:\n%s", words, &out)
+	}
+	out.Reset()
+	c.wide = true
+	if err := c.printTable(newTable(&out), rows(), columns); err != nil || strings.Count(out.String(), "\n") != 3 {
+		t.Errorf("with --wide: %v\n%s", err, &out)
+	}
+}

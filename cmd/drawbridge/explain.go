@@ -143,5 +143,5 @@ func (c *cli) printDecision(out io.Writer, doc []byte) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	return c.printBelow(out, d.Trace, col("STEP", "step"), col("RESULT", "result"), col("POLICY", "policy"), col("DETAIL", "detail"))
+	return c.printBelow(out, d.Trace, col("STEP", "step"), col("RESULT", "result"), col("POLICY", "policy"), col("DETAIL", "detail").wrapped())
 }

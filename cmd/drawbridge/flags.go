@@ -86,15 +86,15 @@ func (w *writing) creating(cmd *cobra.Command) *writing {
 	return w
 }
 
-// undone adds --revert-after, for a change that can be reverted.
-func (w *writing) undone(cmd *cobra.Command) *writing {
+// revertible adds --revert-after, for a change that can be reverted.
+func (w *writing) revertible(cmd *cobra.Command) *writing {
 	cmd.Flags().DurationVar(&w.revertAfter, "revert-after", 0, "revert the change after this `time`, such as 10m, unless you confirm it with drawbridge revert confirm")
 	return w
 }
 
 // guarded adds the flags that override the protection against lock-outs.
 func (w *writing) guarded(cmd *cobra.Command) *writing {
-	return w.undone(cmd).confirmed(cmd, "make the change even if it locks people out; end a pending revert of the same rule")
+	return w.revertible(cmd).confirmed(cmd, "make the change even if it locks people out; end a pending revert of the same rule")
 }
 
 func (w *writing) query() url.Values {

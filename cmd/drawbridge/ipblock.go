@@ -76,7 +76,7 @@ func (c *cli) ipBlockDelete() *cobra.Command {
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "ip-blocks", "id")),
 	}
-	w := writes(cmd).versioned(cmd).undone(cmd)
+	w := writes(cmd).versioned(cmd).revertible(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := c.ipBlockID(cmd, args[0], args[1])
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 // printable escapes control characters, line breaks, marks that change the writing direction, and
@@ -89,13 +90,33 @@ func (c *cli) printAnswer(cmd *cobra.Command, a *adminclient.Answer) error {
 		return printJSON(cmd.OutOrStdout(), a.Body)
 	}
 	t := newTable(cmd.OutOrStdout())
-	if err := t.document("", a.Body); err != nil {
-		return err
+	err := flatten(decoder(a.Body), "", func(name, text string) {
+		if !strings.HasPrefix(name, "warnings") {
+			t.row(label(name), text)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
 	}
 	if a.ETag != "" {
 		t.row("version", strings.Trim(a.ETag, `"`))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	c.noteWarnings(cmd, a.Body)
+	return nil
+}
+
+// noteWarnings prints the warnings of an answer, if it has any.
+func (c *cli) noteWarnings(cmd *cobra.Command, doc []byte) {
+	var made struct {
+		Warnings []api.Warning `json:"warnings"`
+	}
+	_ = json.Unmarshal(doc, &made) // the answer was printed
+	for _, w := range made.Warnings {
+		c.note(cmd, "warning: %s", w.Detail)
+	}
 }
 
 // table lines up cells in columns.
@@ -236,6 +257,7 @@ type column struct {
 	wide    bool                   // shown with --wide only
 	layout  string                 // of a time without --wide; "" for dayAndMinute
 	soft    bool                   // shortened when the table is wider than a terminal, except with --wide
+	wraps   bool                   // continued on further lines instead; the last column only
 }
 
 func col(heading, field string) column { return column{heading: heading, field: field} }
@@ -245,6 +267,9 @@ func (col column) onlyWide() column { col.wide = true; return col }
 
 // shortened is the column, cut where the table would not fit.
 func (col column) shortened() column { col.soft = true; return col }
+
+// wrapped is the column, continued on further lines where the table would not fit.
+func (col column) wrapped() column { col.wraps = true; return col }
 
 // shownColumns are the columns without those for --wide, unless that is given.
 func (c *cli) shownColumns(columns []column) []column {
@@ -265,6 +290,9 @@ func fit(rows [][]string, columns []column) {
 		for _, row := range rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(printable(row[i])))
 		}
+		if columns[i].wraps {
+			widths[i] = min(widths[i], leastWrapped)
+		}
 		total += widths[i]
 	}
 	for i := len(columns) - 1; i >= 0 && total > tableWidth; i-- {
@@ -279,6 +307,48 @@ func fit(rows [][]string, columns []column) {
 			}
 		}
 	}
+}
+
+// leastWrapped is the width that other columns leave to a wrapped one, in characters.
+const leastWrapped = 24
+
+// wrap breaks the texts of a wrapped last column, so that the rows fit into tableWidth.
+func wrap(rows [][]string, columns []column) (wrapped [][]string) {
+	last := len(columns) - 1
+	if last < 0 || !columns[last].wraps {
+		return rows
+	}
+	width := tableWidth - 2*last
+	for i := range last {
+		widest := 0
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(printable(row[i])))
+		}
+		width -= widest
+	}
+	width = max(width, leastWrapped)
+	for _, row := range rows {
+		for i, line := range lines(printable(row[last]), width) {
+			if i > 0 {
+				row = make([]string, len(columns))
+			}
+			wrapped = append(wrapped, append(slices.Clone(row[:last]), line))
+		}
+	}
+	return wrapped
+}
+
+// lines breaks a text at spaces into lines of at most width characters; longer words stay whole.
+func lines(text string, width int) []string {
+	var list []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			list, line = append(list, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return append(list, line)
 }
 
 // dayAndMinute is the layout of times in tables that are to be narrow.
@@ -346,8 +416,14 @@ func (c *cli) printRows(t table, items []json.RawMessage, columns []column) erro
 		}
 		rows = append(rows, cells)
 	}
+	return c.printTable(t, rows, columns)
+}
+
+// printTable prints rows, made to fit unless --wide is given.
+func (c *cli) printTable(t table, rows [][]string, columns []column) error {
 	if !c.wide {
 		fit(rows, columns)
+		rows = wrap(rows, columns)
 	}
 	for _, row := range rows {
 		t.row(row...)

@@ -54,9 +54,7 @@ func (c *cli) printSecurePassword(cmd *cobra.Command, w *writing, account string
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	defer clear(made.Secret)
-	for _, warning := range made.Warnings {
-		c.note(cmd, "warning: %s", warning.Detail)
-	}
+	c.noteWarnings(cmd, doc)
 	if w.dryRun {
 		c.note(cmd, "dry run: nothing was changed")
 		return nil

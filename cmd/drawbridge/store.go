@@ -22,7 +22,7 @@ func (c *cli) store() *cobra.Command {
 		Use:   "adopt",
 		Short: "Accept a store that is empty, older, damaged or another one",
 		Long: "Accept the store that answers now, although it is empty, older, damaged or not the known one. Documents that only the\n" +
-			"known store held are lost. Run 'drawbridge store repair' or restore a backup first if you can.",
+			"known store has are lost. Run 'drawbridge store repair' or restore a backup first if you can.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -34,7 +34,7 @@ func (c *cli) store() *cobra.Command {
 		Use:   "repair",
 		Short: "Replace damaged parts of the store by the documents in the daemon's memory",
 		Long: "Verify the store and replace damaged parts by the documents in the daemon's memory. Ask a daemon that has been\n" +
-			"running since before the damage: one that started later holds no documents and refuses.",
+			"running since before the damage: one that started later has no documents and refuses.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

@@ -89,7 +89,7 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 	s := &settings{cmd: cmd}
 	s.list("secure-login-ip", "secure_login_ips", "`address`, CIDR or a-b range from which third-party clients are always allowed")
 	s.edits("add-ip", "remove-ip", "secure_login_ips", "an `address`, CIDR or a-b range")
-	w := writes(cmd).versioned(cmd).undone(cmd)
+	w := writes(cmd).versioned(cmd).revertible(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		path := domainPath(args[0], "third-party-access")
 		change := func(current object) (object, error) {

@@ -66,6 +66,20 @@ func (d *Domain) checkListed(addr string) error {
 	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, d.name)
 }
 
+// unknownWarning reports that a record is created for an address that nothing knows: none of the
+// domain's recent logins, unless they were refused, is of it. There is no warning if the caller said
+// that the account is new, or if the records cannot be read.
+func (a *Account) unknownWarning(ctx context.Context) []api.Warning {
+	if a.Create || a.Caller.Role == store.RoleSelf {
+		return nil
+	}
+	records, _, err := a.Journal.Records(ctx, store.RecordQuery{Domain: a.name, Limit: recentLogins})
+	if err != nil || slices.ContainsFunc(records, func(r store.LoginRecord) bool { return r.Account == a.address && r.Outcome != access.Deny }) {
+		return nil
+	}
+	return []api.Warning{{Code: "unknown_address", Detail: fmt.Sprintf("%s had no settings here, and no recent login: check the spelling of the address.", a.address)}}
+}
+
 // NewAccount is the record of an account that has none yet.
 func NewAccount(addr string, ch *store.Change) *store.Account {
 	return &store.Account{
@@ -122,7 +136,9 @@ func (a *Account) Put(ctx context.Context, edit Edit[api.Account]) (*Result[api.
 // Patch changes the account, or creates its record. The view that edit receives has no preset: it
 // would contradict a change of the switches. Role self may change secure_passwords only.
 func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[api.Account], error) {
-	return a.edit(ctx, ForDomain|ForSelf, func(cur *store.Account, f *api.Faults) (*api.Account, error) {
+	var warnings []api.Warning
+	res, err := a.edit(ctx, ForDomain|ForSelf, func(cur *store.Account, f *api.Faults) (*api.Account, error) {
+		warnings = nil
 		self := a.Caller.Role == store.RoleSelf
 		if cur == nil && self && !a.Site.NextPassdb {
 			return nil, errNoRecord() // nobody creates an account for themselves
@@ -131,6 +147,7 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 			if err := a.checkListed(a.address); err != nil {
 				return nil, err
 			}
+			warnings = a.unknownWarning(ctx)
 		}
 		view := patchable(a.address, cur)
 		before := view.AccountSettings
@@ -140,6 +157,8 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 		}
 		return in, err
 	})
+	res.View.Warnings = warnings
+	return res, err
 }
 
 func onlySecurePasswords(before, after api.AccountSettings) bool {

@@ -107,7 +107,7 @@ func (r *Request) policyRegions(in, had []string, pointer string, f *api.Faults)
 	return regions
 }
 
-// recentLogins is how many of the newest login records a warning about regions considers.
+// recentLogins is how many of the newest login records of a domain a warning considers.
 const recentLogins = 1000
 
 // regionWarning reports which share of the domain's recent logins came from public addresses

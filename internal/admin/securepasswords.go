@@ -111,6 +111,9 @@ func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePas
 		next := *base
 		next.Secrets = append(slices.Clone(next.Secrets), p)
 		res.View.Warnings = a.loginWarnings(v, base)
+		if !exists {
+			res.View.Warnings = append(res.View.Warnings, a.unknownWarning(ctx)...)
+		}
 		res.Rev = ch.Rev
 		Describe(ch, "secure_password.create", a.name, a.address)
 		ch.Audit.Note = fmt.Sprintf("%s %q", p.ID, p.Label)

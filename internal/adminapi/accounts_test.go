@@ -106,7 +106,8 @@ func TestAccounts(t *testing.T) {
 	// PATCH leaves what it does not name, and creates as well.
 	d.admin.patch(ann, `{"protocols":{"imap":true,"smtp":false}}`).want(200).has("departments", `["sales/emea"]`)
 	d.admin.patch(ann, `{"protocols":{"smtp":null},"departments":null}`).want(200).has("protocols", `{"imap":true}`).has("departments", `[]`)
-	d.admin.patch("/v1/accounts/fresh@example.org", `{"suspended":true}`).want(201).has("suspended", `true`)
+	d.admin.patch("/v1/accounts/fresh@example.org", `{"suspended":true}`).want(201).has("suspended", `true`).has("warnings.0.code", `"unknown_address"`)
+	d.admin.patch("/v1/accounts/fresh@example.org", `{"suspended":true}`).want(200).has("warnings", `null`)
 	d.admin.patch(ann, `{"unknown":null}`).faults("/unknown unknown_field")
 	d.admin.patch(ann, `{"address":"other@example.org"}`).faults("/address conflict")
 	d.admin.put("/v1/accounts/x@nowhere.example", `{}`).want(404, "not_found")

@@ -297,6 +297,7 @@ type Account struct {
 	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
 
 	Effective *EffectiveSummary `json:"effective,omitempty" readOnly:"true" doc:"What applies to the account, from its record, its domain and policies; in lists and GET."`
+	Warnings  []Warning         `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: possible mistakes."`
 }
 
 // EffectiveSummary is what applies to an account; [Effective] also says what set it.
@@ -475,7 +476,7 @@ type CreatedSecurePassword struct {
 
 // Warning reports a possible mistake in a change that was made.
 type Warning struct {
-	Code   string `json:"code" doc:"postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"unknown_address; postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_told, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
