@@ -199,7 +199,7 @@ func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], e
 // RevokeKeys deletes the keys of accounts or domains that are about to be deleted: a key that
 // outlived its account would open the next account of that name.
 func (d *Domain) RevokeKeys(ctx context.Context, revoked func(*store.Key) bool) error {
-	return d.Request.revokeKeys(ctx, d.name, revoked)
+	return d.revokeKeys(ctx, d.name, revoked)
 }
 
 func (r *Request) revokeKeys(ctx context.Context, domain string, revoked func(*store.Key) bool) error {
