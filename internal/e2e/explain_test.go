@@ -57,7 +57,7 @@ func TestExplain(t *testing.T) {
 		if d := e["decision"].(object); e["differs"] != false || d["reason"] != c.reason || d["outcome"] != r["outcome"] {
 			t.Errorf("%s: explained %v", c.query, e)
 		}
-		if out := s.command("explain", "example.org", id); !regexp.MustCompile(`(?m)^`+c.step+`$`).MatchString(out) || !regexp.MustCompile(`(?m)^differs +no$`).MatchString(out) {
+		if out := s.command("explain", "example.org", id, "--wide"); !regexp.MustCompile(`(?m)^`+c.step+`$`).MatchString(out) || !regexp.MustCompile(`(?m)^differs +no$`).MatchString(out) {
 			t.Errorf("%s: no line %q in\n%s", c.query, c.step, out)
 		}
 	}
