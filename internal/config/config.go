@@ -94,6 +94,8 @@ type SASL struct {
 	Listen         []listen.Spec
 	MaxConnections int    // of each listener
 	Next           string // path of a unix socket; "" for none
+
+	MasterSeparator string // between account and master; "" for none
 }
 
 // The values of login.unmanaged.

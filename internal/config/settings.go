@@ -137,6 +137,9 @@ An empty list switches the service off.`,
 kept here, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able to write to it. Empty: none; then
 login.next_passdb must be false and login.unmanaged "deny".`,
 			func(c *Config) *string { return &c.SASL.Next }, absolute, needsNext),
+		row("sasl.master_separator", `Separator of account and master user in the name of a master login (ann@example.org*master), as Dovecot's
+auth_master_user_separator, such as "*". Such logins are passed on to sasl.next. Empty: names are taken as they are.`,
+			func(c *Config) *string { return &c.SASL.MasterSeparator }, separator),
 		row("sasl.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Every smtpd process of Postfix that offers AUTH
 keeps one.`,
 			func(c *Config) *int { return &c.SASL.MaxConnections }, between(1, 65536)),
@@ -469,6 +472,13 @@ func delimiters(_ *Config, v string) []string {
 		if !strings.ContainsRune("+-_=.#", c) {
 			return []string{fmt.Sprintf(`has %.10q: use "+", or several of + - _ = . #`, string(c))}
 		}
+	}
+	return nil
+}
+
+func separator(_ *Config, v string) []string {
+	if len(v) > 1 || v != "" && !strings.ContainsAny(v, "*%!/|&^~") {
+		return []string{fmt.Sprintf("%.10q is not a separator: use one of * %% ! / | & ^ ~", v)}
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	for _, l := range s.sasl {
 		start("sasl", l, func(n net.Listener) error {
-			return (&saslauth.Server{Gate: p.gate, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next}).Serve(ctx, n)
+			return (&saslauth.Server{Gate: p.gate, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next, MasterSeparator: p.cfg.SASL.MasterSeparator}).Serve(ctx, n)
 		})
 	}
 	for _, l := range s.policyd {

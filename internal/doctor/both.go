@@ -60,6 +60,10 @@ func authListeners(all doveconf.Section) (offered []string) {
 func (p *postfixChecks) relay(file string, all doveconf.Section) {
 	const check, setting = "daemon.sasl.next", "sasl.next"
 	next := p.config.SASL.Next
+	if separator := all.Get("auth_master_user_separator", ""); separator != "" && next != "" && separator != p.config.SASL.MasterSeparator {
+		p.warn("daemon.sasl.master_separator", "sasl.master_separator", fmt.Sprintf("[sasl]\nmaster_separator = %q", separator),
+			"is %q, but Dovecot's auth_master_user_separator is %q: master logins to Postfix are refused", p.config.SASL.MasterSeparator, separator)
+	}
 	switch {
 	case next == "":
 	case slices.Contains(authListeners(all), next):

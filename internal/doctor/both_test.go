@@ -85,11 +85,12 @@ func TestSASLDoor(t *testing.T) {
 		"it does not listen":   {"private/drawbridge-auth", "", Fail, "postfix.sasl.path", "sasl.listen is empty", "[sasl]"},
 		"it asks no listener":  {"private/drawbridge-auth", listen + "next = \"/run/dovecot/other\"\n", Fail, "daemon.sasl.next", "/run/dovecot/other, which is no listener", "unix_listener /run/dovecot/other {"},
 		"Postfix asks Dovecot": {"private/auth", listen + next, OK, "postfix.sasl.path", "reach this Dovecot", ""},
+		"masters":              {"private/drawbridge-auth", listen + next, Warn, "daemon.sasl.master_separator", "master logins to Postfix are refused", "master_separator = \"*\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conf := postfixOf(t, goodMain()+"smtpd_sasl_path = "+c.path+"\n", goodMaster())
 			settings := settingsOf(t, c.settings)
-			d := dovecotOf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G\n", "vsz_limit = 1G\n"+authListener, 1))
+			d := dovecotOf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G\n", "vsz_limit = 1G\n"+authListener, 1)+"auth_master_user_separator = *\n")
 			x := expect(t, append(Postfix(conf, settings), Both(d, conf, settings)...), c.severity, c.check, "", c.what)
 			if !strings.Contains(x.Fix, c.line) {
 				t.Errorf("the fix lacks %q: %q", c.line, x.Fix)

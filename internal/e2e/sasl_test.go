@@ -38,9 +38,10 @@ func (s *site) auth(lines ...string) string {
 // Submission through Postfix that asks the daemon: what is decided here, what Dovecot verifies, and
 // that each login is on record once, also where Dovecot asks Drawbridge about it a second time.
 func TestSASLDoor(t *testing.T) {
-	t.Run("alone", func(t *testing.T) { saslDoorLogins(t, saslDoor(t, nil)) })
+	masters := map[string]any{"sasl.master_separator": "*"}
+	t.Run("alone", func(t *testing.T) { saslDoorLogins(t, saslDoor(t, masters)) })
 	t.Run("before checkpassword", func(t *testing.T) {
-		saslDoorLogins(t, start(t, trialstack.Options{SASLDoor: true, MainCF: "smtpd_milters =\n"}))
+		saslDoorLogins(t, start(t, trialstack.Options{SASLDoor: true, Settings: masters, MainCF: "smtpd_milters =\n"}))
 	})
 }
 
@@ -75,6 +76,13 @@ func saslDoorLogins(t *testing.T, s *site) {
 	s.want("another's", s.auth("AUTH PLAIN "+b64(bob+"\x00"+ann+"\x00"+secret)), "535 ")
 	s.want("a master's, whom Dovecot knows", s.auth("AUTH PLAIN "+b64(bob+"\x00"+trialstack.MasterUser+"\x00"+trialstack.MasterPassword)), "235 ")
 	s.record("account="+bob+"&outcome=allow", func(r object) bool { return r["master_user"] == trialstack.MasterUser })
+	as := ann + "*" + trialstack.MasterUser
+	s.want("a master's, by the name", s.smtp(outside, as, trialstack.MasterPassword), "235 ")
+	s.want("by LOGIN", s.auth("AUTH LOGIN", b64(as), b64(trialstack.MasterPassword)), "235 ")
+	s.want("with a wrong password", s.smtp(outside, as, "wrong"), "535 ")
+	s.want("with the user's", s.smtp(outside, as, s.passwords[ann]), "535 ")
+	s.want("of no master", s.smtp(outside, ann+"*"+bob, s.passwords[bob]), "535 ")
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["master_user"] == trialstack.MasterUser })
 	if items := s.api("GET", "/v1/domains/example.org/logins?account="+bob+"&outcome=allow", nil)["items"].([]any); len(items) != 1 {
 		t.Errorf("a master's login is on record %d times", len(items))
 	}

@@ -450,9 +450,9 @@ func parseHello(line []byte) (m mechanism, done bool, err error) {
 }
 
 // encodePlain returns the base64 response of PLAIN, for the caller to wipe.
-func encodePlain(user string, secret []byte) []byte {
-	b := make([]byte, 0, len(user)+len(secret)+2)
-	b = append(append(append(append(b, 0), user...), 0), secret...)
+func encodePlain(authorise, user string, secret []byte) []byte {
+	b := make([]byte, 0, len(authorise)+len(user)+len(secret)+2)
+	b = append(append(append(append(append(b, authorise...), 0), user...), 0), secret...)
 	defer clear(b)
 	return base64.StdEncoding.AppendEncode(nil, b)
 }

@@ -149,7 +149,7 @@ func FuzzPlain(f *testing.F) {
 		if joined := bytes.Join([][]byte{authorise, user, secret}, []byte{0}); !bytes.Equal(joined, response) || len(user) == 0 {
 			t.Errorf("%q is split into %q", response, joined)
 		}
-		decoded, err := decode(encodePlain(string(user), secret))
+		decoded, err := decode(encodePlain("", string(user), secret))
 		if err != nil || !bytes.Equal(decoded, bytes.Join([][]byte{nil, user, secret}, []byte{0})) {
 			t.Errorf("%q is passed on as %q, %v", response, decoded, err)
 		}

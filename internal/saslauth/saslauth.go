@@ -26,8 +26,9 @@
 // can guess; a passdb of Drawbridge's behind that server finds the login by it and adds nothing to
 // the records.
 //
-// PLAIN may name another account than the one that authenticates (RFC 4616, authzid): a master
-// login, which only the site's own server can verify.
+// PLAIN may name another account than the one that authenticates (RFC 4616, authzid), and a name may
+// be "account*master" (setting sasl.master_separator): a master login, which only the site's own
+// server can verify.
 //
 // # Diagnostics
 //
@@ -60,6 +61,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +88,9 @@ type Server struct {
 	Log  hclog.Logger
 	// Next is the unix socket of the site's own server of the protocol; "" for none.
 	Next string
+	// MasterSeparator separates account and master in the name of a master login, as Dovecot's
+	// auth_master_user_separator does; "" for none.
+	MasterSeparator string
 }
 
 const (
@@ -356,7 +361,7 @@ func (c *conn) plain(ctx context.Context, x *exchange, response []byte) error {
 		return c.say("FAIL", x.id)
 	}
 	if len(authorise) > 0 && string(authorise) != string(user) {
-		return c.master(ctx, x, user, response)
+		return c.master(ctx, x, string(user), response)
 	}
 	return c.decide(ctx, x, user, secret)
 }
@@ -381,6 +386,11 @@ func (c *conn) loginSecret(ctx context.Context, x *exchange, response []byte) er
 
 // decide has the gate decide a login whose secret is known.
 func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) error {
+	if account, master, ok := c.server.masterName(string(user)); ok {
+		response := encodePlain(account, master, secret)
+		defer clear(response)
+		return c.master(ctx, x, master, response)
+	}
 	l := x.login
 	l.Account, l.Secret, l.Relayed = string(user), secret, c.next != nil
 	d := c.server.Gate.Login(ctx, &l)
@@ -403,7 +413,7 @@ func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 		return errSilence
 	}
 	x.mechanism, x.hasFirst = "PLAIN", true
-	x.initial = encodePlain(l.Account, l.Secret)
+	x.initial = encodePlain("", l.Account, l.Secret)
 	p, ans, err := c.next.begin(ctx, &x.auth)
 	clear(x.initial)
 	x.initial = nil
@@ -433,14 +443,24 @@ func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 	return c.unreachable(errors.New("sasl.next reports a temporary failure or answers nothing of use"))
 }
 
+// masterName splits the name of a master login, "account*master".
+func (s *Server) masterName(name string) (account, master string, ok bool) {
+	if s.MasterSeparator == "" {
+		return "", "", false
+	}
+	account, master, ok = strings.Cut(name, s.MasterSeparator)
+	return account, master, ok && account != "" && master != ""
+}
+
 // master passes on a login in which one user authenticates and another one's account is opened.
-func (c *conn) master(ctx context.Context, x *exchange, user, response []byte) error {
+func (c *conn) master(ctx context.Context, x *exchange, user string, response []byte) error {
 	if c.next == nil {
 		return c.say("FAIL", x.id)
 	}
-	x.login.MasterUser = string(user)
-	x.initial, x.hasFirst = response, true
+	x.login.MasterUser = user
+	x.mechanism, x.initial, x.hasFirst = "PLAIN", response, true
 	p, ans, err := c.next.begin(ctx, &x.auth)
+	x.initial = nil
 	if err != nil {
 		return c.unreachable(err)
 	}

@@ -227,7 +227,7 @@ func TestDialogues(t *testing.T) {
 				t.Fatal(err)
 			}
 			gate := newScripted()
-			server := &Server{Gate: gate}
+			server := &Server{Gate: gate, MasterSeparator: "*"}
 			var d *dovecot
 			if strings.Contains(string(script), "\nnext\n") {
 				d = newDovecot(t)
