@@ -60,6 +60,7 @@ paths() {
 		-e 's,/etc/dovecot/drawbridge-key.conf.ext,/etc/drawbridge/dovecot-key.conf.ext,g' \
 		-e 's,drawbridge-key.conf.ext,dovecot-key.conf.ext,g' \
 		-e "s,/etc/dovecot/drawbridge.conf.ext,/etc/drawbridge/dovecot-$2.conf.ext,g" \
+		-e "s,/etc/dovecot/drawbridge-policy.conf.ext,/etc/drawbridge/dovecot-policy-$2.conf.ext,g" \
 		-e 's,/etc/dovecot/drawbridge.lua,/usr/share/drawbridge/drawbridge.lua,g' \
 		-e 's,/etc/dovecot/drawbridge.key,/etc/drawbridge/login.key,g' \
 		-e 's,private/drawbridge-auth,drawbridge/auth,g' \
@@ -68,8 +69,10 @@ paths() {
 		-e 's,/var/spool/postfix/private/auth,/run/dovecot/auth-drawbridge,g' "$1"
 }
 for version in 2.3 2.4; do
-	paths contrib/dovecot/$version/drawbridge.conf.ext $version >dist/etc/dovecot-$version.conf.ext
-	cat $p/dovecot-auth.conf.ext >>dist/etc/dovecot-$version.conf.ext
+	for kind in '' -policy; do
+		paths contrib/dovecot/$version/drawbridge$kind.conf.ext $version >dist/etc/dovecot$kind-$version.conf.ext
+		cat $p/dovecot-sockets.conf.ext >>dist/etc/dovecot$kind-$version.conf.ext
+	done
 done
 paths contrib/dovecot/drawbridge.lua 2.4 >$root/usr/share/drawbridge/drawbridge.lua
 paths contrib/postfix/main.cf.drawbridge '' >$root/usr/share/drawbridge/main.cf.drawbridge

@@ -297,6 +297,22 @@ func lifecycle(t *testing.T, suite, dovecot string) {
 	}
 	m.want("drawbridge doctor", "failed: 0, warnings: 0,")
 
+	// A revoked device's session ends.
+	tablet := strings.TrimSpace(m.run("drawbridge secure-password create " + ann + " --label tablet 2>/dev/null"))
+	c, err := mailclient.Client{}.IMAP(m.ctx, "127.0.0.1:143")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Login("ann", tablet); err != nil || !r.OK() {
+		t.Fatalf("the tablet's login: %q, %v", r.Status, err)
+	}
+	m.run("drawbridge secure-password revoke " + ann + " tablet")
+	redistest.Eventually(t, "the tablet's session ends", func() bool {
+		r, err := c.Command("NOOP")
+		return err != nil || !r.OK()
+	})
+	_ = c.Close()
+
 	m.run("apt-get remove -y drawbridge")
 	m.absent("/run/drawbridge", "/var/spool/postfix/drawbridge", "/usr/sbin/drawbridged")
 	if state, _ := m.try("systemctl is-active drawbridge"); strings.HasPrefix(state, "active") {

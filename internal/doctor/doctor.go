@@ -141,6 +141,9 @@ Exit status: 0 nothing failed, 1 some check failed, 64 usage, 69 neither server'
 			_, o.postfixNamed = flag("postfix-config", "")
 			_, o.settingsNamed = flag("config", "")
 			found, end := examine(cmd.Context(), o, readMachine(cmd.Context()))
+			if _, err := os.Stat(packageProgram); err == nil {
+				found.usePackagePaths()
+			}
 			write := found.writeTable
 			if output == "json" {
 				write = found.writeJSON

@@ -217,3 +217,24 @@ func TestSeverityText(t *testing.T) {
 		t.Error("\"fine\" is a severity")
 	}
 }
+
+// Where the package is installed, the lines to write have its paths.
+func TestPackagePaths(t *testing.T) {
+	f := findings{
+		{Fix: passdbBlock(shippedPath)},
+		{Fix: luaBlock24},
+		{Fix: "[sasl]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-auth?mode=0660\"]\nnext = \"/var/spool/postfix/private/auth\""},
+		{Fix: "unix:private/drawbridge, unix:private/drawbridge-milter"},
+		{Fix: "smtpd_sasl_path = private/auth"},
+	}
+	f.usePackagePaths()
+	for i, want := range []string{
+		"args = /usr/lib/drawbridge/drawbridge-checkpassword\n", "lua_file = /usr/share/drawbridge/drawbridge.lua\n",
+		"[sasl]\nlisten = [\"unix:/var/spool/postfix/drawbridge/auth?mode=0660\"]\nnext = \"/run/dovecot/auth-drawbridge\"",
+		"unix:drawbridge/policy, unix:drawbridge/milter", "smtpd_sasl_path = private/auth",
+	} {
+		if !strings.Contains(f[i].Fix, want) {
+			t.Errorf("%q has no %q", f[i].Fix, want)
+		}
+	}
+}

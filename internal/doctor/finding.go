@@ -57,6 +57,27 @@ type Finding struct {
 	Fix      string   `json:"fix,omitempty"` // the exact lines to write, or the command to run
 }
 
+// packageProgram is there where the package is installed.
+const packageProgram = "/usr/lib/drawbridge/" + programName
+
+// packagePaths are those of contrib/packaging/build.sh, in the place of those of an installation
+// from source.
+var packagePaths = strings.NewReplacer(
+	shippedPath, packageProgram,
+	"/etc/dovecot/drawbridge.lua", "/usr/share/drawbridge/drawbridge.lua",
+	"private/drawbridge-auth", "drawbridge/auth",
+	"private/drawbridge-milter", "drawbridge/milter",
+	"private/drawbridge", "drawbridge/policy",
+	`next = "/var/spool/postfix/private/auth"`, `next = "/run/dovecot/auth-drawbridge"`,
+)
+
+// usePackagePaths writes the fixes as a site with the package has to.
+func (f findings) usePackagePaths() {
+	for i := range f {
+		f[i].Fix = packagePaths.Replace(f[i].Fix)
+	}
+}
+
 // findings collects what a round of checks found.
 type findings []Finding
 
