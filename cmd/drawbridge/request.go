@@ -133,6 +133,7 @@ func (c *cli) printChangeWith(cmd *cobra.Command, w *writing, a *adminclient.Ans
 		return err
 	}
 	c.noteRevert(cmd, a)
+	c.noteEnded(cmd, a)
 	return nil
 }
 

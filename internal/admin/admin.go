@@ -31,12 +31,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // Admin is the store that administrators change, and the site's settings. All fields are needed but
-// DefaultDomain, Services, Version, Guard and Regions.
+// DefaultDomain, Services, Version, Guard, Regions and Live.
 type Admin struct {
 	Store   *store.Store
 	Journal Journal
@@ -53,7 +54,8 @@ type Admin struct {
 	// account, "" its mailbox password. Non-nil rules replace those of its domain.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
 	Guard   guard.Limits
-	Regions *region.Source // nil for none
+	Regions *region.Source         // nil for none
+	Live    *livesessions.Sessions // nil if no doveadm is known
 
 	// names serialises changes of domain names on this daemon: they go through two shards.
 	names sync.Mutex

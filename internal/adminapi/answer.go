@@ -1,7 +1,10 @@
 package adminapi
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
@@ -16,6 +19,7 @@ type answer struct {
 	rev       uint64 // becomes the ETag if versioned
 	versioned bool
 	pending   *api.PendingRevert // named by the header Revert
+	ended     *api.SessionsEnded // because of the change; nil for none
 	location  string
 	body      any              // none for nil
 	wipe      []byte           // cleared after the response
@@ -84,6 +88,10 @@ func (ans *answer) write(c *call) (status int) {
 	if status == 0 {
 		status = c.op.Status()
 	}
+	if ans.ended != nil {
+		h.Set("Sessions", fmt.Sprintf("ended=%d, failed=%d, unreachable=%d", ans.ended.Ended, ans.ended.Failed, ans.ended.Unreachable))
+		ans.body = withSessions{ans.body, ans.ended}
+	}
 	if status == http.StatusNoContent {
 		h.Set("Cache-Control", "no-store")
 		c.w.WriteHeader(status)
@@ -92,6 +100,22 @@ func (ans *answer) write(c *call) (status int) {
 	rest.WriteJSON(c.w, "application/json", status, ans.body)
 	clear(ans.wipe)
 	return status
+}
+
+// withSessions adds the member sessions to an object.
+type withSessions struct {
+	body     any
+	sessions *api.SessionsEnded
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (w withSessions) MarshalJSON() ([]byte, error) {
+	body, err := json.Marshal(w.body)
+	if err != nil || len(body) < 3 || body[0] != '{' {
+		return body, err
+	}
+	ended, err := json.Marshal(w.sessions)
+	return slices.Concat([]byte(`{"sessions":`), ended, []byte(","), body[1:]), err
 }
 
 func quoted(tag string) string { return `"` + tag + `"` }

@@ -106,7 +106,23 @@ func (c *call) answer() (*answer, error) {
 	if err := c.read(); err != nil {
 		return nil, err
 	}
-	return c.op.serve(c)
+	if !c.op.ends {
+		return c.op.serve(c)
+	}
+	domain, account := "", ""
+	if c.account != nil {
+		account = c.account.Address()
+	} else {
+		domain = c.domain.Name()
+	}
+	ending := c.req.Ending(domain, account)
+	ans, err := c.op.serve(c)
+	if err != nil {
+		ending.Forget()
+		return nil, err
+	}
+	ans.ended = ending.Settle(c.ctx)
+	return ans, nil
 }
 
 // authorise checks the caller's role, and resolves the domain or account in the path. What is out

@@ -15,6 +15,7 @@ type operation struct {
 	roles  admin.Roles // in addition to admin
 	public bool        // needs no key
 	serve  serveFunc
+	ends   bool // it may end open sessions
 	always bool // available before the store is loaded
 }
 
@@ -34,6 +35,11 @@ func operations() []operation {
 	}
 	always := func(op operation) operation {
 		op.always = true
+		return op
+	}
+	ends := func(op operation) operation {
+		op.ends = true
+		op.Description = "If open sessions end because of it, the response has the header Sessions, and a member sessions if it has a body."
 		return op
 	}
 	long := func(op operation, line any) operation {
@@ -91,28 +97,28 @@ func operations() []operation {
 		get(domains, "list-domains", "List the managed domains", domainReads, api.List[api.Domain]{}, listDomains, "limit", "cursor"),
 		write(post, domains, "create-domain", "Add a domain", admin.ForAdmin, api.NewDomain{}, api.Domain{}, createDomain),
 		get(domain, "get-domain", "Show a domain", domainReads, api.Domain{}, getDomain),
-		write(patch, domain, "patch-domain", "Change a domain", admin.ForDomain, api.Domain{}, api.Domain{}, patchDomain),
-		remove(domain, "delete-domain", "Delete a domain with its accounts, policies and records", admin.ForAdmin, deleteDomain),
+		ends(write(patch, domain, "patch-domain", "Change a domain", admin.ForDomain, api.Domain{}, api.Domain{}, patchDomain)),
+		ends(remove(domain, "delete-domain", "Delete a domain with its accounts, policies and records", admin.ForAdmin, deleteDomain)),
 		get(domain+"/export", "export-domain", "Export the settings of a domain as one document", domainReads, api.DomainDocument{}, exportDomain, "accounts"),
-		large(write(post, domain+"/apply", "apply-domain", "Apply a document to a domain and show the changes", admin.ForDomain, api.DomainDocument{}, api.Plan{}, applyDomain, revertAfter)),
+		ends(large(write(post, domain+"/apply", "apply-domain", "Apply a document to a domain and show the changes", admin.ForDomain, api.DomainDocument{}, api.Plan{}, applyDomain, revertAfter))),
 		get(third, "get-third-party-access", "Show whether third-party clients are blocked", domainReads, api.ThirdPartyAccess{}, getThirdParty),
-		write(put, third, "put-third-party-access", "Block or allow third-party clients", admin.ForDomain, api.ThirdPartyAccess{}, api.ThirdPartyAccess{}, putThirdParty, revertAfter),
+		ends(write(put, third, "put-third-party-access", "Block or allow third-party clients", admin.ForDomain, api.ThirdPartyAccess{}, api.ThirdPartyAccess{}, putThirdParty, revertAfter)),
 		get(enforcement, "get-secure-password-policy", "Show for whom secure passwords are enforced", domainReads, api.SecurePasswordPolicy{}, getSecurePolicy),
-		write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or stop enforcing them", admin.ForDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy),
+		ends(write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or stop enforcing them", admin.ForDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy)),
 
 		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, api.List[api.Policy]{}, listPolicies, "limit", "cursor"),
-		write(post, policies, "create-policy", "Create an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter),
+		ends(write(post, policies, "create-policy", "Create an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter)),
 		write(post, policies+"/test", "test-policy", "Evaluate a hypothetical login, with a draft policy or without", domainReads, api.PolicyTest{}, api.PolicyTested{}, testPolicy),
 		long(write(post, policies+"/preview", "preview-policy", "Evaluate recorded logins with a policy added, changed or removed", domainReads, api.PolicyPreview{}, api.PolicyPreviewed{}, previewPolicy), api.PolicyPreviewLine{}),
-		write(post, policies+"/migrate", "migrate-policies", "Convert settings of an earlier system to policies", admin.ForDomain, api.Migration{}, api.Migrated{}, migratePolicies, revertAfter),
+		ends(write(post, policies+"/migrate", "migrate-policies", "Convert settings of an earlier system to policies", admin.ForDomain, api.Migration{}, api.Migrated{}, migratePolicies, revertAfter)),
 		get(policy, "get-policy", "Show an access policy", domainReads, api.Policy{}, getPolicy),
-		write(put, policy, "put-policy", "Create or replace an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, putPolicy, revertAfter),
-		write(patch, policy, "patch-policy", "Change an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, patchPolicy, revertAfter),
-		remove(policy, "delete-policy", "Delete an access policy", admin.ForDomain, deletePolicy, revertAfter),
+		ends(write(put, policy, "put-policy", "Create or replace an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, putPolicy, revertAfter)),
+		ends(write(patch, policy, "patch-policy", "Change an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, patchPolicy, revertAfter)),
+		ends(remove(policy, "delete-policy", "Delete an access policy", admin.ForDomain, deletePolicy, revertAfter)),
 		write(post, policy+"/test", "test-stored-policy", "Evaluate a hypothetical login and show the result of one policy", domainReads, api.PolicyTest{}, api.PolicyTested{}, testStoredPolicy),
 		get(blocks, "list-ip-blocks", "List the blocked addresses of a domain", domainReads, api.List[api.IPBlock]{}, listBlocks, "limit", "cursor"),
-		write(post, blocks, "create-ip-block", "Block an IP address or range", admin.ForDomain, api.IPBlock{}, api.IPBlock{}, createBlock, revertAfter),
-		remove(blocks+"/{id}", "delete-ip-block", "Unblock an IP address or range", admin.ForDomain, deleteBlock, revertAfter),
+		ends(write(post, blocks, "create-ip-block", "Block an IP address or range", admin.ForDomain, api.IPBlock{}, api.IPBlock{}, createBlock, revertAfter)),
+		ends(remove(blocks+"/{id}", "delete-ip-block", "Unblock an IP address or range", admin.ForDomain, deleteBlock, revertAfter)),
 
 		get(reverts, "list-reverts", "List pending reverts by due time", domainReads, api.List[api.Revert]{}, listReverts, "limit", "cursor"),
 		get(reverts+"/{id}", "get-revert", "Show a pending revert", domainReads, api.Revert{}, getRevert),
@@ -121,29 +127,32 @@ func operations() []operation {
 		get(departments, "list-departments", "List a domain's departments", domainReads, api.List[api.Department]{}, listDepartments, "limit", "cursor"),
 		get(department, "get-department", "Show a department", domainReads, api.Department{}, getDepartment),
 		write(put, department, "put-department", "Create or replace a department, and create missing parents", admin.ForDomain, api.Department{}, api.Department{}, putDepartment),
-		write(patch, department, "patch-department", "Change or rename a department", admin.ForDomain, api.Department{}, api.Department{}, patchDepartment),
+		ends(write(patch, department, "patch-department", "Change or rename a department", admin.ForDomain, api.Department{}, api.Department{}, patchDepartment)),
 		remove(department, "delete-department", "Delete a department that is not in use", admin.ForDomain, deleteDepartment),
 
 		get(accounts, "list-accounts", "List the accounts of a domain that have a record", domainReads, api.List[api.Account]{}, listAccounts, "limit", "cursor"),
 		long(write(post, accounts+"/batch", "batch-accounts", "Change many accounts at once", admin.ForDomain, api.Batch{}, api.BatchResult{}, batchAccounts, "resume"), api.BatchLine{}),
-		csv(write(post, accounts+"/import", "import-accounts", "Import accounts from a CSV file", admin.ForDomain, "", api.ImportResult{}, importAccounts, "create_departments")),
+		ends(csv(write(post, accounts+"/import", "import-accounts", "Import accounts from a CSV file", admin.ForDomain, "", api.ImportResult{}, importAccounts, "create_departments"))),
 		get(account, "get-account", "Show an account's record", accountReads, api.Account{}, getAccount),
-		write(put, account, "put-account", "Create or replace an account's record", admin.ForDomain, api.Account{}, api.Account{}, putAccount),
-		creates(write(patch, account, "patch-account", "Change an account, or create its record", admin.ForDomain|admin.ForSelf, api.Account{}, api.Account{}, patchAccount, "create")),
-		remove(account, "delete-account", "Delete an account's record and secrets", admin.ForDomain, deleteAccount),
+		ends(write(put, account, "put-account", "Create or replace an account's record", admin.ForDomain, api.Account{}, api.Account{}, putAccount)),
+		ends(creates(write(patch, account, "patch-account", "Change an account, or create its record", admin.ForDomain|admin.ForSelf, api.Account{}, api.Account{}, patchAccount, "create"))),
+		ends(remove(account, "delete-account", "Delete an account's record and secrets", admin.ForDomain, deleteAccount)),
 		get(account+"/effective", "get-effective", "Show the effective settings of an account and their origin", accountReads, api.Effective{}, getEffective),
-		write(put, account+"/mailbox-password", "put-mailbox-password", "Set an account's mailbox password", admin.ForDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword),
+		ends(write(put, account+"/mailbox-password", "put-mailbox-password", "Set an account's mailbox password", admin.ForDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword)),
 
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
 		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", admin.ForDomain|admin.ForSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
 		write(patch, secure, "patch-secure-password", "Change a secure password's label", admin.ForDomain|admin.ForSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword),
-		remove(secure, "delete-secure-password", "Revoke a secure password", admin.ForDomain|admin.ForSelf, deleteSecurePassword),
+		ends(remove(secure, "delete-secure-password", "Revoke a secure password", admin.ForDomain|admin.ForSelf, deleteSecurePassword)),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,
 			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
 		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the present rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
+		get(domain+"/sessions", "list-sessions", "List the open sessions of a domain", domainReads, api.Sessions{}, listSessions),
+		get(account+"/sessions", "list-account-sessions", "List the open sessions of an account", accountReads, api.Sessions{}, listAccountSessions),
+		remove("/v1/sessions/{id}", "end-session", "End an open session, and those that Dovecot does not tell apart from it", admin.ForDomain, endSession),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
 		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),

@@ -77,6 +77,9 @@ func matrix() []operation {
 		{"GET", "/v1/domains/{D}/logins", "", "read domain self"},
 		{"GET", "/v1/domains/{D}/logins/{login}", "", "read domain self"},
 		{"GET", "/v1/domains/{D}/logins/{login}/explain", "", "read domain"},
+		{"GET", "/v1/domains/{D}/sessions", "", "read domain"},
+		{"GET", "/v1/accounts/{A}/sessions", "", "read domain self"},
+		{"DELETE", "/v1/sessions/x", "", "domain"},
 		{"GET", "/v1/audit", "", "read domain"},
 		{"GET", "/v1/client-types", "", "read"},
 		{"GET", "/v1/client-types/web", "", "read"},
@@ -189,7 +192,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

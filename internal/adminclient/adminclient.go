@@ -192,7 +192,9 @@ type Answer struct {
 	Status int
 	ETag   string // as it came, quotes included; "" when there is none
 	Revert string // path of the pending revert that a change has; "" when it has none
-	Body   []byte // JSON, or what [Request.Accept] takes; empty with status 204
+	// Sessions counts the open sessions that a change ended, as the header has it; "" for none.
+	Sessions string
+	Body     []byte // JSON, or what [Request.Accept] takes; empty with status 204
 }
 
 // Do sends one request and reads the whole answer. An answer of 2xx is an [*Answer]; the errors are
@@ -258,5 +260,5 @@ func (c *Client) whole(r *Request, resp *http.Response) (*Answer, error) {
 	if r.Accept == "" && len(body) > 0 && !json.Valid(body) {
 		return nil, fmt.Errorf("answer to %s %s is not JSON: is %s Drawbridge's API?", r.Method, r.Path, c.api)
 	}
-	return &Answer{Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Revert: resp.Header.Get("Revert"), Body: body}, nil
+	return &Answer{Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Revert: resp.Header.Get("Revert"), Sessions: resp.Header.Get("Sessions"), Body: body}, nil
 }

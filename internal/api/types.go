@@ -49,6 +49,33 @@ type ThirdPartyAccess struct {
 	Customised     bool     `json:"customised,omitempty" readOnly:"true" doc:"The policy has changes that this view cannot show; PUT restores its managed form."`
 }
 
+// SessionsEnded counts open sessions that ended. A change that ends none has no such object in its
+// answer.
+type SessionsEnded struct {
+	Ended       int `json:"ended"`
+	Failed      int `json:"failed" doc:"Known to be open and not ended yet; the daemon keeps trying."`
+	Unreachable int `json:"unreachable,omitempty" doc:"Dovecots that did not answer: their sessions end when they do."`
+}
+
+// Sessions lists open sessions.
+type Sessions struct {
+	Items       []Session `json:"items"`
+	Unreachable int       `json:"unreachable,omitempty" doc:"Dovecots that did not answer: their sessions are missing."`
+}
+
+// Session is an open session of the mail server.
+type Session struct {
+	ID           string            `json:"id" doc:"As long as the session is open."`
+	Account      string            `json:"account"`
+	Protocol     string            `json:"protocol" enum:"imap,pop3,smtp,sieve"`
+	IP           string            `json:"ip"`
+	Client       access.ClientType `json:"client" doc:"Empty if it is not known, or if the logins that the session may be of differ."`
+	CredentialID string            `json:"credential_id,omitempty" doc:"Of the secure password; mailbox, or master. Missing if the session may be of several."`
+	Label        string            `json:"label,omitempty" doc:"The device's label. Dovecot 2.3 does not tell an account's sessions of one address apart: then all that it may be."`
+	Node         string            `json:"node,omitempty" doc:"The doveadm address of the Dovecot; not for keys of roles domain and self."`
+	Since        time.Time         `json:"since,omitzero" doc:"When the login was decided."`
+}
+
 // SecurePasswordPolicy enforces secure passwords for a scope.
 type SecurePasswordPolicy struct {
 	Enforced bool   `json:"enforced" required:"true"`

@@ -20,7 +20,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 			Explain: p.gate.Explain,
 			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions: p.regions,
+			Regions: p.regions, Live: p.live,
 		},
 		Login:     loginapi.Login(p.gate),
 		Available: func() bool { return p.gate.Available(time.Now()) },

@@ -33,7 +33,7 @@ func aSite(t *testing.T, a answers) (options, machine) {
 	}
 	doveadm := filepath.Join(dir, "doveadm")
 	write(t, doveadm, "#!/bin/sh\necho '[]'\n")
-	if err := os.Chmod(doveadm, 0o700); err != nil { //nolint:gosec // G302: a program
+	if err := os.Chmod(doveadm, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, o.settings, settings+"\n[sessions]\ndoveadm = \"exec:"+doveadm+"\"\n")

@@ -2,6 +2,11 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +102,13 @@ func ended(answer object) (ended, failed float64) {
 	return ended, failed
 }
 
+// sessions lists the open sessions of an account.
+func (s *site) sessions(account string) []any {
+	s.t.Helper()
+	items, _ := s.api("GET", "/v1/accounts/"+account+"/sessions", nil)["items"].([]any)
+	return items
+}
+
 // A change ends the open sessions that the rules of now refuse, and no other. Dovecot 2.3 tells
 // sessions apart by user and address.
 func TestOpenSessionsEnd(t *testing.T) {
@@ -164,7 +176,10 @@ func TestOpenSessionsEnd(t *testing.T) {
 		s := s.in(t)
 		all := []open{s.idle("outside", outside, bob, s.passwords[bob]), s.idle("the webmail", webmail, bob, s.passwords[bob])}
 		other := s.idle("ann", office, ann, s.passwords[ann])
-		s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+		answer := s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+		if n, failed := ended(answer); n != 2 || failed != 0 {
+			t.Errorf("the answer says that %v ended, and not %v: %v", n, failed, answer)
+		}
 		for _, o := range all {
 			s.ends(o)
 		}
@@ -178,6 +193,87 @@ func TestOpenSessionsEnd(t *testing.T) {
 		s.ends(device)
 		s.stays(other)
 	})
+}
+
+// Open sessions are listed and ended by administrators; a domain's key sees its own.
+func TestSessionsCommand(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	s.api("POST", "/v1/domains", object{"name": "example.net"})
+	key := func(domain string) string {
+		return s.api("POST", "/v1/keys", object{"name": domain, "role": "domain", "domain": domain})["key"].(string)
+	}
+	own, other := key("example.org"), key("example.net")
+	_, secret := s.device(ann, "phone")
+	phone, web := s.idle("the phone", outside, ann, secret), s.idle("the webmail", webmail, ann, s.passwords[ann])
+	var id string
+	s.eventually("both are listed", func() bool {
+		for _, item := range s.with(own).sessions(ann) {
+			if o := item.(object); o["ip"] == outside && o["label"] == "phone" && o["client"] == "third-party" && o["protocol"] == "imap" {
+				id = o["id"].(string)
+			}
+		}
+		return id != "" && len(s.sessions(ann)) == 2
+	})
+	table := s.command("sessions", "example.org", "--account", ann)
+	if !strings.Contains(table, "phone") || !strings.Contains(table, webmail) || !strings.Contains(table, "web") {
+		t.Errorf("the table: %s", table)
+	}
+	s.with(other).refused(404, "not_found", "GET", "/v1/domains/example.org/sessions", nil)
+	s.with(other).refused(404, "not_found", "DELETE", "/v1/sessions/"+id, nil)
+	s.with(own).refused(404, "not_found", "DELETE", "/v1/sessions/0000", nil)
+	if dry := s.with(own).api("DELETE", "/v1/sessions/"+id+"?dry_run=true", nil); dry["id"] != id {
+		t.Errorf("a dry run: %v", dry)
+	}
+	s.stays(phone)
+	s.with(own).api("DELETE", "/v1/sessions/"+id, nil)
+	s.ends(phone)
+	s.stays(web)
+	if out := s.command("sessions", "end", "example.org", "--account", ann); !strings.Contains(out, "open sessions ended: 1") {
+		t.Errorf("the command says: %q", out)
+	}
+	s.ends(web)
+	audit := fmt.Sprint(s.api("GET", "/v1/audit?domain=example.org", nil))
+	if strings.Count(audit, "session.end") != 2 {
+		t.Errorf("the audit: %s", audit)
+	}
+}
+
+// While Dovecot cannot be reached, the answer says so; the session ends once it can.
+func TestDoveadmAway(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	id, secret := s.device(ann, "phone")
+	phone := s.idle("the phone", outside, ann, secret)
+	socket := filepath.Join(s.Dir, "dovecot", "run", "doveadm-server")
+	s.must(os.Rename(socket, socket+".away"))
+	r, err := s.request(0, "DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+	s.must(err)
+	_ = r.Body.Close()
+	if got := r.Header.Get("Sessions"); r.StatusCode != http.StatusNoContent || got != "ended=0, failed=1, unreachable=1" {
+		t.Errorf("the answer: %d, %q", r.StatusCode, got)
+	}
+	s.stays(phone)
+	// A login is not held up meanwhile.
+	s.want("a login", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	s.must(os.Rename(socket+".away", socket))
+	s.ends(phone)
+}
+
+// A daemon that decided none of the logins ends the sessions as well: by the login records.
+func TestSessionsOfAnotherDaemon(t *testing.T) {
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
+	s.domain(nil)
+	id, secret := s.device(ann, "phone")
+	phone, bobs := s.idle("the phone", outside, ann, secret), s.idle("bob", outside, bob, s.passwords[bob])
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["credential_id"] == id })
+	s.must(s.Daemons[0].Stop())
+	status, _ := s.call(1, "DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+	if status != 204 {
+		t.Errorf("status %d", status)
+	}
+	s.ends(phone)
+	s.stays(bobs)
 }
 
 // Dovecot 2.4 names each session, so that sessions of one account from one address are told apart.

@@ -40,24 +40,41 @@ func (s *Sessions) Expect(domain, account string) *Change {
 func (c *Change) Settle(ctx context.Context) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, settleWithin)
 	defer cancel()
+	defer c.Forget()
+	if c.s.idle(&c.scope) {
+		return Outcome{}
+	}
 	numbers := make([]uint64, len(c.s.nodes))
 	for i, n := range c.s.nodes {
 		numbers[i] = n.request(c.scope)
 	}
-	late := 0
+	late, unreachable := 0, 0
 	for i, n := range c.s.nodes {
 		if !n.wait(ctx, numbers[i]) {
 			late = len(n.refusedKnown(&c.scope))
-			c.outcome.Unreachable++
+			unreachable++
 		} else if n.unreachable() {
-			c.outcome.Unreachable++
+			unreachable++
 		}
 	}
-	c.Forget()
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	c.outcome.Failed = max(c.outcome.Failed, late)
+	c.outcome.Failed, c.outcome.Unreachable = max(c.outcome.Failed, late), unreachable
 	return c.outcome
+}
+
+// idle reports whether nobody that a scope covers has a session, as far as is known: then a change
+// need not wait. What is open all the same ends a moment later.
+func (s *Sessions) idle(c *scope) bool {
+	if len(s.logins.all(c)) > 0 {
+		return false
+	}
+	for _, n := range s.nodes {
+		if n.mayHave(c, time.Now()) {
+			return false
+		}
+	}
+	return true
 }
 
 // Forget stops counting.

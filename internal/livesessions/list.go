@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
 )
 
 // Open is an open session as it is listed.
@@ -20,6 +21,7 @@ type Open struct {
 	Logins   []*access.Session
 	Exact    bool
 	Account  string
+	Domain   string // as the account has it
 	Protocol access.Protocol
 	IP       string
 
@@ -27,10 +29,10 @@ type Open struct {
 	session session
 }
 
-// List returns the open sessions of a domain, or of one account unless that is "", and the number
-// of Dovecots that did not answer.
+// List returns the open sessions of a domain, "" for all, or of one account unless that is "", and
+// the number of Dovecots that did not answer.
 func (s *Sessions) List(ctx context.Context, domain, account string) (list []Open, unreachable int) {
-	c := scope{domains: map[string]bool{domain: true}}
+	c := scope{all: domain == "", domains: map[string]bool{domain: true}}
 	if account != "" {
 		c = scope{accounts: map[string]bool{account: true}}
 	}
@@ -44,7 +46,7 @@ func (s *Sessions) List(ctx context.Context, domain, account string) (list []Ope
 			for _, o := range n.identify(ctx, connections, &c) {
 				found[i] = append(found[i], Open{
 					ID: o.id(n), Node: n.dovecot.String(), Logins: o.logins, Exact: o.exact,
-					Account: o.account, Protocol: o.protocol, IP: o.IP.String(), node: n, session: o,
+					Account: o.account, Domain: address.Domain(o.account), Protocol: o.protocol, IP: o.IP.String(), node: n, session: o,
 				})
 			}
 		})
@@ -72,15 +74,20 @@ func (s *session) id(n *node) string {
 // same address.
 func (s *Sessions) End(ctx context.Context, list []Open) Outcome {
 	var o Outcome
-	done := map[origin]bool{}
+	type kick struct {
+		*node
+		origin
+	}
+	done := map[kick]bool{}
 	for i := range list {
 		open := &list[i]
 		group := []session{open.session}
 		if !open.Exact {
-			if done[open.session.origin] {
+			k := kick{open.node, open.session.origin}
+			if done[k] {
 				continue
 			}
-			done[open.session.origin] = true
+			done[k] = true
 		}
 		ended, err := open.node.end(ctx, group)
 		switch {

@@ -36,8 +36,9 @@ type node struct {
 	asked    uint64        // number of requests
 	done     uint64        // those that the last pass included
 	finished chan struct{} // closed after each pass, and made anew
-	last     []doveadm.Connection
 	failing  bool
+	accounts map[string]bool // that had sessions when it was last asked
+	listed   time.Time       // when that was; zero if it did not answer
 }
 
 func newNode(s *Sessions, d Dovecot) *node {
@@ -119,7 +120,14 @@ func (n *node) run(ctx context.Context) {
 
 // list asks for the open sessions, and notes whether the Dovecot can be reached.
 func (n *node) list(ctx context.Context) ([]doveadm.Connection, error) {
+	began := time.Now()
 	list, err := n.dovecot.Who(ctx)
+	accounts := map[string]bool{}
+	for i := range list {
+		if p, ok := n.place(&list[i]); ok {
+			accounts[p.account] = true
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -131,10 +139,27 @@ func (n *node) list(ctx context.Context) ([]doveadm.Connection, error) {
 		n.failing = false
 		n.Log.Info("open sessions can be ended again", "doveadm", n.dovecot)
 	}
-	if err == nil {
-		n.last = list
+	n.accounts, n.listed = accounts, began
+	if err != nil {
+		n.listed = time.Time{}
 	}
 	return list, err
+}
+
+// mayHave reports whether an account that a scope covers may have an open session.
+func (n *node) mayHave(c *scope, now time.Time) bool {
+	n.mu.Lock()
+	accounts, listed := n.accounts, n.listed
+	n.mu.Unlock()
+	if now.Sub(listed) > 2*pollEvery {
+		return true
+	}
+	for account := range accounts {
+		if c.covers(account) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *node) unreachable() bool {

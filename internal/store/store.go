@@ -541,12 +541,17 @@ type Change struct {
 	Audit AuditEntry
 	puts  []Doc
 	dels  []string
+	alone bool // the audit entry is all that there is
 	err   error
 }
 
+// AuditOnly commits the change even if it has nothing but its audit entry.
+func (c *Change) AuditOnly() { c.alone = true }
+
 // Update makes one change of a shard: f reads the state and fills the change, and is called again
-// when another daemon was first. An empty change is not committed. When Update returns nil the
-// change is durable and in effect on this daemon. With dryRun nothing is committed.
+// when another daemon was first. An empty change is not committed, unless it is
+// [Change.AuditOnly]. When Update returns nil the change is durable and in effect on this daemon.
+// With dryRun nothing is committed.
 func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, f func(*Change) error) error {
 	timeout := s.Timeout
 	if timeout == 0 {
@@ -572,7 +577,7 @@ func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, 
 		if c.err != nil {
 			return c.err
 		}
-		if dryRun || len(c.puts)+len(c.dels) == 0 {
+		if dryRun || len(c.puts)+len(c.dels) == 0 && !c.alone {
 			return nil
 		}
 		if s.State.Head(shard) != h {
