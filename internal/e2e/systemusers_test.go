@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/contrib/dovecot"
+	"github.com/drawbridge/drawbridge/contrib/postfix"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
@@ -24,6 +25,8 @@ type debianRoot struct {
 	ctx  context.Context //nolint:containedctx // as long as its test
 	root string
 	imap string // address
+	smtp string // address of the submission service
+	mail int    // messages sent
 	next bool   // Dovecot 2.4
 }
 
@@ -39,7 +42,7 @@ func newDebian(t *testing.T) *debianRoot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &debianRoot{t: t, ctx: ctx, root: filepath.Join(copied, "root"), imap: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	d := &debianRoot{t: t, ctx: ctx, root: filepath.Join(copied, "root"), imap: fmt.Sprintf("127.0.0.1:%d", freePort(t)), smtp: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	t.Cleanup(func() { _ = os.RemoveAll(copied) })
 	if out, err := exec.CommandContext(ctx, "cp", "-a", from, d.root).CombinedOutput(); err != nil {
 		t.Fatalf("copying the root: %v: %s", err, out)
@@ -208,7 +211,72 @@ func (d *debianRoot) want(step string) {
 		if got := d.login(from, c.user, c.password); strings.HasPrefix(got, "OK ") != c.admitted {
 			d.t.Errorf("%s: %s with %q: %q", step, c.user, c.password, got)
 		}
+		if c.user != "ann" {
+			continue // PAM delays every refusal by seconds
+		}
+		if got := d.submit(from, c.user, c.password); strings.HasPrefix(got, "250 ") != c.admitted {
+			d.t.Errorf("%s: %s submits with %q: %q", step, c.user, c.password, got)
+		}
 	}
+}
+
+// submit sends a message to bob, whom Postfix delivers to as a system user, and waits for it. It
+// returns the answer to the login, if that is a refusal, or to the message.
+func (d *debianRoot) submit(from, user, password string) string {
+	d.t.Helper()
+	c, r, err := mailclient.Client{From: from}.Login(d.ctx, d.smtp, user, password)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if !strings.HasPrefix(r, "235 ") {
+		return r
+	}
+	d.mail++
+	subject := fmt.Sprintf("Subject: message %d.", d.mail)
+	r, err = c.Send(user+"@example.org", "bob@example.org", "From: "+user+"@example.org\nTo: bob@example.org\n"+subject+"\n\nHello.\n.\n")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if strings.HasPrefix(r, "250 ") {
+		d.eventually("a message arrives", func() bool {
+			b, err := os.ReadFile(filepath.Join(d.root, "/var/mail/bob"))
+			return err == nil && strings.Contains(string(b), subject)
+		})
+	}
+	return r
+}
+
+// submission puts an entry of the submission service at the end of master.cf.
+func (d *debianRoot) submission(entry string) {
+	d.t.Helper()
+	master, _, _ := strings.Cut(d.read("/etc/postfix/master.cf"), "# The submission service\n")
+	d.write("/etc/postfix/master.cf", master+"# The submission service\n"+strings.Replace(entry, "submission inet", d.smtp+" inet", 1)+"\n", 0o644)
+}
+
+// postfix configures Postfix as its package does for an "Internet Site", with Debian's own entry of
+// the submission service, and starts it.
+func (d *debianRoot) postfix() {
+	d.t.Helper()
+	d.run("postfix postfix/main_mailer_type select Internet Site\npostfix postfix/mailname string example.org\n", "debconf-set-selections")
+	d.run("", "env", "DEBIAN_FRONTEND=noninteractive", "dpkg-reconfigure", "postfix")
+	d.run("", "postconf", "-e", "myhostname=mail.example.org", "mydestination=example.org, localhost", "smtpd_sasl_type=dovecot", "smtpd_sasl_path=private/auth",
+		"maillog_file=/var/log/mail.log", "inet_protocols=ipv4")
+	d.run("", "postconf", "-MX", "smtp/inet") // port 25 belongs to this machine
+	_, entry, found := strings.Cut(d.read("/etc/postfix/master.cf"), "\n#submission ")
+	entry, _, more := strings.Cut(entry, "submissions ")
+	if !found || !more {
+		d.t.Fatal("master.cf has no entry of the submission service")
+	}
+	d.submission(strings.ReplaceAll("submission "+entry, "\n#  -o", "\n  -o"))
+	_, _ = d.try("", "/usr/lib/postfix/configure-instance.sh", "-") // as the unit of Debian 12 does; later ones need it no more
+	d.daemon("postfix", "start-fg")
+	d.t.Cleanup(func() {
+		if d.t.Failed() {
+			log := d.read("/var/log/mail.log")
+			d.t.Logf("Postfix' log:\n%s", log[max(0, len(log)-6000):])
+		}
+	})
 }
 
 // doctor returns what the doctor says of Dovecot and its sockets.
@@ -236,6 +304,7 @@ func TestSystemUsers(t *testing.T) {
 		files = "passdb passwd-file {\n  passwd_file_path = /etc/dovecot/users\n  default_password_scheme = PLAIN\n}\n"
 		userdb = "userdb passwd-file {\n  passwd_file_path = /etc/dovecot/users\n}\n"
 	}
+	ports += "service auth {\n  unix_listener /var/spool/postfix/private/auth {\n    mode = 0660\n    user = postfix\n    group = postfix\n  }\n}\n"
 	d.write("/etc/dovecot/local.conf", ports+"auth_failure_delay = 0\n"+files+userdb, 0o644)
 	for _, user := range []string{"ann", "bob"} {
 		d.run("", "useradd", "--create-home", "--groups", "mail", user)
@@ -248,6 +317,11 @@ func TestSystemUsers(t *testing.T) {
 		d.run("", "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mail.example.org", "-days", "2",
 			"-keyout", "/etc/ssl/private/ssl-cert-snakeoil.key", "-out", "/etc/ssl/certs/ssl-cert-snakeoil.pem")
 	}
+	d.postfix()
+	d.eventually("Postfix has its queue", func() bool {
+		_, err := os.Stat(filepath.Join(d.root, "/var/spool/postfix/private"))
+		return err == nil
+	})
 	d.daemon("dovecot", "-F")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -266,6 +340,14 @@ func TestSystemUsers(t *testing.T) {
 		})
 	}
 	ready()
+	d.eventually("Postfix listens", func() bool {
+		c, err := mailclient.Client{From: outside}.SMTP(d.ctx, d.smtp)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	})
 	d.want("before")
 
 	// 1. and 2. The daemon.
@@ -279,7 +361,7 @@ func TestSystemUsers(t *testing.T) {
 	}
 	const settings = "/etc/drawbridge/drawbridge.toml"
 	d.write(settings, replace(block(t, install, "<!-- settings -->", "toml"))+
-		fmt.Sprintf("\n[api]\nlisten = [\"unix:/run/drawbridge/api.sock\", \"inet:127.0.0.1:%d\"]\n[policyd]\nlisten = []\n[milter]\nlisten = []\n", api), 0o644)
+		fmt.Sprintf("\n[api]\nlisten = [\"unix:/run/drawbridge/api.sock\", \"inet:127.0.0.1:%d\"]\n", api), 0o644)
 	d.write("/run/drawbridge/.keep", "", 0o644)
 	startDaemon := func() (stop func()) {
 		stop = d.daemon("/usr/local/sbin/drawbridged", "-c", settings)
@@ -306,6 +388,7 @@ func TestSystemUsers(t *testing.T) {
 	d.write("/etc/dovecot/drawbridge-key.conf.ext", fmt.Sprintf("auth_policy_server_api_header = Authorization: Bearer %s\nauth_policy_hash_nonce = %s\n", key, key), 0o600)
 	d.edit("/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext", "!include ../drawbridge.conf.ext\n!include auth-system.conf.ext")
 	d.run("", "doveadm", "reload")
+	d.run("", "postfix", "reload") // as the page says: an smtpd would ask the former auth process once more
 	d.eventually("Dovecot asks Drawbridge", func() bool {
 		d.login(outside, "ann", "ann-system")
 		return strings.Contains(d.read(logOf("drawbridged")), "login next: user=ann ")
@@ -318,9 +401,30 @@ func TestSystemUsers(t *testing.T) {
 	// The advice about names, taken late.
 	stop()
 	d.edit(settings, "# default_domain = \"example.org\"", "default_domain = \"example.org\"")
-	startDaemon()
+	stop = startDaemon()
 	d.want("the names' domain is known")
 	if out := d.doctor(); out != "" {
+		t.Errorf("the doctor says\n%s", out)
+	}
+
+	// 5. Postfix.
+	d.write("/etc/postfix/main.cf", d.read("/etc/postfix/main.cf")+postfix.MainCF(), 0o644)
+	entry, _, _ := strings.Cut(postfix.MasterCF(), "\nsubmissions ")
+	d.submission(entry[strings.Index(entry, "\nsubmission ")+1:])
+	d.run("", "postfix", "reload")
+	d.want("Postfix asks Drawbridge")
+	if out, err := d.try("", "drawbridge", "doctor"); err != nil {
+		t.Errorf("the doctor says\n%s", out)
+	}
+
+	// Postfix asks Drawbridge about logins, too.
+	stop()
+	d.write(settings, d.read(settings)+"\n[sasl]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-auth?mode=0660&group=postfix\"]\nnext = \"/var/spool/postfix/private/auth\"\n", 0o644)
+	d.edit("/etc/postfix/main.cf", "smtpd_sasl_path = private/auth", "smtpd_sasl_path = private/drawbridge-auth")
+	startDaemon()
+	d.run("", "postfix", "reload")
+	d.want("Postfix asks Drawbridge about logins")
+	if out, err := d.try("", "drawbridge", "doctor"); err != nil {
 		t.Errorf("the doctor says\n%s", out)
 	}
 
