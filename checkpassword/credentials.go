@@ -11,7 +11,7 @@ import (
 // https://cr.yp.to/checkpwd/interface.html does and Dovecot enforces.
 const maxCredentials = 512
 
-// MalformedError says what is wrong with the bytes on descriptor 3. It never quotes them.
+// MalformedError describes a fault of the bytes on descriptor 3. It never quotes them.
 type MalformedError string
 
 func (e MalformedError) Error() string { return "descriptor 3: " + string(e) }

@@ -220,7 +220,7 @@ func (s *scanner) str() (string, bool) {
 	return "", false
 }
 
-// escape reads what follows a backslash.
+// escape reads an escape sequence after its backslash.
 func (s *scanner) escape() (rune, bool) {
 	if s.pos == len(s.data) {
 		return 0, false

@@ -5,7 +5,7 @@ import "strconv"
 // Environment is a list of NAME=VALUE, as a process gets it.
 type Environment []string
 
-// Get returns the value of the first variable of that name; what is not set is empty.
+// Get returns the value of the first variable of that name, "" if it is not set.
 func (env Environment) Get(name string) string {
 	for _, entry := range env {
 		if len(entry) > len(name) && entry[len(name)] == '=' && entry[:len(name)] == name {
@@ -24,10 +24,10 @@ func (env Environment) first(names ...string) string {
 	return ""
 }
 
-// Service is the name of the service that logs in: imap, or whatever smtpd_sasl_service says.
+// Service is the name of the service that logs in: imap, or the value of smtpd_sasl_service.
 func (env Environment) Service() string { return env.first("AUTH_SERVICE", "SERVICE") }
 
-// Lookup tells whether Dovecot asks for a user's data without a password.
+// Lookup reports whether Dovecot asks for a user's data without a password.
 func (env Environment) Lookup() Lookup {
 	switch {
 	case env.Get("AUTHORIZED") == "":
@@ -39,13 +39,13 @@ func (env Environment) Lookup() Lookup {
 	}
 }
 
-// asMaster tells the first of a master login's two calls: the name and the password are the
+// asMaster reports the first of a master login's two calls: the name and the password are the
 // master's own, and the account is yet to be entered.
 func (env Environment) asMaster() bool {
 	return env.Get("AUTH_LOGIN_USER") != "" && env.Get("AUTH_MASTER_USER") == ""
 }
 
-// tls tells whether the client's connection is encrypted. Dovecot's own services say TLS, and
+// tls reports whether the client's connection is encrypted. Dovecot's own services say TLS, and
 // "secured" for plain text from the same host; anybody else, like Postfix, has only "secured" and
 // means TLS by it.
 func (env Environment) tls() bool {
@@ -67,7 +67,7 @@ func (env Environment) localPort() uint16 {
 	return uint16(port)
 }
 
-// Asker tells to whom the answer goes, and so in which words it must be given.
+// Asker is the recipient of the answer, which decides its words.
 type Asker uint8
 
 // The askers.
@@ -79,7 +79,7 @@ const (
 	DovecotLookup              // a look-up without a password
 )
 
-// Asker tells who asks. reply is the last word of the command line, which names Dovecot's reply
+// Asker returns who asks. reply is the last word of the command line, which names Dovecot's reply
 // program when Dovecot asks.
 func (env Environment) Asker(reply string) Asker {
 	switch {
@@ -104,7 +104,7 @@ func (env Environment) Asker(reply string) Asker {
 	return SASL
 }
 
-// dovecotService tells whether Dovecot itself offers a service of that name.
+// dovecotService reports whether Dovecot itself offers a service of that name.
 func dovecotService(name string) bool {
 	switch name {
 	case "imap", "pop3", "sieve", "submission", "lmtp", "doveadm":

@@ -9,8 +9,8 @@ import (
 const maxHeld = 64
 
 // hold waits until by, if one of the places to wait is free; else it returns at once, and the
-// client is told 535. A place is the name of an abstract unix socket, so that the kernel frees it
-// whatever becomes of the process.
+// client gets 535. A place is the name of an abstract unix socket, so that the kernel frees it when
+// the process ends.
 func hold(socket string, by instant) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

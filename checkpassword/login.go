@@ -12,7 +12,7 @@ const (
 	maxClientID = 1024 // the IMAP ID, which the client makes as long as it likes
 )
 
-// Lookup tells a login apart from Dovecot's look-ups.
+// Lookup distinguishes a login from Dovecot's look-ups.
 type Lookup string
 
 // The kinds of look-up; the zero value is a login with its password.
@@ -60,7 +60,7 @@ func NewLogin(c Credentials, env Environment) Login {
 		ClientID:   env.Get("AUTH_CLIENT_ID"),
 	}
 	if l.IP == "" {
-		// Outside Dovecot nobody forwards addresses: the peer is the user.
+		// Outside Dovecot addresses are not forwarded: the peer is the user.
 		l.IP = env.Get("TCPREMOTEIP")
 		l.RealIP = l.IP
 	}
@@ -83,7 +83,7 @@ const (
 // and leaves no copy of a secret behind.
 const maxRequest = 32 << 10
 
-// Request returns l as one HTTP/1.1 request. It holds the secret: the caller wipes it.
+// Request returns l as one HTTP/1.1 request. It contains the secret: the caller wipes it.
 func (l Login) Request() []byte {
 	b := make([]byte, 0, maxRequest)
 	b = append(b, requestHead+lengthSpace+headEnd...)

@@ -6,9 +6,9 @@ import "unicode/utf8"
 // section 3).
 const maxReason = 400
 
-// Reply returns what is written to descriptor 4: fields that each end with a TAB, without LF or
-// NUL, less than 4096 bytes (one atomic write to a pipe) when the account is at most 512. No
-// fields, no bytes.
+// Reply returns the text for descriptor 4: fields that each end with a TAB, without LF or NUL, less
+// than 4096 bytes (one atomic write to a pipe) when the account is at most 512. No fields, no
+// bytes.
 func Reply(f Fields, account, reason string) []byte {
 	if f == NoFields {
 		return nil

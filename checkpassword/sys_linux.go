@@ -174,7 +174,7 @@ func isOpen(fd int) bool {
 	return syscall.Fstat(fd, &st) == nil
 }
 
-// isPipe tells whether fd is a pipe or a socket.
+// isPipe reports whether fd is a pipe or a socket.
 func isPipe(fd int) bool {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {

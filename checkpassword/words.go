@@ -28,14 +28,14 @@ func outcomeOf(word string) Outcome {
 	}
 }
 
-// Fields names what is written to descriptor 4.
+// Fields selects the text for descriptor 4.
 type Fields uint8
 
 // The replies.
 const (
 	NoFields  Fields = iota
 	AdmitUser        // user
-	PassOn           // user, noauthenticate: Dovecot goes on to its next passdb
+	PassOn           // user, noauthenticate: Dovecot continues with its next passdb
 	TellWhy          // user, nologin, reason
 )
 

@@ -41,7 +41,7 @@ var errMalformed = errors.New("malformed milter packet")
 
 // conn stands between Postfix and go-milter, which trusts what it reads, reads twice a packet and
 // writes each of its own. It hands on whole packets that are in bounds and well-formed, leaves out
-// header fields that nobody wants, and writes all answers at once before it waits for more.
+// header fields that no rule uses, and writes all answers at once before it waits for more.
 type conn struct {
 	net.Conn
 	in       *bufio.Reader
@@ -134,7 +134,7 @@ func (c *conn) negotiation() ([]byte, error) {
 	return c.buf[5:], nil
 }
 
-// next writes what is due, and reads into buf a packet that begins within patience.
+// next writes pending answers, and reads into buf a packet that begins within patience.
 func (c *conn) next(patience time.Duration) error {
 	if err := c.flush(); err != nil {
 		return err

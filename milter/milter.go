@@ -1,6 +1,6 @@
 // Package milter checks messages while Postfix still holds the client: it refuses sender addresses
-// that whoever authenticated may not use (M1), and notes on submitted mail which client and device
-// sent it (M10).
+// that the authenticated user may not use (M1), and adds a header to submitted mail that names
+// client and device sent it (M10).
 //
 // Postfix connects for each SMTP session, reports who authenticated when a message begins, and then
 // sends what the milter asked for:
@@ -18,7 +18,7 @@
 // except that X-Drawbridge-Client fields are removed wherever header fields are seen: those that
 // remain are ours. Ours stands above the Received field of the server that accepted the message.
 //
-// The milter asks only for what a rule in force needs: never for bodies, for header fields only if
+// The milter asks only for what enforced rules use: never for bodies, for header fields only if
 // [Gate] says so as the connection opens. A message that no rule concerns is accepted at MAIL. If a
 // rule that needs header fields takes effect in a session that was opened without them, the answer
 // is 421, and the client connects again.
@@ -55,13 +55,13 @@ import (
 
 // Gate knows the rules. It must be safe for concurrent use and must not block: Postfix waits.
 type Gate interface {
-	// Needs tells which parts of messages some rule in force wants to see. It is asked as each
-	// connection opens.
+	// Needs returns the parts of messages that enforced rules use. It is asked as each connection
+	// opens.
 	Needs() mailflow.Needs
 	// Connected tells that an SMTP session of a client begins now, before anything can authenticate
 	// it, and is told by the function it returns that the session has ended.
 	Connected(ip netip.Addr, port uint16) (ended func())
-	// Submitter tells how the rules see a message that login submits from an SMTP session of the
+	// Submitter returns the rules for a message that login submits from an SMTP session of the
 	// given client. The address may be invalid.
 	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
 	// Submission decides whether an authenticated session may still send. It is asked when a

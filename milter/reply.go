@@ -9,8 +9,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// The one table of what SMTP clients are told. Postfix passes these on as they are; the codes are
-// RFC 3463's.
+// The one table of replies to SMTP clients. Postfix passes these on as they are; the codes are RFC
+// 3463's.
 const (
 	refused     = "550 5.7.1 " // and why, for good
 	unavailable = "451 4.7.1 The sender cannot be checked now, please try again later."

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// traceHeader names the field that tells with what a message was submitted (M10).
+	// traceHeader names the field that states how a message was submitted (M10).
 	traceHeader = "X-Drawbridge-Client"
 	// maxForged bounds the fields of that name in a message: Postfix searches the whole message for
 	// each that is removed.
@@ -46,7 +46,7 @@ func choose(needs mailflow.Needs, offer []byte) options {
 	return o
 }
 
-// session is one SMTP session, as go-milter tells of it.
+// session is one SMTP session, as go-milter reports it.
 type session struct {
 	gate    Gate
 	log     hclog.Logger
@@ -57,7 +57,7 @@ type session struct {
 	message message
 }
 
-// message is what is known of the present message.
+// message is the state of the current message.
 type message struct {
 	login     string
 	sender    string
@@ -126,7 +126,7 @@ func (s *session) end() {
 	}
 }
 
-// Helo is not asked for; what the client says of itself proves nothing.
+// Helo is not requested: the name that a client gives itself proves nothing.
 func (s *session) Helo(string, *gomilter.Modifier) (gomilter.Response, error) {
 	return gomilter.RespContinue, nil
 }

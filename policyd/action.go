@@ -27,8 +27,8 @@ func action(d *access.Decision) string {
 func refusal(d *access.Decision) string {
 	switch d.Reason {
 	case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecureRequired:
-		// The session was opened with what is no credential any more. 421 makes Postfix hang up, so
-		// that the client has to authenticate.
+		// The session's credential is no longer valid. 421 makes Postfix hang up, so that the
+		// client has to authenticate.
 		return "421 4.7.0 " + textReauthenticate
 	case access.ReasonOK, access.ReasonPolicy, access.ReasonIPBlocked, access.ReasonProtocol, access.ReasonSuspended,
 		access.ReasonThrottled, access.ReasonPasswordExpired, access.ReasonUnknownAccount, access.ReasonUnmanagedDomain,

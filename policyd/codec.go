@@ -153,7 +153,7 @@ func (r *reader) parse() error {
 			}
 		}
 		if bit == 0 {
-			continue // whatever the client made Postfix say in it is no concern of ours
+			continue // unused attribute: its value may come from the client
 		}
 		switch {
 		case seen&bit != 0:

@@ -22,7 +22,7 @@
 //	           longer be used: the client is disconnected, to authenticate again
 //	554 5.7.1  anything else, with the text that the gate lets outsiders see
 //
-// The service has to stand before whatever would permit, as in
+// The service must come before any restriction that permits, as in
 //
 //	smtpd_recipient_restrictions = check_policy_service unix:private/drawbridge,
 //	    permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
@@ -33,8 +33,8 @@
 // # Diagnostics
 //
 // Where no answer is possible — the gate cannot tell, or the request is malformed, oversized or
-// truncated — the connection is closed and nothing is said. Postfix asks once more after a second
-// and then falls back on the service's default_action, which is 451 4.3.5 unless the administrator
+// truncated — the connection is closed without an answer. Postfix asks once more after a second and
+// then falls back on the service's default_action, which is 451 4.3.5 unless the administrator
 // chose otherwise. Malformed requests are logged as warnings with what was wrong; refusals are
 // logged by the gate.
 //
@@ -82,13 +82,13 @@ const (
 	// firstTimeout bounds the wait for the first request, which Postfix sends as it connects: a
 	// peer that stays silent would only take up one of the listener's connections.
 	firstTimeout = 5 * time.Second
-	// writeTimeout bounds an answer that nobody reads.
+	// writeTimeout bounds an answer that the client does not read.
 	writeTimeout = 100 * time.Second
 	// rearm is how stale a deadline may become before it costs a system timer again.
 	rearm = 30 * time.Second
 )
 
-// Serve answers requests on ln until ctx is done, then closes ln, answers what is in flight for at
+// Serve answers requests on ln until ctx is done, then closes ln, answers pending requests for at
 // most 5 s and returns nil. It returns an error when ln fails, or when connections had to be cut
 // off. Accept errors that pass are for ln to outlive, as the listeners of internal/listen do.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {

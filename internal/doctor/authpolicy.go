@@ -68,7 +68,7 @@ func (d *dovecotChecks) policyServer() {
 	d.policyChecks(check, alone)
 }
 
-// policyChecks checks when Dovecot asks, what it says, and what it does without an answer. alone:
+// policyChecks checks when Dovecot asks, what it sends, and what it does without an answer. alone:
 // no passdb of Drawbridge judges logins.
 func (d *dovecotChecks) policyChecks(check string, alone bool) {
 	before := d.all.Get("auth_policy_check_before_auth", "yes") != "no"
@@ -149,7 +149,7 @@ func (d *dovecotChecks) policyAttributes(check string, alone, before, after bool
 func (d *dovecotChecks) policyAddress(check, where, text string) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		d.fail(check, where, "auth_policy_server_url = "+policyURL, "is not a URL") // may hold a password: not shown
+		d.fail(check, where, "auth_policy_server_url = "+policyURL, "is not a URL") // may contain a password: not shown
 		return
 	}
 	var listens []string

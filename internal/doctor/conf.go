@@ -10,12 +10,12 @@ type DovecotConf struct {
 	File    string // named in findings
 	Version string // "2.3.19.1"
 	All     doveconf.Section
-	// Services holds the configuration as the auth process sees it for one service ("doveconf -f
+	// Services contains the configuration as the auth process sees it for one service ("doveconf -f
 	// service=imap"), by service. A passdb within "protocol imap { }" is asked before all others,
 	// and only this view shows it.
 	Services map[string]doveconf.Section
-	// Files holds what could be read of the files that passdbs name, by path: settings of ldap and
-	// sql, and the names in passwd-files.
+	// Files contains the readable files that passdbs name, by path: settings of ldap and sql, and
+	// the names in passwd-files.
 	Files map[string]string
 	// NoDomains: no domain is managed yet, so that a name which passes without rules does no harm.
 	NoDomains bool

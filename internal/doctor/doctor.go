@@ -14,7 +14,7 @@
 // doveconf and postconf print it: with defaults, with the overrides of master.cf, with $name
 // expanded, and for Dovecot 2.3 also as each protocol sees it. The second layer looks at files: who
 // can change the program, who can reach the sockets. The third sends the daemon requests that
-// change nothing: /readyz, /livez, /v1/regions, a policy request about nobody, a milter session
+// change nothing: /readyz, /livez, /v1/regions, a policy request without a login, a milter session
 // without a message.
 //
 // A finding has an identifier, a severity, a place, the consequence, and the lines to write. They

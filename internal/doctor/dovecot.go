@@ -155,7 +155,7 @@ func (d *dovecotChecks) at(parts ...string) string {
 	return strings.Join(append([]string{d.where}, parts...), ": ")
 }
 
-// passdbTitle names a passdb by its place. Its args may hold a password and are not shown.
+// passdbTitle names a passdb by its place. Its args may contain a password and are not shown.
 func passdbTitle(all doveconf.Section, i int) string {
 	return fmt.Sprintf("passdb %d (%s)", i+1, all.All("passdb")[i].Get("driver", "no driver"))
 }
@@ -292,7 +292,7 @@ func (d *dovecotChecks) passdbs() {
 	d.masters(list)
 }
 
-// isContinue reports whether a login goes on to the next passdb after it succeeded in p.
+// isContinue reports whether a login continues to the next passdb after it succeeded in p.
 func isContinue(p doveconf.Section) bool {
 	return p.Get("pass", "no") == "yes" || strings.HasPrefix(p.Get("result_success", "return-ok"), "continue")
 }
@@ -427,7 +427,7 @@ func (d *dovecotChecks) asksNext() bool {
 	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
 }
 
-// opensToAll reports whether a passdb succeeds for whoever asks, and whether it does so to hand the
+// opensToAll reports whether a passdb succeeds for every client, and whether it does so to hand the
 // login on to another server.
 func opensToAll(p doveconf.Section) (open, proxy bool) {
 	fields := strings.Fields(p.Get("default_fields", "") + " " + p.Get("override_fields", ""))
@@ -727,8 +727,8 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return n, err == nil
 }
 
-// isWide reports whether a network holds others than a site's own proxies: more addresses than such a
-// group has, or several public ones.
+// isWide reports whether a network holds others than a site's own proxies: more addresses than such
+// a group has, or several public ones.
 func isWide(n netip.Prefix) bool {
 	a := n.Addr().Unmap()
 	if a.IsLoopback() {

@@ -12,9 +12,9 @@ type Severity uint8
 
 // The severities, worst first: the zero Severity is Fail.
 const (
-	Fail Severity = iota // somebody gets in past the rules, or nobody gets in at all
+	Fail Severity = iota // logins bypass the rules, or none succeeds
 	Warn                 // works, but not as one would expect, or only as long as others behave
-	OK                   // looked at and found well
+	OK                   // checked, no fault
 )
 
 // String returns "fail", "warn" or "ok".
@@ -47,13 +47,13 @@ func (s *Severity) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A Finding is the result of one check. It never holds a secret: neither the key of the auth-policy
-// server nor the args of a passdb that is not ours.
+// A Finding is the result of one check. It never contains a secret: neither the key of the
+// auth-policy server nor the args of a passdb that is not ours.
 type Finding struct {
 	Check    string   `json:"check"` // stable identifier, such as "dovecot.passdb.first"
 	Severity Severity `json:"severity"`
 	Where    string   `json:"where"`         // file, section and setting; or the path of a socket
-	What     string   `json:"what"`          // what was found and what follows from it
+	What     string   `json:"what"`          // the fault and its consequence
 	Fix      string   `json:"fix,omitempty"` // the exact lines to write, or the command to run
 }
 
@@ -113,7 +113,7 @@ func (f findings) writeJSON(w io.Writer) error {
 	}{append(findings{}, f...), f.count(Fail), f.count(Warn)})
 }
 
-// writeTable prints one line for what is well, and a paragraph with its fix for what is not.
+// writeTable prints one line for each passed check, and a paragraph with its fix for each fault.
 func (f findings) writeTable(w io.Writer) error {
 	var b strings.Builder
 	width := 0

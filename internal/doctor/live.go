@@ -140,8 +140,8 @@ func askSASL(ctx context.Context, s listen.Spec) error {
 	return errors.New("does not greet as an authentication service does")
 }
 
-// askPolicy asks the policy service about mail of nobody who logged in, in which there is nothing
-// to refuse.
+// askPolicy asks the policy service about mail without a login, in which there is nothing to
+// refuse.
 func askPolicy(ctx context.Context, s listen.Spec) error {
 	const question = "request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address=127.0.0.1\nclient_name=localhost\n" +
 		"helo_name=localhost\nsender=\nrecipient=postmaster@localhost\nsasl_method=\nsasl_username=\ninstance=doctor\n\n"

@@ -51,7 +51,7 @@ type group struct {
 	members []string
 }
 
-// A machine is the host that the servers run on: its files and its people.
+// A machine is the host that the servers run on: its files, users and groups.
 type machine struct {
 	stat   func(string) (file, error)
 	users  []user
@@ -232,7 +232,7 @@ func (m machine) checkDovecot(conf DovecotConf) findings {
 	}
 	at := ours(all)
 	if at < 0 {
-		return nil // said already
+		return nil // reported by Dovecot
 	}
 	p := all.All("passdb")[at]
 	if isLua(p) {
@@ -257,7 +257,7 @@ func (m machine) checkDovecot(conf DovecotConf) findings {
 func (m machine) checkProgram(f *findings, name string) {
 	const check = "program"
 	if !path.IsAbs(name) {
-		return // said already
+		return // reported by Dovecot
 	}
 	info, err := m.stat(name)
 	switch {

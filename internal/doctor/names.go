@@ -13,7 +13,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/doveconf"
 )
 
-// maxPassdbFile bounds in bytes what is read of a file that a passdb names.
+// maxPassdbFile bounds in bytes how much is read of a file that a passdb names.
 const maxPassdbFile = 4 << 20
 
 // A nameUse says which parts of a login name a Dovecot text uses.
@@ -93,8 +93,9 @@ func passdbFile(p doveconf.Section) string {
 	return ""
 }
 
-// comparesDomain checks that a following passdb tells a login of an unmanaged domain, or without a
-// domain, from one of a managed domain with the same local part. It reports whether all is well.
+// comparesDomain checks that a following passdb distinguishes a login of an unmanaged domain, or
+// without a domain, from one of a managed domain with the same local part. It reports whether no
+// fault was found.
 func (d *dovecotChecks) comparesDomain(title string, p doveconf.Section) bool {
 	const check = "dovecot.passdb.domain"
 	const whole = "# a filter, query or username_format that compares the whole name (%u) or the domain (%d)"

@@ -46,7 +46,7 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 	return merge(p.findings)
 }
 
-// merge puts together what is found alike at several services.
+// merge combines equal findings about several services.
 func merge(f findings) findings {
 	merged := make(findings, 0, len(f))
 	for _, x := range f {
@@ -193,7 +193,7 @@ func addresses(specs []listen.Spec) string {
 	return strings.Join(list, ", ")
 }
 
-// walked is what was met on the way through a restriction list to our policy service.
+// walked describes the part of a restriction list before our policy service.
 type walked struct {
 	found   bool
 	server  postconf.Server
@@ -222,7 +222,7 @@ func (p *postfixChecks) walkOn(s *smtpd, text string, entered map[string]bool) (
 			w.maybes = append(w.maybes, "check_policy_service "+w.server.Address)
 		case slices.Contains(classes, r.Name):
 			if entered[r.Name] {
-				continue // it has nothing more to tell
+				continue // entered before
 			}
 			entered[r.Name] = true
 			inner := p.walkOn(s, s.value(r.Name, ""), entered)
@@ -424,7 +424,7 @@ func (p *postfixChecks) milter(s *smtpd) {
 	p.milterProtocol(s, ours)
 }
 
-// findMilter looks for ours in a list of milters, and says what is wrong when it is not there.
+// findMilter looks for ours in a list of milters, and describes the fault if it is not there.
 func (p *postfixChecks) findMilter(s *smtpd, setting string) (ours postconf.Server, what string) {
 	what = "Drawbridge's milter is not in it"
 	if s.value(setting, "") == "" {

@@ -27,7 +27,7 @@ const (
 const programDirs = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // run runs a program with its arguments, without a shell and with an environment of its own, and
-// returns what it prints. The error has the first line of its complaints.
+// returns what it prints. The error has the first line of its stderr.
 func run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	file, err := find(name)
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// line returns the line that says most: the first that tells of an error, without control
+// line returns the most informative line: the first that reports an error, without control
 // characters.
 func (b *bounded) line() string {
 	lines := strings.Split(strings.TrimSpace(b.kept.String()), "\n")

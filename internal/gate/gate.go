@@ -2,11 +2,11 @@
 // state in memory, and leaves its record.
 //
 // Decisions never wait for Redis. Records, last uses and counters' events are written behind them,
-// in a bounded queue; a full queue drops the oldest and says so in the log.
+// in a bounded queue; a full queue drops the oldest and logs it.
 //
 // Diagnostics: a gate whose state was never loaded, or has not agreed with the store for longer
 // than the setting store.max_staleness, answers every login with a temporary failure, reason
-// store_unavailable. Look-ups that are no logins go on to the next passdb all the same: mail is
+// store_unavailable. Look-ups that are no logins continue to the next passdb all the same: mail is
 // delivered meanwhile.
 package gate
 
@@ -44,8 +44,8 @@ type Options struct {
 	MaxStaleness  time.Duration
 	Throttle      throttle.Limits
 	Exempt        address.Networks // never throttled as source addresses
-	// Region tells the region of an address, as a region.Source does; nil as if no address had one.
-	// [Gate.RegionsChanged] is to be called when it tells another.
+	// Region returns the region of an address, as region.Source does; nil means no address has one.
+	// Call [Gate.RegionsChanged] when its answers change.
 	Region func(netip.Addr) string
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
@@ -77,7 +77,7 @@ type Journal interface {
 // Gate decides. It is safe for concurrent use.
 type Gate struct {
 	Options
-	origin    string // tells this daemon's events from others'
+	origin    string // distinguishes this daemon's events from others'
 	throttle  *throttle.Throttle
 	pending   *pendingLogins
 	mailboxes *mailboxes
@@ -87,7 +87,7 @@ type Gate struct {
 	writes    *writeBehind
 }
 
-// New returns a gate; [Gate.Run] starts what it does behind decisions.
+// New returns a gate; [Gate.Run] starts its background work.
 func New(o Options) *Gate {
 	return &Gate{
 		Options:   o,
@@ -101,8 +101,8 @@ func New(o Options) *Gate {
 	}
 }
 
-// Run writes records and follows other daemons' events until ctx ends, then writes what is left,
-// for at most five seconds.
+// Run writes records and follows other daemons' events until ctx ends, then writes the remaining
+// ones, for at most five seconds.
 func (g *Gate) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	beside.Go(func() { g.followEvents(ctx) })
@@ -152,7 +152,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 		}
 	}
 	if err != nil {
-		// Too many slow hashes at once: nothing was verified, and the client is told nothing.
+		// Too many slow hashes at once: nothing was verified, and the client gets no reason.
 		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
 	}
 	if d.Outcome == access.Allow || d.Outcome == access.Next {
@@ -193,9 +193,9 @@ func (g *Gate) unavailable(l *access.Login) access.Decision {
 	return d
 }
 
-// Explain decides, step by step, a login that nobody makes: it leaves no record, no count and no
-// last use. The credential is the id of a secure password of the account; "" stands for its mailbox
-// password, verified. Rules, unless nil, take the place of those that the account's domain has.
+// Explain decides a hypothetical login step by step: it leaves no record, no count and no last use.
+// The credential is the id of a secure password of the account; "" stands for its mailbox password,
+// verified. Rules, unless nil, take the place of those that the account's domain has.
 func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) access.Decision {
 	l.Time = time.Now()
 	if l.Protocol == 0 {
@@ -239,7 +239,7 @@ func (g *Gate) unreadable(name string) bool {
 	if !found {
 		return g.DefaultDomain == "" && g.Unmanaged.Next("")
 	}
-	// Where a second "@" belongs to, or what is no domain, another program may read otherwise.
+	// Another program may read a second "@", or an invalid domain, in another way.
 	domain, err := address.ParseDomain(after)
 	if err != nil {
 		return false
@@ -274,8 +274,8 @@ func (g *Gate) defaultDomain() string {
 	return g.DefaultDomain
 }
 
-// Unmanaged says which domains that are not managed are left to the next passdb. The zero value is
-// none: their logins are refused.
+// Unmanaged selects the unmanaged domains that are left to the next passdb. The zero value is none:
+// their logins are refused.
 type Unmanaged struct {
 	All     bool
 	Domains map[string]bool // canonical
@@ -292,8 +292,8 @@ func (g *Gate) region(ip netip.Addr) string {
 	return g.Region(ip)
 }
 
-// lookUpSecret tells what a secret is, at the cost of one keyed hash whatever the number of
-// devices, and returns its token for the counters.
+// lookUpSecret classifies a secret, at the cost of one keyed hash for any number of devices, and
+// returns its token for the counters.
 func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) (access.Secret, uint64) {
 	if len(secret) == 0 {
 		return access.Secret{State: access.SecretEmpty}, 0
@@ -336,8 +336,8 @@ func sessionCredential(l *access.Login, d *access.Decision) string {
 	return store.CredentialMailbox
 }
 
-// after records a decision, counts what has to be counted and keeps a login open that the next
-// passdb decides.
+// after records a decision, counts wrong secrets and keeps a login pending that the next passdb
+// decides.
 func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label string, token uint64) {
 	if l.NoLogin() {
 		return
@@ -355,7 +355,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	g.opened(l, d, v)
 	switch d.Outcome {
 	case access.Allow:
-		if l.MasterUser == "" { // a master's coming in says nothing of the account's own addresses
+		if l.MasterUser == "" { // a master's login does not make an address the account's own
 			g.success(d.Account, l.IP, l.Time)
 		}
 		if d.CredentialID != "" {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// queue admits one holder at a time for each key. Whoever needs several keys gets all at once, so
-// that nobody who waits for one key blocks another. Those who wait are served in order.
+// queue admits one holder at a time for each key. A caller that needs several keys gets all at
+// once, so that waiting for one key never blocks another. Waiting callers are served in order.
 type queue struct {
 	mu      sync.Mutex
 	busy    map[any]bool

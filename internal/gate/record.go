@@ -60,7 +60,7 @@ func bounded(s string) string {
 }
 
 // line returns the log line of a decision, in ASCII. Text from outsiders is quoted so that their
-// spaces and equals signs cannot imitate a field, whatever expression a log watcher uses.
+// spaces and equals signs cannot imitate a field in any log watcher's expression.
 func line(what string, rec *store.LoginRecord) string {
 	var b strings.Builder
 	b.Grow(160)

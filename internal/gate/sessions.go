@@ -20,12 +20,12 @@ func (g *Gate) version() submission.Version {
 	return submission.Version{State: g.Store.State.Version(), Regions: g.regions.Load()}
 }
 
-// RegionsChanged makes open sessions be decided anew at their next request, because their addresses
-// may be in other regions now.
+// RegionsChanged has open sessions re-evaluated at their next request, because their addresses may
+// be in other regions now.
 func (g *Gate) RegionsChanged() { g.regions.Add(1) }
 
-// Connected notes that an SMTP connection begins, as the milter reports. The caller must call ended
-// when the connection has ended.
+// Connected records the start of an SMTP connection, which the milter reports. The caller must call
+// ended when the connection has ended.
 func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 	g.sessions.Connected(ip, port, time.Now())
 	return sync.OnceFunc(func() { g.sessions.Disconnected(ip, port, time.Now()) })
@@ -96,7 +96,7 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 	s.login = access.Login{Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
 	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
 	s.query.Region = g.region(s.login.IP)
-	// Whoever is told has authenticated.
+	// The client has authenticated, so it may get the reason.
 	if s.query.Site.Reveal == access.RevealWeb {
 		s.query.Site.Reveal = access.RevealVerified
 	}
@@ -128,13 +128,13 @@ func (s *session) decide(m submission.AuthMethod) access.Decision {
 }
 
 // noAsker answers where nothing is verified or counted: for a session, whose secret was verified
-// when it began, and for a login that nobody makes.
+// when it began, and for a hypothetical login.
 type noAsker struct{}
 
 func (noAsker) Throttled() bool { return false }
 func (noAsker) Mailbox() bool   { return false }
 
-// Submission decides whether an authenticated SMTP session may go on. A refusal is recorded and
+// Submission decides whether an authenticated SMTP session may continue. A refusal is recorded and
 // logged once per connection; permits are neither.
 func (g *Gate) Submission(sub access.Submission) access.Decision {
 	now := time.Now()
@@ -202,7 +202,7 @@ func (g *Gate) record(s *session, d *access.Decision) {
 	g.writes.record(rec)
 }
 
-// Needs tells which parts of messages some rule in force wants to see.
+// Needs returns the parts of messages that enforced rules use.
 func (g *Gate) Needs() mailflow.Needs {
 	return mailflow.Needs{Headers: g.Store.State.AnyDomain(func(d *store.Domain) bool {
 		return d.SenderCheck.Headers() || d.TraceHeader

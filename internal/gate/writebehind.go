@@ -76,7 +76,7 @@ func (b *writeBehind) touch(account, credentialID string, u store.LastUse) {
 	}
 	if b.uses[account] == nil {
 		if len(b.uses) >= maxQueued {
-			return // the next login of the credential says it again
+			return // the next login of the credential records it again
 		}
 		b.uses[account] = map[string]store.LastUse{}
 	}
@@ -121,7 +121,7 @@ func (b *writeBehind) work(ctx context.Context) {
 	}
 }
 
-// run writes until ctx ends, and then what is left.
+// run writes until ctx ends, then writes the remaining records.
 func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()

@@ -14,7 +14,7 @@
 //
 // Diagnostics: every outcome of a login is HTTP 200. 400 is a body that is not JSON, 413 one over
 // 64 KiB, 415 another content type, 422 fields that cannot be used, all of them at once. A caller
-// that gets none of these admits nobody.
+// that gets none of these must admit nobody.
 //
 //	POST /v1/dovecot/policy?command=allow
 //	{"login":"ann@example.org","orig_user":"a.nn@example.org","remote":"203.0.113.9", …}
@@ -59,8 +59,8 @@ type Gate interface {
 	// Recheck evaluates the rules for the name that Dovecot has given a login; typed is the name
 	// that the client sent.
 	Recheck(l *access.Login, typed string) access.Decision
-	// Check evaluates the rules that need no secret for a login that no passdb of Drawbridge judges;
-	// verified says that its password was right.
+	// Check evaluates the rules that need no secret for a login that no passdb of Drawbridge
+	// judges; verified means that its password was right.
 	Check(l *access.Login, typed string, verified bool) access.Decision
 }
 
@@ -232,7 +232,8 @@ func (r *policyRequest) login() *access.Login {
 	}
 }
 
-// textUnavailable is said where the rules are not available: the protocol has no temporary failure.
+// textUnavailable is the text while the rules are not available: the protocol has no temporary
+// failure.
 const textUnavailable = "Access rules cannot be read at the moment, please try again later."
 
 // DovecotPolicy handles POST /v1/dovecot/policy, Dovecot's auth-policy protocol.

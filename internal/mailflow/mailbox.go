@@ -162,7 +162,7 @@ type parser struct {
 
 var errUnexpected = errors.New("unexpected character or end")
 
-// peek returns the next octet, or 0 at the end: the text holds no NUL.
+// peek returns the next octet, or 0 at the end: the text contains no NUL.
 func (p *parser) peek() byte {
 	if p.at < len(p.text) {
 		return p.text[p.at]
@@ -384,7 +384,7 @@ func (p *parser) atom() string {
 	return p.text[start:p.at]
 }
 
-// quoted reads a quoted string and returns what it says.
+// quoted reads a quoted string and returns its content.
 func (p *parser) quoted() (string, error) {
 	var b strings.Builder
 	for p.at++; p.at < len(p.text); p.at++ {
@@ -460,7 +460,7 @@ var betweenWords = regexp.MustCompile(`(\?=)\s+(=\?[^?\s]+\?[bBqQ]\?)`)
 // decodeWords returns text with its encoded words decoded, as displayed by programs that decode
 // before they parse. It decodes leniently: base64 without padding or with space inside, and Q with
 // faulty escapes. Of charsets that are no superset of ASCII it keeps the ASCII characters; where
-// these cannot be told apart, the word is an error.
+// these cannot be distinguished, the word is an error.
 func decodeWords(text string) (string, error) {
 	var fault error
 	text = betweenWords.ReplaceAllString(text, "$1$2")
@@ -480,7 +480,7 @@ func decodeWords(text string) (string, error) {
 	return decoded, nil
 }
 
-// decodeContent decodes what an encoded word holds, and never fails.
+// decodeContent decodes the content of an encoded word, and never fails.
 func decodeContent(encoding, content string) string {
 	if encoding == "b" || encoding == "B" {
 		content = strings.Map(func(r rune) rune {

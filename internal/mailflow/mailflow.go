@@ -1,5 +1,5 @@
 // Package mailflow is the vocabulary and the decision engine for messages: whether the sender
-// addresses of a message may be used by whoever authenticated (M1, M12), and what is noted on
+// addresses of a message the authenticated user may use (M1, M12), and which header is added to
 // submitted mail (M10).
 //
 // The domain of an address decides who may use it: an address of a managed domain is for the
@@ -17,7 +17,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// SenderCheck says where sender addresses are checked.
+// SenderCheck selects where sender addresses are checked.
 type SenderCheck string
 
 // The settings of a domain's sender_check; the zero value means [CheckBoth].
@@ -30,7 +30,7 @@ const (
 // Headers reports whether header fields are checked.
 func (c SenderCheck) Headers() bool { return c == CheckBoth || c == "" }
 
-// Needs are the parts of messages that some rule in force needs.
+// Needs are the parts of messages that enforced rules use.
 type Needs struct {
 	Headers bool
 	Body    bool
@@ -58,7 +58,7 @@ type Submitter struct {
 	Unavailable bool
 }
 
-// Verdict says whether a message is refused.
+// Verdict is the decision on a message.
 type Verdict struct {
 	Refused bool
 	Text    string // for the SMTP client; ASCII, without line breaks

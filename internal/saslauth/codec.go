@@ -25,12 +25,12 @@ const (
 )
 
 // errMalformed is what lines that break the protocol or its bounds have in common. Its text never
-// quotes the line, which may hold a password.
+// quotes the line, which may contain a password.
 var errMalformed = errors.New("malformed line of the authentication protocol")
 
 var errLong = fmt.Errorf("%w: longer than %d octets", errMalformed, maxLine)
 
-// lineReader reads lines from anything, into memory that it wipes: lines hold passwords.
+// lineReader reads lines into memory that it wipes, because lines contain passwords.
 type lineReader struct {
 	src        io.Reader
 	buf        []byte
@@ -107,7 +107,7 @@ type request struct {
 	reply []byte // of CONT and AUTH: base64, within the line
 }
 
-// auth is what an AUTH line says.
+// auth is the content of an AUTH line.
 type auth struct {
 	mechanism string
 	login     access.Login // all but Account and Secret
@@ -229,7 +229,7 @@ func (a *auth) set(key string, value []byte) (known, ok bool) {
 		port, err := strconv.ParseUint(string(value), 10, 16)
 		l.LocalPort = uint16(port)
 		return true, err == nil
-	case "secured": // Postfix says it of TLS alone
+	case "secured": // Postfix sends it with TLS only
 		l.TLS = true
 		return true, true
 	case "valid-client-cert":
@@ -393,7 +393,7 @@ func appendAnswer(dst []byte, verb string, id uint32, parameters ...string) []by
 // maxText bounds the text of a refusal, in octets; Postfix cuts its reply at 512.
 const maxText = 400
 
-// text makes of a reason what can stand in an SMTP reply and in a parameter.
+// text makes a reason fit for an SMTP reply and a parameter.
 func text(reason string) string {
 	b := []byte(reason[:min(len(reason), maxText)])
 	for i, c := range b {
@@ -404,7 +404,7 @@ func text(reason string) string {
 	return string(b)
 }
 
-// appendHello appends what a server says first.
+// appendHello appends a server's greeting.
 func appendHello(dst []byte, offer []mechanism, pid, connection int, cookie string) []byte {
 	dst = append(dst, "VERSION\t1\t2\n"...)
 	for _, m := range offer {
@@ -424,7 +424,7 @@ func appendAuth(dst []byte, id uint32, a *auth) []byte {
 	dst = append(append(dst, '\t'), a.mechanism...)
 	dst = append(dst, a.passed...)
 	dst = append(append(dst, "\tsession="...), escape(a.login.Session)...)
-	// Dovecot's penalty would hold up everybody behind an address; the throttle takes its place.
+	// Dovecot's penalty would delay all clients behind an address; the throttle replaces it.
 	dst = append(dst, "\tno-penalty"...)
 	if a.hasFirst {
 		dst = append(append(dst, "\tresp="...), a.initial...)

@@ -42,7 +42,7 @@ type peer struct {
 	used  bool        // by an earlier exchange
 }
 
-// mechanisms returns what the other server offers, asking it if nobody did before. An error leaves
+// mechanisms returns what the other server offers, and asks it if that is unknown. An error leaves
 // those known before, or none.
 func (r *relay) mechanisms(ctx context.Context) ([]mechanism, error) {
 	r.mu.Lock()
@@ -61,7 +61,7 @@ func (r *relay) mechanisms(ctx context.Context) ([]mechanism, error) {
 	return r.offer, nil
 }
 
-// offers reports whether the other server has a mechanism; an error says that this cannot be told.
+// offers reports whether the other server has a mechanism; with an error this is unknown.
 func (r *relay) offers(ctx context.Context, name string) (bool, error) {
 	offer, err := r.mechanisms(ctx)
 	return slices.ContainsFunc(offer, func(m mechanism) bool { return m.name == name }), err
@@ -133,7 +133,7 @@ func (p *peer) bound(ctx context.Context) error {
 	return p.SetDeadline(by)
 }
 
-// get returns a connection that nobody else uses.
+// get returns an unused connection.
 func (r *relay) get(ctx context.Context) (*peer, error) {
 	r.mu.Lock()
 	for n := len(r.idle); n > 0; n = len(r.idle) {
@@ -203,7 +203,7 @@ func (r *relay) connect(ctx context.Context) (*peer, error) {
 	return p, nil
 }
 
-// hello exchanges greetings. Dovecot 2.4 says what it offers only once the client has spoken.
+// hello exchanges greetings. Dovecot 2.4 lists its mechanisms only after the client has spoken.
 func (p *peer) hello(ctx context.Context) ([]mechanism, error) {
 	if err := p.bound(ctx); err != nil {
 		return nil, err

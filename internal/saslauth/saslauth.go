@@ -21,31 +21,31 @@
 //
 // PLAIN and LOGIN are decided by the gate. The outcome next, and every mechanism that the gate does
 // not see the secret of, is passed on to the site's own authentication server (setting sasl.next),
-// with the client's address. The name that it answers with is judged before OK is said, so that a
-// passdb which maps names opens no way around the rules. Each login has a session id that nobody
-// can guess; a passdb of Drawbridge's behind that server finds the login by it and adds nothing to
+// with the client's address. The name that it answers with is judged before the client gets OK, so
+// that a passdb which maps names opens no way around the rules. Each login has an unguessable
+// session id; a passdb of Drawbridge's behind that server finds the login by it and adds nothing to
 // the records.
 //
-// PLAIN may name another account than the one that authenticates (RFC 4616, authzid), and a name may
-// be "account*master" (setting sasl.master_separator): a master login, which only the site's own
-// server can verify.
+// PLAIN may name another account than the one that authenticates (RFC 4616, authzid), and a name
+// may be "account*master" (setting sasl.master_separator): a master login, which only the site's
+// own server can verify.
 //
 // # Diagnostics
 //
 // A temporary failure closes the connection without a word. Postfix then answers 454, and asks
-// again on a new connection; every FAIL, whatever it says, becomes 535, and clients ask their user
-// for another password. It happens when the gate cannot decide, when the site's own server cannot
-// be reached, is too slow or reports a temporary failure itself, and when a line is malformed. The
-// log says which; it never quotes a line, since AUTH lines hold passwords.
+// again on a new connection; every FAIL becomes 535, and clients ask their user for another
+// password. It happens when the gate cannot decide, when the site's own server cannot be reached,
+// is too slow or reports a temporary failure itself, and when a line is malformed. The log names
+// the cause; it never quotes a line, since AUTH lines contain passwords.
 //
 // A response that means nothing (base64, a missing NUL, a password of more than 4 KiB) and a
-// mechanism that nobody offers are refusals: the client's fault.
+// mechanism that is not offered are refusals: the client's fault.
 //
 // # Limits
 //
 // A connection answers one exchange after the other, as Postfix asks. At most four wait for a
 // further response of the client's; the oldest makes room. There is no greeting by TLS and no key:
-// the unix socket's mode says who may ask, and whoever asks is believed about addresses and TLS.
+// the unix socket's mode decides who may ask, and the client's addresses and TLS are trusted.
 //
 // Specification: https://doc.dovecot.org/2.4.1/core/developers/design/auth_protocol.html
 package saslauth
@@ -75,7 +75,7 @@ import (
 type Gate interface {
 	// Login decides and records a login.
 	Login(ctx context.Context, l *access.Login) access.Decision
-	// Report says how a login with outcome next ended.
+	// Report records how a login with outcome next ended.
 	Report(e *access.Ending)
 	// Recheck evaluates the rules for the name that the site's own server has given a login, and
 	// records refusals. The typed name was judged by Login.
@@ -102,7 +102,7 @@ const (
 	maxWaiting   = 4 // exchanges of a connection that wait for their client
 )
 
-// Serve answers on ln until ctx is done, then closes ln, finishes what is in flight for at most 5 s
+// Serve answers on ln until ctx is done, then closes ln, finishes pending exchanges for at most 5 s
 // and returns nil. It returns an error when ln fails, or when connections had to be cut off.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var next *relay
@@ -142,7 +142,7 @@ type exchange struct {
 	peer *peer  // of a mechanism that is passed on
 }
 
-// end lets go of what an exchange holds.
+// end releases the resources of an exchange.
 func (x *exchange) end() {
 	if x.peer != nil {
 		x.peer.end()
@@ -179,7 +179,7 @@ func (c *conn) serve(ctx context.Context) {
 	}
 }
 
-// greet says what is offered and waits for the client's greeting.
+// greet lists the mechanisms and waits for the client's greeting.
 func (c *conn) greet(ctx context.Context) error {
 	cookie := make([]byte, 16)
 	_, _ = rand.Read(cookie) // never fails
@@ -384,7 +384,7 @@ func (c *conn) loginSecret(ctx context.Context, x *exchange, response []byte) er
 	return c.decide(ctx, x, x.user, secret)
 }
 
-// decide has the gate decide a login whose secret is known.
+// decide asks the gate about a login whose secret is known.
 func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) error {
 	if account, master, ok := c.server.masterName(string(user)); ok {
 		response := encodePlain(account, master, secret)
@@ -406,7 +406,7 @@ func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) err
 	return errSilence // the gate has logged it
 }
 
-// verify asks the site's own server about a secret, by PLAIN whatever the client spoke.
+// verify asks the site's own server about a secret, by PLAIN for any mechanism of the client.
 func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 	if c.next == nil {
 		c.server.Log.Error("a login is for the next passdb, and the setting sasl.next names none", "account", serving.ASCII(l.Account))
@@ -439,7 +439,7 @@ func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 		}
 		return c.refuse(x.id, ans.reason)
 	}
-	p.end() // a challenge after the whole response, a temporary failure, an OK for nobody
+	p.end() // a challenge after the whole response, a temporary failure, an OK without a name
 	return c.unreachable(errors.New("sasl.next reports a temporary failure or answers nothing of use"))
 }
 
@@ -468,7 +468,7 @@ func (c *conn) master(ctx context.Context, x *exchange, user string, response []
 	return c.passBack(ctx, x, ans)
 }
 
-// passBack answers what the site's own server said about a mechanism whose secret is not seen here.
+// passBack relays the site's own server's answer about a mechanism that hides its secret.
 func (c *conn) passBack(ctx context.Context, x *exchange, ans answer) error {
 	switch {
 	case ans.verb == "CONT":

@@ -69,7 +69,7 @@ const (
 	// maxAuthentications bounds those remembered of one account and address.
 	maxAuthentications = 32
 	// maxAccounts bounds the sessions of one connection: without a milter, connections that use the
-	// same address and port one after another cannot be told apart.
+	// same address and port one after another cannot be distinguished.
 	maxAccounts = 32
 	// maxSkew is how far the clocks of two daemons may differ.
 	maxSkew = 2 * time.Second
@@ -118,8 +118,8 @@ type origin struct {
 	ip      netip.Addr
 }
 
-// connection is what is known of the open connections of one peer: usually one. Two may be open to
-// two ports of the server; which of them a request belongs to is unknown, so the earlier counts.
+// connection describes the open connections of one peer: usually one. Two may be open to two ports
+// of the server; which of them a request belongs to is unknown, so the earlier counts.
 type connection struct {
 	first, last time.Time  // when they began
 	begun       int        // how many began; zero if the milter did not report it
@@ -402,7 +402,7 @@ func (c *connection) put(b *Session, now time.Time) {
 	c.sessions = append(c.sessions, b)
 }
 
-// Sweep removes what has expired.
+// Sweep removes expired entries.
 func (s *Sessions) Sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

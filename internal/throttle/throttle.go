@@ -1,5 +1,5 @@
 // Package throttle limits password guessing: it counts different wrong secrets per account and per
-// source address, and says when to stop verifying.
+// source address, and decides when to stop verifying.
 //
 // A wrong secret is counted as a token of (account, secret). The same stale secret counts once,
 // however often a device repeats it. One secret that is tried on many accounts counts each time.
@@ -163,7 +163,7 @@ func (t *Throttle) Succeeded(account string, ip netip.Addr, at time.Time) (news 
 	return !ok || at.Sub(time.Time(before)) > time.Hour
 }
 
-// Sweep removes what has expired.
+// Sweep removes expired entries.
 func (t *Throttle) Sweep(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
