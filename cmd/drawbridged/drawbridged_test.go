@@ -295,6 +295,17 @@ func TestUserFails(t *testing.T) {
 			},
 			want: "belongs to uid 65534",
 		},
+		"a directory of all users": {
+			user: somebody, before: func(p *process) error { return os.Mkdir(p.path("state"), 0o755) },
+			want: "is open to others (mode 0755)",
+		},
+		"root's own files": {
+			user: somebody,
+			before: func(p *process) error {
+				return errors.Join(os.Mkdir(p.path("state"), 0o700), os.WriteFile(p.path("state/id_rsa"), nil, 0o600))
+			},
+			want: `holds "id_rsa" and nothing of a daemon's`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProcess(t, "login.listen = [\"unix:DIR/login.sock\"]\nuser = \""+c.user+"\"\n")

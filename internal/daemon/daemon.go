@@ -274,7 +274,7 @@ func prepareState(dir string, user daemonUser) error {
 		return nil
 	case owner.Uid == 0 && user.changes():
 		if err := user.own(dir); err != nil {
-			return fmt.Errorf("state_dir: making %s its owner: %w", user.name, err)
+			return fmt.Errorf("state_dir: making it %s's: %w", user.name, err)
 		}
 		return nil
 	}

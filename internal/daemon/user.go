@@ -88,14 +88,29 @@ func (u daemonUser) become() error {
 }
 
 // own makes u the owner of a state directory that root owned until now, and of what is in it. The
-// directory is last, so that an interrupted change is made again. Nobody but root could put
-// anything there until then.
+// directory is last, so that an interrupted change is made again. A directory that is open to
+// others, or has files and none of a daemon's, is refused: a mistyped setting must not give away
+// /etc.
 func (u daemonUser) own(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close() //nolint:errcheck // nothing was written through it
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is open to others (mode %04o): name another directory, or 'chmod 0700 %s'", dir, info.Mode().Perm(), dir)
+	}
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "pepper" || e.Name() == "store-id" }) {
+		return fmt.Errorf("%s holds %q and nothing of a daemon's: name another directory", dir, entries[0].Name())
+	}
 	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || path == "." {
 			return err
