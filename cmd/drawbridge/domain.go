@@ -15,7 +15,9 @@ func domainPath(name string, more ...string) string {
 
 func (c *cli) domain() *cobra.Command {
 	return group("domain", "Manage domains",
-		c.domainCreate(), c.domainList(), c.domainShow(), c.domainSet(), c.domainDelete())
+		c.domainCreate(), c.domainList(),
+		c.showIn("Show a domain's settings", func(domain string) string { return domainPath(domain) }, c.printAnswer),
+		c.domainSet(), c.domainDelete())
 }
 
 func domainSettings(cmd *cobra.Command) *settings {
@@ -90,13 +92,20 @@ func (c *cli) domainList() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) domainShow() *cobra.Command {
+// showIn is a command that shows a resource of a domain.
+func (c *cli) showIn(short string, path func(domain string) string, show printer) *cobra.Command {
 	return &cobra.Command{
 		Use:               "show DOMAIN",
-		Short:             "Show a domain's settings",
+		Short:             short,
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
-		RunE:              func(cmd *cobra.Command, args []string) error { return c.show(cmd, domainPath(args[0])) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := c.get(cmd, path(args[0]), nil)
+			if err != nil {
+				return err
+			}
+			return show(cmd, a)
+		},
 	}
 }
 

@@ -12,20 +12,8 @@ import (
 )
 
 func (c *cli) securePasswordPolicy() *cobra.Command {
-	show := &cobra.Command{
-		Use:               "show DOMAIN",
-		Short:             "Show for which accounts secure passwords are enforced",
-		Args:              takes("DOMAIN"),
-		ValidArgsFunction: arguments(c.completeDomain),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.get(cmd, enforcementPath(args[0]), nil)
-			if err != nil {
-				return err
-			}
-			return c.printEnforcement(cmd, a)
-		},
-	}
-	return group("secure-password-policy", "Enforce secure passwords for third-party clients", show, c.enforce(), c.lift())
+	return group("secure-password-policy", "Enforce secure passwords for third-party clients",
+		c.showIn("Show for which accounts secure passwords are enforced", enforcementPath, c.printEnforcement), c.enforce(), c.lift())
 }
 
 // printEnforcement prints the enforcement in the words of the commands that set it.

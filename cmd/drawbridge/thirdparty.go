@@ -9,42 +9,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 func (c *cli) thirdParty() *cobra.Command {
-	show := &cobra.Command{
-		Use:               "show DOMAIN",
-		Short:             "Show whether third-party clients may log in",
-		Args:              takes("DOMAIN"),
-		ValidArgsFunction: arguments(c.completeDomain),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := c.get(cmd, domainPath(args[0], "third-party-access"), nil)
-			if err != nil {
-				return err
-			}
-			return c.printThirdParty(cmd, a)
-		},
-	}
-	return group("third-party", "Allow or block third-party clients", show,
+	return group("third-party", "Allow or block third-party clients",
+		c.showIn("Show whether third-party clients may log in", thirdPartyPath, c.printThirdParty),
 		c.thirdPartySwitch("allow", "Allow third-party clients from anywhere", "The secure login IPs are kept for the next block."),
 		c.thirdPartySwitch("block", "Block third-party clients, except from the secure login IPs", "The site's own webmail is not affected."),
 		c.thirdPartySwitch("report", "Only record which logins block would refuse", "To see them, run drawbridge logins DOMAIN --wide."))
 }
+
+func thirdPartyPath(domain string) string { return domainPath(domain, "third-party-access") }
 
 // printThirdParty prints the switch in the words of the commands that set it.
 func (c *cli) printThirdParty(cmd *cobra.Command, a *adminclient.Answer) error {
 	if c.output == outputJSON {
 		return c.printAnswer(cmd, a)
 	}
-	var switched struct {
-		Allow          bool     `json:"allow"`
-		Mode           string   `json:"mode"`
-		SecureLoginIPs []string `json:"secure_login_ips"`
-		Customised     bool     `json:"customised"`
-		Pending        struct {
-			ID string `json:"id"`
-		} `json:"pending"`
-	}
+	var switched api.ThirdPartyAccess
 	if err := json.Unmarshal(a.Body, &switched); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
@@ -91,12 +74,11 @@ func (c *cli) thirdPartySwitch(position, short, more string) *cobra.Command {
 	s.edits("add-ip", "remove-ip", "secure_login_ips", "an `address`, CIDR or a-b range")
 	w := writes(cmd).versioned(cmd).revertible(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		path := domainPath(args[0], "third-party-access")
 		change := func(current object) (object, error) {
 			body := thirdPartyAccess(position) // an absent list does not change
 			return body, s.into(body, current)
 		}
-		return c.changeWith(cmd, w, http.MethodPut, path, s, change, c.printThirdParty)
+		return c.changeWith(cmd, w, http.MethodPut, thirdPartyPath(args[0]), s, change, c.printThirdParty)
 	}
 	return cmd
 }

@@ -176,10 +176,7 @@ func (r *Request) DeleteClientType(ctx context.Context, name string) (*Result[ap
 	res := &Result[api.ClientType]{}
 	err := r.change(ctx, ForAdmin, store.Global, func(ch *store.Change) error {
 		cur, ok := r.Store.State.ClientType(t)
-		if !ok {
-			return api.NotFound("client type with evidence")
-		}
-		if err := r.match(true, cur.Rev); err != nil {
+		if err := r.existing(ok, cur.Rev, "client type with evidence"); err != nil {
 			return err
 		}
 		if n := r.policiesNaming(t); n > 0 && !slices.Contains(access.KnownClientTypes[:], t) && !r.Confirm {

@@ -149,10 +149,7 @@ func (d *Domain) PatchDepartment(ctx context.Context, path string, edit Edit[api
 	res := &Result[api.Department]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Department(d.name, path)
-		if !ok {
-			return api.NotFound("department")
-		}
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.existing(ok, cur.Rev, "department"); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -192,10 +189,7 @@ func (d *Domain) DeleteDepartment(ctx context.Context, path string) (*Result[api
 	res := &Result[api.Department]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Department(d.name, path)
-		if !ok {
-			return api.NotFound("department")
-		}
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.existing(ok, cur.Rev, "department"); err != nil {
 			return err
 		}
 		if in := d.departmentReferrers(path); len(in) > 0 {

@@ -123,6 +123,14 @@ func (r *Request) match(exists bool, rev uint64) error {
 	return r.MatchTag(exists, strconv.FormatUint(rev, 10))
 }
 
+// existing refuses an operation on a resource that does not exist, or does not meet the condition.
+func (r *Request) existing(exists bool, rev uint64, what string) error {
+	if !exists {
+		return api.NotFound(what)
+	}
+	return r.match(true, rev)
+}
+
 // MatchTag applies the condition of the request to a tag that is no revision.
 func (r *Request) MatchTag(exists bool, tag string) error {
 	if r.If == nil {

@@ -201,10 +201,7 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 // patched returns the domain as it is, and as an edit makes it.
 func (d *Domain) patched(edit Edit[api.Domain]) (cur store.Revised[store.Domain], next *store.Domain, err error) {
 	cur, ok := d.Store.State.Domain(d.name)
-	if !ok {
-		return cur, nil, api.NotFound("domain")
-	}
-	if err := d.match(true, cur.Rev); err != nil {
+	if err := d.existing(ok, cur.Rev, "domain"); err != nil {
 		return cur, nil, err
 	}
 	var f api.Faults

@@ -146,10 +146,7 @@ func (d *Domain) DeletePolicy(ctx context.Context, id string) (*Result[api.Polic
 	res := &Result[api.Policy]{}
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {
 		cur, ok := d.Store.State.Policy(d.name, id)
-		if !ok {
-			return api.NotFound("policy")
-		}
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.existing(ok, cur.Rev, "policy"); err != nil {
 			return err
 		}
 		res.View = ViewPolicy(cur.Doc)

@@ -28,10 +28,7 @@ func (d *Domain) PutSecurePasswordPolicy(ctx context.Context, decode func(*api.F
 	res := &Result[api.SecurePasswordPolicy]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Domain(d.name)
-		if !ok {
-			return api.NotFound("domain")
-		}
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.existing(ok, cur.Rev, "domain"); err != nil {
 			return err
 		}
 		var f api.Faults
