@@ -101,9 +101,9 @@ func TestAccounts(t *testing.T) {
 	if made.header.Get("Location") != "/v1/accounts/new.one@example.org" {
 		t.Errorf("Location %s", made.header.Get("Location"))
 	}
-	// PUT replaces: what it leaves out is as for a new account.
+	// PUT replaces: missing fields get the defaults of a new account.
 	d.admin.put(new, `{"suspended":true}`).want(200).has("departments", `[]`).has("aliases", `[]`).has("protocols", `{}`).has("secure_passwords", `"optional"`)
-	// PATCH leaves what it does not name, and creates as well.
+	// PATCH keeps missing fields, and creates accounts too.
 	d.admin.patch(ann, `{"protocols":{"imap":true,"smtp":false}}`).want(200).has("departments", `["sales/emea"]`)
 	d.admin.patch(ann, `{"protocols":{"smtp":null},"departments":null}`).want(200).has("protocols", `{"imap":true}`).has("departments", `[]`)
 	d.admin.patch("/v1/accounts/fresh@example.org", `{"suspended":true}`).want(201).has("suspended", `true`).has("warnings.0.code", `"unknown_address"`)
@@ -150,7 +150,7 @@ func TestPresets(t *testing.T) {
 	d.admin.patch(ann, `{"protocols":{"pop3":null}}`).want(200).has("preset", `null`)
 	d.admin.patch(ann, `{"preset":"imap-smtp","protocols":{"pop3":true}}`).faults("/preset conflict")
 	d.admin.patch(ann, `{"preset":"imap-smtp","protocols":{"pop3":false,"sieve":true}}`).want(200).has("preset", `"imap-smtp"`)
-	// What is read can be written back.
+	// An account can be written back as it was read.
 	read := d.admin.get(ann)
 	d.admin.put(ann, string(read.body)).want(200).has("preset", `"imap-smtp"`)
 }
@@ -261,10 +261,10 @@ func TestImport(t *testing.T) {
 	if d.api.Store.State.Heads() != again {
 		t.Error("an import of what is there changed the store")
 	}
-	// A column that is missing leaves things as they are; an empty cell clears.
+	// A missing column changes nothing; an empty cell clears.
 	d.csv(path, "address,imap\nnew.person@example.org,\n").want(200).has("changed", `1`)
 	d.admin.get("/v1/accounts/new.person@example.org").has("protocols", `{"pop3":false}`).has("secure_passwords", `"required"`)
-	// Missing departments are made only if that is asked for.
+	// Missing departments are created on request only.
 	d.csv(path, "address,departments\nzoe@example.org,a/b/c;a\n").faults("2/departments/0 unknown_department", "2/departments/1 unknown_department")
 	d.csv(path+"?create_departments=true", "address,departments\nzoe@example.org,a/b/c;a\n").want(200).has("departments", `["a","a/b","a/b/c"]`)
 	d.admin.get(dom + "/departments/a/b").want(200)
@@ -358,10 +358,10 @@ func TestSecurePasswords(t *testing.T) {
 	if len(a.Doc.Live()) != 1 || len(a.Doc.Secrets) != 2 || a.Doc.Live()[0].ID != second.text("id") {
 		t.Errorf("a revoked one is recognised no more, or the other went too: %+v", a.Doc.Secrets)
 	}
-	// PUT and PATCH of the account leave its secrets alone.
+	// PUT and PATCH of the account keep its secrets.
 	d.admin.put("/v1/accounts/ann@example.org", `{}`).want(200).has("secure_password_count", `1`)
 
-	// Without a record: one is made where the next passdb knows the account.
+	// Without a record, one is created where accounts are in the next passdb.
 	d.admin.post("/v1/accounts/stranger@example.org/secure-passwords", `{"label":"x"}`).want(201)
 	d.admin.get("/v1/accounts/stranger@example.org").want(200).has("secure_password_count", `1`)
 	d.admin.get("/v1/accounts/nobody@example.org/secure-passwords").want(200).has("items", `[]`)
@@ -374,7 +374,7 @@ func TestSecurePasswords(t *testing.T) {
 }
 
 // An address that nothing knows is probably misspelled: where accounts are listed, it gets neither
-// settings nor secrets unless that is asked for.
+// settings nor secrets without create.
 func TestListedAccounts(t *testing.T) {
 	const stranger = "/v1/accounts/stranger@example.org"
 	for name, d := range map[string]*daemon{"mailbox passwords kept here": start(t, false).site(), "a listed domain": start(t, true).site()} {
@@ -399,7 +399,7 @@ func TestListedAccounts(t *testing.T) {
 	d.admin.patch(dom, `{"accounts":"closed"}`).faults("/accounts not_in_list")
 }
 
-// Lists and GET of an account show what applies to it, not only what it sets itself.
+// Lists and GET show the effective settings of an account beside its own.
 func TestAccountsShowWhatApplies(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.patch(annPath, `{"protocols":{"imap":true}}`).want(200)
@@ -508,7 +508,7 @@ func TestIfMatchSettlesRaces(t *testing.T) {
 	d.admin.put("/v1/accounts/none@example.org", `{}`, "If-None-Match", "*").want(201)
 }
 
-// Two domains on two daemons cannot both have one name.
+// Two domains on two daemons cannot both get one name.
 func TestNamesAreClaimedOnce(t *testing.T) {
 	d := start(t, true)
 	const each = 6
@@ -533,7 +533,7 @@ func TestNamesAreClaimedOnce(t *testing.T) {
 	}
 }
 
-// A claim keeps others off for a minute, whether its holder is there or not.
+// A claim reserves a name for a minute, whether its holder exists or not.
 func TestClaimsOfOthers(t *testing.T) {
 	d := start(t, true)
 	claim := func(name string, age time.Duration) {
@@ -557,18 +557,18 @@ func TestClaimsOfOthers(t *testing.T) {
 	d.admin.post("/v1/domains", `{"name":"example.org","alias_domains":["orphan.example"]}`).want(201)
 	d.admin.patch(dom, `{"alias_domains":["fresh.example"]}`).want(409, "exists")
 	d.admin.post("/v1/domains", `{"name":"other.example","alias_domains":["fresh.example"]}`).want(201) // the holder
-	// What a domain claimed long ago, and does not have, it claims anew.
+	// A domain can claim again a name that it claimed long ago and does not have.
 	claim("late.example", time.Hour)
 	d.admin.patch("/v1/domains/other.example", `{"alias_domains":["fresh.example","late.example"]}`).want(200)
 	if got, ok := d.api.Store.State.Claim("late.example"); !ok || time.Since(got.Time) > time.Minute {
 		t.Errorf("the claim is of %v", got.Time)
 	}
-	// Given up, a name is free at once.
+	// A released name is free at once.
 	d.admin.patch("/v1/domains/other.example", `{"alias_domains":[]}`).want(200)
 	d.admin.patch(dom, `{"alias_domains":["fresh.example"]}`).want(200)
 }
 
-// The account's secrets and hashes are shown nowhere but once.
+// Secrets are shown once, and hashes never.
 func TestSecretsAreShownOnce(t *testing.T) {
 	d := start(t, false).site()
 	const ann = "/v1/accounts/ann@example.org"

@@ -36,7 +36,7 @@ type daemon struct {
 	redis   *redistest.Server
 	journal gate.Journal // the same Redis, as a gate writes to it
 	log     *redistest.Lines
-	// stranger makes the peer on the unix socket somebody else's process.
+	// stranger gives the peer on the unix socket another user id.
 	stranger atomic.Bool
 	tcp      *httptest.Server
 	unix     *httptest.Server
@@ -44,14 +44,14 @@ type daemon struct {
 	admin *client
 }
 
-// start starts a daemon that ends with the test. next tells whether mailbox passwords belong to the
-// next passdb.
+// start starts a daemon that ends with the test. With next, mailbox passwords belong to the next
+// passdb.
 func start(t *testing.T, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
 	return join(t, redistest.Start(t), next, set...)
 }
 
-// join starts a daemon on a store that may be another's as well.
+// join starts a daemon on a store that other daemons may share.
 func join(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API)) *daemon {
 	t.Helper()
 	d := run(t, r, next, set...)
@@ -242,7 +242,7 @@ func (c *client) del(path string, headers ...string) *answer {
 	return c.do("DELETE", path, "", headers...)
 }
 
-// want holds the answer's status, and for a refusal its code, against what is expected.
+// want compares the answer's status, and the code of a refusal.
 func (a *answer) want(status int, code ...string) *answer {
 	a.t.Helper()
 	if a.status != status {
@@ -263,7 +263,7 @@ func (a *answer) want(status int, code ...string) *answer {
 	return a
 }
 
-// value returns what stands at a path such as "items.0.label"; nil for nothing.
+// value returns the value at a path such as "items.0.label"; nil for none.
 func (a *answer) value(path string) any {
 	a.t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(a.body))
@@ -295,7 +295,7 @@ func (a *answer) text(path string) string {
 	return s
 }
 
-// has holds a part of the answer, as JSON, against what is expected.
+// has compares a part of the answer, as JSON.
 func (a *answer) has(path, want string) *answer {
 	a.t.Helper()
 	got, err := json.Marshal(a.value(path))
@@ -319,7 +319,7 @@ func (a *answer) each(list, field string) []string {
 	return got
 }
 
-// faults holds all faults, as "pointer code", against what is expected.
+// faults compares all faults, as "pointer code".
 func (a *answer) faults(want ...string) *answer {
 	a.t.Helper()
 	a.want(422, "invalid")
@@ -362,7 +362,7 @@ func (d *daemon) site() *daemon {
 	return d
 }
 
-// login is the record of one that came in, by IMAP with a third-party client.
+// login is the record of an accepted login by IMAP with a third-party client.
 func login(at time.Time, account, ip string, more ...func(*store.LoginRecord)) store.LoginRecord {
 	r := store.LoginRecord{
 		ID: fmt.Sprintf("%012x%s", at.UnixMilli(), store.NewID()), Time: at.UTC(), Domain: "example.org", Account: account, IP: ip,
@@ -374,7 +374,7 @@ func login(at time.Time, account, ip string, more ...func(*store.LoginRecord)) s
 	return r
 }
 
-// on puts logins on record.
+// on records logins.
 func (d *daemon) on(records ...store.LoginRecord) {
 	d.t.Helper()
 	if err := d.journal.AppendRecords(context.Background(), records, nil); err != nil {
@@ -406,7 +406,7 @@ func TestCreateDomain(t *testing.T) {
 		t.Errorf("the managed policy: %+v", p.Doc)
 	}
 
-	// Or as its creator says.
+	// Its creator can allow them.
 	d.admin.post("/v1/domains", `{"name":"open.example","third_party_access":{"allow":true,"mode":"report","secure_login_ips":["192.0.2.1-192.0.2.9"]}}`).want(201)
 	d.admin.get("/v1/domains/open.example/third-party-access").want(200).
 		has("allow", `true`).has("mode", `"report"`).has("secure_login_ips", `["192.0.2.1-192.0.2.9"]`)
@@ -453,7 +453,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	d.admin.put("/v1/accounts/ann%20b@example.org", `{}`).faults("?address invalid_address")
 }
 
-// What is refused is never repeated: it may be a secret in the wrong field.
+// Refusals never repeat a value: it may be a secret in the wrong field.
 func TestRefusalsRepeatNoValue(t *testing.T) {
 	d := start(t, false).site()
 	const secret = "hunter2hunter2"
@@ -539,7 +539,7 @@ func TestBodies(t *testing.T) {
 	if _, ok := d.api.Store.State.Account("x@example.org"); ok {
 		t.Error("one of them was taken")
 	}
-	// A body whose length is not told ahead is bounded as well.
+	// A body without Content-Length is limited too.
 	r, err := http.NewRequest(http.MethodPut, d.tcp.URL+"/v1/accounts/x@example.org", io.MultiReader(strings.NewReader(long)))
 	if err != nil {
 		t.Fatal(err)
@@ -572,12 +572,12 @@ func TestPatchDomain(t *testing.T) {
 	if st := d.api.Store.State; st.Canonical("ann@new.example") != "ann@example.org" || st.Canonical("ann@alias.example") != "ann@alias.example" {
 		t.Error("alias domains do not resolve as they were set")
 	}
-	// The name that was given up is free, the new one is not.
+	// The released name is free, the new one is not.
 	d.admin.post("/v1/domains", `{"name":"new.example"}`).want(409, "exists")
 	d.admin.post("/v1/domains", `{"name":"alias.example"}`).want(201)
 	d.admin.patch(dom, `{"alias_domains":["alias.example"]}`).want(409, "exists")
 	d.admin.patch(dom, `{"name":"renamed.example"}`).faults("/name conflict")
-	// What is read may be sent back: it changes nothing, and keeps the ETag.
+	// Sending back what was read changes nothing, and keeps the ETag.
 	same := d.admin.get(dom)
 	again := d.admin.patch(dom, string(same.body), "If-Match", same.header.Get("ETag")).want(200)
 	if again.header.Get("ETag") != same.header.Get("ETag") || !bytes.Equal(again.body, same.body) {
@@ -598,7 +598,7 @@ func TestDeleteDomain(t *testing.T) {
 	d.admin.get("/v1/accounts/ann@example.org").want(404)
 	self.get("/v1/accounts/ann@example.org/effective").want(401)
 	own.get(dom).want(401)
-	// Nothing of it comes to life again, and its names are free.
+	// Nothing of it becomes valid again, and its names are free.
 	d.admin.get("/v1/accounts/carl@example.net").want(200).has("aliases", `["x@example.net"]`)
 	d.admin.post("/v1/domains", `{"name":"alias.example"}`).want(201)
 	d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
@@ -607,7 +607,7 @@ func TestDeleteDomain(t *testing.T) {
 	own.get(dom).want(401)
 }
 
-// Leftovers of a deletion that was interrupted belong to nobody.
+// Nothing that an interrupted deletion left is used again.
 func TestCreateDomainOverLeftovers(t *testing.T) {
 	d := start(t, true)
 	err := d.api.Store.Update(context.Background(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(c *store.Change) error {
@@ -646,12 +646,12 @@ func TestThirdPartyAccess(t *testing.T) {
 		t.Errorf("GET %s, PUT %s", read.body, a.body)
 	}
 	d.admin.put(path, `{"allow":false}`, "If-Match", before.header.Get("ETag")).want(412)
-	// Allowing keeps the list, which rests.
+	// Allowing keeps the list, which has no effect meanwhile.
 	d.admin.put(path, `{"allow":true}`).want(200).has("allow", `true`).has("secure_login_ips", `["203.0.113.0/24","2001:db8::1","192.0.2.1-192.0.2.100"]`)
 	d.admin.put(path, `{"allow":false,"mode":"report","secure_login_ips":[]}`).want(200).has("mode", `"report"`).has("secure_login_ips", `[]`)
 	d.admin.put(path, `{}`).faults("/allow required")
 
-	// A policy changed beyond the view says so; PUT restores it.
+	// Changes that the view cannot show are reported as customised; PUT resets them.
 	d.editPolicy(func(p *store.Policy) { p.Protocols = []string{"imap"} })
 	d.admin.get(path).want(200).has("customised", `true`)
 	d.admin.put(path, `{"allow":false}`).want(200).has("customised", `null`)
@@ -660,7 +660,7 @@ func TestThirdPartyAccess(t *testing.T) {
 	if len(p.Doc.Protocols) != 0 || p.Doc.CreatedAt.IsZero() {
 		t.Errorf("restored: %+v", p.Doc)
 	}
-	// A policy that was deleted blocks nobody; PUT makes it anew.
+	// A deleted policy blocks nobody; PUT creates it again.
 	err := d.api.Store.Update(context.Background(), store.ShardOf("example.org"), store.Actor{}, false, func(c *store.Change) error {
 		c.DeletePolicy("example.org", store.ManagedThirdParty)
 		return nil
@@ -706,7 +706,7 @@ func TestSecurePasswordPolicy(t *testing.T) {
 	} {
 		d.admin.get("/v1/accounts/"+who+"/effective").want(200).has("secure_passwords", want)
 	}
-	// A member may be written by an alias domain, and is kept by its own address.
+	// A member given with an alias domain is stored with its own address.
 	d.admin.put(path, `{"enforced":true,"scope":{"members":["ANN@alias.example","ann@example.org"]}}`).want(200).has("scope.members", `["ann@example.org"]`)
 	d.admin.put(path, `{"enforced":false,"scope":{}}`).want(200).has("scope", `{}`)
 }

@@ -24,7 +24,7 @@ const (
 	annPath = "/v1/accounts/ann@example.org"
 )
 
-// exported is the domain as a document that a test edits.
+// exported is the domain as a document, for a test to edit.
 func (c *client) exported(query string) *api.DomainDocument {
 	c.t.Helper()
 	d := new(api.DomainDocument)
@@ -43,7 +43,7 @@ func (c *client) apply(query string, d *api.DomainDocument, headers ...string) *
 	return c.post(apply+query, string(text), headers...)
 }
 
-// planned holds what a plan does, as "+ kind id", against what is expected.
+// planned compares the steps of a plan, as "+ kind id".
 func (a *answer) planned(want ...string) *answer {
 	a.t.Helper()
 	a.want(200)
@@ -66,7 +66,7 @@ func blacklist(id string) api.Policy {
 	return api.Policy{ID: id, Name: "Policy " + id, Type: "blacklist", Mode: "enforce", Scope: &api.Scope{All: true}, IPs: []string{"192.0.2.1"}}
 }
 
-// rich makes a site with something in every section, and with secrets.
+// rich creates a site with something in every section, and with secrets.
 func rich(t *testing.T) (d *daemon, secrets []string) {
 	t.Helper()
 	d = start(t, false).site()
@@ -114,7 +114,7 @@ func TestExport(t *testing.T) {
 		t.Error("two exports of one state differ")
 	}
 	d.admin.get(export+"?accounts=false").want(200).has("accounts", `null`)
-	// A secret that changes is no change of what a document says; a switch is.
+	// A changed secret does not change the revision; a switch does.
 	d.admin.post(annPath+"/secure-passwords", `{"label":"Tablet"}`).want(201)
 	if again := d.admin.get(export).want(200); again.text("revision") != a.text("revision") {
 		t.Error("a secure password changed the revision")
@@ -175,20 +175,20 @@ func TestApply(t *testing.T) {
 		t.Errorf("blocks: %q", ids)
 	}
 
-	// What a document leaves out is left alone; what is empty in it goes.
+	// A missing section is kept; an empty one removes everything in it.
 	d.admin.post(apply, `{"ip_blocks":[]}`).planned("- ip_block 192.0.2.7", "- ip_block 198.51.100.0/24")
 	d.admin.post(apply, `{}`).planned()
 	d.admin.post(apply, `{"departments":[]}`).faults("/departments in_use")
 	d.admin.post(apply, `{"secure_password_policy":{"enforced":false}}`).planned("~ domain example.org").has("changes.0.changes.trace_header", `null`)
 	d.admin.get(dom).want(200).has("trace_header", `true`)
-	// What is above a department is implied, as it is.
+	// Parents of a department are implied, as they are.
 	d.admin.patch(dom+"/departments/new", `{"name":"The new ones"}`).want(200)
 	d.admin.post(apply, `{"departments":[{"path":"new/team"},{"path":"sales/emea","name":"Sales EMEA"}]}`).planned()
 	// Two policies swap their names.
 	swap := d.admin.exported("?accounts=false")
 	swap.Policies[0].Name, swap.Policies[1].Name = swap.Policies[1].Name, swap.Policies[0].Name
 	d.admin.apply("", swap).planned("~ policy everybody", "~ policy office")
-	// Names of the domain go the way of PATCH.
+	// Alias domains are changed as by PATCH.
 	swap = d.admin.exported("?accounts=false")
 	swap.Domain.AliasDomains = []string{"other.example"}
 	d.admin.apply("", swap).planned("~ domain example.org")
@@ -262,7 +262,7 @@ func TestApplyFaults(t *testing.T) {
 	}
 }
 
-// Whoever has a key of the domain changes the domain by a document, and nothing beyond it.
+// A key of role domain changes its domain by a document, and nothing else.
 func TestApplyByDomainKey(t *testing.T) {
 	d, _ := rich(t)
 	key, foreign := d.key(`"role":"domain","domain":"example.org"`), d.key(`"role":"domain","domain":"example.net"`)
@@ -285,7 +285,7 @@ func TestApplyByDomainKey(t *testing.T) {
 	d.key(`"role":"read"`).post(apply, `{}`).want(403)
 }
 
-// Two people who exported the same state: whoever is second is told, and overwrites nothing.
+// Of two people who exported the same state, the second is refused and overwrites nothing.
 func TestApplyTwoPeople(t *testing.T) {
 	d, _ := rich(t)
 	anns, bobs := d.admin.exported(""), d.admin.exported("")
@@ -302,31 +302,29 @@ func TestApplyTwoPeople(t *testing.T) {
 	}
 	d.admin.get(policies + "/anns").want(200)
 	d.admin.get(policies + "/bobs").want(404)
-	// Ann's own document, applied again, has nothing left to do; what it would undo of others it
-	// does not.
+	// Ann's own document, applied again, changes nothing; it does not revert the changes of others.
 	d.admin.apply("", anns).planned()
 	d.admin.patch(annPath, `{"suspended":true}`).want(200)
 	d.admin.apply("", anns).want(409, "stale").has("errors.0.pointer", `"/accounts"`)
-	// A change elsewhere does not matter to a document that does not speak of it.
+	// A change of a section that the document does not have is no conflict.
 	anns.Accounts = nil
 	d.admin.apply("", anns).planned()
 	bobs = d.admin.exported("?accounts=false")
 	d.admin.patch(annPath, `{"suspended":false}`).want(200)
 	bobs.Policies = append(bobs.Policies, blacklist("bobs"))
 	d.admin.apply("", bobs).planned("+ policy bobs")
-	// A deletion is a change as well, although it leaves no trace in what is there.
+	// A deletion is a change too, although nothing is left of it.
 	d.admin.del(policies + "/anns").want(204)
 	bobs.Revision = d.admin.exported("?accounts=false").Revision
 	anns = d.admin.exported("?accounts=false")
 	d.admin.del(policies + "/bobs").want(204)
 	d.admin.apply("", anns).want(409, "stale")
-	// Without a revision a document holds whatever was changed.
+	// Without a revision a document overwrites any change.
 	anns.Revision = ""
 	d.admin.apply("", anns).planned("+ policy bobs")
 }
 
-// A document is held against how members came in lately like any change, and can undo itself like
-// one.
+// The lock-out guard checks a document like any change, and it can be reverted like any other.
 func TestApplyLocksNobodyOut(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -356,7 +354,7 @@ func TestApplyLocksNobodyOut(t *testing.T) {
 	d.admin.apply("", blocks).planned("+ ip_block 192.0.2.0/24")
 }
 
-// Many who export, edit and apply at once, on two daemons, lose nothing of each other's.
+// People who export, edit and apply at the same time on two daemons lose no change of each other.
 func TestApplyAtOnce(t *testing.T) {
 	d := start(t, true).site()
 	daemons := []*daemon{d, join(t, d.redis, true)}
@@ -403,7 +401,7 @@ func TestApplyAtOnce(t *testing.T) {
 	}
 }
 
-// Beyond one transaction's accounts, what is named goes after what names it.
+// In a plan of several transactions, departments are removed after the accounts in them.
 func TestApplyManyAccounts(t *testing.T) {
 	d := start(t, true).site()
 	doc := d.admin.exported("")

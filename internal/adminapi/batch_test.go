@@ -35,7 +35,7 @@ func massive(i int) string {
 	return fmt.Sprintf("u%05d-%s@example.org", i, strings.Repeat("x", 50))
 }
 
-// lines is a streamed answer that is read line by line.
+// lines is a streamed response that is read line by line.
 type lines struct {
 	t    *testing.T
 	body io.ReadCloser
@@ -142,7 +142,7 @@ func TestBatchResults(t *testing.T) {
 	}
 }
 
-// What is wrong is found before the stream begins.
+// Faults are reported before the stream begins.
 func TestBatchStreamRefused(t *testing.T) {
 	d := start(t, true).site()
 	lines := []string{"Accept", "application/x-ndjson"}
@@ -159,7 +159,7 @@ func TestBatchStreamRefused(t *testing.T) {
 	}
 }
 
-// A batch that Redis' death interrupts says how far it came, and goes on from there.
+// A batch interrupted by a dead Redis reports its progress, and can be resumed.
 func TestBatchResumes(t *testing.T) {
 	const all = 3 * 5000
 	d := start(t, true).site().many(all)
@@ -173,7 +173,7 @@ func TestBatchResumes(t *testing.T) {
 	if items != 4999 || d.suspended() != 5000 {
 		t.Fatalf("%d more items were told, %d accounts are suspended", items, d.suspended())
 	}
-	// Unchanged while Redis is away: neither where it goes on nor that it could not.
+	// Without Redis neither the cursor nor the problem changes.
 	d.admin.post(batchPath+"?resume="+cursor, suspendMass).want(503, "store_unavailable").has("cursor", `"`+cursor+`"`).has("written", `null`)
 	d.redis.Restart()
 	redistest.Eventually(t, "the store is back", func() bool { return d.api.Store.Trouble() == nil })
@@ -205,14 +205,14 @@ func TestBatchResumes(t *testing.T) {
 	if d.suspended() != all || head() != before+2 {
 		t.Errorf("%d are suspended, after %d changes", d.suspended(), head()-before)
 	}
-	// From the start is harmless, too.
+	// Starting over is safe too.
 	d.admin.post(batchPath, suspendMass).want(200).has("changed", `0`).has("unchanged", `15000`).has("more", `5000`)
 	if head() != before+2 {
 		t.Error("a batch that changes nothing wrote something")
 	}
 }
 
-// Who leaves is not followed into the void: the batch stops where it can be resumed.
+// When the client goes away, the batch stops at a cursor that resumes it.
 func TestBatchClientGone(t *testing.T) {
 	d := start(t, true).site().many(15_000)
 	s := d.admin.stream(batchPath, suspendMass)
@@ -224,7 +224,7 @@ func TestBatchClientGone(t *testing.T) {
 	}
 }
 
-// The server's limits are for requests that are soon over: a batch outlasts them.
+// A batch may last longer than the server's time limits.
 func TestBatchOutlastsLimits(t *testing.T) {
 	const limit = 300 * time.Millisecond
 	d := start(t, true).site().many(10_000)
@@ -237,7 +237,7 @@ func TestBatchOutlastsLimits(t *testing.T) {
 	last.has("result.changed", `10000`)
 }
 
-// Accounts that leave the scope while a batch runs are left alone.
+// Accounts that leave the scope while a batch runs are skipped.
 func TestBatchSkips(t *testing.T) {
 	d := start(t, true).site().many(5001)
 	s := d.admin.stream(batchPath, suspendMass)
@@ -250,7 +250,7 @@ func TestBatchSkips(t *testing.T) {
 	}
 }
 
-// Each setting tells the batch that set it, until somebody sets it otherwise.
+// Each setting names the batch that set it, until it is changed again.
 func TestEffectiveTellsTheBatch(t *testing.T) {
 	d := start(t, true).site()
 	const ann = "/v1/accounts/ann@example.org"
@@ -302,11 +302,11 @@ func TestEffectiveTellsTheBatch(t *testing.T) {
 	setBy("departments", "batch", "ann@example.org")
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
 	setBy("secure_passwords", "domain", "")
-	// The audit tells the values, and not again whose they are.
+	// The audit has the values, without the marks.
 	if a := d.admin.get("/v1/audit?domain=example.org").want(200); strings.Contains(string(a.body), "batches") {
 		t.Errorf("%s", a.body)
 	}
-	// Nor does the record's own view show or take it.
+	// The view of the record neither shows nor accepts marks.
 	d.admin.get(ann).want(200).has("batches", `null`)
 
 	var members []string

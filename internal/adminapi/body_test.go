@@ -19,7 +19,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// testCall is a call at an empty domain with the departments a and b, for what changes nothing.
+// testCall is a call at an empty domain with the departments a and b, for reading only.
 func testCall(t testing.TB) *call {
 	st, red := redistest.NewStore(t, redistest.Start(t).Options())
 	st.Logger, st.Timeout = hclog.NewNullLogger(), 20*time.Second
@@ -38,7 +38,7 @@ func testCall(t testing.TB) *call {
 	return &call{server: s, req: req, domain: d.Assume(map[string]bool{"a": true, "b": true}, nil)}
 }
 
-// FuzzAccount checks that an account that is taken reads back as it is shown.
+// FuzzAccount checks that an accepted account reads back as it is shown.
 func FuzzAccount(f *testing.F) {
 	f.Add(`{"suspended":true,"protocols":{"imap":false,"pop3":null},"secure_passwords":"off"}`)
 	f.Add(`{"preset":"imap-smtp","protocols":{"smtp":true},"departments":[],"aliases":[null]}`)
@@ -82,7 +82,7 @@ func FuzzAccount(f *testing.F) {
 	})
 }
 
-// FuzzImport checks that a file gives either faults, each with its line, or accounts.
+// FuzzImport checks that a file results in accounts, or in faults that each name a line.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte("address,departments,imap\nann@example.org,\"a;b\",on\n"))
 	f.Add([]byte("\ufeffADDRESS,preset\r\nann,none\r\nann@example.org,all\r\n"))
@@ -109,7 +109,7 @@ func FuzzImport(f *testing.F) {
 	})
 }
 
-// FuzzPolicy checks that a policy that is taken reads back as it is shown.
+// FuzzPolicy checks that an accepted policy reads back as it is shown.
 func FuzzPolicy(f *testing.F) {
 	f.Add(`{"name":"Office","type":"whitelist","scope":{"all":true},"ips":["203.0.113.0/24"],"except_ips":["203.0.113.9"],"clients":["web","web"],"protocols":["imap"]}`)
 	f.Add(`{"id":"x","name":"x","type":"blacklist","enabled":false,"mode":"report","scope":{"members":["ANN","ann@example.org"],"except":{"members":["bob"]}}}`)

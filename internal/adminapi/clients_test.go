@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Evidence that a mail server does not carry is accepted with a warning.
+// Evidence that a mail server does not report is accepted with a warning.
 func TestEvidenceWarnings(t *testing.T) {
 	d := start(t, true).site()
 	d.api.Services = map[string]string{"submission587": "smtp", "imap-office": "imap"}
@@ -43,7 +43,7 @@ func TestEvidenceWarnings(t *testing.T) {
 	}
 }
 
-// F28: cloud fetchers by as many prefixes as they publish. They are no own client.
+// F28: cloud fetchers are recognised by their published prefixes, and are no client of the site.
 func TestCloudFetchers(t *testing.T) {
 	d := start(t, true).site()
 	const path = "/v1/client-types/cloud-fetcher"

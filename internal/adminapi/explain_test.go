@@ -10,8 +10,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// records writes login records of Ann by IMAP from a third-party client, and returns their ids.
-// What f leaves out is a login of the mailbox password that the next passdb decides.
+// records writes login records of Ann by IMAP from a third-party client, and returns their ids. By
+// default it is a login by mailbox password that the next passdb decides.
 func (d *daemon) records(f ...func(*store.LoginRecord)) (ids []string) {
 	d.t.Helper()
 	var list []store.LoginRecord
@@ -34,7 +34,7 @@ func ended(o access.Outcome, reason access.Reason) func(*store.LoginRecord) {
 	return func(r *store.LoginRecord) { r.Outcome, r.Reason = o, reason }
 }
 
-// closed is a login whose end the next passdb told.
+// closed is a login whose result the next passdb reported.
 func closed(o access.Outcome, reason access.Reason) func(*store.LoginRecord) {
 	return func(r *store.LoginRecord) { r.Outcome, r.Reason, r.ClosedAt = o, reason, r.Time }
 }
@@ -44,7 +44,7 @@ func (d *daemon) explained(id string) *answer {
 	return d.admin.get(dom + "/logins/" + id + "/explain").want(200)
 }
 
-// F23: a record is decided again by today's rules, with what it tells of the secret.
+// F23: a record is evaluated by the present rules, with what it says about the secret.
 func TestExplainLogin(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -62,7 +62,7 @@ func TestExplainLogin(t *testing.T) {
 		})
 	d.admin.get(dom+"/logins/"+ids[0]).want(200).has("id", `"`+ids[0]+`"`).has("policy_id", `"office"`)
 
-	// As long as the rules are what they were, it is what happened.
+	// Under unchanged rules the result is that of the record.
 	a := d.explained(ids[0]).has("record.id", `"`+ids[0]+`"`).has("differs", `false`).has("why_differs", `null`).
 		has("decision.outcome", `"deny"`).has("decision.reason", `"policy"`).has("decision.policy_id", `"office"`)
 	if !strings.Contains(string(a.body), `{"step":"policy","result":"no_match","policy":"office","detail":"Office: applies to all members; 203.0.113.9 is not in its addresses; the whitelist does not permit"}`) {
@@ -82,7 +82,7 @@ func TestExplainLogin(t *testing.T) {
 	}
 	d.explained(ids[7]).has("decision.outcome", `"next"`).has("why_differs", `"then a secure password was required; now it passes; the record does not say whether its secret was right: it is assumed to be"`)
 
-	// What was right is refused by a new rule; what was wrong never passes.
+	// A new rule refuses a right secret; a wrong secret never passes.
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
 	d.explained(ids[2]).has("decision.reason", `"secure_password_required"`).has("why_differs", `"then it passed; now a secure password is required"`)
 	d.explained(ids[4]).has("differs", `false`).has("decision.credential_id", `"`+device+`"`)
@@ -99,7 +99,7 @@ func TestExplainLogin(t *testing.T) {
 	d.explained(ids[1]).has("why_differs", `"then its secret was wrong; now the account is suspended"`)
 }
 
-// Where mailbox passwords are kept here, a wrong one is wrong again.
+// Where mailbox passwords are kept here, a wrong one stays wrong.
 func TestExplainLoginKeptHere(t *testing.T) {
 	d := start(t, false).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -135,7 +135,7 @@ func TestExplainLoginIsNotForOthers(t *testing.T) {
 	self.get(dom+"/logins/"+ids[0]+"/explain").want(403, "forbidden") // names policies, which outsiders are not told
 }
 
-// F11 under attack: a test tells nothing of others, and is bounded.
+// F11 under attack: a test reveals nothing about other domains, and is bounded.
 func TestPolicyTestIsNotForOthers(t *testing.T) {
 	d := start(t, true).site()
 	carls := d.admin.post("/v1/accounts/carl@example.net/secure-passwords", `{"label":"phone"}`).want(201).text("id")
@@ -150,7 +150,7 @@ func TestPolicyTestIsNotForOthers(t *testing.T) {
 	d.key(`"role":"self","account":"ann@example.org"`).post(policies+"/test", `{"login":{"account":"ann","protocol":"imap"}}`).want(403)
 	d.key(`"role":"login"`).post(policies+"/test", `{"login":{"account":"ann","protocol":"imap"}}`).want(403)
 
-	// A draft that is too large, and the largest that is not.
+	// The largest draft is accepted, a larger one is not.
 	ips := func(n int) string {
 		list := make([]string, n)
 		for i := range list {
@@ -161,7 +161,7 @@ func TestPolicyTestIsNotForOthers(t *testing.T) {
 	d.admin.post(policies+"/test", ips(100_000)).want(413, "too_large")
 	d.admin.post(policies+"/test", ips(10_000)).want(200).has("verdict", `"match"`).has("outcome", `"deny"`)
 
-	// Masters and look-ups, hypothetical as well.
+	// Hypothetical logins by master users, and look-ups.
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
 	for more, want := range map[string]string{
@@ -172,7 +172,7 @@ func TestPolicyTestIsNotForOthers(t *testing.T) {
 			t.Errorf("%s: %s, want %s", more, got, want)
 		}
 	}
-	// Nothing of it is left behind.
+	// Nothing was recorded or counted.
 	d.admin.post(policies+"/test", `{"login":{"account":"bob@example.org","protocol":"imap","ip":"203.0.113.9","credential_id":"`+bobs+`"}}`).want(200).has("outcome", `"allow"`)
 	d.admin.get("/v1/accounts/bob@example.org/secure-passwords/"+bobs).want(200).has("last_used_at", `null`)
 	d.admin.get(dom+"/logins").want(200).has("items", `[]`)

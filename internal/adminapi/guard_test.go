@@ -13,7 +13,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// came writes a record of a login, so long ago.
+// came records a login some time ago.
 func (d *daemon) came(account, ip string, client access.ClientType, ago time.Duration, more ...func(*store.LoginRecord)) {
 	d.t.Helper()
 	rec := login(time.Now().Add(-ago), account, ip, more...)
@@ -27,7 +27,7 @@ const (
 	switchOff = dom + "/policies/third-party-access"
 )
 
-// F24: a change that would lock people out is refused, with the list of who.
+// F24: a change that would lock people out is refused, and lists them.
 func TestLockout(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -109,7 +109,7 @@ func TestLockoutOfAdministrators(t *testing.T) {
 		faults("/administrators/0 outside_domain", "/administrators/2 duplicate", "/administrators/3 invalid_address")
 }
 
-// says checks how an error begins to say what is wrong.
+// says checks how the detail of a problem begins.
 func (a *answer) says(start string) *answer {
 	a.t.Helper()
 	if detail := a.text("detail"); !strings.HasPrefix(detail, start) {
@@ -122,7 +122,7 @@ func gone(d *daemon, path string) func() bool {
 	return func() bool { return d.admin.get(path).status == http.StatusNotFound }
 }
 
-// A change that undoes itself does so, on whatever daemon is there, unless it is confirmed.
+// An unconfirmed change is reverted, by whichever daemon runs.
 func TestRevert(t *testing.T) {
 	d := start(t, true).site()
 	d.came("ann@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
@@ -289,7 +289,7 @@ func TestWhatComesBackFindsItsPlace(t *testing.T) {
 	})
 }
 
-// A change that waits to be confirmed is kept whole, and written anew when a part of it is settled.
+// A pending revert is stored whole, and rewritten when a part of it is confirmed.
 func TestRevertIsBounded(t *testing.T) {
 	d := start(t, true).site()
 	for i := range 9 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A page of another site cannot speak for root on the unix socket, nor read what needs no key on
+// A page of another site cannot act as root on the unix socket, nor read what needs no key on
 // loopback.
 func TestMisdirected(t *testing.T) {
 	unix := &net.UnixAddr{Name: "/run/drawbridge/api.sock", Net: "unix"}

@@ -55,20 +55,20 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("audit: %s", a.body)
 	}
 
-	// Again, in another order: everything is there.
+	// Again, in another order: every policy exists.
 	before = d.api.Store.State.Heads()
 	again := d.admin.post(migrate, `{"native_clients":[{"client":"native-desktop","allowed":false,"scope":{"members":["zoe"]}},{"client":"native-mobile","allowed":false,"scope":{"all":true,"members":["ann"]}}],
 		"third_party_allowed":false}`).want(200).has("created", `0`).has("changed", `0`)
 	if got := again.each("policies", "id"); !slices.Equal(got, []string{ids[0], ids[3], ids[1]}) || d.api.Store.State.Heads() != before {
 		t.Errorf("again %q of %q, or the store changed", got, ids)
 	}
-	// What the administrator has done since is not undone.
+	// Later changes by the administrator are kept.
 	d.admin.patch(policies+"/migrated-native-mobile", `{"enabled":false,"name":"Phones"}`).want(200)
 	d.admin.post(migrate, settings).want(200).has("created", `0`).has("policies.1.enabled", `false`).has("policies.1.name", `"Phones"`).has("policies.1.warnings.1.code", `"changed_since"`)
-	// A name that somebody else's policy has is not taken twice.
+	// A name that another policy has is not used twice.
 	d.admin.put(office, `{"name":"migrated: WEB is not allowed","type":"blacklist","scope":{"all":true},"clients":["social"]}`).want(201)
 	d.admin.post(migrate, `{"native_clients":[{"client":"web","allowed":false}]}`).want(200).has("created", `1`).has("policies.0.name", `"Migrated: web is not allowed (2)"`)
-	// Allowed clients rest their list; a switch that is not named is left alone.
+	// Allowing keeps the list; a missing switch is not changed.
 	d.admin.post(migrate, `{"third_party_allowed":true}`).want(200).has("created", `0`).has("changed", `1`)
 	d.admin.post(migrate, `{}`).want(200).has("policies", `[]`)
 	d.admin.get(dom+"/third-party-access").want(200).has("allow", `true`).has("secure_login_ips", `["203.0.113.0/24"]`)
@@ -171,7 +171,7 @@ func TestMigrationChangesNoDecision(t *testing.T) {
 		`{"name":"c","type":"blacklist","scope":{"all":true},"protocols":["pop3"],"clients":["web"]}`,
 		`{"name":"d","type":"whitelist","scope":{"members":["ann@example.org"]},"ips":["198.51.100.0/24"],"mode":"report"}`,
 	}
-	// decisions tells of every login whether the domain's rules refuse it.
+	// decisions reports of each login whether the domain's rules refuse it.
 	decisions := func(each func(what string, refused bool, account string, client access.ClientType, ip netip.Addr)) {
 		for account, in := range departments {
 			_, view := d.api.Store.State.View(account)

@@ -30,7 +30,7 @@ func TestPolicies(t *testing.T) {
 		t.Errorf("GET %s, POST %s", read.body, made.body)
 	}
 	d.admin.post(policies, string(read.body)).want(409, "exists")
-	// What is read can be written; nothing changes by it.
+	// Writing back what was read changes nothing.
 	if same := d.admin.put(office, string(read.body)).want(200); same.header.Get("ETag") != read.header.Get("ETag") {
 		t.Error("writing what was read changed the policy")
 	}
@@ -66,7 +66,7 @@ func TestPolicies(t *testing.T) {
 	if got := d.admin.get("/v1/audit?domain=example.org&limit=1").want(200); got.text("items.0.action") != "policy.delete" || got.text("items.0.note") != "Only from the office" {
 		t.Errorf("audit: %s", got.body)
 	}
-	// A department that a policy names stays, and takes the policy along when it is renamed.
+	// A department that a policy names cannot be deleted; renaming it changes the policy.
 	d.admin.patch(policies+"/-second", `{"scope":{"departments":[{"path":"board"}],"members":null}}`).want(200)
 	d.admin.del(dom+"/departments/board").want(409, "in_use").has("referrers", `{"policies":1}`)
 	d.admin.patch(dom+"/departments/board", `{"path":"directors"}`).want(200)
@@ -123,7 +123,7 @@ func TestPolicyFaults(t *testing.T) {
 	if d.api.Store.State.Heads() != before {
 		t.Error("what was refused changed the store")
 	}
-	// Exceptions that leave somebody, or somewhere, are none of these faults.
+	// Exceptions that leave somebody, or some address, are valid.
 	for i, body := range []string{
 		`"scope":{"departments":[{"path":"sales","sub":true}],"except":{"departments":[{"path":"sales"}]}}`,
 		`"scope":{"all":true,"except":{"departments":[{"path":"sales","sub":true}]}}`,
@@ -132,7 +132,7 @@ func TestPolicyFaults(t *testing.T) {
 	} {
 		d.admin.post(policies, fmt.Sprintf(`{"name":"fine %d","type":"blacklist",%s}`, i, body)).want(201)
 	}
-	// A client type that was forgotten is no reason not to disable the policy that names it.
+	// A policy that names a deleted client type can still be disabled.
 	d.admin.put(policies+"/kiosk", `{"name":"kiosk","type":"blacklist","scope":{"all":true},"clients":["kiosk"]}`).want(201)
 	d.admin.del("/v1/client-types/kiosk").want(409, "in_use").has("referrers", `{"policies":1}`)
 	d.admin.del("/v1/client-types/kiosk?confirm=true").want(204)
@@ -152,7 +152,7 @@ func TestPolicyWarnings(t *testing.T) {
 	d.admin.put(policies+"/x", body(`{"all":true,"except":{"departments":[{"path":"board"}]}}`)).want(200).has("warnings", `null`)
 }
 
-// F1: the simple switch is a view of one policy, and what edits either shows in the other.
+// F1: the simple switch is a view of one policy, and a change of either shows in the other.
 func TestManagedPolicy(t *testing.T) {
 	d := start(t, true).site()
 	managed, third := policies+"/third-party-access", dom+"/third-party-access"
@@ -189,7 +189,7 @@ func TestIPBlocks(t *testing.T) {
 	d.admin.del(path + "/" + second).want(404)
 	d.admin.post(policies+"/test", `{"login":{"account":"ann","protocol":"imap","ip":"192.0.2.5"}}`).want(200).has("reason", `"policy"`)
 
-	// One that expires ends by itself, and is forgotten with the next that is made.
+	// A block expires by itself, and is deleted when the next one is created.
 	soon := time.Now().Add(1500 * time.Millisecond).UTC().Format(time.RFC3339Nano)
 	short := d.admin.post(path, `{"network":"192.0.2.5","expires_at":"`+soon+`"}`).want(201).text("id")
 	redistest.Eventually(t, "the block ends", func() bool {
@@ -203,13 +203,13 @@ func TestIPBlocks(t *testing.T) {
 	if _, kept := d.api.Store.State.Block("example.org", short); kept {
 		t.Error("the expired block is kept")
 	}
-	// They go with their domain.
+	// They are deleted with their domain.
 	d.admin.del(dom + "?confirm=true").want(204)
 	d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
 	d.admin.get(path).want(200).has("items", `[]`)
 }
 
-// A name that is free now is not when its policy comes back: by the simple switch, or by itself.
+// The name of a policy that may return, by the simple switch or by a revert, stays reserved.
 func TestNamesOfPoliciesThatComeBack(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.del(policies + "/third-party-access").want(204)
@@ -229,7 +229,7 @@ func TestNamesOfPoliciesThatComeBack(t *testing.T) {
 	d.admin.post(policies, named).want(201)
 }
 
-// F11, F23: a draft as if active, a stored policy by its status, and the trace.
+// F11, F23: a draft is tested as if active, a stored policy by its status, with a trace.
 func TestPolicyTest(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put(dom+"/third-party-access", `{"allow":true}`).want(200)
@@ -259,7 +259,7 @@ func TestPolicyTest(t *testing.T) {
 	test(office+"/test", login("198.51.100.1", "")).has("verdict", `"no_match"`).has("outcome", `"deny"`).has("account", `"ann@example.org"`).has("client", `"third-party"`)
 	test(office+"/test", login("203.0.113.1", "")).has("verdict", `"match"`).has("outcome", `"next"`)
 	test(policies+"/test", login("203.0.113.1", "")).has("verdict", `null`).has("outcome", `"next"`)
-	// A draft stands beside all others: whitelists add up, and deny wins.
+	// A draft is evaluated with all others: whitelists add up, and refusal wins.
 	test(policies+"/test", `"policy":{"type":"whitelist","scope":{"all":true},"ips":["198.51.100.1"]},`+login("198.51.100.1", "")).has("verdict", `"match"`).has("outcome", `"next"`)
 	test(policies+"/test", `"policy":{"type":"blacklist","scope":{"all":true}},`+login("203.0.113.1", "")).has("verdict", `"match"`).has("outcome", `"deny"`).has("policy_id", `"draft"`)
 	test(policies+"/test", `"policy":{"type":"blacklist","mode":"report","scope":{"all":true}},`+login("203.0.113.1", "")).has("verdict", `"match"`).has("outcome", `"next"`).has("would_refuse", `["draft"]`)
