@@ -135,8 +135,8 @@ func TestApply(t *testing.T) {
 
 func (s *site) head() uint64 { return s.admin.Store.State.Head(store.ShardOf(name)).N }
 
-// A document does not overwrite what changed since its export, delete secrets unasked or lift a
-// suspension, and a section is not checked against another state than the one it is applied to.
+// A document does not overwrite later changes, lift a suspension without confirmation, or delete a
+// suspended account or a department that is in use.
 func TestRefused(t *testing.T) {
 	s := newSite(t)
 	stale := s.export()
