@@ -55,7 +55,7 @@ func row[T any](name, doc string, at func(*Config) *T, checks ...func(*Config, T
 // first.
 func settings() []setting {
 	return []setting{
-		row("state_dir", `Directory of the daemon's own files: the embedded store or the snapshot, the store's id and the pepper. It must belong to the
+		row("state_dir", `Directory of the daemon's own files: the embedded store or the snapshot, the spool, the store's id and the pepper. It must belong to the
 daemon's user and be readable by nobody else.`,
 			func(c *Config) *string { return &c.StateDir }, required, absolute),
 		row("user", `User that a daemon started as root changes to, with its groups, after it has opened its listeners and read its secrets;

@@ -38,8 +38,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/internal/store/snapshot"
+	"github.com/drawbridge/drawbridge/internal/store/spool"
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
+
+// maxSpool bounds the login records and counters that wait on the disk for Redis, in bytes; about
+// 150 000 logins.
+const maxSpool = 64 << 20
 
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
@@ -135,6 +140,10 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		defer func() { _ = files.Close() }()
 		st.Snapshot = files
 	}
+	waiting, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), maxSpool)
+	if err != nil {
+		return fmt.Errorf("state_dir: opening the spool: %w", err)
+	}
 	// Some parts still run when ctx has ended. They stop in this order: services, the gate's records,
 	// the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
@@ -151,7 +160,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	hasher := credential.NewHasher(credential.DefaultMemory)
 	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
 	g := gate.New(gate.Options{
-		Store: st, Journal: redis, Pepper: pepper, Hasher: hasher, Log: log,
+		Store: st, Journal: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg, log),
 		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,

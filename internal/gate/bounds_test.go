@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/spool"
 )
 
 // journal takes what is written while it is up. The methods that are not here are not wanted.
@@ -27,7 +29,7 @@ type journal struct {
 
 var errDown = errors.New("down")
 
-func (j *journal) AppendRecords(_ context.Context, r []store.LoginRecord, c []store.Closing) error {
+func (j *journal) AppendRecords(_ context.Context, _ store.BatchID, r []store.LoginRecord, c []store.Closing) error {
 	if j.down {
 		return errDown
 	}
@@ -54,8 +56,8 @@ func (j *journal) Touch(_ context.Context, account string, uses map[string]store
 // damaged takes what it can, and says that the rest can never be taken.
 type damaged struct{ journal }
 
-func (j *damaged) AppendRecords(ctx context.Context, r []store.LoginRecord, c []store.Closing) error {
-	return errors.Join(store.ErrDamaged, j.journal.AppendRecords(ctx, r, c))
+func (j *damaged) AppendRecords(ctx context.Context, id store.BatchID, r []store.LoginRecord, c []store.Closing) error {
+	return errors.Join(store.ErrDamaged, j.journal.AppendRecords(ctx, id, r, c))
 }
 
 func (j *damaged) AppendEvents(context.Context, []store.Event) error { return store.ErrDamaged }
@@ -64,7 +66,7 @@ func (j *damaged) AppendEvents(context.Context, []store.Event) error { return st
 func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	var log bytes.Buffer
 	j := &damaged{journal{uses: map[string]map[string]store.LastUse{}}}
-	b := newWriteBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	b.event(store.Event{Account: "ann@example.org"})
 	b.record(&store.LoginRecord{ID: "1"})
 	b.close(store.Closing{ID: "1"})
@@ -84,7 +86,7 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
-	b := newWriteBehind(j, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	now := time.Now()
 	const beyond = 7
 	for i := range maxQueued + beyond {
@@ -122,9 +124,142 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// lossy answers every second batch of records with an error although it has written it, and
+// remembers batches as Redis does.
+type lossy struct {
+	journal
+	calls     int
+	delivered map[string]uint64
+}
+
+func (j *lossy) AppendRecords(ctx context.Context, id store.BatchID, r []store.LoginRecord, c []store.Closing) error {
+	if j.down {
+		return errDown
+	}
+	if j.calls++; j.delivered[id.Origin] < id.N {
+		j.delivered[id.Origin] = id.N
+		if err := j.journal.AppendRecords(ctx, id, r, c); err != nil {
+			return err
+		}
+	}
+	if j.calls%2 == 1 {
+		return errDown
+	}
+	return nil
+}
+
+// What waits for the store survives the end of the daemon, and is written later, in order and once,
+// also where answers of the store are lost.
+func TestSpool(t *testing.T) {
+	dir := t.TempDir()
+	j := &lossy{journal: journal{down: true, uses: map[string]map[string]store.LastUse{}}, delivered: map[string]uint64{}}
+	var b *writeBehind
+	restart := func() {
+		t.Helper()
+		waiting, err := spool.Open(dir, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = newWriteBehind(j, waiting, hclog.NewNullLogger())
+	}
+	n := 0
+	record := func(count int) {
+		for range count {
+			b.record(&store.LoginRecord{ID: fmt.Sprint(n)})
+			b.close(store.Closing{ID: fmt.Sprint(n)})
+			n++
+		}
+	}
+	restart()
+	record(5)
+	if b.flush(t.Context()) {
+		t.Fatal("the store is away")
+	}
+	b.save()
+	record(2*batch + 1)
+	b.save()
+	b.event(store.Event{Account: "ann@example.org", Token: 1<<64 - 1})
+	b.touch("ann@example.org", "id", store.LastUse{Time: time.Now(), IP: "203.0.113.9"})
+	b.save()
+	restart() // kill -9: nothing is said good-bye to
+	if b.flush(t.Context()) {
+		t.Fatal("the store is away")
+	}
+	record(3)
+	b.save()
+	restart()
+	record(4)
+	j.down = false
+	for range 100 {
+		b.flush(t.Context())
+	}
+	record(1)
+	for range 3 {
+		b.flush(t.Context())
+	}
+	if len(j.records) != n || len(j.closings) != n {
+		t.Fatalf("%d records and %d closings of %d", len(j.records), len(j.closings), n)
+	}
+	for i, r := range j.records {
+		if r.ID != fmt.Sprint(i) {
+			t.Fatalf("record %d is %s", i, r.ID)
+		}
+	}
+	if len(j.events) != 1 || j.events[0].Token != 1<<64-1 || j.uses["ann@example.org"]["id"].IP == "" {
+		t.Errorf("events %v, uses %v", j.events, j.uses)
+	}
+	restart()
+	if b.spool.Len() != 0 {
+		t.Errorf("%d batches are left", b.spool.Len())
+	}
+}
+
+// A batch is the same after it was on the disk: every field of every record.
+func TestDeliveryOnDisk(t *testing.T) {
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	want := &delivery{
+		ID:       store.BatchID{Origin: "o", N: 7},
+		Events:   []store.Event{{Origin: "x", Time: at, Kind: store.EventBind, Token: 1<<64 - 1, Account: "a", IP: "i", Protocol: "p", Service: "s", Credential: "c"}},
+		Records:  []store.LoginRecord{{}, {Domain: "other.example"}},
+		Closings: []store.Closing{{Domain: "example.org", ID: "1", Outcome: access.Allow, Reason: access.ReasonOK, Time: at}},
+		Uses:     map[string]map[string]store.LastUse{"a": {"id": {Time: at, IP: "i", Protocol: "imap"}}},
+	}
+	filled := reflect.ValueOf(&want.Records[0]).Elem()
+	for i := range filled.NumField() {
+		switch f := filled.Field(i); f.Interface().(type) {
+		case string:
+			f.SetString("text")
+		case bool:
+			f.SetBool(true)
+		case time.Time:
+			f.Set(reflect.ValueOf(at))
+		case []string:
+			f.Set(reflect.ValueOf([]string{"p"}))
+		case access.Outcome:
+			f.Set(reflect.ValueOf(access.Deny))
+		default:
+			if f.Kind() != reflect.String {
+				t.Fatalf("fill the field %s", filled.Type().Field(i).Name)
+			}
+			f.SetString("text")
+		}
+	}
+	text, err := want.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeDelivery(text)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v (%v)\nwant %+v", got, err, want)
+	}
+	if _, err := decodeDelivery([]byte(`{"records":[{}]}`)); err == nil {
+		t.Error("a record without a domain is read")
+	}
+}
+
 // More jobs than can wait are dropped; those that wait when the daemon stops still clean up.
 func TestJobsAreBounded(t *testing.T) {
-	b := newWriteBehind(&journal{}, hclog.NewNullLogger())
+	b := newWriteBehind(&journal{}, nil, hclog.NewNullLogger())
 	ran, waiting := 0, 0
 	for range 1000 {
 		if b.do(func(ctx context.Context) {

@@ -34,6 +34,7 @@ import (
 type Options struct {
 	Store         *store.Store
 	Journal       Journal
+	Spool         Spool // nil: records that wait for Redis are lost when the daemon ends
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
 	Log           hclog.Logger
@@ -64,9 +65,9 @@ type Sessions interface {
 
 // Journal stores what decisions leave behind, for all daemons. The errors wrap those of store.
 type Journal interface {
-	// AppendRecords writes login records, and how earlier ones ended. After [store.ErrDamaged] all
-	// are written that ever can be.
-	AppendRecords(ctx context.Context, records []store.LoginRecord, closings []store.Closing) error
+	// AppendRecords writes login records, and how earlier ones ended, unless it has written a batch
+	// of this id. After [store.ErrDamaged] all are written that ever can be.
+	AppendRecords(ctx context.Context, id store.BatchID, records []store.LoginRecord, closings []store.Closing) error
 	// Touch writes when the secure passwords of an account were last used, by their ids.
 	Touch(ctx context.Context, account string, uses map[string]store.LastUse) error
 	AppendEvents(ctx context.Context, events []store.Event) error
@@ -97,7 +98,7 @@ func New(o Options) *Gate {
 		mailboxes: newMailboxes(o.Hasher, o.Store.State),
 		sessions:  submission.New(),
 		room:      sync.Pool{New: func() any { return new(session) }},
-		writes:    newWriteBehind(o.Journal, o.Log),
+		writes:    newWriteBehind(o.Journal, o.Spool, o.Log),
 	}
 }
 

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync"
 	"time"
@@ -21,13 +22,32 @@ const batch = 1000
 // touchEvery is how exact a last use is kept.
 const touchEvery = time.Minute
 
-// behind writes what decisions leave, after them. While Redis is away it waits, up to a bound; then
-// the oldest go first.
+// Spool keeps batches on disk while Redis is away, oldest first.
+type Spool interface {
+	Len() int
+	// Add makes a batch durable, and drops the oldest ones if there are too many.
+	Add(text []byte) (dropped int, err error)
+	// First returns the oldest batch. One that cannot be read is put aside with an error.
+	First() ([]byte, error)
+	// Remove removes the oldest batch.
+	Remove() error
+}
+
+// writeBehind writes records and counters after the decisions. While Redis is away they are queued,
+// on disk if there is a spool; the oldest are dropped if there are too many.
 type writeBehind struct {
 	journal Journal
+	spool   Spool  // nil for none
+	origin  string // of the batches
 	log     hclog.Logger
-	wake    chan struct{}
-	jobs    chan func(context.Context)
+
+	// Of the goroutine that runs.
+	number uint64    // of the last batch
+	failed *delivery // taken from the queue, neither delivered nor in the spool
+	away   bool      // Redis did not take the last batch
+
+	wake chan struct{}
+	jobs chan func(context.Context)
 
 	mu       sync.Mutex
 	records  []store.LoginRecord
@@ -38,9 +58,9 @@ type writeBehind struct {
 	dropped  int
 }
 
-func newWriteBehind(j Journal, log hclog.Logger) *writeBehind {
+func newWriteBehind(j Journal, spool Spool, log hclog.Logger) *writeBehind {
 	return &writeBehind{
-		journal: j, log: log,
+		journal: j, spool: spool, origin: store.NewID(), log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
 	}
@@ -123,8 +143,9 @@ func (b *writeBehind) work(ctx context.Context) {
 
 // run writes until ctx ends, then writes the remaining records.
 func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
-	tick := time.NewTicker(10 * time.Second)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	swept := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -132,60 +153,192 @@ func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 			defer cancel()
 			for b.flush(last) {
 			}
+			b.save()
 			return
 		case now := <-tick.C:
-			sweep(now)
+			if now.Sub(swept) >= sweepEvery {
+				sweep(now)
+				swept = now
+			}
+			if b.away {
+				b.save()
+			}
 		case <-b.wake:
+			if b.away {
+				continue // the next tick saves them and tries again
+			}
 		}
 		for b.flush(ctx) {
 		}
 	}
 }
 
-// flush writes one batch; it reports whether more is waiting and Redis takes it.
-func (b *writeBehind) flush(ctx context.Context) bool {
-	b.mu.Lock()
-	records := b.records[:min(len(b.records), batch)]
-	closings := b.closings[:min(len(b.closings), batch)]
-	events := b.events[:min(len(b.events), batch)]
-	uses := b.uses
-	b.records, b.closings, b.events = b.records[len(records):], b.closings[len(closings):], b.events[len(events):]
-	b.uses = map[string]map[string]store.LastUse{}
-	dropped := b.dropped
-	b.dropped = 0
-	b.mu.Unlock()
-	if dropped > 0 {
-		b.log.Warn("login records were dropped: the store has been away for too long", "count", dropped)
+// sweepEvery is the time between two sweeps of the counters.
+const sweepEvery = 10 * time.Second
+
+// delivery is a batch of records and counters. It is delivered as a whole before the next.
+type delivery struct {
+	ID       store.BatchID                       `json:"id"`
+	Events   []store.Event                       `json:"events,omitempty"`
+	Records  []store.LoginRecord                 `json:"records,omitempty"`
+	Closings []store.Closing                     `json:"closings,omitempty"`
+	Uses     map[string]map[string]store.LastUse `json:"uses,omitempty"`
+}
+
+// spooled is a delivery with the fields that records and closings leave out of their JSON.
+type spooled struct {
+	delivery
+	RecordDomains  []string `json:"record_domains,omitempty"`
+	ClosingDomains []string `json:"closing_domains,omitempty"`
+	ClosingIDs     []string `json:"closing_ids,omitempty"`
+}
+
+func (d *delivery) encode() ([]byte, error) {
+	s := spooled{delivery: *d}
+	for i := range d.Records {
+		s.RecordDomains = append(s.RecordDomains, d.Records[i].Domain)
 	}
-	if len(records)+len(closings)+len(events)+len(uses) == 0 {
+	for i := range d.Closings {
+		s.ClosingDomains, s.ClosingIDs = append(s.ClosingDomains, d.Closings[i].Domain), append(s.ClosingIDs, d.Closings[i].ID)
+	}
+	return json.Marshal(s)
+}
+
+func decodeDelivery(text []byte) (*delivery, error) {
+	var s spooled
+	if err := json.Unmarshal(text, &s); err != nil {
+		return nil, err
+	}
+	if len(s.RecordDomains) != len(s.Records) || len(s.ClosingDomains) != len(s.Closings) || len(s.ClosingIDs) != len(s.Closings) {
+		return nil, errors.New("a record lacks its domain")
+	}
+	for i := range s.Records {
+		s.Records[i].Domain = s.RecordDomains[i]
+	}
+	for i := range s.Closings {
+		s.Closings[i].Domain, s.Closings[i].ID = s.ClosingDomains[i], s.ClosingIDs[i]
+	}
+	return &s.delivery, nil
+}
+
+// take removes a batch from the queue; nil if the queue is empty.
+func (b *writeBehind) take() *delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dropped > 0 {
+		b.log.Warn("login records were dropped: the store has been away for too long", "count", b.dropped)
+		b.dropped = 0
+	}
+	d := &delivery{
+		Events: b.events[:min(len(b.events), batch)], Records: b.records[:min(len(b.records), batch)],
+		Closings: b.closings[:min(len(b.closings), batch)], Uses: b.uses,
+	}
+	if len(d.Events)+len(d.Records)+len(d.Closings)+len(d.Uses) == 0 {
+		return nil
+	}
+	b.events, b.records, b.closings = b.events[len(d.Events):], b.records[len(d.Records):], b.closings[len(d.Closings):]
+	b.uses = map[string]map[string]store.LastUse{}
+	b.number++
+	d.ID = store.BatchID{Origin: b.origin, N: b.number}
+	return d
+}
+
+// first returns the oldest batch, and whether it is in the spool; nil if there is none. Batches of
+// the spool are older than the failed one, and that is older than the queue.
+func (b *writeBehind) first() (d *delivery, spooled bool) {
+	for b.spool != nil && b.spool.Len() > 0 {
+		text, err := b.spool.First()
+		if err == nil {
+			if d, err = decodeDelivery(text); err == nil {
+				return d, true
+			}
+			err = errors.Join(err, b.spool.Remove())
+		}
+		b.log.Error("login records of the spool were lost", "error", err)
+	}
+	if b.failed == nil {
+		b.failed = b.take()
+	}
+	return b.failed, false
+}
+
+// flush delivers one batch; it reports whether Redis takes more. A batch that it did not take stays
+// the first.
+func (b *writeBehind) flush(ctx context.Context) bool {
+	d, spooled := b.first()
+	if d == nil {
+		b.away = false
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	err := error(nil)
-	if len(events) > 0 {
-		if err = b.settle(b.journal.AppendEvents(ctx, events)); err == nil {
-			events = nil
+	err := b.deliver(ctx, d)
+	b.away = err != nil
+	switch {
+	case err != nil:
+		b.log.Debug("writing login records", "error", err)
+		return false
+	case !spooled:
+		b.failed = nil
+	default:
+		if err := b.spool.Remove(); err != nil {
+			b.log.Error("removing delivered login records from the spool", "error", err)
 		}
 	}
-	if err == nil && len(records)+len(closings) > 0 {
-		if err = b.settle(b.journal.AppendRecords(ctx, records, closings)); err == nil {
-			records, closings = nil, nil
+	return true
+}
+
+// deliver writes what is left of a batch, and removes from it what was written.
+func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
+	if len(d.Events) > 0 {
+		if err := b.settle(b.journal.AppendEvents(ctx, d.Events)); err != nil {
+			return err
 		}
+		d.Events = nil
 	}
-	for account, u := range uses {
-		if err == nil {
-			if err = b.settle(b.journal.Touch(ctx, account, u)); err == nil {
-				delete(uses, account)
-			}
+	if len(d.Records)+len(d.Closings) > 0 {
+		if err := b.settle(b.journal.AppendRecords(ctx, d.ID, d.Records, d.Closings)); err != nil {
+			return err
 		}
+		d.Records, d.Closings = nil, nil
 	}
-	if err == nil {
-		return true
+	for account, u := range d.Uses {
+		if err := b.settle(b.journal.Touch(ctx, account, u)); err != nil {
+			return err
+		}
+		delete(d.Uses, account)
 	}
-	b.log.Debug("writing login records", "error", err)
-	b.putBack(records, closings, events, uses)
-	return false // the next tick or the next login tries again
+	return nil
+}
+
+// save moves the failed batch and the queue to the spool, if there is one.
+func (b *writeBehind) save() {
+	if b.spool == nil {
+		return
+	}
+	for {
+		if b.failed == nil {
+			b.failed = b.take()
+		}
+		if b.failed == nil {
+			return
+		}
+		text, err := b.failed.encode()
+		if err != nil {
+			b.log.Error("login records were lost", "error", err)
+			b.failed = nil
+			continue
+		}
+		dropped, err := b.spool.Add(text)
+		if dropped > 0 {
+			b.log.Warn("login records of the spool were dropped: the store has been away for too long", "batches", dropped)
+		}
+		if err != nil {
+			b.log.Error("login records could not be written to the spool, and stay in memory", "error", err)
+			return
+		}
+		b.failed = nil
+	}
 }
 
 // settle gives up what a damaged store can never take: put back, it would keep all others waiting,
@@ -196,24 +349,6 @@ func (b *writeBehind) settle(err error) error {
 	}
 	b.log.Error("login records or counters were lost", "error", err)
 	return nil
-}
-
-func (b *writeBehind) putBack(records []store.LoginRecord, closings []store.Closing, events []store.Event, uses map[string]map[string]store.LastUse) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.records = append(records[:len(records):len(records)], b.records...)
-	b.closings = append(closings[:len(closings):len(closings)], b.closings...)
-	b.events = append(events[:len(events):len(events)], b.events...)
-	for account, u := range uses {
-		for id, use := range u {
-			if b.uses[account] == nil {
-				b.uses[account] = map[string]store.LastUse{}
-			}
-			if _, newer := b.uses[account][id]; !newer {
-				b.uses[account][id] = use
-			}
-		}
-	}
 }
 
 // eventMemory is how far back a daemon that starts reads the events of others: no authentication

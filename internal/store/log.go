@@ -139,6 +139,13 @@ type Upkeep interface {
 	Accept(ctx context.Context, s Shard) error
 }
 
+// BatchID identifies a batch of login records: the numbers of an origin increase. A batch that was
+// written is not written again. The zero BatchID identifies nothing.
+type BatchID struct {
+	Origin string `json:"origin"` // random, of one run of a daemon
+	N      uint64 `json:"n"`      // from 1
+}
+
 // RecordQuery selects login records of a domain, newest first.
 type RecordQuery struct {
 	Domain  string

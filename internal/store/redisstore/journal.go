@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,27 +28,82 @@ func usedKey(account string) string {
 	return tag(store.ShardOf(address.Domain(account))) + "used:" + account
 }
 
-// AppendRecords writes records, and how others ended. After [store.ErrDamaged] all are written that
-// ever can be.
-func (r *Redis) AppendRecords(ctx context.Context, records []store.LoginRecord, closings []store.Closing) error {
-	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range records {
-			body, err := json.Marshal(&records[i])
-			if err != nil {
-				return fmt.Errorf("encoding a login record: %w", err)
-			}
-			p.XAdd(ctx, &redis.XAddArgs{Stream: loginsKey(records[i].Domain), MaxLen: r.opt.MaxRecords, Approx: true, Values: []any{"r", body}})
+// keepDelivered is how long the number of an origin's last batch is remembered.
+const keepDelivered = 30 * 24 * time.Hour
+
+func deliveredKey(s store.Shard, origin string) string { return tag(s) + "delivered:" + origin }
+
+// deliver writes records and closings of one shard unless a batch of this number was written. A key
+// of the wrong type does not keep the others from being written. KEYS: delivered, then those of the
+// records. ARGV: number, seconds to remember it, bound of a stream, then for each record "r", index
+// of its key, JSON; for each closing "c", index, id, JSON.
+var deliver = redis.NewScript(`
+local n = tonumber(ARGV[1])
+if n > 0 and n <= tonumber(redis.call('GET', KEYS[1]) or 0) then return 'OK' end
+local i, fault = 4, nil
+while i <= #ARGV do
+  local key, result = KEYS[tonumber(ARGV[i + 1])], nil
+  if ARGV[i] == 'r' then
+    result = redis.pcall('XADD', key, 'MAXLEN', '~', ARGV[3], '*', 'r', ARGV[i + 2])
+    i = i + 3
+  else
+    result = redis.pcall('HSET', key, ARGV[i + 2], ARGV[i + 3])
+    i = i + 4
+  end
+  if type(result) == 'table' and result.err then
+    if not string.find(result.err, 'WRONGTYPE', 1, true) then return result end
+    fault = result
+  end
+end
+if n > 0 then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
+return fault or 'OK'`)
+
+// AppendRecords writes records, and how others ended, once for each BatchID. After
+// [store.ErrDamaged] all are written that ever can be.
+func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, records []store.LoginRecord, closings []store.Closing) error {
+	type part struct {
+		keys  []string
+		index map[string]int
+		args  []any
+	}
+	parts := map[store.Shard]*part{}
+	add := func(domain, key, kind string, args ...any) {
+		s := store.ShardOf(domain)
+		p := parts[s]
+		if p == nil {
+			p = &part{keys: []string{deliveredKey(s, id.Origin)}, index: map[string]int{}, args: []any{id.N, int(keepDelivered.Seconds()), cmp.Or(r.opt.MaxRecords, math.MaxInt64)}}
+			parts[s] = p
 		}
-		for i := range closings {
-			body, err := json.Marshal(&closings[i])
-			if err != nil {
-				return fmt.Errorf("encoding a login record's end: %w", err)
-			}
-			p.HSet(ctx, closedKey(closings[i].Domain), closings[i].ID, body)
+		if p.index[key] == 0 {
+			p.keys = append(p.keys, key)
+			p.index[key] = len(p.keys)
 		}
-		return nil
-	})
-	return wrap(err)
+		p.args = append(append(p.args, kind, p.index[key]), args...)
+	}
+	for i := range records {
+		body, err := json.Marshal(&records[i])
+		if err != nil {
+			return fmt.Errorf("encoding a login record: %w", err)
+		}
+		add(records[i].Domain, loginsKey(records[i].Domain), "r", body)
+	}
+	for i := range closings {
+		body, err := json.Marshal(&closings[i])
+		if err != nil {
+			return fmt.Errorf("encoding a login record's end: %w", err)
+		}
+		add(closings[i].Domain, closedKey(closings[i].Domain), "c", closings[i].ID, body)
+	}
+	var damage error
+	for _, p := range parts {
+		err := wrap(deliver.Run(ctx, r.client, p.keys, p.args...).Err())
+		if errors.Is(err, store.ErrDamaged) {
+			damage = err
+		} else if err != nil {
+			return err // those that were written are not written again
+		}
+	}
+	return damage
 }
 
 // Expire forgets a domain's records that are older than the retention.

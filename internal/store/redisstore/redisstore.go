@@ -9,6 +9,7 @@
 //	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry)
 //	drawbridge:{s07}:logins:D  stream  login records of domain D
 //	drawbridge:{s07}:closed:D  hash    record id → how a login ended that the next passdb decided
+//	drawbridge:{s07}:delivered:O  string  number of the last batch of login records of a daemon's run
 //	drawbridge:{s07}:used:A    hash    secure password id → last use, of account A
 //	drawbridge:{g}:events      stream  wrong secrets and successes, for the counters of all daemons
 //
