@@ -91,6 +91,7 @@ func (d *Domain) PatchPolicy(ctx context.Context, id string, edit Edit[api.Polic
 // editPolicy makes one change of a policy. edit receives the current policy, nil for none.
 func (d *Domain) editPolicy(ctx context.Context, id string, edit func(cur *store.Policy, f *api.Faults) (*api.Policy, error)) (*Result[api.Policy], error) {
 	res := &Result[api.Policy]{}
+	var next *store.Policy
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {
 		cur, exists := d.Store.State.Policy(d.name, id)
 		if err := d.match(exists, cur.Rev); err != nil {
@@ -104,7 +105,7 @@ func (d *Domain) editPolicy(ctx context.Context, id string, edit func(cur *store
 		if in.ID != "" && in.ID != id {
 			f.Add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new policy and delete this one")
 		}
-		next := d.ReadPolicy(in, id, cur.Doc, "", &f)
+		next = d.ReadPolicy(in, id, cur.Doc, "", &f)
 		if err := f.Err(); err != nil {
 			return err
 		}
@@ -117,7 +118,6 @@ func (d *Domain) editPolicy(ctx context.Context, id string, edit func(cur *store
 			next.CreatedAt = ch.Now
 		}
 		*res = Result[api.Policy]{View: ViewPolicy(next), Rev: ch.Rev, Created: !exists}
-		res.View.Warnings = d.PolicyWarnings(ctx, next)
 		pending := guard.Pending(d.Store.State, d.name)[id]
 		if exists && Same(normalPolicy(cur.Doc), next) && (!d.Confirm || pending == nil) {
 			res.Rev, res.View.Pending = cur.Rev, pending
@@ -134,6 +134,9 @@ func (d *Domain) editPolicy(ctx context.Context, id string, edit func(cur *store
 		res.View.Pending = res.Pending
 		return err
 	})
+	if err == nil {
+		res.View.Warnings = d.PolicyWarnings(ctx, next) // reads login records: not within the change
+	}
 	return res, err
 }
 
