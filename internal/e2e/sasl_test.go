@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/base64"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -147,4 +150,44 @@ func TestSASLDoorWithoutDovecot(t *testing.T) {
 	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "secure_login_ips": []string{office}})
 	s.want("the reason", s.smtp(outside, ann, "a long enough phrase"),
 		"535 5.7.8 Error: authentication failed: The administrator has enabled IP login restrictions.")
+}
+
+// Postfix does not pass a client's certificate on (3.7, 3.10), so EXTERNAL is refused, whatever the
+// client shows, and other mechanisms work as without one.
+func TestExternalAtTheSASLDoor(t *testing.T) {
+	certificate, authority := clientCertificate(t)
+	ca := filepath.Join(t.TempDir(), "clients.pem")
+	if err := os.WriteFile(ca, authority, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, trialstack.Options{
+		SASLDoor: true, DoorAlone: true, DovecotConf: "auth_mechanisms = plain login external\n",
+		MainCF: "smtpd_milters =\nsmtpd_tls_ask_ccert = yes\nsmtpd_tls_loglevel = 1\nsmtpd_tls_CAfile = " + ca + "\n",
+	})
+	s.domain(nil)
+	// The client type that the certificate proves elsewhere is not proven here.
+	s.api("PUT", "/v1/client-types/native-desktop", object{"evidence": []object{{"client_cert": "valid"}}})
+	c, err := mailclient.Client{From: outside, Certificates: []tls.Certificate{certificate}}.SMTP(s.ctx, s.Submission())
+	s.must(err)
+	defer func() { _ = c.Close() }()
+	_, err = c.Hello()
+	s.must(err)
+	_, err = c.StartTLS()
+	s.must(err)
+	_, err = c.Hello()
+	s.must(err)
+	reply, err := c.Command("AUTH EXTERNAL " + base64.StdEncoding.EncodeToString([]byte(ann)))
+	s.must(err)
+	s.want("EXTERNAL", reply, "535 ")
+	reply, err = c.Command("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+ann+"\x00"+s.passwords[ann])))
+	s.must(err)
+	s.want("PLAIN", reply, "235 ")
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["client"] == "third-party" && r["mechanism"] == "PLAIN" })
+	log, err := os.ReadFile(s.Postfix.LogPath)
+	s.must(err)
+	for _, seen := range []string{"Trusted TLS connection established", "SASL EXTERNAL authentication failed"} {
+		if !strings.Contains(string(log), seen) {
+			t.Errorf("Postfix has not logged %q:\n%s", seen, log)
+		}
+	}
 }
