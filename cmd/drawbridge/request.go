@@ -134,6 +134,7 @@ func (c *cli) printChangeWith(cmd *cobra.Command, w *writing, a *adminclient.Ans
 	}
 	c.noteRevert(cmd, a)
 	c.noteEnded(cmd, a)
+	c.noteCutOff(cmd, a)
 	return nil
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 func (c *cli) sessions() *cobra.Command {
@@ -121,5 +123,32 @@ func (c *cli) noteEnded(cmd *cobra.Command, a *adminclient.Answer) {
 	}
 	if failed > 0 || unreachable > 0 {
 		c.note(cmd, "open sessions not ended yet: %d known, on Dovecots that did not answer: %d; the daemon keeps trying", failed, unreachable)
+	}
+}
+
+// noteCutOff reports whom a dry run says that a change would keep out.
+func (c *cli) noteCutOff(cmd *cobra.Command, a *adminclient.Answer) {
+	var answer struct {
+		CutOff *api.CutOff `json:"cut_off"`
+	}
+	if err := json.Unmarshal(a.Body, &answer); err != nil || answer.CutOff == nil {
+		return
+	}
+	cut := answer.CutOff
+	without := 0
+	for i := range cut.Accounts {
+		if cut.Accounts[i].SecurePasswords == 0 {
+			without++
+		}
+	}
+	c.note(cmd, "by the %d logins since %s it would keep out %d accounts, %d of them without a secure password, and end %d open sessions",
+		cut.Examined, cut.Since.Format(time.DateOnly), len(cut.Accounts), without, cut.Sessions)
+	for i := range cut.Accounts {
+		x := &cut.Accounts[i]
+		c.note(cmd, "  %s: %d logins, last %s from %s by %s (%s); secure passwords: %d",
+			x.Address, x.Logins, x.LastLogin.Time.Format(time.RFC3339), x.LastLogin.IP, x.LastLogin.Protocol, x.LastLogin.Client, x.SecurePasswords)
+	}
+	if cut.Others > 0 {
+		c.note(cmd, "  and %d logins of further accounts", cut.Others)
 	}
 }

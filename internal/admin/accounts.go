@@ -179,6 +179,7 @@ func patchable(addr string, cur *store.Account) api.Account {
 // edit makes one change of the account's record. edit receives the current record, nil for none.
 func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.Account, f *api.Faults) (*api.Account, error)) (*Result[api.Account], error) {
 	res := &Result[api.Account]{}
+	var changed *store.Account
 	err := a.changeFor(ctx, allowed, a.DryRun, func(ch *store.Change) error {
 		cur, exists := a.Store.State.Account(a.address)
 		if err := a.match(exists, cur.Rev); err != nil {
@@ -213,8 +214,14 @@ func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.
 		}
 		ch.Diff(cur.Doc, next)
 		ch.PutAccount(next)
+		if changed = nil; !Same(base.Protocols, next.Protocols) || base.Suspended != next.Suspended || base.Secure != next.Secure {
+			changed = next
+		}
 		return nil
 	})
+	if err == nil && a.DryRun && changed != nil {
+		res.View.CutOff, err = a.cutOff(ctx, changed)
+	}
 	return res, err
 }
 

@@ -176,6 +176,7 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	}
 	res := &Result[api.Domain]{}
 	var released []string
+	var switched *store.Domain
 	err = d.Change(ctx, func(ch *store.Change) error {
 		cur, next, err := d.patched(edit)
 		if err != nil {
@@ -189,8 +190,14 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 		Describe(ch, "domain.update", d.name, d.name)
 		ch.Diff(cur.Doc, next)
 		ch.PutDomain(next)
+		if switched = nil; !Same(cur.Doc.Protocols, next.Protocols) {
+			switched = next
+		}
 		return nil
 	})
+	if err == nil && d.DryRun && switched != nil {
+		res.View.CutOff, err = d.cutOff(ctx, switched)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ func ViewSecurePasswordPolicy(p *store.SecurePasswordPolicy) api.SecurePasswordP
 // was sent.
 func (d *Domain) PutSecurePasswordPolicy(ctx context.Context, decode func(*api.Faults) *api.SecurePasswordPolicy) (*Result[api.SecurePasswordPolicy], error) {
 	res := &Result[api.SecurePasswordPolicy]{}
+	var changed *store.Domain
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Domain(d.name)
 		if err := d.existing(ok, cur.Rev, "domain"); err != nil {
@@ -45,8 +46,12 @@ func (d *Domain) PutSecurePasswordPolicy(ctx context.Context, decode func(*api.F
 		Describe(ch, "secure_password_policy.update", d.name, d.name)
 		ch.Diff(&cur.Doc.SecurePasswords, &next.SecurePasswords)
 		ch.PutDomain(&next)
+		changed = &next
 		return nil
 	})
+	if err == nil && d.DryRun && changed != nil && changed.SecurePasswords.Enforced {
+		res.View.CutOff, err = d.cutOff(ctx, changed)
+	}
 	return res, err
 }
 

@@ -38,6 +38,11 @@
 // resource as it would be (for DELETE: as it is). PATCH is RFC 7396: null means inherit, arrays are
 // replaced.
 //
+// A change that ends open sessions of Dovecot waits for them, for at most two seconds. Its answer
+// has the header "Sessions: ended=2, failed=0, unreachable=0" and, if it has a body, a member
+// sessions with the same counts. A dry run of enforcement, switches or suspension has cut_off: whose
+// logins of the last 30 days it would refuse, and how many open sessions it would end.
+//
 // A whole domain is written as one document (GET …/export, POST …/apply). The answer is the plan;
 // that of a dry run has the ETag for If-Match of the change. A document with the revision that it
 // was exported with does not overwrite what others changed since.
@@ -88,6 +93,7 @@
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
 //	409 interrupted              another change came between, within a batch, an import or a document: resume it, or run it again
+//	409 no_doveadm               open sessions are not known: set sessions.doveadm
 //	409 nothing_to_adopt
 //	409 nothing_to_repair        the store is not damaged
 //	409 cannot_repair            this daemon does not have the last change in memory

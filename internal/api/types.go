@@ -25,6 +25,8 @@ type Domain struct {
 	TraceHeader        bool      `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
 	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
 	CreatedAt          time.Time `json:"created_at,omitzero" readOnly:"true"`
+
+	CutOff *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
 }
 
 // NewDomain is a domain to be created.
@@ -76,10 +78,37 @@ type Session struct {
 	Since        time.Time         `json:"since,omitzero" doc:"When the login was decided."`
 }
 
+// CutOff is whom a change would keep out, by the logins of the last 30 days and the open sessions.
+type CutOff struct {
+	Since    time.Time       `json:"since"`
+	Examined int             `json:"examined" doc:"Login records; at most the newest 20000."`
+	Accounts []CutOffAccount `json:"accounts" doc:"With logins that would be refused, the last login first; at most 1000."`
+	Others   int             `json:"others,omitempty" doc:"Such logins of further accounts."`
+	Sessions int             `json:"sessions" doc:"Open sessions that would end."`
+}
+
+// CutOffAccount is an account that would be kept out.
+type CutOffAccount struct {
+	Address         string      `json:"address"`
+	SecurePasswords int         `json:"secure_passwords" doc:"Live ones. Without any, the account cannot log in with third-party clients where they are required."`
+	Logins          int         `json:"logins" doc:"Recorded logins that would be refused."`
+	LastLogin       CutOffLogin `json:"last_login" doc:"The last of these."`
+}
+
+// CutOffLogin is a recorded login that would be refused.
+type CutOffLogin struct {
+	Time     time.Time         `json:"time"`
+	IP       string            `json:"ip,omitempty"`
+	Protocol string            `json:"protocol"`
+	Client   access.ClientType `json:"client"`
+}
+
 // SecurePasswordPolicy enforces secure passwords for a scope.
 type SecurePasswordPolicy struct {
 	Enforced bool   `json:"enforced" required:"true"`
 	Scope    *Scope `json:"scope,omitempty" doc:"If missing: everybody."`
+
+	CutOff *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that enforces: whom it would keep out."`
 }
 
 // Scope selects accounts: all, or departments and members, minus exceptions.
@@ -324,7 +353,9 @@ type Account struct {
 	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
 
 	Effective *EffectiveSummary `json:"effective,omitempty" readOnly:"true" doc:"What applies to the account, from its record, its domain and policies; in lists and GET."`
-	Warnings  []Warning         `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: possible mistakes."`
+
+	CutOff   *CutOff   `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes switches, suspension or secure_passwords: what it would keep out."`
+	Warnings []Warning `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: possible mistakes."`
 }
 
 // EffectiveSummary is what applies to an account; [Effective] also says what set it.

@@ -239,6 +239,40 @@ func TestSessionsCommand(t *testing.T) {
 	}
 }
 
+// A dry run of enforcement, and of a protocol switch, tells who would be kept out and how many
+// sessions would end.
+func TestCutOffPreview(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	_, secret := s.device(ann, "phone")
+	phone, old, web := s.idle("the phone", outside, ann, secret), s.idle("bob", outside, bob, s.passwords[bob]), s.idle("webmail", webmail, bob, s.passwords[bob])
+	s.record("account="+bob+"&outcome=allow", func(r object) bool { return r["client"] == "web" })
+	s.record("account="+bob+"&outcome=allow", func(r object) bool { return r["client"] == "third-party" })
+	s.record("account="+ann+"&outcome=allow", func(object) bool { return true })
+	answer := s.api("PUT", "/v1/domains/example.org/secure-password-policy?dry_run=true", object{"enforced": true, "scope": object{"all": true}})
+	cut, _ := answer["cut_off"].(object)
+	accounts, _ := cut["accounts"].([]any)
+	if len(accounts) != 1 || accounts[0].(object)["address"] != bob || accounts[0].(object)["secure_passwords"] != 0.0 || cut["sessions"] != 1.0 {
+		t.Errorf("enforcement: %v", answer)
+	}
+	answer = s.api("PATCH", "/v1/accounts/"+bob+"?dry_run=true", object{"protocols": object{"imap": false}})
+	if cut, _ = answer["cut_off"].(object); cut["sessions"] != 1.0 {
+		t.Errorf("the account's switch: %v", answer)
+	}
+	answer = s.api("PATCH", "/v1/domains/example.org?dry_run=true", object{"protocols": object{"imap": false}})
+	cut, _ = answer["cut_off"].(object)
+	if accounts, _ := cut["accounts"].([]any); len(accounts) != 2 || cut["sessions"] != 2.0 {
+		t.Errorf("the domain's switch: %v", answer)
+	}
+	_, _, said := s.status("domain", "set", "example.org", "--imap", "off", "--dry-run")
+	if !strings.Contains(said, "keep out 2 accounts, 1 of them without a secure password, and end 2 open sessions") || !strings.Contains(said, bob+": 1 logins") {
+		t.Errorf("the command says: %s", said)
+	}
+	for _, o := range []open{phone, old, web} {
+		s.stays(o)
+	}
+}
+
 // While Dovecot cannot be reached, the answer says so; the session ends once it can.
 func TestDoveadmAway(t *testing.T) {
 	s := start(t, trialstack.Options{})

@@ -62,6 +62,19 @@ func (s *Sessions) List(ctx context.Context, domain, account string) (list []Ope
 	return list, unreachable
 }
 
+// WouldEnd returns the number of open sessions of a domain, or of one account unless that is "", that
+// other rules would end. Account facts, unless nil, take the place of the present ones.
+func (s *Sessions) WouldEnd(ctx context.Context, domain, account string, rules *access.Rules, facts *access.Account) int {
+	n := 0
+	list, _ := s.List(ctx, domain, account)
+	for i := range list {
+		if slices.ContainsFunc(list[i].Logins, func(l *access.Session) bool { return s.Judge.Judge(l, rules, facts).Outcome == access.Deny }) {
+			n++
+		}
+	}
+	return n
+}
+
 // id names a session without repeating the mail server's own id, with which others might be
 // guessed.
 func (s *session) id(n *node) string {
