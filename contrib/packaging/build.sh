@@ -11,14 +11,14 @@ ARCH=$($go env GOARCH)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 # A tag gives its version; any other commit one that precedes the version that CHANGELOG.md is at.
 tag=$(git describe --tags --exact-match --match 'v[0-9]*' --dirty 2>/dev/null || true)
-case "$tag" in
-'' | *-dirty)
+if [ -n "${2:-}" ]; then
+	VERSION=$2
+elif [ -n "$tag" ] && [ "$tag" = "${tag%-dirty}" ]; then
+	VERSION=${tag#v}
+else
 	next=$(sed -n 's/^## \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
 	VERSION=$next~$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).$(git rev-parse --short=8 HEAD)
-	;;
-*) VERSION=${tag#v} ;;
-esac
-VERSION=${2:-$VERSION}
+fi
 out=${1:-dist}
 export ARCH VERSION SOURCE_DATE_EPOCH
 umask 022
