@@ -227,7 +227,7 @@ smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, defer_u
 }
 auth_failure_delay = 0
 `)
-	m.run("cp /etc/postfix/master.cf.proto /etc/postfix/master.cf && systemctl enable postfix dovecot && systemctl restart postfix dovecot")
+	m.run("cp /etc/postfix/master.cf.proto /etc/postfix/master.cf && systemctl enable postfix dovecot && systemctl restart postfix && systemctl restart dovecot")
 }
 
 func TestDebian12(t *testing.T) { lifecycle(t, "bookworm", "2.3") }
