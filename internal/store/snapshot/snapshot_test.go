@@ -273,3 +273,25 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d records instead of %d", len(got), len(all))
 	}
 }
+
+// A journal that outgrows its base asks for a new base.
+func TestLongJournal(t *testing.T) {
+	f := open(t, t.TempDir())
+	defer func() { _ = f.Close() }()
+	replace(t, f, "a")
+	record := make([]byte, 1<<20)
+	calls := 0
+	for long := false; !long; calls++ {
+		var err error
+		if long, err = f.Append(record); err != nil || calls > 100 {
+			t.Fatalf("%d MiB appended: %v", calls, err)
+		}
+	}
+	if calls < 10 {
+		t.Errorf("asked after %d MiB", calls)
+	}
+	replace(t, f, "b")
+	if long, err := f.Append(record); long || err != nil {
+		t.Errorf("asked again after a new base: %v", err)
+	}
+}
