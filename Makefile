@@ -82,7 +82,7 @@ test-servers: sudo install-deps build
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestSystemUsers ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
-RACE := ./internal/gate ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
+RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
 
 check: go install-deps
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make: not formatted: run gofmt -w' >&2; exit 1; }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"crypto/sha512"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -332,4 +334,34 @@ func TestOpenSessionsOfOneAddress(t *testing.T) {
 	for _, o := range others {
 		s.stays(o)
 	}
+}
+
+// A new mailbox password ends the sessions of the old one; a rehash of the same password ends none.
+func TestMailboxPasswordEndsSessions(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
+	s.domain(nil)
+	s.api("PUT", "/v1/accounts/"+ann, object{})
+	// Of a scheme that a login replaces.
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"hash": "{SSHA512}" + ssha512("old-mailbox", "salt")})
+	_, secret := s.device(ann, "phone")
+	old := s.idle("the mailbox password", outside, ann, "old-mailbox")
+	phone := s.idle("the phone", office, ann, secret)
+	s.eventually("the hash is replaced", func() bool {
+		return strings.Contains(fmt.Sprint(s.api("GET", "/v1/audit?domain=example.org", nil)), "mailbox_password.rehash")
+	})
+	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"pop3": false}}) // which has the sessions judged
+	s.stays(old)
+	answer := s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "new-mailbox-2026"})
+	if n, failed := ended(answer); n != 1 || failed != 0 {
+		t.Errorf("the answer: %v", answer)
+	}
+	s.ends(old)
+	s.stays(phone)
+	s.want("the new password", s.imap(outside, ann, "new-mailbox-2026"), "OK ")
+}
+
+// ssha512 is a hash of Dovecot's scheme SSHA512.
+func ssha512(password, salt string) string {
+	sum := sha512.Sum512([]byte(password + salt))
+	return base64.StdEncoding.EncodeToString(append(sum[:], salt...))
 }
