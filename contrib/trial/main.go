@@ -3,12 +3,12 @@
 //
 //	drawbridge-trial -bin DIR [-dir DIR] [-port-offset N]
 //
-// It runs as root, in the foreground, until Ctrl-C or SIGTERM; what it keeps is under -dir, for the
-// next time. Without -dir that is ./run, or /var/lib/drawbridge-trial where the servers' own users
-// could not reach ./run, as in most home directories.
+// It runs as root, in the foreground, until Ctrl-C or SIGTERM, and keeps its data in -dir for the
+// next run. The default is ./run, or /var/lib/drawbridge-trial if the servers' users cannot reach
+// ./run, as in most home directories.
 //
-// Exit status: 0 after being told to end, 1 when something could not start, ended by itself or did
-// not end well, 64 for a wrong call.
+// Exit status: 0 after Ctrl-C or SIGTERM, 1 if a server did not start, ended by itself or ended
+// with a fault, 64 for wrong arguments.
 package main
 
 import (
@@ -44,7 +44,7 @@ func run() int {
 	return 0
 }
 
-// trial lays the stack out, serves and cleans up.
+// trial creates the stack, runs it and cleans up.
 func trial(ctx context.Context, bin, dir string, offset int) error {
 	dir, err := choose(dir)
 	if err != nil {
@@ -57,7 +57,7 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	stack, err := trialstack.New(dir, trialstack.Options{
 		Settings: map[string]any{"regions.database": regions},
 		Bin:      bin, Ports: trialstack.DemoPorts(offset),
-		DovecotConf: trialstack.QuickFailures, // who tries refusals need not wait for each
+		DovecotConf: trialstack.QuickFailures, // refusals without a delay
 	})
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	fmt.Printf("Starting Dovecot, Postfix and drawbridged in %s …\n", stack.Dir)
 	err = serve(ctx, stack)
 	if ctx.Err() != nil {
-		err = nil // what was interrupted is no fault
+		err = nil // an interruption is no fault
 	}
 	if errors.Is(err, trialstack.ErrPortTaken) {
 		return fmt.Errorf("%w\n\"make run PORT_OFFSET=1000\" adds that to every port", err)
@@ -74,11 +74,11 @@ func trial(ctx context.Context, bin, dir string, offset int) error {
 	if err := errors.Join(err, stack.Stop()); err != nil {
 		return err
 	}
-	fmt.Printf("Ended. Its data stays in %s for the next time.\n", stack.Dir)
+	fmt.Printf("Stopped. Its data is kept in %s for the next run.\n", stack.Dir)
 	return nil
 }
 
-// serve starts everything and returns when ctx ends, or with the fault of a server.
+// serve starts all servers and returns when ctx ends or a server fails.
 func serve(ctx context.Context, stack *trialstack.Stack) error {
 	if err := stack.Start(ctx); err != nil {
 		return err
@@ -98,7 +98,7 @@ func serve(ctx context.Context, stack *trialstack.Stack) error {
 	}
 }
 
-// choose returns the directory that was named, or one that suits.
+// choose returns the named directory, or the default.
 func choose(dir string) (string, error) {
 	if dir != "" {
 		return dir, nil
@@ -112,6 +112,6 @@ func choose(dir string) (string, error) {
 		return here, nil
 	}
 	const elsewhere = "/var/lib/drawbridge-trial"
-	fmt.Printf("The trial stack cannot live in ./run:\n%v\nIt uses %s instead; TRIAL_DIR names another place.\n\n", fault, elsewhere)
+	fmt.Printf("The trial stack cannot use ./run:\n%v\nIt uses %s instead. TRIAL_DIR selects another directory.\n\n", fault, elsewhere)
 	return elsewhere, nil
 }

@@ -84,7 +84,7 @@ func TestGuide(t *testing.T) {
 	}
 	s.switchedOff()
 	var again bytes.Buffer
-	if err := demo.Guide(&again, s.Stack, fresh); err != nil || !strings.Contains(again.String(), "as the last run left them") {
+	if err := demo.Guide(&again, s.Stack, fresh); err != nil || !strings.Contains(again.String(), "The rules are those of the last run") {
 		t.Errorf("%v: the guide of a used stack: %s", err, &again)
 	}
 }

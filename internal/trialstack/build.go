@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// BinEnv names the environment variable that tells tests where built commands are.
+// BinEnv names the environment variable with the directory of the built commands.
 const BinEnv = "DRAWBRIDGE_BIN"
 
 // Build returns a directory with drawbridged, drawbridge and drawbridge-checkpassword: the one that

@@ -35,7 +35,7 @@ import (
 //go:embed templates
 var templates embed.FS
 
-// Where Debian keeps the programs. A user's PATH often lacks /usr/sbin.
+// Debian's paths of the programs. A user's PATH often lacks /usr/sbin.
 const (
 	dovecotProgram  = "/usr/sbin/dovecot"
 	doveadmProgram  = "/usr/bin/doveadm"
@@ -48,7 +48,7 @@ const (
 // are links to.
 var redisPrograms = []string{"/usr/bin/redis-", "/usr/bin/valkey-"}
 
-// commands are what Build builds and what the stack copies.
+// commands are built by Build and copied into the stack.
 var commands = [...]string{"drawbridged", "drawbridge", "drawbridge-checkpassword"}
 
 // checkPrograms returns the series of the installed Dovecot, or everything that is missing on this
@@ -96,15 +96,14 @@ func checkPrograms(opts Options) (series string, err error) {
 	return series, errors.Join(faults...)
 }
 
-// maxDir keeps the longest path of a unix socket, of those that Dovecot makes, below the kernel's
-// 108 bytes.
+// maxDir keeps the longest path of Dovecot's unix sockets below the kernel's limit of 108 bytes.
 const maxDir = 60
 
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9/._-]+$`)
 
-// CheckDir tells all that makes a directory unusable for a stack, whether it exists or not: a path
-// that is too long or has characters that configuration files would read otherwise, and parents
-// that the servers' own users cannot pass through.
+// CheckDir reports all reasons why a directory, existing or not, cannot be used for a stack: a path
+// that is too long or has characters with a meaning in configuration files, and parents that the
+// servers' users cannot pass through.
 func CheckDir(dir string) error {
 	var faults []error
 	if len(dir) > maxDir {
@@ -116,7 +115,7 @@ func CheckDir(dir string) error {
 	for at := dir; ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // New makes it
+		case errors.Is(err, fs.ErrNotExist): // New creates it
 		case err != nil:
 			faults = append(faults, err)
 		case !info.IsDir():
@@ -130,7 +129,7 @@ func CheckDir(dir string) error {
 	}
 }
 
-// makeDir makes a directory with exactly this mode and owner, whatever the umask.
+// makeDir creates a directory with exactly this mode and owner, independent of the umask.
 func makeDir(dir string, mode fs.FileMode, uid, gid int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: the servers' users pass through
 		return err
@@ -141,7 +140,7 @@ func makeDir(dir string, mode fs.FileMode, uid, gid int) error {
 	return os.Chown(dir, uid, gid)
 }
 
-// writeFile replaces a file as a whole; root owns it.
+// writeFile replaces a file atomically; root owns it.
 func writeFile(path string, mode fs.FileMode, gid int, text []byte) error {
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +158,7 @@ func writeFile(path string, mode fs.FileMode, gid int, text []byte) error {
 	return os.Rename(tmp, path)
 }
 
-// lookUp returns the numbers of a user and of its group, which a package made.
+// lookUp returns the user and group id of a user that a Debian package created.
 func lookUp(name string) (uid, gid int, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -172,7 +171,7 @@ func lookUp(name string) (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// write makes the directories and all files but those the servers write themselves.
+// write creates the directories and all files except those that the servers write.
 func (s *Stack) write() error {
 	postfixUID, _, err := lookUp("postfix")
 	if err != nil {
@@ -249,7 +248,7 @@ func (s *Stack) writeServers() error {
 				return fmt.Errorf("main.cf.drawbridge: %w", err)
 			}
 		}
-		// The names of ports become numbers of ours, and nothing runs in a chroot.
+		// The stack's port numbers replace the service names, and nothing runs in a chroot.
 		values.MasterCF, err = edit(postfix.MasterCF(),
 			change{"submission inet n       -       y ", loopback(s.Ports.Submission) + " inet n - n "},
 			change{"submissions inet n      -       y ", loopback(s.Ports.SMTPS) + " inet n - n "})
@@ -309,11 +308,11 @@ func lastEntries(conf []byte) []byte {
 	return append(kept, conf[end:]...)
 }
 
-// A change is one edit of a shipped text, as an administrator makes it.
+// A change is one edit of a shipped text, as an administrator would make it.
 type change struct{ from, to string }
 
-// edit makes the changes. What they replace must be there once: else the text has changed, and what
-// runs here would no longer be what is shipped.
+// edit applies the changes. Each text to replace must occur exactly once: otherwise the shipped
+// text has changed, and the stack would no longer run it.
 func edit(text string, changes ...change) (string, error) {
 	for _, c := range changes {
 		if n := strings.Count(text, c.from); n != 1 {
@@ -324,7 +323,7 @@ func edit(text string, changes ...change) (string, error) {
 	return text, nil
 }
 
-// domains of the accounts, each once.
+// domains returns the domains of the accounts without duplicates.
 func (s *Stack) domains() []string {
 	var list []string
 	for _, a := range s.Accounts {
@@ -335,7 +334,7 @@ func (s *Stack) domains() []string {
 	return slices.Compact(list)
 }
 
-// writeAccounts writes the site's own passdb, and who gets mail.
+// writeAccounts writes the site's own passdb and Postfix' list of mailboxes.
 func (s *Stack) writeAccounts(dovecotGID int) error {
 	var users, mailboxes bytes.Buffer
 	for _, a := range s.Accounts {
@@ -343,7 +342,7 @@ func (s *Stack) writeAccounts(dovecotGID int) error {
 		if hash == "" {
 			hash = ssha512(a.Password)
 		}
-		fmt.Fprintf(&users, "%s:%s::::::%s\n", a.Address, hash, a.Fields) // the empty fields are the userdb's, from its defaults
+		fmt.Fprintf(&users, "%s:%s::::::%s\n", a.Address, hash, a.Fields) // the userdb's defaults fill the empty fields
 		fmt.Fprintf(&mailboxes, "%s mailbox\n", a.Address)
 	}
 	masters := fmt.Appendf(nil, "%s:%s\n", MasterUser, ssha512(MasterPassword))
@@ -354,7 +353,7 @@ func (s *Stack) writeAccounts(dovecotGID int) error {
 	)
 }
 
-// ssha512 is a password in Dovecot's scheme of that name: the digest, then the salt.
+// ssha512 hashes a password for Dovecot's scheme of that name: the digest, then the salt.
 func ssha512(password string) string {
 	salt := make([]byte, 8)
 	_, _ = rand.Read(salt) // never fails
@@ -362,7 +361,7 @@ func ssha512(password string) string {
 	return "{SSHA512}" + base64.StdEncoding.EncodeToString(append(digest[:], salt...))
 }
 
-// secret returns a random word that is kept in a file only root reads, and makes it at first.
+// secret returns the random word in a file that only root can read; it creates the file if needed.
 func secret(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -374,8 +373,8 @@ func secret(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// copyCommands puts the commands where the user dovecot can run them, which is not so in a home
-// directory, and where a build does not replace them meanwhile.
+// copyCommands copies the commands to a directory where the user dovecot can run them, unlike in
+// many home directories, and where a new build does not replace them.
 func (s *Stack) copyCommands() error {
 	for _, name := range commands {
 		from, err := os.Open(filepath.Join(s.opts.Bin, name))
@@ -394,8 +393,8 @@ func (s *Stack) copyCommands() error {
 	return nil
 }
 
-// writeCertificate makes a certificate for the servers, its own issuer, unless there is one that is
-// good for another month.
+// writeCertificate creates a self-signed certificate for the servers, unless there is one that is
+// valid for another 30 days.
 func (s *Stack) writeCertificate() error {
 	keyPath := s.path("tls", "key.pem")
 	if text, err := os.ReadFile(s.Certificate()); err == nil {
@@ -437,8 +436,8 @@ func (s *Stack) writeCertificate() error {
 	)
 }
 
-// TempDir makes a new directory that suits a stack; the caller removes it. A directory of testing.T
-// does not suit: the servers' users cannot pass through it, and its path is long.
+// TempDir creates a directory that suits a stack; the caller removes it. A directory of testing.T
+// does not: the servers' users cannot pass through it, and its path is long.
 func TempDir() (string, error) {
 	var faults []error
 	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp"} {

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A Log is a place in a log file, from which on it is read. The file need not exist yet.
+// A Log reads a log file from a position. The file need not exist yet.
 type Log struct {
 	path   string
 	offset int64
 }
 
-// Follow returns the log from now on: what is logged after this call is found by Wait.
+// Follow returns the log from its present end: Wait finds lines that are written after this call.
 func Follow(path string) (*Log, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,8 +31,8 @@ func Follow(path string) (*Log, error) {
 	return &Log{path: path, offset: info.Size()}, nil
 }
 
-// Wait returns the next line that matches, and goes on behind it at the next call. The error, once
-// ctx ends, tells what was read instead.
+// Wait returns the next line that matches; the next call continues after it. When ctx ends, the
+// error contains the lines that were read.
 func (l *Log) Wait(ctx context.Context, pattern *regexp.Regexp) (string, error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -61,7 +61,7 @@ func (l *Log) Wait(ctx context.Context, pattern *regexp.Regexp) (string, error) 
 	}
 }
 
-// readFrom reads a file from an offset on; one that does not exist is empty.
+// readFrom reads a file from an offset; a missing file is empty.
 func readFrom(path string, offset int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,8 +74,8 @@ func readFrom(path string, offset int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, offset, 64<<20))
 }
 
-// lastLines are the last of a log from an offset on, below each other and indented, to end an error
-// with.
+// lastLines returns the last lines of a log after an offset, indented, for the end of an error
+// text.
 func lastLines(path string, offset int64) string {
 	text, err := readFrom(path, offset)
 	if err != nil || len(text) == 0 {

@@ -18,7 +18,7 @@ type Ports struct {
 	API, Login                      int // the first drawbridged
 }
 
-// DemoPorts are fixed ports for people to type, each moved by offset.
+// DemoPorts returns fixed ports that people can type, each increased by offset.
 func DemoPorts(offset int) Ports {
 	p := Ports{
 		IMAP: 10143, IMAPS: 10993, POP3: 10110, POP3S: 10995, Sieve: 14190,
@@ -53,8 +53,8 @@ func (p *Ports) named() []namedPort {
 	}
 }
 
-// A reservation holds ports from their choice until the servers bind them, against other stacks
-// that choose meanwhile.
+// A reservation binds ports from their choice until the servers bind them, so that other stacks
+// choose others.
 type reservation []net.Listener
 
 func (r *reservation) free() {
@@ -64,8 +64,7 @@ func (r *reservation) free() {
 	*r = nil
 }
 
-// port finds a free one and holds it. It stays below the range from which the kernel serves
-// outgoing connections.
+// port reserves a free port below the kernel's range for outgoing connections.
 func (r *reservation) port() (int, error) {
 	const low, high, tries = 15000, 32000, 200
 	for range tries {
@@ -79,7 +78,7 @@ func (r *reservation) port() (int, error) {
 	return 0, fmt.Errorf("no free port between %d and %d after %d tries", low, high, tries)
 }
 
-// choosePorts fills in those that the options leave open.
+// choosePorts chooses the ports that the options do not name.
 func (s *Stack) choosePorts() error {
 	s.Ports = s.opts.Ports
 	var faults []error
@@ -98,10 +97,10 @@ func (s *Stack) choosePorts() error {
 	return errors.Join(faults...)
 }
 
-// ErrPortTaken is what Start meets when another process listens on a port of the stack.
+// ErrPortTaken is returned by Start when another process listens on a port of the stack.
 var ErrPortTaken = errors.New("ports are taken")
 
-// checkPorts tells of each port that another process has.
+// checkPorts reports each port that another process listens on.
 func (s *Stack) checkPorts() error {
 	var taken []string
 	for _, p := range s.Ports.named() {

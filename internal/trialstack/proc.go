@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// A process as /proc/PID/stat tells of it. The start, in clock ticks since boot, tells it from a
-// later one with the same number.
+// A process as /proc/PID/stat reports it. The start, in clock ticks since boot, distinguishes it
+// from a later one with the same number.
 type process struct {
 	pid, parent, session int
 	start                uint64
-	dead                 bool // ended, and not yet waited for
+	dead                 bool // a zombie
 }
 
-// readProcess looks one up.
+// readProcess reads /proc/PID/stat.
 func readProcess(pid int) (process, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -34,7 +34,7 @@ func parseStat(line string) (process, error) {
 	if open < 0 || end < open {
 		return process{}, fmt.Errorf("no process status: %q", line)
 	}
-	fields := strings.Fields(line[end+1:]) // from the third on: state, parent, group, session, …
+	fields := strings.Fields(line[end+1:]) // fields 3 and following: state, parent, group, session, …
 	const start = 19
 	if len(fields) <= start {
 		return process{}, fmt.Errorf("short process status: %q", line)
@@ -56,7 +56,7 @@ func parseStat(line string) (process, error) {
 	return p, nil
 }
 
-// processes are all that run now.
+// processes returns all running processes.
 func processes() []process {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -68,14 +68,14 @@ func processes() []process {
 		if err != nil {
 			continue
 		}
-		if p, err := readProcess(pid); err == nil && !p.dead { // one that just ended is none
+		if p, err := readProcess(pid); err == nil && !p.dead { // it may have just ended
 			list = append(list, p)
 		}
 	}
 	return list
 }
 
-// program is the path of what a process runs; "" when it is gone.
+// program returns the path of the process's program, or "" after its end.
 func (p process) program() string {
 	path, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p.pid), "exe"))
 	if err != nil {
@@ -84,7 +84,7 @@ func (p process) program() string {
 	return strings.TrimSuffix(path, " (deleted)")
 }
 
-// children are the processes that pid started itself and that still run.
+// children returns the running processes whose parent is pid.
 func children(pid int) []process {
 	var list []process
 	for _, p := range processes() {
@@ -95,8 +95,8 @@ func children(pid int) []process {
 	return list
 }
 
-// holder says which process listens on a TCP port, as " by NAME (process PID)", or nothing where
-// that cannot be seen.
+// holder returns " by NAME (process PID)" for the process that listens on a TCP port, or "" if that
+// is unknown.
 func holder(port int) string {
 	inodes := make(map[string]bool)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {

@@ -8,8 +8,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/region"
 )
 
-// Regions returns where Debian's database of regions is: installed, or as
-// contrib/trial/fetch-regions.sh fetched it into the project's directory.
+// Regions returns the path of Debian's region database: the installed one, or the one that
+// contrib/trial/fetch-regions.sh downloaded into the project's directory.
 func Regions(project string) (string, error) {
 	fetched, err := filepath.Abs(filepath.Join(project, ".cache", "tor-geoipdb", "geoip"))
 	if err != nil {

@@ -26,7 +26,7 @@ type Daemon struct {
 	StateDir     string
 	APISocket    string // path of the API's unix socket
 	APIAddr      string // "127.0.0.1:port" of the API and the console
-	LoginSocket  string // path of what drawbridge-checkpassword asks
+	LoginSocket  string // path of the socket that drawbridge-checkpassword connects to
 	LoginAddr    string // "127.0.0.1:port" of the login listener, for auth-policy
 	LoginKey     string // path of the key of that listener
 	PolicySocket string // path of the policy service; the first daemon's is in the queue directory
@@ -38,23 +38,23 @@ type Daemon struct {
 // RedisSocket is the unix socket of the shared Redis.
 func (s *Stack) RedisSocket() string { return s.path("redis", "redis.sock") }
 
-// define puts the services together; nothing is written yet.
+// define defines the services and writes nothing.
 func (s *Stack) define() error {
 	s.Dovecot = s.service("dovecot", "dovecot.log", []string{"/usr/sbin/dovecot", "/usr/lib/dovecot/", s.path("bin") + "/"})
 	// The limit keeps Dovecot from warning at every start.
 	s.Dovecot.argv = []string{"/bin/sh", "-c", `ulimit -n 8192; exec "$0" "$@"`, dovecotProgram, "-F", "-c", s.DovecotConf()}
 	s.Dovecot.sweep = true
 	s.Dovecot.prepare = func(context.Context) error {
-		// Clients of a socket that is left over retry for seconds.
+		// Clients of a stale socket retry for seconds.
 		return os.RemoveAll(s.path("dovecot", "run"))
 	}
 	s.Dovecot.ready = func(context.Context) error {
-		_, err := os.Stat(s.path("dovecot", "run", "master.pid")) // written once all sockets are bound
+		_, err := os.Stat(s.path("dovecot", "run", "master.pid")) // Dovecot writes it once all sockets are bound
 		return err
 	}
 
 	s.Postfix = s.service("postfix", "postfix.log", []string{"/usr/lib/postfix/"})
-	// Not "postfix start", which detaches: so its end is seen, and its start needs no guess. "-d"
+	// Not "postfix start", which detaches: the process that runs is the one that is watched. "-d"
 	// keeps it in our session.
 	s.Postfix.argv = []string{postfixMaster, "-d", "-c", s.PostfixDir()}
 	s.Postfix.sweep = true
@@ -80,13 +80,12 @@ func (s *Stack) define() error {
 	return nil
 }
 
-// service is what all servers have in common.
+// service returns the part that all servers have in common.
 func (s *Stack) service(name, log string, programs []string) *Service {
 	return &Service{Name: name, LogPath: s.path("log", log), programs: programs, record: s.path("pids", name), died: s.died}
 }
 
-// addDaemon defines one more drawbridged. The first, which the mail servers ask, has the fixed
-// ports.
+// addDaemon defines another drawbridged. The mail servers ask the first, which has the fixed ports.
 func (s *Stack) addDaemon(i int) error {
 	name, dir := "drawbridged", "drawbridge"
 	if i > 0 {
@@ -130,8 +129,8 @@ func (s *Stack) addDaemon(i int) error {
 	return nil
 }
 
-// HTTP returns a client that reaches the API over the daemon's unix socket, whatever host the URL
-// names; there root is an administrator.
+// HTTP returns a client that connects to the API's unix socket for any host in the URL. Root is an
+// administrator there.
 func (d *Daemon) HTTP() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -155,7 +154,7 @@ func (d *Daemon) get(ctx context.Context, path string) (status int, err error) {
 	return resp.StatusCode, errors.Join(err, resp.Body.Close())
 }
 
-// Command is "drawbridge ARGS" at this daemon's API; not yet started.
+// Command returns "drawbridge ARGS" for this daemon's API, not yet started.
 func (d *Daemon) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.program, args...) //nolint:gosec // G204: the stack's own command
 	cmd.Env = append(os.Environ(), "DRAWBRIDGE_API=unix:"+d.APISocket)
@@ -173,7 +172,7 @@ func (d *Daemon) RedisPID() int {
 	return 0
 }
 
-// writeDrawbridge writes the settings of the daemons, and Dovecot's part.
+// writeDrawbridge writes the settings of the daemons and Dovecot's snippet.
 func (s *Stack) writeDrawbridge() error {
 	if err := s.copyCommands(); err != nil {
 		return err
@@ -207,7 +206,7 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
 		// Its mode is 0600, and all runs as root.
 		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
-		// Not what this machine happens to have.
+		// Not the database that this machine may have.
 		"regions.database": "none",
 	}
 	if s.opts.SASLDoor && d == s.Daemons[0] {
@@ -219,7 +218,7 @@ func (s *Stack) writeSettings(d *Daemon) error {
 	}
 	if s.Redis != nil {
 		settings["store.url"] = "unix://" + s.RedisSocket()
-		// Daemons with one store must have one pepper, which an administrator copies.
+		// Daemons that share a store need the same pepper, which an administrator copies.
 		pepper, err := secret(s.path("etc", "pepper"))
 		if err != nil {
 			return err
@@ -238,10 +237,10 @@ func (s *Stack) writeSettings(d *Daemon) error {
 	return writeFile(d.Config, 0o644, 0, text)
 }
 
-// tables writes settings with dotted names as TOML.
+// tables encodes settings with dotted names as TOML.
 func tables(settings map[string]any) ([]byte, error) {
 	root := make(map[string]any)
-	for _, name := range slices.Sorted(maps.Keys(settings)) { // a value before a table of its name, so that the clash is seen
+	for _, name := range slices.Sorted(maps.Keys(settings)) { // a value sorts before a table with its name, so the conflict is found
 		value, at := settings[name], root
 		table, key, dotted := strings.Cut(name, ".")
 		if dotted {
@@ -261,7 +260,7 @@ func tables(settings map[string]any) ([]byte, error) {
 	return toml.Marshal(root)
 }
 
-// checkPostfix makes the queue directory whole and looks for faults in the configuration.
+// checkPostfix completes the queue directory and validates the configuration.
 func (s *Stack) checkPostfix(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, postfixProgram, "-c", s.PostfixDir(), "check").CombinedOutput() //nolint:gosec // G204: fixed words
 	if err != nil {
@@ -270,7 +269,7 @@ func (s *Stack) checkPostfix(ctx context.Context) error {
 	return nil
 }
 
-// Sendmail hands in a message as a program on the machine does: not over SMTP.
+// Sendmail submits a message as a local program does, without SMTP.
 func (s *Stack) Sendmail(ctx context.Context, from, to, message string) error {
 	cmd := exec.CommandContext(ctx, sendmailProgram, "-C", s.PostfixDir(), "-i", "-f", from, "--", to) //nolint:gosec // G204: run without a shell
 	cmd.Stdin = strings.NewReader(message)
@@ -297,14 +296,14 @@ func dial(ctx context.Context, network, address string) error {
 	return conn.Close()
 }
 
-// pingRedis is nil once Redis has loaded its data.
+// pingRedis returns nil once Redis has loaded its data.
 func pingRedis(ctx context.Context, socket string) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // all was said
+	defer func() { _ = conn.Close() }() // the answer was read
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return err

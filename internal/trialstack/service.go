@@ -18,49 +18,48 @@ import (
 const (
 	readyWithin = 30 * time.Second      // from the start of a server to its first answer
 	stopWithin  = 20 * time.Second      // from SIGTERM to SIGKILL
-	orphanGrace = 2 * time.Second       // what a leader left behind may go on for
-	pollEvery   = 10 * time.Millisecond // between looks at what makes no sound
+	orphanGrace = 2 * time.Second       // for processes that outlive their leader, before SIGKILL
+	pollEvery   = 10 * time.Millisecond // between checks of states without an event
 )
 
 // A Service is one server of the stack. Its methods may be called from several goroutines.
 type Service struct {
 	Name    string
-	LogPath string // what it logs to; its output goes there too
+	LogPath string // its log, which also receives its output
 
 	argv     []string
 	stdin    string
-	programs []string                    // what it may consist of, as prefixes of paths
-	sweep    bool                        // whether processes of a killed predecessor would keep the next from starting
+	programs []string                    // prefixes of its programs' paths
+	sweep    bool                        // whether processes of a killed predecessor block the next start
 	prepare  func(context.Context) error // runs before each start; may be nil
 	ready    func(context.Context) error // nil once it serves
-	record   string                      // where the leader's number is kept
+	record   string                      // file with the leader's process id
 	died     chan<- error
 
 	mu      sync.Mutex
 	running *running
-	leaders []leader // of this process's starts, whose sessions may have members left
+	leaders []leader // started by this process; their sessions may have members left
 }
 
-// A running server. done is closed when its leader was waited for.
+// A running server. done is closed after its leader's end.
 type running struct {
 	leader  leader
 	handle  *os.Process
 	done    chan struct{}
 	err     error // valid once done is closed
-	wanted  bool  // its end is; guarded by Service.mu
+	wanted  bool  // its end was requested; guarded by Service.mu
 	logFrom int64 // where its part of the log begins
 }
 
-// A leader is the first process of a session, living or not. The kernel gives its number to no
-// other process while the session has members.
+// A leader is the first process of a session, running or not. The kernel does not reuse its process
+// id while the session has members.
 type leader struct {
 	pid   int
 	start uint64
 }
 
-// Start starts the server and returns when it answers. It is an error when it runs already, when it
-// ends instead of answering, or is not ready within 30 seconds; the last lines of its log are part
-// of the error.
+// Start starts the server and returns when it is ready. It is an error if the server runs already,
+// ends, or is not ready within 30 seconds; the error contains the last lines of its log.
 func (s *Service) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,14 +82,14 @@ func (s *Service) Start(ctx context.Context) error {
 	s.leaders = append(s.leaders, r.leader)
 	if err := s.awaitReady(ctx, r); err != nil {
 		err = fmt.Errorf("start %s: %w%s", s.Name, err, lastLines(s.LogPath, r.logFrom))
-		_ = s.stop() // how it ends tells no more than why it did not begin
+		_ = s.stop() // the first error explains more
 		return err
 	}
 	go s.watch(r)
 	return nil
 }
 
-// launch starts the leader and a goroutine that waits for it.
+// launch starts the leader and a goroutine that waits for its end.
 func (s *Service) launch() (*running, error) {
 	log, err := os.OpenFile(s.LogPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644) //nolint:gosec // G302: logs are for reading
 	if err != nil {
@@ -139,8 +138,7 @@ func (s *Service) launch() (*running, error) {
 	return r, nil
 }
 
-// awaitReady polls: what the servers do to tell that they are ready differs, and none of it can be
-// waited for.
+// awaitReady polls: the servers signal readiness in different ways, none of which is an event.
 func (s *Service) awaitReady(ctx context.Context, r *running) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("not ready within %v", readyWithin))
 	defer cancel()
@@ -161,7 +159,7 @@ func (s *Service) awaitReady(ctx context.Context, r *running) error {
 	}
 }
 
-// watch reports an end that nobody asked for.
+// watch reports an unrequested end.
 func (s *Service) watch(r *running) {
 	<-r.done
 	s.mu.Lock()
@@ -172,12 +170,12 @@ func (s *Service) watch(r *running) {
 	s.running = nil
 	select {
 	case s.died <- fmt.Errorf("%s ended by itself (%s)%s", s.Name, ending(r.err), lastLines(s.LogPath, r.logFrom)):
-	default: // nobody reads: the first ones are enough
+	default: // the channel is full: the first ones are enough
 	}
 }
 
-// Stop asks the server to end, waits for it, and ends what it leaves behind. The error tells that
-// it had to be killed, or its exit status. It is no error when it does not run.
+// Stop sends SIGTERM, waits for the server's end and ends the processes that it leaves. The error
+// reports that it had to be killed, or its exit status. A server that does not run is no error.
 func (s *Service) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +183,7 @@ func (s *Service) Stop() error {
 }
 
 func (s *Service) stop() error {
-	defer func() { _ = os.Remove(s.record) }() // at worst, the next start looks for processes that are gone
+	defer func() { _ = os.Remove(s.record) }() // at worst, the next start searches for processes that have ended
 	r := s.running
 	if r == nil {
 		s.endOrphans(nil)
@@ -201,7 +199,7 @@ func (s *Service) stop() error {
 func (s *Service) end(r *running, sig syscall.Signal) error {
 	r.wanted = true
 	s.running = nil
-	_ = r.handle.Signal(sig) // one that ended by itself is seen below
+	_ = r.handle.Signal(sig) // if it has ended already, that is noticed below
 	select {
 	case <-r.done:
 	case <-time.After(stopWithin):
@@ -221,8 +219,8 @@ func (s *Service) end(r *running, sig syscall.Signal) error {
 	return nil
 }
 
-// Kill ends the leader, and no other process, with SIGKILL. What it started is on its own, as after
-// a crash; Stop cleans up, and so does the Start of a Dovecot or Postfix.
+// Kill sends SIGKILL to the leader only. Its children are orphaned, as after a crash; Stop cleans
+// up, and so does the next Start of a Dovecot or Postfix.
 func (s *Service) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +238,7 @@ func (s *Service) Restart(ctx context.Context) error {
 	return s.Start(ctx)
 }
 
-// PID is the number of the server's first process, or 0 when it does not run.
+// PID returns the process id of the server's leader, or 0 if it does not run.
 func (s *Service) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,8 +248,8 @@ func (s *Service) PID() int {
 	return s.running.leader.pid
 }
 
-// family is every process of the leader's session and every descendant of it, without the leader.
-// It is empty when the leader's number is another process's by now.
+// family returns all processes of the leader's session and all its descendants, without the leader.
+// It is empty if another process has the leader's process id.
 func (l leader) family() []process {
 	all := processes()
 	member := map[int]bool{l.pid: true}
@@ -281,8 +279,8 @@ func (l leader) family() []process {
 	return list
 }
 
-// endOrphans ends what ended leaders left: the processes that were known to be theirs and those of
-// their sessions. They get a moment to end by themselves first.
+// endOrphans ends the processes that ended leaders left: those known to be theirs and those of
+// their sessions. It waits two seconds for them to end by themselves first.
 func (s *Service) endOrphans(known []process) {
 	remaining := func() []process {
 		found := make(map[int]process)
@@ -307,27 +305,26 @@ func (s *Service) endOrphans(known []process) {
 			continue
 		}
 		for _, p := range remaining() {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL) // gone in between is as good
+			_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended meanwhile
 		}
 		if time.Now().After(deadline.Add(stopWithin)) {
-			break // stuck in the kernel: nothing more can be done from here
+			break // stuck in the kernel
 		}
 	}
 	s.leaders = nil
 }
 
-// endLeftovers ends what is left of a server that an earlier process of ours started and did not
-// stop. Only programs that the server consists of are touched: the number may be another session's
-// by now.
+// endLeftovers ends the processes of a server that an earlier run started and did not stop. It ends
+// only programs of that server, because another session may have the process id by now.
 func (s *Service) endLeftovers() {
 	text, err := os.ReadFile(s.record)
 	if err != nil {
-		return // there was none
+		return // there was no earlier run
 	}
 	var l leader
 	var boot string
 	if _, err := fmt.Sscan(string(text), &l.pid, &l.start, &boot); err != nil || boot != bootID() {
-		return // of another boot, or cut off
+		return // written before a reboot, or truncated
 	}
 	var known []process
 	if p, err := readProcess(l.pid); err == nil && p.start == l.start {
@@ -339,7 +336,7 @@ func (s *Service) endLeftovers() {
 		for _, prefix := range s.programs {
 			if strings.HasPrefix(p.program(), prefix) && p.start >= l.start {
 				ours = append(ours, p)
-				_ = syscall.Kill(p.pid, syscall.SIGTERM) // gone in between is as good
+				_ = syscall.Kill(p.pid, syscall.SIGTERM) // it may have ended meanwhile
 				break
 			}
 		}
@@ -347,7 +344,7 @@ func (s *Service) endLeftovers() {
 	s.endOrphans(ours)
 }
 
-// write keeps the leader's number for endLeftovers.
+// write records the leader for endLeftovers.
 func (s *Service) write(l leader) error {
 	if err := os.MkdirAll(filepath.Dir(s.record), 0o755); err != nil { //nolint:gosec // G301: nothing secret
 		return err
@@ -355,7 +352,7 @@ func (s *Service) write(l leader) error {
 	return os.WriteFile(s.record, fmt.Appendf(nil, "%d %d %s\n", l.pid, l.start, bootID()), 0o644) //nolint:gosec // G306: nothing secret
 }
 
-// bootID differs from boot to boot, after which all numbers begin anew.
+// bootID identifies the boot: process ids of another boot mean nothing.
 func bootID() string {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -364,7 +361,7 @@ func bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// ending puts an exit in words.
+// ending describes how a process ended.
 func ending(err error) string {
 	if err == nil {
 		return "exit status 0"

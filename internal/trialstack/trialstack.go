@@ -55,11 +55,11 @@ import (
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
-// Where clients come from. No interface needs setting up for them.
+// Source addresses of clients. They need no network interface.
 const (
 	Office  = "127.0.1.0/24" // the company's network; its first host is 127.0.1.1
-	Webmail = "127.0.0.5"    // the site's webmail; Dovecot lets it forward its user's address
-	Outside = "127.0.9.9"    // anyone else
+	Webmail = "127.0.0.5"    // the site's webmail, which may forward its user's address to Dovecot
+	Outside = "127.0.9.9"    // any other client
 	// Balancer is the site's load balancer, from which clients can have any address: see
 	// [Balanced].
 	Balancer = "127.0.0.6"
@@ -76,11 +76,11 @@ const (
 	MasterPassword = "master-secret"
 )
 
-// Hostname is what the servers call themselves; the certificate bears it.
+// Hostname is the servers' host name, also in the certificate.
 const Hostname = "mail.example.org"
 
-// QuickFailures is for [Options.DovecotConf]: it takes away the seconds by which Dovecot delays the
-// answer to a failed login, and the further ones for the next attempts from that address.
+// QuickFailures removes Dovecot's delay after a failed login and the growing delays for further
+// attempts from that address. Use it as [Options.DovecotConf].
 const QuickFailures = `
 auth_failure_delay = 0
 service anvil {
@@ -89,7 +89,7 @@ service anvil {
   }
 }`
 
-// An Account is a mailbox of the site, with the password its own passdb knows.
+// An Account is a mailbox of the site with its password in the site's own passdb.
 type Account struct {
 	Address  string
 	Password string
@@ -97,8 +97,7 @@ type Account struct {
 	Fields   string // extra fields of the site's passdb, such as "user=ann@example.org"
 }
 
-// DemoAccounts are the mailboxes of a stack that is given none. The last is in a domain that the
-// demonstration leaves unmanaged.
+// DemoAccounts are the default mailboxes. The last one's domain is not managed in the demo.
 func DemoAccounts() []Account {
 	return []Account{
 		{"ann@example.org", "ann-mailbox", "{BLF-CRYPT}$2y$05$sdKI10E9j1zhBB6veDm0LOH/wWjKZ5W1OBWee8YPqel/iRamgh6w.", ""},
@@ -109,32 +108,31 @@ func DemoAccounts() []Account {
 	}
 }
 
-// Options say how a stack differs from the plain one; the zero value is a site with one daemon that
-// keeps its own Redis.
+// Options select a variation of the site; the zero value has one daemon with the embedded store.
 type Options struct {
-	Ports    Ports     // where the value is zero a free port is taken
+	Ports    Ports     // zero selects a free port
 	Accounts []Account // nil means DemoAccounts
 
-	WithoutDrawbridge bool   // the site as it was: no daemon, no snippets
+	WithoutDrawbridge bool   // the site before Drawbridge: no daemon, no snippets
 	Bin               string // directory of the three commands, as Build leaves it; copied into the stack's
 
-	// Daemons is how many drawbridged run, 0 meaning one. Dovecot and Postfix ask the first; each
-	// has its own sockets and state. More than one need SharedRedis.
+	// Daemons is the number of drawbridged processes; 0 means one. Dovecot and Postfix ask the
+	// first; each has its own sockets and state. More than one needs SharedRedis.
 	Daemons     int
 	SharedRedis bool // one redis-server of the stack's, instead of store.url = "embedded"
 
-	// Settings are merged into each daemon's, by dotted name: {"login.unmanaged": "next"}. There is
-	// no database of regions unless "regions.database" names one.
+	// Settings are added to each daemon's, by dotted name: {"login.unmanaged": "next"}. Without
+	// "regions.database" there is no region database.
 	Settings map[string]any
 
-	DovecotConf string // put at the end of dovecot.conf
-	MainCF      string // put at the end of main.cf, in place of earlier entries of these names
+	DovecotConf string // appended to dovecot.conf
+	MainCF      string // appended to main.cf, in place of earlier entries of these names
 
-	// SASLServices names Postfix' listeners to Dovecot: submission587 and submission465, which the
-	// setting login.services has to map.
+	// SASLServices makes Postfix name its listeners to Dovecot, submission587 and submission465;
+	// the setting login.services must map them.
 	SASLServices bool
 
-	// SASLDoor points Postfix at the first daemon (setting sasl.listen), which passes logins on to
+	// SASLDoor points Postfix at the first daemon (setting sasl.listen), which relays logins to
 	// Dovecot (sasl.next).
 	SASLDoor bool
 
@@ -148,7 +146,7 @@ type Options struct {
 	PolicyOnly bool
 }
 
-// A Stack is one site. Its services can also be stopped, killed and started one by one.
+// A Stack is one site. Its services can be stopped, killed and started separately.
 type Stack struct {
 	Dir      string // absolute
 	Ports    Ports
@@ -166,8 +164,8 @@ type Stack struct {
 	died     chan error
 }
 
-// New lays a stack out in dir, which must be empty, absent or an earlier stack's, and starts
-// nothing. It must run as root. No other process can use dir until Stop.
+// New writes a stack to dir, which must be empty, missing or an earlier stack's, and starts
+// nothing. It needs root, and locks dir until Stop.
 func New(dir string, opts Options) (*Stack, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -195,7 +193,7 @@ func New(dir string, opts Options) (*Stack, error) {
 	return s, nil
 }
 
-// check tells all that is wrong with the options by themselves.
+// check validates the options and reports all faults.
 func (o Options) check() error {
 	var faults []error
 	if o.Daemons < 0 {
@@ -216,7 +214,7 @@ func (o Options) check() error {
 	return errors.Join(faults...)
 }
 
-// lay locks the directory, chooses the ports and writes all files.
+// lay locks the directory, chooses ports and writes all files.
 func (s *Stack) lay() error {
 	if err := s.takeDir(); err != nil {
 		return err
@@ -230,8 +228,7 @@ func (s *Stack) lay() error {
 	return s.write()
 }
 
-// takeDir makes the directory this process's own until unlock. A directory with other things in it
-// is not touched.
+// takeDir locks the directory for this process. It does not change one that contains other files.
 func (s *Stack) takeDir() error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil { //nolint:gosec // G301: the servers' users pass through
 		return err
@@ -255,10 +252,10 @@ func (s *Stack) takeDir() error {
 		return errors.New("another trial stack is running in this directory: stop it, or name another directory and other ports (make run TRIAL_DIR=… PORT_OFFSET=1000)")
 	}
 	s.lock = f
-	return makeDir(s.Dir, 0o755, 0, 0) // not before it is known to be ours
+	return makeDir(s.Dir, 0o755, 0, 0) // only once it is known to be ours
 }
 
-// unlock lets go of the directory.
+// unlock releases the directory.
 func (s *Stack) unlock() {
 	if s.lock != nil {
 		_ = s.lock.Close() // nothing was written
@@ -266,7 +263,7 @@ func (s *Stack) unlock() {
 	}
 }
 
-// services are all of them in the order of their start.
+// services returns all services in starting order.
 func (s *Stack) services() []*Service {
 	var list []*Service
 	if s.Redis != nil {
@@ -278,8 +275,8 @@ func (s *Stack) services() []*Service {
 	return append(list, s.Dovecot, s.Postfix)
 }
 
-// Start starts everything and returns when all of it serves. On an error what had been started is
-// stopped again.
+// Start starts all services and returns when they are ready. On an error it stops those that it
+// started.
 func (s *Stack) Start(ctx context.Context) error {
 	if s.lock == nil {
 		return errors.New("start the trial stack: it was stopped; make another with New")
@@ -299,7 +296,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.checkPorts(); err != nil {
 		return err
 	}
-	// Postfix makes its queue directory, where drawbridged and Dovecot put their sockets.
+	// Postfix creates its queue directory, in which drawbridged and Dovecot open sockets.
 	if err := s.checkPostfix(ctx); err != nil {
 		return err
 	}
@@ -311,8 +308,8 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends everything in reverse order and lets go of the directory; what is on disk stays. It
-// takes seconds, and is bounded. The error tells which server had to be killed or ended badly. A
+// Stop ends all services in reverse order and releases the directory, whose files stay. It takes a
+// bounded number of seconds. The error names servers that had to be killed or ended with a fault. A
 // second Stop does nothing.
 func (s *Stack) Stop() error {
 	var faults []error
@@ -324,7 +321,7 @@ func (s *Stack) Stop() error {
 	return errors.Join(faults...)
 }
 
-// Died yields an error for each server that ended without being asked to.
+// Died receives an error for each server that ended without Stop or Kill.
 func (s *Stack) Died() <-chan error { return s.died }
 
 // IMAP is the address "127.0.0.1:port" of IMAP with STARTTLS.
@@ -342,13 +339,13 @@ func (s *Stack) POP3S() string { return loopback(s.Ports.POP3S) }
 // Sieve is the address of ManageSieve with STARTTLS.
 func (s *Stack) Sieve() string { return loopback(s.Ports.Sieve) }
 
-// SMTP is the address that stands for port 25: mail from anywhere, no logins.
+// SMTP is the address in place of port 25: mail from anywhere, no logins.
 func (s *Stack) SMTP() string { return loopback(s.Ports.SMTP) }
 
-// Submission is the address that stands for port 587: STARTTLS, then a login.
+// Submission is the address in place of port 587: STARTTLS, then a login.
 func (s *Stack) Submission() string { return loopback(s.Ports.Submission) }
 
-// SMTPS is the address that stands for port 465: TLS, then a login.
+// SMTPS is the address in place of port 465: TLS, then a login.
 func (s *Stack) SMTPS() string { return loopback(s.Ports.SMTPS) }
 
 // BalancedIMAP is the IMAP address for clients behind the load balancer.
@@ -363,10 +360,10 @@ func (s *Stack) DovecotConf() string { return s.path("etc", "dovecot.conf") }
 // PostfixDir is Postfix' configuration directory, for "postconf -c" and "sendmail -C".
 func (s *Stack) PostfixDir() string { return s.path("etc", "postfix") }
 
-// Certificate is the path of the self-made certificate, for "curl --cacert".
+// Certificate is the path of the self-signed certificate, for "curl --cacert".
 func (s *Stack) Certificate() string { return s.path("tls", "cert.pem") }
 
-// Roots trusts the stack's certificate.
+// Roots returns a pool that contains the stack's certificate.
 func (s *Stack) Roots() (*x509.CertPool, error) {
 	text, err := os.ReadFile(s.Certificate())
 	if err != nil {
@@ -379,7 +376,7 @@ func (s *Stack) Roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Inbox returns the messages in an account's inbox, read from the disk, in no order.
+// Inbox reads the messages of an account's inbox from the disk, in no order.
 func (s *Stack) Inbox(address string) ([]string, error) {
 	local, domain, _ := strings.Cut(address, "@")
 	var messages []string
