@@ -154,7 +154,7 @@ func takeEverything(s *setup) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o666); err != nil { // Postfix runs as its own user
+	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // G302: Postfix runs as its own user
 		return nil, errors.Join(err, l.Close())
 	}
 	server := gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}
