@@ -351,6 +351,14 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 	})
 	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"pop3": false}}) // which has the sessions judged
 	s.stays(old)
+	const letter = "From: " + ann + "\nSubject: x\n\nx\n"
+	submits := func(password string) *mailclient.SMTP {
+		c, r := s.submit(outside, ann, password)
+		s.want("submission", r, "235 ")
+		s.want("a message", s.send(c, ann, bob, letter), "250 ")
+		return c
+	}
+	sending, device := submits("old-mailbox"), submits(secret)
 	answer := s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "new-mailbox-2026"})
 	if n, failed := ended(answer); n != 1 || failed != 0 {
 		t.Errorf("the answer: %v", answer)
@@ -358,6 +366,9 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 	s.ends(old)
 	s.stays(phone)
 	s.want("the new password", s.imap(outside, ann, "new-mailbox-2026"), "OK ")
+	s.want("a message of the former password's session", s.send(sending, ann, bob, letter), "421 4.7.0 ")
+	s.want("a message of the phone's session", s.send(device, ann, bob, letter), "250 ")
+	s.want("a message after logging in again", s.send(submits("new-mailbox-2026"), ann, bob, letter), "250 ")
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.

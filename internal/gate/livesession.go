@@ -87,8 +87,8 @@ func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Acc
 		q.Secret = v.Account.SecretOf(s.Credential)
 	}
 	d := access.Decide(&q, noAsker{}, false)
-	if changed && d.Outcome != access.Deny {
-		d.Outcome, d.Reason, d.Note = access.Deny, access.ReasonRevokedSecret, "the mailbox password was set anew"
+	if changed {
+		refuseChanged(&d)
 	}
 	return d
 }

@@ -33,20 +33,39 @@ func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 
 // authenticated notes a login for submission, here and on all daemons.
 func (g *Gate) authenticated(account string, ip netip.Addr, credential, service string, at time.Time) {
-	g.sessions.Authenticated(account, ip, authentication(credential, service, at))
+	g.sessions.Authenticated(account, ip, g.authentication(account, credential, service, at))
 	g.writes.event(store.Event{
 		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: address.IPText(ip),
 		Protocol: access.SMTP.String(), Service: service, Credential: credential,
 	})
 }
 
-// authentication returns the authentication that an event describes.
-func authentication(credential, service string, at time.Time) submission.Authentication {
+// otherPassword is the [submission.AuthMethod.PasswordSet] of a mailbox password that was replaced.
+const otherPassword = -1
+
+// authentication returns the authentication that an event describes. A login from before the mailbox
+// password was set used another one.
+func (g *Gate) authentication(account, credential, service string, at time.Time) submission.Authentication {
 	a := submission.Authentication{AuthMethod: submission.AuthMethod{Credential: credential, Service: service}, Time: at}
 	if credential == store.CredentialUnverified {
 		a.Credential, a.Unverified = store.CredentialMailbox, true
 	}
+	if credential == store.CredentialMailbox && !g.Site.NextPassdb {
+		_, v := g.Store.State.View(account)
+		if a.PasswordSet = passwordSet(v.Account); at.UnixNano() < a.PasswordSet {
+			a.PasswordSet = otherPassword
+		}
+	}
 	return a
+}
+
+// passwordSet returns when an account's mailbox password was set, in nanoseconds since 1970; 1 if
+// the record does not say.
+func passwordSet(r store.Record) int64 {
+	if at := r.MailboxSetAt(); !at.IsZero() {
+		return at.UnixNano()
+	}
+	return 1
 }
 
 // unknownMethod is assumed while it is unknown how a session authenticated. It proves least: the
@@ -117,14 +136,27 @@ func (s *session) decide(m submission.AuthMethod) access.Decision {
 	s.query.Client = s.client(m.Service)
 	s.login.MasterUser = ""
 	s.query.Secret = access.Secret{State: access.SecretAuthenticated}
+	changed := false
 	switch m.Credential {
 	case store.CredentialMailbox:
+		changed = m.PasswordSet != 0 && m.PasswordSet != passwordSet(s.view.Account)
 	case store.CredentialMaster:
 		s.login.MasterUser = store.CredentialMaster
 	default:
 		s.query.Secret = s.view.Account.SecretOf(m.Credential)
 	}
-	return access.Decide(&s.query, noAsker{}, false)
+	d := access.Decide(&s.query, noAsker{}, false)
+	if changed {
+		refuseChanged(&d)
+	}
+	return d
+}
+
+// refuseChanged refuses a session whose mailbox password was replaced.
+func refuseChanged(d *access.Decision) {
+	if d.Outcome != access.Deny {
+		d.Outcome, d.Reason, d.Note = access.Deny, access.ReasonRevokedSecret, "the mailbox password was set anew"
+	}
 }
 
 // noAsker answers where nothing is verified or counted: for a session, whose secret was verified

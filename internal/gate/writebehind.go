@@ -386,7 +386,7 @@ func (g *Gate) learn(e store.Event) {
 	case store.EventSuccess:
 		g.throttle.Succeeded(e.Account, ip, e.Time)
 	case store.EventBind:
-		a := authentication(e.Credential, e.Service, e.Time)
+		a := g.authentication(e.Account, e.Credential, e.Service, e.Time)
 		a.Remote = true
 		g.sessions.Authenticated(e.Account, ip, a)
 	}

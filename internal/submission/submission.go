@@ -77,7 +77,12 @@ const (
 
 // AuthMethod is how a session authenticated: the credential, and the service that the login named.
 // Postfix has a service for each listener and does not repeat it after AUTH.
-type AuthMethod struct{ Credential, Service string }
+type AuthMethod struct {
+	Credential, Service string
+	// PasswordSet is when the mailbox password in use was set, in nanoseconds since 1970; 0 if that
+	// is unknown or of no concern.
+	PasswordSet int64
+}
 
 // Authentication is one login for submission.
 type Authentication struct {

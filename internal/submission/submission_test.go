@@ -13,9 +13,9 @@ import (
 
 var (
 	home   = netip.MustParseAddr("203.0.113.9")
-	phone  = AuthMethod{"phone", "smtp"}
-	tablet = AuthMethod{"tablet", "smtp"}
-	laptop = AuthMethod{"laptop", "smtp"}
+	phone  = AuthMethod{Credential: "phone", Service: "smtp"}
+	tablet = AuthMethod{Credential: "tablet", Service: "smtp"}
+	laptop = AuthMethod{Credential: "laptop", Service: "smtp"}
 	t0     = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
@@ -176,13 +176,13 @@ func TestAuthenticationsOfOneAddress(t *testing.T) {
 	}
 	check(t, "many logins", s.request(1, t0.Add(time.Hour), all), Bound, "laptop", "phone", "tablet")
 	for i := range 100 {
-		s.login(AuthMethod{fmt.Sprint(i), "smtp"}, t0)
+		s.login(AuthMethod{Credential: fmt.Sprint(i), Service: "smtp"}, t0)
 	}
 	list, _ := s.authentications.Get(origin{"ann", home}, t0)
 	if len(list) != maxAuthentications {
 		t.Errorf("%d authentications of one address", len(list))
 	}
-	s.login(AuthMethod{"99", "smtp"}, t0) // another daemon's, delivered twice
+	s.login(AuthMethod{Credential: "99", Service: "smtp"}, t0) // another daemon's, delivered twice
 	list, _ = s.authentications.Get(origin{"ann", home}, t0)
 	if list[len(list)-2].Credential == "99" {
 		t.Error("an authentication that was delivered twice counts twice")
