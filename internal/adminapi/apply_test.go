@@ -433,7 +433,7 @@ func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
 	d := start(t, true).site()
 	doc := d.admin.exported("")
 	doc.Departments = append(doc.Departments, api.Department{Path: "many", Name: "many"})
-	for i := range 20_000 {
+	for i := range 10_000 {
 		doc.Accounts = append(doc.Accounts, api.AccountSettings{Address: fmt.Sprintf("u%05d@example.org", i), Departments: []string{"many"}, SecurePasswords: "optional"})
 	}
 	d.admin.apply("", doc).want(200)

@@ -125,7 +125,7 @@ func (s *Server) signal(sig syscall.Signal) {
 // Eventually waits until a condition holds, and fails the test if it does not within ten seconds.
 func Eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !f(); {
+	for deadline := time.Now().Add(time.Minute); !f(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}
