@@ -51,16 +51,21 @@ func (c Client) Login(ctx context.Context, submission, user, password string) (*
 }
 
 func (s *SMTP) login(user, password string) (string, error) {
+	if reply, err := s.Encrypt(); err != nil {
+		return reply, err
+	}
+	return s.Authenticate(user, password)
+}
+
+// Encrypt sends EHLO, STARTTLS and EHLO again, and returns the last answer.
+func (s *SMTP) Encrypt() (string, error) {
 	if reply, err := s.Hello(); err != nil {
 		return reply, err
 	}
 	if reply, err := s.StartTLS(); err != nil {
 		return reply, err
 	}
-	if reply, err := s.Hello(); err != nil {
-		return reply, err
-	}
-	return s.Authenticate(user, password)
+	return s.Hello()
 }
 
 // Command sends a line and returns its answer, such as "250 2.1.0 Ok". Lines are separated by LF.
