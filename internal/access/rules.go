@@ -49,6 +49,7 @@ type Rules struct {
 	byClient   map[ClientType]*selection // including the policies for any client
 	anyClient  selection                 // for types without a policy of their own
 	byProtocol [len(protocolNames)]bits  // policies that select a protocol
+	listOnly   bits                      // blacklists by networks alone: none matches an address that is not near
 	near       address.Networks          // networks of all policies, including exceptions and some removed policies
 	gone       int                       // number of those removed policies
 	enforced   bool
@@ -121,6 +122,9 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 		p, number := &n.policies[i], uint32(i) // bounded far below 2^32
 		said.add(number, &p.source.Scope)
 		n.selects(p.source, number)
+		if p.deny && !p.anywhere && len(p.regions) == 0 {
+			n.listOnly.set(number)
+		}
 	}
 	said.add(n.enforcement(), &s.EnforceFor)
 	n.scopes = said.scopes(s.Departments)

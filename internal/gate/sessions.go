@@ -202,7 +202,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 			return g.refused(s, d)
 		}
 	}
-	if sub.Sender != "" {
+	if sub.Sender != "" && sub.Sender != s.account { // its own address is always the account's to use
 		m := g.submitter(s)
 		if v := m.Envelope(sub.Sender); v.Refused {
 			d.Outcome, d.Reason, d.Message = access.Deny, access.ReasonSenderNotOwned, v.Text
