@@ -30,10 +30,16 @@ const (
 // Headers reports whether header fields are checked.
 func (c SenderCheck) Headers() bool { return c == CheckBoth || c == "" }
 
-// Needs are the parts of messages that enforced rules use.
+// Needs are the parts of messages that rules in force use.
 type Needs struct {
-	Headers bool
-	Body    bool
+	Recipients bool
+	Headers    bool
+	Body       bool
+}
+
+// Or returns what one or the other needs.
+func (n Needs) Or(o Needs) Needs {
+	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body}
 }
 
 // Address is what the rules say about a sender address.
@@ -58,15 +64,33 @@ type Submitter struct {
 	Unavailable bool
 }
 
-// Verdict is the decision on a message.
+// Verdict is the decision on a message, or on one of its recipients. The zero Verdict has no
+// objection.
 type Verdict struct {
-	Refused bool
-	Text    string // for the SMTP client; ASCII, without line breaks
-	Cause   error  // for the log; nil when the text says it all
+	Refused   bool
+	Temporary bool   // refused for now only
+	Text      string // for the SMTP client; ASCII, without line breaks
+	Cause     error  // for the log; nil when the text says it all
+	Reason    Reason // of the refusal
+	Rule      string // the id of the rule, or the address of the group, that refuses
+	// Reported are the rules in report mode that would refuse, by id.
+	Reported []string
+	// Effects are the rules of kinds filter, audit, monitor and warning that match, in the order of
+	// [Kinds], and groups with approvers (then Rule is nil).
+	Effects []Effect
+	Trace   []Step // if asked for
+}
+
+// Effect is a rule that matches a message at one recipient.
+type Effect struct {
+	Rule  *Rule
+	Group *Group // whose approvers decide, nil for a rule
+	// Side is the side of the message that is in the rule's scope.
+	Side Direction
 }
 
 func (s *Submitter) refuse(cause error, format string, args ...any) Verdict {
-	return Verdict{true, fmt.Sprintf(format, args...), cause}
+	return Verdict{Refused: true, Text: fmt.Sprintf(format, args...), Cause: cause, Reason: ReasonSenderNotOwned}
 }
 
 // Envelope checks MAIL FROM, without its angle brackets. The null sender is allowed: bounces and

@@ -157,6 +157,26 @@ func (st *State) dueReverts(now time.Time) []string {
 	})
 }
 
+// MailRule returns a mail rule of a domain.
+func (st *State) MailRule(domain, id string) (Revised[MailRule], bool) {
+	return get(st.rulesOf(domain).mailRules[id])
+}
+
+// MailRules returns all mail rules of a domain, oldest first.
+func (st *State) MailRules(domain string) []Revised[MailRule] {
+	return byTime(st.rulesOf(domain).mailRules, func(m *MailRule) (time.Time, string) { return m.CreatedAt, m.ID })
+}
+
+// Group returns a group of a domain by its address.
+func (st *State) Group(domain, addr string) (Revised[Group], bool) {
+	return get(st.rulesOf(domain).groups[addr])
+}
+
+// Groups returns all groups of a domain, sorted by address.
+func (st *State) Groups(domain string) []Revised[Group] {
+	return page(behind(st.rulesOf(domain).groups, ""), 0)
+}
+
 // Account returns the record of a canonical address.
 func (st *State) Account(addr string) (Revised[Account], bool) {
 	r := st.record(addr)
@@ -272,6 +292,14 @@ func (c *Change) PutPolicy(domain string, p *Policy) { c.put(kindPolicy+"/"+doma
 // PutBlock adds a blocked address of a domain.
 func (c *Change) PutBlock(domain string, b *Block) { c.put(kindBlock+"/"+domain+"/"+b.ID, b) }
 
+// PutMailRule adds a mail rule of a domain.
+func (c *Change) PutMailRule(domain string, m *MailRule) {
+	c.put(kindMailRule+"/"+domain+"/"+m.ID, m)
+}
+
+// PutGroup adds a group of a domain.
+func (c *Change) PutGroup(domain string, g *Group) { c.put(kindGroup+"/"+domain+"/"+g.Address, g) }
+
 // PutRevert adds a change that undoes itself.
 func (c *Change) PutRevert(domain string, r *Revert) { c.put(kindRevert+"/"+domain+"/"+r.ID, r) }
 
@@ -305,6 +333,12 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, r := range st.Reverts(name) {
 		c.DeleteRevert(name, r.Doc.ID)
 	}
+	for _, m := range st.MailRules(name) {
+		c.DeleteMailRule(name, m.Doc.ID)
+	}
+	for _, g := range st.Groups(name) {
+		c.DeleteGroup(name, g.Doc.Address)
+	}
 	for _, a := range st.Accounts(name, "", accounts) {
 		c.DeleteAccount(a.Doc.Address)
 	}
@@ -321,6 +355,12 @@ func (c *Change) DeletePolicy(domain, id string) { c.del(kindPolicy + "/" + doma
 
 // DeleteBlock removes a blocked address.
 func (c *Change) DeleteBlock(domain, id string) { c.del(kindBlock + "/" + domain + "/" + id) }
+
+// DeleteMailRule removes a mail rule.
+func (c *Change) DeleteMailRule(domain, id string) { c.del(kindMailRule + "/" + domain + "/" + id) }
+
+// DeleteGroup removes a group.
+func (c *Change) DeleteGroup(domain, addr string) { c.del(kindGroup + "/" + domain + "/" + addr) }
 
 // DeleteRevert removes a revert: the change that it was for stays.
 func (c *Change) DeleteRevert(domain, id string) { c.del(kindRevert + "/" + domain + "/" + id) }

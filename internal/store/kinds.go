@@ -15,6 +15,8 @@ const (
 	kindPolicy     = "policy"     // policy/example.org/ID
 	kindBlock      = "block"      // block/example.org/ID
 	kindRevert     = "revert"     // revert/example.org/ID
+	kindMailRule   = "mailrule"   // mailrule/example.org/ID
+	kindGroup      = "group"      // group/example.org/team@example.org
 	kindAccount    = "account"    // account/ann@example.org
 	kindClient     = "client"     // client/web
 	kindKey        = "key"        // key/ID
@@ -54,6 +56,8 @@ var kinds = map[string]kind{
 	kindPolicy:     inDomain(func(r *domainRules) map[string]*revised[Policy] { return r.policies }),
 	kindBlock:      inDomain(func(r *domainRules) map[string]*revised[Block] { return r.blocks }),
 	kindRevert:     inDomain(func(r *domainRules) map[string]*revised[Revert] { return r.reverts }),
+	kindMailRule:   inDomain(func(r *domainRules) map[string]*revised[MailRule] { return r.mailRules }),
+	kindGroup:      inDomain(func(r *domainRules) map[string]*revised[Group] { return r.groups }),
 	kindAccount: {
 		put: func(c *stagedChange, rest string, d Doc) error {
 			v, err := decode[Account](d)

@@ -74,6 +74,18 @@ type Policy struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
+// MailRule is a rule for the messages of a domain.
+type MailRule struct {
+	mailflow.Rule
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Group is a group of a domain, and who may write to it (M5).
+type Group struct {
+	mailflow.Group
+	CreatedAt time.Time `json:"created_at"`
+}
+
 // Revert restores what a change of a domain's policies and blocked addresses replaced, unless it
 // is confirmed in time (F24).
 type Revert struct {

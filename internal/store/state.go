@@ -9,6 +9,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
 // State holds in memory all documents that decisions need. Accounts, of which there may be a
@@ -68,6 +69,8 @@ type domainRules struct {
 	policies    map[string]*revised[Policy]
 	blocks      map[string]*revised[Block]
 	reverts     map[string]*revised[Revert] // no rule changes by them until they are due
+	mailRules   map[string]*revised[MailRule]
+	groups      map[string]*revised[Group] // by address
 
 	// Compiled of these, at some time.
 	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
@@ -75,6 +78,7 @@ type domainRules struct {
 	expires time.Time         // when the rules' next block ends; zero for never
 	rules   *access.Rules
 	sendAs  map[string][]string // by department, see [domainRules.compileSendAs]
+	mail    *mailflow.Rules     // nil for none
 }
 
 // NewState returns an empty state that is not loaded.
@@ -118,7 +122,8 @@ type View struct {
 	Account  Record
 	Settings *Domain
 	Clients  *access.Clients
-	Version  uint64 // of the state
+	Mail     *mailflow.Rules // nil for none
+	Version  uint64          // of the state
 
 	sendAs map[string][]string // of the domain's departments
 }
@@ -147,9 +152,48 @@ func (st *State) View(addr string) (account string, v View) {
 	if d == nil {
 		return addr, v
 	}
-	v.Known, v.Domain, v.Rules, v.Settings = true, d.doc.doc.Name, d.rules, d.doc.doc
-	v.Account, v.sendAs = d.accounts[addr], d.sendAs
+	v.of(addr, d)
 	return addr, v
+}
+
+// of completes the view for an account of a domain.
+func (v *View) of(addr string, d *domainState) {
+	v.Known, v.Domain, v.Rules, v.Settings, v.Mail = true, d.doc.doc.Name, d.rules, d.doc.doc, d.mail
+	v.Account, v.sendAs = d.accounts[addr], d.sendAs
+}
+
+// Recipient looks up the account that receives mail to an address, or the group: then the returned
+// address is the group's.
+func (st *State) Recipient(addr string) (account string, v View) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	v.Clients, v.Version = st.clients, st.version.Load()
+	addr, d := st.managed(addr)
+	if d == nil {
+		return addr, v
+	}
+	base, _ := address.Base(addr, st.Delimiters)
+	for _, name := range [...]string{addr, base} {
+		if g, ok := d.mail.Group(name); ok {
+			v.of(g.Address, d)
+			return g.Address, v
+		}
+	}
+	if addr, d = st.person(addr); d == nil {
+		return addr, v
+	}
+	v.of(addr, d)
+	return addr, v
+}
+
+// MailNeeds returns the parts of messages that the rules of all domains use.
+func (st *State) MailNeeds() (n mailflow.Needs) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	for _, d := range st.domains {
+		n = n.Or(d.mail.Needs())
+	}
+	return n
 }
 
 // person returns the address of the account that a name means, and its domain, nil if that is not
@@ -387,6 +431,7 @@ func (r *domainRules) clone() *domainRules {
 	c := *r
 	c.departments, c.policies = maps.Clone(r.departments), maps.Clone(r.policies)
 	c.blocks, c.reverts = maps.Clone(r.blocks), maps.Clone(r.reverts)
+	c.mailRules, c.groups = maps.Clone(r.mailRules), maps.Clone(r.groups)
 	return &c
 }
 
@@ -395,12 +440,25 @@ func (r *domainRules) compile(now time.Time) {
 	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
 	r.pending = byTime(r.reverts, func(v *Revert) (time.Time, string) { return v.At, v.ID })
 	if r.doc == nil {
-		r.rules, r.expires = nil, time.Time{}
+		r.rules, r.expires, r.mail = nil, time.Time{}, nil
 		return
 	}
 	r.sendAs = r.compileSendAs()
 	set, expires := r.settings(now)
 	r.rules, r.expires = r.rules.Recompile(&set), expires
+	r.mail = r.compileMail(set.Departments)
+}
+
+// compileMail compiles the mail rules and groups of the domain.
+func (r *domainRules) compileMail(departments []string) *mailflow.Rules {
+	set := mailflow.Settings{Domain: r.doc.doc.Name, Names: r.doc.doc.AliasDomains, Departments: departments}
+	for _, m := range byTime(r.mailRules, func(m *MailRule) (time.Time, string) { return m.CreatedAt, m.ID }) {
+		set.Rules = append(set.Rules, m.Doc.Rule)
+	}
+	for _, g := range page(behind(r.groups, ""), 0) {
+		set.Groups = append(set.Groups, g.Doc.Group)
+	}
+	return mailflow.Compile(&set)
 }
 
 // settings returns the domain's rules as they are at a time, in lists of their own, and when a
@@ -462,6 +520,8 @@ func newDomainRules() *domainRules {
 		policies:    map[string]*revised[Policy]{},
 		blocks:      map[string]*revised[Block]{},
 		reverts:     map[string]*revised[Revert]{},
+		mailRules:   map[string]*revised[MailRule]{},
+		groups:      map[string]*revised[Group]{},
 	}
 }
 

@@ -1,0 +1,48 @@
+package access
+
+import mathbits "math/bits"
+
+// ScopeSet finds, of many scopes, those that include an account. It never changes.
+type ScopeSet struct{ scopes scopes }
+
+// CompileScopes compiles scopes, for a department tree given by its paths.
+func CompileScopes(list []*Scope, tree []string) *ScopeSet {
+	var all audience
+	for i, s := range list {
+		all.add(uint32(i), s) //nolint:gosec // a slice's index
+	}
+	return &ScopeSet{all.scopes(tree)}
+}
+
+// ScopeWalk iterates over the scopes of a set that include an account. It needs no memory of its
+// own.
+type ScopeWalk struct {
+	room subjectRoom
+	rest walk
+	word int
+	bits uint64
+}
+
+// Start begins with the first scope that includes the account. An account of many departments
+// allocates.
+func (w *ScopeWalk) Start(s *ScopeSet, account string, departments []string) {
+	w.rest = walk(s.scopes.subject(account, departments, &w.room))
+	w.bits = 0
+}
+
+// Next returns the index of the next scope; false at the end.
+func (w *ScopeWalk) Next() (index int, found bool) {
+	for w.bits == 0 {
+		word := w.rest.next()
+		if word > maxWord {
+			return 0, false
+		}
+		w.word, w.bits = word, w.rest.take(word)
+	}
+	index = w.word<<6 + mathbits.TrailingZeros64(w.bits)
+	w.bits &= w.bits - 1
+	return index, true
+}
+
+// maxWord is the last word that a number of 32 bits can be in.
+const maxWord = 1<<26 - 1
