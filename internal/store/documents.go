@@ -339,6 +339,9 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, g := range st.Groups(name) {
 		c.DeleteGroup(name, g.Doc.Address)
 	}
+	for _, h := range st.HeldIn(name) {
+		c.DeleteHeld(name, h.Doc.ID)
+	}
 	for _, a := range st.Accounts(name, "", accounts) {
 		c.DeleteAccount(a.Doc.Address)
 	}

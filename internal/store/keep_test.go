@@ -29,6 +29,7 @@ func keptDocs(t *testing.T) map[Shard][]Doc {
 			doc(t, kindDomain+"/"+keptDomain, &Domain{Name: keptDomain, AliasDomains: []string{"alias.example"}, CreatedAt: at}),
 			doc(t, kindDepartment+"/"+keptDomain+"/sales/emea", &Department{Path: "sales/emea", Name: "EMEA"}),
 			only(t, keptDomain, 1),
+			doc(t, kindHeld+"/"+keptDomain+"/h", &Held{ID: "h", State: HeldWaiting, HeldAt: at}),
 			doc(t, kindBlock+"/"+keptDomain+"/b", &Block{ID: "b", Network: "192.0.2.0/24"}),
 			doc(t, kindRevert+"/"+keptDomain+"/r", &Revert{ID: "r", At: at}),
 			doc(t, kindAccount+"/ann@"+keptDomain, &Account{
@@ -126,7 +127,9 @@ func TestShardRecords(t *testing.T) {
 func TestRecordFormat(t *testing.T) {
 	st := NewState()
 	docs := keptDocs(t)[ShardOf(keptDomain)]
-	if err := st.replace(ShardOf(keptDomain), Head{StoreID: "id", N: 9}, docs[len(docs)-1:]); err != nil {
+	account := docs[slices.IndexFunc(docs, func(d Doc) bool { return strings.HasPrefix(d.Key, kindAccount+"/") })]
+	account.Rev = 8
+	if err := st.replace(ShardOf(keptDomain), Head{StoreID: "id", N: 9}, []Doc{account}); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(slices.Concat(recordsOf(t, st, ShardOf(keptDomain))...))

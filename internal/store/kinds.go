@@ -17,6 +17,7 @@ const (
 	kindRevert     = "revert"     // revert/example.org/ID
 	kindMailRule   = "mailrule"   // mailrule/example.org/ID
 	kindGroup      = "group"      // group/example.org/team@example.org
+	kindHeld       = "held"       // held/example.org/ID
 	kindAccount    = "account"    // account/ann@example.org
 	kindClient     = "client"     // client/web
 	kindKey        = "key"        // key/ID
@@ -58,6 +59,7 @@ var kinds = map[string]kind{
 	kindRevert:     inDomain(func(r *domainRules) map[string]*revised[Revert] { return r.reverts }),
 	kindMailRule:   inDomain(func(r *domainRules) map[string]*revised[MailRule] { return r.mailRules }),
 	kindGroup:      inDomain(func(r *domainRules) map[string]*revised[Group] { return r.groups }),
+	kindHeld:       inDomain(func(r *domainRules) map[string]*revised[Held] { return r.held }),
 	kindAccount: {
 		put: func(c *stagedChange, rest string, d Doc) error {
 			v, err := decode[Account](d)

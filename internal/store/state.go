@@ -71,6 +71,7 @@ type domainRules struct {
 	reverts     map[string]*revised[Revert] // no rule changes by them until they are due
 	mailRules   map[string]*revised[MailRule]
 	groups      map[string]*revised[Group] // by address
+	held        map[string]*revised[Held]  // messages
 
 	// Compiled of these, at some time.
 	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
@@ -432,6 +433,7 @@ func (r *domainRules) clone() *domainRules {
 	c.departments, c.policies = maps.Clone(r.departments), maps.Clone(r.policies)
 	c.blocks, c.reverts = maps.Clone(r.blocks), maps.Clone(r.reverts)
 	c.mailRules, c.groups = maps.Clone(r.mailRules), maps.Clone(r.groups)
+	c.held = maps.Clone(r.held)
 	return &c
 }
 
@@ -522,6 +524,7 @@ func newDomainRules() *domainRules {
 		reverts:     map[string]*revised[Revert]{},
 		mailRules:   map[string]*revised[MailRule]{},
 		groups:      map[string]*revised[Group]{},
+		held:        map[string]*revised[Held]{},
 	}
 }
 

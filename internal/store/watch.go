@@ -14,7 +14,8 @@ type StateEvent struct {
 	// Resync: anything may have changed, because a shard was loaded again or the watcher was too
 	// slow. The other fields are then empty.
 	Resync bool
-	// Domains are those whose settings, departments, policies, blocks or pending reverts changed.
+	// Domains are those whose settings, departments, policies, blocks, pending reverts or held
+	// messages changed.
 	Domains []string
 	// Accounts are the addresses of accounts that were written or deleted.
 	Accounts []string
