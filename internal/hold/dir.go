@@ -230,9 +230,9 @@ func (t *Text) Write(b []byte) (int, error) {
 // Digest returns the hash of the envelope and the text so far.
 func (t *Text) Digest(e *inject.Envelope) string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%x\n%s\n", t.sum.Sum(nil), e.Sender)
+	_, _ = fmt.Fprintf(sum, "%x\n%s\n", t.sum.Sum(nil), e.Sender)
 	for _, r := range e.Recipients {
-		fmt.Fprintln(sum, r.Address)
+		_, _ = fmt.Fprintln(sum, r.Address)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
 }

@@ -50,7 +50,7 @@ const (
 	giveUp = 5 * 24 * time.Hour
 )
 
-// ErrNotSending: the message that a connection carries is not one that is being sent.
+// ErrNotSending reports that the message that a connection carries is not being sent.
 var ErrNotSending = errors.New("the message is not being sent")
 
 // Keeper holds, releases and sends the messages of one directory.

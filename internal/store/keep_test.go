@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
 const keptDomain = "example.org"
@@ -32,6 +33,8 @@ func keptDocs(t *testing.T) map[Shard][]Doc {
 			doc(t, kindHeld+"/"+keptDomain+"/h", &Held{ID: "h", State: HeldWaiting, HeldAt: at}),
 			doc(t, kindBlock+"/"+keptDomain+"/b", &Block{ID: "b", Network: "192.0.2.0/24"}),
 			doc(t, kindRevert+"/"+keptDomain+"/r", &Revert{ID: "r", At: at}),
+			doc(t, kindMailRule+"/"+keptDomain+"/m", &MailRule{Rule: mailflow.Rule{ID: "m", Kind: mailflow.KindInternalOnly, Enabled: true}, CreatedAt: at}),
+			doc(t, kindGroup+"/"+keptDomain+"/team@"+keptDomain, &Group{Group: mailflow.Group{Address: "team@" + keptDomain}, CreatedAt: at}),
 			doc(t, kindAccount+"/ann@"+keptDomain, &Account{
 				Address: "ann@" + keptDomain, Suspended: true, Departments: []string{"sales/emea"}, Protocols: access.Switches{"imap": false},
 				MailboxHash: "{X}y", Aliases: []string{"a@" + keptDomain}, SendAs: []string{}, CreatedAt: at,
