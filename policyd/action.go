@@ -1,6 +1,9 @@
 package policyd
 
-import "github.com/drawbridge/drawbridge/internal/access"
+import (
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
 
 // permit has no opinion: the restrictions that follow in Postfix decide.
 const permit = "DUNNO"
@@ -38,4 +41,15 @@ func refusal(d *access.Decision) string {
 		return "554 5.7.1 " + textRefused
 	}
 	return "554 5.7.1 " + d.Message
+}
+
+// recipientAction is the one table that turns verdicts on recipients into Postfix actions.
+func recipientAction(v *mailflow.Verdict) string {
+	switch {
+	case !v.Refused:
+		return permit
+	case v.Temporary:
+		return "450 4.7.1 " + v.Text
+	}
+	return "550 5.7.1 " + v.Text
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
 // Bounds of a request. Postfix sends about 35 attributes in 1 KiB; its own lines end at 2 KiB
@@ -35,6 +36,22 @@ type reader struct {
 	start, end int // buf[start:end] was read and not yet used
 	last       access.Submission
 	ip, port   string // the texts of last.IP and last.Port
+	mail       mail   // of the last request
+}
+
+// mail is what a request says about the message. Its texts are valid until the next request is read.
+type mail struct{ state, recipient, recipients, instance, queueID, size []byte }
+
+// envelope copies what the last request says about the message. It does not exist where nobody asks
+// for it, because most requests differ in it.
+func (r *reader) envelope() *mailflow.Envelope {
+	m := &r.mail
+	size, _ := strconv.ParseInt(string(m.size), 10, 64)
+	recipients, _ := strconv.Atoi(string(m.recipients))
+	return &mailflow.Envelope{
+		Login: r.last.Account, IP: r.last.IP, Port: r.last.Port, Sender: r.last.Sender, Recipient: string(m.recipient),
+		Size: size, Recipients: recipients, Instance: string(m.instance), QueueID: string(m.queueID),
+	}
 }
 
 // newReader returns a reader of src, which needs no buffer of its own.
@@ -101,11 +118,18 @@ const (
 	seenIP
 	seenPort
 	seenSender
+	seenState
+	seenRecipient
+	seenRecipients
+	seenInstance
+	seenQueueID
+	seenSize
 )
 
 // parse takes the next request out of the buffer and notes it in last.
 func (r *reader) parse() error {
 	last := &r.last
+	r.mail = mail{}
 	seen := 0
 	for n := 1; ; n++ {
 		line := r.buf[r.start:r.end]
@@ -150,6 +174,18 @@ func (r *reader) parse() error {
 				}
 				last.Port = uint16(port)
 			}
+		case "protocol_state":
+			bit, r.mail.state = seenState, value
+		case "recipient":
+			bit, r.mail.recipient = seenRecipient, value
+		case "recipient_count":
+			bit, r.mail.recipients = seenRecipients, value
+		case "instance":
+			bit, r.mail.instance = seenInstance, value
+		case "queue_id":
+			bit, r.mail.queueID = seenQueueID, value
+		case "size":
+			bit, r.mail.size = seenSize, value
 		}
 		if bit == 0 {
 			continue // unused attribute: its value may come from the client
@@ -157,7 +193,7 @@ func (r *reader) parse() error {
 		switch {
 		case seen&bit != 0:
 			return fmt.Errorf("%w: line %d repeats an attribute: %s", errMalformed, n, excerpt(line))
-		case bit == seenSender: // any text: the gate reads it, if anybody authenticated
+		case bit == seenSender || bit == seenRecipient: // any text: the gate reads it, if anybody authenticated
 		case len(line) > maxLine:
 			return fmt.Errorf("%w: line %d is longer than %d octets", errMalformed, n, maxLine)
 		case indexControl(value) < len(value):

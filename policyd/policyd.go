@@ -14,12 +14,14 @@
 //
 //	action=DUNNO
 //
-// DUNNO has no opinion: the restrictions that follow decide. Sessions that did not authenticate get
-// it at once, so inbound mail passes unchanged, and so do sessions that the gate permits. The
-// refusals are:
+// DUNNO has no opinion: the restrictions that follow decide. Sessions that the gate permits get it,
+// and sessions that did not authenticate: unless a mail rule or a group concerns the recipient,
+// inbound mail passes unchanged. The refusals are:
 //
 //	421 4.7.0  the credential that opened the session was revoked, or may no
 //	           longer be used: the client is disconnected, to authenticate again
+//	550 5.7.1  a mail rule or a group refuses this recipient; others are accepted
+//	450 4.7.1  a sending limit is reached, or the rules are not known yet
 //	554 5.7.1  anything else, with the text that the gate lets outsiders see
 //
 // The service must come before any restriction that permits, as in
@@ -28,7 +30,9 @@
 //	    permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 //
 // A credential may be revoked between RCPT and the end of the message. The same service in
-// smtpd_data_restrictions and smtpd_end_of_data_restrictions refuses the message then.
+// smtpd_data_restrictions and smtpd_end_of_data_restrictions refuses the message then. The end of a
+// message also decides whether its recipients count towards sending limits: a message that has not
+// come to its end when the next one begins, or the connection ends, gives its allowance back.
 //
 // # Diagnostics
 //
@@ -59,13 +63,21 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
-// Gate judges a request of an authenticated session. It must be safe for concurrent use and must
-// not block: Postfix waits.
+// Gate judges sessions and recipients. It must be safe for concurrent use and must not block:
+// Postfix waits.
 type Gate interface {
+	// Submission judges a request of an authenticated session.
 	Submission(access.Submission) access.Decision
+	// Needs reports whether any rules concern recipients.
+	Needs() mailflow.Needs
+	// Recipient judges a recipient of a message, which its instance identifies.
+	Recipient(*mailflow.Envelope) mailflow.Verdict
+	// MessageEnded is called once for each message that Recipient was asked about.
+	MessageEnded(e *mailflow.Envelope, accepted bool)
 }
 
 // Server answers policy requests.
@@ -103,6 +115,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) serve(c *conn) {
 	r := newReader(c)
 	var answer []byte
+	current := current{gate: s.Gate}
+	defer current.abandon()
 	for {
 		req, err := r.Read()
 		if err != nil {
@@ -116,11 +130,51 @@ func (s *Server) serve(c *conn) {
 				return
 			}
 		}
+		if req.Account != "" || s.Gate.Needs().Recipients {
+			verdict = current.message(r, verdict)
+		}
 		answer = appendAction(answer[:0], verdict)
 		if _, err := c.Write(answer); err != nil {
 			s.logEnd(err)
 			return
 		}
+	}
+}
+
+// current is the message that a connection was last asked about: Postfix uses a connection for one
+// SMTP session at a time.
+type current struct {
+	gate     Gate
+	envelope *mailflow.Envelope // of the last recipient; nil for none
+}
+
+// message continues with the message of a request, for which verdict was found so far.
+func (c *current) message(r *reader, verdict string) string {
+	if c.envelope != nil && c.envelope.Instance != string(r.mail.instance) {
+		c.abandon()
+	}
+	switch string(r.mail.state) {
+	case "RCPT":
+		if verdict != permit || len(r.mail.instance) == 0 {
+			return verdict
+		}
+		c.envelope = r.envelope()
+		v := c.gate.Recipient(c.envelope)
+		return recipientAction(&v)
+	case "END-OF-MESSAGE":
+		if c.envelope != nil {
+			c.envelope = nil
+			c.gate.MessageEnded(r.envelope(), verdict == permit)
+		}
+	}
+	return verdict
+}
+
+// abandon reports a message that did not come to its end here.
+func (c *current) abandon() {
+	if c.envelope != nil {
+		c.gate.MessageEnded(c.envelope, false)
+		c.envelope = nil
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/serving/servingtest"
 )
 
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type gateFunc func(access.Submission) access.Decision
 
 func (f gateFunc) Submission(s access.Submission) access.Decision { return f(s) }
+
+func (gateFunc) Needs() mailflow.Needs                         { return mailflow.Needs{} }
+func (gateFunc) Recipient(*mailflow.Envelope) mailflow.Verdict { return mailflow.Verdict{} }
+func (gateFunc) MessageEnded(*mailflow.Envelope, bool)         {}
 
 // says is a gate that answers always the same.
 func says(d access.Decision) gateFunc {

@@ -73,7 +73,7 @@ func fillRecords(ctx context.Context, j gate.Journal, now time.Time) error {
 				closings = append(closings, store.Closing{Domain: r.Domain, ID: r.ID, Outcome: access.Allow, Reason: access.ReasonOK, Time: now})
 			}
 		}
-		if err := j.AppendRecords(ctx, store.BatchID{}, records, closings); err != nil {
+		if err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: records, Closings: closings}); err != nil {
 			return err
 		}
 	}

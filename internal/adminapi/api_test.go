@@ -377,7 +377,7 @@ func login(at time.Time, account, ip string, more ...func(*store.LoginRecord)) s
 // on records logins.
 func (d *daemon) on(records ...store.LoginRecord) {
 	d.t.Helper()
-	if err := d.journal.AppendRecords(context.Background(), store.BatchID{}, records, nil); err != nil {
+	if err := d.journal.AppendRecords(context.Background(), store.BatchID{}, &store.Batch{Records: records}); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -55,3 +55,14 @@ func (m *Map[K, V]) Sweep(now time.Time) {
 		}
 	}
 }
+
+// Take removes the entries that f selects, and returns them.
+func (m *Map[K, V]) Take(f func(V) bool) (taken []V) {
+	for k, v := range m.entries {
+		if f(v) {
+			taken = append(taken, v)
+			delete(m.entries, k)
+		}
+	}
+	return taken
+}

@@ -29,11 +29,11 @@ type journal struct {
 
 var errDown = errors.New("down")
 
-func (j *journal) AppendRecords(_ context.Context, _ store.BatchID, r []store.LoginRecord, c []store.Closing) error {
+func (j *journal) AppendRecords(_ context.Context, _ store.BatchID, batch *store.Batch) error {
 	if j.down {
 		return errDown
 	}
-	j.records, j.closings = append(j.records, r...), append(j.closings, c...)
+	j.records, j.closings = append(j.records, batch.Records...), append(j.closings, batch.Closings...)
 	return nil
 }
 
@@ -56,8 +56,8 @@ func (j *journal) Touch(_ context.Context, account string, uses map[string]store
 // damaged takes what it can, and says that the rest can never be taken.
 type damaged struct{ journal }
 
-func (j *damaged) AppendRecords(ctx context.Context, id store.BatchID, r []store.LoginRecord, c []store.Closing) error {
-	return errors.Join(store.ErrDamaged, j.journal.AppendRecords(ctx, id, r, c))
+func (j *damaged) AppendRecords(ctx context.Context, id store.BatchID, batch *store.Batch) error {
+	return errors.Join(store.ErrDamaged, j.journal.AppendRecords(ctx, id, batch))
 }
 
 func (j *damaged) AppendEvents(context.Context, []store.Event) error { return store.ErrDamaged }
@@ -132,13 +132,13 @@ type lossy struct {
 	delivered map[string]uint64
 }
 
-func (j *lossy) AppendRecords(ctx context.Context, id store.BatchID, r []store.LoginRecord, c []store.Closing) error {
+func (j *lossy) AppendRecords(ctx context.Context, id store.BatchID, batch *store.Batch) error {
 	if j.down {
 		return errDown
 	}
 	if j.calls++; j.delivered[id.Origin] < id.N {
 		j.delivered[id.Origin] = id.N
-		if err := j.journal.AppendRecords(ctx, id, r, c); err != nil {
+		if err := j.journal.AppendRecords(ctx, id, batch); err != nil {
 			return err
 		}
 	}

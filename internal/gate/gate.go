@@ -45,6 +45,8 @@ type Options struct {
 	MaxStaleness  time.Duration
 	Throttle      throttle.Limits
 	Exempt        address.Networks // never throttled as source addresses
+	Internal      address.Networks // clients whose mail counts as internal without authentication
+	Node          string           // the name of this host in message records
 	// Region returns the region of an address, as region.Source does; nil means no address has one.
 	// Call [Gate.RegionsChanged] when its answers change.
 	Region func(netip.Addr) string
@@ -65,9 +67,9 @@ type Sessions interface {
 
 // Journal stores what decisions leave behind, for all daemons. The errors wrap those of store.
 type Journal interface {
-	// AppendRecords writes login records, and how earlier ones ended, unless it has written a batch
+	// AppendRecords writes a batch of records unless it has written a batch
 	// of this id. After [store.ErrDamaged] all are written that ever can be.
-	AppendRecords(ctx context.Context, id store.BatchID, records []store.LoginRecord, closings []store.Closing) error
+	AppendRecords(ctx context.Context, id store.BatchID, b *store.Batch) error
 	// Touch writes when the secure passwords of an account were last used, by their ids.
 	Touch(ctx context.Context, account string, uses map[string]store.LastUse) error
 	AppendEvents(ctx context.Context, events []store.Event) error
@@ -86,6 +88,9 @@ type Gate struct {
 	room      sync.Pool     // of *session, so that a request needs no memory of its own
 	regions   atomic.Uint64 // number of changes of the regions of addresses
 	writes    *writeBehind
+	mails     *mails
+	mailRoom  sync.Pool // of *mailView
+	limits    limits
 }
 
 // New returns a gate; [Gate.Run] starts its background work.
@@ -99,6 +104,9 @@ func New(o Options) *Gate {
 		sessions:  submission.New(),
 		room:      sync.Pool{New: func() any { return new(session) }},
 		writes:    newWriteBehind(o.Journal, o.Spool, o.Log),
+		mails:     newMails(),
+		mailRoom:  sync.Pool{New: func() any { return new(mailView) }},
+		limits:    limits{throttle.NewMeter()},
 	}
 }
 
@@ -108,6 +116,7 @@ func (g *Gate) Run(ctx context.Context) {
 	var beside sync.WaitGroup
 	beside.Go(func() { g.followEvents(ctx) })
 	beside.Go(func() { g.writes.work(ctx) })
+	beside.Go(func() { g.followMessages(ctx) })
 	g.writes.run(ctx, g.sweep)
 	beside.Wait()
 }
@@ -171,6 +180,7 @@ func (g *Gate) presented(l *access.Login) (q *access.Query, v store.View, token 
 	case l.MasterUser != "": // the secret is the master's
 	case l.Lookup == access.LookupNone:
 		q.Secret, token = g.lookUpSecret(l.Secret, q.Address, v.Account)
+		refuseSuspended(&q.Secret, &v, q.Address)
 	default:
 		token = g.Pepper.Token(q.Address, nil) // all secrets that are not shown count as one
 	}
@@ -209,6 +219,7 @@ func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) 
 	q.Secret = access.Secret{State: access.SecretUnseen}
 	if credential != "" {
 		q.Secret = v.Account.SecretOf(credential)
+		refuseSuspended(&q.Secret, &v, q.Address)
 	}
 	return access.Decide(q, noAsker{}, true)
 }

@@ -28,7 +28,11 @@ func (g *Gate) RegionsChanged() { g.regions.Add(1) }
 // ended when the connection has ended.
 func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 	g.sessions.Connected(ip, port, time.Now())
-	return sync.OnceFunc(func() { g.sessions.Disconnected(ip, port, time.Now()) })
+	g.mails.milter.Add(1)
+	return sync.OnceFunc(func() {
+		g.mails.milter.Add(-1)
+		g.sessions.Disconnected(ip, port, time.Now())
+	})
 }
 
 // authenticated notes a login for submission, here and on all daemons.
@@ -139,11 +143,18 @@ func (s *session) decide(m submission.AuthMethod) access.Decision {
 	changed := false
 	switch m.Credential {
 	case store.CredentialMailbox:
+		if s.view.Suspends(s.account, store.CredentialMailbox) {
+			return access.Decision{
+				Outcome: access.Deny, Reason: access.ReasonSuspended, Account: s.account, Client: s.query.Client,
+				Message: textSendingSuspended, Note: "the mailbox password reached a sending limit",
+			}
+		}
 		changed = m.PasswordSet != 0 && m.PasswordSet != passwordSet(s.view.Account)
 	case store.CredentialMaster:
 		s.login.MasterUser = store.CredentialMaster
 	default:
 		s.query.Secret = s.view.Account.SecretOf(m.Credential)
+		refuseSuspended(&s.query.Secret, &s.view, s.account)
 	}
 	d := access.Decide(&s.query, noAsker{}, false)
 	if changed {
@@ -232,13 +243,6 @@ func (g *Gate) record(s *session, d *access.Decision) {
 	rec.Domain, rec.Credential = s.view.Domain, s.query.Secret.Label
 	g.Log.Info(line("submission", rec))
 	g.writes.record(rec)
-}
-
-// Needs returns the parts of messages that enforced rules use.
-func (g *Gate) Needs() mailflow.Needs {
-	return mailflow.Needs{Headers: g.Store.State.AnyDomain(func(d *store.Domain) bool {
-		return d.SenderCheck.Headers() || d.TraceHeader
-	})}
 }
 
 // Submitter returns the rules for messages that apply to an authenticated session.

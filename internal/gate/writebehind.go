@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -52,6 +53,7 @@ type writeBehind struct {
 	mu       sync.Mutex
 	records  []store.LoginRecord
 	closings []store.Closing
+	messages []mailflow.Record
 	events   []store.Event
 	uses     map[string]map[string]store.LastUse
 	touched  map[string]time.Time // credential → when its last use was last written
@@ -85,6 +87,7 @@ func (b *writeBehind) nudge() {
 }
 
 func (b *writeBehind) record(r *store.LoginRecord) { enqueue(b, &b.records, *r) }
+func (b *writeBehind) message(r *mailflow.Record)  { enqueue(b, &b.messages, *r) }
 func (b *writeBehind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
 func (b *writeBehind) event(e store.Event)         { enqueue(b, &b.events, e) }
 
@@ -182,6 +185,7 @@ type delivery struct {
 	Events   []store.Event                       `json:"events,omitempty"`
 	Records  []store.LoginRecord                 `json:"records,omitempty"`
 	Closings []store.Closing                     `json:"closings,omitempty"`
+	Messages []mailflow.Record                   `json:"messages,omitempty"`
 	Uses     map[string]map[string]store.LastUse `json:"uses,omitempty"`
 }
 
@@ -189,6 +193,7 @@ type delivery struct {
 type spooled struct {
 	delivery
 	RecordDomains  []string `json:"record_domains,omitempty"`
+	MessageDomains []string `json:"message_domains,omitempty"`
 	ClosingDomains []string `json:"closing_domains,omitempty"`
 	ClosingIDs     []string `json:"closing_ids,omitempty"`
 }
@@ -197,6 +202,9 @@ func (d *delivery) encode() ([]byte, error) {
 	s := spooled{delivery: *d}
 	for i := range d.Records {
 		s.RecordDomains = append(s.RecordDomains, d.Records[i].Domain)
+	}
+	for i := range d.Messages {
+		s.MessageDomains = append(s.MessageDomains, d.Messages[i].Domain)
 	}
 	for i := range d.Closings {
 		s.ClosingDomains, s.ClosingIDs = append(s.ClosingDomains, d.Closings[i].Domain), append(s.ClosingIDs, d.Closings[i].ID)
@@ -209,11 +217,15 @@ func decodeDelivery(text []byte) (*delivery, error) {
 	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, err
 	}
-	if len(s.RecordDomains) != len(s.Records) || len(s.ClosingDomains) != len(s.Closings) || len(s.ClosingIDs) != len(s.Closings) {
+	if len(s.RecordDomains) != len(s.Records) || len(s.ClosingDomains) != len(s.Closings) || len(s.ClosingIDs) != len(s.Closings) ||
+		len(s.MessageDomains) != len(s.Messages) {
 		return nil, errors.New("a record lacks its domain")
 	}
 	for i := range s.Records {
 		s.Records[i].Domain = s.RecordDomains[i]
+	}
+	for i := range s.Messages {
+		s.Messages[i].Domain = s.MessageDomains[i]
 	}
 	for i := range s.Closings {
 		s.Closings[i].Domain, s.Closings[i].ID = s.ClosingDomains[i], s.ClosingIDs[i]
@@ -231,12 +243,13 @@ func (b *writeBehind) take() *delivery {
 	}
 	d := &delivery{
 		Events: b.events[:min(len(b.events), batch)], Records: b.records[:min(len(b.records), batch)],
-		Closings: b.closings[:min(len(b.closings), batch)], Uses: b.uses,
+		Closings: b.closings[:min(len(b.closings), batch)], Messages: b.messages[:min(len(b.messages), batch)], Uses: b.uses,
 	}
-	if len(d.Events)+len(d.Records)+len(d.Closings)+len(d.Uses) == 0 {
+	if len(d.Events)+len(d.Records)+len(d.Closings)+len(d.Messages)+len(d.Uses) == 0 {
 		return nil
 	}
 	b.events, b.records, b.closings = b.events[len(d.Events):], b.records[len(d.Records):], b.closings[len(d.Closings):]
+	b.messages = b.messages[len(d.Messages):]
 	b.uses = map[string]map[string]store.LastUse{}
 	b.number++
 	d.ID = store.BatchID{Origin: b.origin, N: b.number}
@@ -296,11 +309,12 @@ func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
 		}
 		d.Events = nil
 	}
-	if len(d.Records)+len(d.Closings) > 0 {
-		if err := b.settle(b.journal.AppendRecords(ctx, d.ID, d.Records, d.Closings)); err != nil {
+	if len(d.Records)+len(d.Closings)+len(d.Messages) > 0 {
+		err := b.journal.AppendRecords(ctx, d.ID, &store.Batch{Records: d.Records, Closings: d.Closings, Messages: d.Messages})
+		if err := b.settle(err); err != nil {
 			return err
 		}
-		d.Records, d.Closings = nil, nil
+		d.Records, d.Closings, d.Messages = nil, nil, nil
 	}
 	for account, u := range d.Uses {
 		if err := b.settle(b.journal.Touch(ctx, account, u)); err != nil {
@@ -385,6 +399,8 @@ func (g *Gate) learn(e store.Event) {
 		g.throttle.Wrong(e.Account, ip, e.Token, e.Time)
 	case store.EventSuccess:
 		g.throttle.Succeeded(e.Account, ip, e.Time)
+	case store.EventSpend:
+		g.spent(&e, time.Now())
 	case store.EventBind:
 		a := g.authentication(e.Account, e.Credential, e.Service, e.Time)
 		a.Remote = true
@@ -397,4 +413,5 @@ func (g *Gate) sweep(now time.Time) {
 	g.mailboxes.sweep(now)
 	g.pending.sweep(now)
 	g.sessions.Sweep(now)
+	g.limits.meter.Sweep(now)
 }

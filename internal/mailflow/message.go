@@ -68,13 +68,21 @@ type Envelope struct {
 	Port      uint16
 	Sender    string // MAIL FROM
 	Recipient string
-	Size      int64 // as announced, or counted
-	Instance  string
-	QueueID   string
+	// Recipients is the number of recipients that were accepted; 0 before it is known.
+	Recipients int
+	Size       int64 // as announced, or counted
+	Instance   string
+	QueueID    string
 	// Redirected is the mailbox that a Sieve script says it forwards from. It is believed if the
 	// client is one of the site's own.
 	Redirected string
 	MessageID  string
+}
+
+// Judged is the verdict on a message at one of its recipients.
+type Judged struct {
+	To Party
+	Verdict
 }
 
 // Reason is the stable code of why a message was refused.

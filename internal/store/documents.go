@@ -177,6 +177,16 @@ func (st *State) Groups(domain string) []Revised[Group] {
 	return page(behind(st.rulesOf(domain).groups, ""), 0)
 }
 
+// Suspension returns a suspended credential of a domain.
+func (st *State) Suspension(domain, id string) (Revised[Suspension], bool) {
+	return get(st.rulesOf(domain).suspensions[id])
+}
+
+// Suspensions returns all suspended credentials of a domain, oldest first.
+func (st *State) Suspensions(domain string) []Revised[Suspension] {
+	return byTime(st.rulesOf(domain).suspensions, func(s *Suspension) (time.Time, string) { return s.At, s.ID })
+}
+
 // Account returns the record of a canonical address.
 func (st *State) Account(addr string) (Revised[Account], bool) {
 	r := st.record(addr)
@@ -300,6 +310,11 @@ func (c *Change) PutMailRule(domain string, m *MailRule) {
 // PutGroup adds a group of a domain.
 func (c *Change) PutGroup(domain string, g *Group) { c.put(kindGroup+"/"+domain+"/"+g.Address, g) }
 
+// PutSuspension suspends a credential of a domain's account.
+func (c *Change) PutSuspension(domain string, s *Suspension) {
+	c.put(kindSuspension+"/"+domain+"/"+s.ID, s)
+}
+
 // PutRevert adds a change that undoes itself.
 func (c *Change) PutRevert(domain string, r *Revert) { c.put(kindRevert+"/"+domain+"/"+r.ID, r) }
 
@@ -336,6 +351,9 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	for _, m := range st.MailRules(name) {
 		c.DeleteMailRule(name, m.Doc.ID)
 	}
+	for _, s := range st.Suspensions(name) {
+		c.DeleteSuspension(name, s.Doc.ID)
+	}
 	for _, g := range st.Groups(name) {
 		c.DeleteGroup(name, g.Doc.Address)
 	}
@@ -364,6 +382,11 @@ func (c *Change) DeleteMailRule(domain, id string) { c.del(kindMailRule + "/" + 
 
 // DeleteGroup removes a group.
 func (c *Change) DeleteGroup(domain, addr string) { c.del(kindGroup + "/" + domain + "/" + addr) }
+
+// DeleteSuspension lifts a suspension.
+func (c *Change) DeleteSuspension(domain, id string) {
+	c.del(kindSuspension + "/" + domain + "/" + id)
+}
 
 // DeleteRevert removes a revert: the change that it was for stays.
 func (c *Change) DeleteRevert(domain, id string) { c.del(kindRevert + "/" + domain + "/" + id) }

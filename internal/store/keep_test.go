@@ -32,9 +32,10 @@ func keptDocs(t *testing.T) map[Shard][]Doc {
 			only(t, keptDomain, 1),
 			doc(t, kindHeld+"/"+keptDomain+"/h", &Held{ID: "h", State: HeldWaiting, HeldAt: at}),
 			doc(t, kindBlock+"/"+keptDomain+"/b", &Block{ID: "b", Network: "192.0.2.0/24"}),
-			doc(t, kindRevert+"/"+keptDomain+"/r", &Revert{ID: "r", At: at}),
 			doc(t, kindMailRule+"/"+keptDomain+"/m", &MailRule{Rule: mailflow.Rule{ID: "m", Kind: mailflow.KindInternalOnly, Enabled: true}, CreatedAt: at}),
 			doc(t, kindGroup+"/"+keptDomain+"/team@"+keptDomain, &Group{Group: mailflow.Group{Address: "team@" + keptDomain}, CreatedAt: at}),
+			doc(t, kindSuspension+"/"+keptDomain+"/s", &Suspension{ID: "s", Account: "ann@" + keptDomain, Credential: "1", At: at}),
+			doc(t, kindRevert+"/"+keptDomain+"/r", &Revert{ID: "r", At: at}),
 			doc(t, kindAccount+"/ann@"+keptDomain, &Account{
 				Address: "ann@" + keptDomain, Suspended: true, Departments: []string{"sales/emea"}, Protocols: access.Switches{"imap": false},
 				MailboxHash: "{X}y", Aliases: []string{"a@" + keptDomain}, SendAs: []string{}, CreatedAt: at,

@@ -18,6 +18,7 @@ const (
 	kindMailRule   = "mailrule"   // mailrule/example.org/ID
 	kindGroup      = "group"      // group/example.org/team@example.org
 	kindHeld       = "held"       // held/example.org/ID
+	kindSuspension = "suspension" // suspension/example.org/ID
 	kindAccount    = "account"    // account/ann@example.org
 	kindClient     = "client"     // client/web
 	kindKey        = "key"        // key/ID
@@ -58,6 +59,7 @@ var kinds = map[string]kind{
 	kindBlock:      inDomain(func(r *domainRules) map[string]*revised[Block] { return r.blocks }),
 	kindRevert:     inDomain(func(r *domainRules) map[string]*revised[Revert] { return r.reverts }),
 	kindMailRule:   inDomain(func(r *domainRules) map[string]*revised[MailRule] { return r.mailRules }),
+	kindSuspension: inDomain(func(r *domainRules) map[string]*revised[Suspension] { return r.suspensions }),
 	kindGroup:      inDomain(func(r *domainRules) map[string]*revised[Group] { return r.groups }),
 	kindHeld:       inDomain(func(r *domainRules) map[string]*revised[Held] { return r.held }),
 	kindAccount: {

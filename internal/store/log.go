@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
 // Schema is the version of the documents that this program writes. An older program refuses entries
@@ -146,6 +148,29 @@ type BatchID struct {
 	N      uint64 `json:"n"`      // from 1
 }
 
+// Batch is what is written together: records of logins, how earlier ones ended, and records of
+// messages.
+type Batch struct {
+	Records  []LoginRecord
+	Closings []Closing
+	Messages []mailflow.Record
+}
+
+// MessageQuery selects message records of a domain, newest first.
+type MessageQuery struct {
+	Domain     string
+	Account    string
+	Credential string // its id
+	QueueID    string
+	MessageID  string
+	Verdict    string
+	Rule       string
+	Since      time.Time
+	Until      time.Time
+	Limit      int
+	Cursor     string
+}
+
 // RecordQuery selects login records of a domain, newest first.
 type RecordQuery struct {
 	Domain  string
@@ -193,6 +218,8 @@ const (
 	// EventBind: a submission session may now begin with the credential; where the next passdb
 	// verifies it, this is not yet known.
 	EventBind EventKind = "bind"
+	// EventSpend: messages took Token from the bucket that Account names; Service is its rate.
+	EventSpend EventKind = "spend"
 )
 
 // What stands for secrets other than secure passwords where credentials are named.

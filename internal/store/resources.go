@@ -86,6 +86,18 @@ type Group struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
+// Suspension is a credential of an account that reached a sending limit: a suspended secure password
+// is refused everywhere, a suspended mailbox password in submissions.
+type Suspension struct {
+	ID         string    `json:"id"`
+	Account    string    `json:"account"`
+	Credential string    `json:"credential"` // a secure password's id, or CredentialMailbox
+	Label      string    `json:"label,omitempty"`
+	Rule       string    `json:"rule"`
+	Note       string    `json:"note"` // the bound that was reached
+	At         time.Time `json:"at"`
+}
+
 // Revert restores what a change of a domain's policies and blocked addresses replaced, unless it
 // is confirmed in time (F24).
 type Revert struct {

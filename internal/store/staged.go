@@ -85,7 +85,7 @@ func (st *State) place(c *stagedChange) {
 	for name, r := range c.domains {
 		d := st.domain(name)
 		d.domainRules = r
-		if r.doc == nil && len(d.accounts)+len(r.departments)+len(r.policies)+len(r.blocks)+len(r.reverts)+len(r.mailRules)+len(r.groups)+len(r.held) == 0 {
+		if r.doc == nil && len(d.accounts)+len(r.departments)+len(r.policies)+len(r.blocks)+len(r.reverts)+len(r.mailRules)+len(r.groups)+len(r.held)+len(r.suspensions) == 0 {
 			delete(st.domains, name)
 		}
 	}

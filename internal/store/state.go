@@ -72,6 +72,7 @@ type domainRules struct {
 	mailRules   map[string]*revised[MailRule]
 	groups      map[string]*revised[Group] // by address
 	held        map[string]*revised[Held]  // messages
+	suspensions map[string]*revised[Suspension]
 
 	// Compiled of these, at some time.
 	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
@@ -80,6 +81,7 @@ type domainRules struct {
 	rules   *access.Rules
 	sendAs  map[string][]string // by department, see [domainRules.compileSendAs]
 	mail    *mailflow.Rules     // nil for none
+	halted  map[halted]bool     // nil for none
 }
 
 // NewState returns an empty state that is not loaded.
@@ -127,6 +129,7 @@ type View struct {
 	Version  uint64          // of the state
 
 	sendAs map[string][]string // of the domain's departments
+	halted map[halted]bool
 }
 
 // Ready reports whether the state was ever loaded, and when it last agreed with the store, zero for
@@ -160,7 +163,15 @@ func (st *State) View(addr string) (account string, v View) {
 // of completes the view for an account of a domain.
 func (v *View) of(addr string, d *domainState) {
 	v.Known, v.Domain, v.Rules, v.Settings, v.Mail = true, d.doc.doc.Name, d.rules, d.doc.doc, d.mail
-	v.Account, v.sendAs = d.accounts[addr], d.sendAs
+	v.Account, v.sendAs, v.halted = d.accounts[addr], d.sendAs, d.halted
+}
+
+// halted is a credential that is suspended.
+type halted struct{ account, credential string }
+
+// Suspends reports whether a credential of an account of the domain is suspended.
+func (v *View) Suspends(account, credential string) bool {
+	return v.halted != nil && v.halted[halted{account, credential}]
 }
 
 // Recipient looks up the account that receives mail to an address, or the group: then the returned
@@ -432,7 +443,7 @@ func (r *domainRules) clone() *domainRules {
 	c := *r
 	c.departments, c.policies = maps.Clone(r.departments), maps.Clone(r.policies)
 	c.blocks, c.reverts = maps.Clone(r.blocks), maps.Clone(r.reverts)
-	c.mailRules, c.groups = maps.Clone(r.mailRules), maps.Clone(r.groups)
+	c.mailRules, c.groups, c.suspensions = maps.Clone(r.mailRules), maps.Clone(r.groups), maps.Clone(r.suspensions)
 	c.held = maps.Clone(r.held)
 	return &c
 }
@@ -446,6 +457,13 @@ func (r *domainRules) compile(now time.Time) {
 		return
 	}
 	r.sendAs = r.compileSendAs()
+	r.halted = nil
+	for _, s := range r.suspensions {
+		if r.halted == nil {
+			r.halted = map[halted]bool{}
+		}
+		r.halted[halted{s.doc.Account, s.doc.Credential}] = true
+	}
 	set, expires := r.settings(now)
 	r.rules, r.expires = r.rules.Recompile(&set), expires
 	r.mail = r.compileMail(set.Departments)
@@ -525,6 +543,7 @@ func newDomainRules() *domainRules {
 		mailRules:   map[string]*revised[MailRule]{},
 		groups:      map[string]*revised[Group]{},
 		held:        map[string]*revised[Held]{},
+		suspensions: map[string]*revised[Suspension]{},
 	}
 }
 

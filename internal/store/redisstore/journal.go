@@ -23,6 +23,9 @@ import (
 const keepEvents = 100_000
 
 func loginsKey(domain string) string { return tag(store.ShardOf(domain)) + "logins:" + domain }
+func messagesKey(domain string) string {
+	return tag(store.ShardOf(domain)) + "messages:" + domain
+}
 func closedKey(domain string) string { return tag(store.ShardOf(domain)) + "closed:" + domain }
 func usedKey(account string) string {
 	return tag(store.ShardOf(address.Domain(account))) + "used:" + account
@@ -60,7 +63,7 @@ return fault or 'OK'`)
 
 // AppendRecords writes records, and how others ended, once for each BatchID. After
 // [store.ErrDamaged] all are written that ever can be.
-func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, records []store.LoginRecord, closings []store.Closing) error {
+func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, b *store.Batch) error {
 	type part struct {
 		keys  []string
 		index map[string]int
@@ -80,19 +83,26 @@ func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, records []s
 		}
 		p.args = append(append(p.args, kind, p.index[key]), args...)
 	}
-	for i := range records {
-		body, err := json.Marshal(&records[i])
+	for i := range b.Records {
+		body, err := json.Marshal(&b.Records[i])
 		if err != nil {
 			return fmt.Errorf("encoding a login record: %w", err)
 		}
-		add(records[i].Domain, loginsKey(records[i].Domain), "r", body)
+		add(b.Records[i].Domain, loginsKey(b.Records[i].Domain), "r", body)
 	}
-	for i := range closings {
-		body, err := json.Marshal(&closings[i])
+	for i := range b.Messages {
+		body, err := json.Marshal(&b.Messages[i])
+		if err != nil {
+			return fmt.Errorf("encoding a message record: %w", err)
+		}
+		add(b.Messages[i].Domain, messagesKey(b.Messages[i].Domain), "r", body)
+	}
+	for i := range b.Closings {
+		body, err := json.Marshal(&b.Closings[i])
 		if err != nil {
 			return fmt.Errorf("encoding a login record's end: %w", err)
 		}
-		add(closings[i].Domain, closedKey(closings[i].Domain), "c", closings[i].ID, body)
+		add(b.Closings[i].Domain, closedKey(b.Closings[i].Domain), "c", b.Closings[i].ID, body)
 	}
 	var damage error
 	for _, p := range parts {
@@ -110,8 +120,10 @@ func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, records []s
 func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error {
 	if r.opt.Retention > 0 {
 		oldest := strconv.FormatInt(now.Add(-r.opt.Retention).UnixMilli(), 10)
-		if err := r.client.XTrimMinIDApprox(ctx, loginsKey(domain), oldest, 0).Err(); err != nil {
-			return wrap(err)
+		for _, key := range []string{loginsKey(domain), messagesKey(domain)} {
+			if err := r.client.XTrimMinIDApprox(ctx, key, oldest, 0).Err(); err != nil {
+				return wrap(err)
+			}
 		}
 	}
 	first, err := r.client.XRangeN(ctx, loginsKey(domain), "-", "+", 1).Result()
@@ -150,7 +162,7 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error 
 
 // Forget removes the login records and last uses of a deleted domain and its accounts.
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
-	keys := []string{loginsKey(domain), closedKey(domain)}
+	keys := []string{loginsKey(domain), closedKey(domain), messagesKey(domain)}
 	for _, a := range accounts {
 		keys = append(keys, usedKey(a))
 	}

@@ -457,7 +457,7 @@ func TestDamagedRecordsHoldUpNoOthers(t *testing.T) {
 	if err := raw.Set(ctx, fmt.Sprintf("drawbridge:{s%02d}:logins:bad.example", int(store.ShardOf("bad.example"))), "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	err := j.AppendRecords(ctx, store.BatchID{}, []store.LoginRecord{record("bad.example", "eve@bad.example", now, access.Deny), record("example.org", "ann@example.org", now, access.Deny)}, nil)
+	err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: []store.LoginRecord{record("bad.example", "eve@bad.example", now, access.Deny), record("example.org", "ann@example.org", now, access.Deny)}})
 	if !errors.Is(err, store.ErrDamaged) {
 		t.Fatalf("records of which one cannot be written: %v", err)
 	}
@@ -492,7 +492,7 @@ func TestRecords(t *testing.T) {
 		}
 	}
 	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}
-	if err := j.AppendRecords(ctx, store.BatchID{}, list, []store.Closing{closing}); err != nil {
+	if err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: list, Closings: []store.Closing{closing}}); err != nil {
 		t.Fatal(err)
 	}
 	var got []store.LoginRecord
@@ -547,7 +547,7 @@ func TestRecord(t *testing.T) {
 	list = append(list, record("example.org", "ann@example.org", now.Add(-time.Hour), access.Deny), record("example.org", "ann@example.org", now.Add(30*time.Second), access.Deny))
 	list[7].Note = `"id":"` + list[1100].ID + `"` // tries to pass for another
 	closing := store.Closing{Domain: "example.org", ID: list[1199].ID, Outcome: access.Deny, Reason: access.ReasonBadSecret, Time: now}
-	if err := j.AppendRecords(ctx, store.BatchID{}, list, []store.Closing{closing}); err != nil {
+	if err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: list, Closings: []store.Closing{closing}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []int{0, 7, 1100, 1199, 1200, 1201} {
@@ -576,7 +576,7 @@ func TestExpireForgetsOldRecords(t *testing.T) {
 	rec := record("example.org", "ann@example.org", time.Now(), access.Next)
 	end := store.Closing{Domain: "example.org", ID: rec.ID, Outcome: access.Allow}
 	gone := store.Closing{Domain: "example.org", ID: "0000" + rec.ID[4:], Outcome: access.Allow}
-	if err := j.AppendRecords(ctx, store.BatchID{}, []store.LoginRecord{rec}, []store.Closing{end, gone}); err != nil {
+	if err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: []store.LoginRecord{rec}, Closings: []store.Closing{end, gone}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Expire(ctx, "example.org", time.Now()); err != nil {
@@ -722,7 +722,7 @@ func TestRecordsAreWrittenOnce(t *testing.T) {
 		for _, d := range domains {
 			list = append(list, record(d, "ann@"+d, now, access.Deny))
 		}
-		if err := j.AppendRecords(ctx, id, list, nil); err != nil {
+		if err := j.AppendRecords(ctx, id, &store.Batch{Records: list}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,553 @@
+package gate
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/expiring"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/submission"
+)
+
+const (
+	// messageFor bounds how long a message may take from its first recipient to its end.
+	messageFor = time.Hour
+	// passedFor is how long it is remembered that a recipient was accepted, for the second pass of
+	// a message that a content filter returns.
+	passedFor = time.Hour
+	// maxMessages bounds the messages that are being received, and the recipients remembered.
+	maxMessages = 100_000
+	// maxListed bounds the domains and accounts that a record lists.
+	maxListed = 50
+	// identified is how long a received message waits for the milter to report its Message-ID.
+	identified = 5 * time.Second
+)
+
+const textUnavailable = "The message cannot be checked now, please try again later."
+
+// mails is what the gate remembers of messages.
+type mails struct {
+	needs  atomic.Pointer[needed]
+	milter atomic.Int64 // open connections
+	policy atomic.Bool  // policyd was asked about a recipient, once
+	ends   atomic.Bool  // policyd was asked about the end of a message, once
+
+	mu     sync.Mutex
+	open   *expiring.Map[string, *transaction] // by instance
+	queued *expiring.Map[string, *transaction] // by queue id: accepted, not yet recorded
+	passed *expiring.Map[passage, passedAt]
+}
+
+func newMails() *mails {
+	return &mails{
+		open: expiring.New[string, *transaction](maxMessages), queued: expiring.New[string, *transaction](maxMessages),
+		passed: expiring.New[passage, passedAt](maxMessages),
+	}
+}
+
+// needed is what the rules of a version of the state need.
+type needed struct {
+	version uint64
+	mailflow.Needs
+}
+
+// passage is a recipient of a message that was accepted. The sender is MAIL FROM.
+type passage struct{ sender, recipient string }
+
+type passedAt time.Time
+
+// Expired implements [expiring.Value].
+func (p passedAt) Expired(now time.Time) bool { return now.Sub(time.Time(p)) >= passedFor }
+
+// transaction is a message that is being received.
+type transaction struct {
+	began    time.Time
+	login    string // as the client wrote it
+	envelope mailflow.Envelope
+	message  mailflow.Message
+	to       []mailflow.Party
+	domains  []string // of the recipients
+	refused  []refusedRecipient
+	reported []string
+	warned   []string
+	rule     string // the first that had an effect
+	charges  []charge
+	other    int // of the recipients in to that Postfix refused
+}
+
+type refusedRecipient struct {
+	to     mailflow.Party
+	reason mailflow.Reason
+	rule   string
+}
+
+// Expired implements [expiring.Value].
+func (t *transaction) Expired(now time.Time) bool { return now.Sub(t.began) >= messageFor }
+
+// Needs returns the parts of messages that enforced rules use.
+func (g *Gate) Needs() mailflow.Needs {
+	v := g.Store.State.Version()
+	if n := g.mails.needs.Load(); n != nil && n.version == v {
+		return n.Needs
+	}
+	n := g.Store.State.MailNeeds()
+	n.Headers = n.Headers || g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() || d.TraceHeader })
+	g.mails.needs.Store(&needed{v, n})
+	return n
+}
+
+// mailView is what one request about a message looks up. It is used again by later requests.
+type mailView struct {
+	message  mailflow.Message
+	to       mailflow.Party
+	rules    mailflow.Applying
+	sender   store.View
+	accounts [2]access.Account // their lists of departments
+}
+
+// Recipient decides whether a message may go to one recipient, as far as its envelope shows. It
+// counts the recipient until [Gate.MessageEnded] reports what became of the message.
+func (g *Gate) Recipient(e *mailflow.Envelope) mailflow.Verdict {
+	g.mails.policy.Store(true)
+	return g.recipient(e, time.Now())
+}
+
+func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
+	if loaded, _ := g.Store.State.Ready(); !loaded {
+		return mailflow.Verdict{Refused: true, Temporary: true, Text: textUnavailable}
+	}
+	w, _ := g.mailRoom.Get().(*mailView)
+	defer g.mailRoom.Put(w)
+	g.lookUpMail(w, e, now)
+	if w.rules.None() && w.message.Sender.Account == "" {
+		return mailflow.Verdict{}
+	}
+	if g.acceptedBefore(e.Instance, w.to.Address, now) {
+		return mailflow.Verdict{} // several restriction lists may name the service
+	}
+	var charges []charge
+	var warned []string
+	v := mailflow.Evaluate(&w.message, &w.to, &w.rules, g.allowance(w, e, now, &charges, &warned), false)
+	if v.Refused && g.secondPass(w, e, now) {
+		v = mailflow.Verdict{}
+	}
+	g.mails.mu.Lock()
+	defer g.mails.mu.Unlock()
+	t, ok := g.mails.open.Get(e.Instance, now)
+	if !ok {
+		t = &transaction{began: now, message: w.message, login: e.Login}
+		t.message.Sender.Departments, t.message.From.Departments = nil, nil // they are used again
+		g.mails.open.Put(strings.Clone(e.Instance), t)
+	}
+	t.envelope = *e
+	to := w.to
+	to.Departments = nil
+	if domain := address.Domain(to.Address); !slices.Contains(t.domains, domain) && len(t.domains) < maxListed {
+		t.domains = append(t.domains, domain)
+	}
+	t.reported = union(t.reported, v.Reported)
+	t.warned = union(t.warned, warned)
+	if v.Refused {
+		g.limits.giveBack(charges, now)
+		t.refused = append(t.refused, refusedRecipient{to, v.Reason, v.Rule})
+		g.logRefused(&w.message, e, &v)
+		return v
+	}
+	t.to, t.charges = append(t.to, to), append(t.charges, charges...)
+	return v
+}
+
+// acceptedBefore reports whether a recipient of the message was accepted already.
+func (g *Gate) acceptedBefore(instance, recipient string, now time.Time) bool {
+	g.mails.mu.Lock()
+	defer g.mails.mu.Unlock()
+	t, ok := g.mails.open.Get(instance, now)
+	return ok && slices.ContainsFunc(t.to, func(p mailflow.Party) bool { return p.Address == recipient })
+}
+
+// lookUpMail gathers what the rules need to know about a message and one of its recipients.
+func (g *Gate) lookUpMail(w *mailView, e *mailflow.Envelope, now time.Time) {
+	rooms := w.accounts
+	*w = mailView{accounts: rooms}
+	m := &w.message
+	m.Time, m.Size = now, e.Size
+	st := g.Store.State
+	internal := g.Internal.Contains(e.IP)
+	var from store.View
+	m.From, from = g.party(e.Sender, st.View, nil)
+	if e.Login != "" {
+		m.Sender, w.sender = g.party(e.Login, st.View, &w.accounts[0])
+		m.Internal = m.Sender.Account != ""
+	} else if internal {
+		m.Internal = true
+		if from.Known {
+			m.Sender, w.sender = g.party(e.Sender, st.View, &w.accounts[0])
+		}
+	}
+	var recipient store.View
+	w.to, recipient = g.party(e.Recipient, st.Recipient, &w.accounts[1])
+	w.rules = mailflow.Applying{Sender: w.sender.Mail, Recipient: recipient.Mail}
+	if e.Redirected != "" && e.Login == "" && (internal || e.IP.IsLoopback()) {
+		var by store.View
+		m.Redirected, by = g.party(e.Redirected, st.View, new(access.Account))
+		w.rules.Redirected = by.Mail
+	}
+}
+
+// party looks up whom an address belongs to. Departments need room; nil leaves them out.
+func (g *Gate) party(text string, view func(string) (string, store.View), room *access.Account) (mailflow.Party, store.View) {
+	addr, err := address.Parse(text, g.DefaultDomain)
+	if err != nil {
+		return mailflow.Party{Address: text}, store.View{}
+	}
+	account, v := view(addr)
+	if !v.Known {
+		return mailflow.Party{Address: addr}, v
+	}
+	p := mailflow.Party{Address: addr, Account: account, Domain: v.Domain}
+	if room != nil {
+		if f := v.Account.Facts(room); f != nil {
+			p.Departments = f.Departments
+		}
+	}
+	return p, v
+}
+
+// secondPass reports whether the recipient was accepted before, and the message comes from a content
+// filter of the site: then it was judged as what it is, and is not judged as unauthenticated mail.
+func (g *Gate) secondPass(w *mailView, e *mailflow.Envelope, now time.Time) bool {
+	if e.Login != "" || !e.IP.IsLoopback() && !g.Internal.Contains(e.IP) {
+		return false
+	}
+	g.mails.mu.Lock()
+	defer g.mails.mu.Unlock()
+	_, ok := g.mails.passed.Get(passage{e.Sender, w.to.Address}, now)
+	return ok
+}
+
+func union(list, more []string) []string {
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+func (g *Gate) logRefused(m *mailflow.Message, e *mailflow.Envelope, v *mailflow.Verdict) {
+	g.Log.Info("recipient refused: user=" + quoted(m.Sender.Account) + " ip=" + quoted(address.IPText(e.IP)) + " sender=" + quoted(bounded(e.Sender)) +
+		" recipient=" + quoted(bounded(e.Recipient)) + " reason=" + quoted(string(v.Reason)) + " rule=" + quoted(v.Rule))
+}
+
+// MessageEnded reports the end of a message whose recipients were asked about. A message that was
+// not accepted counts towards no limit.
+func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
+	now := time.Now()
+	if accepted {
+		g.mails.ends.Store(true)
+	}
+	g.mails.mu.Lock()
+	t, ok := g.mails.open.Get(e.Instance, now)
+	g.mails.open.Delete(e.Instance)
+	g.mails.mu.Unlock()
+	if !ok {
+		return
+	}
+	if !accepted && !g.mails.ends.Load() && len(t.to) > 0 {
+		accepted = true // nobody asks about the ends of messages here: this one may have been accepted
+	}
+	if !accepted {
+		g.limits.giveBack(t.charges, now)
+		if len(t.refused) > 0 {
+			t.to = nil
+			g.recordMessage(t, now)
+		}
+		return
+	}
+	t.envelope.QueueID = e.QueueID
+	if e.Size > 0 {
+		t.message.Size = e.Size
+	}
+	if refusedLater := len(t.to) - e.Recipients; e.Recipients > 0 && refusedLater > 0 {
+		// By other restrictions of Postfix; it is not known which.
+		t.other = refusedLater
+		g.limits.uncount(t, refusedLater, now)
+	}
+	g.spend(t, now)
+	g.mails.mu.Lock()
+	for i := range t.to {
+		g.mails.passed.Put(passage{strings.Clone(t.envelope.Sender), t.to[i].Address}, passedAt(now))
+	}
+	waits := g.mails.milter.Load() > 0 && e.QueueID != ""
+	if waits {
+		t.began = now
+		g.mails.queued.Put(strings.Clone(e.QueueID), t)
+	}
+	g.mails.mu.Unlock()
+	if !waits {
+		g.recordMessage(t, now)
+	}
+}
+
+// Message decides about a whole message at all its recipients, with its content as far as the rules
+// need it. Recipients that policyd was not asked about are judged by their envelope, too. The
+// message is recorded.
+func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailflow.Content) []mailflow.Judged {
+	now := time.Now()
+	g.mails.mu.Lock()
+	t, known := g.mails.queued.Get(e.QueueID, now)
+	if known {
+		g.mails.queued.Delete(e.QueueID)
+	}
+	g.mails.mu.Unlock()
+	if !known {
+		t = &transaction{began: now, login: e.Login}
+	}
+	list := make([]mailflow.Judged, 0, len(recipients))
+	size := t.message.Size
+	w, _ := g.mailRoom.Get().(*mailView)
+	defer g.mailRoom.Put(w)
+	concerned := known
+	for _, recipient := range recipients {
+		e.Recipient = recipient
+		g.lookUpMail(w, e, now)
+		w.message.Content = content
+		w.message.Size = max(size, e.Size)
+		var v mailflow.Verdict
+		var charges []charge
+		var warned []string
+		if known {
+			v = mailflow.Evaluate(&w.message, &w.to, &w.rules, nil, false)
+		} else {
+			v = mailflow.Evaluate(&w.message, &w.to, &w.rules, g.allowance(w, e, now, &charges, &warned), false)
+		}
+		if v.Refused && v.Reason != mailflow.ReasonForwarding && g.secondPass(w, e, now) {
+			v = mailflow.Verdict{}
+		}
+		to := w.to
+		to.Departments = nil
+		list = append(list, mailflow.Judged{To: to, Verdict: v})
+		if !known {
+			concerned = concerned || !w.rules.None() || w.message.Sender.Account != ""
+			t.message, t.charges = w.message, append(t.charges, charges...)
+			if domain := address.Domain(to.Address); !slices.Contains(t.domains, domain) && len(t.domains) < maxListed {
+				t.domains = append(t.domains, domain)
+			}
+			if !v.Refused {
+				t.to = append(t.to, to)
+			}
+		}
+		t.message.Redirected, t.message.Internal = w.message.Redirected, w.message.Internal
+		t.reported, t.warned = union(t.reported, v.Reported), union(t.warned, warned)
+		if v.Refused {
+			t.refused = append(t.refused, refusedRecipient{to, v.Reason, v.Rule})
+			g.logRefused(&w.message, e, &v)
+		}
+		for _, effect := range v.Effects {
+			if t.rule == "" && effect.Rule != nil {
+				t.rule = effect.Rule.ID
+			}
+		}
+	}
+	t.message.Sender.Departments = nil
+	t.message.Content = nil
+	if size := t.envelope.Size; e.Size == 0 {
+		e.Size = size
+	}
+	t.envelope = *e
+	if len(t.refused) > 0 && slices.ContainsFunc(list, func(j mailflow.Judged) bool { return j.Refused }) {
+		g.limits.giveBack(t.charges, now) // the milter refuses the message as a whole
+		t.charges, t.to = nil, nil
+	} else if !known {
+		g.spend(t, now)
+	}
+	if concerned {
+		g.recordMessage(t, now)
+	}
+	return list
+}
+
+// NotReceived reports that the milter refused a message before [Gate.Message] was asked.
+func (g *Gate) NotReceived(queueID string, reason mailflow.Reason) {
+	now := time.Now()
+	g.mails.mu.Lock()
+	t, ok := g.mails.queued.Get(queueID, now)
+	g.mails.queued.Delete(queueID)
+	g.mails.mu.Unlock()
+	if !ok {
+		return
+	}
+	g.limits.giveBack(t.charges, now)
+	for _, to := range t.to {
+		t.refused = append(t.refused, refusedRecipient{to: to, reason: reason})
+	}
+	t.to = nil
+	g.recordMessage(t, now)
+}
+
+// followMessages records the messages that no milter reports on, until ctx ends.
+func (g *Gate) followMessages(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			g.sweepMails(now)
+		}
+	}
+}
+
+// sweepMails records the messages that no milter reported on.
+func (g *Gate) sweepMails(now time.Time) {
+	g.mails.mu.Lock()
+	due := g.mails.queued.Take(func(t *transaction) bool { return now.Sub(t.began) >= identified })
+	lost := g.mails.open.Take(func(t *transaction) bool { return t.Expired(now) })
+	g.mails.passed.Sweep(now)
+	g.mails.mu.Unlock()
+	for _, t := range due {
+		g.recordMessage(t, now)
+	}
+	for _, t := range lost {
+		g.limits.giveBack(t.charges, now)
+	}
+}
+
+// recordMessage records a message, for the domain of its sender and for those of its recipients.
+func (g *Gate) recordMessage(t *transaction, now time.Time) {
+	e, m := &t.envelope, &t.message
+	base := mailflow.Record{
+		Time: now.UTC().Truncate(time.Millisecond), QueueID: bounded(e.QueueID), MessageID: bounded(e.MessageID), Sender: bounded(e.Sender),
+		Size: m.Size, RecipientDomains: t.domains, Verdict: mailflow.Accepted, WouldRefuse: t.reported, Warned: t.warned, Rule: t.rule, Node: g.Node,
+	}
+	done := map[string]bool{}
+	if domain := m.Sender.Domain; domain != "" {
+		done[domain] = true
+		r := base
+		r.Domain, r.Direction, r.Account, r.Internal = domain, mailflow.Sent, m.Sender.Account, true
+		g.describeClient(&r, t, now)
+		g.completeRecord(&r, t, func(mailflow.Party) bool { return true })
+	}
+	for _, list := range [][]mailflow.Party{t.to, refusedParties(t.refused)} {
+		for i := range list {
+			domain := list[i].Domain
+			if domain == "" || done[domain] {
+				continue
+			}
+			done[domain] = true
+			r := base
+			r.Domain, r.Direction, r.Internal = domain, mailflow.Received, m.Sender.Domain == "" && m.Internal
+			r.RecipientDomains = []string{domain}
+			r.WouldRefuse, r.Warned = g.ownRules(domain, t.reported), nil
+			if m.Sender.Domain == "" {
+				r.IP = address.IPText(e.IP)
+			}
+			g.completeRecord(&r, t, func(p mailflow.Party) bool { return p.Domain == domain })
+		}
+	}
+	if m.Redirected.Domain != "" && !done[m.Redirected.Domain] {
+		r := base
+		r.Domain, r.Direction = m.Redirected.Domain, mailflow.Received
+		r.Accounts = []string{m.Redirected.Account}
+		g.completeRecord(&r, t, func(mailflow.Party) bool { return true })
+	}
+}
+
+func refusedParties(list []refusedRecipient) []mailflow.Party {
+	parties := make([]mailflow.Party, len(list))
+	for i := range list {
+		parties[i] = list[i].to
+	}
+	return parties
+}
+
+// ownRules returns those of the rules that a domain has.
+func (g *Gate) ownRules(domain string, rules []string) (own []string) {
+	for _, id := range rules {
+		if _, ok := g.Store.State.MailRule(domain, id); ok {
+			own = append(own, id)
+		}
+	}
+	return own
+}
+
+// describeClient adds which client and credential sent the message.
+func (g *Gate) describeClient(r *mailflow.Record, t *transaction, now time.Time) {
+	r.IP = address.IPText(t.envelope.IP)
+	if t.login == "" {
+		return
+	}
+	s, _ := g.room.Get().(*session)
+	defer g.release(s)
+	if g.session(s, t.login, t.envelope.IP, t.envelope.Port, now) != 0 {
+		return
+	}
+	if s.bound.State() != submission.Bound {
+		r.Client = string(s.client(unknownMethod().Service))
+		return
+	}
+	var clients, ids, labels []string
+	for _, m := range s.bound.Methods() {
+		clients = union(clients, []string{string(s.client(m.Service))})
+		ids = union(ids, []string{m.Credential})
+		if p, ok := s.view.Account.Secret(m.Credential); ok {
+			labels = union(labels, []string{p.Label})
+		}
+	}
+	r.Client, r.CredentialID, r.Credential = strings.Join(clients, ","), strings.Join(ids, ","), strings.Join(labels, ", ")
+}
+
+// completeRecord adds what became of the recipients that a domain may know of, and writes the
+// record.
+func (g *Gate) completeRecord(r *mailflow.Record, t *transaction, of func(mailflow.Party) bool) {
+	for _, p := range t.to {
+		if of(p) {
+			r.Recipients++
+		}
+		if p.Domain == r.Domain && p.Account != "" && len(r.Accounts) < maxListed {
+			r.Accounts = append(r.Accounts, p.Account)
+		}
+	}
+	for _, x := range t.refused {
+		if !of(x.to) {
+			continue
+		}
+		r.RefusedFor++
+		if x.to.Domain == r.Domain && x.to.Account != "" && len(r.Accounts) < maxListed && !slices.Contains(r.Accounts, x.to.Account) {
+			r.Accounts = append(r.Accounts, x.to.Account)
+		}
+		if r.Reason == "" {
+			r.Reason, r.Rule = x.reason, x.rule
+		}
+	}
+	if r.Direction == mailflow.Sent {
+		r.Recipients -= t.other
+	}
+	switch {
+	case r.RefusedFor > 0 && r.Recipients > 0:
+		r.Verdict = mailflow.Partly
+	case r.RefusedFor > 0:
+		r.Verdict = mailflow.Refused
+	}
+	if r.Rule == "" {
+		r.Rule = t.rule
+	}
+	if r.Direction == mailflow.Received && r.Rule != "" && len(g.ownRules(r.Domain, []string{r.Rule})) == 0 {
+		if _, ok := g.Store.State.Group(r.Domain, r.Rule); !ok {
+			r.Rule = "" // of another domain
+		}
+	}
+	if t.message.Redirected.Domain == r.Domain {
+		r.Redirect = t.message.Redirected.Account
+	}
+	r.ID = recordID(r.Time)
+	g.writes.message(r)
+}
