@@ -44,6 +44,8 @@ type Config struct {
 	API      Service
 	Regions  Regions
 	Sessions Sessions
+	Mail     Mail
+	Notify   Notify
 	Log      Log
 	Records  Records
 	Throttle Throttle
@@ -129,6 +131,18 @@ type Sessions struct {
 	KeyFile string
 }
 
+// Mail is the table [mail].
+type Mail struct {
+	HoldDir string // "" for the directory held in StateDir
+	Node    string // "" for the host's name
+}
+
+// Notify is the table [notify].
+type Notify struct {
+	SMTP    string // host and port
+	LinkURL string // "" for no links
+}
+
 // OneOrMore is a list that may be written as a string.
 type OneOrMore []string
 
@@ -187,6 +201,7 @@ func Default() *Config {
 		Milter:  Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
 		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
+		Notify:  Notify{SMTP: "127.0.0.1:25"},
 		Log:     Log{Level: "info"},
 		Records: Records{Retention: 90 * day, MaxPerDomain: 1_000_000},
 		Throttle: Throttle{

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -173,6 +175,20 @@ permission to run it. A list for several Dovecots. Empty: open sessions go on un
 		row("sessions.key_file", `File with Dovecot's doveadm_api_key, for http, or with its doveadm_password, for a socket whose mode is not 0600.`,
 			func(c *Config) *string { return &c.Sessions.KeyFile }, absolute, needsKey),
 
+		row("mail.hold_dir", `Directory of the messages that wait for approval, of copies and of notices, on a disk of this machine; each daemon needs its
+own. Empty: the directory "held" in state_dir.`,
+			func(c *Config) *string { return &c.Mail.HoldDir }, absolute),
+		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
+name.`,
+			func(c *Config) *string { return &c.Mail.Node }, printable),
+
+		row("notify.smtp", `Address and port of the Postfix that takes released messages, copies and notices, over plain SMTP without authentication. It must
+be the one whose milter and policy service this daemon is, and permit relaying from this machine.`,
+			func(c *Config) *string { return &c.Notify.SMTP }, smtpServer),
+		row("notify.link_url", `Address at which approvers reach this daemon's API listener, such as "https://mail.example.org": requests for approval then
+contain a link to <link_url>/decide/..., a page on which its recipient decides once. Empty: no links.`,
+			func(c *Config) *string { return &c.Notify.LinkURL }, linkURL),
+
 		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
 			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error"))),
 		row("log.json", `true: log one JSON object per line.`,
@@ -232,6 +248,25 @@ func unless(word string, check func(*Config, string) []string) func(*Config, str
 func printable(_ *Config, v string) []string {
 	if len(v) > 128 || strings.ContainsFunc(v, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 		return []string{fmt.Sprintf("%.140q is not a name: at most 128 bytes, without blanks", v)}
+	}
+	return nil
+}
+
+func smtpServer(_ *Config, v string) []string {
+	host, port, err := net.SplitHostPort(v)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+		return []string{fmt.Sprintf("%q is not an address and port: write 127.0.0.1:25", v)}
+	}
+	return nil
+}
+
+func linkURL(_ *Config, v string) []string {
+	if v == "" {
+		return nil
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return []string{fmt.Sprintf("%q is not the address of a site: write https://mail.example.org", v)}
 	}
 	return nil
 }
