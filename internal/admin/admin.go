@@ -37,7 +37,7 @@ import (
 )
 
 // Admin is the store that administrators change, and the site's settings. All fields are needed but
-// DefaultDomain, Services, Version, Guard, Regions and Live.
+// DefaultDomain, Services, Version, Guard, Regions, Nodes and Live.
 type Admin struct {
 	Store   *store.Store
 	Journal Journal
@@ -54,8 +54,10 @@ type Admin struct {
 	// account, "" its mailbox password. Non-nil rules replace those of its domain.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
 	Guard   guard.Limits
-	Regions *region.Source         // nil for none
-	Live    *livesessions.Sessions // nil if no doveadm is known
+	Regions *region.Source // nil for none
+	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
+	Nodes func(context.Context) (map[string]time.Time, error)
+	Live  *livesessions.Sessions // nil if no doveadm is known
 
 	// names serialises changes of domain names on this daemon: they go through two shards.
 	names sync.Mutex

@@ -20,6 +20,17 @@ func checkText(text, pointer string, f *api.Faults) {
 	}
 }
 
+// checkLines validates a text for people that may have several lines.
+func checkLines(text, pointer string, f *api.Faults) {
+	const most = 2000
+	switch {
+	case len(text) > most:
+		f.Add(pointer, "too_long", "is longer than %d bytes", most)
+	case strings.ContainsFunc(text, func(r rune) bool { return unprintable(r) && r != '\n' && r != '\r' && r != '\t' }):
+		f.Add(pointer, "unprintable", "has a character that does not print")
+	}
+}
+
 func checkNetworks(entries []string, pointer string, f *api.Faults) {
 	_, bad := address.ParseNetworks(entries)
 	for _, fault := range bad {

@@ -75,6 +75,9 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 			}
 			return 0
 		})),
+		m.registry.Register(gauge("drawbridge_held_messages", "Messages that wait for approval, on all nodes.", func() float64 {
+			return float64(st.State.HeldCount())
+		})),
 		m.registry.Register(gauge("drawbridge_domains", "Managed domains.", func() float64 {
 			domains, _ := st.State.Counts()
 			return float64(domains)

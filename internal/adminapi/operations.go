@@ -153,6 +153,10 @@ func operations() []operation {
 		get(domain+"/sessions", "list-sessions", "List the open sessions of a domain", domainReads, api.Sessions{}, listSessions),
 		get(account+"/sessions", "list-account-sessions", "List the open sessions of an account", accountReads, api.Sessions{}, listAccountSessions),
 		remove("/v1/sessions/{id}", "end-session", "End an open session, and those that Dovecot does not tell apart from it", admin.ForDomain, endSession),
+		get(domain+"/held", "list-held", "List the messages that wait for approval, oldest first", domainReads, api.List[api.Held]{}, listHeld, "limit", "cursor"),
+		get("/v1/held/{id}", "get-held", "Show a message that waits for approval", domainReads, api.Held{}, getHeld),
+		write(post, "/v1/held/{id}/approve", "approve-held", "Release a held message", admin.ForDomain, nil, api.Held{}, approveHeld),
+		write(post, "/v1/held/{id}/reject", "reject-held", "Delete a held message, and tell its sender why", admin.ForDomain, api.Rejection{}, api.Held{}, rejectHeld),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
 		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),

@@ -80,6 +80,10 @@ func matrix() []operation {
 		{"GET", "/v1/domains/{D}/sessions", "", "read domain"},
 		{"GET", "/v1/accounts/{A}/sessions", "", "read domain self"},
 		{"DELETE", "/v1/sessions/x", "", "domain"},
+		{"GET", "/v1/domains/{D}/held", "", "read domain"},
+		{"GET", "/v1/held/{held}", "", "read domain"},
+		{"POST", "/v1/held/{held}/approve", "", "domain"},
+		{"POST", "/v1/held/{held}/reject", `{"text":"no"}`, "domain"},
 		{"GET", "/v1/audit", "", "read domain"},
 		{"GET", "/v1/client-types", "", "read"},
 		{"GET", "/v1/client-types/web", "", "read"},
@@ -101,7 +105,7 @@ func matrix() []operation {
 func TestRoles(t *testing.T) {
 	d := start(t, false)
 	ids, keys, blocks := map[string]string{}, map[string]string{}, map[string]string{}
-	reverts, logins := map[string]string{}, map[string]string{}
+	reverts, logins, held := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, dn := range []string{"example.org", "example.net"} {
 		d.admin.post("/v1/domains", `{"name":"`+dn+`"}`).want(201)
 		d.admin.put("/v1/domains/"+dn+"/departments/sales", `{}`).want(201)
@@ -112,6 +116,7 @@ func TestRoles(t *testing.T) {
 			ids[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/secure-passwords", `{"label":"x"}`).want(201).text("id")
 			logins[who+dn] = d.records(func(r *store.LoginRecord) { r.Domain, r.Account = dn, who+dn })[0]
 		}
+		held[dn] = d.held(dn)
 		keys[dn] = d.admin.post("/v1/keys", `{"name":"victim","role":"self","account":"bob@`+dn+`"}`).want(201).text("id")
 	}
 	d.admin.put("/v1/client-types/web", `{"evidence":[{"networks":["127.0.0.1"]}]}`).want(201)
@@ -130,7 +135,7 @@ func TestRoles(t *testing.T) {
 		// The caller's own account, a colleague's, and a stranger's.
 		for _, target := range []string{"ann@example.org", "bob@example.org", "ann@example.net"} {
 			_, dn, _ := strings.Cut(target, "@")
-			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn], "{login}", logins[target])
+			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn], "{login}", logins[target], "{held}", held[dn])
 			path, body := fill.Replace(op.path), fill.Replace(op.body)
 			var headers []string
 			if strings.HasPrefix(body, "address\n") {
@@ -161,6 +166,20 @@ func TestRoles(t *testing.T) {
 	missing(t, d, covered)
 }
 
+// held stores a held message of a domain, and returns its id.
+func (d *daemon) held(domain string) string {
+	d.t.Helper()
+	h := &store.Held{ID: store.NewID(), State: store.HeldWaiting, HeldAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour), Node: "mx1", Recipients: []string{"x@example.com"}}
+	err := d.api.Store.Update(d.t.Context(), store.ShardOf(domain), store.Actor{}, false, func(c *store.Change) error {
+		c.PutHeld(domain, h)
+		return nil
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return h.ID
+}
+
 // expect returns the status with which a request is refused, 0 for none.
 func expect(op *operation, role, target string) int {
 	allowed := role == "admin" || slices.Contains(strings.Fields(op.roles), role)
@@ -170,7 +189,7 @@ func expect(op *operation, role, target string) int {
 	case role == "nobody":
 		return http.StatusUnauthorized
 	case role == "domain" && foreign:
-		reaches = !strings.Contains(op.path, "{D}") && !strings.Contains(op.path, "{A}") && (!allowed || !strings.Contains(op.path, "{key}"))
+		reaches = !strings.Contains(op.path, "{D}") && !strings.Contains(op.path, "{A}") && (!allowed || !strings.Contains(op.path, "{key}") && !strings.Contains(op.path, "{held}"))
 	case role == "self" && (strings.Contains(op.path, "{A}") || allowed && strings.Contains(op.path, "{login}")):
 		reaches = target == "ann@example.org"
 	case role == "self" && strings.Contains(op.path, "{D}"):
@@ -192,7 +211,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x", "/v1/held/{id}", "/v1/held/{held}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

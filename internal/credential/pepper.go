@@ -33,6 +33,7 @@ type Pepper struct {
 	fingerprint string
 	secrets     *keyed
 	tokens      *keyed
+	links       []byte
 }
 
 // LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits. The file must be
@@ -162,6 +163,7 @@ func newPepper(key []byte) *Pepper {
 	}
 	return &Pepper{
 		fingerprint: hex.EncodeToString(derive("drawbridge pepper fingerprint 1")),
+		links:       derive("drawbridge link 1"),
 		secrets:     newKeyed(derive("drawbridge secure password 1")),
 		tokens:      newKeyed(derive("drawbridge throttle token 1")),
 	}
@@ -169,6 +171,9 @@ func newPepper(key []byte) *Pepper {
 
 // Fingerprint returns 64 hexadecimal digits that identify the pepper. They may be stored and shown.
 func (p *Pepper) Fingerprint() string { return p.fingerprint }
+
+// LinkKey returns the key that links in mail are signed with.
+func (p *Pepper) LinkKey() []byte { return p.links }
 
 // ID returns the first 8 digits of the fingerprint, which are stored with each hash.
 func (p *Pepper) ID() string { return p.fingerprint[:8] }

@@ -20,7 +20,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 			Explain: p.gate.Explain,
 			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions: p.regions, Live: p.live,
+			Regions: p.regions, Live: p.live, Nodes: p.redis.Nodes,
 		},
 		Login:     loginapi.Login(p.gate),
 		Available: func() bool { return p.gate.Available(time.Now()) },
@@ -34,6 +34,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	handler = withApproval(handler, p.links, api.Admin, p.log.Named("approval"))
 	return func() *http.Server {
 		s := httpServer(handler, p.log)
 		s.ConnContext = api.ConnContext

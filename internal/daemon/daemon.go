@@ -176,6 +176,22 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	if live != nil {
 		g.Sessions = live
 	}
+	links := approvalLinks(cfg, pepper)
+	keeper, err := openKeeper(cfg, st, links, log)
+	if err != nil {
+		return err
+	}
+	if keeper != nil {
+		keeperCtx, stopKeeper := context.WithCancel(context.WithoutCancel(ctx))
+		var keeperDone sync.WaitGroup
+		keeperDone.Go(func() {
+			keeper.Run(keeperCtx)
+			_ = keeper.Dir.Close()
+		})
+		defer keeperDone.Wait()
+		defer stopKeeper()
+		go reportNode(ctx, redis, keeper.Node)
+	}
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
 	var gateDone sync.WaitGroup
 	gateDone.Go(func() { g.Run(gateCtx) })
@@ -208,7 +224,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key, live: live,
+		loginKey: key, live: live, links: links,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/approval"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
@@ -99,6 +100,7 @@ type parts struct {
 
 	loginKey *loginKey
 	live     *livesessions.Sessions // nil if no doveadm is known
+	links    *approval.Links
 }
 
 // serve runs all services until ctx ends and requests in flight are answered.
