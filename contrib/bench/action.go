@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	gomilter "github.com/emersion/go-milter"
@@ -24,6 +27,7 @@ const atOnce = 8
 const (
 	noDelivery = "virtual_transport = discard:\n"
 	noMilters  = "smtpd_milters =\nnon_smtpd_milters =\n"
+	blind      = "smtpd_sasl_path = private/blind-auth\ndrawbridge_policy = check_policy_service unix:private/blind-policy\n"
 )
 
 // mailboxes have a hash that costs little, so that it does not hide the rest.
@@ -41,7 +45,15 @@ type setup struct {
 	opts   trialstack.Options
 
 	stack    *trialstack.Stack
+	standIns int // process id, 0 for none
 	password string
+}
+
+// cpu is the processor time of the site and its clients.
+func (s *setup) cpu() time.Duration {
+	var own syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &own) // never fails
+	return time.Duration(own.Utime.Nano()+own.Stime.Nano()) + s.stack.CPU() + trialstack.ProcessCPU(s.standIns)
 }
 
 // prepare creates the domain, and the password that the clients enter.
@@ -75,6 +87,10 @@ func benchSubmissions(ctx context.Context) error {
 	sites := []*setup{
 		{name: "Postfix and Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true, MainCF: noDelivery}},
 		{
+			name: "floor: an auth server and a policy server that do not look",
+			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters + blind},
+		},
+		{
 			name: "SASL door and policyd, secure password", goal: "≥ 0.93", secure: true, check: "envelope",
 			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters},
 		},
@@ -85,7 +101,7 @@ func benchSubmissions(ctx context.Context) error {
 		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery}},
 		{
 			name: "… and go-milter taking everything instead", secure: true, check: "envelope",
-			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + "smtpd_milters = unix:private/taking\nnon_smtpd_milters =\n"},
+			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + "smtpd_milters = unix:private/taking-milter\nnon_smtpd_milters =\n"},
 		},
 		{name: "checkpassword, policyd and the milter, secure password", secure: true, opts: trialstack.Options{MainCF: noDelivery}},
 	}
@@ -112,63 +128,111 @@ func compare(ctx context.Context, action string, sites []*setup, act func(contex
 		options[i].Accounts = mailboxes
 	}
 	return withStacks(ctx, options, func(stacks []*trialstack.Stack) error {
-		figures := make([][]float64, len(sites))
+		rates, costs := make([][]float64, len(sites)), make([][]float64, len(sites))
 		for i, s := range sites {
 			s.stack = stacks[i]
 			if err := s.prepare(ctx); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			stop, err := takeEverything(s)
+			stop, err := s.startStandIns(ctx)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s: %w", s.name, err)
 			}
 			defer stop()
 		}
 		for round := range rounds {
 			for i, s := range sites {
-				rate, err := perSecond(ctx, s, act)
+				rate, cost, err := repeat(ctx, s, act)
 				if err != nil {
 					return fmt.Errorf("%s: %w", s.name, err)
 				}
 				if round > 0 { // the first starts processes
-					figures[i] = append(figures[i], rate)
+					rates[i], costs[i] = append(rates[i], rate), append(costs[i], cost)
 				}
 			}
 		}
-		alone := median(figures[0])
 		for i, s := range sites {
-			rate := median(figures[i])
-			line(action+": "+s.name, fmt.Sprintf("%.2f  (%.0f a second)", rate/alone, rate), s.goal)
+			rate, cost := median(rates[i]), median(costs[i])
+			line(action+": "+s.name, fmt.Sprintf("%.2f  (%.0f a second), CPU %.2f  (%.2f ms)",
+				rate/median(rates[0]), rate, cost/median(costs[0]), cost), s.goal)
 		}
 		return nil
 	})
 }
 
-// takeEverything serves the milter that a site's Postfix names private/taking.
-func takeEverything(s *setup) (stop func(), err error) {
-	if !strings.Contains(s.opts.MainCF, "private/taking") {
-		return func() {}, nil
-	}
-	path := filepath.Join(s.stack.Dir, "postfix", "queue", "private", "taking")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // G302: Postfix runs as its own user
-		return nil, errors.Join(err, l.Close())
-	}
-	server := gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}
-	go func() { _ = server.Serve(l) }()
-	return func() { _ = server.Close() }, nil
+// standIns serve in place of parts of a site and do nothing. Postfix names them private/NAME. Each
+// site's are a process of their own, as a daemon is.
+var standIns = map[string]func(context.Context, net.Listener) error{
+	"taking-milter": func(_ context.Context, l net.Listener) error {
+		return (&gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}).Serve(l)
+	},
+	"blind-auth":   serveOK,
+	"blind-policy": serveDunno,
 }
 
-// perSecond repeats an action for three seconds, atOnce at a time.
-func perSecond(ctx context.Context, s *setup, act func(context.Context, *setup) error) (float64, error) {
+// startStandIns starts those that a site's Postfix names.
+func (s *setup) startStandIns(ctx context.Context) (stop func(), err error) {
+	var sockets []string
+	for name := range standIns {
+		if strings.Contains(s.opts.MainCF, "private/"+name) {
+			sockets = append(sockets, filepath.Join(s.stack.Dir, "postfix", "queue", "private", name))
+		}
+	}
+	if len(sockets) == 0 {
+		return func() {}, nil
+	}
+	s.standIns, stop, err = start(ctx, append([]string{"stand-ins"}, sockets...)...)
+	if err == nil {
+		err = await(sockets)
+	}
+	return stop, err
+}
+
+// serveStandIns serves on sockets with the names of stand-ins.
+func serveStandIns(ctx context.Context, sockets []string) error {
+	for _, path := range sockets {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, func() { _ = l.Close() })
+		if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // G302: Postfix runs as its own user
+			return err
+		}
+		go func() { _ = standIns[filepath.Base(path)](ctx, l) }()
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// serveOK answers every AUTH of Dovecot's authentication protocol with OK.
+func serveOK(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return ctx.Err()
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			_, err := io.WriteString(c, "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00112233445566778899aabbccddeeff\nDONE\n")
+			for lines := bufio.NewScanner(c); err == nil && lines.Scan(); {
+				if verb, rest, _ := strings.Cut(lines.Text(), "\t"); verb == "AUTH" {
+					id, _, _ := strings.Cut(rest, "\t")
+					_, err = io.WriteString(c, "OK\t"+id+"\tuser="+mailboxes[0].Address+"\n")
+				}
+			}
+		}()
+	}
+}
+
+// repeat repeats an action for three seconds, atOnce at a time. It returns the actions per second
+// and the milliseconds of processor time that one took, the client's included.
+func repeat(ctx context.Context, s *setup, act func(context.Context, *setup) error) (rate, cost float64, err error) {
 	var done atomic.Int64
 	var mu sync.Mutex
 	var failed error
 	var all sync.WaitGroup
-	begin := time.Now()
+	begin, spent := time.Now(), s.cpu()
 	for range atOnce {
 		all.Go(func() {
 			for time.Since(begin) < 3*time.Second && ctx.Err() == nil {
@@ -186,7 +250,9 @@ func perSecond(ctx context.Context, s *setup, act func(context.Context, *setup) 
 	if failed == nil {
 		failed = ctx.Err()
 	}
-	return float64(done.Load()) / time.Since(begin).Seconds(), failed
+	n := float64(done.Load())
+	took := time.Since(begin)
+	return n / took.Seconds(), (s.cpu() - spent).Seconds() * 1000 / n, failed
 }
 
 func login(ctx context.Context, s *setup) error {

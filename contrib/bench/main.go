@@ -44,8 +44,8 @@ var benches = []struct {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) == 3 && args[0] == "serve" {
-		if err := serve(ctx, args[1], args[2]); ctx.Err() == nil {
+	if len(args) > 2 && args[0] == "serve" {
+		if err := serve(ctx, args[1], args[2:]...); ctx.Err() == nil {
 			return err
 		}
 		return nil // told to end

@@ -25,8 +25,11 @@ import (
 const connections = 64
 
 // serve runs one side of a comparison in a process of its own.
-func serve(ctx context.Context, what, socket string) error {
-	l, err := net.Listen("unix", socket)
+func serve(ctx context.Context, what string, sockets ...string) error {
+	if what == "stand-ins" {
+		return serveStandIns(ctx, sockets)
+	}
+	l, err := net.Listen("unix", sockets[0])
 	if err != nil {
 		return err
 	}
@@ -81,22 +84,47 @@ func serveDunno(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// spawn starts a server of this program and waits until it answers.
-func spawn(ctx context.Context, what, socket string) (stop func(), err error) {
+// start starts this program as a server.
+func start(ctx context.Context, args ...string) (pid int, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "serve", what, socket) //nolint:gosec // this program
+	cmd := exec.CommandContext(ctx, self, append([]string{"serve"}, args...)...) //nolint:gosec // this program
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	stop = func() {
+	return cmd.Process.Pid, func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
+	}, nil
+}
+
+// await waits until somebody listens on each socket.
+func await(sockets []string) error {
+	for _, path := range sockets {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			c, err := net.Dial("unix", path)
+			if err == nil {
+				_ = c.Close()
+				break
+			}
+			if time.Now().After(end) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// spawn starts a policy server and waits until it answers.
+func spawn(ctx context.Context, what, socket string) (stop func(), err error) {
+	_, stop, err = start(ctx, what, socket)
+	if err != nil {
+		return nil, err
 	}
 	for range 1000 {
 		c, err := net.Dial("unix", socket)

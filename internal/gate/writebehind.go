@@ -144,11 +144,17 @@ func (b *writeBehind) work(ctx context.Context) {
 	}
 }
 
+// gather is the least time between two writes. What comes alone is written at once; on a busy
+// daemon many logins share the round trips, and Redis' writes to disk.
+const gather = 50 * time.Millisecond
+
 // run writes until ctx ends, then writes the remaining records.
 func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	swept := time.Now()
+	wake := b.wake
+	var gathered <-chan time.Time // while wake is nil
 	for {
 		select {
 		case <-ctx.Done():
@@ -166,10 +172,14 @@ func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 			if b.away {
 				b.save()
 			}
-		case <-b.wake:
+		case <-gathered:
+			wake, gathered = b.wake, nil
+			continue
+		case <-wake:
 			if b.away {
 				continue // the next tick saves them and tries again
 			}
+			wake, gathered = nil, time.After(gather)
 		}
 		for b.flush(ctx) {
 		}

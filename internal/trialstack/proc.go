@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A process as /proc/PID/stat reports it. The start, in clock ticks since boot, distinguishes it
@@ -15,7 +16,8 @@ import (
 type process struct {
 	pid, parent, session int
 	start                uint64
-	dead                 bool // a zombie
+	ticks                uint64 // processor time in 1/100 s, with that of children it has waited for
+	dead                 bool   // a zombie
 }
 
 // readProcess reads /proc/PID/stat.
@@ -35,7 +37,7 @@ func parseStat(line string) (process, error) {
 		return process{}, fmt.Errorf("no process status: %q", line)
 	}
 	fields := strings.Fields(line[end+1:]) // fields 3 and following: state, parent, group, session, …
-	const start = 19
+	const user, start = 11, 19             // user, system, and both of children that were waited for
 	if len(fields) <= start {
 		return process{}, fmt.Errorf("short process status: %q", line)
 	}
@@ -51,6 +53,13 @@ func parseStat(line string) (process, error) {
 	}
 	if p.start, err = strconv.ParseUint(fields[start], 10, 64); err != nil {
 		return process{}, fmt.Errorf("process status %q: %w", line, err)
+	}
+	for _, text := range fields[user : user+4] {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return process{}, fmt.Errorf("process status %q: %w", line, err)
+		}
+		p.ticks += n
 	}
 	p.dead = fields[0] == "Z" || fields[0] == "X"
 	return p, nil
@@ -73,6 +82,20 @@ func processes() []process {
 		}
 	}
 	return list
+}
+
+// ProcessCPU is the processor time of a process, of its session and of all their descendants, to a
+// hundredth of a second; 0 if there is no such process.
+func ProcessCPU(pid int) time.Duration {
+	first, err := readProcess(pid)
+	if err != nil {
+		return 0
+	}
+	ticks := first.ticks
+	for _, p := range (leader{first.pid, first.start}).family() {
+		ticks += p.ticks
+	}
+	return time.Duration(ticks) * (time.Second / 100) //nolint:gosec // G115: never centuries
 }
 
 // program returns the path of the process's program, or "" after its end.

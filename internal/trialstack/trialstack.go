@@ -51,6 +51,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
@@ -319,6 +320,15 @@ func (s *Stack) Stop() error {
 	s.reserved.free()
 	s.unlock()
 	return errors.Join(faults...)
+}
+
+// CPU is the processor time of all servers' processes, to a hundredth of a second. Orphans that ended
+// are missing.
+func (s *Stack) CPU() (sum time.Duration) {
+	for _, service := range s.services() {
+		sum += ProcessCPU(service.PID())
+	}
+	return sum
 }
 
 // Died receives an error for each server that ended without Stop or Kill.
