@@ -52,7 +52,7 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
 	}
 	if s.opts.DoorAlone && err == nil {
-		conf, err = doorAlone(conf)
+		conf, err = s.doorAlone(conf)
 	}
 	if err := errors.Join(err, scriptErr); err != nil {
 		return fmt.Errorf("write the snippet for Dovecot: %w", err)
@@ -80,12 +80,16 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 
 // doorAlone makes the edits that the snippet describes for sites whose Postfix asks Drawbridge
 // itself.
-func doorAlone(conf string) (string, error) {
-	return edit(conf,
-		change{"\npassdb ", "\nprotocol !smtp {\npassdb "},
-		change{"  result_internalfail = return-fail\n}\n", "  result_internalfail = return-fail\n}\n}\n"},
-		change{
+func (s *Stack) doorAlone(conf string) (string, error) {
+	changes := []change{
+		{"\npassdb ", "\nprotocol !smtp {\npassdb "},
+		{"  result_internalfail = return-fail\n}\n", "  result_internalfail = return-fail\n}\n}\n"},
+	}
+	if s.series == "2.4" {
+		changes = append(changes, change{
 			"# protocol smtp {\n#   auth_policy_check_after_auth = no\n#   auth_policy_report_after_auth = no\n# }\n",
 			"protocol smtp {\n  auth_policy_check_after_auth = no\n  auth_policy_report_after_auth = no\n}\n",
 		})
+	}
+	return edit(conf, changes...)
 }

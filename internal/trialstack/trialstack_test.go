@@ -16,7 +16,7 @@ import (
 func TestParseStat(t *testing.T) {
 	const line = "1234 (odd) name (x) S 77 88 99 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 890 12"
 	p, err := parseStat(line)
-	if want := (process{pid: 1234, parent: 77, session: 99, start: 4567}); err != nil || p != want {
+	if want := (process{pid: 1234, parent: 77, session: 99, start: 4567, ticks: 26}); err != nil || p != want {
 		t.Errorf("parseStat gives %+v, %v; want %+v", p, err, want)
 	}
 	zombie := strings.Replace(line, ") S ", ") Z ", 1)
