@@ -111,7 +111,7 @@ func newGate(ctx context.Context) (*gate.Gate, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	redis := redisstore.Open(redisstore.Options{Network: "unix", Addr: server.URL()[len("unix://"):]})
+	redis := redisstore.Open(redisstore.Options{Addrs: []string{server.URL()[len("unix://"):]}})
 	ctx, cancel := context.WithCancel(ctx)
 	end := func() { //nolint:contextcheck // ctx has ended by then
 		cancel()

@@ -40,7 +40,7 @@ func (s *shelf) Heads(context.Context) (heads [store.Shards]store.Head, damage, 
 	return s.heads, nil, nil
 }
 
-func (s *shelf) Load(_ context.Context, i store.Shard) (store.Head, []store.Doc, error) {
+func (s *shelf) Load(_ context.Context, i store.Shard, _ store.Head) (store.Head, []store.Doc, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.heads[i], nil, nil

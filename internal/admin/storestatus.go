@@ -33,6 +33,11 @@ func (a *Admin) storeStatus() api.StoreStatus {
 		s.Trouble, s.Foreign, s.Damaged = err.Error(), errors.Is(err, store.ErrForeign), a.Store.Damage() != nil
 	}
 	s.Policy, s.Evicting = a.Store.Eviction()
+	servers := a.Store.Servers()
+	s.Mode, s.Masters = servers.Mode, make([]api.Master, 0, len(servers.Masters))
+	for _, m := range servers.Masters {
+		s.Masters = append(s.Masters, api.Master{Address: m.Address, Replicas: m.Replicas})
+	}
 	s.Domains, s.Accounts = a.Store.State.Counts()
 	s.Version = a.VersionText()
 	return s

@@ -624,12 +624,20 @@ type StoreStatus struct {
 	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
 	Foreign  bool      `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
 	Damaged  bool      `json:"damaged" doc:"Documents are missing, altered or added: changes are refused until the store is repaired or adopted."`
+	Mode     string    `json:"mode,omitempty" enum:"single,sentinel,cluster" doc:"How Redis is run; missing while it was not reached."`
+	Masters  []Master  `json:"masters" doc:"The servers that take changes, as of a few seconds ago."`
 	Policy   string    `json:"maxmemory_policy,omitempty" doc:"The maxmemory-policy of the Redis server; missing while it is not known."`
 	Evicting bool      `json:"evicting" doc:"The server may delete rules, and store.accept_eviction does not accept that."`
 	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
 	Domains  int       `json:"domains"`
 	Accounts int       `json:"accounts" doc:"Accounts with a record."`
 	Version  string    `json:"version" doc:"The version of the daemon."`
+}
+
+// Master is a Redis server that takes changes.
+type Master struct {
+	Address  string `json:"address" doc:"Empty if the server does not report it."`
+	Replicas int    `json:"replicas" doc:"Replicas that are connected."`
 }
 
 // RegionStatus describes the region database.

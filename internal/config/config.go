@@ -59,6 +59,10 @@ type Store struct {
 	Master       string
 	Username     string
 	PasswordFile string
+
+	SentinelUsername     string
+	SentinelPasswordFile string
+
 	DB           int
 	TLSCAFile    string
 	TLSCertFile  string

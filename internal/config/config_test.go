@@ -277,6 +277,7 @@ func TestProblems(t *testing.T) {
 		"[store]\nurl = \"redis://h\"\nusername = \"u u\"\npassword_file = \"/x\"":           `f:3: store.username: "u u" is not a name`,
 		"[store]\nurl = \"redis://h\"\ntls_ca_file = \"/x\"":                                 "f:3: store.tls_ca_file: has no effect without TLS",
 		"[store]\nurl = \"rediss://h\"\ntls_key_file = \"/x\"":                               "f:3: store.tls_key_file: needs store.tls_cert_file as well",
+		"[store]\nurl = [\"h\"]\nsentinel_password_file = \"/p\"":                            "f:3: store.sentinel_password_file: needs store.master",
 		"[store]\nurl = \"redis://h\"\nmaster = \"m\"":                                       "f:3: store.master: needs a list of Sentinels",
 		"[store]\nurl = [\"h\"]\ndb = 1":                                                     "f:3: store.db: must be 0",
 		// store.url

@@ -67,18 +67,23 @@ start. Empty: the daemon keeps running as the user that started it.`,
 
 		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
 A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "rediss://host:6379" with TLS.
-Read, and refused by this version: a Cluster as a list of some of its nodes, such as ["10.0.0.1:6379", "10.0.0.2:6379"] or ["rediss://…", "rediss://…"],
-and Sentinels, which the list names when store.master is set (port 26379 if none is given). No names, passwords or databases in it.`,
+A list is a Redis Cluster, by some of its nodes: ["10.0.0.1:6379", "10.0.0.2:6379"], or ["rediss://…", "rediss://…"] with TLS.
+With store.master the list names the Sentinels that watch it (port 26379 if none is given); the master is reached with TLS if they
+are. No names, passwords or databases in it.`,
 			func(c *Config) *StoreURL { return &c.Store.URL }, checkTarget),
 		row("store.program", `Program that the embedded store runs: the absolute path of a redis-server or valkey-server, version 7 or later.
 Empty: redis-server from PATH, or valkey-server where that is the only one. An older server cannot read a newer one's files.`,
 			func(c *Config) *string { return &c.Store.Program }, absolute, needsEmbedded),
-		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels. Refused by this version.`,
+		row("store.master", `Name of the master set that the Sentinels in store.url watch. Empty: no Sentinels.`,
 			func(c *Config) *string { return &c.Store.Master }, printable, needsList),
 		live(row("store.username", `Redis user (ACL). Empty: the default user. Needs store.password_file.`,
 			func(c *Config) *string { return &c.Store.Username }, printable, needsOwnServer, needsPassword)),
 		live(row("store.password_file", `File with the password of that user, in one line, not readable by everyone. Empty: no password.`,
 			func(c *Config) *string { return &c.Store.PasswordFile }, absolute, needsOwnServer)),
+		row("store.sentinel_username", `User (ACL) of the Sentinels. Empty: the default user. Needs store.sentinel_password_file.`,
+			func(c *Config) *string { return &c.Store.SentinelUsername }, printable, needsMaster, needsOther("store.sentinel_password_file", func(c *Config) string { return c.Store.SentinelPasswordFile })),
+		row("store.sentinel_password_file", `File with the password of the Sentinels, in one line, not readable by everyone. Empty: they want none.`,
+			func(c *Config) *string { return &c.Store.SentinelPasswordFile }, absolute, needsMaster),
 		row("store.db", `Number of the database within the Redis server, 0 to 65535. A Cluster has only 0.`,
 			func(c *Config) *int { return &c.Store.DB }, between(0, 65535), needsDatabases),
 		live(row("store.tls_ca_file", `PEM file with the authorities that vouch for the server of a rediss:// address. Empty: the system's.`,
@@ -325,6 +330,13 @@ func checkTarget(c *Config, _ StoreURL) []string {
 func needsList(c *Config, v string) []string {
 	if v != "" && !c.Store.URL.List {
 		return []string{`needs a list of Sentinels: store.url = ["host:26379", …]`}
+	}
+	return nil
+}
+
+func needsMaster(c *Config, v string) []string {
+	if v != "" && c.Store.Master == "" {
+		return []string{"needs store.master: only Sentinels are asked with it"}
 	}
 	return nil
 }

@@ -54,15 +54,7 @@ const firstStart = 15 * time.Second
 func Check(cfg *config.Config) error {
 	_, noUser := findUser(cfg.User)
 	_, err := openRegions(cfg)
-	return errors.Join(noUser, checkStore(cfg), err)
-}
-
-func checkStore(cfg *config.Config) error {
-	target, err := cfg.Store.Target()
-	if err == nil && (target.Cluster || target.Master != "") {
-		err = errors.New("store.url: this version speaks to a single server: a Cluster or Sentinels are not supported yet")
-	}
-	return err
+	return errors.Join(noUser, err)
 }
 
 // Run is the daemon: it serves until ctx ends or a part fails for good. The API reports version.
@@ -115,7 +107,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 			case <-ctx.Done():
 			}
 		}()
-		opt.Network, opt.Addr = "unix", strings.TrimPrefix(server.URL(), "unix://")
+		opt.Addrs = []string{strings.TrimPrefix(server.URL(), "unix://")}
 	}
 	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)
@@ -128,8 +120,8 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 
 	st := &store.Store{
 		Log: redis, Upkeep: redis, State: store.NewState(), Logger: log.Named("store"),
-		Marker:         marker(filepath.Join(cfg.StateDir, "store-id")),
-		EvictionPolicy: redis.EvictionPolicy, AcceptEviction: cfg.Store.AcceptEviction,
+		Marker:  marker(filepath.Join(cfg.StateDir, "store-id")),
+		Inspect: redis.Servers, AcceptEviction: cfg.Store.AcceptEviction,
 	}
 	st.State.Delimiters = cfg.Login.Subaddress
 	if !cfg.Store.Embedded() { // which is on the same disk, and is never away
@@ -237,12 +229,12 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 func refuseEviction(ctx context.Context, redis *redisstore.Redis) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	policy, err := redis.EvictionPolicy(ctx)
-	if err != nil || policy == "noeviction" {
+	servers, err := redis.Servers(ctx)
+	if err != nil || servers.Policy == store.NoEviction {
 		return nil
 	}
 	return fmt.Errorf("store.url: the Redis server deletes rules when its memory is full (maxmemory-policy %s): "+
-		"set maxmemory-policy noeviction there, or accept it with store.accept_eviction = true", policy)
+		"set maxmemory-policy noeviction there, or accept it with store.accept_eviction = true", servers.Policy)
 }
 
 // unmanaged returns which domains that are not managed are left to the next passdb.
@@ -315,10 +307,15 @@ func redisOptions(cfg *config.Config) (redisstore.Options, error) {
 	if err != nil || target.Embedded {
 		return opt, err
 	}
-	if err := checkStore(cfg); err != nil {
-		return opt, err
+	opt.Addrs, opt.Cluster, opt.Master, opt.DB = target.Addresses, target.Cluster, target.Master, cfg.Store.DB
+	opt.SentinelUsername = cfg.Store.SentinelUsername
+	if cfg.Store.SentinelPasswordFile != "" {
+		secret, err := config.ReadSecret(cfg.Store.SentinelPasswordFile)
+		if err != nil {
+			return opt, fmt.Errorf("store.sentinel_password_file: %w", err)
+		}
+		opt.SentinelPassword = string(secret)
 	}
-	opt.Network, opt.Addr, opt.DB = target.Network, target.Addresses[0], cfg.Store.DB
 	opt.Access, err = redisAccess(&cfg.Store, target.TLS)
 	return opt, err
 }

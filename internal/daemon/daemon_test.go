@@ -300,11 +300,6 @@ func TestStartFaults(t *testing.T) {
 		want(t, fails(t, cfg), "regions.database", path, `"none"`)
 		want(t, fmt.Sprint(daemon.Check(cfg)), "regions.database", path)
 	})
-	t.Run("a list of servers", func(t *testing.T) {
-		cfg := settings(t, "[store]\nurl = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n")
-		want(t, fails(t, cfg), "store.url", "not supported")
-		want(t, fmt.Sprint(daemon.Check(cfg)), "store.url", "not supported")
-	})
 }
 
 // A missing or another pepper stops the daemon, and none is made over it.

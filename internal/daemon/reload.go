@@ -50,9 +50,6 @@ func (r *reloader) run(ctx context.Context) {
 // reload applies all changed settings that a reload can, or none when something is wrong with one.
 func (r *reloader) reload() {
 	next, err := r.Load()
-	if err == nil {
-		err = checkStore(next)
-	}
 	var apply []func()
 	if err == nil {
 		apply, err = r.prepare(next)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,9 +18,11 @@ import (
 	"github.com/drawbridge/drawbridge/internal/embedded"
 )
 
-// Server is a redis-server of a test's own, on a unix socket and without TCP.
+// Server is a redis-server of a test's own, on a unix socket and without TCP, unless it is of a
+// [Cluster] or of [Sentinels].
 type Server struct {
 	Socket string
+	Port   int // on 127.0.0.1; 0 for none
 	t      testing.TB
 	dir    string
 	extra  []string
@@ -30,12 +33,17 @@ type Server struct {
 // lines of redis.conf may be given.
 func Start(t testing.TB, conf ...string) *Server {
 	t.Helper()
+	return startAt(t, 0, conf...)
+}
+
+func startAt(t testing.TB, port int, conf ...string) *Server {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "db-redis")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &Server{Socket: filepath.Join(dir, "s"), t: t, dir: dir, extra: conf}
+	s := &Server{Socket: filepath.Join(dir, "s"), Port: port, t: t, dir: dir, extra: conf}
 	s.Restart()
 	t.Cleanup(s.Kill)
 	return s
@@ -45,7 +53,7 @@ func Start(t testing.TB, conf ...string) *Server {
 func (s *Server) Restart() {
 	s.t.Helper()
 	conf := append([]string{
-		"port 0", "unixsocket " + s.Socket, "unixsocketperm 700", "dir " + s.dir, "save \"\"",
+		"port " + strconv.Itoa(s.Port), "bind 127.0.0.1", "unixsocket " + s.Socket, "unixsocketperm 700", "dir " + s.dir, "save \"\"",
 		"appendonly yes", "appendfsync always", "daemonize no", "loglevel warning",
 	}, s.extra...)
 	program, err := embedded.Program("")
@@ -79,6 +87,26 @@ func Client(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSuffix(program, "-server") + "-cli"
+}
+
+// Do sends one command and returns the answer, without the newline at its end.
+func (s *Server) Do(args ...string) string {
+	s.t.Helper()
+	out, err := s.Try(args...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return out
+}
+
+// Try sends one command. A refusal by the server is no error but the answer.
+func (s *Server) Try(args ...string) (string, error) {
+	cmd := exec.Command(Client(s.t), append([]string{"-s", s.Socket, "--raw"}, args...)...) //nolint:gosec // G204: the installed client
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("redis-cli %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSuffix(string(out), "\n"), nil
 }
 
 func ping(socket string) error {

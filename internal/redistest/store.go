@@ -13,7 +13,7 @@ import (
 
 // Options are how the server is reached.
 func (s *Server) Options() redisstore.Options {
-	return redisstore.Options{Network: "unix", Addr: s.Socket}
+	return redisstore.Options{Addrs: []string{s.Socket}}
 }
 
 // NewStore returns a store that does not run yet, with a [Marker] of its own and without a log, and

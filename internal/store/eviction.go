@@ -9,34 +9,42 @@ import (
 // checkEviction is the time between two checks of the server's eviction policy.
 const checkEviction = 5 * time.Second
 
-// noEviction is the maxmemory-policy with which Redis refuses writes when its memory is full. With
+// NoEviction is the maxmemory-policy with which Redis refuses writes when its memory is full. With
 // any other it deletes documents.
-const noEviction = "noeviction"
+const NoEviction = "noeviction"
 
 // Eviction returns the maxmemory-policy of the server, "" while it is not known. alarm reports
 // whether the server may delete documents and [Store.AcceptEviction] does not accept that.
 func (s *Store) Eviction() (policy string, alarm bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.eviction, s.eviction != "" && s.eviction != noEviction && !s.AcceptEviction
+	policy = s.servers.Policy
+	return policy, policy != "" && policy != NoEviction && !s.AcceptEviction
+}
+
+// Servers returns which servers held the store when they were last asked; the zero Servers before.
+func (s *Store) Servers() Servers {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.servers
 }
 
 // watchEviction checks the server's eviction policy until ctx ends.
 func (s *Store) watchEviction(ctx context.Context) {
-	if s.EvictionPolicy == nil {
+	if s.Inspect == nil {
 		return
 	}
 	tick := time.NewTicker(checkEviction)
 	defer tick.Stop()
 	unknown := "" // why the policy is not known, as it was logged
 	for {
-		policy, err := s.EvictionPolicy(ctx)
+		servers, err := s.Inspect(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			unknown = ""
-			s.noteEviction(policy)
+			s.noteServers(servers)
 		case err.Error() != unknown && (errors.Is(err, ErrRefused) || s.neverKnown()):
 			unknown = err.Error()
 			s.Logger.Warn("the maxmemory-policy of Redis is not known and will be checked again: if it is not noeviction, Redis may delete rules; the Redis user needs the command INFO", "error", err)
@@ -54,16 +62,17 @@ func (s *Store) neverKnown() bool {
 	return policy == ""
 }
 
-// noteEviction remembers the policy and logs a change.
-func (s *Store) noteEviction(policy string) {
+// noteServers remembers the servers and logs a change of their policy.
+func (s *Store) noteServers(servers Servers) {
+	policy := servers.Policy
 	s.mu.Lock()
-	before := s.eviction
-	s.eviction = policy
+	before := s.servers.Policy
+	s.servers = servers
 	s.mu.Unlock()
 	const evicts = "Redis deletes rules when its memory is full: set maxmemory-policy noeviction"
 	switch {
 	case policy == before:
-	case policy == noEviction:
+	case policy == NoEviction:
 		if before != "" {
 			s.Logger.Info("Redis deletes no rules any more: maxmemory-policy is noeviction", "before", before)
 		}

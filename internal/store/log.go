@@ -57,6 +57,9 @@ type Entry struct {
 	Puts   []Doc      `json:"puts,omitempty"`
 	Dels   []string   `json:"dels,omitempty"`
 	Audit  AuditEntry `json:"audit"`
+	// Origin is random, of the daemon that made the change: equal changes that two daemons make at
+	// the same time have different hashes.
+	Origin string `json:"origin,omitempty"`
 }
 
 // Chain returns the head after an encoded entry that follows h.
@@ -117,8 +120,9 @@ type Log interface {
 	// [ErrDamaged] when a shard does not hold as many documents as its head says.
 	Heads(ctx context.Context) (heads [Shards]Head, damage error, err error)
 	// Load returns all documents of a shard as of the returned head. With [ErrDamaged] they are not
-	// those that belong to the head.
-	Load(ctx context.Context, s Shard) (Head, []Doc, error)
+	// those that belong to the head. A head before known, or one that is seen not to follow it, is
+	// [ErrForeign]; the zero known is followed by all.
+	Load(ctx context.Context, s Shard, known Head) (Head, []Doc, error)
 	// Commit takes an encoded entry if the shard's head is still h. keepAudit is the audit entry's
 	// JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error
@@ -140,6 +144,26 @@ type Upkeep interface {
 	// Accept declares the documents that a damaged shard holds as correct.
 	Accept(ctx context.Context, s Shard) error
 }
+
+// Servers says which servers hold the store.
+type Servers struct {
+	Mode    string // one of those below
+	Masters []Master
+	Policy  string // maxmemory-policy, of one that may delete documents if there is one
+}
+
+// Master is a server that takes changes.
+type Master struct {
+	Address  string // as clients reach it; "" if it does not say
+	Replicas int    // that are connected
+}
+
+// The modes of servers.
+const (
+	ModeSingle   = "single"
+	ModeSentinel = "sentinel"
+	ModeCluster  = "cluster"
+)
 
 // BatchID identifies a batch of login records: the numbers of an origin increase. A batch that was
 // written is not written again. The zero BatchID identifies nothing.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ type Store struct {
 	Logger  hclog.Logger
 	Marker  Marker
 	Timeout time.Duration // of one change, 3 s when zero
-	// EvictionPolicy reads the server's maxmemory-policy; nil if there is none.
-	EvictionPolicy func(context.Context) (string, error)
+	// Inspect asks which servers hold the store; nil if nobody is asked.
+	Inspect        func(context.Context) (Servers, error)
 	AcceptEviction bool          // a policy other than noeviction is no alarm
 	Snapshot       Snapshot      // nil keeps nothing
 	VerifyPause    time.Duration // between the verifications of two shards; zero adapts it to their cost
@@ -35,7 +36,10 @@ type Store struct {
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
 	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
-	eviction string // the server's maxmemory-policy, "" while it is not known
+	servers Servers // as last inspected
+
+	originOnce sync.Once
+	origin     string // of this run: see [Entry]
 
 	keeping keeping
 }
@@ -410,7 +414,7 @@ func (s *Store) Repair(ctx context.Context, dryRun bool) (repaired int, err erro
 			if heads[i].StoreID != known[i].StoreID {
 				return repaired, ErrForeign
 			}
-			_, _, err := s.Log.Load(ctx, Shard(i))
+			_, _, err := s.Log.Load(ctx, Shard(i), Head{})
 			if err == nil {
 				continue
 			}
@@ -464,7 +468,11 @@ func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 	if loaded && s.State.Head(i).N >= n {
 		return nil
 	}
-	h, docs, err := s.Log.Load(ctx, i)
+	var known Head
+	if loaded {
+		known = s.State.Head(i)
+	}
+	h, docs, err := s.Log.Load(ctx, i, known)
 	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
 	}
@@ -599,7 +607,8 @@ func (s *Store) Update(ctx context.Context, shard Shard, by Actor, dryRun bool, 
 }
 
 func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) error {
-	e := &Entry{N: h.N + 1, Schema: Schema, Puts: c.puts, Dels: c.dels, Audit: c.Audit}
+	s.originOnce.Do(func() { s.origin = rand.Text()[:12] })
+	e := &Entry{N: h.N + 1, Schema: Schema, Puts: c.puts, Dels: c.dels, Audit: c.Audit, Origin: s.origin}
 	for i := range e.Puts {
 		e.Puts[i].Rev = e.N
 	}

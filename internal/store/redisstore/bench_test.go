@@ -51,7 +51,7 @@ func BenchmarkStore(b *testing.B) {
 	})
 	b.Run("load=20000", func(b *testing.B) {
 		for b.Loop() {
-			if _, docs, err := log.Load(ctx, shard); err != nil || len(docs) != accounts {
+			if _, docs, err := log.Load(ctx, shard, store.Head{}); err != nil || len(docs) != accounts {
 				b.Fatal(len(docs), err)
 			}
 		}

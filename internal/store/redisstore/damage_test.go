@@ -23,32 +23,35 @@ func TestDamagedStore(t *testing.T) {
 	const name = "example.org"
 	ctx := context.Background()
 	damages := map[string]struct {
-		do    func(raw *redis.Client) error
+		do    func(raw redis.UniversalClient) error
 		count bool // the number of documents shows it to a running daemon
 	}{
-		"all documents are gone": {func(raw *redis.Client) error { return raw.Del(ctx, shardKey(name, "docs")).Err() }, true},
-		"one is gone":            {func(raw *redis.Client) error { return raw.HDel(ctx, shardKey(name, "docs"), "domain/"+name).Err() }, true},
-		"one more": {func(raw *redis.Client) error {
+		"all documents are gone": {func(raw redis.UniversalClient) error { return raw.Del(ctx, shardKey(name, "docs")).Err() }, true},
+		"one is gone": {func(raw redis.UniversalClient) error {
+			return raw.HDel(ctx, shardKey(name, "docs"), "domain/"+name).Err()
+		}, true},
+		"one more": {func(raw redis.UniversalClient) error {
 			return raw.HSet(ctx, shardKey(name, "docs"), "policy/"+name+"/1", `{"r":1,"b":{"id":"1"}}`).Err()
 		}, true},
-		"one is altered": {func(raw *redis.Client) error {
+		"one is altered": {func(raw redis.UniversalClient) error {
 			return raw.HSet(ctx, shardKey(name, "docs"), "domain/"+name, `{"r":1,"b":{"name":"example.org","trace_header":true}}`).Err()
 		}, false},
-		"one is no JSON": {func(raw *redis.Client) error {
+		"one is no JSON": {func(raw redis.UniversalClient) error {
 			return raw.HSet(ctx, shardKey(name, "docs"), "domain/"+name, `{"r":`).Err()
 		}, false},
-		"the checksum is gone": {func(raw *redis.Client) error { return raw.HDel(ctx, shardKey(name, "head"), "count", "digest").Err() }, true},
+		"the checksum is gone": {func(raw redis.UniversalClient) error {
+			return raw.HDel(ctx, shardKey(name, "head"), "count", "digest").Err()
+		}, true},
 	}
 	for what, damage := range damages {
 		t.Run(what, func(t *testing.T) {
-			r := redistest.Start(t)
+			r := begin(t)
 			m := &redistest.Marker{}
 			a := start(t, r.Options(), m).ready(t)
 			if err := errors.Join(a.putDomain(name), a.putDomain("other.example")); err != nil {
 				t.Fatal(err)
 			}
-			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-			t.Cleanup(func() { _ = raw.Close() })
+			raw := dial(t, r)
 			if err := damage.do(raw); err != nil {
 				t.Fatal(err)
 			}
@@ -98,14 +101,13 @@ func TestMissingHead(t *testing.T) {
 	ctx := context.Background()
 	for what, shard := range map[string]store.Shard{"of a domain's shard": store.ShardOf(name), "of the global shard": store.Global} {
 		t.Run(what, func(t *testing.T) {
-			r := redistest.Start(t)
+			r := begin(t)
 			m := &redistest.Marker{}
 			a := start(t, r.Options(), m).ready(t)
 			if err := a.putDomain(name); err != nil {
 				t.Fatal(err)
 			}
-			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-			t.Cleanup(func() { _ = raw.Close() })
+			raw := dial(t, r)
 			head := shardKey(name, "head")
 			if shard == store.Global {
 				head = "drawbridge:{g}:head"
@@ -153,14 +155,13 @@ func TestMissingHead(t *testing.T) {
 // Without a daemon that remembers, the documents that are left can be accepted; daemons that knew
 // others load them too.
 func TestDamagedStoreIsAccepted(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	m := &redistest.Marker{}
 	a := start(t, r.Options(), m).ready(t)
 	if err := errors.Join(a.putDomain("example.org"), a.putDomain("other.example")); err != nil {
 		t.Fatal(err)
 	}
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	if err := raw.Del(context.Background(), shardKey("example.org", "docs")).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +190,7 @@ func TestEvictedDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	if err := raw.ConfigSet(ctx, "maxmemory", "3mb").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -221,15 +221,14 @@ func TestEvictedDocuments(t *testing.T) {
 // A store of schema 2 has no checksums: the first daemon that loads it adds them, and a daemon of
 // schema 2 does not take changes from then on.
 func TestUpgradeFromSchema2(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	ctx := context.Background()
 	m := &redistest.Marker{}
 	a := start(t, r.Options(), m).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	heads, err := raw.Keys(ctx, "drawbridge:*:head").Result()
 	if err != nil || len(heads) != store.Shards {
 		t.Fatal(heads, err)

@@ -27,7 +27,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -35,15 +34,20 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // Options say where Redis is.
 type Options struct {
-	Network     string // "unix" or "tcp"
-	Addr        string // a socket's path, or host:port
+	Addrs   []string // a socket's path, or host:port; of a Cluster some nodes, or the Sentinels
+	Cluster bool     // Addrs are nodes of a Cluster
+	Master  string   // Addrs are Sentinels, which watch this master set
+	// SentinelUsername and SentinelPassword are for the Sentinels; Access is for the servers.
+	SentinelUsername string
+	SentinelPassword string
+
 	DB          int
 	Access      Access
 	MinReplicas int // replicas that must have a change before it is acknowledged
@@ -58,7 +62,7 @@ type Options struct {
 // Redis is a [store.Log] and a [store.Upkeep]. It also stores login records, last uses and the events
 // of all daemons.
 type Redis struct {
-	client *redis.Client
+	client redis.UniversalClient
 	opt    Options
 	access atomic.Pointer[Access]
 }
@@ -77,41 +81,17 @@ func Open(opt Options) *Redis {
 	}
 	r := &Redis{opt: opt}
 	r.access.Store(&opt.Access)
-	r.client = r.dial()
+	r.client = r.dial(0)
 	return r
 }
 
 // SetAccess changes how new connections authenticate. Open ones stay.
 func (r *Redis) SetAccess(a Access) { r.access.Store(&a) }
 
-func (r *Redis) dial() *redis.Client {
-	const dialTimeout = 2 * time.Second
-	return redis.NewClient(&redis.Options{
-		Network: r.opt.Network, Addr: r.opt.Addr, DB: r.opt.DB,
-		CredentialsProvider: func() (username, password string) {
-			a := r.access.Load()
-			return a.Username, a.Password
-		},
-		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Minute}
-			if t := r.access.Load().TLS; t != nil {
-				return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, network, addr)
-			}
-			return d.DialContext(ctx, network, addr)
-		},
-		Protocol:              2,
-		ContextTimeoutEnabled: true, // otherwise calls wait for a hung server beyond the context's end
-		DialTimeout:           dialTimeout, DialerRetries: 1,
-		MaxRetries:               -1, // a change that may have been applied is not sent again
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-}
-
 // follower returns a client for blocking reads that are cut off when ctx ends: a context alone does
 // not wake a read that waits for an answer. The function returned closes it.
-func (r *Redis) follower(ctx context.Context) (*redis.Client, func()) {
-	c := r.dial()
+func (r *Redis) follower(ctx context.Context) (redis.UniversalClient, func()) {
+	c := r.dial(2 * store.Shards) // in a Cluster every shard's read may block on the same node
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	return c, func() {
 		if stop() {
@@ -169,23 +149,6 @@ if id or redis.call('EXISTS', KEYS[2]) == 1 then return redis.error_reply('FOREI
 redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', '0', 'hash', '', 'schema', ARGV[2], 'count', '0', 'digest', ARGV[3])
 return 'OK'`)
 
-// EvictionPolicy returns the server's maxmemory-policy: with any but noeviction it deletes
-// documents when its memory is full. An error means that the server did not say.
-func (r *Redis) EvictionPolicy(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	info, err := r.client.Info(ctx, "memory").Result()
-	if err != nil {
-		return "", wrap(err)
-	}
-	for line := range strings.SplitSeq(info, "\r\n") {
-		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
-			return policy, nil
-		}
-	}
-	return "", fmt.Errorf("reading INFO memory: no maxmemory_policy: %w", store.ErrUnavailable)
-}
-
 // Create implements [store.Upkeep]. The global shard's head goes first and says which store it is;
 // "ready" goes last, so that a lost shard of a complete store is not created again.
 func (r *Redis) Create(ctx context.Context, storeID string) error {
@@ -220,29 +183,74 @@ func (r *Redis) Create(ctx context.Context, storeID string) error {
 func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, damage error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	var cmds [store.Shards]*redis.SliceCmd
-	var counts [store.Shards]*redis.IntCmd
-	_, err = r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range cmds {
-			cmds[i] = p.HMGet(ctx, tag(store.Shard(i))+"head", headFields...)
-			counts[i] = p.HLen(ctx, tag(store.Shard(i))+"docs")
-		}
-		return nil
-	})
-	if err != nil {
+	var values [store.Shards][]any
+	var counts [store.Shards]int64
+	read := r.headsAtOnce
+	if r.opt.Cluster {
+		read = r.headsEach
+	}
+	if err := read(ctx, &values, &counts); err != nil {
 		return heads, nil, wrap(err)
 	}
-	for i := range cmds {
-		h, sum, err := parseHead(cmds[i].Val())
+	for i := range values {
+		h, sum, err := parseHead(values[i])
 		if err != nil {
 			return heads, nil, fmt.Errorf("shard %d: %w", i, err)
 		}
 		heads[i] = h
-		if n := uint64(counts[i].Val()); sum != nil && n != sum.count { //nolint:gosec // a length
+		if n := uint64(counts[i]); sum != nil && n != sum.count { //nolint:gosec // a length
 			damage = errors.Join(damage, fmt.Errorf("shard %d holds %d documents instead of %d: %w", i, n, sum.count, store.ErrDamaged))
 		}
 	}
 	return heads, damage, nil
+}
+
+// headsAtOnce reads the heads of all shards, and the numbers of their documents, in one transaction.
+func (r *Redis) headsAtOnce(ctx context.Context, values *[store.Shards][]any, counts *[store.Shards]int64) error {
+	var cmds [store.Shards]*redis.SliceCmd
+	var lengths [store.Shards]*redis.IntCmd
+	_, err := r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		for i := range cmds {
+			cmds[i] = p.HMGet(ctx, tag(store.Shard(i))+"head", headFields...)
+			lengths[i] = p.HLen(ctx, tag(store.Shard(i))+"docs")
+		}
+		return nil
+	})
+	for i := range cmds {
+		values[i], counts[i] = cmds[i].Val(), lengths[i].Val()
+	}
+	return err
+}
+
+// readHead reads a head and the number of documents.
+var readHead = redis.NewScript(`return {redis.call('HMGET', KEYS[1], unpack(ARGV)), redis.call('HLEN', KEYS[2])}`)
+
+// headsEach reads them shard by shard: a transaction of a Cluster is of one hash tag.
+func (r *Redis) headsEach(ctx context.Context, values *[store.Shards][]any, counts *[store.Shards]int64) error {
+	fields := make([]any, len(headFields))
+	for i, f := range headFields {
+		fields[i] = f
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for i := range values {
+		group.Go(func() error {
+			answer, err := readHead.Run(ctx, r.client, commitKeys(store.Shard(i))[:2], fields...).Slice()
+			if err != nil {
+				return err
+			}
+			var ok, counted bool
+			if len(answer) == 2 {
+				values[i], ok = answer[0].([]any)
+				counts[i], counted = answer[1].(int64)
+			}
+			if !ok || !counted || len(values[i]) != len(headFields) {
+				return fmt.Errorf("shard %d: an unexpected answer", i)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 var headFields = []string{"store", "n", "hash", "schema", "count", "digest"}
@@ -309,10 +317,14 @@ type kept struct {
 
 // Load implements [store.Log]. A scan is no snapshot: it is repeated until the head stood still
 // around it. A shard without a checksum gets one.
-func (r *Redis) Load(ctx context.Context, s store.Shard) (store.Head, []store.Doc, error) {
+func (r *Redis) Load(ctx context.Context, s store.Shard, known store.Head) (store.Head, []store.Doc, error) {
+	damaged := false // found once: a scan across a failover or a moved slot misses documents
 	for {
 		h, want, err := r.head(ctx, s)
 		if err != nil {
+			return h, nil, err
+		}
+		if err := r.continues(ctx, s, known, h); err != nil {
 			return h, nil, err
 		}
 		docs, got, fault := r.scan(ctx, s)
@@ -336,8 +348,42 @@ func (r *Redis) Load(ctx context.Context, s store.Shard) (store.Head, []store.Do
 		if fault == nil && got != *want {
 			fault = fmt.Errorf("%w: %d documents of digest %s instead of %d of %s", store.ErrDamaged, got.count, got.digest, want.count, want.digest)
 		}
+		if fault != nil && !damaged {
+			damaged = true
+			continue
+		}
 		return h, docs, fault
 	}
+}
+
+// continues returns [store.ErrForeign] when the changes up to h are known not to include those up to
+// known. Of a head that the stream no longer shows nothing is known.
+func (r *Redis) continues(ctx context.Context, s store.Shard, known, h store.Head) error {
+	switch {
+	case known.N == 0 || h == known:
+		return nil
+	case h.N <= known.N || h.StoreID != known.StoreID:
+		return fmt.Errorf("%w: shard %d is at change %d, known is %d", store.ErrForeign, s, h.N, known.N)
+	}
+	hash, err := r.hashAt(ctx, s, known.N)
+	if err != nil {
+		return err
+	}
+	if hash != "" && hash != known.Hash {
+		return fmt.Errorf("%w: shard %d has another change %d than the one known", store.ErrForeign, s, known.N)
+	}
+	return nil
+}
+
+// hashAt returns the hash of a change, "" if the stream does not show it.
+func (r *Redis) hashAt(ctx context.Context, s store.Shard, n uint64) (string, error) {
+	id := strconv.FormatUint(n, 10) + "-0"
+	found, err := r.client.XRange(ctx, tag(s)+"changes", id, id).Result()
+	if err != nil || len(found) == 0 {
+		return "", wrap(err)
+	}
+	hash, _ := found[0].Values["h"].(string)
+	return hash, nil
 }
 
 // scan reads the documents of a shard. With [store.ErrDamaged] it returns those that are readable.
@@ -505,20 +551,104 @@ func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload
 	for _, k := range e.Dels {
 		args = append(args, k)
 	}
-	keys := commitKeys(s)
-	if r.opt.MinReplicas == 0 {
-		return wrap(commit.Run(ctx, r.client, keys, args...).Err())
+	if r.opt.MinReplicas > 0 {
+		return r.commitConfirmed(ctx, s, next, args)
 	}
-	conn := r.client.Conn() // WAIT counts the writes of its own connection
-	defer func() { _ = conn.Close() }()
-	if err := wrap(commit.Run(ctx, conn, keys, args...).Err()); err != nil {
-		return err
+	return r.decide(ctx, s, next, commit.Run(ctx, r.client, commitKeys(s), args...).Err())
+}
+
+// decide returns the result of a commit. When the answer was lost, or the client sent the change
+// twice, the chain shows whether Redis has the change.
+func (r *Redis) decide(ctx context.Context, s store.Shard, next store.Head, err error) error {
+	fault := wrap(err)
+	if fault == nil || !errors.Is(fault, store.ErrConflict) && (!errors.Is(fault, store.ErrUnavailable) || errors.Is(fault, store.ErrRefused)) {
+		return fault
 	}
-	n, err := conn.Wait(ctx, r.opt.MinReplicas, time.Second).Result()
-	if err != nil || n < int64(r.opt.MinReplicas) {
-		return fmt.Errorf("%w: %d of %d", store.ErrUnconfirmed, n, r.opt.MinReplicas)
+	if hash, err := r.hashAt(ctx, s, next.N); err == nil && hash == next.Hash {
+		return nil
 	}
-	return nil
+	return fault
+}
+
+// commitConfirmed commits a change and waits for replicas. WAIT counts the writes of its own
+// connection, so that both need one connection to the master of the shard; a Cluster's redirections
+// are followed here.
+func (r *Redis) commitConfirmed(ctx context.Context, s store.Shard, next store.Head, args []any) error {
+	keys, address := commitKeys(s), "" // the address that ASK named
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		conn, err := r.master(ctx, keys[0], address)
+		if err != nil {
+			return wrap(err)
+		}
+		if address != "" {
+			err = conn.Do(ctx, "ASKING").Err() // for the next command only
+			if err == nil {
+				err = commit.Eval(ctx, conn, keys, args...).Err()
+			}
+		} else {
+			err = commit.Run(ctx, conn, keys, args...).Err()
+		}
+		if err == nil {
+			defer func() { _ = conn.Close() }()
+			n, err := conn.Wait(ctx, r.opt.MinReplicas, time.Second).Result()
+			if err != nil || n < int64(r.opt.MinReplicas) {
+				return fmt.Errorf("%w: %d of %d", store.ErrUnconfirmed, n, r.opt.MinReplicas)
+			}
+			return nil
+		}
+		_ = conn.Close()
+		if !r.opt.Cluster || !redirected(err) {
+			if errors.Is(wrap(err), store.ErrConflict) {
+				return wrap(err)
+			}
+			if err = r.decide(ctx, s, next, err); err == nil {
+				err = fmt.Errorf("%w: the connection to the master was lost", store.ErrUnconfirmed)
+			}
+			return err
+		}
+		_, address, _ = strings.Cut(strings.TrimPrefix(err.Error(), "ASK "), " ")
+		if !strings.HasPrefix(err.Error(), "ASK ") {
+			address = ""
+			r.client.(*redis.ClusterClient).ReloadState(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return wrap(err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// redirected reports whether a node of a Cluster did not run a command because of where it, or the
+// keys, are.
+func redirected(err error) bool {
+	for _, prefix := range []string{"MOVED ", "ASK ", "TRYAGAIN ", "READONLY "} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// master returns a connection to the master of a key, or to the one at an address of a Cluster.
+func (r *Redis) master(ctx context.Context, key, address string) (*redis.Conn, error) {
+	cluster, ok := r.client.(*redis.ClusterClient)
+	if !ok {
+		return r.client.(*redis.Client).Conn(), nil
+	}
+	client, err := cluster.MasterForKey(ctx, key)
+	if address != "" {
+		err = r.masters(ctx, func(c *redis.Client) error {
+			if c.Options().Addr == address {
+				client = c
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return client.Conn(), nil
 }
 
 func commitKeys(s store.Shard) []string {
@@ -540,20 +670,39 @@ func (r *Redis) Probe(ctx context.Context, s store.Shard, storeID string) error 
 	return wrap(probe.Run(ctx, r.client, commitKeys(s), storeID).Err())
 }
 
-// Follow implements [store.Log].
+// Follow implements [store.Log]. A Cluster reads one hash tag at a time, so that each shard has a
+// reader there; elsewhere one reads all. Reads name the entry to continue from, never "$", which
+// misses what is written while a slot moves.
 func (r *Redis) Follow(ctx context.Context, after [store.Shards]uint64, deliver func(store.Shard, []store.Received) error) error {
-	shards := make(map[string]store.Shard, store.Shards)
-	keys := make([]string, store.Shards)
-	for i := range keys {
-		keys[i] = tag(store.Shard(i)) + "changes"
-		shards[keys[i]] = store.Shard(i)
-	}
 	client, done := r.follower(ctx)
 	defer done()
+	all := make([]store.Shard, store.Shards)
+	for i := range all {
+		all[i] = store.Shard(i)
+	}
+	if !r.opt.Cluster {
+		return follow(ctx, client, all, &after, deliver)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, func() { _ = client.Close() })() // the first that fails ends all
+	for i := range all {
+		group.Go(func() error { return follow(ctx, client, all[i:i+1], &after, deliver) })
+	}
+	return group.Wait()
+}
+
+// follow reads the streams of some shards.
+func follow(ctx context.Context, client redis.UniversalClient, of []store.Shard, after *[store.Shards]uint64, deliver func(store.Shard, []store.Received) error) error {
+	shards := make(map[string]store.Shard, len(of))
+	keys := make([]string, len(of))
+	for i, s := range of {
+		keys[i] = tag(s) + "changes"
+		shards[keys[i]] = s
+	}
 	for ctx.Err() == nil {
 		args := &redis.XReadArgs{Streams: append(make([]string, 0, 2*len(keys)), keys...), Count: 1000, Block: 2 * time.Second}
-		for i := range keys {
-			args.Streams = append(args.Streams, strconv.FormatUint(after[i], 10)+"-0")
+		for _, s := range of {
+			args.Streams = append(args.Streams, strconv.FormatUint(after[s], 10)+"-0")
 		}
 		streams, err := client.XRead(ctx, args).Result()
 		if errors.Is(err, redis.Nil) {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -59,7 +57,7 @@ func (d *daemon) putDomain(name string) error {
 func (d *daemon) has(name string) bool { _, ok := d.State.Domain(name); return ok }
 
 func TestChangeHoldsOnEveryDaemon(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
@@ -82,7 +80,7 @@ func TestChangeHoldsOnEveryDaemon(t *testing.T) {
 
 // Two daemons change the same account at once: each change builds on the other.
 func TestConcurrentChangesAreSerialised(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
@@ -125,7 +123,7 @@ func (deaf) Follow(ctx context.Context, _ [store.Shards]uint64, _ func(store.Sha
 }
 
 func TestLoadForgetsWhatIsGone(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), newDaemon(t, r.Options(), &redistest.Marker{})
 	b.Log = deaf{b.redis}
 	redistest.Run(t, b.Store)
@@ -151,7 +149,7 @@ func TestLoadForgetsWhatIsGone(t *testing.T) {
 }
 
 func TestAcknowledgedChangesSurviveKill(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for i := range 20 {
 		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
@@ -183,17 +181,14 @@ func TestAcknowledgedChangesSurviveKill(t *testing.T) {
 }
 
 func TestEmptiedStoreIsNotBelieved(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	m := &redistest.Marker{}
 	a := start(t, r.Options(), m).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
-	if err := raw.FlushAll(context.Background()).Err(); err != nil {
-		t.Fatal(err)
-	}
+	raw := dial(t, r)
+	flush(t, raw)
 	redistest.Eventually(t, "the emptied store is noticed", func() bool { return errors.Is(a.Trouble(), store.ErrForeign) })
 	if !a.has("example.org") {
 		t.Fatal("an emptied store was believed")
@@ -225,15 +220,14 @@ func TestEmptiedStoreIsNotBelieved(t *testing.T) {
 }
 
 func TestRolledBackStoreIsNotBelieved(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for _, name := range []string{"example.org", "example.org"} {
 		if err := a.putDomain(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	key := fmt.Sprintf("drawbridge:{s%02d}:head", int(store.ShardOf("example.org")))
 	if err := raw.HSet(context.Background(), key, "n", 1, "hash", "0123").Err(); err != nil {
 		t.Fatal(err)
@@ -243,12 +237,11 @@ func TestRolledBackStoreIsNotBelieved(t *testing.T) {
 
 // A daemon whose place in the stream was trimmed away loads the shard anew.
 func TestTrimmedStream(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	opt := r.Options()
 	opt.KeepChanges = 1
 	a, b := start(t, opt, &redistest.Marker{}).ready(t), start(t, opt, &redistest.Marker{}).ready(t)
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	// The stream is emptied behind every change, so that b often has nothing to read.
 	key := fmt.Sprintf("drawbridge:{s%02d}:changes", int(store.ShardOf("example.org")))
 	for i := range 30 {
@@ -265,10 +258,9 @@ func TestTrimmedStream(t *testing.T) {
 // Reads work and writes do not: that is told, changes are tried all the same, and it is noticed
 // when it is over although nobody changes anything.
 func TestRefusedWritesAreTold(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	memory := func(limit string) {
 		t.Helper()
 		if err := raw.ConfigSet(context.Background(), "maxmemory", limit).Err(); err != nil {
@@ -299,7 +291,7 @@ func TestRefusedWritesAreTold(t *testing.T) {
 	}
 	// A shard whose key is damaged stays refused, whatever others take.
 	key := fmt.Sprintf("drawbridge:{s%02d}:audit", int(store.ShardOf("example.org")))
-	if err := raw.Rename(context.Background(), key, "aside").Err(); err != nil {
+	if err := raw.Rename(context.Background(), key, key+":aside").Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := raw.Set(context.Background(), key, "x", 0).Err(); err != nil {
@@ -321,7 +313,7 @@ func TestRefusedWritesAreTold(t *testing.T) {
 
 // A claim of the form that had no time is read as one of long ago.
 func TestClaimsOfTheOldForm(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	now := time.Now().UTC()
 	err := a.Update(context.Background(), store.Global, store.Actor{Name: "test"}, false, func(c *store.Change) error {
@@ -353,10 +345,9 @@ func TestClaimsOfTheOldForm(t *testing.T) {
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	key := fmt.Sprintf("drawbridge:{s%02d}:head", int(store.ShardOf("example.org")))
 	if err := raw.HSet(context.Background(), key, "schema", store.Schema+1).Err(); err != nil {
 		t.Fatal(err)
@@ -367,7 +358,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 }
 
 func TestHungRedisRefusesChangesInTime(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	r.Pause()
 	err := a.putDomain("example.org")
@@ -382,7 +373,7 @@ func TestHungRedisRefusesChangesInTime(t *testing.T) {
 }
 
 func TestMinReplicas(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	opt := r.Options()
 	opt.MinReplicas = 1
 	a := start(t, opt, &redistest.Marker{}).ready(t)
@@ -416,23 +407,22 @@ func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
 	ctx := context.Background()
 	for _, key := range []string{"docs", "changes", "audit"} {
 		t.Run(key, func(t *testing.T) {
-			r := redistest.Start(t)
+			r := begin(t)
 			a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 			if err := a.putDomain("example.org"); err != nil {
 				t.Fatal(err)
 			}
-			raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-			t.Cleanup(func() { _ = raw.Close() })
+			raw := dial(t, r)
 			shard := store.ShardOf("example.org")
 			name := fmt.Sprintf("drawbridge:{s%02d}:%s", int(shard), key)
 			before := a.State.Head(shard)
-			if err := errors.Join(raw.Rename(ctx, name, "aside").Err(), raw.Set(ctx, name, "x", 0).Err()); err != nil {
+			if err := errors.Join(raw.Rename(ctx, name, name+":aside").Err(), raw.Set(ctx, name, "x", 0).Err()); err != nil {
 				t.Fatal(err)
 			}
 			if err := a.putDomain("example.org"); !errors.Is(err, store.ErrDamaged) || !errors.Is(err, store.ErrUnavailable) {
 				t.Fatalf("a change: %v", err)
 			}
-			if err := raw.Rename(ctx, "aside", name).Err(); err != nil {
+			if err := raw.Rename(ctx, name+":aside", name).Err(); err != nil {
 				t.Fatal(err)
 			}
 			redistest.Eventually(t, "the store is believed again", func() bool { return a.Trouble() == nil && b.Trouble() == nil })
@@ -448,12 +438,11 @@ func TestDamagedKeysTakeNoHalfChange(t *testing.T) {
 }
 
 func TestDamagedRecordsHoldUpNoOthers(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	ctx, now := context.Background(), time.Now().UTC().Truncate(time.Millisecond)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	if err := raw.Set(ctx, fmt.Sprintf("drawbridge:{s%02d}:logins:bad.example", int(store.ShardOf("bad.example"))), "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -475,7 +464,7 @@ func record(domain, account string, at time.Time, o access.Outcome) store.LoginR
 }
 
 func TestRecords(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	ctx := context.Background()
@@ -534,7 +523,7 @@ func TestRecords(t *testing.T) {
 
 // One record by its id, wherever in the stream it is, and with its end.
 func TestRecord(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	ctx, now := context.Background(), time.Now().UTC().Truncate(time.Millisecond)
@@ -567,7 +556,7 @@ func TestRecord(t *testing.T) {
 }
 
 func TestExpireForgetsOldRecords(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	opt := r.Options()
 	opt.Retention = time.Hour
 	j := redisstore.Open(opt)
@@ -582,8 +571,7 @@ func TestExpireForgetsOldRecords(t *testing.T) {
 	if err := j.Expire(ctx, "example.org", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	raw := redis.NewClient(&redis.Options{Network: "unix", Addr: r.Socket})
-	t.Cleanup(func() { _ = raw.Close() })
+	raw := dial(t, r)
 	key := fmt.Sprintf("drawbridge:{s%02d}:closed:example.org", int(store.ShardOf("example.org")))
 	if n := raw.HLen(ctx, key).Val(); n != 1 {
 		t.Fatalf("%d ends kept, want that of the one record that is left", n)
@@ -591,7 +579,7 @@ func TestExpireForgetsOldRecords(t *testing.T) {
 }
 
 func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a := start(t, r.Options(), &redistest.Marker{}).ready(t)
 	for i := range 7 {
 		if err := a.putDomain(fmt.Sprintf("d%d.example", i)); err != nil {
@@ -627,7 +615,7 @@ func TestAuditIsOneTransactionWithItsChange(t *testing.T) {
 }
 
 func TestEventsReachOtherDaemons(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9", Protocol: "smtp", Service: "submission587", Credential: "5e2f"}
@@ -644,7 +632,7 @@ func TestEventsReachOtherDaemons(t *testing.T) {
 }
 
 func TestLastUses(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
 	ctx := context.Background()
@@ -666,7 +654,7 @@ func TestLastUses(t *testing.T) {
 
 // A block ends on time on every daemon, also while Redis is away.
 func TestBlocksEndOnTime(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
@@ -713,7 +701,7 @@ func TestBlocksEndOnTime(t *testing.T) {
 // A batch is written once, whatever is lost of its answers, and each run of a daemon has its own
 // numbers.
 func TestRecordsAreWrittenOnce(t *testing.T) {
-	r := redistest.Start(t)
+	r := begin(t)
 	_, j := redistest.NewStore(t, r.Options())
 	ctx, now := context.Background(), time.Now()
 	write := func(id store.BatchID, domains ...string) {

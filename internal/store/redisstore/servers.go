@@ -1,0 +1,140 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// dial returns a client of one server, of the master that Sentinels name, or of a Cluster. Nothing
+// is read from replicas, which may lag behind.
+func (r *Redis) dial(poolSize int) redis.UniversalClient {
+	const dialTimeout = 2 * time.Second
+	opt := &redis.UniversalOptions{
+		Addrs: r.opt.Addrs, MasterName: r.opt.Master, DB: r.opt.DB, PoolSize: poolSize,
+		SentinelUsername: r.opt.SentinelUsername, SentinelPassword: r.opt.SentinelPassword,
+		CredentialsProvider: func() (username, password string) {
+			a := r.access.Load()
+			return a.Username, a.Password
+		},
+		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 5 * time.Minute}
+			if t := r.access.Load().TLS; t != nil {
+				return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, network, addr)
+			}
+			return d.DialContext(ctx, network, addr)
+		},
+		Protocol:              2,
+		ContextTimeoutEnabled: true, // otherwise calls wait for a hung server beyond the context's end
+		DialTimeout:           dialTimeout, DialerRetries: 1,
+		MaxRetries:               -1, // a change that may have been applied is not sent again
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	switch {
+	case r.opt.Master != "":
+		return redis.NewFailoverClient(opt.Failover())
+	case r.opt.Cluster:
+		c := opt.Cluster()
+		c.DisableRoutingPolicies = true // commands with several keys go where the first one is
+		// The client follows MOVED and ASK and repeats after TRYAGAIN. It repeats after a lost
+		// connection, too: see Commit.
+		c.MaxRedirects = 8
+		return redis.NewClusterClient(c)
+	default:
+		return redis.NewClient(opt.Simple())
+	}
+}
+
+// masters calls f for every master that holds a part of the store, one call at a time.
+func (r *Redis) masters(ctx context.Context, f func(*redis.Client) error) error {
+	switch c := r.client.(type) {
+	case *redis.ClusterClient:
+		var alone sync.Mutex
+		return c.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+			alone.Lock()
+			defer alone.Unlock()
+			return f(master)
+		})
+	case *redis.Client:
+		return f(c)
+	default:
+		return fmt.Errorf("%w: a client of an unknown kind", store.ErrUnavailable)
+	}
+}
+
+// Servers returns which servers hold the store now, and how they are set. It takes 3 s at most. The
+// policy is the first that is not noeviction.
+func (r *Redis) Servers(ctx context.Context) (store.Servers, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	s := store.Servers{Mode: store.ModeSingle}
+	switch {
+	case r.opt.Master != "":
+		s.Mode = store.ModeSentinel
+	case r.opt.Cluster:
+		s.Mode = store.ModeCluster
+	}
+	err := r.masters(ctx, func(c *redis.Client) error {
+		// Two calls, because Redis 6 and earlier take one section.
+		memory, err := c.Info(ctx, "memory").Result()
+		if err != nil {
+			return wrap(err)
+		}
+		replication, err := c.Info(ctx, "replication").Result()
+		if err != nil {
+			return wrap(err)
+		}
+		policy := infoField(memory, "maxmemory_policy")
+		if policy == "" {
+			return fmt.Errorf("reading INFO memory: no maxmemory_policy: %w", store.ErrUnavailable)
+		}
+		if s.Policy == "" || s.Policy == store.NoEviction {
+			s.Policy = policy
+		}
+		m := store.Master{Address: c.Options().Addr}
+		if s.Mode == store.ModeSentinel { // the client's options name no server
+			m.Address = ""
+			if info, err := c.ClientInfo(ctx).Result(); err == nil {
+				m.Address = info.LAddr
+			}
+		}
+		for i := 0; ; i++ {
+			replica := infoField(replication, "slave"+strconv.Itoa(i))
+			if replica == "" {
+				break
+			}
+			if strings.Contains(replica, "state=online") {
+				m.Replicas++
+			}
+		}
+		s.Masters = append(s.Masters, m)
+		return nil
+	})
+	if err != nil {
+		return store.Servers{}, wrap(err)
+	}
+	slices.SortFunc(s.Masters, func(a, b store.Master) int { return cmp.Compare(a.Address, b.Address) })
+	return s, nil
+}
+
+func infoField(info, name string) string {
+	for line := range strings.SplitSeq(info, "\r\n") {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return value
+		}
+	}
+	return ""
+}
