@@ -40,10 +40,13 @@ func (s *shelf) Heads(context.Context) (heads [store.Shards]store.Head, damage, 
 	return s.heads, nil, nil
 }
 
-func (s *shelf) Load(_ context.Context, i store.Shard, _ store.Head) (store.Head, []store.Doc, error) {
+func (s *shelf) Load(_ context.Context, i store.Shard, _ store.Head, begin func() func(store.Doc) error) (store.Head, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heads[i], nil, nil
+	if begin != nil {
+		begin()
+	}
+	return s.heads[i], nil
 }
 
 func (s *shelf) Commit(_ context.Context, i store.Shard, h store.Head, payload []byte, _ *store.Entry, _ []byte) error {

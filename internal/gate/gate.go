@@ -322,17 +322,10 @@ func (g *Gate) lookUpSecret(secret []byte, account string, record store.Record) 
 	if &normal[0] != &secret[0] {
 		clear(normal) // a copy: the secret itself is the caller's
 	}
-	found := access.Secret{State: access.SecretShaped}
-	for p := range record.Secrets() {
-		if p.PepperID != g.Pepper.ID() || !p.Hash.Equal(hash) {
-			continue
-		}
-		found = access.Secret{State: access.SecretRevoked, CredentialID: p.ID, Label: p.Label}
-		if p.Live() {
-			found.State = access.SecretLive
-		}
+	if found, ok := record.Match(g.Pepper.ID(), hash); ok {
+		return found, token
 	}
-	return found, token
+	return access.Secret{State: access.SecretShaped}, token
 }
 
 // sessionCredential names the credential that a submission session begins with.

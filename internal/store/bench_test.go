@@ -24,7 +24,7 @@ func BenchmarkMillion(b *testing.B) {
 		atOnce   = 5000 // accounts in a change
 	)
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	docs := make([]Doc, accounts)
+	docs, values := make([]Doc, accounts), make([]string, accounts)
 	for i := range docs {
 		a := &Account{Address: fmt.Sprintf("user%d@%s", i, name), Departments: []string{fmt.Sprintf("department%d", i%10)}, Aliases: []string{}, CreatedAt: at}
 		for k := range 3 {
@@ -37,6 +37,11 @@ func BenchmarkMillion(b *testing.B) {
 			b.Fatal(err)
 		}
 		docs[i] = Doc{Key: kindAccount + "/" + a.Address, Body: body}
+		value, err := docs[i].Stored()
+		if err != nil {
+			b.Fatal(err)
+		}
+		values[i] = string(value)
 	}
 	shard := ShardOf(name)
 	head := Head{N: 1}
@@ -47,9 +52,25 @@ func BenchmarkMillion(b *testing.B) {
 		before := inUse()
 		st := NewState()
 		begin := cpuTime(b)
-		if err := st.replace(shard, head, append([]Doc{domain}, docs...)); err != nil {
+		load := newBuilder()
+		for i := range docs {
+			d, err := ReadDoc(docs[i].Key, values[i])
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := load.put(d); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := load.put(domain); err != nil {
 			b.Fatal(err)
 		}
+		fresh, err := load.build(shard, head)
+		if err != nil {
+			b.Fatal(err)
+		}
+		st.swap(shard, head, fresh)
+		load = nil
 		loads = append(loads, (cpuTime(b) - begin).Seconds())
 		held = inUse() - before
 

@@ -198,7 +198,7 @@ func (st *State) record(addr string) Record {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if d := st.domains[address.Domain(addr)]; d != nil {
-		return d.accounts[addr]
+		return d.accounts.get(addr)
 	}
 	return Record{}
 }
@@ -222,9 +222,9 @@ func (st *State) records(domain, after string) []Record {
 	if d == nil {
 		return nil
 	}
-	list := make([]Record, 0, len(d.accounts))
-	for addr, r := range d.accounts {
-		if addr > after {
+	list := make([]Record, 0, d.accounts.count)
+	for r := range d.accounts.all() {
+		if r.Address() > after {
 			list = append(list, r)
 		}
 	}
@@ -319,7 +319,12 @@ func (c *Change) PutSuspension(domain string, s *Suspension) {
 func (c *Change) PutRevert(domain string, r *Revert) { c.put(kindRevert+"/"+domain+"/"+r.ID, r) }
 
 // PutAccount adds an account.
-func (c *Change) PutAccount(a *Account) { c.put(kindAccount+"/"+a.Address, a) }
+func (c *Change) PutAccount(a *Account) {
+	c.put(kindAccount+"/"+a.Address, a)
+	if c.err == nil {
+		c.puts[len(c.puts)-1].account = pack(a.Address, a, c.Rev)
+	}
+}
 
 // PutClientType adds a client type. Shard [Global].
 func (c *Change) PutClientType(t *ClientType) { c.put(kindClient+"/"+string(t.Type), t) }

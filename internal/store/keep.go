@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/drawbridge/drawbridge/internal/address"
 )
 
 // Snapshot keeps the state on disk, as records of this package, for a start without Redis.
@@ -33,7 +31,8 @@ type Snapshot interface {
 //	begin     format, schema, store id, time of the last agreement with the store
 //	shard     shard, head, documents (key, revision, JSON), number of accounts: all of a shard, in
 //	          place of what is known of it, once its accounts have followed
-//	accounts  number, accounts as [Record] packs them
+//	accounts  domain, number of accounts of the domain that follow, those of this record as [Record]
+//	          packs them, each behind its length
 //	entry     shard, hash, the entry's JSON: one change, which follows the shard's head
 //	agreed    time of an agreement with the store
 const (
@@ -44,11 +43,15 @@ const (
 	recordAccounts
 )
 
-// accountsTogether is the number of accounts in one record.
-const accountsTogether = 1000
+// pageFull is when a record of accounts is long enough. It becomes a page of the index, which is
+// longer than that and one account.
+const pageFull = pageSize * 7 / 8
+
+// reserve bounds the memory that is reserved because of a number in a snapshot.
+const reserve = 1 << 20 // accounts
 
 // keptFormat is the version of the records and of packed accounts. Another version is not read.
-const keptFormat = 1
+const keptFormat = 2
 
 const (
 	// keepAgreed is how exactly the time of the last agreement is kept.
@@ -140,7 +143,7 @@ func (s *Store) restoreRecord(record []byte, marked string) (err error) {
 		if id := r.text(); id != marked || id == "" {
 			return fmt.Errorf("%w: it is of store %s, known is %s", errKept, orNone(id), orNone(marked))
 		}
-		s.keeping.synced = r.time()
+		s.keeping.synced = r.timeSince(epoch)
 		return nil
 	case recordShard, recordAccounts:
 		if kind == recordShard {
@@ -175,7 +178,7 @@ func (s *Store) restoreRecord(record []byte, marked string) (err error) {
 		}
 		return s.State.apply(shard, next, &e)
 	case recordAgreed:
-		s.keeping.synced = r.time()
+		s.keeping.synced = r.timeSince(epoch)
 		return nil
 	default:
 		return fmt.Errorf("%w: it has a record of kind %d", errKept, kind)
@@ -221,7 +224,7 @@ func (s *Store) agreed() {
 		return
 	}
 	s.keeping.agreed = now
-	s.keep(appendTime([]byte{recordAgreed}, now))
+	s.keep(appendTimeSince([]byte{recordAgreed}, now, epoch))
 }
 
 // removeSnapshot removes a snapshot that was not used. It comes before the state serves for the
@@ -266,7 +269,7 @@ func (s *Store) whole(write func(record []byte) error) error {
 	_, synced := s.State.Ready()
 	b := binary.AppendUvarint(binary.AppendUvarint([]byte{recordBegin}, keptFormat), Schema)
 	b = appendText(b, s.State.Head(Global).StoreID)
-	if err := write(appendTime(b, synced)); err != nil {
+	if err := write(appendTimeSince(b, synced, epoch)); err != nil {
 		return err
 	}
 	for i := range Shard(Shards) {
@@ -287,15 +290,16 @@ type shardContent struct {
 	head     Head
 	docs     []Doc // without their bodies
 	bodies   []any
-	accounts []Record
+	accounts map[string][]Record // by domain
+	total    int
 }
 
 // content returns the present content of a shard.
 func (st *State) content(s Shard) *shardContent {
 	st.alone[s].Lock() // nothing changes the shard, its accounts included
 	defer st.alone[s].Unlock()
-	c := &shardContent{shard: s}
-	var domains []*domainState
+	c := &shardContent{shard: s, accounts: map[string][]Record{}}
+	domains := map[string]*domainState{}
 	st.mu.RLock()
 	c.head = st.heads[s]
 	for name, k := range kinds {
@@ -306,20 +310,19 @@ func (st *State) content(s Shard) *shardContent {
 			c.docs, c.bodies = append(c.docs, Doc{Key: name + "/" + rest, Rev: rev}), append(c.bodies, v)
 		})
 	}
-	n := 0
-	st.eachDomain(s, func(_ string, d *domainState) { domains, n = append(domains, d), n+len(d.accounts) })
+	st.eachDomain(s, func(name string, d *domainState) { domains[name] = d })
 	st.mu.RUnlock()
 
-	c.accounts = make([]Record, 0, n)
-	for _, d := range domains {
-		for _, r := range d.accounts {
-			c.accounts = append(c.accounts, r)
+	for name, d := range domains {
+		if d.accounts.count > 0 {
+			c.accounts[name] = slices.AppendSeq(make([]Record, 0, d.accounts.count), d.accounts.all())
+			c.total += d.accounts.count
 		}
 	}
 	return c
 }
 
-// records passes the records of the shard to write.
+// records passes the records of the shard to write; a record is write's only during the call.
 func (c *shardContent) records(write func(record []byte) error) error {
 	b := binary.AppendUvarint([]byte{recordShard}, uint64(c.shard)) //nolint:gosec // small
 	b = appendText(binary.AppendUvarint(appendText(b, c.head.StoreID), c.head.N), c.head.Hash)
@@ -331,16 +334,20 @@ func (c *shardContent) records(write func(record []byte) error) error {
 		}
 		b = appendText(binary.AppendUvarint(appendText(b, d.Key), d.Rev), string(body))
 	}
-	if err := write(binary.AppendUvarint(b, uint64(len(c.accounts)))); err != nil {
+	if err := write(binary.AppendUvarint(b, uint64(c.total))); err != nil { //nolint:gosec // not negative
 		return err
 	}
-	for list := range slices.Chunk(c.accounts, accountsTogether) {
-		b := binary.AppendUvarint([]byte{recordAccounts}, uint64(len(list)))
-		for _, r := range list {
-			b = appendText(b, r.packed)
-		}
-		if err := write(b); err != nil {
-			return err
+	for name, list := range c.accounts {
+		for len(list) > 0 {
+			b = appendText(append(b[:0], recordAccounts), name)
+			b = binary.AppendUvarint(b, uint64(len(list)))
+			begin := len(b)
+			for len(list) > 0 && len(b)-begin < pageFull {
+				b, list = appendText(b, list[0].packed), list[1:]
+			}
+			if err := write(b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -361,36 +368,45 @@ func readShard(r reader) (*partialShard, error) {
 		return nil, fmt.Errorf("%w: it has a shard %d", errKept, p.shard)
 	}
 	p.head = Head{StoreID: strings.Clone(r.text()), N: r.number(), Hash: strings.Clone(r.text())}
-	docs := make([]Doc, r.number())
-	for i := range docs {
-		docs[i] = Doc{Key: strings.Clone(r.text()), Rev: r.number(), Body: json.RawMessage(r.text())}
+	var docs []Doc
+	for n := r.number(); n > 0; n-- {
+		docs = append(docs, Doc{Key: strings.Clone(r.text()), Rev: r.number(), Body: json.RawMessage(r.text())})
 	}
 	var err error
 	if p.fresh, err = freshState(p.shard, p.head, docs); err != nil {
 		return nil, err
 	}
 	p.left = r.number()
-	for _, d := range p.fresh.domains { // most shards have one that is larger than the others
-		d.accounts = make(map[string]Record, p.left/uint64(len(p.fresh.domains)))
-	}
 	return p, r.end()
 }
 
 // readAccounts adds a record of accounts, behind its kind.
 func (p *partialShard) readAccounts(r reader) error {
-	n := r.number()
+	domain, n := strings.Clone(r.text()), r.number()
 	if p == nil || n > p.left {
 		return fmt.Errorf("%w: it has accounts of no shard", errKept)
 	}
-	p.left -= n
-	for ; n > 0; n-- {
-		a := Record{strings.Clone(r.text())}
-		if ShardOf(address.Domain(a.Address())) != p.shard {
-			return fmt.Errorf("%w: shard %d has an account of another", errKept, p.shard)
-		}
-		p.fresh.putAccount(a.Address(), a)
+	if ShardOf(domain) != p.shard {
+		return fmt.Errorf("%w: shard %d has an account of another", errKept, p.shard)
 	}
-	return r.end()
+	d := p.fresh.domain(domain)
+	before := d.accounts.count
+	d.accounts.grow(int(min(n, reserve)))
+	err := d.accounts.addPage(domain, []byte(r), func(a Record) {
+		for _, alias := range a.Aliases() {
+			alias = strings.Clone(alias) // a part would keep the whole page in memory
+			p.fresh.setAlias(alias, append(p.fresh.aliases[alias], strings.Clone(a.Address())))
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errKept, err)
+	}
+	added := uint64(d.accounts.count - before) //nolint:gosec // not negative
+	if added > p.left || added > n || added == 0 {
+		return fmt.Errorf("%w: it has %d accounts instead of %d", errKept, added, min(n, p.left))
+	}
+	p.left -= added
+	return nil
 }
 
 // end returns an error if something is left.

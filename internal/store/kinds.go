@@ -64,6 +64,10 @@ var kinds = map[string]kind{
 	kindHeld:       inDomain(func(r *domainRules) map[string]*revised[Held] { return r.held }),
 	kindAccount: {
 		put: func(c *stagedChange, rest string, d Doc) error {
+			if d.account.Exists() && d.account.Address() == rest {
+				c.records = append(c.records, d.account)
+				return nil
+			}
 			v, err := decode[Account](d)
 			if err == nil {
 				c.records = append(c.records, pack(rest, v.doc, v.rev))
@@ -75,9 +79,9 @@ var kinds = map[string]kind{
 		},
 		all: func(st *State, s Shard, yield func(string, uint64, any)) {
 			st.eachDomain(s, func(_ string, d *domainState) {
-				for addr, r := range d.accounts {
+				for r := range d.accounts.all() {
 					a := r.revised()
-					yield(addr, a.Rev, a.Doc)
+					yield(a.Doc.Address, a.Rev, a.Doc)
 				}
 			})
 		},

@@ -15,10 +15,10 @@ import (
 
 // Schema is the version of the documents that this program writes. An older program refuses entries
 // of a newer schema.
-const Schema = 3
+const Schema = 4
 
-// Shard numbers a part of the store: domains are spread over [0, Global); documents that all domains
-// share are in Global.
+// Shard numbers a part of the store: domains are spread over [0, Global); documents that all
+// domains share are in Global.
 type Shard int
 
 // Shards is the number of shards, Global among them.
@@ -40,6 +40,8 @@ type Doc struct {
 	Key  string          `json:"k"`
 	Rev  uint64          `json:"r"`
 	Body json.RawMessage `json:"b"`
+
+	account Record // the same account, packed, if it is known; Redis' documents have it alone
 }
 
 // Head says how far a shard is: the number of its last change, and the hash that chains all changes
@@ -119,10 +121,11 @@ type Log interface {
 	// Heads returns the head of every shard, the zero Head for one that is missing. damage wraps
 	// [ErrDamaged] when a shard does not hold as many documents as its head says.
 	Heads(ctx context.Context) (heads [Shards]Head, damage error, err error)
-	// Load returns all documents of a shard as of the returned head. With [ErrDamaged] they are not
-	// those that belong to the head. A head before known, or one that is seen not to follow it, is
-	// [ErrForeign]; the zero known is followed by all.
-	Load(ctx context.Context, s Shard, known Head) (Head, []Doc, error)
+	// Load passes all documents of a shard as of the returned head to the function that begin
+	// returns. It calls begin again when it has to begin anew; a nil begin only verifies. With
+	// [ErrDamaged] the documents are not those that belong to the head. A head before known, or one
+	// that is seen not to follow it, is [ErrForeign]; the zero known is followed by all.
+	Load(ctx context.Context, s Shard, known Head, begin func() (put func(Doc) error)) (Head, error)
 	// Commit takes an encoded entry if the shard's head is still h. keepAudit is the audit entry's
 	// JSON.
 	Commit(ctx context.Context, s Shard, h Head, payload []byte, e *Entry, keepAudit []byte) error

@@ -1,85 +1,187 @@
 package store
 
 import (
+	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/credential"
 )
 
-// Record is an account as the state keeps it: in one piece of memory without pointers, what
-// decisions need first. It is read where it lies, so that a decision waits for main memory once
-// instead of at each pointer of a document, and the garbage collector has nothing to follow. The
-// zero Record is that of no account.
+// Record is an account as the state, the snapshot and Redis keep it: in one piece of memory without
+// pointers, what decisions need first. It is read where it lies, so that a decision waits for main
+// memory once instead of at each pointer of a document, and the garbage collector has nothing to
+// follow. The zero Record is that of no account.
 type Record struct{ packed string }
 
-// The packed fields, in this order. Texts and lists follow their length; a list that may be nil, its
-// length plus one.
+// The packed fields, in this order (contrib/adr/0015-compact-accounts.md). Texts and lists follow
+// their length. Fields with a flag are there only if it is set, and have their zero value
+// otherwise.
 //
-//	address, flags, mode of secure passwords, departments, switches
-//	time when the mailbox password was set, if flagMailboxSet
-//	hash of the mailbox password, secure passwords
-//	revision, time of creation, aliases, send_as, batches
-
+//	address, flags (two bytes, the lower first), revision
+//	mode of secure passwords, departments, switches, aliases, send_as: each with a flag
+//	time of creation, time when the mailbox password was set, its hash: each with a flag
+//	secure passwords, batches: each with a flag
+//
+// A secure password is its marks, id, label, hash, id of the pepper unless it is that of the one
+// before, time of creation, and time of revocation if it is revoked.
+//
+// A time is a number of milliseconds since [epoch], or for a secure password since the account was
+// created, zigzag encoded; its lowest bit says that nanoseconds follow.
 const (
 	flagSuspended = 1 << iota
 	flagSecrets
+	flagMode
+	flagDepartments // a list that is not nil, as the next two
+	flagSwitches
 	flagAliases
 	flagSendAs
+	flagCreated
 	flagMailboxSet
+	flagMailboxHash
+	flagBatches
+	flagsEnd
+)
+
+const (
+	markHexID      = 1 << iota // the id is 16 hex digits, kept as eight bytes
+	markRevoked                //
+	markSamePepper             // as that of the secure password before
+	marksEnd
+)
+
+// packedFormat is the version of the packed form, in front of a record in Redis and in the
+// snapshot. It cannot be the first byte of a JSON document.
+const packedFormat = 2
+
+// epoch is where packed times begin, so that those of today are short.
+var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+
+// Bounds of the times that a document may have: the years that RFC 3339 can write.
+var (
+	firstTime = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	lastTime  = time.Date(10001, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 )
 
 // pack returns the record of an account's document. Its address is the document's key.
 func pack(addr string, a *Account, rev uint64) Record {
-	var flags byte
-	if a.Suspended {
-		flags |= flagSuspended
-	}
-	if len(a.Secrets) > 0 {
-		flags |= flagSecrets
-	}
-	if len(a.Aliases) > 0 {
-		flags |= flagAliases
-	}
-	if len(a.SendAs) > 0 {
-		flags |= flagSendAs
-	}
-	if !a.MailboxSetAt.IsZero() {
-		flags |= flagMailboxSet
-	}
-	b := append(appendText(make([]byte, 0, 512), addr), flags)
-	b = appendText(b, string(a.Secure))
-	b = appendTexts(b, a.Departments)
-	b = appendLength(b, len(a.Protocols), a.Protocols == nil)
-	for name, on := range a.Protocols {
-		b = appendText(b, name)
+	return Record{string(appendRecord(make([]byte, 0, 512), addr, a, rev))}
+}
+
+func appendRecord(b []byte, addr string, a *Account, rev uint64) []byte {
+	var flags uint16
+	set := func(flag uint16, on bool) bool {
 		if on {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
+			flags |= flag
+		}
+		return on
+	}
+	b = appendText(b, addr)
+	at := len(b)
+	b = binary.AppendUvarint(append(b, 0, 0), rev)
+	set(flagSuspended, a.Suspended)
+	if set(flagMode, a.Secure != "") {
+		b = appendText(b, string(a.Secure))
+	}
+	if set(flagDepartments, a.Departments != nil) {
+		b = appendTexts(b, a.Departments)
+	}
+	if set(flagSwitches, a.Protocols != nil) {
+		b = binary.AppendUvarint(b, uint64(len(a.Protocols)))
+		for _, name := range slices.Sorted(maps.Keys(a.Protocols)) {
+			b = append(appendText(b, name), 0)
+			if a.Protocols[name] {
+				b[len(b)-1] = 1
+			}
 		}
 	}
-	if flags&flagMailboxSet != 0 {
-		b = appendTime(b, a.MailboxSetAt)
+	if set(flagAliases, a.Aliases != nil) {
+		b = appendTexts(b, a.Aliases)
 	}
-	b = appendText(b, a.MailboxHash)
-	b = binary.AppendUvarint(b, uint64(len(a.Secrets)))
-	for i := range a.Secrets {
-		p := &a.Secrets[i]
-		b = appendText(appendText(b, p.ID), p.Label)
-		b = append(b, p.Hash[:]...)
-		b = appendTime(appendTime(appendText(b, p.PepperID), p.CreatedAt), p.RevokedAt)
+	if set(flagSendAs, len(a.SendAs) > 0) {
+		b = appendTexts(b, a.SendAs)
 	}
-	b = appendTime(binary.AppendUvarint(b, rev), a.CreatedAt)
-	b = appendTexts(appendTexts(b, a.Aliases), a.SendAs)
-	b = binary.AppendUvarint(b, uint64(len(a.Batches)))
-	for i := range a.Batches {
-		m := &a.Batches[i]
-		b = appendTexts(appendText(appendText(appendTime(b, m.At), m.By), m.Scope), m.Settings)
+	base := epoch
+	if set(flagCreated, !a.CreatedAt.IsZero()) {
+		b, base = appendTimeSince(b, a.CreatedAt, epoch), a.CreatedAt.UnixMilli()
 	}
-	return Record{string(b)}
+	if set(flagMailboxSet, !a.MailboxSetAt.IsZero()) {
+		b = appendTimeSince(b, a.MailboxSetAt, epoch)
+	}
+	if set(flagMailboxHash, a.MailboxHash != "") {
+		b = appendText(b, a.MailboxHash)
+	}
+	if set(flagSecrets, len(a.Secrets) > 0) {
+		b = binary.AppendUvarint(b, uint64(len(a.Secrets)))
+		pepper := ""
+		for i := range a.Secrets {
+			b = appendSecret(b, &a.Secrets[i], base, pepper)
+			pepper = a.Secrets[i].PepperID
+		}
+	}
+	if set(flagBatches, len(a.Batches) > 0) {
+		b = binary.AppendUvarint(b, uint64(len(a.Batches)))
+		for i := range a.Batches {
+			m := &a.Batches[i]
+			b = appendText(appendText(appendTimeSince(b, m.At, epoch), m.By), m.Scope)
+			b = appendLength(b, len(m.Settings), m.Settings == nil)
+			for _, s := range m.Settings {
+				b = appendText(b, s)
+			}
+		}
+	}
+	b[at], b[at+1] = byte(flags), byte(flags>>8)
+	return b
+}
+
+func appendSecret(b []byte, p *SecurePassword, base int64, pepper string) []byte {
+	at := len(b)
+	b = append(b, 0)
+	if id, ok := hexID(p.ID); ok {
+		b[at] |= markHexID
+		b = append(b, id[:]...)
+	} else {
+		b = appendText(b, p.ID)
+	}
+	b = append(appendText(b, p.Label), p.Hash[:]...)
+	if p.PepperID == pepper {
+		b[at] |= markSamePepper
+	} else {
+		b = appendText(b, p.PepperID)
+	}
+	b = appendTimeSince(b, p.CreatedAt, base)
+	if !p.RevokedAt.IsZero() {
+		b[at] |= markRevoked
+		b = appendTimeSince(b, p.RevokedAt, base)
+	}
+	return b
+}
+
+// hexID returns the bytes of an id of 16 lower-case hex digits, as [NewID] makes them.
+func hexID(id string) (b [8]byte, ok bool) {
+	if len(id) != 2*len(b) {
+		return b, false
+	}
+	for i := range len(id) {
+		c := id[i]
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return b, false
+		}
+		b[i/2] = b[i/2]<<4 | c
+	}
+	return b, true
 }
 
 func appendText(b []byte, s string) []byte {
@@ -94,17 +196,21 @@ func appendLength(b []byte, n int, isNil bool) []byte {
 }
 
 func appendTexts(b []byte, list []string) []byte {
-	b = appendLength(b, len(list), list == nil)
+	b = binary.AppendUvarint(b, uint64(len(list)))
 	for _, s := range list {
 		b = appendText(b, s)
 	}
 	return b
 }
 
-// appendTime keeps the moment; the zone it becomes is UTC.
-func appendTime(b []byte, t time.Time) []byte {
-	b = binary.AppendVarint(b, t.Unix()-time.Time{}.Unix())
-	return binary.AppendUvarint(b, uint64(t.Nanosecond())) //nolint:gosec // below a second
+// appendTimeSince keeps the moment; the zone it becomes is UTC.
+func appendTimeSince(b []byte, t time.Time, base int64) []byte {
+	ms, nano := t.UnixMilli()-base, t.Nanosecond()%int(time.Millisecond)
+	n := uint64(ms)<<1 ^ uint64(ms>>63) //nolint:gosec // zigzag
+	if nano == 0 {
+		return binary.AppendUvarint(b, n<<1)
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(b, n<<1|1), uint64(nano)) //nolint:gosec // not negative
 }
 
 // reader reads packed fields. It panics on input that pack did not write.
@@ -135,17 +241,14 @@ func (r *reader) take(n uint64) string {
 
 func (r *reader) text() string { return r.take(r.number()) }
 
-// length returns how long a list is, and false for nil.
+// length returns how long a list is that may be nil, and false for nil.
 func (r *reader) length() (int, bool) {
 	n := int(r.number()) //nolint:gosec // a length
 	return max(n-1, 0), n > 0
 }
 
-func (r *reader) texts() []string {
-	n, ok := r.length()
-	if !ok {
-		return nil
-	}
+// texts reads a list of n texts.
+func (r *reader) texts(n int) []string {
 	list := make([]string, n)
 	for i := range list {
 		list[i] = r.text()
@@ -153,18 +256,76 @@ func (r *reader) texts() []string {
 	return list
 }
 
-func (r *reader) time() time.Time {
-	n := r.number() // zigzag, as encoding/binary has it
-	sec := int64(n>>1) ^ -int64(n&1)
-	nsec := int64(r.number()) //nolint:gosec // below a second
-	return time.Unix(sec+time.Time{}.Unix(), nsec).UTC()
+func (r *reader) flags() uint16 { return uint16(r.byte()) | uint16(r.byte())<<8 }
+
+func (r *reader) timeSince(base int64) time.Time {
+	n := r.number()
+	nano := int64(0)
+	if n&1 != 0 {
+		nano = int64(r.number()) //nolint:gosec // compared
+	}
+	n >>= 1
+	ms := base + (int64(n>>1) ^ -int64(n&1))
+	if ms < firstTime || ms > lastTime || nano < 0 || nano >= int64(time.Millisecond) {
+		panic("a time that no document has")
+	}
+	return time.UnixMilli(ms).Add(time.Duration(nano)).UTC()
 }
 
-func (r *reader) secret() SecurePassword {
-	return SecurePassword{
-		ID: r.text(), Label: r.text(), Hash: credential.Hash([]byte(r.take(uint64(len(credential.Hash{}))))),
-		PepperID: r.text(), CreatedAt: r.time(), RevokedAt: r.time(),
+// secret is a packed secure password.
+type secret struct {
+	marks   byte
+	id      string // as it is packed
+	label   string
+	hash    string
+	pepper  string
+	created time.Time
+	revoked time.Time
+}
+
+// secret reads a secure password that follows one with the pepper before.
+func (r *reader) secret(base int64, before string) secret {
+	s := secret{marks: r.byte(), pepper: before}
+	if s.marks&markHexID != 0 {
+		s.id = r.take(8)
+	} else {
+		s.id = r.text()
 	}
+	s.label, s.hash = r.text(), r.take(uint64(len(credential.Hash{})))
+	if s.marks&markSamePepper == 0 {
+		s.pepper = r.text()
+	}
+	s.created = r.timeSince(base)
+	if s.marks&markRevoked != 0 {
+		s.revoked = r.timeSince(base)
+	}
+	return s
+}
+
+// has reports whether the secure password has an id. It does not allocate.
+func (s *secret) has(id string) bool {
+	if s.marks&markHexID == 0 {
+		return s.id == id
+	}
+	b, ok := hexID(id)
+	return ok && s.id == string(b[:])
+}
+
+// name returns the id.
+func (s *secret) name() string {
+	if s.marks&markHexID == 0 {
+		return s.id
+	}
+	return hex.EncodeToString([]byte(s.id))
+}
+
+func (s *secret) live() bool { return s.marks&markRevoked == 0 }
+
+func (s *secret) state() access.SecretState {
+	if s.live() {
+		return access.SecretLive
+	}
+	return access.SecretRevoked
 }
 
 // Exists reports whether there is a record.
@@ -195,44 +356,82 @@ func (r Record) Facts(room *access.Account) *access.Account {
 	return room
 }
 
-// facts does the same and returns the fields behind them.
-func (r Record) facts(room *access.Account) (rest reader) {
-	f := reader(r.packed)
-	f.text()
-	flags := f.byte()
+// facts does the same for a record that exists.
+func (r Record) facts(room *access.Account) {
+	f, flags := r.fields()
 	room.Suspended, room.HasSecure = flags&flagSuspended != 0, flags&flagSecrets != 0
-	room.Secure = access.SecureMode(f.text())
-	room.Departments = room.Departments[:0]
-	n, _ := f.length()
-	for range n {
-		room.Departments = append(room.Departments, f.text())
+	room.Secure, room.Departments, room.Protocols = "", room.Departments[:0], access.Switched{}
+	if flags&flagMode != 0 {
+		room.Secure = access.SecureMode(f.text())
 	}
-	room.Protocols = access.Switched{}
-	n, _ = f.length()
-	for range n {
-		name := f.text()
-		room.Protocols.Switch(access.ParseProtocol(name), f.byte() == 1)
+	if flags&flagDepartments != 0 {
+		for n := f.number(); n > 0; n-- {
+			room.Departments = append(room.Departments, f.text())
+		}
 	}
-	return f
+	if flags&flagSwitches != 0 {
+		for n := f.number(); n > 0; n-- {
+			name := f.text()
+			room.Protocols.Switch(access.ParseProtocol(name), f.byte() == 1)
+		}
+	}
 }
 
-// mailbox returns when the mailbox password was set, and what is packed from its hash on.
-func (r Record) mailbox() (set time.Time, rest reader) {
-	f := reader(r.packed)
+// fields returns the flags and the fields from the mode on, of a record that exists.
+func (r Record) fields() (f reader, flags uint16) {
+	f = reader(r.packed)
 	f.text()
-	flags := f.byte()
-	f.text()
-	for n, _ := f.length(); n > 0; n-- {
-		f.text()
+	flags = f.flags()
+	f.number()
+	return f, flags
+}
+
+// skipTexts reads a list of texts that is there if a flag is set, and reports whether f accepts
+// one.
+func (r *reader) anyText(is uint16, f func(string) bool) bool {
+	if is == 0 {
+		return false
 	}
-	for n, _ := f.length(); n > 0; n-- {
-		f.text()
-		f.byte()
+	for n := r.number(); n > 0; n-- {
+		if t := r.text(); f != nil && f(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// skipTo skips what stands in front of the aliases.
+func (r *reader) skipToAliases(flags uint16) {
+	if flags&flagMode != 0 {
+		r.text()
+	}
+	r.anyText(flags&flagDepartments, nil)
+	if flags&flagSwitches != 0 {
+		for n := r.number(); n > 0; n-- {
+			r.text()
+			r.byte()
+		}
+	}
+}
+
+// mailbox returns when the mailbox password was set and its hash, the moment that the times of
+// secure passwords count from, and the fields from these on.
+func (r Record) mailbox() (set time.Time, hash string, base int64, rest reader, flags uint16) {
+	f, flags := r.fields()
+	f.skipToAliases(flags)
+	f.anyText(flags&flagAliases, nil)
+	f.anyText(flags&flagSendAs, nil)
+	base = epoch
+	if flags&flagCreated != 0 {
+		base = f.timeSince(epoch).UnixMilli()
 	}
 	if flags&flagMailboxSet != 0 {
-		set = f.time()
+		set = f.timeSince(epoch)
 	}
-	return set, f
+	if flags&flagMailboxHash != 0 {
+		hash = f.text()
+	}
+	return set, hash, base, f, flags
 }
 
 // MailboxHash returns the mailbox password kept here, in Dovecot's {SCHEME} form.
@@ -240,8 +439,8 @@ func (r Record) MailboxHash() string {
 	if !r.Exists() {
 		return ""
 	}
-	_, f := r.mailbox()
-	return f.text()
+	_, hash, _, _, _ := r.mailbox()
+	return hash
 }
 
 // MailboxSetAt returns when the mailbox password was last set; zero if it is not known.
@@ -249,47 +448,78 @@ func (r Record) MailboxSetAt() time.Time {
 	if !r.Exists() {
 		return time.Time{}
 	}
-	set, _ := r.mailbox()
+	set, _, _, _, _ := r.mailbox()
 	return set
+}
+
+// secrets goes through the secure passwords as they are packed. They are passed by value: a pointer
+// would cost memory.
+func (r Record) secrets(yield func(secret) bool) {
+	if !r.Exists() {
+		return
+	}
+	_, _, base, f, flags := r.mailbox()
+	if flags&flagSecrets == 0 {
+		return
+	}
+	var p secret
+	for n := f.number(); n > 0; n-- {
+		p = f.secret(base, p.pepper)
+		if !yield(p) {
+			return
+		}
+	}
 }
 
 // Secrets goes through the live secure passwords and the revoked ones still recognised.
 func (r Record) Secrets() iter.Seq[SecurePassword] {
 	return func(yield func(SecurePassword) bool) {
-		if !r.Exists() {
-			return
-		}
-		_, f := r.mailbox()
-		f.text()
-		for n := f.number(); n > 0; n-- {
-			if !yield(f.secret()) {
-				return
-			}
-		}
+		r.secrets(func(p secret) bool { return yield(p.document()) })
+	}
+}
+
+func (s *secret) document() SecurePassword {
+	return SecurePassword{
+		ID: s.name(), Label: s.label, Hash: credential.Hash([]byte(s.hash)), PepperID: s.pepper,
+		CreatedAt: s.created, RevokedAt: s.revoked,
 	}
 }
 
 // Secret returns a secure password by its id; false when the account has it no more.
-func (r Record) Secret(id string) (SecurePassword, bool) {
-	for p := range r.Secrets() {
-		if p.ID == id {
-			return p, true
+func (r Record) Secret(id string) (found SecurePassword, ok bool) {
+	r.secrets(func(p secret) bool {
+		if ok = p.has(id); ok {
+			found = p.document()
 		}
-	}
-	return SecurePassword{}, false
+		return !ok
+	})
+	return found, ok
 }
 
 // SecretOf returns the state of a secure password of the account, as decisions need it. An unknown
 // one counts as revoked.
 func (r Record) SecretOf(id string) access.Secret {
 	s := access.Secret{State: access.SecretRevoked, CredentialID: id}
-	if p, ok := r.Secret(id); ok {
-		s.Label = p.Label
-		if p.Live() {
-			s.State = access.SecretLive
+	r.secrets(func(p secret) bool {
+		found := p.has(id)
+		if found {
+			s.State, s.Label = p.state(), p.label
 		}
-	}
+		return !found
+	})
 	return s
+}
+
+// Match returns the secure password with a hash made with a pepper; false if there is none. All
+// secure passwords are compared, in constant time each.
+func (r Record) Match(pepperID string, hash credential.Hash) (s access.Secret, ok bool) {
+	r.secrets(func(p secret) bool {
+		if p.pepper == pepperID && subtle.ConstantTimeCompare([]byte(p.hash), hash[:]) == 1 {
+			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label}, true
+		}
+		return true
+	})
+	return s, ok
 }
 
 // Aliases returns the account's aliases. Most accounts have none, and these cost nothing.
@@ -297,12 +527,12 @@ func (r Record) Aliases() []string {
 	if !r.Exists() {
 		return nil
 	}
-	f := reader(r.packed)
-	f.text()
-	if f.byte()&flagAliases == 0 {
+	f, flags := r.fields()
+	if flags&flagAliases == 0 {
 		return nil
 	}
-	return r.Account().Aliases
+	f.skipToAliases(flags)
+	return f.texts(int(f.number())) //nolint:gosec // a length
 }
 
 // anyDepartment reports whether f accepts a department of the account.
@@ -310,16 +540,11 @@ func (r Record) anyDepartment(f func(path string) bool) bool {
 	if !r.Exists() {
 		return false
 	}
-	rest := reader(r.packed)
-	rest.text()
-	rest.byte()
-	rest.text()
-	for n, _ := rest.length(); n > 0; n-- {
-		if f(rest.text()) {
-			return true
-		}
+	rest, flags := r.fields()
+	if flags&flagMode != 0 {
+		rest.text()
 	}
-	return false
+	return rest.anyText(flags&flagDepartments, f)
 }
 
 // mayUse reports whether match accepts an alias or a send_as entry of the account.
@@ -327,26 +552,12 @@ func (r Record) mayUse(match func(entry string) bool) bool {
 	if !r.Exists() {
 		return false
 	}
-	f := reader(r.packed)
-	f.text()
-	if f.byte()&(flagAliases|flagSendAs) == 0 {
+	f, flags := r.fields()
+	if flags&(flagAliases|flagSendAs) == 0 {
 		return false
 	}
-	_, f = r.mailbox()
-	f.text()
-	for n := f.number(); n > 0; n-- {
-		f.secret()
-	}
-	f.number()
-	f.time()
-	for range 2 { // aliases, send_as
-		for n, _ := f.length(); n > 0; n-- {
-			if match(f.text()) {
-				return true
-			}
-		}
-	}
-	return false
+	f.skipToAliases(flags)
+	return f.anyText(flags&flagAliases, match) || f.anyText(flags&flagSendAs, match)
 }
 
 // Account returns the whole document, the caller's own; nil of no record.
@@ -358,32 +569,104 @@ func (r Record) revised() Revised[Account] {
 		return Revised[Account]{}
 	}
 	f := reader(r.packed)
-	address, flags := f.text(), f.byte()
-	a := &Account{Address: address, Suspended: flags&flagSuspended != 0, Secure: access.SecureMode(f.text()), Departments: f.texts()}
-	if n, ok := f.length(); ok {
+	a := &Account{Address: f.text()}
+	flags, rev := f.flags(), f.number()
+	a.Suspended = flags&flagSuspended != 0
+	if flags&flagMode != 0 {
+		a.Secure = access.SecureMode(f.text())
+	}
+	if flags&flagDepartments != 0 {
+		a.Departments = f.texts(int(f.number())) //nolint:gosec // a length
+	}
+	if flags&flagSwitches != 0 {
+		n := f.number()
 		a.Protocols = make(access.Switches, n)
-		for range n {
+		for ; n > 0; n-- {
 			name := f.text()
 			a.Protocols[name] = f.byte() == 1
 		}
 	}
-	if flags&flagMailboxSet != 0 {
-		a.MailboxSetAt = f.time()
+	if flags&flagAliases != 0 {
+		a.Aliases = f.texts(int(f.number())) //nolint:gosec // a length
 	}
-	a.MailboxHash = f.text()
-	if n := f.number(); n > 0 {
-		a.Secrets = make([]SecurePassword, n)
+	if flags&flagSendAs != 0 {
+		a.SendAs = f.texts(int(f.number())) //nolint:gosec // a length
+	}
+	base := epoch
+	if flags&flagCreated != 0 {
+		a.CreatedAt = f.timeSince(epoch)
+		base = a.CreatedAt.UnixMilli()
+	}
+	if flags&flagMailboxSet != 0 {
+		a.MailboxSetAt = f.timeSince(epoch)
+	}
+	if flags&flagMailboxHash != 0 {
+		a.MailboxHash = f.text()
+	}
+	if flags&flagSecrets != 0 {
+		a.Secrets = make([]SecurePassword, f.number())
+		var p secret
 		for i := range a.Secrets {
-			a.Secrets[i] = f.secret()
+			p = f.secret(base, p.pepper)
+			a.Secrets[i] = p.document()
 		}
 	}
-	rev := f.number()
-	a.CreatedAt, a.Aliases, a.SendAs = f.time(), f.texts(), f.texts()
-	if n := f.number(); n > 0 {
-		a.Batches = make([]BatchMark, n)
+	if flags&flagBatches != 0 {
+		a.Batches = make([]BatchMark, f.number())
 		for i := range a.Batches {
-			a.Batches[i] = BatchMark{At: f.time(), By: f.text(), Scope: f.text(), Settings: f.texts()}
+			a.Batches[i] = f.batch()
 		}
 	}
 	return Revised[Account]{a, rev}
 }
+
+func (r *reader) batch() BatchMark {
+	m := BatchMark{At: r.timeSince(epoch), By: r.text(), Scope: r.text()}
+	if n, ok := r.length(); ok {
+		m.Settings = r.texts(n)
+	}
+	return m
+}
+
+// check reads a record that was not packed by this process. After it, no reader of the record
+// panics or allocates more than the record is long.
+func (r Record) check() (err error) {
+	defer func() {
+		if v := recover(); v != nil { // reader takes what is written for granted
+			err = fmt.Errorf("%w: it cannot be read: %v", errPacked, v)
+		}
+	}()
+	_, _, base, f, flags := r.mailbox()
+	if flags >= flagsEnd {
+		return fmt.Errorf("%w: it has flags %#x", errPacked, flags)
+	}
+	if flags&flagSecrets != 0 {
+		n := f.number()
+		if n == 0 {
+			return fmt.Errorf("%w: it has an empty list", errPacked)
+		}
+		var p secret
+		for ; n > 0; n-- {
+			if p = f.secret(base, p.pepper); p.marks >= marksEnd {
+				return fmt.Errorf("%w: a secure password has marks %#x", errPacked, p.marks)
+			}
+		}
+	}
+	if flags&flagBatches != 0 {
+		for n := f.number(); n > 0; n-- {
+			f.timeSince(epoch)
+			f.text()
+			f.text()
+			for n, _ := f.length(); n > 0; n-- {
+				f.text()
+			}
+		}
+	}
+	if f != "" {
+		return fmt.Errorf("%w: it has %d bytes too many", errPacked, len(f))
+	}
+	return nil
+}
+
+// errPacked: bytes are no packed account of this version.
+var errPacked = errors.New("an account cannot be used")

@@ -17,10 +17,11 @@ type stagedChange struct {
 	domains map[string]*domainRules                    // the changed domains, as they will be
 	types   map[access.ClientType]*revised[ClientType] // all, as they will be; nil when none changes
 	clients *access.Clients
-	records []Record       // of the accounts that are put
-	removed []string       // addresses of the accounts that are deleted
-	rest    []func(*State) // put other documents in place, which no rule depends on
-	renamed bool           // a domain is created or deleted, or its aliases change
+	records []Record         // of the accounts that are put
+	tables  map[string]table // of domains whose index of accounts has to grow
+	removed []string         // addresses of the accounts that are deleted
+	rest    []func(*State)   // put other documents in place, which no rule depends on
+	renamed bool             // a domain is created or deleted, or its aliases change
 	event   StateEvent
 }
 
@@ -57,17 +58,47 @@ func (st *State) prepare(puts []Doc, dels []string, now time.Time) (*stagedChang
 		}
 		c.clients = access.CompileClients(evidence)
 	}
+	if len(c.records) > 0 {
+		c.tables = st.roomFor(c.records)
+	}
 	for _, r := range c.records {
-		// The result is not used. It loads the memory that place changes into the processor's cache, which
-		// otherwise waits for main memory while the state is locked: 2.5 ms for 5000 accounts.
+		// The result is not used. It loads the memory that place changes into the processor's
+		// cache, which otherwise waits for main memory while the state is locked: 2.5 ms for 5000
+		// accounts.
 		_, _ = st.View(r.Address())
 	}
 	return c, nil
 }
 
+// roomFor returns larger tables for the domains whose index has no room for records, so that
+// [State.place] need not make them while decisions wait.
+func (st *State) roomFor(records []Record) map[string]table {
+	counts := map[string]int{}
+	for _, r := range records {
+		counts[address.Domain(r.Address())]++
+	}
+	tables := map[string]table{}
+	for name, n := range counts {
+		st.mu.RLock()
+		d := st.domains[name]
+		st.mu.RUnlock()
+		if d == nil {
+			d = &domainState{}
+		}
+		// Nobody changes the accounts of this shard now.
+		if slots := d.accounts.room(n); slots != nil {
+			tables[name] = table{slots, d.accounts.changes}
+		}
+	}
+	return tables
+}
+
 // place puts a staged change in place. The state must be locked.
 func (st *State) place(c *stagedChange) {
 	defer st.version.Add(1) // under the lock, when everything is in place
+	for name, t := range c.tables {
+		st.domain(name).accounts.use(t)
+	}
 	for _, r := range c.records {
 		st.putAccount(r.Address(), r)
 	}
@@ -85,7 +116,7 @@ func (st *State) place(c *stagedChange) {
 	for name, r := range c.domains {
 		d := st.domain(name)
 		d.domainRules = r
-		if r.doc == nil && len(d.accounts)+len(r.departments)+len(r.policies)+len(r.blocks)+len(r.reverts)+len(r.mailRules)+len(r.groups)+len(r.held)+len(r.suspensions) == 0 {
+		if r.doc == nil && d.accounts.count+len(r.departments)+len(r.policies)+len(r.blocks)+len(r.reverts)+len(r.mailRules)+len(r.groups)+len(r.held)+len(r.suspensions) == 0 {
 			delete(st.domains, name)
 		}
 	}

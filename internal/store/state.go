@@ -1,8 +1,10 @@
 package store
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,8 +59,8 @@ type Revised[T any] struct {
 }
 
 type domainState struct {
-	*domainRules                   // the one in place
-	accounts     map[string]Record // by the address, which is the record's own
+	*domainRules // the one in place
+	accounts     accounts
 }
 
 // domainRules is a domain without its accounts. Once in place it never changes: a new one replaces
@@ -163,7 +165,7 @@ func (st *State) View(addr string) (account string, v View) {
 // of completes the view for an account of a domain.
 func (v *View) of(addr string, d *domainState) {
 	v.Known, v.Domain, v.Rules, v.Settings, v.Mail = true, d.doc.doc.Name, d.rules, d.doc.doc, d.mail
-	v.Account, v.sendAs, v.halted = d.accounts[addr], d.sendAs, d.halted
+	v.Account, v.sendAs, v.halted = d.accounts.get(addr), d.sendAs, d.halted
 }
 
 // halted is a credential that is suspended.
@@ -212,7 +214,7 @@ func (st *State) MailNeeds() (n mailflow.Needs) {
 // managed. The state must be locked.
 func (st *State) person(addr string) (string, *domainState) {
 	addr, d := st.managed(addr)
-	if d == nil || d.accounts[addr].Exists() {
+	if d == nil || d.accounts.get(addr).Exists() {
 		return addr, d
 	}
 	if owners := st.aliases[addr]; len(owners) == 1 {
@@ -222,7 +224,7 @@ func (st *State) person(addr string) (string, *domainState) {
 	if !extended {
 		return addr, d
 	}
-	if owners := st.aliases[base]; len(owners) == 1 && !d.accounts[base].Exists() {
+	if owners := st.aliases[base]; len(owners) == 1 && !d.accounts.get(base).Exists() {
 		return st.managed(owners[0])
 	}
 	return base, d
@@ -312,7 +314,7 @@ func (st *State) Counts() (domains, accounts int) {
 		if d.doc != nil {
 			domains++
 		}
-		accounts += len(d.accounts)
+		accounts += d.accounts.count
 	}
 	return domains, accounts
 }
@@ -323,7 +325,7 @@ func (st *State) MailboxHashes(domain string, n int) []string {
 	defer st.mu.RUnlock()
 	var hashes []string
 	if d := st.domains[domain]; d != nil {
-		for _, r := range d.accounts {
+		for r := range d.accounts.all() {
 			if n--; n < 0 {
 				break
 			}
@@ -340,10 +342,44 @@ func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
 }
 
+// builder makes a state that holds one shard alone.
+type builder struct {
+	st   *State
+	rest []Doc // that are no accounts
+}
+
+func newBuilder() *builder { return &builder{st: NewState()} }
+
+// put adds a document.
+func (b *builder) put(d Doc) error {
+	if !strings.HasPrefix(d.Key, kindAccount+"/") {
+		b.rest = append(b.rest, d)
+		return nil
+	}
+	c := b.st.stage()
+	if err := kinds[kindAccount].put(c, strings.TrimPrefix(d.Key, kindAccount+"/"), d); err != nil {
+		return fmt.Errorf("document %s: %w", d.Key, err)
+	}
+	for _, r := range c.records {
+		b.st.putAccount(r.Address(), r)
+	}
+	return nil
+}
+
+// build returns the state.
+func (b *builder) build(s Shard, h Head) (*State, error) {
+	return b.st, b.st.apply(s, h, &Entry{Puts: b.rest})
+}
+
 // freshState returns a state that holds one shard alone.
 func freshState(s Shard, h Head, docs []Doc) (*State, error) {
-	fresh := NewState()
-	return fresh, fresh.apply(s, h, &Entry{Puts: docs})
+	b := newBuilder()
+	for _, d := range docs {
+		if err := b.put(d); err != nil {
+			return nil, err
+		}
+	}
+	return b.build(s, h)
 }
 
 // swap replaces a shard by the content of a fresh state, which holds that shard alone.
@@ -550,7 +586,7 @@ func newDomainRules() *domainRules {
 // putAccount puts or replaces the account at an address.
 func (st *State) putAccount(addr string, r Record) {
 	d := st.domain(address.Domain(addr))
-	before, after := d.accounts[addr].Aliases(), r.Aliases()
+	before, after := d.accounts.get(addr).Aliases(), r.Aliases()
 	for _, alias := range before {
 		st.setAlias(alias, slices.DeleteFunc(slices.Clone(st.aliases[alias]), func(o string) bool { return o == addr }))
 	}
@@ -558,9 +594,9 @@ func (st *State) putAccount(addr string, r Record) {
 		st.setAlias(alias, append(slices.Clone(st.aliases[alias]), addr))
 	}
 	if r.Exists() {
-		d.accounts[addr] = r
+		d.accounts.put(r)
 	} else {
-		delete(d.accounts, addr)
+		d.accounts.remove(addr)
 	}
 }
 
@@ -575,7 +611,7 @@ func (st *State) setAlias(alias string, owners []string) {
 func (st *State) domain(name string) *domainState {
 	d := st.domains[name]
 	if d == nil {
-		d = &domainState{newDomainRules(), map[string]Record{}}
+		d = &domainState{domainRules: newDomainRules()}
 		st.domains[name] = d
 	}
 	return d

@@ -414,7 +414,7 @@ func (s *Store) Repair(ctx context.Context, dryRun bool) (repaired int, err erro
 			if heads[i].StoreID != known[i].StoreID {
 				return repaired, ErrForeign
 			}
-			_, _, err := s.Log.Load(ctx, Shard(i), Head{})
+			_, err := s.Log.Load(ctx, Shard(i), Head{}, nil)
 			if err == nil {
 				continue
 			}
@@ -472,17 +472,21 @@ func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 	if loaded {
 		known = s.State.Head(i)
 	}
-	h, docs, err := s.Log.Load(ctx, i, known)
+	var b *builder
+	h, err := s.Log.Load(ctx, i, known, func() func(Doc) error {
+		b = newBuilder()
+		return b.put
+	})
 	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
 	}
-	fresh, err := freshState(i, h, docs)
+	fresh, err := b.build(i, h)
 	if err != nil {
 		return fmt.Errorf("loading shard %d: %w", i, err)
 	}
 	if loaded && s.Snapshot != nil {
 		var records [][]byte
-		if err := fresh.content(i).records(func(r []byte) error { records = append(records, r); return nil }); err != nil {
+		if err := fresh.content(i).records(func(r []byte) error { records = append(records, bytes.Clone(r)); return nil }); err != nil {
 			return fmt.Errorf("loading shard %d: %w", i, err)
 		}
 		s.keep(records...)

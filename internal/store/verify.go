@@ -44,7 +44,7 @@ func (s *Store) verifyShard(ctx context.Context, i Shard) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
 	defer cancel()
-	_, _, err := s.Log.Load(ctx, i, Head{})
+	_, err := s.Log.Load(ctx, i, Head{}, nil)
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return // says nothing about the documents
 	}
