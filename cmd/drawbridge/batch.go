@@ -163,7 +163,7 @@ func words(r *api.BatchAccount) string {
 		list = append(list, label(name)+": "+became(name, r.Changes[name]))
 	}
 	for _, f := range r.Errors {
-		text := inWords(f.Detail)
+		text := f.Detail
 		if f.Pointer != "" {
 			text = fieldWords(strings.Split(strings.TrimPrefix(f.Pointer, "/"), "/")) + ": " + text
 		}

@@ -102,17 +102,32 @@ func (c *cli) printProblem(cmd *cobra.Command, out io.Writer, p *adminclient.Pro
 	if p.Status == http.StatusPreconditionFailed && (p.Detail == "" || strings.Contains(p.Detail, "If-Match")) {
 		p.Detail = "somebody else changed it meanwhile: look at it again, then repeat the command"
 	}
-	text := inWords(p.Error())
+	text := p.Error()
+	if len(p.RepeatWith) > 0 {
+		text = strings.TrimSuffix(text, ".") + "; to go ahead, repeat with " + flagsOf(cmd, p.RepeatWith)
+	}
 	if hint := hintOf(p); hint != "" {
 		text += ": " + hint
 	}
 	c.printError(out, code, text)
 }
 
-// inWords puts a text of the API into the words of this command: parameters become flags.
-func inWords(text string) string {
-	return strings.NewReplacer("?confirm=true", "--confirm", "?create=true", "--create", "?revert_after=10m", "--revert-after 10m",
-		"see GET /v1/store", "run drawbridge store status").Replace(text)
+// flagsOf returns the flags for parameters of the API: "--confirm, or with --revert-after=10m".
+func flagsOf(cmd *cobra.Command, parameters []string) string {
+	flags := make([]string, len(parameters))
+	for i, p := range parameters {
+		flag := strings.ReplaceAll(strings.TrimSuffix(p, "=true"), "_", "-")
+		without, no := strings.CutSuffix(flag, "=false")
+		switch {
+		case cmd.Name() == "api": // a user of the API's paths reads its names
+			flags[i] = "?" + p
+		case no:
+			flags[i] = "--no-" + without
+		default:
+			flags[i] = "--" + flag
+		}
+	}
+	return strings.Join(flags, ", or with ")
 }
 
 // hintOf says what to do about a refusal in this command's own words.

@@ -13,7 +13,7 @@ import (
 // faultText is a fault of the API in the words of the command line: the flag with the value that it
 // was given, or the field in words; then what is wrong.
 func faultText(cmd *cobra.Command, f api.Fault) string {
-	detail := inWords(f.Detail)
+	detail := f.Detail
 	switch {
 	case cmd.Name() == "api": // a user of the API's paths reads its names
 		return f.String()

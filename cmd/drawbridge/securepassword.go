@@ -205,7 +205,7 @@ func (c *cli) revokeAll(cmd *cobra.Command, w *writing, account string, devices 
 	}
 	if !w.confirm && !w.dryRun {
 		return &adminclient.Problem{Problem: *api.Refuse(http.StatusConflict, "confirm_required",
-			"this would revoke all secure passwords of %s (%s): repeat with --confirm", account, strings.Join(labels, ", "))}
+			"this would revoke all secure passwords of %s (%s); to go ahead, repeat with --confirm", account, strings.Join(labels, ", "))}
 	}
 	each := writing{dryRun: w.dryRun}
 	for _, d := range devices {

@@ -49,7 +49,8 @@ func (c *cli) enforce() *cobra.Command {
 		Short: "Enforce secure passwords for third-party clients",
 		Long: "Refuse the mailbox password in third-party clients of the accounts in the scope. The scope replaces the current\n" +
 			"one. New logins with the mailbox password are refused at once, and open submission sessions at their next\n" +
-			"command; open IMAP, POP3 and ManageSieve sessions continue until they reconnect.",
+			"command. Open IMAP, POP3 and ManageSieve sessions with a mailbox password are ended if the daemon's setting\n" +
+			"sessions.doveadm names the Dovecots; otherwise they stay open until the client reconnects.",
 		Example:           "  drawbridge secure-password-policy enforce example.org --all --except-member scanner@example.org",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),

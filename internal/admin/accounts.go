@@ -63,7 +63,7 @@ func (d *Domain) checkListed(addr string) error {
 	if !listed || d.Create && d.Caller.Role != store.RoleSelf {
 		return nil
 	}
-	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling; ?create=true creates the account", addr, d.name)
+	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling", addr, d.name).OrRepeat("create=true")
 }
 
 // unknownWarning reports that a record is created for an address that nothing knows: none of the
@@ -236,7 +236,7 @@ func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 		return nil, err
 	}
 	if !a.DryRun && !a.Confirm {
-		return nil, api.Conflict("confirm_required", "deleting the account also deletes %s: repeat with ?confirm=true", a.belongings(cur))
+		return nil, api.Conflict("confirm_required", "deleting the account also deletes %s", a.belongings(cur)).OrRepeat("confirm=true")
 	}
 	// Keys first: a key that outlived its account would open the next account of that name.
 	if err := a.RevokeKeys(ctx, func(k *store.Key) bool { return k.Account == a.address }); err != nil {

@@ -105,7 +105,7 @@ func readClientType(name string, in *api.ClientType, f *api.Faults) *store.Clien
 		next.Evidence = append(next.Evidence, evidence)
 	}
 	if len(in.Evidence) == 0 {
-		f.Add("/evidence", "required", "is empty, so that no client would be of this type: add evidence, or DELETE the type")
+		f.Add("/evidence", "required", "is empty, so that no client would be of this type: add evidence, or delete the type")
 	}
 	return next
 }
@@ -164,7 +164,7 @@ func (r *Request) evidenceWarnings(evidence []access.Evidence) []api.Warning {
 			warn(i, "not_at_postfix", "Postfix does not report client certificates, so that this evidence never matches at its listeners: add evidence with networks")
 		}
 		if e.ClientCert != "" && e.ClientCert != certificateValid {
-			warn(i, "certificate_not_told", "Dovecot 2.3 reports of a verified certificate only that it is %s: use that in client_cert, unless the logins come by POST /v1/login with this value", certificateValid)
+			warn(i, "certificate_not_reported", "Dovecot 2.3 reports of a verified certificate only that it is %s: use that in client_cert, unless the logins come through the API with this value", certificateValid)
 		}
 	}
 	return list
@@ -180,7 +180,7 @@ func (r *Request) DeleteClientType(ctx context.Context, name string) (*Result[ap
 			return err
 		}
 		if n := r.policiesNaming(t); n > 0 && !slices.Contains(access.KnownClientTypes[:], t) && !r.Confirm {
-			p := api.Conflict("in_use", "policies select this client type, and would match nothing in its place: remove it from them first, or repeat with ?confirm=true")
+			p := api.Conflict("in_use", "policies select this client type, and would match nothing in its place: remove it from them first").OrRepeat("confirm=true")
 			p.Referrers = map[string]int{"policies": n}
 			return p
 		}

@@ -104,7 +104,7 @@ func (d *Domain) ReadDepartment(in *api.Department, cur *store.Department, f *ap
 // PutDepartment creates or replaces a department, and creates missing parents.
 func (d *Domain) PutDepartment(ctx context.Context, path string, in *api.Department, f *api.Faults) (*Result[api.Department], error) {
 	if in.Path != "" && in.Path != path {
-		f.Add("/path", "conflict", "is not the one in the URL: PATCH renames a department")
+		f.Add("/path", "conflict", "is not the path of this department: rename the department to move it")
 	}
 	in.Path = path
 	before, _ := d.Store.State.Department(d.name, path)

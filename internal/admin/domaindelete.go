@@ -22,7 +22,7 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 		return nil, err
 	}
 	if !d.DryRun && !d.Confirm {
-		return nil, api.Conflict("confirm_required", "deleting the domain also deletes %s and all its records: repeat with ?confirm=true", d.belongings())
+		return nil, api.Conflict("confirm_required", "deleting the domain also deletes %s and all its records", d.belongings()).OrRepeat("confirm=true")
 	}
 	d.names.Lock()
 	defer d.names.Unlock()

@@ -63,7 +63,7 @@ func (d *Domain) CreatePolicy(ctx context.Context, id string, decode func(*api.F
 		CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
 		in := decode(f)
 		if cur != nil {
-			return nil, api.Conflict("exists", "there is a policy of this id already: PUT replaces it, PATCH changes it")
+			return nil, api.Conflict("exists", "there is a policy of this id already: change that one, or choose another id")
 		}
 		return in, nil
 	})

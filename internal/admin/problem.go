@@ -21,7 +21,7 @@ func ProblemOf(err error) *api.Problem {
 		return api.Unavailable("damaged_store",
 			"the store is damaged: documents are missing, altered or added, or a key has the wrong type; nothing was changed: run 'drawbridge store repair' against a daemon that was running before the damage; without one, restore a backup of Redis, or accept the documents that are left with 'drawbridge store adopt'")
 	case errors.Is(err, store.ErrForeign):
-		return api.Unavailable("store_unavailable", "the store is empty, older than, or other than the known one, and is not accepted: see GET /v1/store")
+		return api.Unavailable("store_unavailable", "the store is empty, older than, or other than the known one, and is not accepted: 'drawbridge store status' shows why, 'drawbridge store adopt' accepts it")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrNewerSchema),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return api.Unavailable("store_unavailable", "the store is unavailable: nothing was acknowledged; try again later")

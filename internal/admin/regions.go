@@ -98,7 +98,7 @@ func (r *Request) policyRegions(in, had []string, pointer string, f *api.Faults)
 		case meant != "":
 			f.Add(at, "unknown_region", "is not the code of a region: did you mean %s?", meant)
 		case region.Name(code) == "" && !r.Regions.Database().Holds(code):
-			f.Add(at, "unknown_region", "is not the code of a region: name a country by two letters, as GET /v1/regions/codes lists them")
+			f.Add(at, "unknown_region", "is not the code of a region: name a country by two letters, e.g. DE")
 		case r.Regions.Database() == nil:
 			f.Add(at, "regions_unavailable", "%s; or name the addresses in ips", noRegions)
 		}

@@ -17,7 +17,7 @@ func getAccount(c *call) (*answer, error) { return shown(c.account.Record()) }
 func putAccount(c *call) (*answer, error) {
 	res, err := c.account.Put(c.ctx, func(cur *api.Account, f *api.Faults) (*api.Account, error) {
 		if cur != nil && cur.Suspended && !rest.Present(c.body.Get("suspended")) && !c.req.Confirm {
-			return nil, api.Conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it, or repeat with ?confirm=true")
+			return nil, api.Conflict("confirm_required", "the account is suspended, and the new record does not say suspended, which would lift the suspension: send it").OrRepeat("confirm=true")
 		}
 		return decode[api.Account](c, f), nil
 	})

@@ -120,7 +120,7 @@ func TestAccounts(t *testing.T) {
 	self := d.key(`"role":"self","account":"ann@example.org"`)
 	self.get(ann).want(200)
 	d.admin.del(ann + "?dry_run=true").want(200)
-	d.admin.del(ann).want(409, "confirm_required").says("deleting the account also deletes its settings, 1 API key: ")
+	d.admin.del(ann).want(409, "confirm_required").says("deleting the account also deletes its settings, 1 API key").has("repeat_with", `["confirm=true"]`)
 	d.admin.patch(ann, `{"suspended":true}`).want(200)
 	d.admin.del(ann+"?confirm=true").want(409, "suspended") // it could log in again by the domain's rules
 	d.admin.put(ann, `{}`).want(409, "confirm_required")

@@ -74,7 +74,8 @@
 // # Diagnostics
 //
 // Refusals are RFC 9457 problem documents. 422 lists all faults at once, each with a JSON pointer,
-// a code and what to do; no refusal repeats a secret.
+// a code and what to do; no refusal repeats a secret. repeat_with lists query parameters with which
+// the same request would be accepted.
 //
 //	400 malformed                the body or the query cannot be read
 //	400 bad_cursor               the cursor is of another list or batch
@@ -85,11 +86,11 @@
 //	409 exists                   the name is taken
 //	409 limit                    the maximum number is reached
 //	409 in_use                   referrers counts by what
-//	409 confirm_required         detail says what would be deleted: repeat with ?confirm=true
+//	409 confirm_required         detail says what would be deleted; repeat_with has confirm=true
 //	409 suspended                lift the suspension before deleting the account
-//	409 unknown_account          the account has no record, and accounts are listed: repeat with ?create=true
+//	409 unknown_account          the account has no record, and accounts are listed; repeat_with has create=true
 //	409 secure_password_limit    revoke one first
-//	409 lockout                  lockout.who lists whom it would lock out: repeat with ?confirm=true or ?revert_after=
+//	409 lockout                  lockout.who lists whom it would lock out; repeat_with has confirm=true and revert_after=10m
 //	409 next_passdb              mailbox passwords are not kept here
 //	409 too_large                one transaction would become too big
 //	409 interrupted              another change came between, within a batch, an import or a document: resume it, or run it again

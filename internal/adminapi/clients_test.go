@@ -24,8 +24,8 @@ func TestEvidenceWarnings(t *testing.T) {
 		{`{"networks":["192.0.2.1"],"services":["submission465"]}`, []string{"unmapped_service"}},
 		{`{"client_cert":"valid"}`, []string{"not_at_postfix"}},
 		{`{"client_cert":"valid","services":["imap"]}`, nil},
-		{`{"client_cert":"SHA256:ab","services":["web"]}`, []string{"certificate_not_told"}},
-		{`{"networks":["192.0.2.1"]},{"client_cert":"SHA256:ab","local_ports":[993]}`, []string{"not_at_postfix", "certificate_not_told"}},
+		{`{"client_cert":"SHA256:ab","services":["web"]}`, []string{"certificate_not_reported"}},
+		{`{"networks":["192.0.2.1"]},{"client_cert":"SHA256:ab","local_ports":[993]}`, []string{"not_at_postfix", "certificate_not_reported"}},
 	} {
 		a := d.admin.put(path+"?dry_run=true", `{"evidence":[`+c.evidence+`]}`).want(200)
 		if got := a.each("warnings", "code"); !slices.Equal(got, c.codes) {

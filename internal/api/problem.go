@@ -16,6 +16,9 @@ type Problem struct {
 	Code   string  `json:"code"`
 	Detail string  `json:"detail"`
 	Errors []Fault `json:"errors,omitempty"`
+	// RepeatWith lists query parameters, e.g. confirm=true, of which each makes the same request
+	// acceptable. No text repeats them: each client shows them in its own words.
+	RepeatWith []string `json:"repeat_with,omitempty"`
 	// Referrers counts what still names a resource that was to be deleted, by kind.
 	Referrers map[string]int `json:"referrers,omitempty"`
 	// Lockout lists whom a change would lock out.
@@ -99,6 +102,12 @@ func Forbidden(format string, args ...any) *Problem {
 // Conflict refuses an operation that the present state does not allow.
 func Conflict(code, format string, args ...any) *Problem {
 	return Refuse(http.StatusConflict, code, format, args...)
+}
+
+// OrRepeat adds parameters of the query that would make the request acceptable.
+func (p *Problem) OrRepeat(parameters ...string) *Problem {
+	p.RepeatWith = append(p.RepeatWith, parameters...)
+	return p
 }
 
 // Malformed refuses a request that cannot be read.

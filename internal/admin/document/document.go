@@ -152,7 +152,7 @@ func Export(d *admin.Domain, accounts bool) (*api.DomainDocument, error) {
 		return nil, api.NotFound("domain")
 	}
 	if len(c.accounts) > maxAccounts {
-		return nil, api.Conflict("too_large", "the domain has more than %d accounts: leave them out with ?accounts=false", maxAccounts)
+		return nil, api.Conflict("too_large", "the domain has more than %d accounts: export it without them", maxAccounts).OrRepeat("accounts=false")
 	}
 	return c.document(), nil
 }

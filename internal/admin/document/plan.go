@@ -84,7 +84,7 @@ func newPlan(d *admin.Domain, ch *store.Change, in *api.DomainDocument, base rev
 		for _, w := range warnings {
 			all = append(all, w.Detail)
 		}
-		return nil, api.Conflict("confirm_required", "%s Repeat with ?confirm=true.", strings.Join(all, " "))
+		return nil, api.Conflict("confirm_required", "%s", strings.Join(all, " ")).OrRepeat("confirm=true")
 	}
 	return p, nil
 }

@@ -186,8 +186,8 @@ func (g *Guard) Check(now time.Time, req *Request, e *Edit) error {
 	if len(who) == 0 {
 		return nil
 	}
-	p := api.Conflict("lockout", "the change would lock out %s: lockout.who lists them; "+
-		"?confirm=true makes the change anyway, ?revert_after=10m makes it and reverts it unless it is confirmed in time", strings.Join(whom, ", "))
+	p := api.Conflict("lockout", "the change would lock out %s: lockout.who lists them", strings.Join(whom, ", ")).
+		OrRepeat("confirm=true", "revert_after=10m")
 	p.Lockout = &api.Lockout{Active: len(active), LockedOut: len(out), Who: who[:min(len(who), maxWho)], More: max(0, len(who)-maxWho)}
 	return p
 }
