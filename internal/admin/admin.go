@@ -31,13 +31,12 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
-	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // Admin is the store that administrators change, and the site's settings. All fields are needed but
-// DefaultDomain, Services, Version, Guard, Regions, Nodes and Live.
+// DefaultDomain, Services, Version, Guard, Regions, Nodes and WouldEnd.
 type Admin struct {
 	Store   *store.Store
 	Journal Journal
@@ -57,7 +56,9 @@ type Admin struct {
 	Regions *region.Source // nil for none
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
-	Live  *livesessions.Sessions // nil if no doveadm is known
+	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that other
+	// rules and account facts would end. nil if open sessions are not known.
+	WouldEnd func(ctx context.Context, domain, account string, rules *access.Rules, facts *access.Account) int
 
 	// names serialises changes of domain names on this daemon: they go through two shards.
 	names sync.Mutex

@@ -43,8 +43,8 @@ func (d *Domain) cutOffBy(ctx context.Context, draft history.Draft) (*api.CutOff
 			out.Accounts[i].SecurePasswords = len(r.Doc.Live())
 		}
 	}
-	if d.Live != nil {
-		out.Sessions = d.Live.WouldEnd(ctx, d.name, draft.Account, draft.Would, draft.Facts)
+	if d.WouldEnd != nil {
+		out.Sessions = d.WouldEnd(ctx, d.name, draft.Account, draft.Would, draft.Facts)
 	}
 	return out, nil
 }

@@ -78,6 +78,24 @@ func (r *Request) Account(addr string) (*Account, error) {
 	return &Account{Domain: d, address: parsed}, nil
 }
 
+// Reach refuses what is out of the caller's reach as not found, whether it is managed or not. An
+// address that is none is left to [Request.Account].
+func (r *Request) Reach(domain, addr string) error {
+	if addr == "" {
+		domain, _ = address.ParseDomain(domain) // "" is managed by nobody
+		if !r.Caller.Reaches(domain) {
+			return api.NotFound("domain")
+		}
+		return nil
+	}
+	parsed, err := address.Parse(addr, r.DefaultDomain)
+	parsed = r.Store.State.Canonical(parsed)
+	if err == nil && !r.Caller.ReachesAccount(address.Domain(parsed), parsed) {
+		return api.NotFound("account")
+	}
+	return nil
+}
+
 // Name returns the canonical name of the domain.
 func (d *Domain) Name() string { return d.name }
 

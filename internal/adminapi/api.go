@@ -138,6 +138,7 @@ import (
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
@@ -153,6 +154,7 @@ const (
 // API is the parts of the HTTP API. All are needed but PeerUID and Metrics.
 type API struct {
 	*admin.Admin
+	Open opensessions.Site
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
 	// Available reports whether decisions are possible now.

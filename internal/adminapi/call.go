@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
@@ -115,7 +114,7 @@ func (c *call) answer() (*answer, error) {
 	} else {
 		domain = c.domain.Name()
 	}
-	ending := c.req.Ending(domain, account)
+	ending := c.Open.Ending(c.req, domain, account)
 	ans, err := c.op.serve(c)
 	if err != nil {
 		ending.Forget()
@@ -130,17 +129,9 @@ func (c *call) answer() (*answer, error) {
 func (c *call) authorise() (err error) {
 	inPath := func(name string) bool { return strings.Contains(c.op.Path, "{"+name+"}") }
 	name, addr := c.r.PathValue("domain"), c.r.PathValue("address")
-	switch {
-	case inPath("domain"):
-		canonical, _ := address.ParseDomain(name) // "" is managed by nobody
-		if !c.caller.Reaches(canonical) {
-			return api.NotFound("domain")
-		}
-	case inPath("address"):
-		parsed, err := address.Parse(addr, c.DefaultDomain)
-		canonical := c.Store.State.Canonical(parsed)
-		if err == nil && !c.caller.ReachesAccount(address.Domain(canonical), canonical) {
-			return api.NotFound("account")
+	if inPath("domain") || inPath("address") {
+		if err := c.req.Reach(name, addr); err != nil {
+			return err
 		}
 	}
 	if err := c.caller.May(c.op.roles); err != nil {

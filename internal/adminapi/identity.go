@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -67,8 +66,8 @@ func from(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	ip, _ := address.ParseIP(host) // the zero Addr for none
-	return ip
+	ip, _ := netip.ParseAddr(host) // the zero Addr for none
+	return ip.Unmap().WithZone("")
 }
 
 // direct reports whether a request has no header of a browser or a proxy, which may act for

@@ -7,6 +7,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
+	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -20,8 +21,9 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 			Explain: p.gate.Explain,
 			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions: p.regions, Live: p.live, Nodes: p.redis.Nodes,
+			Regions: p.regions, Nodes: p.redis.Nodes,
 		},
+		Open:      opensessions.Site{Live: p.live},
 		Login:     loginapi.Login(p.gate),
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		PeerUID: func(c net.Conn) (uint32, bool) {
@@ -29,6 +31,9 @@ func apiServer(p *parts) (func() *http.Server, error) {
 			return peer.UID, err == nil
 		},
 		Metrics: p.metrics,
+	}
+	if p.live != nil {
+		api.WouldEnd = p.live.WouldEnd
 	}
 	handler, err := api.Handler()
 	if err != nil {

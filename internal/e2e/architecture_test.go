@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
@@ -68,6 +69,27 @@ func TestArchitecturePackages(t *testing.T) {
 	}
 }
 
+// A package imports at most eight of ours, the daemon aside, which wires them all.
+func TestArchitectureFanOut(t *testing.T) {
+	for name, imports := range packages(t) {
+		if len(imports) > 8 && name != "internal/daemon" {
+			t.Errorf("%s imports %d packages of ours, %q: move an idea of it into a package of its own", name, len(imports), imports)
+		}
+	}
+}
+
+// An interface has at most four methods.
+func TestArchitectureInterfaces(t *testing.T) {
+	eachSource(t, parser.SkipObjectResolution, func(dir string, file *ast.File) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if i, ok := n.(*ast.InterfaceType); ok && len(i.Methods.List) > 4 {
+				t.Errorf("%s: an interface has %d methods: split it by its users", dir, len(i.Methods.List))
+			}
+			return true
+		})
+	})
+}
+
 // named resolves the short names in one part of a chain.
 func named(part string, imports map[string][]string) (list []string) {
 	for name := range strings.SplitSeq(part, ",") {
@@ -87,6 +109,25 @@ func packages(t *testing.T) map[string][]string {
 	t.Helper()
 	const module = "github.com/drawbridge/drawbridge/"
 	imports := map[string][]string{}
+	eachSource(t, parser.ImportsOnly, func(dir string, file *ast.File) {
+		list := imports[dir]
+		for _, spec := range file.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ours, ok := strings.CutPrefix(name, module); ok && !slices.Contains(list, ours) {
+				list = append(list, ours)
+			}
+		}
+		imports[dir] = list
+	})
+	return imports
+}
+
+// eachSource parses the Go files of the module, tests aside.
+func eachSource(t *testing.T, mode parser.Mode, f func(dir string, file *ast.File)) {
+	t.Helper()
 	for _, top := range []string{"internal", "cmd", "checkpassword", "policyd", "milter"} {
 		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d os.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
@@ -96,26 +137,14 @@ func packages(t *testing.T) map[string][]string {
 			if err != nil {
 				return err
 			}
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
-			if err != nil {
-				return err
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+			if err == nil {
+				f(dir, file)
 			}
-			list := imports[dir]
-			for _, spec := range file.Imports {
-				name, err := strconv.Unquote(spec.Path.Value)
-				if err != nil {
-					return err
-				}
-				if ours, ok := strings.CutPrefix(name, module); ok && !slices.Contains(list, ours) {
-					list = append(list, ours)
-				}
-			}
-			imports[dir] = list
-			return nil
+			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	return imports
 }

@@ -1,4 +1,8 @@
-package admin
+// Package opensessions is what administrators do with the open sessions of Dovecot: list them, end
+// one, and wait for those that a change ends.
+//
+// Role domain sees the sessions of its domain, and not which of the site's servers have them.
+package opensessions
 
 import (
 	"context"
@@ -7,21 +11,27 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
+// Site has the open sessions of the site's Dovecots.
+type Site struct {
+	Live *livesessions.Sessions // nil if no doveadm is known
+}
+
 // Ending counts the open sessions that end because of a change that follows, in a domain or, unless
 // account is "", of an account. One of its methods must be called.
 type Ending struct{ change *livesessions.Change }
 
-// Ending begins to count.
-func (r *Request) Ending(domain, account string) Ending {
-	if r.Live == nil || r.DryRun {
+// Ending begins to count. Of a dry run it counts nothing.
+func (s Site) Ending(r *admin.Request, domain, account string) Ending {
+	if s.Live == nil || r.DryRun {
 		return Ending{}
 	}
-	return Ending{r.Live.Expect(domain, account)}
+	return Ending{s.Live.Expect(domain, account)}
 }
 
 // Forget is for a change that was not made.
@@ -51,29 +61,31 @@ func errNoDoveadm() error {
 	return api.Conflict("no_doveadm", "the daemon knows no doveadm, so open sessions are not known: set sessions.doveadm")
 }
 
-// Sessions returns the open sessions of the domain.
-func (d *Domain) Sessions(ctx context.Context) (*api.Sessions, error) { return d.sessions(ctx, "") }
-
-// Sessions returns the open sessions of the account.
-func (a *Account) Sessions(ctx context.Context) (*api.Sessions, error) {
-	return a.sessions(ctx, a.address)
+// OfDomain returns the open sessions of a domain.
+func (s Site) OfDomain(ctx context.Context, d *admin.Domain) (*api.Sessions, error) {
+	return s.list(ctx, d, "")
 }
 
-func (d *Domain) sessions(ctx context.Context, account string) (*api.Sessions, error) {
-	if d.Live == nil {
+// OfAccount returns the open sessions of an account.
+func (s Site) OfAccount(ctx context.Context, a *admin.Account) (*api.Sessions, error) {
+	return s.list(ctx, a.Domain, a.Address())
+}
+
+func (s Site) list(ctx context.Context, d *admin.Domain, account string) (*api.Sessions, error) {
+	if s.Live == nil {
 		return nil, errNoDoveadm()
 	}
-	list, unreachable := d.Live.List(ctx, d.name, account)
-	s := &api.Sessions{Items: make([]api.Session, len(list)), Unreachable: unreachable}
+	list, unreachable := s.Live.List(ctx, d.Name(), account)
+	v := &api.Sessions{Items: make([]api.Session, len(list)), Unreachable: unreachable}
 	for i := range list {
-		s.Items[i] = d.viewSession(&list[i])
+		v.Items[i] = view(d.Request, &list[i])
 	}
-	return s, nil
+	return v, nil
 }
 
-// viewSession shows an open session. Where it may be of several logins, each of their devices is
-// named.
-func (r *Request) viewSession(o *livesessions.Open) api.Session {
+// view returns an open session as the caller sees it. Where it may be of several logins, the label
+// names each of their devices.
+func view(r *admin.Request, o *livesessions.Open) api.Session {
 	v := api.Session{ID: o.ID, Account: o.Account, Protocol: o.Protocol.String(), IP: o.IP, Node: o.Node}
 	if r.Caller.Role == store.RoleDomain || r.Caller.Role == store.RoleSelf {
 		v.Node = "" // which servers there are is the site's business
@@ -112,34 +124,35 @@ func (r *Request) viewSession(o *livesessions.Open) api.Session {
 	return v
 }
 
-// EndSession ends an open session that the caller reaches, and the others that the mail server does
-// not tell apart from it.
-func (r *Request) EndSession(ctx context.Context, id string) (*api.Session, *api.SessionsEnded, error) {
-	if err := r.Caller.May(ForDomain); err != nil {
+// End ends an open session that the caller reaches, and those that Dovecot cannot distinguish from
+// it. A dry run returns the session alone.
+func (s Site) End(ctx context.Context, r *admin.Request, id string) (*api.Session, *api.SessionsEnded, error) {
+	if err := r.Caller.May(admin.ForDomain); err != nil {
 		return nil, nil, err
 	}
-	if r.Live == nil {
+	if s.Live == nil {
 		return nil, nil, errNoDoveadm()
 	}
-	list, _ := r.Live.List(ctx, r.Caller.Tenant(), "") // of role domain, its domain
+	list, _ := s.Live.List(ctx, r.Caller.Tenant(), "") // of role domain, its domain
 	at := slices.IndexFunc(list, func(o livesessions.Open) bool { return o.ID == id })
 	if at < 0 {
 		return nil, nil, api.NotFound("session")
 	}
 	open := list[at]
-	view, domain := r.viewSession(&open), open.Domain
-	if !r.managed(domain) {
+	d, err := r.Domain(open.Domain)
+	if err != nil {
 		return nil, nil, api.NotFound("session")
 	}
-	err := r.change(ctx, ForDomain, store.ShardOf(domain), func(ch *store.Change) error {
-		Describe(ch, "session.end", domain, open.Account)
+	v := view(r, &open)
+	err = d.Change(ctx, func(ch *store.Change) error {
+		admin.Describe(ch, "session.end", d.Name(), open.Account)
 		ch.Audit.Note = fmt.Sprintf("%s from %s", open.Protocol, open.IP)
 		ch.AuditOnly()
 		return nil
 	})
 	if err != nil || r.DryRun {
-		return &view, nil, err
+		return &v, nil, err
 	}
-	o := r.Live.End(ctx, []livesessions.Open{open})
-	return &view, &api.SessionsEnded{Ended: o.Ended, Failed: o.Failed}, nil
+	o := s.Live.End(ctx, []livesessions.Open{open})
+	return &v, &api.SessionsEnded{Ended: o.Ended, Failed: o.Failed}, nil
 }
