@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -49,7 +51,9 @@ func newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
 
 // recordID begins with its time, so that ids compare by age.
 func recordID(t time.Time) string {
-	return fmt.Sprintf("%012x%s", t.UnixMilli(), store.NewID())
+	var at [8]byte
+	binary.BigEndian.PutUint64(at[:], uint64(t.UnixMilli()))
+	return hex.EncodeToString(at[2:]) + store.NewID()
 }
 
 func bounded(s string) string {

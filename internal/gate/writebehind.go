@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ type writeBehind struct {
 	jobs chan func(context.Context)
 
 	mu       sync.Mutex
-	records  []store.LoginRecord
+	records  []*store.LoginRecord
 	closings []store.Closing
 	messages []mailflow.Record
 	events   []store.Event
@@ -74,9 +75,22 @@ func enqueue[T any](b *writeBehind, list *[]T, item T) {
 		*list = (*list)[1:]
 		b.dropped++
 	}
+	if *list == nil {
+		*list = make([]T, 0, batch/10)
+	}
 	*list = append(*list, item)
 	b.mu.Unlock()
 	b.nudge()
+}
+
+// dequeue removes a batch from a list. Nothing is appended to the memory of the batch.
+func dequeue[T any](list *[]T) []T {
+	n := min(len(*list), batch)
+	first := (*list)[:n:n]
+	if *list = (*list)[n:]; len(*list) == 0 {
+		*list = nil
+	}
+	return first
 }
 
 func (b *writeBehind) nudge() {
@@ -86,7 +100,8 @@ func (b *writeBehind) nudge() {
 	}
 }
 
-func (b *writeBehind) record(r *store.LoginRecord) { enqueue(b, &b.records, *r) }
+// record queues a record, which does not change any more.
+func (b *writeBehind) record(r *store.LoginRecord) { enqueue(b, &b.records, r) }
 func (b *writeBehind) message(r *mailflow.Record)  { enqueue(b, &b.messages, *r) }
 func (b *writeBehind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
 func (b *writeBehind) event(e store.Event)         { enqueue(b, &b.events, e) }
@@ -251,15 +266,15 @@ func (b *writeBehind) take() *delivery {
 		b.log.Warn("login records were dropped: the store has been away for too long", "count", b.dropped)
 		b.dropped = 0
 	}
-	d := &delivery{
-		Events: b.events[:min(len(b.events), batch)], Records: b.records[:min(len(b.records), batch)],
-		Closings: b.closings[:min(len(b.closings), batch)], Messages: b.messages[:min(len(b.messages), batch)], Uses: b.uses,
+	d := &delivery{Events: dequeue(&b.events), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
+	records := dequeue(&b.records)
+	d.Records = slices.Grow(d.Records, len(records))
+	for _, r := range records {
+		d.Records = append(d.Records, *r)
 	}
 	if len(d.Events)+len(d.Records)+len(d.Closings)+len(d.Messages)+len(d.Uses) == 0 {
 		return nil
 	}
-	b.events, b.records, b.closings = b.events[len(d.Events):], b.records[len(d.Records):], b.closings[len(d.Closings):]
-	b.messages = b.messages[len(d.Messages):]
 	b.uses = map[string]map[string]store.LastUse{}
 	b.number++
 	d.ID = store.BatchID{Origin: b.origin, N: b.number}
