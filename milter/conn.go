@@ -50,6 +50,7 @@ type conn struct {
 	out      []byte                 // answers not yet written
 	declined func(name []byte) bool // header fields that go-milter shall not see
 	header   int                    // octets of header fields handed on for this message
+	params   []string               // of the last MAIL or RCPT, which go-milter drops
 	greeted  bool                   // a packet came after the offer
 	stopping atomic.Bool
 
@@ -186,6 +187,9 @@ func (c *conn) wanted() (bool, error) {
 	switch c.buf[4] {
 	case byte(gomilter.CodeMail), byte(gomilter.CodeAbort):
 		c.header = 0
+		c.params = params(data)
+	case byte(gomilter.CodeRcpt):
+		c.params = params(data)
 	case byte(gomilter.CodeHeader):
 		if name, _, _ := bytes.Cut(data, []byte{0}); c.declined(name) {
 			return false, nil
@@ -195,6 +199,17 @@ func (c *conn) wanted() (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// params returns the parameters of MAIL or RCPT: what follows the address, each ending in NUL.
+func params(data []byte) (list []string) {
+	_, rest, _ := bytes.Cut(data, []byte{0})
+	for len(rest) > 0 {
+		var p []byte
+		p, rest, _ = bytes.Cut(rest, []byte{0})
+		list = append(list, string(p))
+	}
+	return list
 }
 
 // check holds a packet against its form, where go-milter would misread it: it passes over header

@@ -71,8 +71,10 @@ type Gate interface {
 
 // Server answers milter connections.
 type Server struct {
-	Gate Gate
-	Log  hclog.Logger
+	Gate   Gate
+	Rules  Rules  // nil if no rule is to be evaluated
+	Keeper Keeper // nil if nothing can be held or copied
+	Log    hclog.Logger
 }
 
 // Serve answers connections on ln until ctx is done, then closes ln, answers the packets in flight
@@ -92,6 +94,7 @@ func (s *Server) serve(c *conn) {
 	} else {
 		session := newSession(s, offered)
 		c.declined = session.declines
+		session.params = func() []string { return c.params }
 		// A server of its own, because go-milter has one set of options for all of a server's
 		// connections, and because it starts anew with another Milter after each answer that ends a
 		// message: here it is the same one.

@@ -35,11 +35,19 @@ type options struct {
 // more than it offered. The answer to the connection is not among what is spared: the MTA waits for
 // it, so that a connection is known before anything can authenticate it.
 func choose(needs mailflow.Needs, offer []byte) options {
-	const always = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody | gomilter.OptNoUnknown | gomilter.OptNoData |
-		gomilter.OptNoHeaderReply
+	const always = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
 	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
-	if !needs.Headers {
+	if !needs.Headers && !needs.Body {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
+	}
+	if !needs.Recipients && !needs.Body {
+		o.protocol |= gomilter.OptNoRcptTo
+	}
+	if needs.Body { // with the space behind the colon, so that the message is kept as it was sent
+		o.protocol |= gomilter.OptNoBodyReply | gomilter.OptHeaderLeadingSpace
+		o.actions |= gomilter.OptRemoveRcpt
+	} else {
+		o.protocol |= gomilter.OptNoBody
 	}
 	o.actions &= gomilter.OptAction(binary.BigEndian.Uint32(offer[4:]))
 	o.protocol &= gomilter.OptProtocol(binary.BigEndian.Uint32(offer[8:]))
@@ -49,6 +57,9 @@ func choose(needs mailflow.Needs, offer []byte) options {
 // session is one SMTP session, as go-milter reports it.
 type session struct {
 	gate    Gate
+	rules   Rules
+	keeper  Keeper
+	params  func() []string // of the present MAIL or RCPT
 	log     hclog.Logger
 	options options
 	ip      netip.Addr
@@ -69,20 +80,29 @@ type message struct {
 	traces    int              // fields named as ours
 	checked   bool             // the header fields were
 	refusal   gomilter.Response
+	whole     *whole // nil if nothing of it is collected
 }
 
 func newSession(s *Server, offer []byte) *session {
-	return &session{gate: s.Gate, log: s.Log, options: choose(s.Gate.Needs(), offer)}
+	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, log: s.Log, options: choose(s.Gate.Needs(), offer)}
 }
 
 // seesHeaders reports whether header fields are sent on this connection.
 func (s *session) seesHeaders() bool { return s.options.protocol&gomilter.OptNoHeaders == 0 }
 
+// seesBody reports whether bodies are sent on this connection, and the header fields as they are.
+func (s *session) seesBody() bool {
+	return s.options.protocol&(gomilter.OptNoBody|gomilter.OptHeaderLeadingSpace) == gomilter.OptHeaderLeadingSpace
+}
+
+// seesRecipients reports whether recipients are sent on this connection.
+func (s *session) seesRecipients() bool { return s.options.protocol&gomilter.OptNoRcptTo == 0 }
+
 // declines reports whether the session does without a header field, because it means nothing here
 // or because there were too many. A field that wants an answer has to be seen to get it.
 func (s *session) declines(name []byte) bool {
 	switch {
-	case s.options.protocol&gomilter.OptNoHeaderReply == 0:
+	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.message.whole != nil && !s.message.whole.long:
 		return false
 	case mailflow.Originator(string(name)):
 		return s.message.fromSize > mailflow.MaxHeader
@@ -148,7 +168,14 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 			return s.refuse(m, reconnect, nil), nil
 		}
 	}
-	if !s.seesHeaders() && msg.submitter.Trace == "" {
+	if s.seesRecipients() {
+		msg.whole = &whole{}
+		msg.whole.Params = s.params()
+		if s.keeper != nil && msg.login == "" {
+			msg.whole.pass = s.keeper.Pass(s.ip, s.port)
+		}
+	}
+	if !s.seesHeaders() && !s.seesRecipients() && msg.submitter.Trace == "" {
 		return gomilter.RespAccept, nil
 	}
 	return gomilter.RespContinue, nil
@@ -166,14 +193,20 @@ func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
 	return ip, port
 }
 
-// RcptTo is not asked for.
-func (s *session) RcptTo(string, *gomilter.Modifier) (gomilter.Response, error) {
+// RcptTo collects a recipient that Postfix has accepted.
+func (s *session) RcptTo(to string, _ *gomilter.Modifier) (gomilter.Response, error) {
+	if w := s.message.whole; w != nil {
+		w.Recipients = append(w.Recipients, mailflow.Addressee{Address: to, Params: s.params()})
+	}
 	return gomilter.RespContinue, nil
 }
 
 // Header collects the fields that matter.
 func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	msg := &s.message
+	if msg.whole != nil {
+		msg.whole.addHeader(name, value)
+	}
 	switch {
 	case mailflow.Originator(name):
 		// What is beyond the bound still counts: one field more makes the header refused.
@@ -192,7 +225,7 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
 	}
-	if s.message.traces == 0 && s.message.submitter.Trace == "" {
+	if s.message.traces == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
 		return gomilter.RespAccept, nil
 	}
 	return gomilter.RespContinue, nil
@@ -221,9 +254,12 @@ func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	return nil
 }
 
-// BodyChunk is not asked for.
-func (s *session) BodyChunk([]byte, *gomilter.Modifier) (gomilter.Response, error) {
-	return gomilter.RespContinue, nil
+// BodyChunk collects a part of the body.
+func (s *session) BodyChunk(chunk []byte, _ *gomilter.Modifier) (gomilter.Response, error) {
+	if w := s.message.whole; w != nil {
+		w.addBody(chunk)
+	}
+	return s.continueUnless(gomilter.OptNoBodyReply), nil
 }
 
 // Body ends the message: changes are possible only now. Had the MTA left out the end of the header,
@@ -231,6 +267,9 @@ func (s *session) BodyChunk([]byte, *gomilter.Modifier) (gomilter.Response, erro
 func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
+	}
+	if response, err := s.judge(m); response != nil || err != nil {
+		return response, err
 	}
 	if s.options.actions&gomilter.OptChangeHeader != 0 {
 		for i := s.message.traces; i > 0; i-- { // from the last, since each removal renumbers those behind
@@ -240,6 +279,9 @@ func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 		}
 	}
 	if trace := s.message.submitter.Trace; trace != "" && s.options.actions&gomilter.OptAddHeader != 0 {
+		if s.options.protocol&gomilter.OptHeaderLeadingSpace != 0 {
+			trace = " " + trace // it is not added then
+		}
 		if err := m.InsertHeader(0, traceHeader, trace); err != nil {
 			return nil, err
 		}

@@ -182,6 +182,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		})
 		defer keeperDone.Wait()
 		defer stopKeeper()
+		g.Pass = keeper.PassOf
 		go reportNode(ctx, redis, keeper.Node)
 	}
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
@@ -216,7 +217,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key, live: live, links: links,
+		loginKey: key, live: live, links: links, keeper: keeper,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause

@@ -21,6 +21,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/hold"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -101,6 +102,7 @@ type parts struct {
 	loginKey *loginKey
 	live     *livesessions.Sessions // nil if no doveadm is known
 	links    *approval.Links
+	keeper   *hold.Keeper // not nil if there is a milter
 }
 
 // serve runs all services until ctx ends and requests in flight are answered.
@@ -139,7 +141,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	for _, l := range s.milter {
 		start("milter", l, func(n net.Listener) error {
-			return (&milter.Server{Gate: p.gate, Log: p.log.Named("milter")}).Serve(ctx, n)
+			return (&milter.Server{Gate: p.gate, Rules: p.gate, Keeper: p.keeper, Log: p.log.Named("milter")}).Serve(ctx, n)
 		})
 	}
 	for _, l := range s.api {

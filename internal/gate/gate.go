@@ -24,6 +24,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/submission"
 	"github.com/drawbridge/drawbridge/internal/throttle"
@@ -54,6 +55,9 @@ type Options struct {
 	Decided func(access.Protocol, *access.Decision)
 	// Sessions follows the sessions that logins open; nil for none.
 	Sessions Sessions
+	// Pass returns what is known about the message that this daemon sends from an address and port;
+	// nil for nothing.
+	Pass func(netip.Addr, uint16) *mailflow.Pass
 }
 
 // Sessions follows the sessions that logins open at the mail server.

@@ -123,6 +123,9 @@ func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
 	if loaded, _ := g.Store.State.Ready(); !loaded {
 		return mailflow.Verdict{Refused: true, Temporary: true, Text: textUnavailable}
 	}
+	if g.pass(e).Covers(e.Sender, e.Recipient) {
+		return mailflow.Verdict{} // the milter decides, when it sees the message
+	}
 	w, _ := g.mailRoom.Get().(*mailView)
 	defer g.mailRoom.Put(w)
 	g.lookUpMail(w, e, now)
@@ -170,6 +173,14 @@ func (g *Gate) acceptedBefore(instance, recipient string, now time.Time) bool {
 	defer g.mails.mu.Unlock()
 	t, ok := g.mails.open.Get(instance, now)
 	return ok && slices.ContainsFunc(t.to, func(p mailflow.Party) bool { return p.Address == recipient })
+}
+
+// pass returns what is known about a message that this daemon sends itself; nil for nothing.
+func (g *Gate) pass(e *mailflow.Envelope) *mailflow.Pass {
+	if g.Pass == nil || e.Login != "" {
+		return nil
+	}
+	return g.Pass(e.IP, e.Port)
 }
 
 // lookUpMail gathers what the rules need to know about a message and one of its recipients.
@@ -315,9 +326,19 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	w, _ := g.mailRoom.Get().(*mailView)
 	defer g.mailRoom.Put(w)
 	concerned := known
+	pass := g.pass(e)
+	if pass != nil && !pass.Notice { // the rules apply to whoever sent it first
+		e.Login, e.IP = pass.Login, pass.IP
+	}
 	for _, recipient := range recipients {
 		e.Recipient = recipient
 		g.lookUpMail(w, e, now)
+		released := pass.Covers(e.Sender, recipient)
+		if released && pass.Notice {
+			list = append(list, mailflow.Judged{To: w.to})
+			continue
+		}
+		w.message.Released = released
 		w.message.Content = content
 		w.message.Size = max(size, e.Size)
 		var v mailflow.Verdict
@@ -331,9 +352,12 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		if v.Refused && v.Reason != mailflow.ReasonForwarding && g.secondPass(w, e, now) {
 			v = mailflow.Verdict{}
 		}
+		if released {
+			v.Effects = slices.DeleteFunc(v.Effects, func(e mailflow.Effect) bool { return pass.Has(&e) })
+		}
 		to := w.to
 		to.Departments = nil
-		list = append(list, mailflow.Judged{To: to, Verdict: v})
+		list = append(list, mailflow.Judged{To: to, Sender: w.message.Sender.Account, Verdict: v})
 		if !known {
 			concerned = concerned || !w.rules.None() || w.message.Sender.Account != ""
 			t.message, t.charges = w.message, append(t.charges, charges...)

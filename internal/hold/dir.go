@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,9 @@ type Item struct {
 	Size     int64           `json:"size"`
 	Digest   string          `json:"digest"` // of envelope and text: a client that sends again is recognised by it
 	Created  time.Time       `json:"created"`
+	// Login and IP are those of the client that sent the message.
+	Login string     `json:"login,omitempty"`
+	IP    netip.Addr `json:"ip,omitzero"`
 	// Rules are ids of the rules that do not hold the message again.
 	Rules []string `json:"rules,omitempty"`
 	// QueueID is Postfix's, of the message as it was accepted when it was sent.
@@ -218,10 +222,15 @@ func (d *Dir) NewText() *Text {
 
 // Write adds to the text. Lines end in CRLF.
 func (t *Text) Write(b []byte) (int, error) {
+	_, _ = t.sum.Write(b)
+	return t.writeOnly(b)
+}
+
+// writeOnly adds to the text what does not count for its digest.
+func (t *Text) writeOnly(b []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
-	_, _ = t.sum.Write(b)
 	t.size += int64(len(b))
 	_, t.err = t.out.Write(b)
 	return len(b), t.err

@@ -67,6 +67,7 @@ type Keeper struct {
 	entries map[string]*entry
 	changed chan struct{} // holds one value when there may be something to do
 	senders sync.WaitGroup
+	copies  map[string]time.Time // when a message was copied, by Message-ID, envelope and monitor
 }
 
 // entry is a message in memory. While it is busy, only the goroutine that works on it changes the
@@ -105,9 +106,9 @@ func (k *Keeper) Load() error {
 	return nil
 }
 
-// Keep makes messages of one text durable. Those that are here already, because a client sends
-// again what it was not told to be accepted, are left out.
-func (k *Keeper) Keep(text *Text, items ...*Item) error {
+// add makes messages of one text durable. Those that are here already, because a client sends again
+// what it was not told to be accepted, are left out.
+func (k *Keeper) add(text *Text, items ...*Item) error {
 	now := time.Now().UTC()
 	var fresh []*Item
 	k.mu.Lock()

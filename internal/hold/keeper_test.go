@@ -98,7 +98,7 @@ func (n *node) hold(edit func(*Item)) string {
 	if edit != nil {
 		edit(item)
 	}
-	if err := n.Keep(text, item); err != nil {
+	if err := n.add(text, item); err != nil {
 		n.t.Fatal(err)
 	}
 	return item.ID

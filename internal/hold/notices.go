@@ -127,7 +127,7 @@ func (k *Keeper) queueNotice(n *notice) error {
 	if eightBit {
 		env.Params = []string{"BODY=8BITMIME"}
 	}
-	return k.Keep(text, &Item{ID: n.id, Kind: KindNotice, State: Queued, Envelope: env})
+	return k.add(text, &Item{ID: n.id, Kind: KindNotice, State: Queued, Envelope: env})
 }
 
 // compose writes a notice as a message, and reports whether it has octets beyond ASCII.

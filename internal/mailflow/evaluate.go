@@ -137,6 +137,9 @@ func (a *Applying) None() bool { return a.Sender == nil && a.Recipient == nil &&
 func Evaluate(m *Message, to *Party, rules *Applying, allowance Allowance, trace bool) Verdict {
 	e := evaluation{m: m, to: to, rules: rules, allowance: allowance, tracing: trace}
 	for k, kind := range Kinds {
+		if m.Released && kind != KindAudit && kind != KindMonitor && kind != KindWarning {
+			continue // decided before it was held
+		}
 		for side := range sides {
 			if e.kind(k, side); e.v.Refused && !trace {
 				return e.v
@@ -303,7 +306,11 @@ func (e *evaluation) content(r *compiled, side int) {
 		e.v.Reported = append(e.v.Reported, r.ID)
 	default:
 		e.step(r, "match", "")
-		e.v.Effects = append(e.v.Effects, Effect{Rule: r.Rule, Side: sides[side]})
+		domain := e.m.Sender.Domain
+		if side == received {
+			domain = e.to.Domain
+		}
+		e.v.Effects = append(e.v.Effects, Effect{Rule: r.Rule, Side: sides[side], Domain: domain})
 	}
 }
 

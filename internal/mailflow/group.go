@@ -117,7 +117,7 @@ func (e *evaluation) approval(g *group) {
 	if len(g.Approvers) == 0 || g.ExemptApprovers && e.m.Sender.Account != "" && slices.Contains(g.Approvers, e.m.Sender.Account) {
 		return
 	}
-	e.v.Effects = append(e.v.Effects, Effect{Group: g.Group, Side: Received})
+	e.v.Effects = append(e.v.Effects, Effect{Group: g.Group, Side: Received, Domain: e.to.Domain})
 }
 
 func (e *evaluation) groupStep(g *group, result, detail string) {

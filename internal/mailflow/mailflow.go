@@ -86,7 +86,8 @@ type Effect struct {
 	Rule  *Rule
 	Group *Group // whose approvers decide, nil for a rule
 	// Side is the side of the message that is in the rule's scope.
-	Side Direction
+	Side   Direction
+	Domain string // whose rule or group it is
 }
 
 func (s *Submitter) refuse(cause error, format string, args ...any) Verdict {

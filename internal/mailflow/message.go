@@ -29,6 +29,8 @@ type Message struct {
 	Credential string
 	// Redirected is the account whose mailbox forwards the message automatically.
 	Redirected Party
+	// Released: the message was held and is sent now; the steps before that are not repeated.
+	Released bool
 	// Size is in octets, as far as it is known.
 	Size int64
 	// Content is nil before the message itself is there.
@@ -81,7 +83,8 @@ type Envelope struct {
 
 // Judged is the verdict on a message at one of its recipients.
 type Judged struct {
-	To Party
+	To     Party
+	Sender string // the account that sent it, as [Message.Sender]; "" for nobody known
 	Verdict
 }
 

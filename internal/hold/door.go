@@ -1,0 +1,255 @@
+package hold
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+const (
+	// defaultExpires is how long a message waits for approval if the rule does not say.
+	defaultExpires = 72 * time.Hour
+	// copiedFor is how long it is remembered that a message was copied, for a content filter of the
+	// site that returns it.
+	copiedFor = time.Hour
+	// maxCopied bounds the copies that are remembered.
+	maxCopied = 100_000
+	// maxApprovers bounds the approvers that a department contributes.
+	maxApprovers = 100
+)
+
+// PassOf returns what is known about the message that is sent from an address and port now; nil for
+// nothing.
+func (k *Keeper) PassOf(ip netip.Addr, port uint16) *mailflow.Pass {
+	p := k.Client.PassOf(ip, port)
+	if p == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.entries[p.ID]
+	if e == nil {
+		return nil
+	}
+	return &mailflow.Pass{
+		ID: p.ID, Login: e.item.Login, IP: e.item.IP, Rules: p.Rules, Notice: p.Notice, Sender: p.Sender, Recipients: p.Recipients,
+	}
+}
+
+// Pass is PassOf for the milter: it notes that the milter sees the message, which must come before
+// the data.
+func (k *Keeper) Pass(ip netip.Addr, port uint16) *mailflow.Pass {
+	p := k.PassOf(ip, port)
+	if p != nil {
+		k.Sees(p.ID)
+	}
+	return p
+}
+
+// Keep makes durable what the effects of rules and groups want kept of a message, and returns the
+// indices of the recipients for whom it is held. An approver cannot approve their own message: if
+// there is no other, it is not held.
+func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, err error) {
+	approvers := map[string][]string{} // by domain and rule
+	judged = slices.Clone(judged)
+	for i := range judged {
+		judged[i].Effects = slices.DeleteFunc(slices.Clone(judged[i].Effects), func(e mailflow.Effect) bool {
+			if !e.Holds() {
+				return false
+			}
+			list := k.approvers(&e, judged[i].Sender)
+			approvers[e.Domain+"/"+e.ID()] = list
+			return len(list) == 0
+		})
+	}
+	var items, copies []*Item
+	now := time.Now()
+	parcels := mailflow.Parcels(judged)
+	for _, p := range parcels {
+		item := &Item{Envelope: inject.Envelope{Sender: m.Envelope.Sender, Params: m.Params}, Login: m.Envelope.Login, IP: m.Envelope.IP}
+		if p.Monitor != "" {
+			if k.copied(m, &p, now) {
+				continue
+			}
+			item.Kind, item.State = KindCopy, Queued
+			item.Envelope = inject.Envelope{Recipients: []inject.Recipient{{Address: p.Monitor, Params: []string{"NOTIFY=NEVER"}}}}
+			for _, param := range m.Params {
+				if word := strings.ToUpper(param); strings.HasPrefix(word, "BODY=") || word == "SMTPUTF8" {
+					item.Envelope.Params = append(item.Envelope.Params, param)
+				}
+			}
+			copies = append(copies, item)
+			continue
+		}
+		for _, i := range p.Recipients {
+			item.Envelope.Recipients = append(item.Envelope.Recipients, inject.Recipient(m.Recipients[i]))
+		}
+		held = append(held, p.Recipients...)
+		item.Kind, item.State = KindHeld, Held
+		item.Held = about(m, &p, approvers[p.Effect.Domain+"/"+p.Effect.ID()], now)
+		if item.Held.Account = ""; m.Envelope.Login != "" {
+			item.Held.Account = judged[p.Recipients[0]].Sender
+		}
+		if pass := k.PassOf(m.Envelope.IP, m.Envelope.Port); pass != nil { // another rule held it before
+			item.Login, item.IP, item.Rules = pass.Login, pass.IP, pass.Rules
+			item.Held.Account = judged[p.Recipients[0]].Sender
+		}
+		items = append(items, item)
+	}
+	if err := k.write(m, "", items); err != nil {
+		return nil, err
+	}
+	if err := k.write(m, copyField(m), copies); err != nil {
+		return nil, err
+	}
+	for i := range parcels {
+		if parcels[i].Monitor != "" {
+			k.rememberCopy(m, &parcels[i], now)
+		}
+	}
+	return held, nil
+}
+
+// write keeps the message under a field of ours.
+func (k *Keeper) write(m *mailflow.Whole, field string, items []*Item) error {
+	if len(items) == 0 {
+		return nil
+	}
+	text := k.Dir.NewText()
+	defer text.Discard()
+	if field == "" {
+		field = k.received(m)
+	}
+	_, _ = io.WriteString(text, field)
+	digest := sha256.New()
+	_, _ = digest.Write(m.Bytes())
+	text.sum = digest // without the field, which has the time in it
+	_, _ = text.writeOnly(m.Bytes())
+	return k.add(text, items...)
+}
+
+// received is the trace of the first reception, which Postfix does not show to milters.
+func (k *Keeper) received(m *mailflow.Whole) string {
+	with := "ESMTP"
+	if m.Envelope.Login != "" {
+		with = "ESMTPA"
+	}
+	return fmt.Sprintf("Received: from [%s] by %s (Drawbridge)\r\n\twith %s id %s; %s\r\n",
+		m.Envelope.IP, line(k.Node), with, line(m.Envelope.QueueID), time.Now().Format(time.RFC1123Z))
+}
+
+// copyField names the envelope of a copied message, which its header does not show: blind copies.
+func copyField(m *mailflow.Whole) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "X-Drawbridge-Copy: from=<%s>", line(m.Envelope.Sender))
+	for i, r := range m.Recipients {
+		if i == 100 {
+			fmt.Fprintf(&b, ",\r\n\tand %d more", len(m.Recipients)-i)
+			break
+		}
+		fmt.Fprintf(&b, ",\r\n\tto=<%s>", line(r.Address))
+	}
+	return b.String() + "\r\n"
+}
+
+// about is what approvers decide about.
+func about(m *mailflow.Whole, p *mailflow.Parcel, approvers []string, now time.Time) *About {
+	a := &About{
+		Domain: p.Effect.Domain, Rule: p.Effect.ID(), From: m.Envelope.Sender, Subject: line(m.Subject),
+		MessageID: line(m.Envelope.MessageID), Approvers: approvers, Expires: now.Add(defaultExpires).UTC(),
+	}
+	if r := p.Effect.Rule; r != nil {
+		a.All, a.Release = r.Action.Need == mailflow.NeedAll, r.Action.Then == mailflow.ThenRelease
+		if d, err := time.ParseDuration(r.Action.Expires); err == nil && d > 0 {
+			a.Expires = now.Add(d).UTC()
+		}
+	}
+	return a
+}
+
+// departmentPrefix marks an approver that is a department: all its members are.
+const departmentPrefix = "department:"
+
+// approvers returns who decides, without the sender of the message.
+func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string) {
+	names := []string(nil)
+	if e.Rule != nil {
+		names = e.Rule.Action.Approvers
+	} else {
+		names = e.Group.Approvers
+	}
+	add := func(address string) {
+		if address != sender && !slices.Contains(list, address) {
+			list = append(list, address)
+		}
+	}
+	for _, name := range names {
+		path, isDepartment := strings.CutPrefix(name, departmentPrefix)
+		if !isDepartment {
+			add(k.Store.State.Canonical(name))
+			continue
+		}
+		for _, a := range k.Store.State.Accounts(e.Domain, "", 0) {
+			if len(list) < maxApprovers && a.Doc.InDepartment(path) && !a.Doc.Suspended {
+				add(a.Doc.Address)
+			}
+		}
+	}
+	return list
+}
+
+// copied reports whether a message that a program of this site returns was copied to a monitor
+// before.
+func (k *Keeper) copied(m *mailflow.Whole, p *mailflow.Parcel, now time.Time) bool {
+	if m.Envelope.MessageID == "" || m.Envelope.Login != "" || !m.Envelope.IP.IsLoopback() {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key := range copyKeys(m, p) {
+		if at, known := k.copies[key]; !known || now.Sub(at) > copiedFor {
+			return false
+		}
+	}
+	return true
+}
+
+// rememberCopy remembers that a message was copied to a monitor.
+func (k *Keeper) rememberCopy(m *mailflow.Whole, p *mailflow.Parcel, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.copies == nil {
+		k.copies = map[string]time.Time{}
+	}
+	if len(k.copies) >= maxCopied {
+		for key, at := range k.copies {
+			if now.Sub(at) > copiedFor {
+				delete(k.copies, key)
+			}
+		}
+	}
+	for key := range copyKeys(m, p) {
+		if len(k.copies) < maxCopied {
+			k.copies[key] = now
+		}
+	}
+}
+
+// copyKeys names the copies that a parcel stands for, one for each recipient.
+func copyKeys(m *mailflow.Whole, p *mailflow.Parcel) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, i := range p.Recipients {
+			if !yield(strings.Join([]string{m.Envelope.MessageID, m.Envelope.Sender, m.Recipients[i].Address, p.Monitor}, "\x00")) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package mailflow
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Whole is a message as a door received it, with all that is needed to send it again.
+type Whole struct {
+	Envelope   Envelope // without a recipient
+	Params     []string // of MAIL, as the client wrote them
+	Recipients []Addressee
+	Header     []Field // in order, values as they were sent, with the space behind the colon
+	Body       []byte  // lines end in CRLF
+	Subject    string  // decoded
+}
+
+// Addressee is a recipient of a message and the parameters of its RCPT.
+type Addressee struct {
+	Address string
+	Params  []string
+}
+
+// Pass is what is known about a message that this daemon sends itself.
+type Pass struct {
+	ID string // of the message
+	// Login and IP are those of the client that sent the message first.
+	Login string
+	IP    netip.Addr
+	// Rules are ids of audit rules, and addresses of groups, that have held the message already.
+	Rules []string
+	// Notice: it is a copy or a notice, to which no rule applies.
+	Notice     bool
+	Sender     string
+	Recipients []string
+}
+
+// Covers reports whether the pass is for a message from a sender to a recipient.
+func (p *Pass) Covers(sender, recipient string) bool {
+	return p != nil && p.Sender == sender && slices.Contains(p.Recipients, recipient)
+}
+
+// Has reports whether the effect has held the message already.
+func (p *Pass) Has(e *Effect) bool { return slices.Contains(p.Rules, e.ID()) }
+
+// ID returns the id of the rule, or the address of the group.
+func (e *Effect) ID() string {
+	if e.Rule != nil {
+		return e.Rule.ID
+	}
+	return e.Group.Address
+}
+
+// Holds reports whether the effect wants an approver's decision.
+func (e *Effect) Holds() bool { return e.Rule == nil || e.Rule.Kind == KindAudit }
+
+// Parcel is a message for some of its recipients that is held, or for one monitor that is copied.
+type Parcel struct {
+	Effect     Effect
+	Recipients []int  // indices in [Whole.Recipients]
+	Monitor    string // "" for a message that is held
+}
+
+// Parcels returns what has to be kept of a message: each recipient is held by one rule or group at
+// most, the first, and what is held is not copied yet. A monitor gets one copy, and none of a
+// message that they receive anyway.
+func Parcels(judged []Judged) []Parcel {
+	var list []Parcel
+	receives := map[string]bool{}
+	for i := range judged {
+		receives[judged[i].To.Address] = true
+	}
+	add := func(e *Effect, monitor string, recipient int) {
+		for i := range list {
+			if p := &list[i]; p.Monitor == monitor && (monitor != "" || p.Effect.ID() == e.ID() && p.Effect.Domain == e.Domain) {
+				if !slices.Contains(p.Recipients, recipient) {
+					p.Recipients = append(p.Recipients, recipient)
+				}
+				return
+			}
+		}
+		list = append(list, Parcel{*e, []int{recipient}, monitor})
+	}
+	for i := range judged {
+		effects := judged[i].Effects
+		if held := slices.IndexFunc(effects, func(e Effect) bool { return e.Holds() }); held >= 0 {
+			add(&effects[held], "", i)
+			continue
+		}
+		for k := range effects {
+			if e := &effects[k]; e.Rule.Kind == KindMonitor {
+				for _, monitor := range e.Rule.Action.To {
+					if !receives[monitor] {
+						add(e, monitor, i)
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
+// Bytes returns the text of the message, with CRLF for the ends of lines.
+func (w *Whole) Bytes() []byte {
+	size := 2 + len(w.Body)
+	for i := range w.Header {
+		size += len(w.Header[i].Name) + len(w.Header[i].Value) + 8
+	}
+	b := make([]byte, 0, size)
+	for i := range w.Header {
+		b = append(append(b, w.Header[i].Name...), ':')
+		value := w.Header[i].Value
+		for {
+			line, rest, more := strings.Cut(value, "\n")
+			b = append(append(b, strings.TrimSuffix(line, "\r")...), "\r\n"...)
+			if !more {
+				break
+			}
+			value = rest
+		}
+	}
+	return append(append(b, "\r\n"...), w.Body...)
+}
