@@ -80,6 +80,7 @@ test-servers: sudo install-deps build
 	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c "cd $$p && /src/bin/tests/$$(basename $$p).test -test.timeout 30m $(TESTFLAGS)"; \
 	done
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestSystemUsers ./internal/e2e
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter

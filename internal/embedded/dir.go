@@ -27,7 +27,8 @@ const (
 )
 
 // configuration is the text that redis-server reads from standard input. Every setting that keeps data safe
-// is named, so that no default of another version decides.
+// is named, so that no default of another version decides. Without the preamble the file is commands
+// only, which Redis and Valkey of all versions read; with it, theirs alone.
 func configuration(dir string) string {
 	quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
 	return `port 0
@@ -46,6 +47,7 @@ appenddirname ` + dataName + `
 appendfilename appendonly.aof
 appendfsync always
 no-appendfsync-on-rewrite no
+aof-use-rdb-preamble no
 aof-load-truncated yes
 save ""
 maxmemory 0

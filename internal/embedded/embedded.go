@@ -22,7 +22,9 @@
 // directory is not ours or in use, the path is too long, the data is damaged. Damaged data is never
 // repaired here, because the repair drops everything behind the damage: the server stops for good
 // (Done, Err), the files stay as they are, and the error names the commands. A last command that
-// was cut off while being written is no damage; it was never acknowledged.
+// was cut off while being written is no damage; it was never acknowledged. Data that another server
+// wrote in a form of its own (before Drawbridge had it written as commands) is not damaged, and the
+// error says which server to start once more.
 //
 // A full disk is not noticed here: redis-server continues and answers writes with MISCONF.
 package embedded
@@ -64,8 +66,7 @@ type Options struct {
 }
 
 // Program returns the path of the server program that is called name. For "" it looks up
-// redis-server in PATH, then valkey-server: Valkey reads the files of Redis 7, but older servers
-// cannot read what newer ones wrote.
+// redis-server in PATH, then valkey-server. Each reads what the others wrote.
 func Program(name string) (string, error) {
 	names := []string{name}
 	if name == "" {
@@ -295,6 +296,7 @@ func (s *Server) run() error {
 		if ready {
 			out.becomeReady()
 			s.ready()
+			s.makePortable()
 			s.log.Info("the embedded store is ready", "pid", pid)
 		}
 		probed <- ready
@@ -310,7 +312,12 @@ func (s *Server) run() error {
 		waitErr = err
 	}
 	close(exited)
-	if ready := <-probed; !ready && cmd.ProcessState.ExitCode() == 1 && damaged(out.lastWarning()) {
+	ready := <-probed
+	if !ready && cmd.ProcessState.ExitCode() == 1 && (out.foreignFile() || valkeyBase(s.dir) && damaged(out.lastWarning())) {
+		return fmt.Errorf("%w, which %s does not read, and was left as it is: set store.program to the former server and start "+
+			"once, which rewrites the file for all servers, then change the server; or put a backup in its place", errForeign, s.program)
+	}
+	if !ready && cmd.ProcessState.ExitCode() == 1 && damaged(out.lastWarning()) {
 		return fmt.Errorf("%w and was left as it is (redis-server: %s): make a copy ('cp -a %s %s.damaged'), then "+
 			"'%s --fix %s', which drops everything behind the damage, or put a backup in its place",
 			errDamaged, out.lastWarning(), s.dir, s.dir, strings.Replace(filepath.Base(s.program), "-server", "-check-aof", 1), filepath.Join(s.dir, dataName, "appendonly.aof.manifest"))
@@ -321,7 +328,47 @@ func (s *Server) run() error {
 	return fmt.Errorf("redis-server ended: %w: %s", waitErr, out.lastWarning())
 }
 
-var errDamaged = errors.New("the data is damaged")
+var (
+	errDamaged = errors.New("the data is damaged")
+	errForeign = errors.New("the data was written by another server or a newer version of it")
+)
+
+// bases are files that servers before aof-use-rdb-preamble was switched off have written, in a form
+// that only they and their successors read.
+func bases(dir string) []string {
+	found, _ := filepath.Glob(filepath.Join(escapePattern(dir), dataName, "*.base.rdb")) // the pattern is right
+	return found
+}
+
+// escapePattern quotes what has a meaning for [filepath.Glob].
+func escapePattern(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// valkeyBase reports whether the data begins with a file of Valkey 9 or later, of which Redis only
+// says that it is no file of its own.
+func valkeyBase(dir string) bool {
+	for _, path := range bases(dir) {
+		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "VALKEY") { //nolint:gosec // our directory
+			return true
+		}
+	}
+	return false
+}
+
+// makePortable has the data rewritten as commands if it is not. The server does it beside its work;
+// if it fails, the next start tries again.
+func (s *Server) makePortable() {
+	if len(bases(s.dir)) == 0 {
+		return
+	}
+	answer, err := ask(s.socket, "BGREWRITEAOF")
+	if err != nil || !strings.HasPrefix(answer, "+") {
+		s.log.Warn("the data could not be rewritten for other servers", "error", err, "answer", answer)
+		return
+	}
+	s.log.Info("the data is rewritten so that every version of Redis and Valkey reads it")
+}
 
 // damaged reports whether redis-server's last words before exit status 1 mean that its files are, as
 // redis 7 words it.
@@ -392,26 +439,32 @@ const (
 
 // ping asks once, as an inline command, within a second.
 func ping(socket string) answer {
-	c, err := net.DialTimeout("unix", socket, time.Second)
-	if err != nil {
-		return nothing
-	}
-	defer c.Close() //nolint:errcheck // nothing to lose
-	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
-		return nothing
-	}
-	if _, err := c.Write([]byte("PING\r\n")); err != nil {
-		return nothing
-	}
-	line, err := bufio.NewReaderSize(c, 256).ReadSlice('\n')
+	line, err := ask(socket, "PING")
 	switch {
 	case err != nil:
 		return nothing
-	case string(line) == "+PONG\r\n":
+	case line == "+PONG\r\n":
 		return pong
-	case strings.HasPrefix(string(line), "-LOADING"):
+	case strings.HasPrefix(line, "-LOADING"):
 		return loading
 	default:
 		return nothing
 	}
+}
+
+// ask sends an inline command and returns the first line of the answer.
+func ask(socket, command string) (string, error) {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close() //nolint:errcheck // nothing to lose
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := c.Write([]byte(command + "\r\n")); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReaderSize(c, 256).ReadSlice('\n')
+	return string(line), err
 }

@@ -208,7 +208,7 @@ func TestInheritsNothing(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	s := startT(t, Options{Dir: newDir(t) + ` "q\`})
 	for name, want := range map[string]string{
-		"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction", "port": "0", "dir": s.dir,
+		"appendonly": "yes", "appendfsync": "always", "aof-use-rdb-preamble": "no", "save": "", "maxmemory-policy": "noeviction", "port": "0", "dir": s.dir,
 	} {
 		c, err := net.Dial("unix", s.socket)
 		if err != nil {
@@ -347,6 +347,76 @@ func fill(t *testing.T, dir string) string {
 	return filepath.Join(dir, dataName, "appendonly.aof.1.incr.aof")
 }
 
+// fillBefore does the same with a server that writes a base file of its own, as all did before.
+func fillBefore(t *testing.T, dir, program string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-")
+	cmd.Stdin = strings.NewReader(strings.Replace(configuration(dir), "preamble no", "preamble yes", 1))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, socketName)
+	eventually(t, "an answer", func() bool { return ping(socket) == pong })
+	for _, command := range []string{"SET colour green", "BGREWRITEAOF"} {
+		if answer, err := ask(socket, command); err != nil || answer[0] != '+' {
+			t.Fatal(answer, err)
+		}
+	}
+	eventually(t, "a new base file", func() bool {
+		now, err := filepath.Glob(filepath.Join(dir, dataName, "*.2.base.rdb"))
+		return err == nil && len(now) == 1
+	})
+	if answer, err := ask(socket, "SET shape round"); err != nil || answer[0] != '+' {
+		t.Fatal(answer, err)
+	}
+	if err := errors.Join(cmd.Process.Signal(unix.SIGTERM), cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// isPortable reports whether all data is commands.
+func isPortable(dir string) bool {
+	manifest, err := os.ReadFile(filepath.Join(dir, dataName, "appendonly.aof.manifest"))
+	return err == nil && !bytes.Contains(manifest, []byte(".rdb")) && len(bases(dir)) == 0
+}
+
+// Data that a server wrote in a form of its own is rewritten at the first start.
+func TestDataBecomesPortable(t *testing.T) {
+	dir := newDir(t)
+	fillBefore(t, dir, "redis-server")
+	s := startT(t, Options{Dir: dir})
+	eventually(t, "portable data", func() bool { return isPortable(dir) })
+	doT(t, s, "GET colour", "green")
+	doT(t, s, "GET shape", "round")
+	stopT(t, s)
+	if s := startT(t, Options{Dir: dir}); !isPortable(dir) {
+		t.Error("a start makes the data the server's own again")
+	} else {
+		doT(t, s, "GET colour", "green")
+	}
+}
+
+// Data of a newer or another server is not taken for damaged: the remedy for damage would delete it.
+func TestDataOfAnotherServer(t *testing.T) {
+	for _, magic := range []string{"REDIS0099", "VALKEY099"} {
+		dir := newDir(t)
+		fillBefore(t, dir, "redis-server")
+		path := filepath.Join(dir, dataName, "appendonly.aof.2.base.rdb")
+		content := damage(t, path, func(b []byte) []byte { return append([]byte(magic), b[9:]...) })
+		_, err := Start(testContext(t), Options{Dir: dir})
+		wantError(t, err, dir, "written by another server or a newer version", "set store.program to the former server and start once")
+		if strings.Contains(err.Error(), "--fix") {
+			t.Errorf("the error advises to delete the data: %v", err)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, content) {
+			t.Errorf("the data was changed: %v", err)
+		}
+	}
+}
+
 func damage(t *testing.T, path string, change func([]byte) []byte) (damaged []byte) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -367,14 +437,19 @@ func TestDamagedDataIsLeftAlone(t *testing.T) {
 		change func([]byte) []byte
 	}{
 		{"appendonly.aof.1.incr.aof", overwrite},
-		{"appendonly.aof.1.base.rdb", overwrite},
-		{"appendonly.aof.1.base.rdb", func(b []byte) []byte { return b[:len(b)-12] }},
-		{"appendonly.aof.1.base.rdb", func(b []byte) []byte { b[len(b)-1]++; return b }},
+		{"appendonly.aof.1.base.aof", func([]byte) []byte { return []byte("garbage") }},
+		{"appendonly.aof.2.base.rdb", overwrite},
+		{"appendonly.aof.2.base.rdb", func(b []byte) []byte { return b[:len(b)-12] }},
+		{"appendonly.aof.2.base.rdb", func(b []byte) []byte { b[len(b)-1]++; return b }},
 		{"appendonly.aof.manifest", overwrite},
 		{"appendonly.aof.manifest", func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("incr.aof"), []byte("gone.aof")) }},
 	} {
 		dir := newDir(t)
-		fill(t, dir)
+		if strings.HasSuffix(tc.name, ".rdb") {
+			fillBefore(t, dir, "redis-server")
+		} else {
+			fill(t, dir)
+		}
 		path := filepath.Join(dir, dataName, tc.name)
 		content := damage(t, path, tc.change)
 		_, err := Start(testContext(t), Options{Dir: dir})

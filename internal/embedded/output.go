@@ -25,6 +25,14 @@ type output struct {
 	last  string // warning
 	plain bool   // last came without a level, as broken configurations are reported, in several lines
 	ready bool   // warnings are news
+
+	foreign bool // the file's format is of another server or version
+}
+
+func (o *output) foreignFile() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.foreign
 }
 
 func (o *output) becomeReady() {
@@ -62,6 +70,7 @@ func (o *output) take(line string) {
 	if text == "" {
 		return
 	}
+	o.foreign = o.foreign || strings.Contains(text, "Can't handle RDB format version")
 	switch {
 	case sign == "" && o.plain:
 		o.last = (o.last + " " + text)[:min(maxLine, len(o.last)+1+len(text))]
