@@ -25,6 +25,7 @@ func (s *site) status(args ...string) (status int, stdout, stderr string) {
 
 // F32: a domain is a file.
 func TestRulesAsCode(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	pw := s.passwords[ann]

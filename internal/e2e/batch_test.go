@@ -10,6 +10,7 @@ import (
 // F4, F23: a department with all below it loses POP3 in one call, at once, and each account can
 // tell by what.
 func TestBatchOverADepartment(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	s.api("PUT", "/v1/domains/example.org/departments/sales/emea/dach", object{})

@@ -93,6 +93,7 @@ func clientCertificate(t *testing.T) (tls.Certificate, []byte) {
 // F12, F28: what kind of program logs in, by what the servers tell of it, and the settings of
 // former days.
 func TestClientTypes(t *testing.T) {
+	t.Parallel()
 	certificate, authority := clientCertificate(t)
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "clients.pem")

@@ -21,6 +21,7 @@ func (s *site) command(args ...string) string {
 // F23: each real login is explained by the step that decided it, and what has changed since is
 // told.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+bob, object{"protocols": object{"pop3": false}})

@@ -142,6 +142,7 @@ func TestKills(t *testing.T) {
 // Nothing acknowledged is lost: changes go on while the embedded redis-server and the daemon are
 // killed again and again.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	d := s.Daemons[0]
@@ -202,6 +203,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // The doctor finds nothing to mend in the site that the snippets make, and finds what makes it fail
 // open.
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	d := s.Daemons[0]
 	examine := func(dovecotConf string) (string, int) {
@@ -241,6 +243,7 @@ func TestDoctor(t *testing.T) {
 // Documents vanish from Redis while its heads stay, as under eviction: what is known goes on,
 // changes are refused, a daemon that starts believes nothing of it, and a repair brings all back.
 func TestDamagedStore(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
@@ -319,6 +322,7 @@ func (s *site) spooled(d *trialstack.Daemon) string {
 // A daemon that starts without Redis decides from its snapshot: known credentials come in, revoked
 // ones do not, changes are refused. When Redis is back it catches up by itself.
 func TestStartWithoutRedis(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)
 	d := s.Daemons[0]
@@ -430,6 +434,7 @@ func TestStartWithoutRedis(t *testing.T) {
 // A Redis that may delete rules raises an alarm on a running daemon, and is refused at the start
 // unless a setting accepts it.
 func TestEvictingRedis(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{SharedRedis: true})
 	s.domain(nil)
 	d := s.Daemons[0]
@@ -503,6 +508,7 @@ func TestEvictingRedis(t *testing.T) {
 // The maxmemory-policy of a Redis that is away at the start, or does not answer INFO, is checked as
 // soon as that changes.
 func TestUnknownEviction(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t, "maxmemory-policy allkeys-lru", "user default on nopass ~* &* +@all -info")
 	redis.Kill()
 	d := &lone{t: t, dir: t.TempDir()}

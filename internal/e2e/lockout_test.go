@@ -10,6 +10,7 @@ import (
 // F24: who would be locked out is told before, and what was tried is undone, also by a daemon that
 // was restarted meanwhile.
 func TestLockoutGuard(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	whitelist := object{"name": "Only from the office", "type": "whitelist", "scope": everybody(), "ips": []string{"127.0.1.0/24"}}

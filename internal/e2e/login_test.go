@@ -13,6 +13,7 @@ import (
 // F1, F2, F10, F13: third-party clients are refused, everywhere but from the company's addresses;
 // the site's webmail goes on; each with its reason.
 func TestThirdPartyClients(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.api("POST", "/v1/domains", object{"name": "example.org"})
 	s.api("PUT", "/v1/client-types/web", object{"evidence": []object{{"networks": []string{webmail}}}})
@@ -126,6 +127,7 @@ func TestThirdPartyClients(t *testing.T) {
 
 // F3: each protocol's switch closes its door at once, and no other.
 func TestProtocolSwitches(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	pw := s.passwords[ann]
@@ -207,6 +209,7 @@ func TestProtocolSwitches(t *testing.T) {
 
 // F5, F6: one revocable secret per device.
 func TestSecurePasswords(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	pw := s.passwords[ann]

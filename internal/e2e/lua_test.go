@@ -18,6 +18,7 @@ import (
 // The Lua passdb: odd passwords, mechanisms that hide the secret, reasons, one device's sessions,
 // and a daemon that is away or does not answer in its protocol. Dovecot 2.3 uses checkpassword.
 func TestLuaPassdb(t *testing.T) {
+	t.Parallel()
 	only(t, "2.4", "the Lua passdb")
 	accounts := []trialstack.Account{
 		{Address: ann, Password: "ann-mailbox", Hash: "{PLAIN}ann-mailbox"}, // CRAM-MD5 needs it in clear
@@ -187,6 +188,7 @@ func speak(t *testing.T, address, text string) (stop func()) {
 
 // Dovecot 2.3 can ask by the same script, in place of checkpassword.
 func TestLuaPassdbOn23(t *testing.T) {
+	t.Parallel()
 	only(t, "2.3", "the Lua script in place of checkpassword")
 	s := start(t, trialstack.Options{Lua: true, SASLDoor: true, DoorAlone: true, MainCF: "smtpd_milters =\n", DovecotConf: trialstack.QuickFailures})
 	s.domain(nil)

@@ -39,6 +39,7 @@ func (s *site) received(account, subject string) string {
 
 // M1: MAIL FROM and every From mailbox belong to whoever logged in.
 func TestSenderBelongsToTheLogin(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
@@ -111,6 +112,7 @@ func TestSenderBelongsToTheLogin(t *testing.T) {
 
 // M12: the domain of an address decides who sends from it, and grants widen that.
 func TestSendAs(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(object{"sender_check": "off"})
 	s.api("POST", "/v1/domains", object{"name": "example.com"})
@@ -159,6 +161,7 @@ func TestSendAs(t *testing.T) {
 
 // Accounts of the next passdb whose domains are not managed use no address of one that is.
 func TestUnmanagedSenders(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"example.net"}}})
 	s.domain(nil)
 	const eve = "eve@example.net"
@@ -171,6 +174,7 @@ func TestUnmanagedSenders(t *testing.T) {
 
 // A site whose rules need no header needs no milter: policyd judges MAIL FROM, and says why.
 func TestSenderCheckWithoutMilter(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{MainCF: "smtpd_milters =\nnon_smtpd_milters =\n"})
 	s.domain(object{"sender_check": "envelope"})
 	message := func(from string) string {
@@ -189,6 +193,7 @@ func TestSenderCheckWithoutMilter(t *testing.T) {
 
 // An outsider's odd MAIL FROM is none of the policy service's business.
 func TestOddSenders(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	for _, from := range []string{"\"a b\"@elsewhere.example", "x\x7fy@elsewhere.example", strings.Repeat("a", 300) + "@elsewhere.example"} {
@@ -206,6 +211,7 @@ func TestOddSenders(t *testing.T) {
 
 // M10: submitted mail names the device; a forged header of that name does not last.
 func TestTraceHeader(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(object{"trace_header": true})
 	_, secret := s.device(ann, `Büro "Laptop"`)
@@ -224,6 +230,7 @@ func TestTraceHeader(t *testing.T) {
 // A session whose credential is revoked after RCPT sends nothing, whether the message has begun or
 // not, and whatever the milter is asked about.
 func TestRevokedDuringMessage(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	command := func(c *mailclient.SMTP, line, want string) {

@@ -12,6 +12,7 @@ import (
 
 // DESIGN's step 0 and the look-ups of FACTS: names, masters, and what is no login.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{
 		Settings:    map[string]any{"login.default_domain": "example.org"},
 		DovecotConf: "auth_mechanisms = plain login cram-md5\nauth_username_chars =\n",
@@ -102,6 +103,7 @@ func TestNames(t *testing.T) {
 
 // Mailbox passwords kept here: no next passdb at all.
 func TestMailboxPasswordsKeptHere(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
@@ -145,6 +147,7 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 
 // A name that the next passdb maps is judged again under its final name, through every door.
 func TestMappedNames(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{
 		Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"nowhere.invalid"}},
 		Accounts: []trialstack.Account{
@@ -190,6 +193,7 @@ func TestMappedNames(t *testing.T) {
 // The same at the SASL door, with and without Dovecot's own check: one record of the typed name and
 // one of the final name, both refused.
 func TestMappedNamesAtTheSASLDoor(t *testing.T) {
+	t.Parallel()
 	for name, alone := range map[string]bool{"checked by Dovecot": false, "checked by the door": true} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, trialstack.Options{
@@ -221,6 +225,7 @@ func TestMappedNamesAtTheSASLDoor(t *testing.T) {
 
 // Whoever is suspended is not let in, nor sends, by another domain's name or an extension.
 func TestNoWayAround(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{
 		Settings:    map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}},
 		DovecotConf: "auth_username_chars =\n", // by default Dovecot refuses "+"
@@ -247,6 +252,7 @@ func TestNoWayAround(t *testing.T) {
 
 // A domain that is not managed, where the settings leave it to the next passdb.
 func TestUnmanagedNext(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}}})
 	for _, d := range doors {
 		s.want(d.name, d.login(s, outside, ann, s.passwords[ann]), d.yes)

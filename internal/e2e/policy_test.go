@@ -32,6 +32,7 @@ func (s *site) tested(path, account, protocol, from string) object {
 
 // F9, F11, F15, F22: who may come in from where with what.
 func TestAccessPolicies(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	s.api("PUT", "/v1/domains/example.org/departments/interns/summer", object{})

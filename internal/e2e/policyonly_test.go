@@ -9,6 +9,7 @@ import (
 // A site that keeps its passdb as it is: Dovecot asks about logins that it has accepted, and the
 // refusal's text reaches every protocol.
 func TestPolicyOnly(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{PolicyOnly: true, Accounts: []trialstack.Account{
 		{Address: ann, Password: "ann-mailbox"},
 		{Address: bob, Password: "bob-mailbox"},
@@ -83,6 +84,7 @@ func TestPolicyOnly(t *testing.T) {
 
 // The check before authentication refuses too, and reveals nothing to whoever may be guessing.
 func TestPolicyOnlyBeforeAuthentication(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{PolicyOnly: true, DovecotConf: "auth_policy_check_before_auth = yes\n" + bySeries(t,
 		"auth_policy_request_attributes = login=%{requested_username} remote=%{rip} protocol=%s session_id=%{session} orig_user=%{orig_user}\n",
 		"auth_policy_request_attributes {\n  verified = no\n}\n")})

@@ -28,6 +28,7 @@ func parts(affected any, kind string) string {
 
 // F21: what a policy would have done to real logins, before it does it.
 func TestPolicyPreview(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	const preview, home, cafe = policies + "/preview", "127.0.9.21", "127.0.9.22"

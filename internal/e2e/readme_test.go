@@ -34,6 +34,7 @@ const (
 
 // Every command of the README's session does what its comment says, in its order.
 func TestReadmeSession(t *testing.T) {
+	t.Parallel()
 	s, guide := demonstration(t)
 	session := strings.Split(s.moved(block(t, "README.md", "<!-- session -->", "sh")), "\n")
 	s.keep(session, []promise{
@@ -48,6 +49,7 @@ func TestReadmeSession(t *testing.T) {
 
 // Every command that "make run" prints does what it says there.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	s, guide := demonstration(t)
 	const queued = `250 2\.0\.0 Ok: queued`
 	s.keep(indented(guide), []promise{
@@ -91,6 +93,7 @@ func TestGuide(t *testing.T) {
 
 // Installing refuses nobody until the last step of the page.
 func TestInstall(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"*"}}})
 	const eve = "eve@example.net"
 	goesOn := func(when string) {

@@ -51,6 +51,7 @@ func recipes(t *testing.T) []recipe {
 
 // Every recipe of contrib/docs/policies.md is typed as it stands, and every login of its tables is made.
 func TestPolicyRecipes(t *testing.T) {
+	t.Parallel()
 	var accounts []trialstack.Account
 	for _, name := range []string{"ann", "ida", "tom", "scanner", "postmaster"} {
 		accounts = append(accounts, trialstack.Account{Address: name + "@example.org", Password: name + "-mailbox"})

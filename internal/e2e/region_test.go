@@ -44,6 +44,7 @@ func (s *site) from(ip string) string {
 
 // Policies by region, IPv4 and IPv6, through real Dovecot; the database is replaced under way.
 func TestRegions(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	database := filepath.Join(dir, "geoip")
 	made := time.Now().AddDate(0, 0, -200).UTC().Format(time.RFC1123)

@@ -157,6 +157,7 @@ func (d *lone) certificate(serial int64) (certFile, keyFile string) {
 // SIGHUP applies the settings and files that can be reloaded, names those that cannot, and applies
 // nothing at all when one is wrong.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t, "requirepass first")
 	cli := func(password string, args ...string) {
 		t.Helper()
@@ -307,6 +308,7 @@ regions.database = "%[10]s"
 
 // SIGHUP does not end a daemon that is still starting.
 func TestReloadAtStart(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	redis.Kill()
 	d := &lone{t: t, dir: t.TempDir()}

@@ -37,6 +37,7 @@ func (s *site) auth(lines ...string) string {
 // Submission through Postfix that asks the daemon: what is decided here, what Dovecot verifies, and
 // that each login is on record once, also where Dovecot asks Drawbridge about it a second time.
 func TestSASLDoor(t *testing.T) {
+	t.Parallel()
 	masters := map[string]any{"sasl.master_separator": "*"}
 	t.Run("alone", func(t *testing.T) { saslDoorLogins(t, saslDoor(t, masters)) })
 	t.Run("before checkpassword", func(t *testing.T) {
@@ -106,6 +107,7 @@ func saslDoorLogins(t *testing.T, s *site) {
 // What cannot be decided is 454 at once, and neither Dovecot's end nor the daemon's outlasts
 // itself.
 func TestSASLDoorTemporaryFailures(t *testing.T) {
+	t.Parallel()
 	s := saslDoor(t, nil)
 	s.domain(nil)
 	_, secret := s.device(ann, "phone")
@@ -136,6 +138,7 @@ func (s *site) smtpOnce(user, password string) string {
 
 // A site whose mailbox passwords are kept here needs no Dovecot for submission, and hears why.
 func TestSASLDoorWithoutDovecot(t *testing.T) {
+	t.Parallel()
 	s := saslDoor(t, map[string]any{"login.next_passdb": false, "sasl.next": ""})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
@@ -151,6 +154,7 @@ func TestSASLDoorWithoutDovecot(t *testing.T) {
 // Postfix does not pass a client's certificate on (3.7, 3.10), so EXTERNAL is refused, whatever the
 // client shows, and other mechanisms work as without one.
 func TestExternalAtTheSASLDoor(t *testing.T) {
+	t.Parallel()
 	certificate, authority := clientCertificate(t)
 	ca := filepath.Join(t.TempDir(), "clients.pem")
 	if err := os.WriteFile(ca, authority, 0o600); err != nil {

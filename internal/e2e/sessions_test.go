@@ -82,7 +82,8 @@ func (s *site) ends(o open) {
 	began := time.Now()
 	last, err := o.Ended(20 * time.Second)
 	if err != nil {
-		s.t.Errorf("%s is still open", o.name)
+		who, err := s.Doveadm(s.ctx, "who", "-1")
+		s.t.Errorf("%s is still open; doveadm who: %v\n%s", o.name, err, who)
 		return
 	}
 	s.t.Logf("%s ended after %v: %q", o.name, time.Since(began).Round(time.Millisecond), last)
@@ -114,6 +115,7 @@ func (s *site) sessions(account string) []any {
 // A change ends the open sessions that the rules of now refuse, and no other. Dovecot 2.3 tells
 // sessions apart by user and address.
 func TestOpenSessionsEnd(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	const home = "127.0.1.9"
@@ -199,6 +201,7 @@ func TestOpenSessionsEnd(t *testing.T) {
 
 // Open sessions are listed and ended by administrators; a domain's key sees its own.
 func TestSessionsCommand(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	s.api("POST", "/v1/domains", object{"name": "example.net"})
@@ -244,6 +247,7 @@ func TestSessionsCommand(t *testing.T) {
 // A dry run of enforcement, and of a protocol switch, tells who would be kept out and how many
 // sessions would end.
 func TestCutOffPreview(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	_, secret := s.device(ann, "phone")
@@ -277,6 +281,7 @@ func TestCutOffPreview(t *testing.T) {
 
 // While Dovecot cannot be reached, the answer says so; the session ends once it can.
 func TestDoveadmAway(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
 	id, secret := s.device(ann, "phone")
@@ -298,6 +303,7 @@ func TestDoveadmAway(t *testing.T) {
 
 // A daemon that decided none of the logins ends the sessions as well: by the login records.
 func TestSessionsOfAnotherDaemon(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)
 	id, secret := s.device(ann, "phone")
@@ -314,6 +320,7 @@ func TestSessionsOfAnotherDaemon(t *testing.T) {
 
 // Dovecot 2.4 names each session, so that sessions of one account from one address are told apart.
 func TestOpenSessionsOfOneAddress(t *testing.T) {
+	t.Parallel()
 	only(t, "2.4", "names of sessions")
 	s := start(t, trialstack.Options{})
 	s.domain(nil)
@@ -338,6 +345,7 @@ func TestOpenSessionsOfOneAddress(t *testing.T) {
 
 // A new mailbox password ends the sessions of the old one; a rehash of the same password ends none.
 func TestMailboxPasswordEndsSessions(t *testing.T) {
+	t.Parallel()
 	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})

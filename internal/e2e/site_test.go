@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// A site waits more than it computes: "-parallel" overrides this.
+	_ = flag.Set("test.parallel", "4")
 	status := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(status)

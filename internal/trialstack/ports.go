@@ -53,8 +53,8 @@ func (p *Ports) named() []namedPort {
 	}
 }
 
-// A reservation binds ports from their choice until the servers bind them, so that other stacks
-// choose others.
+// A reservation keeps other stacks of this machine, of any process, from choosing the same ports.
+// It holds an abstract unix socket for each port, so that the port itself is free for its server.
 type reservation []net.Listener
 
 func (r *reservation) free() {
@@ -69,13 +69,30 @@ func (r *reservation) port() (int, error) {
 	const low, high, tries = 15000, 32000, 200
 	for range tries {
 		port := low + rand.IntN(high-low) //nolint:gosec // G404: no secret
-		l, err := net.Listen("tcp", loopback(port))
-		if err == nil {
-			*r = append(*r, l)
-			return port, nil
+		l, err := net.Listen("unix", fmt.Sprintf("@trialstack-port-%d", port))
+		if err != nil {
+			continue
 		}
+		if err := vacant(port); err != nil {
+			_ = l.Close() // nobody connected
+			continue
+		}
+		*r = append(*r, l)
+		return port, nil
 	}
 	return 0, fmt.Errorf("no free port between %d and %d after %d tries", low, high, tries)
+}
+
+// vacant returns an error if a port cannot be listened on.
+func vacant(port int) error {
+	// A process that is being started has a copy of the listener until its exec.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", loopback(port))
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // choosePorts chooses the ports that the options do not name.
@@ -104,14 +121,12 @@ var ErrPortTaken = errors.New("ports are taken")
 func (s *Stack) checkPorts() error {
 	var taken []string
 	for _, p := range s.Ports.named() {
-		l, err := net.Listen("tcp", loopback(*p.number))
+		err := vacant(*p.number)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			taken = append(taken, fmt.Sprintf("\n\tport %d (%s)%s", *p.number, p.name, holder(*p.number)))
 		case err != nil:
 			return fmt.Errorf("port %d for %s: %w", *p.number, p.name, err)
-		default:
-			_ = l.Close() // nobody connected
 		}
 	}
 	if len(taken) > 0 {

@@ -58,7 +58,6 @@ func (s *Stack) define() error {
 	// keeps it in our session.
 	s.Postfix.argv = []string{postfixMaster, "-d", "-c", s.PostfixDir()}
 	s.Postfix.sweep = true
-	s.Postfix.prepare = s.checkPostfix
 	s.Postfix.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.SMTP()) }
 
 	if s.opts.SharedRedis {

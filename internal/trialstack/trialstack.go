@@ -293,7 +293,6 @@ func (s *Stack) start(ctx context.Context) error {
 	for _, service := range s.services() {
 		service.endLeftovers()
 	}
-	s.reserved.free()
 	if err := s.checkPorts(); err != nil {
 		return err
 	}
