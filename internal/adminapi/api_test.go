@@ -99,9 +99,10 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	for _, f := range set {
 		f(d.api)
 	}
-	d.api.Explain = gate.New(gate.Options{
+	g := gate.New(gate.Options{
 		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
-	}).Explain
+	})
+	d.api.Explain, d.api.ExplainMail, d.api.PreviewLimit, d.api.ReadMessages = g.Explain, g.ExplainMail, g.PreviewLimit, red.Messages
 	handler, err := d.api.Handler()
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +148,7 @@ func (d *daemon) limited(limit time.Duration, journal admin.Journal) *client {
 		a := d.api.Admin
 		api.Admin = &admin.Admin{
 			Store: a.Store, Journal: journal, Forget: a.Forget, Pepper: a.Pepper, Hasher: a.Hasher, Log: a.Log,
-			Site: a.Site, Version: a.Version, Explain: a.Explain, Guard: a.Guard, Regions: a.Regions,
+			Site: a.Site, Version: a.Version, Explain: a.Explain, ExplainMail: a.ExplainMail, PreviewLimit: a.PreviewLimit, ReadMessages: a.ReadMessages, Guard: a.Guard, Regions: a.Regions,
 		}
 	}
 	h, err := api.Handler()

@@ -140,7 +140,7 @@ func (c *call) authorise() (err error) {
 	switch {
 	case inPath("address"):
 		c.account, err = c.req.Account(addr)
-	case strings.Contains(c.op.Path, "{domain}/logins"):
+	case strings.Contains(c.op.Path, "{domain}/logins"), strings.Contains(c.op.Path, "{domain}/messages"):
 		c.logins, err = c.req.Logins(name)
 	case inPath("domain"):
 		c.domain, err = c.req.Domain(name)

@@ -6,6 +6,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
@@ -87,6 +88,9 @@ func operations() []operation {
 		types       = "/v1/client-types"
 		keys        = "/v1/keys"
 		regions     = "/v1/regions"
+		mailRules   = domain + "/mail-rules"
+		mailRule    = mailRules + "/{id}"
+		groupPath   = "/v1/groups/{address}"
 
 		revertAfter = "revert_after"
 
@@ -157,6 +161,24 @@ func operations() []operation {
 		get("/v1/held/{id}", "get-held", "Show a message that waits for approval", domainReads, api.Held{}, getHeld),
 		write(post, "/v1/held/{id}/approve", "approve-held", "Release a held message", admin.ForDomain, nil, api.Held{}, approveHeld),
 		write(post, "/v1/held/{id}/reject", "reject-held", "Delete a held message, and tell its sender why", admin.ForDomain, api.Rejection{}, api.Held{}, rejectHeld),
+		get(mailRules, "list-mail-rules", "List the mail rules of a domain", domainReads, api.List[api.MailRule]{}, listMailRules, "limit", "cursor"),
+		write(post, mailRules, "create-mail-rule", "Create a mail rule", admin.ForDomain, api.MailRule{}, api.MailRule{}, createMailRule),
+		write(post, mailRules+"/test", "test-mail", "Evaluate a message that nobody sent", domainReads, api.MailRuleTest{}, api.MailDecision{}, testMail),
+		write(post, mailRules+"/preview", "preview-mail-rule", "Evaluate a draft over recorded messages", domainReads, api.MailRulePreview{}, api.MailRulePreviewed{}, previewMailRule),
+		get(mailRule, "get-mail-rule", "Show a mail rule", domainReads, api.MailRule{}, getMailRule),
+		write(put, mailRule, "put-mail-rule", "Create or replace a mail rule", admin.ForDomain, api.MailRule{}, api.MailRule{}, putMailRule),
+		write(patch, mailRule, "patch-mail-rule", "Change a mail rule", admin.ForDomain, api.MailRule{}, api.MailRule{}, patchMailRule),
+		remove(mailRule, "delete-mail-rule", "Delete a mail rule", admin.ForDomain, deleteMailRule),
+		write(post, mailRule+"/test", "test-mail-rule", "Evaluate a message that nobody sent, with the result of one rule", domainReads, api.MailRuleTest{}, api.MailDecision{}, testMail),
+		get(domain+"/groups", "list-groups", "List the groups of a domain", domainReads, api.List[api.Group]{}, listGroups, "limit", "cursor"),
+		get(groupPath, "get-group", "Show a group", domainReads, api.Group{}, getGroup),
+		write(put, groupPath, "put-group", "Create or replace a group", admin.ForDomain, api.Group{}, api.Group{}, putGroup),
+		remove(groupPath, "delete-group", "Delete a group", admin.ForDomain, deleteGroup),
+		get(domain+"/suspensions", "list-suspensions", "List the credentials that reached a sending limit and are suspended", domainReads, api.List[api.Suspension]{}, listSuspensions, "limit", "cursor"),
+		remove(domain+"/suspensions/{id}", "delete-suspension", "Lift the suspension of a credential", admin.ForDomain, deleteSuspension),
+		get(domain+"/messages", "list-messages", "List a domain's message records, newest first", accountReads, api.List[api.MessageRecord]{}, listMessages,
+			"account", "credential", "queue_id", "message_id", "verdict", "rule", "since", "until", "limit", "cursor"),
+		get(domain+"/messages/explain", "explain-message", "Explain a recorded message by its queue id or Message-ID", domainReads, api.ExplainedMessages{}, explainMessages, "queue_id", "message_id"),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 
 		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
@@ -220,6 +242,16 @@ func parameter(name string) rest.Param {
 		return rest.Param{Doc: "Only records with this reason code.", Kind: rest.Text}
 	case "policy":
 		return rest.Param{Doc: "Only records of logins that this policy refused, or would have refused in report mode.", Kind: rest.Text}
+	case "credential":
+		return rest.Param{Doc: "Only messages of sessions with this credential: a secure password's id, or mailbox.", Kind: rest.Text}
+	case "queue_id":
+		return rest.Param{Doc: "Only messages with this queue id of Postfix.", Kind: rest.Text}
+	case "message_id":
+		return rest.Param{Doc: "Only messages with this Message-ID, angle brackets included.", Kind: rest.Text}
+	case "verdict":
+		return rest.Param{Doc: "Only messages with this verdict.", Enum: []string{string(mailflow.Accepted), string(mailflow.Refused), string(mailflow.Partly)}}
+	case "rule":
+		return rest.Param{Doc: "Only messages whose record names this rule or group.", Kind: rest.Text}
 	case "since":
 		return rest.Param{Doc: "Only records since this time.", Kind: rest.Time}
 	case "until":

@@ -90,6 +90,10 @@ func TestOpenAPI(t *testing.T) {
 	for _, name := range []string{"test", "preview", "migrate"} { // where {id} may be that
 		paths[at+name] = append(paths[at+name], paths[at+"{id}"]...)
 	}
+	const rules = "/v1/domains/{domain}/mail-rules/"
+	for _, name := range []string{"test", "preview"} {
+		paths[rules+name] = append(paths[rules+name], paths[rules+"{id}"]...)
+	}
 	for path, methods := range paths {
 		concrete := regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "x")
 		a := d.anybody().do("OPTIONS", concrete, "").want(405, "method_not_allowed")

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
 
 // MailRule is a rule for the messages that accounts of a domain send or receive.
 type MailRule struct {
@@ -86,4 +90,94 @@ type Group struct {
 	Approvers       []string  `json:"approvers" maxItems:"100" doc:"Messages to the group are held until one of them decides."`
 	ExemptApprovers bool      `json:"exempt_approvers,omitempty" doc:"Messages of approvers need no approval."`
 	CreatedAt       time.Time `json:"created_at,omitzero" readOnly:"true"`
+}
+
+// Suspension is a credential that is suspended because it reached a sending limit.
+type Suspension struct {
+	ID         string    `json:"id"`
+	Account    string    `json:"account"`
+	Credential string    `json:"credential" doc:"A secure password's id, or mailbox: then only submissions are refused."`
+	Label      string    `json:"label,omitempty" doc:"The secure password's label."`
+	Rule       string    `json:"rule" doc:"The limit."`
+	Note       string    `json:"note" doc:"The bound that was reached."`
+	At         time.Time `json:"at"`
+}
+
+// MessageRecord is what is kept of a message.
+type MessageRecord = mailflow.Record
+
+// MailRuleTest is a message to evaluate, with a draft of a rule or without.
+type MailRuleTest struct {
+	Rule    *MailRule   `json:"rule,omitempty" doc:"A draft, evaluated as if enabled beside all other rules, in place of the stored rule in the path, if any."`
+	Message TestMessage `json:"message" required:"true"`
+}
+
+// TestMessage is a message that nobody sent.
+type TestMessage struct {
+	Login        string   `json:"login,omitempty" doc:"Who authenticated; empty for mail from outside." example:"ann@example.org"`
+	IP           string   `json:"ip,omitempty" doc:"The client's address." example:"203.0.113.9"`
+	Sender       string   `json:"sender,omitempty" doc:"MAIL FROM; empty for bounces." example:"ann@example.org"`
+	Recipients   []string `json:"recipients" required:"true" minItems:"1" maxItems:"100" example:"bob@example.net"`
+	RedirectedBy string   `json:"redirected_by,omitempty" doc:"The mailbox that forwards it automatically, by a client of the site."`
+	Size         int64    `json:"size,omitempty" minimum:"0" doc:"Octets."`
+	Text         string   `json:"text,omitempty" maxLength:"900000" doc:"The message: its header, and its body if rules look at it."`
+}
+
+// MailDecision is the decision on a message at each of its recipients.
+type MailDecision struct {
+	Recipients []RecipientDecision `json:"recipients"`
+}
+
+// RecipientDecision is the decision on a message at one recipient.
+type RecipientDecision struct {
+	Recipient   string     `json:"recipient"`
+	Refused     bool       `json:"refused"`
+	Temporary   bool       `json:"temporary,omitempty" doc:"Refused for now only."`
+	Reason      string     `json:"reason,omitempty" example:"internal_only"`
+	Rule        string     `json:"rule,omitempty" doc:"The rule or group that refuses."`
+	Message     string     `json:"message,omitempty" doc:"What the sender reads."`
+	WouldRefuse []string   `json:"would_refuse,omitempty" doc:"Rules in report mode that match."`
+	Effects     []string   `json:"effects,omitempty" doc:"Rules and groups that do something with the message, in order."`
+	Verdict     string     `json:"verdict,omitempty" doc:"Of the rule that is tested: refuse, report, match, pass, no_match, not_applicable or not_evaluated."`
+	Trace       []MailStep `json:"trace"`
+}
+
+// MailStep is one step of the evaluation of a message.
+type MailStep struct {
+	Step   string `json:"step" doc:"A kind of rule, or group."`
+	Result string `json:"result"`
+	Rule   string `json:"rule,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// MailRulePreview requests an evaluation of recorded messages.
+type MailRulePreview struct {
+	Rule *MailRule `json:"rule" required:"true" doc:"A draft of kind internal_only or limit, evaluated as if enabled and enforced."`
+	Days int       `json:"days,omitempty" minimum:"1" maximum:"3650" default:"30"`
+}
+
+// MailRulePreviewed is the evaluation of recorded messages.
+type MailRulePreviewed struct {
+	Since    time.Time         `json:"since"`
+	Examined int               `json:"examined" doc:"Records that were read."`
+	Refused  int               `json:"refused" doc:"Messages that the rule would have refused for some or all recipients."`
+	Accounts []PreviewedSender `json:"accounts" doc:"Whose messages, most first."`
+	Messages []string          `json:"messages" doc:"The ids of the first 100 of their records."`
+}
+
+// PreviewedSender is an account with the number of its messages that a rule would have refused.
+type PreviewedSender struct {
+	Address  string `json:"address"`
+	Messages int    `json:"messages"`
+}
+
+// ExplainedMessages are the records of one message.
+type ExplainedMessages struct {
+	Items []ExplainedMessage `json:"items"`
+}
+
+// ExplainedMessage is a recorded message, and what the present rules say about its envelope.
+type ExplainedMessage struct {
+	Record     MessageRecord       `json:"record"`
+	Recipients []RecipientDecision `json:"recipients" doc:"By the present rules. A recipient of another domain is shown as *@domain. Rules that use the content are not evaluated."`
 }

@@ -137,6 +137,8 @@ type Sessions struct {
 
 // Mail is the table [mail].
 type Mail struct {
+	InternalNetworks []string // addresses, prefixes and ranges
+
 	HoldDir string // "" for the directory held in StateDir
 	Node    string // "" for the host's name
 }
@@ -213,6 +215,7 @@ func Default() *Config {
 			WrongSecretsPerAccount: 10,
 			Window:                 15 * time.Minute, Exempt: []string{},
 		},
+		Mail:  Mail{InternalNetworks: []string{}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }

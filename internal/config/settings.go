@@ -180,6 +180,10 @@ permission to run it. A list for several Dovecots. Empty: open sessions go on un
 		row("sessions.key_file", `File with Dovecot's doveadm_api_key, for http, or with its doveadm_password, for a socket whose mode is not 0600.`,
 			func(c *Config) *string { return &c.Sessions.KeyFile }, absolute, needsKey),
 
+		row("mail.internal_networks", `Networks of clients whose mail counts as internal although they do not authenticate, such as ["192.0.2.0/28"]: printers,
+application servers. They are trusted with MAIL FROM. Do not add the address of a content filter that returns mail from
+outside, nor of Dovecot's Sieve redirects.`,
+			func(c *Config) *[]string { return &c.Mail.InternalNetworks }, networks),
 		row("mail.hold_dir", `Directory of the messages that wait for approval, of copies and of notices, on a disk of this machine; each daemon needs its
 own. Empty: the directory "held" in state_dir.`,
 			func(c *Config) *string { return &c.Mail.HoldDir }, absolute),
@@ -199,9 +203,9 @@ contain a link to <link_url>/decide/..., a page on which its recipient decides o
 		row("log.json", `true: log one JSON object per line.`,
 			func(c *Config) *bool { return &c.Log.JSON }),
 
-		row("records.retention", `How long login records are kept, "1h" to "3650d".`,
+		row("records.retention", `How long login records and message records are kept, "1h" to "3650d".`,
 			func(c *Config) *time.Duration { return &c.Records.Retention }, span(time.Hour, 3650*day)),
-		row("records.max_per_domain", `Maximum number of login records of a domain, 1 to 100000000; the oldest are deleted first.`,
+		row("records.max_per_domain", `Maximum number of login records, and of message records, of a domain, 1 to 100000000; the oldest are deleted first.`,
 			func(c *Config) *int { return &c.Records.MaxPerDomain }, between(1, 100_000_000)),
 
 		row("throttle.wrong_secrets_per_address", `Number of different wrong secrets that an address (IPv4, or IPv6 /64) may try within throttle.window, 1 to 1000000.

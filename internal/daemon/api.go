@@ -19,9 +19,10 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		Admin: &admin.Admin{
 			Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
-			Explain: p.gate.Explain,
-			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions: p.regions, Nodes: p.redis.Nodes,
+			Explain: p.gate.Explain, ExplainMail: p.gate.ExplainMail, PreviewLimit: p.gate.PreviewLimit,
+			ReadMessages: p.redis.Messages,
+			Guard:        guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+			Regions:      p.regions, Nodes: p.redis.Nodes,
 		},
 		Open:      opensessions.Site{Live: p.live},
 		Login:     loginapi.Login(p.gate),

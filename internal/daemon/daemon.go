@@ -151,6 +151,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	metrics := adminapi.NewMetrics()
 	hasher := credential.NewHasher(credential.DefaultMemory)
 	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
+	internal, _ := address.ParseNetworks(cfg.Mail.InternalNetworks)
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
@@ -159,7 +160,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 		},
-		Exempt: exempt,
+		Exempt: exempt, Internal: internal, Node: nodeName(cfg),
 	})
 	live, err := liveSessions(cfg, st, redis, g, log)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/submission"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 const (
@@ -574,4 +575,50 @@ func (g *Gate) completeRecord(r *mailflow.Record, t *transaction, of func(mailfl
 	}
 	r.ID = recordID(r.Time)
 	g.writes.message(r)
+}
+
+// ExplainMail decides about a message at a recipient, with a trace, by the given rules of one domain
+// in place of those in force. Nothing is counted or recorded.
+func (g *Gate) ExplainMail(e *mailflow.Envelope, content *mailflow.Content, domain string, rules *mailflow.Rules) mailflow.Verdict {
+	var w mailView
+	g.lookUpMail(&w, e, time.Now())
+	w.message.Content = content
+	if w.message.Sender.Domain == domain {
+		w.rules.Sender = rules
+	}
+	if w.to.Domain == domain {
+		w.rules.Recipient = rules
+	}
+	if w.message.Redirected.Domain == domain {
+		w.rules.Redirected = rules
+	}
+	return mailflow.Evaluate(&w.message, &w.to, &w.rules, nil, true)
+}
+
+// PreviewLimit returns a function that counts recorded messages, oldest first, and reports whether a
+// limit permits them.
+func (g *Gate) PreviewLimit(r *mailflow.Rule) func(*mailflow.Record) bool {
+	meter := throttle.NewMeter()
+	return func(rec *mailflow.Record) bool {
+		subject := rec.Account
+		switch r.Action.Per {
+		case mailflow.PerDomain:
+			subject = "*"
+		case mailflow.PerCredential:
+			subject += "/" + rec.CredentialID
+		}
+		for _, b := range bounds(&r.Action) {
+			n := rec.Recipients
+			if b.message {
+				n = 1
+			}
+			if b.rate.None() {
+				continue
+			}
+			if ok, _ := meter.Take(b.name+subject, b.rate, n, rec.Time); !ok {
+				return false
+			}
+		}
+		return true
+	}
 }

@@ -204,3 +204,9 @@ func (a *addresses) has(list ...string) bool {
 	}
 	return false
 }
+
+// CheckPattern validates a pattern for names or types.
+func CheckPattern(p string) error {
+	_, err := path.Match(strings.ToLower(p), "")
+	return err
+}

@@ -30,6 +30,11 @@ func (k Kind) Envelope() bool {
 	return k == KindLimit || k == KindInternalOnly
 }
 
+// Matches reports whether rules of the kind select messages by [Match].
+func (k Kind) Matches() bool {
+	return k == KindFilter || k == KindAudit || k == KindMonitor || k == KindWarning
+}
+
 // Direction selects messages by the side that a rule's scope is on.
 type Direction string
 
@@ -82,6 +87,12 @@ type Match struct {
 	Text             []string      `json:"text,omitempty"`    // words in the decoded text, or in the subject
 	Attachments      Attachments   `json:"attachments,omitzero"`
 	MinSize          int64         `json:"min_size,omitempty"` // octets
+}
+
+// Empty reports whether all messages match.
+func (m *Match) Empty() bool {
+	return len(m.RecipientDomains)+len(m.Senders)+len(m.Recipients)+len(m.Headers)+len(m.Subject)+len(m.Text)+
+		len(m.Attachments.Names)+len(m.Attachments.Types) == 0 && m.MinSize == 0
 }
 
 // HeaderMatch matches a field of the header by its decoded value.

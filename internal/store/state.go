@@ -502,19 +502,28 @@ func (r *domainRules) compile(now time.Time) {
 	}
 	set, expires := r.settings(now)
 	r.rules, r.expires = r.rules.Recompile(&set), expires
-	r.mail = r.compileMail(set.Departments)
+	r.mail = mailflow.Compile(r.mailSettings(set.Departments))
 }
 
-// compileMail compiles the mail rules and groups of the domain.
-func (r *domainRules) compileMail(departments []string) *mailflow.Rules {
-	set := mailflow.Settings{Domain: r.doc.doc.Name, Names: r.doc.doc.AliasDomains, Departments: departments}
+// mailSettings returns the mail rules and groups of the domain, in lists of their own.
+func (r *domainRules) mailSettings(departments []string) *mailflow.Settings {
+	set := &mailflow.Settings{Domain: r.doc.doc.Name, Names: r.doc.doc.AliasDomains, Departments: departments}
 	for _, m := range byTime(r.mailRules, func(m *MailRule) (time.Time, string) { return m.CreatedAt, m.ID }) {
 		set.Rules = append(set.Rules, m.Doc.Rule)
 	}
 	for _, g := range page(behind(r.groups, ""), 0) {
 		set.Groups = append(set.Groups, g.Doc.Group)
 	}
-	return mailflow.Compile(&set)
+	return set
+}
+
+// MailSettings returns the mail rules and groups of a managed domain, for the caller to change.
+func (st *State) MailSettings(domain string) *mailflow.Settings {
+	r := st.rulesOf(domain)
+	if r.doc == nil {
+		return &mailflow.Settings{Domain: domain}
+	}
+	return r.mailSettings(slices.Sorted(maps.Keys(r.departments)))
 }
 
 // settings returns the domain's rules as they are at a time, in lists of their own, and when a
