@@ -40,16 +40,17 @@ type mails struct {
 	policy atomic.Bool  // policyd was asked about a recipient, once
 	ends   atomic.Bool  // policyd was asked about the end of a message, once
 
-	mu     sync.Mutex
-	open   *expiring.Map[string, *transaction] // by instance
-	queued *expiring.Map[string, *transaction] // by queue id: accepted, not yet recorded
-	passed *expiring.Map[passage, passedAt]
+	mu      sync.Mutex
+	open    *expiring.Map[string, *transaction] // by instance
+	queued  *expiring.Map[string, *transaction] // by queue id: accepted, not yet recorded
+	passed  *expiring.Map[passage, passedAt]
+	treated *expiring.Map[treatment, passedAt]
 }
 
 func newMails() *mails {
 	return &mails{
 		open: expiring.New[string, *transaction](maxMessages), queued: expiring.New[string, *transaction](maxMessages),
-		passed: expiring.New[passage, passedAt](maxMessages),
+		passed: expiring.New[passage, passedAt](maxMessages), treated: expiring.New[treatment, passedAt](maxMessages),
 	}
 }
 
@@ -311,7 +312,7 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 // Message decides about a whole message at all its recipients, with its content as far as the rules
 // need it. Recipients that policyd was not asked about are judged by their envelope, too. The
 // message is recorded.
-func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailflow.Content) []mailflow.Judged {
+func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailflow.Content) mailflow.Judgement {
 	now := time.Now()
 	g.mails.mu.Lock()
 	t, known := g.mails.queued.Get(e.QueueID, now)
@@ -322,7 +323,10 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	if !known {
 		t = &transaction{began: now, login: e.Login}
 	}
-	list := make([]mailflow.Judged, 0, len(recipients))
+	j := mailflow.Judgement{
+		Recipients: make([]mailflow.Judged, 0, len(recipients)), From: content.From(), Again: len(recipients) > 0,
+		Relayed: e.Login == "" && (e.IP.IsLoopback() || g.Internal.Contains(e.IP)),
+	}
 	size := t.message.Size
 	w, _ := g.mailRoom.Get().(*mailView)
 	defer g.mailRoom.Put(w)
@@ -336,7 +340,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		g.lookUpMail(w, e, now)
 		released := pass.Covers(e.Sender, recipient)
 		if released && pass.Notice {
-			list = append(list, mailflow.Judged{To: w.to})
+			j.Recipients, j.Again = append(j.Recipients, mailflow.Judged{Given: recipient, To: w.to}), false
 			continue
 		}
 		w.message.Released = released
@@ -358,7 +362,18 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		}
 		to := w.to
 		to.Departments = nil
-		list = append(list, mailflow.Judged{To: to, Sender: w.message.Sender.Account, Verdict: v})
+		j.Again = j.Again && j.Relayed && pass == nil && g.treatedBefore(e, now)
+		for i := range v.Effects {
+			if effect := &v.Effects[i]; effect.Rule != nil && effect.Rule.Kind == mailflow.KindWarning {
+				effect.Level = w.rules.Recipient.Level(effect.Rule, content, g.known)
+			}
+		}
+		for _, leaves := range []*mailflow.Rules{w.rules.Sender, w.rules.Redirected} {
+			if to.Domain == "" || leaves == w.rules.Sender && e.Login != "" {
+				j.Untag = union(j.Untag, leaves.Tags())
+			}
+		}
+		j.Recipients = append(j.Recipients, mailflow.Judged{Given: recipient, To: to, Sender: w.message.Sender.Account, Verdict: v})
 		if !known {
 			concerned = concerned || !w.rules.None() || w.message.Sender.Account != ""
 			t.message, t.charges = w.message, append(t.charges, charges...)
@@ -387,7 +402,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		e.Size = size
 	}
 	t.envelope = *e
-	if len(t.refused) > 0 && slices.ContainsFunc(list, func(j mailflow.Judged) bool { return j.Refused }) {
+	if len(t.refused) > 0 && slices.ContainsFunc(j.Recipients, func(j mailflow.Judged) bool { return j.Refused }) {
 		g.limits.giveBack(t.charges, now) // the milter refuses the message as a whole
 		t.charges, t.to = nil, nil
 	} else if !known {
@@ -396,7 +411,41 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	if concerned {
 		g.recordMessage(t, now)
 	}
-	return list
+	return j
+}
+
+// known reports whether an address has an account.
+func (g *Gate) known(addr string) bool {
+	_, v := g.Store.State.Recipient(addr)
+	return v.Known
+}
+
+// treatment names a message at a recipient, for a second pass.
+type treatment struct{ id, sender, recipient string }
+
+// treatedBefore reports whether the message, at the recipient of e, was judged here before.
+func (g *Gate) treatedBefore(e *mailflow.Envelope, now time.Time) bool {
+	if e.MessageID == "" {
+		return false
+	}
+	g.mails.mu.Lock()
+	defer g.mails.mu.Unlock()
+	_, ok := g.mails.treated.Get(treatment{e.MessageID, e.Sender, e.Recipient}, now)
+	return ok
+}
+
+// Treated notes that the milter accepts a message for its recipients: if a content filter hands it
+// in again, it is not treated twice.
+func (g *Gate) Treated(e *mailflow.Envelope, recipients []string) {
+	if e.MessageID == "" {
+		return
+	}
+	now := time.Now()
+	g.mails.mu.Lock()
+	defer g.mails.mu.Unlock()
+	for _, recipient := range recipients {
+		g.mails.treated.Put(treatment{strings.Clone(e.MessageID), strings.Clone(e.Sender), strings.Clone(recipient)}, passedAt(now))
+	}
 }
 
 // NotReceived reports that the milter refused a message before [Gate.Message] was asked.
@@ -437,6 +486,7 @@ func (g *Gate) sweepMails(now time.Time) {
 	due := g.mails.queued.Take(func(t *transaction) bool { return now.Sub(t.began) >= identified })
 	lost := g.mails.open.Take(func(t *transaction) bool { return t.Expired(now) })
 	g.mails.passed.Sweep(now)
+	g.mails.treated.Sweep(now)
 	g.mails.mu.Unlock()
 	for _, t := range due {
 		g.recordMessage(t, now)

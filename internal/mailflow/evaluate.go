@@ -3,6 +3,7 @@ package mailflow
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ type Rules struct {
 	sets   [len(Kinds)][2]ruleSet // by kind and side
 	groups map[string]*group
 	needs  Needs
+	tags   []string // of subjects, by warning rules
 }
 
 // The indices of the sides.
@@ -45,6 +47,7 @@ type ruleSet struct {
 type compiled struct {
 	*Rule
 	except domains
+	trusts domains // the whitelist of a warning
 	match  matcher
 }
 
@@ -67,9 +70,12 @@ func Compile(s *Settings) *Rules {
 				if rule.Kind != kind || !rule.Enabled || !rule.applies(direction) {
 					continue
 				}
-				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), compileMatch(rule)})
+				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), newDomains(rule.Action.Whitelist), compileMatch(rule)})
 				scopes = append(scopes, &rule.Scope)
 				r.needs = r.needs.Or(rule.needs())
+				if kind == KindWarning && slices.Contains(rule.Action.How, HowSubject) && !slices.Contains(r.tags, rule.tag()) {
+					r.tags = append(r.tags, rule.tag())
+				}
 			}
 			if len(scopes) > 0 {
 				set.scopes = access.CompileScopes(scopes, s.Departments)
@@ -289,6 +295,10 @@ func (e *evaluation) content(r *compiled, side int) {
 		e.step(r, "not_evaluated", "the message is not there yet")
 		return
 	}
+	if r.Kind == KindWarning && r.trusted(e.m) {
+		e.step(r, "not_applicable", "the sender's domain is on the whitelist")
+		return
+	}
 	matched, err := r.match.message(e.m, e.to)
 	switch {
 	case err != nil && r.OnFault == FaultIgnore:
@@ -312,6 +322,24 @@ func (e *evaluation) content(r *compiled, side int) {
 		}
 		e.v.Effects = append(e.v.Effects, Effect{Rule: r.Rule, Side: sides[side], Domain: domain})
 	}
+}
+
+// trusted reports whether the envelope sender and all that the From fields name are of domains on
+// the rule's whitelist.
+func (r *compiled) trusted(m *Message) bool {
+	if r.trusts.empty() || !r.trusts.has(address.Domain(m.From.Address)) {
+		return false
+	}
+	for _, f := range m.Content.Header {
+		if !strings.EqualFold(strings.TrimRight(f.Name, " \t"), "From") {
+			continue
+		}
+		_, addr := displayed(f.Value)
+		if domain, err := address.ParseDomain(addr[strings.LastIndexByte(addr, '@')+1:]); err != nil || !r.trusts.has(domain) {
+			return false
+		}
+	}
+	return true
 }
 
 // refuse refuses the recipient, or reports that the rule would.

@@ -88,6 +88,7 @@ type Effect struct {
 	// Side is the side of the message that is in the rule's scope.
 	Side   Direction
 	Domain string // whose rule or group it is
+	Level  string // of a warning: LevelGeneral or LevelAdvanced
 }
 
 func (s *Submitter) refuse(cause error, format string, args ...any) Verdict {

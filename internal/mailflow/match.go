@@ -2,9 +2,9 @@ package mailflow
 
 import (
 	"fmt"
-	"mime"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -88,35 +88,27 @@ func (c *matcher) message(m *Message, to *Party) (bool, error) {
 // header reports whether some field of the header matches.
 func (c *matcher) header(i int, fields []Field) bool {
 	want := &c.Headers[i]
-	var decoder mime.WordDecoder
 	for _, f := range fields {
 		if !strings.EqualFold(strings.TrimRight(f.Name, " \t"), want.Name) {
 			continue
 		}
-		value := strings.TrimSpace(unfolded(f.Value))
-		if decoded, err := decoder.DecodeHeader(value); err == nil {
-			value = decoded
-		}
 		switch {
 		case c.headers[i] != nil:
-			if c.headers[i].MatchString(value) {
+			if c.headers[i].MatchString(f.Value) {
 				return true
 			}
-		case strings.Contains(strings.ToLower(value), strings.ToLower(want.Contains)):
+		case strings.Contains(strings.ToLower(f.Value), strings.ToLower(want.Contains)):
 			return true
 		}
 	}
 	return false
 }
 
-func unfolded(value string) string {
-	return strings.NewReplacer("\r\n", "", "\n", "").Replace(value)
-}
-
 func (c *matcher) inText(content *Content) bool {
 	if containsAny(content.Subject, c.text) {
 		return true
 	}
+	content.load()
 	for _, t := range content.Texts {
 		if containsAny(t, c.text) {
 			return true
@@ -127,22 +119,20 @@ func (c *matcher) inText(content *Content) bool {
 
 // attachment reports whether some attachment matches: its type, and its name or one inside of it.
 func (c *matcher) attachment(content *Content) (bool, error) {
+	content.load()
 	fault := content.Fault
 	for i := range content.Attachments {
 		a := &content.Attachments[i]
-		if len(c.types) > 0 && !like(a.Type, c.types) {
+		if len(c.types) > 0 && !slices.ContainsFunc(a.Types, func(t string) bool { return like(t, c.types) }) {
 			continue
 		}
-		if len(c.names) == 0 || like(a.Name, c.names) {
+		if len(c.names) == 0 {
 			return true, nil
 		}
-		for _, name := range a.Inside {
+		for _, name := range a.Names {
 			if like(name, c.names) || like(path.Base(name), c.names) {
 				return true, nil
 			}
-		}
-		if fault == nil {
-			fault = a.Fault
 		}
 	}
 	return false, fault

@@ -2,6 +2,7 @@ package mailflow
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -47,20 +48,40 @@ func (m *Message) internalTo(domain string) bool {
 
 // Content is what a message says, decoded. What the rules do not need may be missing ([Needs]).
 type Content struct {
-	Header      []Field  // in order; values as sent
+	Header      []Field  // in order; values decoded and on one line
 	Subject     string   // decoded
 	Texts       []string // of the parts that are shown, decoded
 	Attachments []Attachment
 	Fault       error // why a part of the content cannot be read; nil if all was
+	// Load sets the texts, the attachments and the fault. It is called once, if a rule needs them.
+	Load func(*Content)
+}
+
+// From returns the decoded From field; "" if there is none.
+func (c *Content) From() string {
+	if c != nil {
+		for _, f := range c.Header {
+			if strings.EqualFold(strings.TrimRight(f.Name, " \t"), "From") {
+				return f.Value
+			}
+		}
+	}
+	return ""
+}
+
+// load makes sure that texts and attachments are there.
+func (c *Content) load() {
+	if load := c.Load; load != nil {
+		c.Load = nil
+		load(c)
+	}
 }
 
 // Attachment is a part of a message that is a file.
 type Attachment struct {
-	Name   string // decoded
-	Type   string // media type, lower case
-	Size   int64  // octets, decoded
-	Inside []string
-	Fault  error // why an archive's names cannot be read
+	Names []string // decoded: as declared, in any field, and those of files in an archive
+	Types []string // media types, lower case: as declared, and as the content says
+	Size  int64    // octets, decoded
 }
 
 // Envelope is what a door knows of a message at one of its recipients.
@@ -83,6 +104,7 @@ type Envelope struct {
 
 // Judged is the verdict on a message at one of its recipients.
 type Judged struct {
+	Given  string // the address as it was given
 	To     Party
 	Sender string // the account that sent it, as [Message.Sender]; "" for nobody known
 	Verdict

@@ -141,6 +141,10 @@ type Action struct {
 	How       []string          `json:"how,omitempty"`
 	Texts     map[string]string `json:"texts,omitempty"`
 	Whitelist []string          `json:"whitelist,omitempty"`
+	// Tag is put before the subject; "[EXT]" if empty. AdvancedTexts are for the advanced level, in
+	// place of Texts.
+	Tag           string            `json:"tag,omitempty"`
+	AdvancedTexts map[string]string `json:"advanced_texts,omitempty"`
 }
 
 // The values of an action's fields.

@@ -1,0 +1,245 @@
+package mailflow
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Judgement is the decision on a whole message.
+type Judgement struct {
+	Recipients []Judged
+	// From is the decoded From field, for the texts of warnings.
+	From string
+	// Untag are subject tags of the domains that the message leaves: replies do not carry them on.
+	Untag []string
+	// Relayed: a client of the site's own hands it over without authenticating. If it were refused,
+	// the client would send a bounce to a sender that may be forged.
+	Relayed bool
+	// Again: the message was treated before, and comes back from a content filter of the site.
+	Again bool
+}
+
+// Treatment is what happens to a message. The zero Treatment lets it pass, without header fields
+// that pretend to be ours.
+type Treatment struct {
+	Refusal *Verdict // the message is refused
+	Discard bool     // accepted, and delivered to nobody
+	Without []string // recipients that do not get it, as they were given
+	Fields  []Field  // header fields to be added
+	Tag     string   // before the subject
+	Untag   []string // tags to be removed from the subject
+	Banner  string   // above the text
+	OnFault Fault    // if there cannot be a banner
+	Keep    bool     // header fields of ours that the message has stay
+}
+
+// The names of our header fields.
+const (
+	FieldPrefix   = "X-Drawbridge-"
+	FieldExternal = "X-Drawbridge-External"
+	FieldFolder   = "X-Drawbridge-Folder"
+	FieldDomain   = "X-Drawbridge-Folder-Domain"
+)
+
+// DefaultTag is the subject tag of a warning that names none.
+const DefaultTag = "[EXT]"
+
+const (
+	textReturned = "The message is not accepted here."
+	textGeneral  = "This message comes from outside the organization: {name}."
+	textAdvanced = "Caution: this message comes from outside the organization, and its sender may not be who it seems: {name} {address}."
+)
+
+// Treat returns what happens to a message by the decision about each recipient. The recipients of
+// one message share its bytes: a refusal refuses it for all, and its marks are for all.
+func (j *Judgement) Treat() Treatment {
+	var t Treatment
+	if j.Again {
+		return Treatment{Keep: true}
+	}
+	var spam []string // domains of recipients
+	outside := false  // recipients of other domains
+	w := warnings{from: j.From}
+	for i := range j.Recipients {
+		r := &j.Recipients[i]
+		if r.Refused {
+			return Treatment{Refusal: &r.Verdict}
+		}
+		switch effect := r.filtered(); {
+		case effect == nil:
+		case effect.Rule.Action.Do == DoDelete:
+			t.Without = append(t.Without, r.Given)
+			continue
+		case effect.Rule.Action.Do == DoReturn && !j.Relayed:
+			return Treatment{Refusal: &Verdict{
+				Refused: true, Text: shown(cmp.Or(effect.Rule.Action.Text, textReturned)), Reason: ReasonFiltered, Rule: effect.Rule.ID,
+			}}
+		default:
+			if domain := cmp.Or(effectDomain(effect, r), r.To.Domain); !slices.Contains(spam, domain) {
+				spam = append(spam, domain)
+			}
+		}
+		for _, effect := range r.Effects {
+			if effect.Rule != nil && effect.Rule.Kind == KindWarning {
+				w.add(&effect)
+			}
+		}
+	}
+	if len(j.Recipients) > 0 && len(t.Without) == len(j.Recipients) {
+		return Treatment{Discard: true}
+	}
+	if len(spam) > 0 {
+		t.Fields = append(t.Fields, Field{FieldFolder, "spam"})
+		for _, r := range j.Recipients {
+			outside = outside || !slices.Contains(spam, r.To.Domain) && r.To.Domain != ""
+		}
+		if outside || len(spam) > 1 {
+			slices.Sort(spam)
+			t.Fields = append(t.Fields, Field{FieldDomain, strings.Join(spam, ", ")})
+		}
+	}
+	w.treat(&t)
+	if len(j.Untag) > 0 && t.Tag == "" {
+		t.Untag = j.Untag
+	}
+	return t
+}
+
+// effectDomain returns the domain whose recipients a filter concerns.
+func effectDomain(e *Effect, r *Judged) string {
+	if e.Side == Received {
+		return r.To.Domain
+	}
+	return ""
+}
+
+// filtered returns the effect of the first filter rule that matches at a recipient; nil for none.
+func (r *Judged) filtered() *Effect {
+	for i := range r.Effects {
+		if e := &r.Effects[i]; e.Rule != nil && e.Rule.Kind == KindFilter {
+			return e
+		}
+	}
+	return nil
+}
+
+// warnings collects the marks of a message from outside.
+type warnings struct {
+	from  string
+	level string
+	rules []*Rule
+	hows  map[string]*Rule // the first rule that wants each
+}
+
+func (w *warnings) add(e *Effect) {
+	if e.Level == LevelAdvanced || w.level == "" {
+		w.level = e.Level
+	}
+	if slices.Contains(w.rules, e.Rule) {
+		return
+	}
+	w.rules = append(w.rules, e.Rule)
+	if w.hows == nil {
+		w.hows = map[string]*Rule{}
+	}
+	hows := e.Rule.Action.How
+	if len(hows) == 0 {
+		hows = []string{HowHeader}
+	}
+	for _, how := range hows {
+		if w.hows[how] == nil {
+			w.hows[how] = e.Rule
+		}
+	}
+}
+
+// treat adds the marks to the treatment.
+func (w *warnings) treat(t *Treatment) {
+	if len(w.rules) == 0 {
+		return
+	}
+	if w.hows[HowHeader] != nil {
+		t.Fields = append(t.Fields, Field{FieldExternal, cmp.Or(w.level, LevelGeneral)})
+	}
+	if r := w.hows[HowSubject]; r != nil {
+		t.Tag = r.tag()
+	}
+	if r := w.hows[HowBanner]; r != nil {
+		t.Banner, t.OnFault = w.text(r), r.OnFault
+	}
+}
+
+// tag returns the subject tag of a warning rule.
+func (r *Rule) tag() string { return cmp.Or(r.Action.Tag, DefaultTag) }
+
+// text returns the texts of a warning, one a line, in the order of their languages.
+func (w *warnings) text(r *Rule) string {
+	texts, text := r.Action.Texts, textGeneral
+	if w.level == LevelAdvanced {
+		text = textAdvanced
+		if len(r.Action.AdvancedTexts) > 0 {
+			texts = r.Action.AdvancedTexts
+		}
+	}
+	lines := []string{text}
+	if len(texts) > 0 {
+		lines = nil
+		for _, language := range slices.Sorted(maps.Keys(texts)) {
+			lines = append(lines, texts[language])
+		}
+	}
+	name, addr := displayed(w.from)
+	return strings.NewReplacer("{name}", cmp.Or(name, addr), "{address}", addr).Replace(strings.Join(lines, "\n"))
+}
+
+// displayed returns the name and the address of a decoded From field, bounded and on one line.
+func displayed(from string) (name, addr string) {
+	from = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, from)
+	name, addr = "", from
+	if i := strings.LastIndexByte(from, '<'); i >= 0 {
+		name, addr = from[:i], strings.TrimRight(from[i+1:], "> \t")
+	}
+	return bounded(strings.Trim(name, "\" \t")), bounded(strings.TrimSpace(addr))
+}
+
+func bounded(text string) string {
+	const enough = 100
+	if r := []rune(text); len(r) > enough {
+		return string(r[:enough]) + "..."
+	}
+	return text
+}
+
+// Tags returns the subject tags of the domain's warning rules.
+func (r *Rules) Tags() []string {
+	if r == nil {
+		return nil
+	}
+	return r.tags
+}
+
+// Level returns the level of a warning about a message from outside: advanced if the rule looks for
+// imposters and the From field looks like one. Known reports whether an address of the recipient's
+// domain has an account.
+func (r *Rules) Level(rule *Rule, content *Content, known func(addr string) bool) string {
+	if rule.Action.Level != LevelAdvanced || content == nil {
+		return LevelGeneral
+	}
+	var values []string
+	for _, f := range content.Header {
+		if strings.EqualFold(strings.TrimRight(f.Name, " \t"), "From") {
+			values = append(values, f.Value)
+		}
+	}
+	if imposter(values, slices.Sorted(maps.Keys(r.names)), known) {
+		return LevelAdvanced
+	}
+	return LevelGeneral
+}
