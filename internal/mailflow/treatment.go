@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/address"
 )
 
 // Judgement is the decision on a whole message.
@@ -77,8 +79,10 @@ func (j *Judgement) Treat() Treatment {
 				Refused: true, Text: shown(cmp.Or(effect.Rule.Action.Text, textReturned)), Reason: ReasonFiltered, Rule: effect.Rule.ID,
 			}}
 		default:
-			if domain := cmp.Or(effectDomain(effect, r), r.To.Domain); !slices.Contains(spam, domain) {
-				spam = append(spam, domain)
+			for _, domain := range []string{r.To.Domain, address.Domain(r.To.Address)} { // the latter may be an alias
+				if domain != "" && !slices.Contains(spam, domain) {
+					spam = append(spam, domain)
+				}
 			}
 		}
 		for _, effect := range r.Effects {
@@ -93,11 +97,11 @@ func (j *Judgement) Treat() Treatment {
 	if len(spam) > 0 {
 		t.Fields = append(t.Fields, Field{FieldFolder, "spam"})
 		for _, r := range j.Recipients {
-			outside = outside || !slices.Contains(spam, r.To.Domain) && r.To.Domain != ""
+			outside = outside || !slices.Contains(spam, cmp.Or(r.To.Domain, address.Domain(r.To.Address)))
 		}
-		if outside || len(spam) > 1 {
+		if outside {
 			slices.Sort(spam)
-			t.Fields = append(t.Fields, Field{FieldDomain, strings.Join(spam, ", ")})
+			t.Fields = append(t.Fields, Field{FieldDomain, "<" + strings.Join(spam, ">, <") + ">"})
 		}
 	}
 	w.treat(&t)
@@ -105,14 +109,6 @@ func (j *Judgement) Treat() Treatment {
 		t.Untag = j.Untag
 	}
 	return t
-}
-
-// effectDomain returns the domain whose recipients a filter concerns.
-func effectDomain(e *Effect, r *Judged) string {
-	if e.Side == Received {
-		return r.To.Domain
-	}
-	return ""
 }
 
 // filtered returns the effect of the first filter rule that matches at a recipient; nil for none.
