@@ -41,6 +41,7 @@ var benches = []struct {
 	{"logins", benchLogins},
 	{"submissions", benchSubmissions},
 	{"preview", benchPreview},
+	{"content", benchContent},
 }
 
 func run(ctx context.Context, args []string) error {
