@@ -20,7 +20,7 @@ import (
 const (
 	// traceHeader names the field that states how a message was submitted (M10).
 	traceHeader = "X-Drawbridge-Client"
-	// maxForged bounds the fields of that name in a message: Postfix searches the whole message for
+	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message for
 	// each that is removed.
 	maxForged = 20
 )
@@ -40,12 +40,14 @@ func choose(needs mailflow.Needs, offer []byte) options {
 	if !needs.Headers && !needs.Body {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
 	}
-	if !needs.Recipients && !needs.Body {
+	if needs.Recipients || needs.Body {
+		o.actions |= gomilter.OptRemoveRcpt
+	} else {
 		o.protocol |= gomilter.OptNoRcptTo
 	}
 	if needs.Body { // with the space behind the colon, so that the message is kept as it was sent
 		o.protocol |= gomilter.OptNoBodyReply | gomilter.OptHeaderLeadingSpace
-		o.actions |= gomilter.OptRemoveRcpt
+		o.actions |= gomilter.OptChangeBody
 	} else {
 		o.protocol |= gomilter.OptNoBody
 	}
@@ -77,7 +79,8 @@ type message struct {
 	submitter mailflow.Submitter
 	from      []mailflow.Field // originator fields
 	fromSize  int              // octets of their values, and of those left out
-	traces    int              // fields named as ours
+	ours      map[string]int   // fields named as ours, by name
+	forged    int              // their number
 	checked   bool             // the header fields were
 	refusal   gomilter.Response
 	whole     *whole // nil if nothing of it is collected
@@ -106,11 +109,16 @@ func (s *session) declines(name []byte) bool {
 		return false
 	case mailflow.Originator(string(name)):
 		return s.message.fromSize > mailflow.MaxHeader
-	case isField(string(name), traceHeader):
-		return s.message.traces > maxForged
+	case isOurs(string(name)):
+		return s.message.forged > maxForged
 	default:
 		return true
 	}
+}
+
+// isOurs reports whether only Drawbridge writes a field of that name.
+func isOurs(name string) bool {
+	return len(name) > len(mailflow.FieldPrefix) && strings.EqualFold(name[:len(mailflow.FieldPrefix)], mailflow.FieldPrefix)
 }
 
 // isField compares names of header fields. Space before the colon is obsolete, and still read by
@@ -214,8 +222,12 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 			msg.fromSize += len(value)
 			msg.from = append(msg.from, mailflow.Field{Name: name, Value: value})
 		}
-	case isField(name, traceHeader):
-		msg.traces++
+	case isOurs(name):
+		if msg.ours == nil {
+			msg.ours = map[string]int{}
+		}
+		msg.ours[textproto.CanonicalMIMEHeaderKey(strings.TrimRight(name, " \t"))]++
+		msg.forged++
 	}
 	return s.continueUnless(gomilter.OptNoHeaderReply), nil
 }
@@ -225,7 +237,7 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
 	}
-	if s.message.traces == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
+	if s.message.forged == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
 		return gomilter.RespAccept, nil
 	}
 	return gomilter.RespContinue, nil
@@ -245,7 +257,7 @@ func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 			return s.refuse(m, text, nil)
 		}
 	}
-	if msg.traces > maxForged {
+	if msg.forged > maxForged {
 		return s.refuse(m, refused+textForged, nil)
 	}
 	if v := msg.submitter.Header(msg.from); v.Refused {
@@ -270,21 +282,6 @@ func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	}
 	if response, err := s.judge(m); response != nil || err != nil {
 		return response, err
-	}
-	if s.options.actions&gomilter.OptChangeHeader != 0 {
-		for i := s.message.traces; i > 0; i-- { // from the last, since each removal renumbers those behind
-			if err := m.ChangeHeader(i, traceHeader, ""); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if trace := s.message.submitter.Trace; trace != "" && s.options.actions&gomilter.OptAddHeader != 0 {
-		if s.options.protocol&gomilter.OptHeaderLeadingSpace != 0 {
-			trace = " " + trace // it is not added then
-		}
-		if err := m.InsertHeader(0, traceHeader, trace); err != nil {
-			return nil, err
-		}
 	}
 	return gomilter.RespAccept, nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	gomilter "github.com/emersion/go-milter"
 
@@ -16,7 +15,10 @@ import (
 // Rules judges whole messages.
 type Rules interface {
 	// Message decides about a message at its recipients. It is asked once, at its end.
-	Message(e *mailflow.Envelope, recipients []string, content *mailflow.Content) []mailflow.Judged
+	Message(e *mailflow.Envelope, recipients []string, content *mailflow.Content) mailflow.Judgement
+	// Treated notes that a message is accepted: if a content filter hands it in again, it is not
+	// treated twice.
+	Treated(e *mailflow.Envelope, recipients []string)
 	// NotReceived reports that a message was refused before Message was asked.
 	NotReceived(queueID string, reason mailflow.Reason)
 }
@@ -43,6 +45,7 @@ const (
 
 var (
 	errLong       = fmt.Errorf("the message is longer than %d octets", maxWhole)
+	errNoBody     = errors.New("the rules have changed since the connection was opened")
 	errIncomplete = errors.New("the rules have changed since the connection was opened, or the message is too long to be kept")
 )
 
@@ -52,6 +55,12 @@ type whole struct {
 	pass *mailflow.Pass
 	size int64
 	long bool // it is longer than maxWhole, and not complete here
+
+	// Once it is parsed:
+	text      []byte
+	bodyStart int
+	message   *mime.Message
+	fault     error
 }
 
 // addHeader collects a field.
@@ -77,58 +86,68 @@ func (w *whole) grow(n int) bool {
 	return !w.long
 }
 
-// content decodes the message for the rules, and notes from the header what the envelope lacks.
+// content decodes the message for the rules, and notes from the header what the envelope lacks. The
+// body is decoded when a rule asks for it.
 func (w *whole) content(body bool) *mailflow.Content {
-	c := &mailflow.Content{Header: w.Header}
-	for _, f := range w.Header {
+	c := &mailflow.Content{Header: make([]mailflow.Field, len(w.Header))}
+	for i, f := range w.Header {
+		value := mime.DecodeWords(f.Value)
+		c.Header[i] = mailflow.Field{Name: f.Name, Value: value}
 		switch {
 		case isField(f.Name, "Subject") && c.Subject == "":
-			c.Subject = mime.DecodeWords(f.Value)
+			c.Subject = value
 		case isField(f.Name, "Message-ID") && w.Envelope.MessageID == "":
-			w.Envelope.MessageID = strings.TrimSpace(f.Value)
+			w.Envelope.MessageID = value
 		case isField(f.Name, "X-Sieve-Redirected-From") && w.Envelope.Redirected == "":
-			w.Envelope.Redirected = strings.TrimSpace(f.Value)
+			w.Envelope.Redirected = value
 		}
 	}
-	w.Subject = strings.TrimSpace(c.Subject)
-	if w.long {
+	w.Subject = c.Subject
+	switch {
+	case w.long:
 		c.Fault = errLong
-	}
-	if !body || w.long {
-		return c
-	}
-	m, fault := mime.Parse(w.Bytes(), mime.Limits{})
-	c.Fault = fault
-	texts, fault := m.Texts()
-	if c.Texts = texts; c.Fault == nil {
-		c.Fault = fault
-	}
-	files, fault := m.Attachments()
-	if c.Fault == nil {
-		c.Fault = fault
-	}
-	for _, f := range files {
-		a := mailflow.Attachment{Size: int64(f.Size)}
-		if len(f.Names) > 0 {
-			a.Name, a.Inside = f.Names[0], f.Names[1:]
-		}
-		for _, t := range f.Types {
-			a.Type = t
-			c.Attachments = append(c.Attachments, a)
-		}
-		if len(f.Types) == 0 {
-			c.Attachments = append(c.Attachments, a)
-		}
+	case body:
+		c.Load = w.load
+	default:
+		c.Fault = errNoBody
 	}
 	return c
 }
 
-// judge decides about the message at its end. A response ends it; without one it is accepted for
-// the recipients that are left.
+// parsed returns the structure of the message.
+func (w *whole) parsed() (*mime.Message, error) {
+	if w.message == nil {
+		w.text = w.Bytes()
+		w.bodyStart = len(w.text) - len(w.Body)
+		w.Body = w.text[w.bodyStart:] // the same octets, once
+		m, err := mime.Parse(w.text, mime.Limits{})
+		w.message, w.fault = m, err
+	}
+	return w.message, w.fault
+}
+
+// load decodes the texts and describes the attachments.
+func (w *whole) load(c *mailflow.Content) {
+	m, fault := w.parsed()
+	texts, unread := m.Texts()
+	files, unnamed := m.Attachments()
+	c.Texts = texts
+	for _, f := range files {
+		c.Attachments = append(c.Attachments, mailflow.Attachment{Names: f.Names, Types: f.Types, Size: int64(f.Size)})
+	}
+	for _, err := range []error{fault, unread, unnamed} {
+		if c.Fault == nil {
+			c.Fault = err
+		}
+	}
+}
+
+// judge decides about the message at its end, and changes it. A response ends it; without one it is
+// accepted for the recipients that are left.
 func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	w := s.message.whole
 	if w == nil || s.rules == nil {
-		return nil, nil
+		return s.change(m, &mailflow.Treatment{})
 	}
 	e := &w.Envelope
 	e.Login, e.IP, e.Port, e.Sender, e.QueueID = s.message.login, s.ip, s.port, s.message.sender, m.Macros["i"]
@@ -142,23 +161,46 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 		recipients[i] = w.Recipients[i].Address
 	}
 	envelope := *e
-	judged := s.rules.Message(&envelope, recipients, content)
-	for i := range judged {
-		v := &judged[i].Verdict
-		if !v.Refused {
-			continue
-		}
+	judgement := s.rules.Message(&envelope, recipients, content)
+	t := judgement.Treat()
+	if v := t.Refusal; v != nil {
 		code := refused
 		if v.Temporary {
 			code = "451 4.7.1 "
 		}
 		return s.refuse(m, code+v.Text, v.Cause), nil
 	}
-	response, err := s.keep(m, w, judged)
-	if response != nil || err != nil {
-		return response, err
+	held, refusal := s.keep(m, w, judgement.Recipients)
+	if refusal != nil {
+		return refusal, nil
 	}
-	return s.confirm(m, w), nil
+	without := t.Without
+	for _, i := range held {
+		without = append(without, w.Recipients[i].Address)
+	}
+	switch {
+	case t.Discard, len(without) > 0 && len(without) == len(w.Recipients):
+		if refusal := s.confirm(m, w); refusal != nil {
+			return refusal, nil
+		}
+		s.rules.Treated(e, recipients)
+		return gomilter.RespDiscard, nil
+	case len(without) > 0 && s.options.actions&gomilter.OptRemoveRcpt == 0:
+		return s.refuse(m, notKept, errIncomplete), nil
+	}
+	if refusal, err := s.change(m, &t); refusal != nil || err != nil {
+		return refusal, err
+	}
+	for _, addr := range without {
+		if err := m.DeleteRecipient(addr); err != nil {
+			return nil, err
+		}
+	}
+	if refusal := s.confirm(m, w); refusal != nil {
+		return refusal, nil
+	}
+	s.rules.Treated(e, recipients)
+	return nil, nil
 }
 
 // confirm records that a message of the daemon's own is accepted; nil if it may be.
@@ -172,33 +214,22 @@ func (s *session) confirm(m *gomilter.Modifier, w *whole) gomilter.Response {
 	return nil
 }
 
-// keep holds the message for the recipients for whom it has to be approved, and copies it.
-func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged) (gomilter.Response, error) {
+// keep holds the message for the recipients for whom it has to be approved, and copies it. It
+// returns the indices of these recipients, or a refusal.
+func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged) (held []int, refusal gomilter.Response) {
 	if len(mailflow.Parcels(judged)) == 0 {
 		return nil, nil
 	}
 	if s.keeper == nil || w.long || !s.seesBody() || s.options.actions&gomilter.OptRemoveRcpt == 0 {
-		return s.refuse(m, notKept, errIncomplete), nil
+		return nil, s.refuse(m, notKept, errIncomplete)
 	}
 	held, err := s.keeper.Keep(&w.Whole, judged)
-	switch {
-	case err != nil:
-		return s.refuse(m, notKept, err), nil
-	case len(held) == 0:
-		return nil, nil
+	if err != nil {
+		return nil, s.refuse(m, notKept, err)
 	}
-	s.log.Info("message held", "queue_id", serving.ASCII(w.Envelope.QueueID), "user", serving.ASCII(s.message.login),
-		"sender", serving.ASCII(s.message.sender), "recipients", len(held), "of", len(w.Recipients))
-	if len(held) == len(w.Recipients) {
-		if refusal := s.confirm(m, w); refusal != nil {
-			return refusal, nil
-		}
-		return gomilter.RespDiscard, nil
+	if len(held) > 0 {
+		s.log.Info("message held", "queue_id", serving.ASCII(w.Envelope.QueueID), "user", serving.ASCII(s.message.login),
+			"sender", serving.ASCII(s.message.sender), "recipients", len(held), "of", len(w.Recipients))
 	}
-	for _, i := range held {
-		if err := m.DeleteRecipient(w.Recipients[i].Address); err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil
+	return held, nil
 }

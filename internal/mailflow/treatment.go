@@ -73,6 +73,7 @@ func (j *Judgement) Treat() Treatment {
 		case effect == nil:
 		case effect.Rule.Action.Do == DoDelete:
 			t.Without = append(t.Without, r.Given)
+			r.Effects = nil // it is neither held nor copied
 			continue
 		case effect.Rule.Action.Do == DoReturn && !j.Relayed:
 			return Treatment{Refusal: &Verdict{
