@@ -27,6 +27,7 @@ const atOnce = 8
 const (
 	noDelivery = "virtual_transport = discard:\n"
 	noMilters  = "smtpd_milters =\nnon_smtpd_milters =\n"
+	taking     = "smtpd_milters = unix:private/taking-milter\nnon_smtpd_milters =\n"
 	blind      = "smtpd_sasl_path = private/blind-auth\ndrawbridge_policy = check_policy_service unix:private/blind-policy\n"
 )
 
@@ -84,40 +85,48 @@ func (s *setup) prepare(ctx context.Context) error {
 
 // benchSubmissions compares whole submissions with those of a site without Drawbridge.
 func benchSubmissions(ctx context.Context) error {
+	series, err := trialstack.DovecotSeries()
+	if err != nil {
+		return err
+	}
+	door := func(mainCF string) trialstack.Options {
+		return trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + mainCF}
+	}
+	relayed := door(noMilters)
+	relayed.DovecotConf = "auth_policy_server_url =\n"
 	sites := []*setup{
 		{name: "Postfix and Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true, MainCF: noDelivery}},
-		{
-			name: "floor: an auth server and a policy server that do not look",
-			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters + blind},
-		},
-		{
-			name: "SASL door and policyd, secure password", goal: "≥ 0.93", secure: true, check: "envelope",
-			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters},
-		},
-		{
-			name: "… mailbox password, relayed to the next passdb", goal: "≥ 0.85", check: "envelope",
-			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + noMilters},
-		},
-		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery}},
-		{
-			name: "… and go-milter taking everything instead", secure: true, check: "envelope",
-			opts: trialstack.Options{SASLDoor: true, DoorAlone: true, MainCF: noDelivery + "smtpd_milters = unix:private/taking-milter\nnon_smtpd_milters =\n"},
-		},
-		{name: "checkpassword, policyd and the milter, secure password", secure: true, opts: trialstack.Options{MainCF: noDelivery}},
+		{name: "floor: SASL and policy servers that do not look", opts: door(noMilters + blind)},
+		{name: "SASL door and policyd, secure password", goal: "≥ 0.93", secure: true, check: "envelope", opts: door(noMilters)},
+		{name: "… mailbox password, relayed to the next passdb", goal: "≥ 0.85", check: "envelope", opts: door(noMilters)},
+		{name: "… the same without Dovecot's auth-policy requests", check: "envelope", opts: relayed},
+		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: door("")},
+		{name: "… and go-milter taking everything instead", secure: true, check: "envelope", opts: door(taking)},
 	}
-	return compare(ctx, "submission", sites, submission)
+	if series == "2.3" {
+		sites = append(sites, &setup{name: "checkpassword, policyd and the milter, secure password", secure: true, opts: trialstack.Options{MainCF: noDelivery}})
+	}
+	return compare(ctx, "submission ("+series+")", sites, submission)
 }
 
 // benchLogins compares IMAP logins with those of a site without Drawbridge.
 func benchLogins(ctx context.Context) error {
+	series, err := trialstack.DovecotSeries()
+	if err != nil {
+		return err
+	}
+	lua := trialstack.Options{Lua: true}
 	sites := []*setup{
 		{name: "Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true}},
-		{name: "checkpassword, secure password", secure: true},
-		{name: "checkpassword, mailbox password at the next passdb"},
-		{name: "Lua, secure password", goal: "≥ 0.92", secure: true, opts: trialstack.Options{Lua: true}},
-		{name: "Lua, mailbox password at the next passdb", opts: trialstack.Options{Lua: true}},
+		{name: "Lua, secure password", goal: "≥ 0.92", secure: true, opts: lua},
+		{name: "Lua, mailbox password at the next passdb", opts: lua},
 	}
-	return compare(ctx, "IMAP login", sites, login)
+	if series == "2.3" {
+		sites = append(sites,
+			&setup{name: "checkpassword, secure password", secure: true},
+			&setup{name: "checkpassword, mailbox password at the next passdb"})
+	}
+	return compare(ctx, "IMAP login ("+series+")", sites, login)
 }
 
 // compare measures an action at all sites in turns and prints each as a share of the first.
