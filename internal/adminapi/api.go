@@ -159,6 +159,8 @@ type API struct {
 	Login http.Handler
 	// Available reports whether decisions are possible now.
 	Available func() bool
+	// MilterNeeded reports whether rules in force read headers or bodies.
+	MilterNeeded func() bool
 	// PeerUID returns the user at the other end of a unix socket; without it everybody needs a key.
 	// See [API.ConnContext].
 	PeerUID func(net.Conn) (uid uint32, ok bool)

@@ -84,7 +84,7 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 			Site: access.Site{NextPassdb: next}, Version: "1.2.3",
 		},
 		Metrics:   adminapi.NewMetrics(),
-		Available: func() bool { loaded, _ := st.State.Ready(); return loaded },
+		Available: func() bool { loaded, _ := st.State.Ready(); return loaded }, MilterNeeded: func() bool { return true },
 		Login: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{"outcome":"deny"}`)
 		}),

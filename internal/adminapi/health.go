@@ -27,7 +27,7 @@ func getReady(c *call) (*answer, error) {
 	case evicting:
 		status = "evicting"
 	}
-	return &answer{body: api.Health{Status: status}}, nil
+	return &answer{body: api.Health{Status: status, MilterNeeded: c.MilterNeeded()}}, nil
 }
 
 func getOpenAPI(c *call) (*answer, error) {

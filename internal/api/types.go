@@ -669,6 +669,8 @@ type AddressRegion struct {
 // Health is the response of /livez and /readyz.
 type Health struct {
 	Status string `json:"status" enum:"ok,evicting,degraded,damaged,unavailable" doc:"evicting: Redis may delete rules, because its maxmemory-policy is not noeviction. degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
+	// MilterNeeded is for "drawbridge doctor".
+	MilterNeeded bool `json:"milter_needed,omitzero" doc:"Rules in force read headers or bodies of messages, which only the milter sees."`
 }
 
 // List is one page of a list.

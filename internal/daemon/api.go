@@ -27,6 +27,10 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		Open:      opensessions.Site{Live: p.live},
 		Login:     loginapi.Login(p.gate),
 		Available: func() bool { return p.gate.Available(time.Now()) },
+		MilterNeeded: func() bool {
+			n := p.gate.Needs()
+			return n.Headers || n.Body
+		},
 		PeerUID: func(c net.Conn) (uint32, bool) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil

@@ -201,7 +201,11 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 		f = append(f, askDoveadm(ctx, c)...)
 	}
 	if known || o.apiNamed {
-		f = append(f, askAPI(ctx, o.api, o.keyFile)...)
+		var own *config.Config
+		if known {
+			own = c
+		}
+		f = append(f, askAPI(ctx, own, o.api, o.keyFile)...)
 	}
 	switch failed := f.count(Fail); {
 	case unread == 2:

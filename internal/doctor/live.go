@@ -189,8 +189,8 @@ func askMilter(ctx context.Context, s listen.Spec) error {
 	return err
 }
 
-// askAPI asks the daemon whether it decides.
-func askAPI(ctx context.Context, api, keyFile string) findings {
+// askAPI asks the daemon whether it decides. The settings are nil if they are not known.
+func askAPI(ctx context.Context, c *config.Config, api, keyFile string) findings {
 	const check = "daemon.ready"
 	var f findings
 	client, err := adminclient.New(adminclient.Options{API: api, KeyFile: keyFile, Timeout: answerTime})
@@ -219,8 +219,37 @@ func askAPI(ctx context.Context, api, keyFile string) findings {
 		f.ok(check, api, "the daemon is ready")
 	}
 	if err == nil {
+		if c != nil {
+			f = append(f, milterUse(c, answer.Body)...)
+		}
 		f = append(f, askStore(ctx, client, api)...)
 		f = append(f, askRegions(ctx, client, api)...)
+	}
+	return f
+}
+
+// milterUse compares whether the daemon has a milter with whether its rules need one.
+func milterUse(c *config.Config, readyz []byte) findings {
+	const check, setting = "daemon.milter.use", "milter.listen"
+	var f findings
+	var health struct {
+		Needed bool `json:"milter_needed"`
+	}
+	if err := json.Unmarshal(readyz, &health); err != nil {
+		return nil // reported as the daemon's readiness
+	}
+	switch off := len(c.Milter.Listen) == 0; {
+	case off && health.Needed:
+		f.fail(check, setting, "[milter]\nlisten = [\"unix:/var/spool/postfix/private/drawbridge-milter?mode=0660&group=postfix\"]\n"+
+			"# and in main.cf: smtpd_milters and non_smtpd_milters, see main.cf.drawbridge\n"+
+			"# or, for each domain: drawbridge domain set DOMAIN --sender-check envelope --trace-header off",
+			"is empty, and rules in force read headers or bodies of messages: they are not evaluated")
+	case off:
+		f.ok(check, setting, "is empty, and no rule in force needs the milter")
+	case health.Needed:
+		f.ok(check, setting, "rules in force need the milter")
+	default:
+		f.ok(check, setting, "no rule in force reads headers or bodies: the milter can be left out (milter.listen = [], no smtpd_milters), which saves a tenth of a submission")
 	}
 	return f
 }

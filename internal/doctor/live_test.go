@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
 
@@ -173,7 +174,7 @@ func TestAskDaemon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, settings := startDaemon(t, c.answers)
-			f := append(askDaemon(t.Context(), settingsOf(t, settings)), askAPI(t.Context(), "unix:"+dir+"/api.sock", "")...)
+			f := append(askDaemon(t.Context(), settingsOf(t, settings)), askAPI(t.Context(), settingsOf(t, settings), "unix:"+dir+"/api.sock", "")...)
 			if c.severity == OK {
 				expectWell(t, f, 5)
 				return
@@ -195,7 +196,7 @@ func TestAskRegions(t *testing.T) {
 		a := healthy
 		a.regions = regions
 		dir, _ := startDaemon(t, a)
-		f := askAPI(t.Context(), "unix:"+dir+"/api.sock", "")
+		f := askAPI(t.Context(), nil, "unix:"+dir+"/api.sock", "")
 		if len(bad(f)) > 0 || len(f) != 2+want {
 			t.Errorf("%s:\n%s", regions, table(t, f))
 		}
@@ -214,8 +215,32 @@ func TestAskNobody(t *testing.T) {
 	if len(f) != 2 {
 		t.Errorf("others are asked:\n%s", table(t, f))
 	}
-	expect(t, askAPI(t.Context(), "unix:"+dir+"/api.sock", ""), Fail, "daemon.ready", "api.sock", "")
-	expect(t, askAPI(t.Context(), "ftp://x", ""), Fail, "daemon.ready", "ftp://x", "")
+	expect(t, askAPI(t.Context(), nil, "unix:"+dir+"/api.sock", ""), Fail, "daemon.ready", "api.sock", "")
+	expect(t, askAPI(t.Context(), nil, "ftp://x", ""), Fail, "daemon.ready", "ftp://x", "")
+}
+
+// The milter is needed when rules read headers or bodies, and costs time when none does.
+func TestMilterUse(t *testing.T) {
+	without := site(t)
+	without.Milter.Listen = nil
+	for name, c := range map[string]struct {
+		config   *config.Config
+		readyz   string
+		severity Severity
+		what     string
+	}{
+		"missing":     {without, `{"status":"ok","milter_needed":true}`, Fail, "they are not evaluated"},
+		"left out":    {without, `{"status":"ok"}`, OK, "no rule in force needs the milter"},
+		"needed":      {site(t), `{"status":"ok","milter_needed":true}`, OK, "rules in force need the milter"},
+		"superfluous": {site(t), `{"status":"ok"}`, OK, "can be left out"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			expect(t, milterUse(c.config, []byte(c.readyz)), c.severity, "daemon.milter.use", "milter.listen", c.what)
+		})
+	}
+	if f := milterUse(without, []byte("hello")); len(f) != 0 {
+		t.Errorf("an answer that is not JSON:\n%s", table(t, f))
+	}
 }
 
 // The authentication service greets before it is asked anything.

@@ -214,8 +214,13 @@ func TestDoctor(t *testing.T) {
 		}
 		return string(out), cmd.ProcessState.ExitCode()
 	}
-	if out, status := examine(s.DovecotConf()); status != 0 {
+	out, status := examine(s.DovecotConf())
+	if status != 0 || !strings.Contains(out, "the milter can be left out") {
 		t.Errorf("status %d:\n%s", status, out)
+	}
+	s.domain(nil) // whose sender check reads headers
+	if out, status = examine(s.DovecotConf()); status != 0 || !strings.Contains(out, "rules in force need the milter") {
+		t.Errorf("with a domain, status %d:\n%s", status, out)
 	}
 	conf, err := os.ReadFile(s.DovecotConf())
 	s.must(err)

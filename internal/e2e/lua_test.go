@@ -118,25 +118,38 @@ func TestLuaPassdb(t *testing.T) {
 	for _, p := range proxies {
 		s.want(p.name+", without the daemon", p.login(s, outside, ann, s.passwords[ann]), p.away)
 	}
-	for _, nonsense := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{\"outcome\":\"tomorrow\"}",
-		"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{\"outcome\":\"allow\",,",
-		"HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{\"outcome\":\"deny\",\"outcome\":\"allow\"}  ",
-		"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n[1,2,3]",
-		"HTTP/1.1 401 Unauthorized\r\nContent-Length: 19\r\n\r\n{\"outcome\":\"allow\"}",
-		"nothing of HTTP\r\n\r\n",
-		"", // silence
-	} {
-		stop := speak(t, s.Daemons[0].LoginAddr, nonsense)
-		s.want(fmt.Sprintf("%q", nonsense), s.imap(outside, ann, s.passwords[ann]), "NO [UNAVAILABLE]")
-		stop()
-	}
+	s.refuseNonsense()
 	log, err := os.ReadFile(s.Dovecot.LogPath)
 	s.must(err)
 	for _, password := range []string{s.passwords[ann], secret} {
 		if bytes.Contains(log, []byte(password)) {
 			t.Error("Dovecot's log contains a password")
 		}
+	}
+}
+
+// refuseNonsense plays daemons that answer nonsense, or nothing, in place of the one that was
+// killed. Each login is a temporary failure.
+func (s *site) refuseNonsense() {
+	s.t.Helper()
+	answer := func(status, body string) string {
+		return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+	}
+	for _, nonsense := range []string{
+		answer("200 OK", `{"outcome":"tomorrow"}`),
+		answer("200 OK", `{"outcome":"allow",,`),
+		answer("200 OK", `{"outcome":"deny","outcome":"allow"}`),
+		answer("200 OK", `{"outcome":["allow"]}`),
+		answer("200 OK", `[1,2,3]`),
+		answer("200 OK", ``),
+		answer("401 Unauthorized", `{"outcome":"allow"}`),
+		strings.TrimSuffix(answer("200 OK", `{"outcome":"allow"} `), " "), // cut off
+		"nothing of HTTP\r\n\r\n",
+		"", // silence
+	} {
+		stop := speak(s.t, s.Daemons[0].LoginAddr, nonsense)
+		s.want(fmt.Sprintf("%q", nonsense), s.imap(outside, ann, s.passwords[ann]), "NO [UNAVAILABLE]")
+		stop()
 	}
 }
 
@@ -229,4 +242,5 @@ func TestLuaPassdbOn23(t *testing.T) {
 	for _, p := range proxies {
 		s.want(p.name+", without the daemon", p.login(s, outside, ann, s.passwords[ann]), p.away)
 	}
+	s.refuseNonsense()
 }

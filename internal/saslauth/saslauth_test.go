@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -202,15 +203,22 @@ var (
 
 // wire turns a line of a dialogue into what is sent.
 func wire(t *testing.T, line string) string {
-	line = strings.ReplaceAll(line, "|", "\t")
-	line = strings.ReplaceAll(line, `\x01`, "\x01")
+	t.Helper()
+	text, err := unmarked(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// unmarked writes TABs for "|", and base64 for text in braces.
+func unmarked(line string) (text string, err error) {
+	line = strings.NewReplacer("|", "\t", `\x01`, "\x01").Replace(line)
 	return encoded.ReplaceAllStringFunc(line, func(s string) string {
-		text, err := strconv.Unquote(`"` + s[1:len(s)-1] + `"`)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return base64.StdEncoding.EncodeToString([]byte(text))
-	})
+		decoded, fault := strconv.Unquote(`"` + s[1:len(s)-1] + `"`)
+		err = errors.Join(err, fault)
+		return base64.StdEncoding.EncodeToString([]byte(decoded))
+	}), err
 }
 
 // Each file of testdata is a dialogue: C the client, S the server, D the site's own server (with
