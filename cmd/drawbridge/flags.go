@@ -144,28 +144,58 @@ type setting struct {
 // object is a JSON object whose fields this command does not all know.
 type object map[string]any
 
+// put sets a field; a dot in its name leads into an object.
+func (o object) put(field string, v any) {
+	outer, inner, nested := strings.Cut(field, ".")
+	if !nested {
+		o[field] = v
+		return
+	}
+	part, _ := o[outer].(object)
+	if part == nil {
+		part = object{}
+		o[outer] = part
+	}
+	part.put(inner, v)
+}
+
+// get returns a field that put may have set, or that was decoded; nil if there is none.
+func (o object) get(field string) any {
+	outer, inner, nested := strings.Cut(field, ".")
+	if !nested {
+		return o[field]
+	}
+	switch part := o[outer].(type) {
+	case object:
+		return part.get(inner)
+	case map[string]any:
+		return object(part).get(inner)
+	}
+	return nil
+}
+
 // onOff adds a flag for a field that is true or false.
 func (s *settings) onOff(flag, field, help string) {
 	word := choose(s.cmd, flag, help, "on", "off")
-	s.add(flag, func(body, _ object) error { body[field] = *word == "on"; return nil })
+	s.add(flag, func(body, _ object) error { body.put(field, *word == "on"); return nil })
 }
 
 // word adds a flag for a field that takes one of a few words.
 func (s *settings) word(flag, field, help string, from ...string) {
 	word := choose(s.cmd, flag, help, from...)
-	s.add(flag, func(body, _ object) error { body[field] = *word; return nil })
+	s.add(flag, func(body, _ object) error { body.put(field, *word); return nil })
 }
 
 // text adds a flag for a field that takes any text.
 func (s *settings) text(flag, field, help string) {
 	v := s.cmd.Flags().String(flag, "", help)
-	s.add(flag, func(body, _ object) error { body[field] = *v; return nil })
+	s.add(flag, func(body, _ object) error { body.put(field, *v); return nil })
 }
 
 // number adds a flag for a field that takes a whole number.
 func (s *settings) number(flag, field, help string) {
 	n := s.cmd.Flags().Int(flag, 0, help)
-	s.add(flag, func(body, _ object) error { body[field] = *n; return nil })
+	s.add(flag, func(body, _ object) error { body.put(field, *n); return nil })
 }
 
 // protocols adds a flag for each protocol switch.
@@ -202,7 +232,7 @@ func (s *settings) list(flag, field, help string) {
 		if err := single(flag, *values); err != nil {
 			return err
 		}
-		body[field] = slices.DeleteFunc(slices.Clone(*values), func(v string) bool { return v == "" })
+		body.put(field, slices.DeleteFunc(slices.Clone(*values), func(v string) bool { return v == "" }))
 		return nil
 	})
 }
@@ -218,12 +248,12 @@ func (s *settings) edits(add, remove, field, what string) {
 			if err := errors.Join(single(add, *adding), single(remove, *removing)); err != nil {
 				return err
 			}
-			list, replaced := body[field].([]string)
+			list, replaced := body.get(field).([]string)
 			if !replaced {
-				list = texts(current[field])
+				list = texts(current.get(field))
 			}
 			list, err := edited(list, *adding, *removing, remove)
-			body[field] = list
+			body.put(field, list)
 			return err
 		},
 	})

@@ -3,6 +3,7 @@ package access
 import (
 	"iter"
 	mathbits "math/bits"
+	"time"
 )
 
 // SecretState is the result of one keyed hash of the secret.
@@ -50,6 +51,10 @@ type Account struct {
 	Secure      SecureMode
 	// HasSecure: the account has a secure password, or had one recently.
 	HasSecure bool
+	// PasswordSet is when the mailbox password kept here was set; zero if that is not known.
+	PasswordSet time.Time
+	// MustChange: the mailbox password kept here opens nothing until a new one is set.
+	MustChange bool
 }
 
 // Query is the input of a decision, apart from the answers of [Asker].
@@ -453,11 +458,26 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
 		return
 	}
+	if why := q.Rules.passwordExpired(acc, q.Login.Time); why != "" {
+		set(Deny, ReasonPasswordExpired, why, "")
+		return
+	}
 	assumed := ""
 	if q.Secret.State == SecretUnseen {
 		assumed = ", taken to be right"
 	}
 	set(Allow, ReasonOK, "the mailbox password", assumed)
+}
+
+// passwordExpired returns why a mailbox password kept here must be changed, "" if it need not.
+func (r *Rules) passwordExpired(acc *Account, now time.Time) string {
+	switch {
+	case acc.MustChange:
+		return "the mailbox password must be changed"
+	case r.maxAge > 0 && !acc.PasswordSet.IsZero() && now.Sub(acc.PasswordSet) >= r.maxAge:
+		return "the mailbox password is older than the domain allows"
+	}
+	return ""
 }
 
 // guessable reports whether the login carries a secret that may be a guess at the mailbox password.
@@ -503,7 +523,9 @@ func text(r Reason, place bool) string {
 		return textSuspended
 	case ReasonThrottled:
 		return textThrottled
-	case ReasonOK, ReasonBadSecret, ReasonRevokedSecret, ReasonPasswordExpired, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
+	case ReasonPasswordExpired:
+		return textExpired
+	case ReasonOK, ReasonBadSecret, ReasonRevokedSecret, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
 	}
 	return ""
 }

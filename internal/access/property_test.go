@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -114,8 +115,14 @@ func drawWorld(t *rapid.T) *world {
 		q.Account = &access.Account{
 			Suspended: rapid.IntRange(0, 4).Draw(t, "suspended") == 0, Departments: some(t, "in", departments, 2),
 			Protocols: w.switches.Compile(), HasSecure: rapid.Bool().Draw(t, "has secure passwords"),
-			Secure: rapid.SampledFrom([]access.SecureMode{"", access.SecureOptional, access.SecureRequired, access.SecureOff}).Draw(t, "mode"),
+			Secure:     rapid.SampledFrom([]access.SecureMode{"", access.SecureOptional, access.SecureRequired, access.SecureOff}).Draw(t, "mode"),
+			MustChange: rapid.IntRange(0, 4).Draw(t, "must change") == 0,
 		}
+	}
+	l.Time = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	w.set.MaxAge = time.Duration(rapid.IntRange(0, 3).Draw(t, "max age")) * time.Hour
+	if age := rapid.IntRange(0, 4).Draw(t, "age of the password"); age > 0 && q.Account != nil {
+		q.Account.PasswordSet = l.Time.Add(-time.Duration(age) * time.Hour)
 	}
 	q.Secret.State = access.SecretState(rapid.IntRange(0, int(access.SecretAuthenticated)).Draw(t, "secret"))
 	if q.Secret.State == access.SecretLive || q.Secret.State == access.SecretRevoked {
@@ -261,6 +268,10 @@ func (w *world) plainSecret(acc *access.Account, third, required bool) (access.O
 		return access.Deny, access.ReasonBadSecret, true
 	case required:
 		return access.Deny, access.ReasonSecureRequired, false
+	case acc.MustChange:
+		return access.Deny, access.ReasonPasswordExpired, false
+	case w.set.MaxAge > 0 && !acc.PasswordSet.IsZero() && !l.Time.Before(acc.PasswordSet.Add(w.set.MaxAge)):
+		return access.Deny, access.ReasonPasswordExpired, false
 	}
 	return access.Allow, access.ReasonOK, false
 }

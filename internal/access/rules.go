@@ -2,6 +2,7 @@ package access
 
 import (
 	"slices"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 )
@@ -15,6 +16,7 @@ type Settings struct {
 	Enforced    bool  // secure passwords are enforced (F5) ...
 	EnforceFor  Scope // ... for these
 	Blocked     []string
+	MaxAge      time.Duration // of mailbox passwords kept here; 0 for ever (F17)
 }
 
 // PutPolicy adds a policy, or replaces the one with its id.
@@ -53,6 +55,7 @@ type Rules struct {
 	near       address.Networks          // networks of all policies, including exceptions and some removed policies
 	gone       int                       // number of those removed policies
 	enforced   bool
+	maxAge     time.Duration // of mailbox passwords kept here; 0 for ever
 	blocked    address.Networks
 	blockList  []string // as written, for explanations
 }
@@ -105,7 +108,7 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	for i := range r.policies {
 		before[r.policies[i].id] = &r.policies[i]
 	}
-	n := &Rules{protocols: s.Protocols.Compile(), enforced: s.Enforced, byClient: map[ClientType]*selection{}}
+	n := &Rules{protocols: s.Protocols.Compile(), enforced: s.Enforced, maxAge: s.MaxAge, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)
 	n.blockList = s.Blocked
 	sources := slices.Clone(s.Policies)

@@ -285,6 +285,7 @@ const (
 	textSecure    = "Use a secure password for this client; your mailbox password is not accepted here."
 	textSuspended = "This account is suspended."
 	textThrottled = "Too many failed logins. Try again later."
+	textExpired   = "Your password has expired. Set a new one to log in again."
 )
 
 // Submission is one request of an open SMTP session after authentication: the mail server sends the

@@ -19,7 +19,7 @@ func ViewAccount(a *store.Account) api.Account {
 			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
 			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
-		MailboxPasswordSet: a.MailboxHash != "", SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
+		MailboxPasswordSet: a.MailboxHash != "", MustChangePassword: a.MustChange, SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
 	}
 	v.Preset = presetOf(&v.Protocols)
 	return v

@@ -22,7 +22,7 @@ func ViewDomain(d *store.Domain) api.Domain {
 	return api.Domain{
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
-		Administrators: list(d.Administrators), CreatedAt: d.CreatedAt,
+		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), CreatedAt: d.CreatedAt,
 	}
 }
 
@@ -83,6 +83,7 @@ func ReadSettings(in *api.Domain, next *store.Domain, f *api.Faults) {
 	}
 	next.SenderCheck = cmp.Or(store.SenderCheck(in.SenderCheck), store.DefaultSenderCheck)
 	next.TraceHeader = in.TraceHeader
+	next.Passwords = readPasswordPolicy(in.PasswordPolicy, f)
 	next.Administrators = make([]string, 0, len(in.Administrators))
 	for i, a := range in.Administrators {
 		addr, err := address.Parse(a, next.Name)
@@ -167,9 +168,13 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	d.names.Lock()
 	defer d.names.Unlock()
 	// New aliases are claimed before the domain has them.
-	_, next, err := d.patched(edit)
+	cur, next, err := d.patched(edit)
 	if err != nil {
 		return nil, err
+	}
+	expires := d.ExpiringPasswords(cur.Doc, next)
+	if expires > 0 && !d.DryRun && !d.Confirm {
+		return nil, api.Conflict("confirm_required", "the new max_age refuses %s at once, because they are older: repeat with ?confirm=true", counted(expires, "mailbox password"))
 	}
 	if err := d.claim(ctx, ForDomain, d.name, next.AliasDomains); err != nil {
 		return nil, err
@@ -200,6 +205,9 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	}
 	if err != nil {
 		return nil, err
+	}
+	if d.DryRun {
+		res.View.ExpiredPasswords = expires
 	}
 	d.ReleaseNames(ctx, released)
 	return res, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -472,6 +473,62 @@ func TestMailboxPassword(t *testing.T) {
 	}
 	d.admin.put("/v1/accounts/nobody@example.org/mailbox-password", `{"password":"long enough"}`).want(404)
 	start(t, true).site().admin.put(path, `{"password":"long enough"}`).want(409, "next_passdb")
+}
+
+func TestPasswordPolicy(t *testing.T) {
+	d := start(t, false).site()
+	const path, domain = "/v1/accounts/ann@example.org/mailbox-password", "/v1/domains/example.org"
+	for policy, fault := range map[string]string{
+		`{"min_length":101}`:                "/password_policy/min_length out_of_range",
+		`{"min_strength":5}`:                "/password_policy/min_strength out_of_range",
+		`{"history":25}`:                    "/password_policy/history out_of_range",
+		`{"forbidden_keywords":["ok"," "]}`: "/password_policy/forbidden_keywords/1 empty",
+		`{"max_age":"90"}`:                  "/password_policy/max_age invalid_duration",
+		`{"max_age":"200000d"}`:             "/password_policy/max_age invalid_duration",
+		`{"minimum":8}`:                     "/password_policy/minimum unknown_field",
+	} {
+		d.admin.patch(domain, `{"password_policy":`+policy+`}`).faults(fault)
+	}
+	d.admin.patch(domain, `{"password_policy":{"min_length":12,"min_strength":3,"forbidden_keywords":["Example"],"history":2,"max_age":"4320h"}}`).want(200).
+		has("password_policy", `{"forbidden_keywords":["Example"],"history":2,"max_age":"180d","min_length":12,"min_strength":3}`)
+	d.admin.put(path, `{"password":"short"}`).faults("/password too_short")
+	d.admin.put(path, `{"password":"kettle example violin"}`).faults("/password forbidden_keyword")
+	d.admin.put(path, `{"password":"kettle moss violin"}`).want(200)
+	d.admin.put(path, `{"password":"kettle moss violin"}`).faults("/password used_before")
+	d.admin.put(path, `{"password":"anvil otter brick"}`).want(200)
+	d.admin.put(path, `{"password":"kettle moss violin"}`).faults("/password used_before")
+	d.admin.put(path, `{"password":"copper lamp falcon"}`).want(200)
+	d.admin.put(path, `{"password":"kettle moss violin"}`).want(200) // two others since
+	// A generated password need not meet the policy, and is shown once.
+	generated := d.admin.put(path, `{"generate":true,"must_change":true}`).want(200).has("must_change", `true`).text("password")
+	acc, _ := d.api.Store.State.Account("ann@example.org")
+	if ok, _, err := d.api.Hasher.Verify(t.Context(), acc.Doc.MailboxHash, []byte(generated)); err != nil || !ok {
+		t.Errorf("the generated password %q does not verify: %v", generated, err)
+	}
+	d.admin.get("/v1/accounts/ann@example.org").has("must_change_password", `true`)
+	d.admin.put(path, `{"generate":true,"hash":"{PLAIN}x"}`).want(422)
+	d.admin.put(path+"?dry_run=true", `{"generate":true}`).want(200).has("password", `null`)
+	// What else changes the account keeps all this.
+	d.admin.patch("/v1/accounts/ann@example.org", `{"protocols":{"pop3":false}}`).want(200).has("must_change_password", `true`)
+	d.admin.put("/v1/accounts/ann@example.org", `{"departments":["sales"]}`).want(200).has("must_change_password", `true`)
+	d.admin.put(path, `{"password":"violin otter copper"}`).want(200).has("must_change", `null`)
+	d.admin.put(path, `{"must_change":true}`).want(200).has("scheme", `"ARGON2ID"`)
+	d.admin.put("/v1/accounts/bob@example.org/mailbox-password", `{"must_change":true}`).want(409, "no_mailbox_password")
+	// A lower age says what it refuses.
+	redistest.Eventually(t, "the password to be old", func() bool {
+		return d.api.Store.State.MailboxPasswordsBefore("example.org", time.Now().Add(-time.Second)) == 1
+	})
+	d.admin.patch(domain, `{"password_policy":{"max_age":"1s"}}`).want(409, "confirm_required").says("the new max_age refuses 1 mailbox password at once")
+	d.admin.patch(domain+"?dry_run=true", `{"password_policy":{"max_age":"1s"}}`).want(200).has("expired_passwords", `1`)
+	d.admin.patch(domain+"?confirm=true", `{"password_policy":{"max_age":"1s"}}`).want(200).has("expired_passwords", `null`)
+	// Neither hashes nor passwords are in the audit.
+	audit := d.admin.get("/v1/audit?domain=example.org").want(200)
+	for _, secret := range []string{"kettle", generated, "$argon2id"} {
+		if strings.Contains(string(audit.body), secret) {
+			t.Errorf("the audit contains %q: %s", secret, audit.body)
+		}
+	}
+	d.admin.patch(domain, `{"password_policy":null}`).want(200).has("password_policy", `null`)
 }
 
 func TestIfMatchSettlesRaces(t *testing.T) {

@@ -16,17 +16,28 @@ import (
 
 // Domain is a mail domain under management.
 type Domain struct {
-	Name               string    `json:"name" required:"true" maxLength:"254" doc:"The domain; internationalised names in their xn-- form. Cannot be changed." example:"example.org"`
-	AliasDomains       []string  `json:"alias_domains" maxItems:"1000" doc:"Other names of the domain: their addresses are addresses of this domain."`
-	Protocols          Protocols `json:"protocols" doc:"The switches of accounts without switches of their own."`
-	MaxSecurePasswords int       `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Maximum number of secure passwords per account. Lowering it revokes none."`
-	Accounts           string    `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
-	SenderCheck        string    `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
-	TraceHeader        bool      `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
-	Administrators     []string  `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
-	CreatedAt          time.Time `json:"created_at,omitzero" readOnly:"true"`
+	Name               string          `json:"name" required:"true" maxLength:"254" doc:"The domain; internationalised names in their xn-- form. Cannot be changed." example:"example.org"`
+	AliasDomains       []string        `json:"alias_domains" maxItems:"1000" doc:"Other names of the domain: their addresses are addresses of this domain."`
+	Protocols          Protocols       `json:"protocols" doc:"The switches of accounts without switches of their own."`
+	MaxSecurePasswords int             `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Maximum number of secure passwords per account. Lowering it revokes none."`
+	Accounts           string          `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
+	SenderCheck        string          `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
+	TraceHeader        bool            `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
+	Administrators     []string        `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
+	PasswordPolicy     *PasswordPolicy `json:"password_policy,omitempty" doc:"Of mailbox passwords that are kept here. Missing: none."`
+	CreatedAt          time.Time       `json:"created_at,omitzero" readOnly:"true"`
 
-	CutOff *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
+	CutOff           *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
+	ExpiredPasswords int     `json:"expired_passwords,omitempty" readOnly:"true" doc:"Of a dry run that lowers max_age: the mailbox passwords that are older, and would be refused at once."`
+}
+
+// PasswordPolicy is what a domain demands of mailbox passwords that are kept here.
+type PasswordPolicy struct {
+	MinLength         int      `json:"min_length,omitempty" minimum:"0" maximum:"100" doc:"Characters of a new password."`
+	MinStrength       int      `json:"min_strength,omitempty" minimum:"0" maximum:"4" doc:"Estimated strength of a new password: 1 very guessable, 2 somewhat guessable, 3 safely unguessable, 4 very unguessable; 0 is not checked."`
+	ForbiddenKeywords []string `json:"forbidden_keywords,omitempty" maxItems:"1000" doc:"Words that a new password must not contain, in any case. With any policy, parts of the user's own addresses of four characters and more are forbidden, too."`
+	History           int      `json:"history,omitempty" minimum:"0" maximum:"24" doc:"Number of latest passwords, the present one among them, that must not be used again; 0 for none."`
+	MaxAge            string   `json:"max_age,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"How long a password is valid after it was set, as days, hours, minutes or seconds; then logins with it are refused with password_expired. Empty: for ever." example:"180d"`
 }
 
 // NewDomain is a domain to be created.
@@ -349,6 +360,7 @@ type Department struct {
 type Account struct {
 	AccountSettings
 	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is stored here."`
+	MustChangePassword  bool      `json:"must_change_password,omitempty" readOnly:"true" doc:"Logins with the mailbox password are refused until a new one is set."`
 	SecurePasswordCount int       `json:"secure_password_count" readOnly:"true" doc:"Live ones."`
 	CreatedAt           time.Time `json:"created_at,omitzero" readOnly:"true"`
 
@@ -430,16 +442,21 @@ type EffectiveProtocols struct {
 	Sieve Setting[bool] `json:"sieve"`
 }
 
-// MailboxPassword sets the mailbox password that is stored here, by exactly one of its fields.
+// MailboxPassword sets the mailbox password that is stored here: password, hash or generate, or only
+// must_change to expire the present one.
 type MailboxPassword struct {
-	Password Secret `json:"password,omitempty" format:"password" writeOnly:"true"`
-	Hash     Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation." example:"{BLF-CRYPT}$2y$…"`
+	Password   Secret `json:"password,omitempty" format:"password" writeOnly:"true" doc:"Must meet the domain's password_policy."`
+	Hash       Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation. Not compared with the domain's password_policy." example:"{BLF-CRYPT}$2y$…"`
+	Generate   bool   `json:"generate,omitempty" writeOnly:"true" doc:"Generate a password; only the response shows it."`
+	MustChange bool   `json:"must_change,omitempty" writeOnly:"true" doc:"Refuse logins with this password, with password_expired, until another one is set."`
 }
 
 // MailboxPasswordSet is the response to a change of the mailbox password.
 type MailboxPasswordSet struct {
-	Address string `json:"address"`
-	Scheme  string `json:"scheme" doc:"The scheme of the stored hash." example:"ARGON2ID"`
+	Address    string `json:"address"`
+	Scheme     string `json:"scheme" doc:"The scheme of the stored hash." example:"ARGON2ID"`
+	Password   Secret `json:"password,omitempty" doc:"A generated password, shown once."`
+	MustChange bool   `json:"must_change,omitempty"`
 }
 
 // Batch changes many accounts at once.

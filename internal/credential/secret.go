@@ -38,6 +38,24 @@ func Generate() ([]byte, error) {
 	return append(secret, sum[:]...), nil
 }
 
+// GeneratePassword returns a new mailbox password of 4 groups of 5 letters and digits, 100 random
+// bits. It is not in the shape of a secure password.
+func GeneratePassword() ([]byte, error) {
+	const groups, group = 4, 5
+	random := make([]byte, groups*group)
+	if _, err := io.ReadFull(rand.Reader, random); err != nil {
+		return nil, fmt.Errorf("generating a mailbox password: %w", err)
+	}
+	password := make([]byte, 0, groups*(group+1))
+	for i, b := range random {
+		if i > 0 && i%group == 0 {
+			password = append(password, '-')
+		}
+		password = append(password, alphabet[b%32])
+	}
+	return password, nil
+}
+
 // checksum is the last two characters for the given others.
 func checksum(random []byte) [SecretLen - secretRandom]byte {
 	sum := sha256.Sum256(random)

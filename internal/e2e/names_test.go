@@ -134,6 +134,18 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 	s.want("sieve", s.sieve(outside, ann, "a long enough phrase"), `NO "The administrator`)
 	s.want("smtp, which cannot carry one", s.smtp(outside, ann, "a long enough phrase"), "535 5.7.8 ")
 	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": true})
+	// An expired password opens nothing, whoever shows it is told, and the devices go on.
+	_, tablet := s.device(ann, "tablet")
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"must_change": true})
+	s.want("expired", s.imap(outside, ann, "a long enough phrase"), "NO [CONTACTADMIN] Your password has expired. Set a new one to log in again.")
+	s.want("expired, pop3", s.pop3(outside, ann, "a long enough phrase"), "-ERR [AUTH] Your password has expired.")
+	s.want("expired, smtp", s.smtp(outside, ann, "a long enough phrase"), "535 5.7.8 ")
+	s.want("to a guesser", s.imap(outside, ann, "wrong again"), "NO [AUTHENTICATIONFAILED]")
+	s.want("the tablet", s.imap(outside, ann, tablet), "OK ")
+	s.record("account="+ann+"&reason=password_expired", func(object) bool { return true })
+	s.api("PATCH", "/v1/domains/example.org", object{"password_policy": object{"min_length": 12, "max_age": "1d"}})
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "a long enough phrase"})
+	s.want("a new one", s.imap(outside, ann, "a long enough phrase"), "OK ")
 	// Too many different wrong secrets: the right one is refused too, a secure password never.
 	_, secret := s.device(ann, "phone")
 	for _, wrong := range strings.Fields("w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11") {

@@ -28,7 +28,7 @@ type Record struct{ packed string }
 //	address, flags (two bytes, the lower first), revision
 //	mode of secure passwords, departments, switches, aliases, send_as: each with a flag
 //	time of creation, time when the mailbox password was set, its hash: each with a flag
-//	secure passwords, batches: each with a flag
+//	secure passwords, batches, hashes of former mailbox passwords: each with a flag
 //
 // A secure password is its marks, id, label, hash, id of the pepper unless it is that of the one
 // before, time of creation, and time of revocation if it is revoked.
@@ -47,6 +47,8 @@ const (
 	flagMailboxSet
 	flagMailboxHash
 	flagBatches
+	flagMustChange
+	flagFormer
 	flagsEnd
 )
 
@@ -87,6 +89,7 @@ func appendRecord(b []byte, addr string, a *Account, rev uint64) []byte {
 	at := len(b)
 	b = binary.AppendUvarint(append(b, 0, 0), rev)
 	set(flagSuspended, a.Suspended)
+	set(flagMustChange, a.MustChange)
 	if set(flagMode, a.Secure != "") {
 		b = appendText(b, string(a.Secure))
 	}
@@ -136,6 +139,9 @@ func appendRecord(b []byte, addr string, a *Account, rev uint64) []byte {
 				b = appendText(b, s)
 			}
 		}
+	}
+	if set(flagFormer, len(a.FormerHashes) > 0) {
+		b = appendTexts(b, a.FormerHashes)
 	}
 	b[at], b[at+1] = byte(flags), byte(flags>>8)
 	return b
@@ -359,7 +365,7 @@ func (r Record) Facts(room *access.Account) *access.Account {
 // facts does the same for a record that exists.
 func (r Record) facts(room *access.Account) {
 	f, flags := r.fields()
-	room.Suspended, room.HasSecure = flags&flagSuspended != 0, flags&flagSecrets != 0
+	room.Suspended, room.HasSecure, room.MustChange = flags&flagSuspended != 0, flags&flagSecrets != 0, flags&flagMustChange != 0
 	room.Secure, room.Departments, room.Protocols = "", room.Departments[:0], access.Switched{}
 	if flags&flagMode != 0 {
 		room.Secure = access.SecureMode(f.text())
@@ -374,6 +380,9 @@ func (r Record) facts(room *access.Account) {
 			name := f.text()
 			room.Protocols.Switch(access.ParseProtocol(name), f.byte() == 1)
 		}
+	}
+	if room.PasswordSet = (time.Time{}); flags&flagMailboxSet != 0 {
+		room.PasswordSet = r.MailboxSetAt()
 	}
 }
 
@@ -571,7 +580,7 @@ func (r Record) revised() Revised[Account] {
 	f := reader(r.packed)
 	a := &Account{Address: f.text()}
 	flags, rev := f.flags(), f.number()
-	a.Suspended = flags&flagSuspended != 0
+	a.Suspended, a.MustChange = flags&flagSuspended != 0, flags&flagMustChange != 0
 	if flags&flagMode != 0 {
 		a.Secure = access.SecureMode(f.text())
 	}
@@ -616,6 +625,9 @@ func (r Record) revised() Revised[Account] {
 		for i := range a.Batches {
 			a.Batches[i] = f.batch()
 		}
+	}
+	if flags&flagFormer != 0 {
+		a.FormerHashes = f.texts(int(f.number())) //nolint:gosec // a length
 	}
 	return Revised[Account]{a, rev}
 }
@@ -662,6 +674,7 @@ func (r Record) check() (err error) {
 			}
 		}
 	}
+	f.anyText(flags&flagFormer, nil)
 	if f != "" {
 		return fmt.Errorf("%w: it has %d bytes too many", errPacked, len(f))
 	}

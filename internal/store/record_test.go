@@ -39,6 +39,10 @@ func drawAccount(t *rapid.T) *Account {
 		Secure:      access.SecureMode(rapid.SampledFrom([]string{"", "optional", "required", "off", "of a newer version"}).Draw(t, "mode")),
 		CreatedAt:   drawTime(t, "created"),
 		MailboxHash: rapid.StringN(0, 200, 600).Draw(t, "mailbox hash"), MailboxSetAt: drawTime(t, "mailbox password set"),
+		MustChange: rapid.Bool().Draw(t, "must change"), FormerHashes: rapid.SliceOfN(rapid.StringN(0, 100, 300), 0, 3).Draw(t, "former"),
+	}
+	if len(a.FormerHashes) == 0 {
+		a.FormerHashes = nil
 	}
 	if rapid.Bool().Draw(t, "has switches") {
 		a.Protocols = rapid.MapOf(rapid.SampledFrom([]string{"imap", "pop3", "smtp", "sieve", "web", "of a newer version"}), rapid.Bool()).Draw(t, "switches")
@@ -134,8 +138,9 @@ func FuzzRecord(f *testing.F) {
 	a := &Account{
 		Address: "ann@example.org", Departments: []string{"sales"}, Aliases: []string{"a@example.org"}, SendAs: []string{"*@example.org"},
 		Protocols: access.Switches{"imap": false}, Secure: access.SecureRequired, CreatedAt: at, MailboxHash: "{X}y", MailboxSetAt: at.Add(1),
-		Secrets: []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p"}},
-		Batches: []BatchMark{{At: at, By: "b", Scope: "s", Settings: []string{"x"}}},
+		Secrets:    []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p"}},
+		Batches:    []BatchMark{{At: at, By: "b", Scope: "s", Settings: []string{"x"}}},
+		MustChange: true, FormerHashes: []string{"{X}z"},
 	}
 	f.Add([]byte(pack(a.Address, a, 7).packed))
 	f.Add([]byte(pack("b@example.org", &Account{}, 0).packed))

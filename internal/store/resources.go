@@ -48,6 +48,7 @@ type Domain struct {
 	TraceHeader        bool                 `json:"trace_header"`
 	Administrators     []string             `json:"administrators,omitempty"` // addresses; none means the postmaster
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
+	Passwords          *PasswordPolicy      `json:"password_policy,omitempty"` // of mailbox passwords kept here; nil demands nothing
 	CreatedAt          time.Time            `json:"created_at"`
 }
 
@@ -59,6 +60,32 @@ const AccountsListed = "listed"
 type SecurePasswordPolicy struct {
 	Enforced bool         `json:"enforced"`
 	Scope    access.Scope `json:"scope"`
+}
+
+// PasswordPolicy is what a domain demands of mailbox passwords that are kept here (F16, F17).
+type PasswordPolicy struct {
+	MinLength         int      `json:"min_length,omitempty"`   // in characters
+	MinStrength       int      `json:"min_strength,omitempty"` // zxcvbn's score, 1 to [credential.MaxStrength]
+	ForbiddenKeywords []string `json:"forbidden_keywords,omitempty"`
+	History           int      `json:"history,omitempty"` // latest passwords that must not be used again, the present one among them
+	// MaxAge is how long a password is valid after it was set; 0 for ever.
+	MaxAge time.Duration `json:"max_age,omitempty"`
+}
+
+// Rules returns what the policy demands of a new password.
+func (p *PasswordPolicy) Rules() credential.Rules {
+	if p == nil {
+		return credential.Rules{}
+	}
+	return credential.Rules{MinLength: p.MinLength, MinStrength: p.MinStrength, Forbidden: p.ForbiddenKeywords, History: p.History}
+}
+
+// maxAge returns how long a password is valid; 0 for ever.
+func (p *PasswordPolicy) maxAge() time.Duration {
+	if p == nil {
+		return 0
+	}
+	return p.MaxAge
 }
 
 // Department is a node of a domain's tree.
@@ -143,8 +170,18 @@ type Account struct {
 	// MailboxSetAt is when the mailbox password was last set: a login before that time used another
 	// one. A rehash of the same password does not change it. Zero if it is not known.
 	MailboxSetAt time.Time `json:"mailbox_set_at,omitzero"`
+	// MustChange: the mailbox password opens nothing until a new one is set.
+	MustChange bool `json:"must_change_password,omitempty"`
+	// FormerHashes are of former mailbox passwords, latest first, up to the domain's history.
+	FormerHashes []string `json:"former_hashes,omitempty"`
 	// Secrets are the live secure passwords and the revoked ones still recognised.
 	Secrets []SecurePassword `json:"secrets,omitempty"`
+}
+
+// KeepSecrets gives the account the secrets of its present record, which no document contains.
+func (a *Account) KeepSecrets(of *Account) {
+	a.Secrets, a.MailboxHash, a.MailboxSetAt = of.Secrets, of.MailboxHash, of.MailboxSetAt
+	a.FormerHashes, a.MustChange = of.FormerHashes, of.MustChange
 }
 
 // BatchMark remembers a batch in the accounts that it changed.

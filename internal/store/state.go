@@ -337,6 +337,22 @@ func (st *State) MailboxHashes(domain string, n int) []string {
 	return hashes
 }
 
+// MailboxPasswordsBefore returns the number of mailbox passwords of a domain that were set before a
+// time. Those of unknown age are not counted.
+func (st *State) MailboxPasswordsBefore(domain string, t time.Time) int {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	n := 0
+	if d := st.domains[domain]; d != nil {
+		for r := range d.accounts.all() {
+			if set := r.MailboxSetAt(); !set.IsZero() && set.Before(t) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // agreed notes that the store was seen to agree with the state.
 func (st *State) agreed(now time.Time) {
 	st.synced.Store(now.UnixNano())
@@ -535,6 +551,7 @@ func (r *domainRules) settings(now time.Time) (set access.Settings, expires time
 		Policies:    make([]access.Policy, len(r.inOrder)),
 		Enforced:    r.doc.doc.SecurePasswords.Enforced,
 		EnforceFor:  r.doc.doc.SecurePasswords.Scope,
+		MaxAge:      r.doc.doc.Passwords.maxAge(),
 	}
 	for i, p := range r.inOrder {
 		set.Policies[i] = p.Doc.Policy

@@ -161,7 +161,7 @@ func (p *plan) writeAccount(ch *store.Change, cur, next *store.Account) error {
 	}
 	written := *next
 	if exists {
-		written.Secrets, written.MailboxHash, written.MailboxSetAt = now.Doc.Secrets, now.Doc.MailboxHash, now.Doc.MailboxSetAt
+		written.KeepSecrets(now.Doc)
 	}
 	ch.PutAccount(&written)
 	return nil

@@ -263,6 +263,11 @@ func (p *plan) losses() (list []api.Warning) {
 			lifted = append(lifted, cur.Address)
 		}
 	}
+	if p.next.domain != nil {
+		if n := p.domain.ExpiringPasswords(p.cur.domain, p.next.domain); n > 0 {
+			list = append(list, api.Warning{Code: "passwords_expire", Detail: fmt.Sprintf("The new max_age refuses %d mailbox passwords at once, because they are older.", n)})
+		}
+	}
 	switch {
 	case len(lifted) > maxLifted:
 		list = append(list, api.Warning{Code: "suspensions_lifted", Detail: fmt.Sprintf("The suspensions of %d accounts are lifted.", len(lifted))})
