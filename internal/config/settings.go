@@ -119,9 +119,10 @@ readable by everyone. Required with an inet listener.`,
 		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next
 passdb if login.unmanaged_domains names the domain.`,
 			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next)),
-		row("login.unmanaged_domains", `The domains that login.unmanaged = "next" is for, such as ["example.net"]; ["*"] for all of them. With "*" a next
-passdb that looks at the local part only accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb.
-Names without a domain belong to "*" unless login.default_domain is set.`,
+		row("login.unmanaged_domains", `The domains that login.unmanaged = "next" is for, such as ["example.net"]; ["*"] for all of them. Empty: it is for
+none, and logins to domains that are not managed are refused, as with "deny". With "*" a next passdb that looks at the
+local part only accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb. Names
+without a domain belong to "*" unless login.default_domain is set.`,
 			func(c *Config) *[]string { return &c.Login.UnmanagedDomains }, unmanagedDomains),
 		row("login.default_domain", `Domain of login names that have none, such as "example.org". Such a name is handed back to Dovecot without a
 domain, as system users (PAM) need it. Empty: such names are refused.`,

@@ -176,7 +176,7 @@ func TestDovecotSettings(t *testing.T) {
 	}{
 		"own mailbox passwords":            {unreported, login + "next_passdb = false", "", ""},
 		"own mailbox passwords, next left": {goodDovecot(), login + "next_passdb = false\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "", ""},
-		"unmanaged domains go on":          {alone, login + "next_passdb = false\nunmanaged = \"next\"\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
+		"unmanaged domains go on":          {alone, login + "next_passdb = false\nunmanaged = \"next\"\nunmanaged_domains = [\"*\"]\nlisten = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481\"]", "dovecot.passdb.next", "no passdb follows"},
 		"unmanaged, whole names":           {strings.Replace(goodDovecot(), "driver = pam", "driver = passwd-file\n  args = username_format=%u /etc/users", 1), login + unmanagedNext, "", ""},
 		"no inet listener":                 {goodDovecot(), "[login]\ndefault_domain = \"example.org\"\n", "dovecot.auth_policy", "no inet listener"},
 		"inet listener with TLS":           {goodDovecot(), login + "listen = [\"unix:/run/drawbridge/login.sock\", \"inet:127.0.0.1:8481?tls_cert=/c&tls_key=/k\"]", "dovecot.auth_policy", "no inet listener"},

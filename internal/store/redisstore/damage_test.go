@@ -18,6 +18,34 @@ func shardKey(domain, what string) string {
 	return fmt.Sprintf("drawbridge:{s%02d}:%s", int(store.ShardOf(domain)), what)
 }
 
+// The checksum of a change that writes a document twice, or writes and deletes it, and of one with
+// more documents than a portion of the script, is that of the documents that are left.
+func TestChecksumOfManyDocuments(t *testing.T) {
+	r := begin(t)
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
+	account := func(i int) string { return fmt.Sprintf("user%d@example.org", i) }
+	shard := store.ShardOf("example.org")
+	for round := range 3 {
+		err := a.Update(context.Background(), shard, store.Actor{}, false, func(c *store.Change) error {
+			for i := range 1200 {
+				c.PutAccount(&store.Account{Address: account(i % 1100), Departments: []string{fmt.Sprint(round, i)}})
+			}
+			for i := range 600 {
+				c.DeleteAccount(account(i))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := start(t, r.Options(), &redistest.Marker{ID: m.ID}).ready(t) // loads no damaged store
+	if _, accounts := late.State.Counts(); accounts != 500 {
+		t.Errorf("%d accounts", accounts)
+	}
+}
+
 // Whatever happens to the documents beside Drawbridge: a daemon that starts does not load them, a
 // running one decides from memory and refuses changes, and repairs the store or accepts it.
 func TestDamagedStore(t *testing.T) {
