@@ -253,7 +253,11 @@ func TestUpgradeFromSchema2(t *testing.T) {
 	r := begin(t)
 	ctx := context.Background()
 	m := &redistest.Marker{}
-	a := start(t, r.Options(), m).ready(t)
+	a := newDaemon(t, r.Options(), m)
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.Run(running) }()
+	a.ready(t)
 	if err := a.putDomain("example.org"); err != nil {
 		t.Fatal(err)
 	}
@@ -263,6 +267,8 @@ func TestUpgradeFromSchema2(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	stop()
+	<-ended // or it adds checksums before the documents are altered
 	raw := dial(t, r)
 	heads, err := raw.Keys(ctx, "drawbridge:*:head").Result()
 	if err != nil || len(heads) != store.Shards {
