@@ -7,7 +7,7 @@
 # make fuzz        runs every fuzz target for FUZZTIME=10s
 # make packages    builds a .deb and an .rpm into dist/
 # make release     builds the packages of a tagged version and their checksums
-# make test-packages checks the packages, and installs them on Debian 12 and 13
+# make test-packages checks the packages, and installs them on Debian 12 and 13, and by rpm
 # make install     installs the commands: PREFIX=/usr/local, DESTDIR for packages
 #
 # Run and test check versions, install missing Debian packages, and use sudo when they are not run as root.
@@ -79,7 +79,7 @@ test-servers: sudo install-deps build
 	  echo "== $$p on $(SUITE)"; \
 	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c "cd $$p && /src/bin/tests/$$(basename $$p).test -test.timeout 30m $(TESTFLAGS)"; \
 	done
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestSystemUsers ./internal/e2e
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run 'TestSystemUsers|TestOtherSubmissionServers' ./internal/e2e
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
@@ -120,7 +120,7 @@ test-packages: sudo install-deps go
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lintian systemd iproute2
 	@for suite in bookworm trixie; do \
 	  $(SUDO) contrib/trial/make-root.sh $$suite '$(ROOTS)/'$$suite && \
-	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/'$$suite sh -c 'test -e /lib/systemd/systemd || apt-get install -qq -y --no-install-recommends systemd' || exit 1; \
+	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/'$$suite sh -c 'test -e /lib/systemd/systemd && test -e /usr/bin/rpm || apt-get install -qq -y --no-install-recommends systemd rpm' || exit 1; \
 	done
 	rm -rf '$(PACKAGES)'
 	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/previous' 0.0.1~previous

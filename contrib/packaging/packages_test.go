@@ -146,18 +146,24 @@ func (m *machine) edit(path, old, text string) {
 	m.write(path, strings.Replace(before, old, text, 1))
 }
 
-// install installs the package that was built into a directory.
-func (m *machine) install(dir string) {
+// copy puts the package that was built into a directory at /root/drawbridge.KIND.
+func (m *machine) copy(dir, kind string) {
 	m.t.Helper()
-	found, err := filepath.Glob(filepath.Join(os.Getenv("DRAWBRIDGE_PACKAGES"), dir, "*.deb"))
+	found, err := filepath.Glob(filepath.Join(os.Getenv("DRAWBRIDGE_PACKAGES"), dir, "*."+kind))
 	if err != nil || len(found) != 1 {
 		m.t.Fatalf("DRAWBRIDGE_PACKAGES has %d packages in %s: run \"make test-packages\"", len(found), dir)
 	}
-	deb, err := os.ReadFile(found[0])
+	text, err := os.ReadFile(found[0])
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.write("/root/drawbridge.deb", string(deb))
+	m.write("/root/drawbridge."+kind, string(text))
+}
+
+// install installs the package that was built into a directory.
+func (m *machine) install(dir string) {
+	m.t.Helper()
+	m.copy(dir, "deb")
 	// The files of the root were written without syncing; this is no time to begin.
 	m.run("apt-get install -y -o Dpkg::Options::=--force-unsafe-io --no-install-recommends /root/drawbridge.deb </dev/null")
 	m.want("systemctl is-active drawbridge", "active")
@@ -324,4 +330,49 @@ func lifecycle(t *testing.T, suite, dovecot string) {
 	m.run("apt-get purge -y drawbridge")
 	m.absent("/etc/drawbridge", "/var/lib/drawbridge", "/run/drawbridge", "/var/spool/postfix/drawbridge",
 		"/etc/systemd/system/multi-user.target.wants/drawbridge.service", "/etc/systemd/system/drawbridge.service")
+}
+
+// The .rpm, by rpm itself. Its machine is a Debian all the same: rpm knows none of Debian's packages, and
+// Debian's helpers, which the scripts would use, are hidden.
+func TestRPM(t *testing.T) {
+	m := boot(t, "trixie")
+	m.run("cd /usr/bin && mkdir /root/hidden && mv deb-systemd-helper deb-systemd-invoke /root/hidden/ && rpm --initdb")
+	rpm := func(option, dir string) {
+		t.Helper()
+		m.copy(dir, "rpm")
+		m.run("rpm --nodeps " + option + " /root/drawbridge.rpm")
+	}
+	rpm("-i", "previous")
+	m.want("drawbridge --version", "0.0.1~previous")
+	m.want("rpm -V --nodeps drawbridge && echo verified", "verified")
+	m.want("rpm -q --requires drawbridge", "systemd")
+	m.want("id -un drawbridge; stat -c '%U:%G %a' /run/drawbridge /etc/drawbridge/login.key /etc/drawbridge/dovecot-key.conf.ext",
+		"drawbridge\ndrawbridge:dovecot 2755\nroot:drawbridge 640\nroot:root 600\n")
+	m.run("systemctl start drawbridge")
+	m.run("drawbridge domain create example.org --third-party allow")
+	key := m.read("/etc/drawbridge/login.key")
+
+	m.edit("/etc/drawbridge/drawbridge.toml", "# default_domain =", "default_domain =")
+	rpm("-U", "current")
+	if version := m.run("drawbridge --version"); strings.Contains(version, "previous") {
+		t.Errorf("after the upgrade: %s", version)
+	}
+	m.want("systemctl is-active drawbridge", "active")
+	m.want("readlink /proc/$(systemctl show --property MainPID --value drawbridge)/exe", "/usr/sbin/drawbridged\n") // the new one: not "(deleted)"
+	m.want("cat /etc/drawbridge/drawbridge.toml", "\ndefault_domain =")
+	m.want("drawbridge domain list", "example.org")
+	if m.read("/etc/drawbridge/login.key") != key {
+		t.Error("the upgrade replaced the login key")
+	}
+	if out, _ := m.try("rpm -V --nodeps drawbridge"); !strings.Contains(out, "c /etc/drawbridge/drawbridge.toml") || strings.Count(out, "\n") != 1 {
+		t.Errorf("changed, besides the settings that were edited:\n%s", out)
+	}
+
+	m.run("rpm -e drawbridge")
+	m.absent("/usr/sbin/drawbridged", "/usr/lib/systemd/system/drawbridge.service", "/etc/systemd/system/multi-user.target.wants/drawbridge.service")
+	if state, _ := m.try("systemctl is-active drawbridge"); strings.HasPrefix(state, "active") {
+		t.Errorf("after removal: %s", state)
+	}
+	m.want("cat /etc/drawbridge/login.key", strings.TrimSpace(key))
+	m.run("test -e /var/lib/drawbridge/pepper")
 }
