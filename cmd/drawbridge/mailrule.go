@@ -1,0 +1,461 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+)
+
+func mailRulePath(domain string, more ...string) string {
+	return domainPath(domain, append([]string{"mail-rules"}, more...)...)
+}
+
+func (c *cli) mailRule() *cobra.Command {
+	return group("mail-rule", "Manage mail rules: what accounts may send and receive",
+		c.mailRuleList(), c.mailRuleShow(), c.mailRuleCreate(), c.mailRuleSet(),
+		c.mailRuleSwitch("enable", "Enable a mail rule", true), c.mailRuleSwitch("disable", "Disable a mail rule without deleting it", false),
+		c.mailRuleDelete(), c.mailRuleTest(), c.mailRulePreview(), c.mailRuleSuspended(), c.mailRuleUnsuspend())
+}
+
+func (c *cli) mailRuleList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "list DOMAIN",
+		Short:             "List the mail rules of a domain",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	limit := limited(cmd, 0)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.list(cmd, mailRulePath(args[0]), nil, *limit,
+			col("ID", "id"), col("NAME", "name").shortened(), col("KIND", "kind"), col("ENABLED", "enabled"), col("MODE", "mode"),
+			column{heading: "SCOPE", field: "scope", text: whomText, soft: true}, col("DIRECTION", "direction").onlyWide(),
+			col("EXCEPT", "except_domains").onlyWide(), col("UNTIL", "until").onlyWide())
+	}
+	return cmd
+}
+
+// onMailRule is a command about one mail rule.
+func (c *cli) onMailRule(verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " DOMAIN ID",
+		Short:             short,
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "mail-rules", "id")),
+	}
+}
+
+func (c *cli) mailRuleShow() *cobra.Command {
+	cmd := c.onMailRule("show", "Show a mail rule")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.show(cmd, mailRulePath(args[0], args[1])) }
+	return cmd
+}
+
+// within returns an object in a field of body, which it adds if it is missing.
+func within(body object, field string) object {
+	inner, ok := body[field].(object)
+	if !ok {
+		inner = object{}
+		body[field] = inner
+	}
+	return inner
+}
+
+// inside adds the settings that f declares to an object in a field.
+func (s *settings) inside(field string, f func(*settings)) {
+	inner := &settings{cmd: s.cmd}
+	f(inner)
+	for _, set := range inner.fields {
+		s.fields = append(s.fields, setting{flags: set.flags, apply: func(body, current object) error {
+			return set.apply(within(body, field), current)
+		}})
+	}
+}
+
+// moment adds a flag for a field that takes a time.
+func (s *settings) moment(flag, field, help string) {
+	v := s.cmd.Flags().String(flag, "", help)
+	s.add(flag, func(body, _ object) error {
+		if *v == "" {
+			body[field] = nil
+			return nil
+		}
+		when, err := future(*v, time.Now())
+		if err != nil {
+			return usage("--%s: %w", flag, err)
+		}
+		body[field] = when.UTC().Format(time.RFC3339)
+		return nil
+	})
+}
+
+// mailRuleSettings are the fields of a mail rule that create and set have in common.
+func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
+	s := &settings{cmd: cmd}
+	s.text("name", "name", "`name` of the rule")
+	s.onOff("enabled", "enabled", "whether the rule is evaluated")
+	s.word("mode", "mode", "enforce, or report: only record which messages match", "enforce", "report")
+	s.word("direction", "direction", "messages that accounts in the scope send, receive, or both", "sent", "received", "both")
+	s.list("except-domain", "except_domains", "`domain` of the other party that the rule does not apply to, or *.domain")
+	s.moment("from", "from", "`time` at which the rule begins")
+	s.moment("until", "until", "`time` at which the rule ends")
+	s.word("on-fault", "on_fault", "what happens to messages that the rule cannot be evaluated for", "tempfail", "ignore")
+	s.inside("match", func(s *settings) {
+		s.list("recipient-domain", "recipient_domains", "match: `domain` of the recipient, or *.domain")
+		s.list("sender", "senders", "match: `address` of the sender, or *@domain")
+		s.list("recipient", "recipients", "match: `address` of the recipient, or *@domain")
+		s.list("subject", "subject", "match: `text` in the subject")
+		s.list("word", "text", "match: `text` in the subject or the text")
+		s.number("min-size", "min_size", "match: at least this `number` of octets")
+		s.inside("attachments", func(s *settings) {
+			s.list("attachment", "names", "match: `pattern` of an attachment's name, such as *.exe")
+			s.list("attachment-type", "types", "match: media `type` of an attachment, such as application/*")
+		})
+	})
+	s.inside("action", func(s *settings) {
+		s.number("messages-per-hour", "messages_per_hour", "limit: `number` of messages")
+		s.number("messages-per-day", "messages_per_day", "limit: `number` of messages")
+		s.number("recipients-per-hour", "recipients_per_hour", "limit: `number` of recipients")
+		s.number("recipients-per-day", "recipients_per_day", "limit: `number` of recipients")
+		s.number("warn-at", "warn_at", "limit: `per cent` of a bound from which on it is logged")
+		s.word("per", "per", "limit: what is counted together", "account", "credential", "domain")
+		s.word("then", "then", "limit: refuse, or suspend_credential; audit, when it expires: reject or release", "refuse", "suspend_credential", "reject", "release")
+		s.word("allow", "allow", "forwarding: within the domain, or not at all", "inside", "none")
+		s.word("do", "do", "filter: deliver to the spam folder, delete, or return to the sender", "spam", "delete", "return")
+		s.text("text", "text", "filter: `text` that the sender of a returned message reads")
+		s.list("to", "to", "monitor: `address` that receives copies")
+		s.list("approver", "approvers", "audit: `address` of who decides")
+		s.word("need", "need", "audit: whether any approver decides, or all must agree", "any", "all")
+		s.text("expires", "expires", "audit: `duration` to wait for a decision, such as 72h")
+		s.word("level", "level", "warning: general, or advanced: also look-alikes of colleagues and domains", "general", "advanced")
+		s.list("how", "how", "warning: header, subject or banner, as a `word`")
+		s.list("whitelist", "whitelist", "warning: sender `domain` that is not marked, or *.domain")
+		texts := s.cmd.Flags().StringToString("warning-text", nil, "warning: what readers see, as `language=text` (repeatable)")
+		s.add("warning-text", func(body, _ object) error { body["texts"] = *texts; return nil })
+	})
+	return s, scoped(cmd)
+}
+
+func (c *cli) mailRuleCreate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create DOMAIN KIND",
+		Short: "Create a mail rule",
+		Long: "Create a mail rule for the messages of the accounts in its scope (--all, --department …). KIND is internal_only, limit,\n" +
+			"forwarding, filter, audit, monitor or warning. Flags that begin with another kind's name are not for the rule; match:\n" +
+			"limits filter, audit, monitor and warning to messages that match all the flags given.",
+		Example: "  drawbridge mail-rule create example.org internal_only --id interns --name \"Interns: inside only\" --department interns\n" +
+			"  drawbridge mail-rule create example.org limit --name \"Passwords\" --all --per credential --recipients-per-hour 100 --then suspend_credential",
+		Args:              takes("DOMAIN", "KIND"),
+		ValidArgsFunction: arguments(c.completeDomain, cobra.FixedCompletions([]string{"internal_only", "limit", "forwarding", "filter", "audit", "monitor", "warning"}, cobra.ShellCompDirectiveNoFileComp)),
+	}
+	s, whom := c.mailRuleSettings(cmd)
+	s.text("id", "id", "`id` that commands use; default: generated")
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		scope, err := whom.body()
+		if err != nil {
+			return err
+		}
+		body := object{"kind": args[1], "scope": scope, "action": object{}}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		return c.write(cmd, w, http.MethodPost, mailRulePath(args[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) mailRuleSet() *cobra.Command {
+	cmd := c.onMailRule("set", "Change a mail rule")
+	cmd.Long = "Change the settings of a mail rule that are given; the others stay as they are. The scope flags (--all,\n" +
+		"--department, --member …) replace the whole scope."
+	s, whom := c.mailRuleSettings(cmd)
+	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
+		scope, err := whom.body()
+		if err != nil {
+			return err
+		}
+		for _, part := range []string{"all", "departments", "members", "except"} {
+			if _, ok := scope[part]; !ok {
+				scope[part] = nil // a patch would leave it as it was
+			}
+		}
+		body["scope"] = scope
+		return nil
+	}})
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.patch(cmd, w, mailRulePath(args[0], args[1]), s)
+	}
+	return cmd
+}
+
+func (c *cli) mailRuleSwitch(verb, short string, on bool) *cobra.Command {
+	cmd := c.onMailRule(verb, short)
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPatch, mailRulePath(args[0], args[1]), object{"enabled": on})
+	}
+	return cmd
+}
+
+func (c *cli) mailRuleDelete() *cobra.Command {
+	cmd := c.onMailRule("delete", "Delete a mail rule")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, mailRulePath(args[0], args[1]), nil)
+	}
+	return cmd
+}
+
+func (c *cli) mailRuleTest() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "test DOMAIN [ID]",
+		Short: "Test what the rules say about a message, and why",
+		Long: "Test what the rules say about a message at each of its recipients, step by step. Nothing is sent, recorded or\n" +
+			"counted. Without --login the message comes from outside. With --draft, a mail rule in a JSON file is evaluated as if\n" +
+			"it were enabled, in place of the rule ID, if given.",
+		Example: "  drawbridge mail-rule test example.org --login ann@example.org --from ann@example.org --to bob@elsewhere.example\n" +
+			"  drawbridge mail-rule test example.org --from x@elsewhere.example --to ann@example.org --message message.eml",
+		Args:              takes("DOMAIN", "[ID]"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "mail-rules", "id")),
+	}
+	s := &settings{cmd: cmd}
+	s.text("login", "login", "`address` that authenticated")
+	s.text("ip", "ip", "client's IP `address`")
+	s.text("from", "sender", "`address` of MAIL FROM")
+	s.list("to", "recipients", "`address` of a recipient")
+	s.text("redirected-by", "redirected_by", "`address` of the mailbox that forwards the message automatically")
+	message := cmd.Flags().String("message", "", "`file` with the message, or its header; - for standard input")
+	draft := drafted(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		in := object{}
+		if err := s.into(in, nil); err != nil {
+			return err
+		}
+		if *message != "" {
+			text, err := readFile(cmd, *message)
+			if err != nil {
+				return err
+			}
+			in["text"] = string(text)
+		}
+		body := object{"message": in}
+		if *draft != "" {
+			rule, err := readJSON(cmd, "draft", *draft)
+			if err != nil {
+				return err
+			}
+			body["rule"] = rule
+		}
+		return c.write(cmd, &writing{}, http.MethodPost, mailRulePath(args[0], append(args[1:], "test")...), body)
+	}
+	return cmd
+}
+
+func (c *cli) mailRulePreview() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "preview DOMAIN",
+		Short: "Preview which recorded messages a rule would have refused",
+		Long: "Preview which recorded messages a mail rule in a JSON file, of kind internal_only or limit, would have refused, by\n" +
+			"account. Nothing is changed. For the other kinds records do not suffice: use --mode report.",
+		Example:           "  drawbridge mail-rule preview example.org --draft rule.json --days 7",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	draft := drafted(cmd)
+	days := cmd.Flags().Int("days", 30, "`number` of days to look back")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *draft == "" {
+			return usage("the rule is missing: give --draft: %s", cmd.UseLine())
+		}
+		rule, err := readJSON(cmd, "draft", *draft)
+		if err != nil {
+			return err
+		}
+		return c.write(cmd, &writing{}, http.MethodPost, mailRulePath(args[0], "preview"), object{"rule": rule, "days": *days})
+	}
+	return cmd
+}
+
+func (c *cli) mailRuleSuspended() *cobra.Command {
+	return &cobra.Command{
+		Use:               "suspended DOMAIN",
+		Short:             "List the credentials that limits have suspended",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.list(cmd, domainPath(args[0], "suspensions"), nil, 0,
+				col("ID", "id"), col("ACCOUNT", "account"), col("CREDENTIAL", "credential"), col("LABEL", "label").shortened(), col("RULE", "rule"),
+				col("REACHED", "note").shortened(), col("SINCE", "at"))
+		},
+	}
+}
+
+func (c *cli) mailRuleUnsuspend() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "unsuspend DOMAIN ID",
+		Short:             "Lift the suspension of a credential",
+		Long:              "Lift the suspension of a credential. ID is one that drawbridge mail-rule suspended lists.",
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain, c.completeIn("domains", "suspensions", "id")),
+	}
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, domainPath(args[0], "suspensions", args[1]), nil)
+	}
+	return cmd
+}
+
+func groupPath(address string) string { return adminclient.Path("v1", "groups", address) }
+
+func (c *cli) mailGroup() *cobra.Command {
+	return group("group", "Manage who may write to groups", c.groupList(), c.groupShow(), c.groupSet(), c.groupDelete())
+}
+
+func (c *cli) groupList() *cobra.Command {
+	return &cobra.Command{
+		Use:               "list DOMAIN",
+		Short:             "List the groups of a domain",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.list(cmd, domainPath(args[0], "groups"), nil, 0,
+				col("ADDRESS", "address"), col("WHO MAY SEND", "who_may_send"), col("MEMBERS", "members").shortened(), col("SENDERS", "senders").onlyWide(),
+				col("DEPARTMENTS", "departments").onlyWide(), col("APPROVERS", "approvers").onlyWide(), col("ALIASES", "aliases").onlyWide())
+		},
+	}
+}
+
+func (c *cli) groupShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ADDRESS",
+		Short: "Show a group",
+		Args:  takes("ADDRESS"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return c.show(cmd, groupPath(args[0])) },
+	}
+}
+
+func (c *cli) groupSet() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "set ADDRESS",
+		Short: "Create or replace a group",
+		Long: "Create or replace a group. The mail server expands it; its members here decide who counts as a member, so that\n" +
+			"groups among them are known. Settings that are not given are empty.",
+		Example: "  drawbridge group set team@example.org --member ann@example.org --member bob@example.org --who-may-send members\n" +
+			"  drawbridge group set all@example.org --member team@example.org --who-may-send listed --sender-department board",
+		Args: takes("ADDRESS"),
+	}
+	s := &settings{cmd: cmd}
+	s.word("who-may-send", "who_may_send", "who may write to the group", "anyone", "domain", "members", "listed")
+	s.list("member", "members", "`address` of a member: an account, a group, or an address elsewhere")
+	s.list("alias", "aliases", "further `address` of the group")
+	s.list("sender", "senders", "listed: `address`, *@domain, or a group for its members")
+	s.list("sender-department", "departments", "listed: `path` of a department")
+	s.list("approver", "approvers", "`address` of who approves messages before they are delivered")
+	s.onOff("exempt-approvers", "exempt_approvers", "whether messages of approvers need no approval")
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body := object{}
+		if err := s.into(body, nil); err != nil {
+			return err
+		}
+		return c.write(cmd, w, http.MethodPut, groupPath(args[0]), body)
+	}
+	return cmd
+}
+
+func (c *cli) groupDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "delete ADDRESS",
+		Short: "Delete a group: anyone may write to the address then",
+		Args:  takes("ADDRESS"),
+	}
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodDelete, groupPath(args[0]), nil)
+	}
+	return cmd
+}
+
+func (c *cli) messages() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "messages DOMAIN",
+		Short: "Show recorded messages, and explain one",
+		Long: "Show the message records of a domain, newest first: what its accounts sent, and what came in where a mail rule or\n" +
+			"group concerns a recipient. Records contain nothing of the messages themselves. --since and --until take a time, a\n" +
+			"day or an age, as for drawbridge logins.",
+		Example: "  drawbridge messages example.org --account ann@example.org --since 24h\n" +
+			"  drawbridge messages explain example.org --queue-id 4XyZ",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	f := cmd.Flags()
+	f.String("account", "", "only messages that this `address` sent or received")
+	f.String("credential", "", "only messages sent with the secure password with this `id`, or mailbox")
+	f.String("queue-id", "", "only messages with this queue `id`")
+	f.String("message-id", "", "only messages with this Message-ID, as `<id>`")
+	f.String("rule", "", "only messages whose record names the rule with this `id`, or a group")
+	choose(cmd, "verdict", "only messages with this verdict", "accepted", "refused", "partly_refused")
+	f.String("since", "", "only messages since this `time`")
+	f.String("until", "", "only messages until this `time`")
+	limit := limited(cmd, 100)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		q := url.Values{}
+		for flag, name := range map[string]string{"account": "account", "credential": "credential", "queue-id": "queue_id", "message-id": "message_id", "rule": "rule", "verdict": "verdict"} {
+			if v := f.Lookup(flag).Value.String(); v != "" {
+				q.Set(name, v)
+			}
+		}
+		for _, name := range []string{"since", "until"} {
+			v := f.Lookup(name).Value.String()
+			if v == "" {
+				continue
+			}
+			when, err := past(v, time.Now())
+			if err != nil {
+				return usage("--%s: %w", name, err)
+			}
+			q.Set(name, when.UTC().Format(time.RFC3339))
+		}
+		return c.list(cmd, domainPath(args[0], "messages"), q, *limit,
+			column{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, col("SENDER", "sender"), col("TO DOMAINS", "recipient_domains").shortened(),
+			col("RECIPIENTS", "recipients"), col("VERDICT", "verdict"), col("RULE", "rule"), col("CREDENTIAL", "credential").onlyWide(), col("IP", "ip").onlyWide(),
+			col("SIZE", "size").onlyWide(), col("QUEUE ID", "queue_id").onlyWide(), col("MESSAGE-ID", "message_id").onlyWide())
+	}
+	cmd.AddCommand(c.messagesExplain())
+	return cmd
+}
+
+func (c *cli) messagesExplain() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "explain DOMAIN",
+		Short:             "Explain a recorded message by its queue id or Message-ID",
+		Long:              "Show the records of a message, and what the present rules say about its envelope at each recipient, step by step.",
+		Example:           "  drawbridge messages explain example.org --message-id '<4711@example.org>'",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	queue := cmd.Flags().String("queue-id", "", "queue `id` of Postfix")
+	message := cmd.Flags().String("message-id", "", "the message's Message-ID, as `<id>`")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if (*queue == "") == (*message == "") {
+			return usage("give either --queue-id or --message-id: %s", cmd.UseLine())
+		}
+		q := url.Values{}
+		if *queue != "" {
+			q.Set("queue_id", *queue)
+		} else {
+			q.Set("message_id", *message)
+		}
+		a, err := c.get(cmd, domainPath(args[0], "messages", "explain"), q)
+		if err != nil {
+			return err
+		}
+		return c.printAnswer(cmd, a)
+	}
+	return cmd
+}
