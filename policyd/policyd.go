@@ -161,6 +161,10 @@ func (c *current) message(r *reader, verdict string) string {
 		c.envelope = r.envelope()
 		v := c.gate.Recipient(c.envelope)
 		return recipientAction(&v)
+	case "DATA":
+		if c.envelope != nil {
+			c.envelope.Data = verdict == permit
+		}
 	case "END-OF-MESSAGE":
 		if c.envelope != nil {
 			c.envelope = nil

@@ -273,8 +273,8 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 	if !ok {
 		return
 	}
-	if !accepted && !g.mails.ends.Load() && len(t.to) > 0 {
-		accepted = true // nobody asks about the ends of messages here: this one may have been accepted
+	if e.Data && !g.mails.ends.Load() {
+		accepted = true // nobody asks about the ends of messages here: this one may have been received
 	}
 	if !accepted {
 		g.limits.giveBack(t.charges, now)

@@ -91,6 +91,8 @@ type Envelope struct {
 	Port      uint16
 	Sender    string // MAIL FROM
 	Recipient string
+	// Data: the client began to send the message.
+	Data bool
 	// Recipients is the number of recipients that were accepted; 0 before it is known.
 	Recipients int
 	Size       int64 // as announced, or counted
