@@ -85,6 +85,7 @@ func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Acc
 		q.Secret = access.Secret{State: access.SecretAuthenticated}
 	default:
 		q.Secret = v.Account.SecretOf(s.Credential)
+		refuseSuspended(&q.Secret, &v, q.Address)
 	}
 	d := access.Decide(&q, noAsker{}, false)
 	if changed {
