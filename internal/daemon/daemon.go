@@ -121,7 +121,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	st := &store.Store{
 		Log: redis, Upkeep: redis, State: store.NewState(), Logger: log.Named("store"),
 		Marker:  marker(filepath.Join(cfg.StateDir, "store-id")),
-		Inspect: redis.Servers, AcceptEviction: cfg.Store.AcceptEviction,
+		Inspect: redis.Servers, PutBack: opt.Cluster || opt.Master != "", AcceptEviction: cfg.Store.AcceptEviction,
 	}
 	st.State.Delimiters = cfg.Login.Subaddress
 	if !cfg.Store.Embedded() { // which is on the same disk, and is never away

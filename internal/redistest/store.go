@@ -22,7 +22,9 @@ func NewStore(t testing.TB, opt redisstore.Options) (*store.Store, *redisstore.R
 	t.Helper()
 	r := redisstore.Open(opt)
 	t.Cleanup(func() { _ = r.Close() })
-	return &store.Store{Log: r, Upkeep: r, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &Marker{}}, r
+	return &store.Store{
+		Log: r, Upkeep: r, State: store.NewState(), Logger: hclog.NewNullLogger(), Marker: &Marker{}, PutBack: opt.Cluster || opt.Master != "",
+	}, r
 }
 
 // Run runs a store as a daemon does, until the test ends.

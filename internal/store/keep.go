@@ -176,6 +176,7 @@ func (s *Store) restoreRecord(record []byte, marked string) (err error) {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errKept, err)
 		}
+		s.remember(shard, h, change.Payload)
 		return s.State.apply(shard, next, &e)
 	case recordAgreed:
 		s.keeping.synced = r.timeSince(epoch)

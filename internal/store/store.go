@@ -25,6 +25,7 @@ type Store struct {
 	// Inspect asks which servers hold the store; nil if nobody is asked.
 	Inspect        func(context.Context) (Servers, error)
 	AcceptEviction bool          // a policy other than noeviction is no alarm
+	PutBack        bool          // Redis may fail over to a replica that lacks the last changes
 	Snapshot       Snapshot      // nil keeps nothing
 	VerifyPause    time.Duration // between the verifications of two shards; zero adapts it to their cost
 
@@ -37,6 +38,9 @@ type Store struct {
 	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
 	servers Servers // as last inspected
+
+	recent       [Shards]recent // each guarded by apply
+	putBackNotes []string       // changes that were put back and are not in the audit log yet
 
 	originOnce sync.Once
 	origin     string // of this run: see [Entry]
@@ -198,6 +202,7 @@ func (s *Store) follow(ctx context.Context) error {
 				cancel(err)
 				return
 			}
+			s.auditPutBack(ctx)
 		}
 	}()
 	var after [Shards]uint64
@@ -262,8 +267,14 @@ func (s *Store) check(ctx context.Context, following bool) error {
 		if h.StoreID != k.StoreID {
 			return fmt.Errorf("%w: known %s, found %s", ErrForeign, k.StoreID, h.StoreID)
 		}
-		if h.N < k.N && !s.confirmed(ctx, Shard(i), k) || h.N == k.N && h.Hash != k.Hash {
-			return fmt.Errorf("%w: shard %d went back from change %d to %d", ErrForeign, i, k.N, h.N)
+		if h.N < k.N && !s.confirmed(ctx, Shard(i), k) {
+			if err := s.putBack(ctx, Shard(i)); err != nil {
+				return err
+			}
+			h, heads[i] = k, k
+		}
+		if h.N == k.N && h.Hash != k.Hash {
+			return fmt.Errorf("%w: shard %d has another change %d than the one known", ErrForeign, i, k.N)
 		}
 		if distrusted && h != k {
 			return fmt.Errorf("%w: shard %d is at change %d, known is %d", ErrForeign, i, h.N, k.N)
@@ -492,6 +503,7 @@ func (s *Store) load(ctx context.Context, i Shard, n uint64) error {
 		s.keep(records...)
 	}
 	s.State.swap(i, h, fresh)
+	s.recent[i] = recent{}
 	return nil
 }
 
@@ -502,7 +514,7 @@ func (s *Store) receive(shard Shard, list []Received) error {
 	defer s.apply[shard].Unlock()
 	var entries []Entry
 	var heads []Head
-	var records [][]byte
+	var records, payloads [][]byte
 	var fault error
 	h := s.State.Head(shard)
 	for _, r := range list {
@@ -515,12 +527,14 @@ func (s *Store) receive(shard Shard, list []Received) error {
 			break
 		}
 		entries, heads, records = append(entries, e), append(heads, next), append(records, entryRecord(shard, next, r.Payload))
+		payloads = append(payloads, r.Payload)
 		h = next
 	}
 	if len(records) > 0 {
 		s.keep(records...)
 	}
 	for i := range entries {
+		s.remember(shard, s.State.Head(shard), payloads[i])
 		if err := s.State.apply(shard, heads[i], &entries[i]); err != nil {
 			return err
 		}
@@ -638,6 +652,7 @@ func (s *Store) commit(ctx context.Context, shard Shard, h Head, c *Change) erro
 	// Redis has it, so it takes effect even when too few replicas confirmed it.
 	next := h.Chain(payload)
 	s.keep(entryRecord(shard, next, payload))
+	s.remember(shard, h, payload)
 	return errors.Join(err, s.State.apply(shard, next, e))
 }
 

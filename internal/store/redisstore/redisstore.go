@@ -191,6 +191,7 @@ func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, dama
 		read = r.headsEach
 	}
 	if err := read(ctx, &values, &counts); err != nil {
+		r.lookAgain(ctx)
 		return heads, nil, wrap(err)
 	}
 	for i := range values {
@@ -632,7 +633,7 @@ func (r *Redis) commitConfirmed(ctx context.Context, s store.Shard, next store.H
 		_, address, _ = strings.Cut(strings.TrimPrefix(err.Error(), "ASK "), " ")
 		if !strings.HasPrefix(err.Error(), "ASK ") {
 			address = ""
-			r.client.(*redis.ClusterClient).ReloadState(ctx)
+			r.lookAgain(ctx)
 		}
 		select {
 		case <-ctx.Done():

@@ -22,8 +22,8 @@ import (
 // is read from replicas, which may lag behind.
 func (r *Redis) dial(poolSize int) redis.UniversalClient {
 	const dialTimeout = 2 * time.Second
-	opt := &redis.UniversalOptions{
-		Addrs: r.opt.Addrs, MasterName: r.opt.Master, DB: r.opt.DB, PoolSize: poolSize,
+	opt := &redis.UniversalOptions{ // each client appends to its Addrs
+		Addrs: slices.Clone(r.opt.Addrs), MasterName: r.opt.Master, DB: r.opt.DB, PoolSize: poolSize,
 		SentinelUsername: r.opt.SentinelUsername, SentinelPassword: r.opt.SentinelPassword,
 		CredentialsProvider: func() (username, password string) {
 			a := r.access.Load()
@@ -55,6 +55,14 @@ func (r *Redis) dial(poolSize int) redis.UniversalClient {
 		return redis.NewClusterClient(c)
 	default:
 		return redis.NewClient(opt.Simple())
+	}
+}
+
+// lookAgain makes the client of a Cluster ask which nodes have which slots: by itself it does so only
+// when a node answers MOVED, and a dead one does not.
+func (r *Redis) lookAgain(ctx context.Context) {
+	if c, ok := r.client.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
 	}
 }
 

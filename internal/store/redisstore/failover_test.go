@@ -1,0 +1,190 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// cutOff keeps a master's replicas from following it any further.
+func cutOff(master *redistest.Server) {
+	master.Do("ACL", "SETUSER", "default", "-psync", "-sync")
+	master.Do("CLIENT", "KILL", "TYPE", "replica")
+}
+
+// putBack returns the notes in the audit log on changes that were put back.
+func (d *daemon) putBack(t *testing.T) (notes []string) {
+	t.Helper()
+	list, _, err := d.redis.Audit(context.Background(), store.AuditQuery{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Action == "store.put_back" {
+			notes = append(notes, e.Note)
+		}
+	}
+	return notes
+}
+
+// The master dies with changes that its replica never got. Daemons that hold them put them back, and
+// nothing acknowledged is lost.
+func TestSentinelFailover(t *testing.T) {
+	r := redistest.StartSentinels(t)
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
+	servers, err := a.redis.Servers(context.Background())
+	if err != nil || servers.Mode != store.ModeSentinel || len(servers.Masters) != 1 || servers.Masters[0] != (store.Master{Address: r.Servers[0].Address(), Replicas: 1}) {
+		t.Errorf("servers: %+v %v", servers, err)
+	}
+	must := func(name string) {
+		t.Helper()
+		if err := a.putDomain(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("before.example")
+	redistest.Eventually(t, "the replica has it", func() bool { return strings.Contains(r.Servers[1].Do("INFO", "replication"), "master_link_status:up") })
+	if n := r.Servers[0].Do("WAIT", "1", "5000"); n != "1" {
+		t.Fatalf("%s replicas", n)
+	}
+	cutOff(r.Servers[0])
+	must("lost.example")
+	must("before.example") // a second change of the same document
+	redistest.Eventually(t, "the other daemon has it", func() bool { return b.State.Heads() == a.State.Heads() })
+	known := a.State.Heads()
+	r.Servers[0].Kill()
+	redistest.Eventually(t, "the outage is noticed", func() bool { return a.Trouble() != nil })
+	if err := a.putDomain("late.example"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a change without a master: %v", err)
+	}
+	if !a.has("lost.example") {
+		t.Error("what was known is forgotten")
+	}
+	redistest.Eventually(t, "changes are taken again", func() bool { return a.putDomain("after.example") == nil })
+	b.ready(t)
+	fresh := start(t, r.Options(), &redistest.Marker{}).ready(t)
+	for _, name := range []string{"before.example", "lost.example", "after.example"} {
+		if !fresh.has(name) {
+			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+	for _, name := range []string{"lost.example", "before.example"} {
+		if s := store.ShardOf(name); fresh.State.Head(s).N < known[s].N {
+			t.Errorf("shard %d is at %d, it was at %d", s, fresh.State.Head(s).N, known[s].N)
+		}
+	}
+	redistest.Eventually(t, "the audit log says what was put back", func() bool { return len(fresh.putBack(t)) > 0 })
+	for _, d := range []*daemon{a, b} {
+		if err := d.Trouble(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A Cluster's node dies with changes that its replica never got, while others are changed all the
+// time.
+func TestClusterFailover(t *testing.T) {
+	r := redistest.StartCluster(t, true)
+	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
+	servers, err := a.redis.Servers(context.Background())
+	if err != nil || servers.Mode != store.ModeCluster || len(servers.Masters) != 3 || servers.Masters[0].Replicas != 1 {
+		t.Errorf("servers: %+v %v", servers, err)
+	}
+	if err := a.putDomain("before.example"); err != nil {
+		t.Fatal(err)
+	}
+	victim, _ := r.Owner(shardKey("lost.example", "head"))
+	cutOff(victim)
+	if err := a.putDomain("lost.example"); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the other daemon has it", func() bool { return b.has("lost.example") })
+	victim.Kill()
+	redistest.Eventually(t, "changes are taken again", func() bool { return a.putDomain("lost.example") == nil })
+	b.ready(t)
+	fresh := start(t, r.Options(), &redistest.Marker{}).ready(t)
+	if n := fresh.State.Head(store.ShardOf("lost.example")).N; !fresh.has("lost.example") || n < 2 {
+		t.Errorf("the acknowledged change is lost: the shard is at %d", n)
+	}
+	victim.Restart() // a replica now
+	r.Settled()
+	if err := b.putDomain("after.example"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Slots move from master to master while two daemons change the store: every change is applied once,
+// and replicas are waited for where the change was written.
+func TestSlotsMove(t *testing.T) {
+	r := redistest.StartCluster(t, true)
+	opt := r.Options()
+	a := start(t, opt, &redistest.Marker{}).ready(t)
+	opt.MinReplicas = 1
+	b := start(t, opt, &redistest.Marker{}).ready(t)
+	const name = "example.org"
+	if err := a.putDomain(name); err != nil {
+		t.Fatal(err)
+	}
+	b.ready(t)
+	redistest.Eventually(t, "both know the domain", func() bool { return b.has(name) })
+	var done atomic.Bool
+	var acknowledged [2]atomic.Int64
+	var wg sync.WaitGroup
+	for i, d := range []*daemon{a, b} {
+		wg.Go(func() {
+			for n := 0; !done.Load(); n++ {
+				err := d.Update(context.Background(), store.ShardOf(name), store.Actor{Name: fmt.Sprint(i)}, false, func(c *store.Change) error {
+					c.Audit.Action = "count"
+					c.AuditOnly()
+					return nil
+				})
+				if err == nil {
+					acknowledged[i].Add(1)
+				}
+			}
+		})
+	}
+	for round := range 3 {
+		owner, _ := r.Owner(shardKey(name, "head"))
+		to := r.Masters[(round+1)%3]
+		if to == owner {
+			to = r.Masters[(round+2)%3]
+		}
+		r.Move(shardKey(name, "head"), to, nil)
+		before := [2]int64{acknowledged[0].Load(), acknowledged[1].Load()}
+		redistest.Eventually(t, "both daemons change the store at its new place", func() bool {
+			return acknowledged[0].Load() > before[0]+5 && acknowledged[1].Load() > before[1]+5
+		})
+	}
+	done.Store(true)
+	wg.Wait()
+	redistest.Eventually(t, "the daemons agree", func() bool { return a.State.Heads() == b.State.Heads() && a.Trouble() == nil && b.Trouble() == nil })
+	counted := map[string]int64{}
+	for cursor := ""; ; {
+		list, next, err := a.redis.Audit(context.Background(), store.AuditQuery{Limit: 1000, Cursor: cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Action == "count" {
+				counted[e.Actor.Name]++
+			}
+		}
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	for i := range acknowledged {
+		if n := acknowledged[i].Load(); counted[fmt.Sprint(i)] < n {
+			t.Errorf("daemon %d: %d changes were acknowledged, and %d are there", i, n, counted[fmt.Sprint(i)])
+		}
+	}
+	t.Logf("acknowledged %d and %d, counted %v", acknowledged[0].Load(), acknowledged[1].Load(), counted)
+}
