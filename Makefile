@@ -4,6 +4,7 @@
 # make test-servers runs the tests that start servers on those of another Debian release, SUITE=trixie
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
+# make bench-servers prints those of whole actions with the servers of another release, SUITE=trixie
 # make fuzz        runs every fuzz target for FUZZTIME=10s
 # make packages    builds a .deb and an .rpm into dist/
 # make release     builds the packages of a tagged version and their checksums
@@ -34,7 +35,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers check bench fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -100,6 +101,11 @@ bench: sudo install-deps build
 	@bin/drawbridge-bench-exec
 	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
 	$(GO) test -run '^$$' -bench Million -benchtime 7x ./internal/store
+
+bench-servers: sudo install-deps build
+	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
+	@CGO_ENABLED=0 $(GO) build -o bin/drawbridge-bench ./contrib/bench
+	@$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' /src/bin/drawbridge-bench logins submissions
 
 fuzz: go install-deps
 	@set -e; git grep -lE '^func Fuzz' -- '*_test.go' | while read -r f; do \
