@@ -30,15 +30,18 @@ func createJournal(path string, id []byte) (*journal, error) {
 	}
 	j := &journal{file: file, head: append([]byte(journalMagic), id...), size: journalStart}
 	j.head = append(j.head, make([]byte, journalStart-lengthAt)...)
-	if err := errors.Join(j.writeHead(j.size), file.Sync()); err != nil {
+	if err := errors.Join(j.writeHead(j.size, j.size), file.Sync()); err != nil {
 		return nil, errors.Join(err, file.Close(), os.Remove(path))
 	}
+	j.synced = j.size
 	return j, nil
 }
 
-func (j *journal) writeHead(length int64) error {
-	binary.LittleEndian.PutUint64(j.head[lengthAt:], uint64(length)) //nolint:gosec // not negative
-	binary.LittleEndian.PutUint32(j.head[lengthAt+8:], crc32.Checksum(j.head[:lengthAt+8], castagnoli))
+// writeHead writes the header, which a disk writes whole or not at all: it lies in one sector.
+func (j *journal) writeHead(synced, length int64) error {
+	binary.LittleEndian.PutUint64(j.head[lengthAt:], uint64(synced))   //nolint:gosec // not negative
+	binary.LittleEndian.PutUint64(j.head[lengthAt+8:], uint64(length)) //nolint:gosec // not negative
+	binary.LittleEndian.PutUint32(j.head[lengthAt+16:], crc32.Checksum(j.head[:lengthAt+16], castagnoli))
 	_, err := j.file.WriteAt(j.head, 0)
 	return err
 }
@@ -90,7 +93,7 @@ func (j *journal) sync(mu *sync.Mutex) error {
 		return j.fault()
 	}
 	all := j.size
-	err := j.writeHead(all)
+	err := j.writeHead(j.synced, all)
 	mu.Unlock()
 	if err == nil {
 		err = j.file.Sync()
@@ -101,6 +104,9 @@ func (j *journal) sync(mu *sync.Mutex) error {
 		j.err = err // what the disk has is not known any more
 	}
 	j.synced = all
+	if j.fault() == nil {
+		j.err = j.writeHead(all, all) // needs no sync: until it is on the disk, what it says is not relied on
+	}
 	return j.fault()
 }
 
@@ -150,29 +156,29 @@ func (j *journal) read(path, gen string, apply func([]byte) error) error {
 	if hex.EncodeToString(j.head[len(journalMagic):lengthAt]) != gen {
 		return bad("it belongs to another snapshot")
 	}
-	if binary.LittleEndian.Uint32(j.head[lengthAt+8:]) != crc32.Checksum(j.head[:lengthAt+8], castagnoli) {
+	if binary.LittleEndian.Uint32(j.head[lengthAt+16:]) != crc32.Checksum(j.head[:lengthAt+16], castagnoli) {
 		return bad("its header does not match its checksum")
 	}
-	length := binary.LittleEndian.Uint64(j.head[lengthAt:])
-	if length < journalStart || length > uint64(len(data)) {
-		return bad("it has %d bytes, and %d are in effect", len(data), length)
+	synced := binary.LittleEndian.Uint64(j.head[lengthAt:])
+	if length := binary.LittleEndian.Uint64(j.head[lengthAt+8:]); synced < journalStart || synced > length || synced > uint64(len(data)) {
+		return bad("it has %d bytes, and %d are in effect", len(data), synced)
 	}
 	at := uint64(journalStart)
 	for n := 0; ; n++ {
 		record, next := next(data, at)
 		if record == nil {
-			if at < length {
+			if at < synced {
 				return bad("record %d does not match its checksum", n)
 			}
-			break // whole, or behind it a record that was being written
+			break // the end, or records that were being written: they were never in effect
 		}
 		if err := apply(record); err != nil {
 			return fmt.Errorf("%s: record %d: %w", path, n, err)
 		}
 		at = next
 	}
-	j.size = int64(at)
-	return errors.Join(j.file.Truncate(j.size), j.writeHead(j.size), j.file.Sync())
+	j.size, j.synced = int64(at), int64(at)
+	return errors.Join(j.file.Truncate(j.size), j.writeHead(j.size, j.size), j.file.Sync())
 }
 
 // next returns the record at a place and the place behind it; nil if there is no whole one.
@@ -185,7 +191,7 @@ func next(data []byte, at uint64) (record []byte, behind uint64) {
 	if uint64(len(data))-at < n {
 		return nil, 0
 	}
-	if record = data[at : at+n : at+n]; crc32.Checksum(record, castagnoli) != sum {
+	if record = data[at : at+n : at+n]; checksum(record) != sum {
 		return nil, 0
 	}
 	return record, at + n

@@ -2,13 +2,15 @@
 // file with all of them, and a journal of those that came later. It does not know what they mean.
 //
 //	DIR/snapshot        magic, generation, records, number of records
-//	DIR/journal-GEN     magic, generation, length, records
+//	DIR/journal-GEN     magic, generation, lengths, records
 //	DIR/lock            locked by the daemon that uses the directory
 //
-// Each record follows its length and its CRC-32C; numbers are little-endian. The journal's header
-// names the length up to which records are in effect, and is written with them: a journal that is
-// shorter was cut off, and nothing of the snapshot is believed. What stands behind that length is a
-// record that was being written; it is kept if it is whole.
+// Each record follows its length and the CRC-32C of both; numbers are little-endian. The journal's
+// header is written with the records and names two lengths: up to the first, records are known to be
+// on the disk and may be in effect; up to the second, they were being written. A journal that is
+// damaged before the first length or shorter than that was altered, and nothing of the snapshot is
+// believed. What stands behind it was never in effect, because a power cut or a kill came first: it
+// is kept as far as it is whole.
 //
 // A base is written beside the old one, while the journals of both receive new records, and takes
 // its place by a rename. All files have mode 0600.
@@ -46,13 +48,13 @@ var (
 )
 
 const (
-	baseMagic    = "DBsnap\x00\x01" // the last byte is the version
-	journalMagic = "DBjour\x00\x01"
+	baseMagic    = "DBsnap\x00\x02" // the last byte is the version
+	journalMagic = "DBjour\x00\x02"
 	frameHeader  = 8              // length and checksum of a record
 	maxRecord    = 1 << 31        // bytes
 	endOfBase    = ^uint32(0)     // in place of a length
-	lengthAt     = 8 + generation // of the journal's length in effect
-	journalStart = lengthAt + 12  // of its records: length and checksum of the header
+	lengthAt     = 8 + generation // of the journal's lengths
+	journalStart = lengthAt + 20  // of its records: lengths and checksum of the header
 	generation   = 16             // bytes of random
 	minJournal   = 16 << 20       // bytes below which a journal never counts as long
 )
@@ -213,7 +215,14 @@ func syncDir(dir string) error {
 // appendFrame appends what stands before a record.
 func appendFrame(b, record []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(record))) //nolint:gosec // below maxRecord
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(record, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, checksum(record))
+}
+
+// checksum covers the length too, so that zeros, which a power cut leaves, are no empty record.
+func checksum(record []byte) uint32 {
+	var length [4]byte
+	binary.LittleEndian.PutUint32(length[:], uint32(len(record))) //nolint:gosec // below maxRecord
+	return crc32.Update(crc32.Checksum(length[:], castagnoli), castagnoli, record)
 }
 
 func writeBase(path string, id []byte, all func(func([]byte) error) error) (size int64, err error) {
@@ -270,6 +279,7 @@ func readBase(path string, apply func([]byte) error) (gen string, size int64, er
 		return "", 0, bad("%v", err)
 	}
 	left := info.Size() - int64(len(head))
+	var room []byte
 	for count := uint32(0); ; count++ {
 		var h [frameHeader]byte
 		if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -286,12 +296,15 @@ func readBase(path string, apply func([]byte) error) (gen string, size int64, er
 		if int64(n) > left {
 			return "", 0, bad("it is cut off")
 		}
-		record := make([]byte, n)
+		if uint32(cap(room)) < n { //nolint:gosec // below maxRecord
+			room = make([]byte, n)
+		}
+		record := room[:n]
 		if _, err := io.ReadFull(r, record); err != nil {
 			return "", 0, fmt.Errorf("reading %s: %w", path, err)
 		}
 		left -= int64(n)
-		if crc32.Checksum(record, castagnoli) != sum {
+		if checksum(record) != sum {
 			return "", 0, bad("record %d does not match its checksum", count)
 		}
 		if err := apply(record); err != nil {
