@@ -35,7 +35,7 @@ func (c *cli) root() *cobra.Command {
 		{"accounts", "Accounts:", []*cobra.Command{c.account(), c.department(), c.securePassword(), c.mailboxPassword()}},
 		{"mail", "Messages:", []*cobra.Command{c.mailRule(), c.mailGroup(), c.held(), c.messages()}},
 		{"records", "Logins and changes:", []*cobra.Command{c.logins(), c.explain(), c.tryLogin(), c.sessions(), c.audit()}},
-		{"site", "The site:", []*cobra.Command{c.status(), doctor.Command(), c.store(), c.region(), c.clientType(), c.key(), c.rawAPI(), c.versionCommand()}},
+		{"site", "The site:", []*cobra.Command{c.status(), doctor.Command(), c.store(), c.backup(), c.restore(), c.region(), c.clientType(), c.key(), c.rawAPI(), c.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 		for _, cmd := range g.commands {

@@ -195,6 +195,8 @@ func operations() []operation {
 		get(regions+"/{ip}", "get-region", "Look up the region of an address", domainReads, api.AddressRegion{}, getRegion),
 
 		always(get("/v1/store", "get-store", "Show store and replication status", admin.ForRead, api.StoreStatus{}, getStore)),
+		long(write(post, "/v1/store/backup", "backup-store", "Read all documents of the store; only lines (application/x-ndjson) contain them", admin.ForAdmin, nil, api.StoreBackup{}, backupStore), api.StoreBackupLine{}),
+		large(write(post, "/v1/store/restore", "restore-store", "Put documents of a backup into an empty store", admin.ForAdmin, api.StoreRestore{}, api.StoreRestored{}, restoreStore)),
 		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", admin.ForAdmin, nil, api.StoreStatus{}, adoptStore)),
 		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", admin.ForAdmin, nil, api.StoreRepair{}, repairStore)),
 		always(write(post, "/v1/login", "login", "Decide a login", admin.ForLogin, api.Login{}, access.Decision{}, nil)),

@@ -1,9 +1,12 @@
 package adminapi
 
 import (
+	"net/http"
 	"net/url"
 
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
 func listClientTypes(c *call) (*answer, error) { return reported(c.req.ClientTypes(c.page())) }
@@ -49,5 +52,35 @@ func getRegion(c *call) (*answer, error) { return reported(c.req.RegionOf(c.r.Pa
 func getStore(c *call) (*answer, error) { return reported(c.req.StoreStatus()) }
 
 func adoptStore(c *call) (*answer, error) { return reported(c.req.AdoptStore(c.ctx)) }
+
+// backupStore streams the documents to a client that accepts lines; others get their number.
+func backupStore(c *call) (*answer, error) {
+	if err := c.caller.May(admin.ForAdmin); err != nil {
+		return nil, err
+	}
+	if !rest.AcceptsLines(c.r) {
+		return reported(c.req.Backup(func(*api.StoreDocument) error { return nil }))
+	}
+	done, err := c.lasting.Take(c.caller.Tenant())
+	if err != nil {
+		return nil, err
+	}
+	return &answer{handler: func(http.ResponseWriter, *http.Request) {
+		defer done()
+		lines, count := c.stream(), 0
+		result, err := c.req.Backup(func(d *api.StoreDocument) error {
+			if count++; count%1000 == 0 {
+				rest.Extend(c.w)
+			}
+			return lines.Item(d)
+		})
+		lines.End(result, err)
+	}}, nil
+}
+
+func restoreStore(c *call) (*answer, error) {
+	var f api.Faults
+	return reported(c.req.Restore(c.ctx, decode[api.StoreRestore](c, &f), &f))
+}
 
 func repairStore(c *call) (*answer, error) { return reported(c.req.RepairStore(c.ctx)) }

@@ -628,6 +628,40 @@ type AuditEntry struct {
 	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"The field, and its value before and after. Secrets and hashes are never shown."`
 }
 
+// StoreDocument is one document of the store, in a backup.
+type StoreDocument struct {
+	Key      string `json:"key" required:"true" maxLength:"600" example:"domain/example.org"`
+	Document string `json:"document" required:"true" maxLength:"2097152" doc:"JSON, hashes of secrets included."`
+}
+
+// StoreBackup is the result of a backup.
+type StoreBackup struct {
+	StoreID   string    `json:"store_id"`
+	Pepper    string    `json:"pepper" doc:"Fingerprint of the pepper that the hashes were made with. The pepper itself is not in a backup."`
+	TakenAt   time.Time `json:"taken_at"`
+	Documents int       `json:"documents"`
+}
+
+// StoreBackupLine is one line of a backup's streamed answer: one of its fields. The last line is
+// result or problem.
+type StoreBackupLine struct {
+	Item    *StoreDocument `json:"item,omitempty"`
+	Result  *StoreBackup   `json:"result,omitempty"`
+	Problem *Problem       `json:"problem,omitempty"`
+}
+
+// StoreRestore is a part of a backup.
+type StoreRestore struct {
+	Pepper    string          `json:"pepper" maxLength:"100" doc:"Fingerprint of the backup's pepper, which must be that of the daemon."`
+	Documents []StoreDocument `json:"documents" required:"true" maxItems:"50000"`
+	Domains   bool            `json:"domains" doc:"This is the last part: it has the domains, and the others have none, so that no domain is in effect before its rules and accounts are there."`
+}
+
+// StoreRestored is the result of restoring a part of a backup.
+type StoreRestored struct {
+	Documents int `json:"documents"`
+}
+
 // StoreRepair is the result of a repair.
 type StoreRepair struct {
 	Shards int `json:"shards" doc:"Parts of the store that were replaced, or would be."`
