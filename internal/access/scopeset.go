@@ -14,20 +14,20 @@ func CompileScopes(list []*Scope, tree []string) *ScopeSet {
 	return &ScopeSet{all.scopes(tree)}
 }
 
-// ScopeWalk iterates over the scopes of a set that include an account. It needs no memory of its
-// own.
+// ScopeRoom is space for a walk over the scopes of an account in up to 14 departments, so that it
+// stays on the caller's stack.
+type ScopeRoom struct{ room subjectRoom }
+
+// ScopeWalk iterates over the scopes of a set that include an account.
 type ScopeWalk struct {
-	room subjectRoom
 	rest walk
 	word int
 	bits uint64
 }
 
-// Start begins with the first scope that includes the account. An account of many departments
-// allocates.
-func (w *ScopeWalk) Start(s *ScopeSet, account string, departments []string) {
-	w.rest = walk(s.scopes.subject(account, departments, &w.room))
-	w.bits = 0
+// Walk begins with the first scope that includes the account.
+func (s *ScopeSet) Walk(account string, departments []string, room *ScopeRoom) ScopeWalk {
+	return ScopeWalk{rest: walk(s.scopes.subject(account, departments, &room.room))}
 }
 
 // Next returns the index of the next scope; false at the end.

@@ -186,8 +186,8 @@ func (e *evaluation) kind(k, side int) {
 	if len(set.rules) == 0 {
 		return
 	}
-	var w access.ScopeWalk
-	w.Start(set.scopes, self.Account, self.Departments)
+	var room access.ScopeRoom
+	w := set.scopes.Walk(self.Account, self.Departments, &room)
 	for i, ok := w.Next(); ok; i, ok = w.Next() {
 		if e.rule(set.rules[i], side); e.v.Refused && !e.tracing {
 			return

@@ -1,8 +1,11 @@
 package mailflow
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/access"
 )
 
 // site is what these tests' submitter, ann, sees: example.org checks as given, example.com is
@@ -136,5 +139,32 @@ func TestNoRuleConcernsTheSession(t *testing.T) {
 	var s Submitter
 	if s.ChecksHeader() || s.Envelope("eve@example.net").Refused || s.Header([]Field{{"From", "eve@example.net"}}).Refused {
 		t.Error("the zero Submitter refuses")
+	}
+}
+
+// A domain with 1000 rules for departments and members, at one recipient: the goal is 5 µs.
+func BenchmarkThousandRules(b *testing.B) {
+	set := Settings{Domain: "example.org"}
+	for i := range 1000 {
+		r := Rule{ID: strconv.Itoa(i), Kind: Kinds[1+i%3], Enabled: true}
+		if dept := "d" + strconv.Itoa(i); i%2 == 0 {
+			set.Departments = append(set.Departments, dept)
+			r.Scope.Departments = []access.ScopeDepartment{{Path: dept, Sub: true}}
+		} else {
+			r.Scope.Members = []string{dept + "@example.org"}
+		}
+		set.Rules = append(set.Rules, r)
+	}
+	set.Rules[1].Scope.Members = []string{"ann@example.org"}
+	rules := Compile(&set)
+	ann := Party{Address: "ann@example.org", Account: "ann@example.org", Domain: "example.org", Departments: []string{"d0", "d2", "d4"}}
+	m := &Message{From: ann, Sender: ann, Internal: true}
+	to := Party{Address: "bob@example.org", Account: "bob@example.org", Domain: "example.org"}
+	a := &Applying{Sender: rules, Recipient: rules}
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := Evaluate(m, &to, a, nil, false); v.Refused {
+			b.Fatal(v)
+		}
 	}
 }

@@ -1,0 +1,171 @@
+package gate_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+func (d *daemon) mailRule(r mailflow.Rule) {
+	d.t.Helper()
+	r.Enabled, r.Scope = true, access.Scope{All: true}
+	d.change("example.org", func(c *store.Change) error {
+		c.PutMailRule("example.org", &store.MailRule{Rule: r, CreatedAt: c.Now})
+		return nil
+	})
+}
+
+// rcpt asks about one recipient of a message.
+func (d *daemon) rcpt(instance, login, from, to, client string) mailflow.Verdict {
+	return d.Recipient(&mailflow.Envelope{Instance: instance, Login: login, Sender: from, Recipient: to, IP: ip(client), Port: 1})
+}
+
+// received ends a message that was accepted.
+func (d *daemon) received(instance, queueID string, recipients int) {
+	d.MessageEnded(&mailflow.Envelope{Instance: instance, QueueID: queueID, Recipients: recipients, Size: 100}, true)
+}
+
+// What is accepted on one daemon counts on the other; what is refused, given up or refused later by
+// Postfix does not.
+func TestMailLimits(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, b := s.daemon(t, next), s.daemon(t, next)
+	a.domain(nil)
+	a.mailRule(mailflow.Rule{ID: "few", Kind: mailflow.KindLimit, Action: mailflow.Action{RecipientsPerDay: 4, MessagesPerHour: 3}})
+	redistest.Eventually(t, "the rule is known", func() bool { return b.Needs().Recipients })
+	const ann = "ann@example.org"
+	to := func(d *daemon, instance string, n int) mailflow.Verdict {
+		return d.rcpt(instance, ann, ann, fmt.Sprintf("u%d@example.net", n), home)
+	}
+	for i := range 20 { // given up, each with what would be the bound
+		for n := range 4 {
+			if v := to(a, fmt.Sprintf("up%d", i), n); v.Refused {
+				t.Fatalf("message %d, recipient %d: %+v", i, n, v)
+			}
+		}
+		a.MessageEnded(&mailflow.Envelope{Instance: fmt.Sprintf("up%d", i)}, false)
+	}
+	for n := range 4 {
+		to(a, "m1", n)
+		to(a, "m1", n) // asked twice, by two restriction lists
+	}
+	if v := to(a, "m1", 4); !v.Refused || !v.Temporary || v.Reason != mailflow.ReasonLimit || v.Rule != "few" {
+		t.Errorf("the fifth recipient: %+v", v)
+	}
+	a.received("m1", "Q1", 2) // two were refused by other restrictions
+	redistest.Eventually(t, "the other daemon counts", func() bool {
+		var refused []bool
+		for n := range 3 {
+			refused = append(refused, to(b, "probe", 10+n).Refused)
+		}
+		b.MessageEnded(&mailflow.Envelope{Instance: "probe"}, false)
+		return fmt.Sprint(refused) == "[false false true]"
+	})
+	for i := range 2 {
+		if v := to(a, fmt.Sprintf("more%d", i), 20+i); v.Refused {
+			t.Errorf("message %d: %+v", i, v)
+		}
+		a.received(fmt.Sprintf("more%d", i), "Q", 1)
+	}
+	if v := to(a, "last", 30); !v.Refused {
+		t.Error("beyond both bounds")
+	}
+	if v := a.rcpt("bobs", "bob@example.org", "bob@example.org", "u@example.net", home); v.Refused {
+		t.Errorf("another account: %+v", v)
+	}
+}
+
+// Who is internal, and whose word about a redirect counts, depends on the client.
+func TestMailClients(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, func(o *gate.Options) { next(o); o.Internal, _ = address.ParseNetworks([]string{"192.0.2.0/28"}) })
+	d.domain(nil)
+	d.mailRule(mailflow.Rule{ID: "inside", Kind: mailflow.KindInternalOnly})
+	d.mailRule(mailflow.Rule{ID: "stay", Kind: mailflow.KindForwarding, Action: mailflow.Action{Allow: mailflow.AllowNone}})
+	for _, c := range []struct {
+		login, from, to, client string
+		want                    mailflow.Reason
+	}{
+		{"ann@example.org", "ann@example.org", "bob@example.org", home, ""},
+		{"ann@example.org", "ann@example.org", "bob@example.net", home, ""}, // an alias domain
+		{"ann@example.org", "", "x@elsewhere.example", home, mailflow.ReasonInternalOnly},
+		{"", "ann@example.org", "bob@example.org", home, mailflow.ReasonInternalOnly},
+		{"", "", "bob@example.org", "127.0.0.1", mailflow.ReasonInternalOnly},
+		{"", "ann@example.org", "bob@example.org", "192.0.2.1", ""},
+		{"", "printer@local.example", "bob@example.org", "192.0.2.1", ""},
+		{"", "ann@example.org", "x@elsewhere.example", "192.0.2.1", mailflow.ReasonInternalOnly},
+		{"", "x@elsewhere.example", "y@elsewhere.example", home, ""},
+		{"stranger@elsewhere.example", "ann@example.org", "bob@example.org", home, mailflow.ReasonInternalOnly},
+	} {
+		if v := d.rcpt(fmt.Sprint(c), c.login, c.from, c.to, c.client); v.Reason != c.want {
+			t.Errorf("%+v: %+v", c, v)
+		}
+	}
+	for client, want := range map[string]mailflow.Reason{"127.0.0.1": mailflow.ReasonForwarding, "192.0.2.1": mailflow.ReasonForwarding, home: ""} {
+		e := &mailflow.Envelope{IP: ip(client), Sender: "x@elsewhere.example", Redirected: "ann@example.org", QueueID: "R" + client, MessageID: "<1@elsewhere.example>"}
+		if judged := d.Message(e, []string{"y@elsewhere.example"}, &mailflow.Content{}); judged.Recipients[0].Reason != want {
+			t.Errorf("a redirect from %s: %+v", client, judged.Recipients[0].Verdict)
+		}
+	}
+	// A content filter returns on loopback what was accepted before, and nothing else.
+	if v := d.rcpt("first", "ann@example.org", "ann@example.org", "bob@example.org", home); v.Refused {
+		t.Fatalf("%+v", v)
+	}
+	d.received("first", "Q1", 1)
+	for to, want := range map[string]mailflow.Reason{"bob@example.org": "", "carol@example.org": mailflow.ReasonInternalOnly} {
+		if v := d.rcpt("second"+to, "", "ann@example.org", to, "127.0.0.1"); v.Reason != want {
+			t.Errorf("returned to %s: %+v", to, v)
+		}
+	}
+	if v := d.rcpt("third", "", "ann@example.org", "bob@example.org", home); v.Reason != mailflow.ReasonInternalOnly {
+		t.Errorf("the same from elsewhere: %+v", v)
+	}
+}
+
+// Each domain has its own record of a message, without what the other need not know.
+func TestMessageRecordsOfDomains(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.change("example.com", func(c *store.Change) error {
+		c.PutDomain(&store.Domain{Name: "example.com"})
+		c.PutGroup("example.com", &store.Group{Group: mailflow.Group{Address: "team@example.com", WhoMaySend: mailflow.Anyone}})
+		return nil
+	})
+	for i, to := range []string{"team@example.com", "bob@example.org", "x@elsewhere.example"} {
+		if v := d.rcpt("m", "ann@example.org", "ann@example.org", to, home); v.Refused {
+			t.Fatalf("recipient %d: %+v", i, v)
+		}
+	}
+	d.received("m", "Q1", 3)
+	of := func(domain string) (r mailflow.Record) {
+		t.Helper()
+		redistest.Eventually(t, "a record of "+domain, func() bool {
+			items, _, err := d.redis.Messages(t.Context(), store.MessageQuery{Domain: domain, QueueID: "Q1", Since: time.Now().Add(-time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(items) > 0 {
+				r = items[0]
+			}
+			return len(items) == 1
+		})
+		return r
+	}
+	sender := of("example.org")
+	if sender.Direction != mailflow.Sent || sender.Recipients != 3 || len(sender.RecipientDomains) != 3 || sender.IP != home || sender.Size != 100 || fmt.Sprint(sender.Accounts) != "[bob@example.org]" {
+		t.Errorf("the sender's: %+v", sender)
+	}
+	other := of("example.com")
+	if other.Direction != mailflow.Received || other.Recipients != 1 || fmt.Sprint(other.RecipientDomains) != "[example.com]" || other.IP != "" || other.Account != "" || other.Internal {
+		t.Errorf("the other's: %+v", other)
+	}
+}
