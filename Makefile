@@ -1,7 +1,7 @@
 # make             builds the commands into bin/
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
-# make test-servers runs the tests that start servers on those of another Debian release, SUITE=trixie
+# make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make bench-servers prints those of whole actions with the servers of another release, SUITE=trixie
@@ -67,21 +67,23 @@ test: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m $(EXEC) ./...
 
 # Another release's servers run in a root of their own, which takes minutes to make and is kept: ROOTS, below /var/cache.
-# SUITE is any Debian release that debootstrap knows: trixie (Dovecot 2.4.1), forky (testing).
+# SUITE is any Debian release that debootstrap knows: trixie (Dovecot 2.4.1), forky (testing). STORE is redis or valkey.
 SUITE ?= trixie
+STORE ?= redis
 ROOTS ?= /var/cache/drawbridge-roots
+ROOT  := $(ROOTS)/$(SUITE)$(if $(filter valkey,$(STORE)),-valkey)
 # The packages whose tests start servers, with the end-to-end tests last.
 SERVERS := internal/credential internal/doctor internal/embedded internal/store/redisstore internal/trialstack internal/e2e
 
 test-servers: sudo install-deps build
-	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
+	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOT)' '$(STORE)'
 	@set -e; for p in $(SERVERS); do \
 	  $(GO) test -c -o "bin/tests/$$(basename $$p).test" "./$$p"; \
-	  echo "== $$p on $(SUITE)"; \
-	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c "cd $$p && /src/bin/tests/$$(basename $$p).test -test.timeout 30m $(TESTFLAGS)"; \
+	  echo "== $$p on $(SUITE) with $(STORE)"; \
+	  $(SUDO) contrib/trial/in-root.sh '$(ROOT)' sh -c "cd $$p && /src/bin/tests/$$(basename $$p).test -test.timeout 30m $(TESTFLAGS)"; \
 	done
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run 'TestSystemUsers|TestOtherSubmissionServers' ./internal/e2e
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOT)' $(GO) test -count=1 -tags servers -run 'TestSystemUsers|TestOtherSubmissionServers' ./internal/e2e
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOT)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter

@@ -1,12 +1,12 @@
 #!/bin/sh
-# usage: make-root.sh SUITE DIR
+# usage: make-root.sh SUITE DIR [STORE]
 #
 # Makes a bare root of another Debian release in DIR, from this machine's mirror, and installs in it
-# what the tests use. A root that is there already only gets the packages that it lacks. Run it as
-# root.
+# what the tests use. A root that is there already only gets the packages that it lacks. With valkey
+# as STORE it has valkey-server instead of redis-server. Run it as root.
 set -eu
 
-suite=$1 dir=$2
+suite=$1 dir=$2 store=${3:-}
 here=$(dirname "$0")
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -34,5 +34,9 @@ if [ ! -e "$dir/.complete" ]; then
 	done
 	mv "$dir.new" "$dir"
 	touch "$dir/.complete"
+fi
+if [ "$store" = valkey ]; then # install-deps.sh takes the store that is there
+	"$here/in-root.sh" "$dir" sh -c 'test -e /usr/bin/valkey-server ||
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends valkey-server; }'
 fi
 "$here/in-root.sh" "$dir" contrib/trial/install-deps.sh

@@ -26,4 +26,5 @@ type PostfixConf struct {
 	Dir      string            // named in findings
 	Main     map[string]string // main.cf with the defaults, $name not expanded
 	Services []postconf.Service
+	Repeated []string // settings that main.cf has more than once
 }

@@ -23,7 +23,8 @@
 //
 //	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb,
 //	                     trusted networks, the penalty, connections of service auth, submission
-//	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT, process limits
+//	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT, process limits;
+//	                     settings that main.cf has twice
 //	program, script      drawbridge-checkpassword or the Lua script, and the directories above
 //	login_socket.*       the socket that checkpassword asks: it exists, Dovecot reaches it, others do not
 //	policy_socket, milter_socket, sasl_socket

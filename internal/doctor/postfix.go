@@ -34,6 +34,7 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 	}
 	p.local()
 	p.connections()
+	p.repeated()
 	if len(logins) == 0 {
 		p.ok("postfix.sasl", p.main("smtpd_sasl_auth_enable"), "no service accepts logins")
 	}
@@ -44,6 +45,19 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 		}
 	}
 	return merge(p.findings)
+}
+
+// repeated warns of settings that main.cf has more than once. Every Postfix program then writes a
+// warning for each, and with maillog_file postlogd can block on its own.
+func (p *postfixChecks) repeated() {
+	const check = "postfix.repeated"
+	consequence := "Postfix uses the last, and warns of the others whenever one of its programs starts"
+	if p.conf.Main["maillog_file"] != "" {
+		consequence += "; with maillog_file, its logger can block on these warnings, and all of Postfix with it"
+	}
+	for _, name := range p.conf.Repeated {
+		p.warn(check, p.main(name), "# remove all entries of "+name+" but one", "it has several entries: %s", consequence)
+	}
 }
 
 // merge combines equal findings about several services.

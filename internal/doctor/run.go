@@ -154,7 +154,15 @@ func readPostfix(ctx context.Context, dir string) (PostfixConf, error) {
 	if err != nil {
 		return conf, err
 	}
-	conf.Services, err = postconf.ParseMaster(bytes.NewReader(services), bytes.NewReader(overrides))
+	if conf.Services, err = postconf.ParseMaster(bytes.NewReader(services), bytes.NewReader(overrides)); err != nil {
+		return conf, err
+	}
+	main, err := os.Open(filepath.Join(dir, "main.cf"))
+	if err != nil {
+		return conf, err
+	}
+	defer func() { _ = main.Close() }() // only read from
+	conf.Repeated, err = postconf.Repeated(main)
 	return conf, err
 }
 

@@ -348,8 +348,12 @@ func fill(t *testing.T, dir string) string {
 }
 
 // fillBefore does the same with a server that writes a base file of its own, as all did before.
-func fillBefore(t *testing.T, dir, program string) {
+func fillBefore(t *testing.T, dir string) {
 	t.Helper()
+	program, err := Program("")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +390,7 @@ func isPortable(dir string) bool {
 // Data that a server wrote in a form of its own is rewritten at the first start.
 func TestDataBecomesPortable(t *testing.T) {
 	dir := newDir(t)
-	fillBefore(t, dir, "redis-server")
+	fillBefore(t, dir)
 	s := startT(t, Options{Dir: dir})
 	eventually(t, "portable data", func() bool { return isPortable(dir) })
 	doT(t, s, "GET colour", "green")
@@ -403,7 +407,7 @@ func TestDataBecomesPortable(t *testing.T) {
 func TestDataOfAnotherServer(t *testing.T) {
 	for _, magic := range []string{"REDIS0099", "VALKEY099"} {
 		dir := newDir(t)
-		fillBefore(t, dir, "redis-server")
+		fillBefore(t, dir)
 		path := filepath.Join(dir, dataName, "appendonly.aof.2.base.rdb")
 		content := damage(t, path, func(b []byte) []byte { return append([]byte(magic), b[9:]...) })
 		_, err := Start(testContext(t), Options{Dir: dir})
@@ -446,7 +450,7 @@ func TestDamagedDataIsLeftAlone(t *testing.T) {
 	} {
 		dir := newDir(t)
 		if strings.HasSuffix(tc.name, ".rdb") {
-			fillBefore(t, dir, "redis-server")
+			fillBefore(t, dir)
 		} else {
 			fill(t, dir)
 		}

@@ -56,6 +56,32 @@ func ParseMain(r io.Reader) (map[string]string, error) {
 	return main, nil
 }
 
+// Repeated returns the settings that the text of main.cf has more than once, in the order of their
+// second entries. Of these, Postfix uses the last, and every program of its warns of the others.
+func Repeated(r io.Reader) ([]string, error) {
+	var list []string
+	seen := make(map[string]int)
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, maxLine)
+	for scanner.Scan() {
+		line := scanner.Text()
+		if line == "" || strings.ContainsRune(" \t#", rune(line[0])) { // the next line of a value, or a comment
+			continue
+		}
+		name, _, ok := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); !ok {
+			continue // Postfix itself complains
+		}
+		if seen[name]++; seen[name] == 2 {
+			list = append(list, name)
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		return nil, fmt.Errorf("reading main.cf: %w", err)
+	}
+	return list, nil
+}
+
 // ParseMaster reads the services that "postconf -M" prints and the -o overrides of "postconf -P".
 func ParseMaster(services, overrides io.Reader) ([]Service, error) {
 	var list []Service

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,4 +147,14 @@ func FuzzLists(f *testing.F) {
 			t.Errorf("%q is written out to %d bytes", text, len(out))
 		}
 	})
+}
+
+func TestRepeated(t *testing.T) {
+	got, err := Repeated(strings.NewReader("a = 1\n  a = 2\n# a = 3\n\nb=1\nb = 2\nc = 1\na\t= 4\na = 5\nno setting\n"))
+	if want := []string{"b", "a"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	if _, err := Repeated(strings.NewReader(strings.Repeat("x", maxLine+1))); err == nil {
+		t.Error("a line without end is read")
+	}
 }
