@@ -7,6 +7,7 @@ import (
 
 	gomilter "github.com/emersion/go-milter"
 
+	"github.com/drawbridge/drawbridge/internal/content"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/mime"
 	"github.com/drawbridge/drawbridge/internal/serving"
@@ -86,30 +87,23 @@ func (w *whole) grow(n int) bool {
 	return !w.long
 }
 
-// content decodes the message for the rules, and notes from the header what the envelope lacks. The
-// body is decoded when a rule asks for it.
+// content describes the message for the rules, and notes from the header what the envelope lacks.
 func (w *whole) content(body bool) *mailflow.Content {
-	c := &mailflow.Content{Header: make([]mailflow.Field, len(w.Header))}
-	for i, f := range w.Header {
-		value := mime.DecodeWords(f.Value)
-		c.Header[i] = mailflow.Field{Name: f.Name, Value: value}
+	c := content.New(w.Header, w.parsed)
+	for _, f := range c.Header {
 		switch {
-		case isField(f.Name, "Subject") && c.Subject == "":
-			c.Subject = value
 		case isField(f.Name, "Message-ID") && w.Envelope.MessageID == "":
-			w.Envelope.MessageID = value
+			w.Envelope.MessageID = f.Value
 		case isField(f.Name, "X-Sieve-Redirected-From") && w.Envelope.Redirected == "":
-			w.Envelope.Redirected = value
+			w.Envelope.Redirected = f.Value
 		}
 	}
 	w.Subject = c.Subject
 	switch {
 	case w.long:
-		c.Fault = errLong
-	case body:
-		c.Load = w.load
-	default:
-		c.Fault = errNoBody
+		c.Fault, c.Load = errLong, nil
+	case !body:
+		c.Fault, c.Load = errNoBody, nil
 	}
 	return c
 }
@@ -126,22 +120,6 @@ func (w *whole) parsed() (*mime.Message, error) {
 	return w.message, w.fault
 }
 
-// load decodes the texts and describes the attachments.
-func (w *whole) load(c *mailflow.Content) {
-	m, fault := w.parsed()
-	texts, unread := m.Texts()
-	files, unnamed := m.Attachments()
-	c.Texts = texts
-	for _, f := range files {
-		c.Attachments = append(c.Attachments, mailflow.Attachment{Names: f.Names, Types: f.Types, Size: int64(f.Size)})
-	}
-	for _, err := range []error{fault, unread, unnamed} {
-		if c.Fault == nil {
-			c.Fault = err
-		}
-	}
-}
-
 // judge decides about the message at its end, and changes it. A response ends it; without one it is
 // accepted for the recipients that are left.
 func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
@@ -155,13 +133,13 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 		e.IP, e.Port = s.message.ip, s.message.port
 	}
 	e.Size = w.size
-	content := w.content(s.seesBody())
+	described := w.content(s.seesBody())
 	recipients := make([]string, len(w.Recipients))
 	for i := range recipients {
 		recipients[i] = w.Recipients[i].Address
 	}
 	envelope := *e
-	judgement := s.rules.Message(&envelope, recipients, content)
+	judgement := s.rules.Message(&envelope, recipients, described)
 	t := judgement.Treat()
 	if v := t.Refusal; v != nil {
 		code := refused

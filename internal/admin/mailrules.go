@@ -53,6 +53,7 @@ func viewAction(a *mailflow.Action) api.MailAction {
 		To: a.To, Approvers: a.Approvers, Need: a.Need, Expires: a.Expires, Then: a.Then, Do: a.Do, Text: a.Text, Allow: a.Allow,
 		Per: a.Per, MessagesPerHour: a.MessagesPerHour, MessagesPerDay: a.MessagesPerDay, RecipientsPerHour: a.RecipientsPerHour,
 		RecipientsPerDay: a.RecipientsPerDay, WarnAt: a.WarnAt, Level: a.Level, How: a.How, Texts: a.Texts, Whitelist: a.Whitelist,
+		AdvancedTexts: a.AdvancedTexts, Tag: a.Tag,
 	}
 }
 
@@ -355,10 +356,18 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		}
 		a.Texts, rest.Texts = in.Texts, nil
 		for lang, text := range in.Texts {
-			checkText(text, pointer+"/texts/"+lang, f)
+			checkLines(text, pointer+"/texts/"+lang, f)
 		}
-		if len(a.Texts) == 0 && !slices.Equal(a.How, []string{mailflow.HowHeader}) {
-			need(false, "/texts", "what readers see, by language")
+		a.AdvancedTexts, rest.AdvancedTexts = in.AdvancedTexts, nil
+		for lang, text := range in.AdvancedTexts {
+			checkLines(text, pointer+"/advanced_texts/"+lang, f)
+		}
+		if len(in.AdvancedTexts) > 0 && a.Level != mailflow.LevelAdvanced {
+			f.Add(pointer+"/advanced_texts", "conflict", "is for the level advanced")
+		}
+		a.Tag, rest.Tag = in.Tag, ""
+		if err := mailflow.CheckTag(a.Tag); err != nil {
+			f.Add(pointer+"/tag", "invalid_text", "%v", err)
 		}
 		a.Whitelist, rest.Whitelist = readDomains(in.Whitelist, pointer+"/whitelist", f), nil
 	}
@@ -368,6 +377,7 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		"/messages_per_hour": rest.MessagesPerHour != 0, "/messages_per_day": rest.MessagesPerDay != 0, "/recipients_per_hour": rest.RecipientsPerHour != 0,
 		"/recipients_per_day": rest.RecipientsPerDay != 0, "/warn_at": rest.WarnAt != 0, "/level": rest.Level != "", "/how": len(rest.How) > 0,
 		"/texts": len(rest.Texts) > 0, "/whitelist": len(rest.Whitelist) > 0,
+		"/advanced_texts": len(rest.AdvancedTexts) > 0, "/tag": rest.Tag != "",
 	} {
 		if left && !f.Within(pointer+field) {
 			f.Add(pointer+field, "conflict", "is not for rules of kind %s: leave it out", r.Kind)

@@ -73,10 +73,12 @@ type MailAction struct {
 	RecipientsPerDay  int    `json:"recipients_per_day,omitempty" minimum:"0" doc:"Of limit; 0 for no bound."`
 	WarnAt            int    `json:"warn_at,omitempty" minimum:"0" maximum:"99" doc:"Of limit: per cent of a bound from which on it is logged and recorded."`
 
-	Level     string            `json:"level,omitempty" enum:"general,advanced" doc:"Of warning."`
-	How       []string          `json:"how,omitempty" maxItems:"3" enum:"header,subject,banner" doc:"Of warning."`
-	Texts     map[string]string `json:"texts,omitempty" doc:"Of warning: by language."`
-	Whitelist []string          `json:"whitelist,omitempty" maxItems:"1000" doc:"Of warning: sender domains that are not marked."`
+	Level         string            `json:"level,omitempty" enum:"general,advanced" doc:"Of warning."`
+	How           []string          `json:"how,omitempty" maxItems:"3" enum:"header,subject,banner" doc:"Of warning."`
+	Texts         map[string]string `json:"texts,omitempty" doc:"Of warning: what readers see, by language; {name} and {address} stand for the sender's."`
+	AdvancedTexts map[string]string `json:"advanced_texts,omitempty" doc:"Of warning: in place of texts, for messages whose sender looks like a colleague or like your domain."`
+	Tag           string            `json:"tag,omitempty" maxLength:"40" doc:"Of warning: what is put before the subject; [EXT] if it is empty." example:"[EXT]"`
+	Whitelist     []string          `json:"whitelist,omitempty" maxItems:"1000" doc:"Of warning: sender domains that are not marked."`
 }
 
 // Group is a group of a domain, and who may write to it. The mail server expands it.

@@ -9,6 +9,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/content"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 )
@@ -19,7 +20,7 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		Admin: &admin.Admin{
 			Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
-			Explain: p.gate.Explain, ExplainMail: p.gate.ExplainMail, PreviewLimit: p.gate.PreviewLimit,
+			Explain: p.gate.Explain, ExplainMail: p.gate.ExplainMail, Content: content.Of, PreviewLimit: p.gate.PreviewLimit,
 			ReadMessages: p.redis.Messages,
 			Guard:        guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 			Regions:      p.regions, Nodes: p.redis.Nodes,

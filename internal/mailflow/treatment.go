@@ -2,9 +2,11 @@ package mailflow
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 )
@@ -166,6 +168,23 @@ func (w *warnings) treat(t *Treatment) {
 	if r := w.hows[HowBanner]; r != nil {
 		t.Banner, t.OnFault = w.text(r), r.OnFault
 	}
+}
+
+// CheckTag validates a subject tag: it must be recognized at the beginning of a subject again.
+func CheckTag(tag string) error {
+	switch {
+	case tag == "":
+		return nil
+	case strings.TrimSpace(tag) != tag:
+		return errors.New("begins or ends with space: leave that out")
+	case strings.ContainsFunc(tag, unicode.IsControl):
+		return errors.New("has a line break or another control character")
+	case strings.Contains(tag, "=?"), strings.Contains(tag, "?="):
+		return errors.New("looks like an encoded word: leave out =? and ?=")
+	case strings.HasSuffix(tag, ":") || strings.HasSuffix(tag, "："):
+		return errors.New("ends with a colon, as words such as Re: do: write it in brackets")
+	}
+	return nil
 }
 
 // tag returns the subject tag of a warning rule.

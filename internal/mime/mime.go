@@ -25,6 +25,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -131,6 +132,17 @@ func Parse(message []byte, l Limits) (*Message, error) {
 
 // BodyStart returns the offset of the body in the message: the octets behind the empty line.
 func (m *Message) BodyStart() int { return m.Root.body.start }
+
+// Header yields the names and values of the header fields of the message, in order and as they are.
+func (m *Message) Header() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, f := range m.Root.fields {
+			if !yield(string(f.name.of(m.Root.src)), string(f.value.of(m.Root.src))) {
+				return
+			}
+		}
+	}
+}
 
 // parser collects parts until a bound is reached, and notes the first fault.
 type parser struct {
