@@ -107,7 +107,7 @@ type editor struct {
 }
 
 // set changes the field with that index among those of its name; removes it if the value is empty;
-// adds one above all others for index 0.
+// adds one for index 0: ours above all others, the message's own below.
 func (e *editor) set(index int, name, value string) {
 	if e.err != nil {
 		return
@@ -115,11 +115,14 @@ func (e *editor) set(index int, name, value string) {
 	if e.leading && value != "" {
 		value = " " + value
 	}
-	if index == 0 {
+	switch {
+	case index > 0:
+		e.err = e.m.ChangeHeader(index, name, value)
+	case isOurs(name):
 		e.err = e.m.InsertHeader(0, name, value)
-		return
+	default:
+		e.err = e.m.AddHeader(name, value)
 	}
-	e.err = e.m.ChangeHeader(index, name, value)
 }
 
 // body sends the changed body. No chunk ends between the CR and the LF of a line: go-milter turns

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -236,7 +237,7 @@ func (g *Gate) party(text string, view func(string) (string, store.View), room *
 // secondPass reports whether the recipient was accepted before, and the message comes from a content
 // filter of the site: then it was judged as what it is, and is not judged as unauthenticated mail.
 func (g *Gate) secondPass(w *mailView, e *mailflow.Envelope, now time.Time) bool {
-	if e.Login != "" || !e.IP.IsLoopback() && !g.Internal.Contains(e.IP) {
+	if e.Login != "" || !g.ownClient(e.IP) {
 		return false
 	}
 	g.mails.mu.Lock()
@@ -325,7 +326,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	}
 	j := mailflow.Judgement{
 		Recipients: make([]mailflow.Judged, 0, len(recipients)), From: content.From(), Again: len(recipients) > 0,
-		Relayed: e.Login == "" && (e.IP.IsLoopback() || g.Internal.Contains(e.IP)),
+		Relayed: e.Login == "" && g.ownClient(e.IP),
 	}
 	size := t.message.Size
 	w, _ := g.mailRoom.Get().(*mailView)
@@ -354,7 +355,13 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		} else {
 			v = mailflow.Evaluate(&w.message, &w.to, &w.rules, g.allowance(w, e, now, &charges, &warned), false)
 		}
-		if v.Refused && v.Reason != mailflow.ReasonForwarding && g.secondPass(w, e, now) {
+		again := g.secondPass
+		if v.Reason == mailflow.ReasonFiltered {
+			again = func(_ *mailView, e *mailflow.Envelope, now time.Time) bool {
+				return g.ownClient(e.IP) && g.treatedBefore(e, now)
+			}
+		}
+		if v.Refused && v.Reason != mailflow.ReasonForwarding && again(w, e, now) {
 			v = mailflow.Verdict{}
 		}
 		if released {
@@ -414,10 +421,17 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	return j
 }
 
+// ownClient reports whether a client that did not authenticate is the site's own: a content filter or
+// another program on this machine, or within the internal networks.
+func (g *Gate) ownClient(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || ip == netip.IPv6Loopback() || g.Internal.Contains(ip)
+}
+
 // known reports whether an address has an account.
 func (g *Gate) known(addr string) bool {
 	_, v := g.Store.State.Recipient(addr)
-	return v.Known
+	return v.Account.Exists()
 }
 
 // treatment names a message at a recipient, for a second pass.

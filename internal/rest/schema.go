@@ -139,6 +139,9 @@ func (s Schemas) checkObject(n *Node, schema *huma.Schema, pointer string, f *ap
 	for i := range n.Fields {
 		name, value := n.Fields[i].Name, n.Fields[i].Value
 		property := schema.Properties[name]
+		if of, ok := schema.AdditionalProperties.(*huma.Schema); ok && property == nil && name != "" && len(name) <= MaxName {
+			property = of // a map: its names are free
+		}
 		switch {
 		case property == nil:
 			f.Add(api.At(pointer, name[:min(len(name), MaxName)]), "unknown_field", "there is no such field%s", api.Suggest(name, keys(schema.Properties)))
