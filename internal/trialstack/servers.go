@@ -205,6 +205,7 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
 		// Its mode is 0600, and all runs as root.
 		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
+		"notify.smtp":      s.SMTP(),
 		// Not the database that this machine may have.
 		"regions.database": "none",
 	}

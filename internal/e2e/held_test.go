@@ -1,0 +1,308 @@
+package e2e
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+const (
+	carol = "carol@example.org"
+	dave  = "dave@example.org"
+	eve   = "eve@example.net" // of a domain that is not managed
+)
+
+// count returns how many messages with a subject an account has.
+func (s *site) count(account, subject string) (n int) {
+	s.t.Helper()
+	messages, err := s.Inbox(account)
+	s.must(err)
+	for _, m := range messages {
+		if strings.Contains(m, "\nSubject: "+subject+"\n") {
+			n++
+		}
+	}
+	return n
+}
+
+// held waits for a message with a subject to be listed.
+func (s *site) held(subject string) object {
+	s.t.Helper()
+	var found object
+	s.eventually(subject+" is held", func() bool {
+		for _, item := range s.api("GET", "/v1/domains/example.org/held", nil)["items"].([]any) {
+			if h := item.(object); h["subject"] == subject {
+				found = h
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func (s *site) noneHeld() {
+	s.t.Helper()
+	s.eventually("nothing is held", func() bool { return len(s.api("GET", "/v1/domains/example.org/held", nil)["items"].([]any)) == 0 })
+}
+
+// asAnn sends a message from ann's account, with commands of its own for the envelope.
+func (s *site) asAnn(message string, commands ...string) {
+	s.t.Helper()
+	c, r := s.submit(outside, ann, s.passwords[ann])
+	s.want("auth", r, "235 ")
+	for _, line := range commands {
+		r, err := c.Command(line)
+		s.must(err)
+		s.want(line, r, "250 ")
+	}
+	r, err := c.Data(message)
+	s.must(err)
+	s.want("the message", r, "250 ")
+	_ = c.Close()
+}
+
+func (s *site) rule(body object) string {
+	s.t.Helper()
+	return s.api("POST", "/v1/domains/example.org/mail-rules", body)["id"].(string)
+}
+
+// M3: what a rule wants approved waits on the disk, and goes on once as it was sent.
+func TestHeldMessages(t *testing.T) {
+	s := start(t, trialstack.Options{Settings: object{"notify.link_url": "https://mail.example.org"}})
+	s.domain(nil)
+	s.api("PUT", "/v1/accounts/"+ann, object{})
+	s.rule(object{
+		"id": "contracts", "name": "Contracts leave with approval", "kind": "audit", "scope": object{"all": true}, "direction": "sent",
+		"match":  object{"recipient_domains": []string{"example.net"}},
+		"action": object{"approvers": []string{carol}, "need": "any", "expires": "72h", "then": "reject"},
+	})
+	text := "From: " + ann + "\nTo: " + eve + "\nSubject: %s\nMessage-ID: <%[1]s@client>\nX-Odd:no space\n folded\n\n.dot\nw\xfcrde \n"
+	t.Run("approve", func(t *testing.T) {
+		s := s.in(t)
+		s.asAnn(fmt.Sprintf(text, "offer"), "MAIL FROM:<"+ann+"> BODY=8BITMIME RET=HDRS ENVID=envelope1",
+			"RCPT TO:<"+bob+">", "RCPT TO:<"+eve+"> NOTIFY=SUCCESS ORCPT=rfc822;other@example.net")
+		h := s.held("offer")
+		id := h["id"].(string)
+		s.received(bob, "offer") // needs no approval
+		if h["from"] != ann || h["account"] != ann || fmt.Sprint(h["recipients"]) != "["+eve+"]" || h["rule"] != "contracts" || h["state"] != "held" || h["node_away"] == true {
+			t.Errorf("%v", h)
+		}
+		request := s.received(carol, "Approval wanted: offer")
+		if !strings.Contains(request, "w\xfcrde") {
+			t.Errorf("the request lacks the message: %s", request)
+		}
+		if out, err := s.Daemons[0].Command(s.ctx, "held", "approve", id).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		m := s.received(eve, "offer")
+		for _, want := range []string{"\nX-Odd:no space\n folded\n", "\n\n.dot\nw\xfcrde \n", "(Drawbridge)"} {
+			if !strings.Contains(m, want) {
+				t.Errorf("lacks %q: %q", want, m)
+			}
+		}
+		if strings.Contains(m, "X-Drawbridge") {
+			t.Errorf("%q", m)
+		}
+		report := s.received(ann, "Successful Mail Delivery Report") // DSN options survive
+		for _, want := range []string{"envelope1", "rfc822;other@example.net", "text/rfc822-headers"} {
+			if !strings.Contains(report, want) {
+				t.Errorf("the delivery report lacks %q: %s", want, report)
+			}
+		}
+		s.noneHeld()
+		s.refused(404, "not_found", "GET", "/v1/held/"+id, nil)
+		if n := s.count(eve, "offer") + s.count(bob, "offer"); n != 2 {
+			t.Errorf("%d messages", n)
+		}
+	})
+	t.Run("reject by a link", func(t *testing.T) {
+		s := s.in(t)
+		s.asAnn(fmt.Sprintf(text, "tender"), "MAIL FROM:<"+ann+">", "RCPT TO:<"+eve+">")
+		id := s.held("tender")["id"].(string)
+		request := strings.ReplaceAll(strings.ReplaceAll(s.received(carol, "Approval wanted: tender"), "=\n", ""), "=3D", "=")
+		link := regexp.MustCompile(`https://mail\.example\.org(/decide/\S+)`).FindStringSubmatch(request)
+		if link == nil {
+			t.Fatal(request)
+		}
+		page := func(method string, form url.Values) (int, string) {
+			req, err := http.NewRequestWithContext(s.ctx, method, "http://"+s.Daemons[0].APIAddr+link[1], strings.NewReader(form.Encode()))
+			s.must(err)
+			req.Host = "mail.example.org"
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			resp, err := http.DefaultClient.Do(req)
+			s.must(err)
+			defer func() { _ = resp.Body.Close() }()
+			b, err := io.ReadAll(resp.Body)
+			s.must(err)
+			return resp.StatusCode, string(b)
+		}
+		if status, body := page("GET", nil); status != 200 || !strings.Contains(body, "tender") || s.held("tender")["state"] != "held" {
+			t.Fatalf("%d %s", status, body)
+		}
+		if status, body := page("POST", url.Values{"decision": {"reject"}, "text": {"Not like this."}}); status != 200 || !strings.Contains(body, "will not be sent") {
+			t.Fatalf("%d %s", status, body)
+		}
+		if status, _ := page("POST", url.Values{"decision": {"approve"}}); status != 409 && status != 404 {
+			t.Errorf("a second decision: %d", status)
+		}
+		if m := s.received(ann, "Not approved: tender"); !strings.Contains(m, "Not like this.") {
+			t.Error(m)
+		}
+		s.noneHeld()
+		if n := s.count(eve, "tender"); n > 0 {
+			t.Errorf("%d messages were sent", n)
+		}
+		entries := s.api("GET", "/v1/audit?domain=example.org", nil)["items"].([]any)
+		if !strings.Contains(fmt.Sprint(entries), "held.reject") || !strings.Contains(fmt.Sprint(entries), carol) || !strings.Contains(fmt.Sprint(entries), id) {
+			t.Errorf("the audit lacks the decision: %v", entries)
+		}
+	})
+	t.Run("the sender is the only approver", func(t *testing.T) {
+		s := s.in(t)
+		c, r := s.submit(outside, carol, s.passwords[carol])
+		s.want("auth", r, "235 ")
+		s.want("send", s.send(c, carol, eve, "From: "+carol+"\nSubject: own\n\nx\n"), "250 ")
+		s.received(eve, "own")
+	})
+	t.Run("who may see and decide", func(t *testing.T) {
+		s := s.in(t)
+		s.api("POST", "/v1/domains", object{"name": "other.example"})
+		s.asAnn(fmt.Sprintf(text, "secret"), "MAIL FROM:<"+ann+">", "RCPT TO:<"+eve+">")
+		id := s.held("secret")["id"].(string)
+		key := func(body object) *site {
+			body["name"] = "k"
+			return s.with(s.api("POST", "/v1/keys", body)["key"].(string))
+		}
+		key(object{"role": "self", "account": ann}).refused(403, "forbidden", "GET", "/v1/domains/example.org/held", nil)
+		other := key(object{"role": "domain", "domain": "other.example"})
+		other.refused(404, "not_found", "GET", "/v1/held/"+id, nil)
+		other.refused(404, "not_found", "POST", "/v1/held/"+id+"/approve", nil)
+		key(object{"role": "read"}).refused(403, "forbidden", "POST", "/v1/held/"+id+"/approve", nil)
+		own := key(object{"role": "domain", "domain": "example.org"})
+		own.api("POST", "/v1/held/"+id+"/reject", object{"text": ""})
+		s.noneHeld()
+	})
+	t.Run("content", func(t *testing.T) {
+		s := s.in(t)
+		s.rule(object{
+			"id": "code", "name": "Programs", "kind": "audit", "scope": object{"all": true}, "direction": "received",
+			"match": object{"attachments": object{"names": []string{"*.exe"}}}, "action": object{"approvers": []string{dave}},
+		})
+		s.rule(object{
+			"id": "words", "name": "Words", "kind": "audit", "scope": object{"members": []string{bob}}, "direction": "received",
+			"match": object{"text": []string{"kündigung"}}, "action": object{"approvers": []string{dave}, "expires": "1s", "then": "release"},
+		})
+		var archive bytes.Buffer
+		z := zip.NewWriter(&archive)
+		_, err := z.Create("tools/setup.EXE")
+		s.must(err)
+		s.must(z.Close())
+		inbound := func(to, message string) {
+			c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+			s.must(err)
+			defer func() { _ = c.Close() }()
+			_, err = c.Hello()
+			s.must(err)
+			s.want("inbound", s.send(c, "someone@elsewhere.example", to, message), "250 ")
+		}
+		inbound(ann, "From: someone@elsewhere.example\nSubject: zipped\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b\n"+
+			"Content-Type: application/zip; name=tools.zip\nContent-Transfer-Encoding: base64\n\n"+base64.StdEncoding.EncodeToString(archive.Bytes())+"\n--b--\n")
+		id := s.held("zipped")["id"].(string)
+		s.api("POST", "/v1/held/"+id+"/reject", object{"text": "No programs."})
+		// ISO-8859-1 in base64, and released when nobody decides.
+		inbound(bob, "From: someone@elsewhere.example\nSubject: letter\nMIME-Version: 1.0\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: base64\n\n"+
+			base64.StdEncoding.EncodeToString([]byte("Ihre K\xdcNDIGUNG"))+"\n")
+		s.received(bob, "letter")
+		s.noneHeld()
+		if n := s.count(ann, "zipped"); n > 0 {
+			t.Errorf("%d programs", n)
+		}
+		s.eventually("the files are gone", func() bool {
+			left, err := filepath.Glob(filepath.Join(s.Daemons[0].StateDir, "held", "*.eml"))
+			return err == nil && len(left) == 0
+		})
+	})
+	t.Run("disk full", func(t *testing.T) {
+		s := s.in(t)
+		dir := filepath.Join(s.Daemons[0].StateDir, "held")
+		s.must(os.Rename(dir, dir+".away")) // nothing can be written there
+		defer func() { s.must(os.Rename(dir+".away", dir)) }()
+		c, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		s.want("send", s.send(c, ann, eve, fmt.Sprintf(text, "full")), "451 ")
+	})
+}
+
+// The daemon is killed at random moments while messages are held and released: each that was
+// accepted arrives once.
+func TestHeldMessagesSurviveKills(t *testing.T) {
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	s.rule(object{
+		"name": "all", "kind": "audit", "scope": object{"all": true}, "direction": "sent", "match": object{"recipient_domains": []string{"example.net"}},
+		"action": object{"approvers": []string{carol}},
+	})
+	d := s.Daemons[0]
+	const rounds = 6
+	for round := range rounds {
+		subject := fmt.Sprintf("round-%d", round)
+		killed := make(chan error, 1)
+		go func() {
+			time.Sleep(time.Duration(rand.IntN(120)) * time.Millisecond) // a random moment is what is tested
+			killed <- d.Kill()
+		}()
+		submit := func() bool { // as a client does that tries again until it reads 250
+			c, r, err := mailclient.Client{From: outside}.Login(s.ctx, s.Submission(), ann, s.passwords[ann])
+			if err != nil {
+				return false
+			}
+			defer func() { _ = c.Close() }()
+			if !strings.HasPrefix(r, "235") {
+				return false
+			}
+			r, err = c.Send(ann, eve, "From: "+ann+"\nSubject: "+subject+"\nMessage-ID: <"+subject+"@client>\nDate: Sat, 28 Nov 2026 12:00:00 +0000\n\nx\n")
+			return err == nil && strings.HasPrefix(r, "250")
+		}
+		accepted := submit()
+		s.must(<-killed)
+		s.must(d.Start(s.ctx))
+		s.eventually("it is accepted", func() bool { return accepted || submit() })
+		id := s.held(subject)["id"].(string)
+		s.api("POST", "/v1/held/"+id+"/approve", nil)
+		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
+		s.must(d.Kill())
+		s.must(d.Start(s.ctx))
+		s.eventually("it is decided", func() bool {
+			for _, item := range s.api("GET", "/v1/domains/example.org/held", nil)["items"].([]any) {
+				if h := item.(object); h["state"] == "stuck" { // Postfix has it: its log says so
+					if !strings.Contains(fmt.Sprint(h["note"]), "stored it as") {
+						t.Errorf("%v", h)
+					}
+					s.api("POST", "/v1/held/"+h["id"].(string)+"/reject", object{"text": ""})
+				}
+			}
+			return len(s.api("GET", "/v1/domains/example.org/held", nil)["items"].([]any)) == 0
+		})
+		s.received(eve, subject)
+	}
+	for round := range rounds {
+		if n := s.count(eve, fmt.Sprintf("round-%d", round)); n != 1 {
+			t.Errorf("round %d arrived %d times", round, n)
+		}
+	}
+}
