@@ -18,10 +18,15 @@
 // except that X-Drawbridge-Client fields are removed wherever header fields are seen: those that
 // remain are ours. Ours stands above the Received field of the server that accepted the message.
 //
-// The milter asks only for what enforced rules use: never for bodies, for header fields only if
-// [Gate] says so as the connection opens. A message that no rule concerns is accepted at MAIL. If a
-// rule that needs header fields takes effect in a session that was opened without them, the answer
+// The milter asks only for what enforced rules use: for recipients, header fields and bodies only
+// if [Gate] says so as the connection opens. A message that no rule concerns is accepted at MAIL.
+// If a rule that needs more takes effect in a session that was opened without, the answer to MAIL
 // is 421, and the client connects again.
+//
+// A whole message is judged once at its end, at all its recipients ([Rules]). What a rule wants
+// approved or copied is stored before the client reads 250 ([Keeper]): recipients for whom the
+// message is held are removed, and if none is left the message is discarded. If it cannot be
+// stored, the answer is 451.
 //
 // # Diagnostics
 //

@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -64,6 +65,7 @@ type session struct {
 	params  func() []string // of the present MAIL or RCPT
 	log     hclog.Logger
 	options options
+	offer   []byte // of the MTA
 	ip      netip.Addr
 	port    uint16
 	ended   func() // nil before the MTA has reported a connection
@@ -87,7 +89,7 @@ type message struct {
 }
 
 func newSession(s *Server, offer []byte) *session {
-	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, log: s.Log, options: choose(s.Gate.Needs(), offer)}
+	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, log: s.Log, options: choose(s.Gate.Needs(), offer), offer: bytes.Clone(offer)}
 }
 
 // seesHeaders reports whether header fields are sent on this connection.
@@ -100,6 +102,12 @@ func (s *session) seesBody() bool {
 
 // seesRecipients reports whether recipients are sent on this connection.
 func (s *session) seesRecipients() bool { return s.options.protocol&gomilter.OptNoRcptTo == 0 }
+
+// outdated reports whether the rules need parts of messages that this connection was opened without.
+func (s *session) outdated() bool {
+	const parts = gomilter.OptNoRcptTo | gomilter.OptNoHeaders | gomilter.OptNoEOH | gomilter.OptNoBody
+	return s.options.protocol&parts&^choose(s.gate.Needs(), s.offer).protocol != 0
+}
 
 // declines reports whether the session does without a header field, because it means nothing here
 // or because there were too many. A field that wants an answer has to be seen to get it.
@@ -175,6 +183,9 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 		if msg.submitter.ChecksHeader() && !s.seesHeaders() {
 			return s.refuse(m, reconnect, nil), nil
 		}
+	}
+	if s.rules != nil && s.outdated() {
+		return s.refuse(m, reconnect, nil), nil
 	}
 	if s.seesRecipients() {
 		msg.whole = &whole{}

@@ -84,7 +84,10 @@ func (s *site) rule(body object) string {
 
 // M3: what a rule wants approved waits on the disk, and goes on once as it was sent.
 func TestHeldMessages(t *testing.T) {
-	s := start(t, trialstack.Options{Settings: object{"notify.link_url": "https://mail.example.org"}})
+	s := start(t, trialstack.Options{
+		Daemons: 2, SharedRedis: true, Settings: object{"notify.link_url": "https://mail.example.org"},
+		PostfixExtra: "virtual_alias_maps = inline:{ { staff@example.org=bob@example.org, dave@example.org } }\n",
+	})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
 	s.rule(object{
@@ -237,6 +240,41 @@ func TestHeldMessages(t *testing.T) {
 			left, err := filepath.Glob(filepath.Join(s.Daemons[0].StateDir, "held", "*.eml"))
 			return err == nil && len(left) == 0
 		})
+	})
+	t.Run("a group with approval, which Postfix expands", func(t *testing.T) {
+		s := s.in(t)
+		s.api("PUT", "/v1/groups/staff@example.org", object{"members": []string{bob, dave}, "approvers": []string{carol, bob}})
+		s.asAnn(fmt.Sprintf(text, "all-hands"), "MAIL FROM:<"+ann+">", "RCPT TO:<staff@example.org>", "RCPT TO:<"+carol+">")
+		h := s.held("all-hands")
+		if h["rule"] != "staff@example.org" {
+			t.Errorf("%v", h)
+		}
+		s.received(carol, "all-hands")
+		if n := s.count(bob, "all-hands") + s.count(dave, "all-hands"); n > 0 {
+			t.Errorf("%d messages before approval", n)
+		}
+		s.api("POST", "/v1/held/"+h["id"].(string)+"/approve", nil)
+		s.received(bob, "all-hands")
+		s.received(dave, "all-hands")
+		s.noneHeld()
+	})
+	t.Run("two nodes", func(t *testing.T) {
+		s := s.in(t)
+		s.asAnn(fmt.Sprintf(text, "far"), "MAIL FROM:<"+ann+">", "RCPT TO:<"+eve+">")
+		id := s.held("far")["id"].(string)
+		s.must(s.Daemons[0].Kill()) // the node that has the message is away
+		if status, answer := s.call(1, "POST", "/v1/held/"+id+"/approve", nil); status != 200 || answer["state"] != "approved" {
+			t.Fatalf("%d %v", status, answer)
+		}
+		if status, answer := s.call(1, "POST", "/v1/held/"+id+"/reject", object{"text": ""}); status != 409 || answer["code"] != "decided" {
+			t.Fatalf("%d %v", status, answer)
+		}
+		if n := s.count(eve, "far"); n > 0 {
+			t.Fatal("it was sent")
+		}
+		s.must(s.Daemons[0].Start(s.ctx))
+		s.received(eve, "far")
+		s.noneHeld()
 	})
 	t.Run("disk full", func(t *testing.T) {
 		s := s.in(t)
