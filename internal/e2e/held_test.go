@@ -86,7 +86,7 @@ func (s *site) rule(body object) string {
 func TestHeldMessages(t *testing.T) {
 	s := start(t, trialstack.Options{
 		Daemons: 2, SharedRedis: true, Settings: object{"notify.link_url": "https://mail.example.org"},
-		PostfixExtra: "virtual_alias_maps = inline:{ { staff@example.org=bob@example.org, dave@example.org } }\n",
+		MainCF: "virtual_alias_maps = inline:{ { staff@example.org=bob@example.org, dave@example.org } }\n",
 	})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
