@@ -89,7 +89,7 @@ func (d *Domain) ReadGroup(in *api.Group, addr, pointer string, f *api.Faults) *
 	g := &store.Group{Group: mailflow.Group{
 		Address: addr, Aliases: d.readParties(in.Aliases, pointer+"/aliases", f), Members: d.readParties(in.Members, pointer+"/members", f),
 		WhoMaySend: mailflow.WhoMaySend(orElse(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readParties(in.Senders, pointer+"/senders", f),
-		Approvers: d.readParties(in.Approvers, pointer+"/approvers", f), ExemptApprovers: in.ExemptApprovers,
+		Approvers: d.readApprovers(in.Approvers, pointer+"/approvers", f), ExemptApprovers: in.ExemptApprovers,
 	}}
 	for i, alias := range g.Aliases {
 		if address.Domain(alias) != d.name {

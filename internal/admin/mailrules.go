@@ -253,6 +253,27 @@ func (d *Domain) readParties(in []string, pointer string, f *api.Faults) (out []
 	return out
 }
 
+// readApprovers reads addresses and departments, "department:legal".
+func (d *Domain) readApprovers(in []string, pointer string, f *api.Faults) (out []string) {
+	for i, entry := range in {
+		path, isDepartment := strings.CutPrefix(entry, mailflow.DepartmentPrefix)
+		if !isDepartment {
+			var faults api.Faults
+			out = append(out, d.readParties([]string{entry}, "", &faults)...)
+			for range faults.List {
+				f.Add(api.At(pointer, i), "invalid_address", "is neither an address nor a department such as %slegal", mailflow.DepartmentPrefix)
+			}
+			continue
+		}
+		if _, ok := d.Store.State.Department(d.name, path); !ok {
+			f.Add(api.At(pointer, i), "unknown_department", "names no department of the domain")
+			continue
+		}
+		out = append(out, entry)
+	}
+	return out
+}
+
 func (d *Domain) readMatch(in *api.MailMatch, m *mailflow.Match, pointer string, f *api.Faults) {
 	m.RecipientDomains = readDomains(in.RecipientDomains, pointer+"/recipient_domains", f)
 	m.Senders = d.readParties(in.Senders, pointer+"/senders", f)
@@ -320,7 +341,7 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		need(len(a.To) > 0, "/to", "the addresses that receive copies")
 		d.checkOwn(a.To, pointer+"/to", f)
 	case mailflow.KindAudit:
-		a.Approvers, rest.Approvers = d.readParties(in.Approvers, pointer+"/approvers", f), nil
+		a.Approvers, rest.Approvers = d.readApprovers(in.Approvers, pointer+"/approvers", f), nil
 		need(len(a.Approvers) > 0, "/approvers", "who decides about held messages")
 		a.Need, rest.Need = orElse(in.Need, mailflow.NeedAny), ""
 		a.Expires, rest.Expires = orElse(in.Expires, "72h"), ""

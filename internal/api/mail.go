@@ -55,7 +55,7 @@ type AttachmentMatch struct {
 type MailAction struct {
 	To []string `json:"to,omitempty" maxItems:"100" doc:"Of monitor: the addresses that receive copies."`
 
-	Approvers []string `json:"approvers,omitempty" maxItems:"100" doc:"Of audit: who decides."`
+	Approvers []string `json:"approvers,omitempty" maxItems:"100" doc:"Of audit: who decides. Addresses, and department:legal for the members of a department and those below." example:"department:legal"`
 	Need      string   `json:"need,omitempty" enum:"any,all" doc:"Of audit: whether one approver decides, or all must agree."`
 	Expires   string   `json:"expires,omitempty" doc:"Of audit: how long to wait." example:"72h"`
 	Then      string   `json:"then,omitempty" enum:"reject,release,refuse,suspend_credential" doc:"Of audit, once it has expired: reject or release. Of limit, once it is reached: refuse further messages, or suspend the secure password that sends, too."`

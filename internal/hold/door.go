@@ -65,9 +65,9 @@ func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, 
 			if !e.Holds() {
 				return false
 			}
-			list := k.approvers(&e, judged[i].Sender)
+			list, alone := k.approvers(&e, judged[i].Sender)
 			approvers[e.Domain+"/"+e.ID()] = list
-			return len(list) == 0
+			return alone
 		})
 	}
 	var items, copies []*Item
@@ -175,11 +175,9 @@ func about(m *mailflow.Whole, p *mailflow.Parcel, approvers []string, now time.T
 	return a
 }
 
-// departmentPrefix marks an approver that is a department: all its members are.
-const departmentPrefix = "department:"
-
-// approvers returns who decides, without the sender of the message.
-func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string) {
+// approvers returns who decides, without the sender of the message, and whether the sender is the
+// only one. Where nobody is left of departments, administrators decide.
+func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string, alone bool) {
 	names := []string(nil)
 	if e.Rule != nil {
 		names = e.Rule.Action.Approvers
@@ -187,12 +185,15 @@ func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string) {
 		names = e.Group.Approvers
 	}
 	add := func(address string) {
-		if address != sender && !slices.Contains(list, address) {
+		switch {
+		case address == sender:
+			alone = true
+		case !slices.Contains(list, address):
 			list = append(list, address)
 		}
 	}
 	for _, name := range names {
-		path, isDepartment := strings.CutPrefix(name, departmentPrefix)
+		path, isDepartment := strings.CutPrefix(name, mailflow.DepartmentPrefix)
 		if !isDepartment {
 			add(k.Store.State.Canonical(name))
 			continue
@@ -203,7 +204,7 @@ func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string) {
 			}
 		}
 	}
-	return list
+	return list, alone && len(list) == 0
 }
 
 // copied reports whether a message that a program of this site returns was copied to a monitor
