@@ -141,6 +141,7 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	envelope := *e
 	judgement := s.rules.Message(&envelope, recipients, described)
 	t := judgement.Treat()
+	t.Keep = t.Keep || w.pass != nil && w.pass.Notice // copies have a field of ours
 	if v := t.Refusal; v != nil {
 		code := refused
 		if v.Temporary {

@@ -11,7 +11,7 @@ import (
 
 // M2: monitors get one copy of what monitored accounts send and receive, and nobody else notices.
 func TestMonitoring(t *testing.T) {
-	s := start(t, trialstack.Options{})
+	s := start(t, trialstack.Options{Settings: object{"mail.internal_networks": []string{"127.0.0.1"}}})
 	s.domain(nil)
 	s.api("PUT", "/v1/domains/example.org/departments/sales", object{})
 	for _, who := range []string{ann, bob} {

@@ -123,6 +123,11 @@ func (k *Keeper) write(m *mailflow.Whole, field string, items []*Item) error {
 	if len(items) == 0 {
 		return nil
 	}
+	ours := *m // without fields that pretend to be ours
+	ours.Header = slices.DeleteFunc(slices.Clone(m.Header), func(f mailflow.Field) bool {
+		return len(f.Name) >= len(mailflow.FieldPrefix) && strings.EqualFold(f.Name[:len(mailflow.FieldPrefix)], mailflow.FieldPrefix)
+	})
+	m = &ours
 	text := k.Dir.NewText()
 	defer text.Discard()
 	if field == "" {
