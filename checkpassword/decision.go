@@ -17,7 +17,7 @@ var errDecision = errors.New("the answer is not a decision")
 type Decision struct {
 	Outcome Outcome
 	Reason  string // its code
-	Message string // what the outsider may read
+	Message string // shown to the client
 	User    string // the name that Dovecot continues with; empty for the name as it came
 }
 

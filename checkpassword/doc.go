@@ -43,7 +43,7 @@
 // # Exit status
 //
 //	0    admitted, or passed on to the next passdb, or a refusal with a text (nologin)
-//	1    refused; outside Dovecot also what is for the next passdb, as there is none
+//	1    refused; outside Dovecot also logins for the next passdb, as there is none
 //	2    found (look-ups); wrong usage, outside Dovecot
 //	3    unknown (look-ups)
 //	111  temporary failure; wrong usage, under Dovecot
@@ -58,11 +58,11 @@
 // long. In a look-up they are a temporary failure: 3 would make LMTP bounce the message.
 //
 // Everything ends within nine seconds, one before Postfix gives up, however slowly the daemon
-// drips. Postfix tells its client 535 even for a temporary failure unless it loses patience first,
+// drips. Postfix answers 535 even for a temporary failure unless its timeout expires first,
 // so a service that is none of Dovecot's own is held for 10.5 seconds when the daemon or its store
 // is away, by 64 processes at most; the client then sees 454 and keeps its password.
 //
-// # What it does not do
+// # Limits
 //
 // It decides nothing, keeps nothing, reads no settings, authenticates no master user (put it
 // outside passdbs with master = yes: it refuses there), and does not iterate users.

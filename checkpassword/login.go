@@ -21,7 +21,7 @@ const (
 	LookupUser        Lookup = "user"        // AUTHORIZED alone
 )
 
-// Login is what the daemon is asked: the body of POST /v1/login. Empty fields are left out.
+// Login is the request to the daemon: the body of POST /v1/login. Empty fields are left out.
 type Login struct {
 	Account    string
 	Secret     []byte // wiped by its owner
@@ -152,7 +152,7 @@ func clip(s string, limit int) string {
 	return s[:limit]
 }
 
-// appendString appends s as a JSON string (RFC 8259, section 7); what is not UTF-8 becomes U+FFFD.
+// appendString appends s as a JSON string (RFC 8259, section 7); invalid UTF-8 becomes U+FFFD.
 func appendString[T string | []byte](b []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

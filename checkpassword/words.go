@@ -1,6 +1,6 @@
 package checkpassword
 
-// Outcome is what the daemon decided.
+// Outcome is the result of the daemon's decision.
 type Outcome uint8
 
 // The outcomes. The zero value is no answer and treated as TempFail.

@@ -201,7 +201,7 @@ func (c *conn) wanted() (bool, error) {
 	return true, nil
 }
 
-// params returns the parameters of MAIL or RCPT: what follows the address, each ending in NUL.
+// params returns the parameters of MAIL or RCPT, which follow the address, each ending in NUL.
 func params(data []byte) (list []string) {
 	_, rest, _ := bytes.Cut(data, []byte{0})
 	for len(rest) > 0 {

@@ -3,7 +3,7 @@
 // client and device sent it (M10).
 //
 // Postfix connects for each SMTP session, reports who authenticated when a message begins, and then
-// sends what the milter asked for:
+// sends the requested packets:
 //
 //	MAIL {auth_authen}=ann@example.org <eve@example.org>
 //	                   550 5.7.1 The sender address eve@example.org does not belong to your account: ...
@@ -63,7 +63,7 @@ type Gate interface {
 	// Needs returns the parts of messages that enforced rules use. It is asked as each connection
 	// opens.
 	Needs() mailflow.Needs
-	// Connected tells that an SMTP session of a client begins now, before anything can authenticate
+	// Connected reports that an SMTP session of a client begins now, before anything can authenticate
 	// it, and is told by the function it returns that the session has ended.
 	Connected(ip netip.Addr, port uint16) (ended func())
 	// Submitter returns the rules for a message that login submits from an SMTP session of the

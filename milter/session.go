@@ -21,20 +21,20 @@ import (
 const (
 	// traceHeader names the field that states how a message was submitted (M10).
 	traceHeader = "X-Drawbridge-Client"
-	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message for
-	// each that is removed.
+	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message
+	// for each that is removed.
 	maxForged = 20
 )
 
-// options are what a connection does, and what it is spared.
+// options are the actions and the omitted packets of a connection.
 type options struct {
 	actions  gomilter.OptAction
 	protocol gomilter.OptProtocol
 }
 
-// choose asks of what the MTA offers for what the rules need: Postfix drops a milter that asks for
-// more than it offered. The answer to the connection is not among what is spared: the MTA waits for
-// it, so that a connection is known before anything can authenticate it.
+// choose requests the offered options that the rules need: Postfix drops a milter that asks for
+// more than it offered. The answer to the connection is never omitted: the MTA waits for it, so
+// that a connection is known before anything can authenticate it.
 func choose(needs mailflow.Needs, offer []byte) options {
 	const always = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
 	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
@@ -228,7 +228,7 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 	}
 	switch {
 	case mailflow.Originator(name):
-		// What is beyond the bound still counts: one field more makes the header refused.
+		// Fields beyond the bound still count: one more makes the header refused.
 		if before := msg.fromSize; before <= mailflow.MaxHeader {
 			msg.fromSize += len(value)
 			msg.from = append(msg.from, mailflow.Field{Name: name, Value: value})

@@ -224,7 +224,7 @@ func (c *cli) accountCreate() *cobra.Command {
 func (c *cli) accountSet() *cobra.Command {
 	cmd := c.onAccount("set", "Change an account's settings")
 	cmd.Long = "Change the settings of an account that are given; the others stay as they are. An account without settings is\n" +
-		"created, with a warning if no recent login is of it; --create says that it is new. Where the domain's accounts are\n" +
+		"created, with a warning if there is no recent login to it; --create suppresses the warning. Where the domain's accounts are\n" +
 		"listed or mailbox passwords are kept here, --create is required."
 	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
 	s := accountSettings(cmd)

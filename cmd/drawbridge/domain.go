@@ -29,10 +29,10 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.word("sender-check", "sender_check", "which sender addresses must belong to the login: envelope and header (both), envelope, or none (off)", "both", "envelope", "off")
 	s.onOff("trace-header", "trace_header", "add a header with the client type and the device label to submitted mail")
 	s.number("password-min-length", "password_policy.min_length", "minimum `number` of characters of new mailbox passwords kept here; 0 for none")
-	s.number("password-min-strength", "password_policy.min_strength", "minimum estimated strength of them, `1` (very guessable) to 4 (very unguessable); 0 is not checked")
-	s.list("password-keyword", "password_policy.forbidden_keywords", "`word` that they must not contain")
+	s.number("password-min-strength", "password_policy.min_strength", "minimum estimated strength of new mailbox passwords, a `number` from 1 (very guessable) to 4 (very unguessable); 0: not checked")
+	s.list("password-keyword", "password_policy.forbidden_keywords", "forbidden `word` in new mailbox passwords")
 	s.number("password-history", "password_policy.history", "`number` of latest passwords that must not be used again; 0 for none")
-	s.text("password-max-age", "password_policy.max_age", "`age` at which they expire, such as 180d; \"\" for never")
+	s.text("password-max-age", "password_policy.max_age", "`age` at which mailbox passwords expire, such as 180d; \"\" for never")
 	s.list("administrator", "administrators", "`address` of an administrator, protected against lock-outs; default: the postmaster")
 	return s
 }

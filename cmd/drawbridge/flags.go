@@ -296,9 +296,9 @@ func edited(list, adding, removing []string, remove string) ([]string, error) {
 
 // members adds two flags that add and remove single accounts of a scope, or of its exceptions, and
 // leave the rest of the scope as it is.
-func (s *settings) members(add, remove, whom string, except bool) {
-	adding := s.cmd.Flags().StringArray(add, nil, "add an `account` "+whom+" (repeatable)")
-	removing := s.cmd.Flags().StringArray(remove, nil, "remove an `account` "+whom+" (repeatable)")
+func (s *settings) members(add, remove, list string, except bool) {
+	adding := s.cmd.Flags().StringArray(add, nil, "add an `account` to "+list+" (repeatable)")
+	removing := s.cmd.Flags().StringArray(remove, nil, "remove an `account` from "+list+" (repeatable)")
 	s.fields = append(s.fields, setting{
 		flags: []string{add, remove},
 		edits: true,
@@ -307,8 +307,8 @@ func (s *settings) members(add, remove, whom string, except bool) {
 			if err != nil {
 				return err
 			}
-			list, err := edited(texts(before["members"]), *adding, *removing, remove)
-			part["members"] = list
+			members, err := edited(texts(before["members"]), *adding, *removing, remove)
+			part["members"] = members
 			return err
 		},
 	})

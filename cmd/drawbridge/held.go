@@ -22,7 +22,7 @@ func (c *cli) heldList() *cobra.Command {
 		Use:   "list DOMAIN",
 		Short: "List the messages that rules of a domain hold, oldest first",
 		Long: "List the messages that audit rules and groups of a domain hold. STATE is held, approved or rejected until the node\n" +
-			"has carried the decision out, or stuck: then show tells why, and another decision is needed.",
+			"has carried the decision out, or stuck: then show gives the reason, and another decision is needed.",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,8 +60,8 @@ func (c *cli) heldApprove() *cobra.Command {
 func (c *cli) heldReject() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "reject ID",
-		Short:   "Delete a held message, and tell its sender why",
-		Long:    "Delete a held message. A sender who was authenticated is told by mail; any other address may be forged.",
+		Short:   "Delete a held message and notify its sender",
+		Long:    "Delete a held message. An authenticated sender is notified by mail; any other address may be forged.",
 		Example: "  drawbridge held reject 7c0e5a1b2f3d4e60 --text 'Ask the legal department first.'",
 		Args:    takes("ID"),
 	}

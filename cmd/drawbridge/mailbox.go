@@ -61,7 +61,7 @@ func (c *cli) mailboxPassword() *cobra.Command {
 func (c *cli) mailboxPasswordExpire() *cobra.Command {
 	cmd := c.onAccount("expire", "Refuse the mailbox password until a new one is set")
 	cmd.Long = "Refuse logins with the mailbox password kept here, with the reason password_expired, until a new one is set.\n" +
-		"Secure passwords go on working. Open sessions of the mailbox password end."
+		"Secure passwords keep working. Open sessions of the mailbox password end."
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodPut, accountPath(args[0], "mailbox-password"), object{"must_change": true})

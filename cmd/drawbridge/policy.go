@@ -143,8 +143,8 @@ func (c *cli) policySet() *cobra.Command {
 		body["scope"] = scope
 		return nil
 	}})
-	s.members("add-member", "remove-member", "to or from the scope", false)
-	s.members("add-except-member", "remove-except-member", "to or from the exceptions of the scope", true)
+	s.members("add-member", "remove-member", "the scope", false)
+	s.members("add-except-member", "remove-except-member", "the exceptions of the scope", true)
 	for _, sub := range []bool{false, true} {
 		for _, except := range []bool{false, true} {
 			s.scopeDepartments(sub, except)

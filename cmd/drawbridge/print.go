@@ -81,6 +81,23 @@ func printText(out io.Writer, text []byte) error {
 	return nil
 }
 
+// printView prints an answer as the rows that show adds, and its version; with -o json as it is.
+func printView[V any](c *cli, cmd *cobra.Command, a *adminclient.Answer, show func(row func(...string), v *V)) error {
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	v := new(V)
+	if err := json.Unmarshal(a.Body, v); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	t := newTable(cmd.OutOrStdout())
+	show(t.row, v)
+	if a.ETag != "" {
+		t.row("version:", strings.Trim(a.ETag, `"`))
+	}
+	return t.Flush()
+}
+
 // printAnswer prints one resource of any kind, and nothing without a body.
 func (c *cli) printAnswer(cmd *cobra.Command, a *adminclient.Answer) error {
 	if len(a.Body) == 0 {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,27 +15,18 @@ func (c *cli) securePasswordPolicy() *cobra.Command {
 
 // printEnforcement prints the enforcement in the words of the commands that set it.
 func (c *cli) printEnforcement(cmd *cobra.Command, a *adminclient.Answer) error {
-	if c.output == outputJSON {
-		return c.printAnswer(cmd, a)
-	}
-	var policy struct {
+	type policy struct {
 		Enforced bool           `json:"enforced"`
 		Scope    map[string]any `json:"scope"`
 	}
-	if err := json.Unmarshal(a.Body, &policy); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	t := newTable(cmd.OutOrStdout())
-	if policy.Enforced {
-		t.row("secure passwords:", "enforced")
-	} else {
-		t.row("secure passwords:", "not enforced")
-	}
-	t.row("scope:", whomText(policy.Scope))
-	if a.ETag != "" {
-		t.row("version:", strings.Trim(a.ETag, `"`))
-	}
-	return t.Flush()
+	return printView(c, cmd, a, func(row func(...string), p *policy) {
+		enforced := "not enforced"
+		if p.Enforced {
+			enforced = "enforced"
+		}
+		row("secure passwords:", enforced)
+		row("scope:", whomText(p.Scope))
+	})
 }
 
 func enforcementPath(domain string) string { return domainPath(domain, "secure-password-policy") }

@@ -18,7 +18,7 @@ func (c *cli) sessions() *cobra.Command {
 		Use:   "sessions DOMAIN",
 		Short: "List and end open IMAP, POP3 and ManageSieve sessions",
 		Long: "List the open sessions of a domain, as the Dovecots report them that the daemon's setting sessions.doveadm names.\n" +
-			"Dovecot 2.3 does not tell the sessions of one account from one address apart: DEVICE then lists all that a session\n" +
+			"Dovecot 2.3 cannot distinguish the sessions of one account from one address: DEVICE then lists all that a session\n" +
 			"may be of. Submission sessions of Postfix are not listed.",
 		Example: "  drawbridge sessions example.org --account ann@example.org\n" +
 			"  drawbridge sessions end example.org --account ann@example.org",

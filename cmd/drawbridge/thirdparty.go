@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -24,30 +22,20 @@ func thirdPartyPath(domain string) string { return domainPath(domain, "third-par
 
 // printThirdParty prints the switch in the words of the commands that set it.
 func (c *cli) printThirdParty(cmd *cobra.Command, a *adminclient.Answer) error {
-	if c.output == outputJSON {
-		return c.printAnswer(cmd, a)
-	}
-	var switched api.ThirdPartyAccess
-	if err := json.Unmarshal(a.Body, &switched); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	t := newTable(cmd.OutOrStdout())
-	switch {
-	case switched.Allow:
-		t.row("third-party clients:", "allowed")
-	case switched.Mode == "report":
-		t.row("third-party clients:", "report only (allowed, but the logins that block would refuse are recorded)")
-	default:
-		t.row("third-party clients:", "blocked, except from the secure login IPs")
-	}
-	t.row("secure login IPs:", cell("", strings.Join(switched.SecureLoginIPs, ", ")))
-	if switched.Customised {
-		t.row("customised:", "yes, with policy set: see drawbridge policy show DOMAIN third-party-access")
-	}
-	if a.ETag != "" {
-		t.row("version:", strings.Trim(a.ETag, `"`))
-	}
-	return t.Flush()
+	return printView(c, cmd, a, func(row func(...string), switched *api.ThirdPartyAccess) {
+		clients := "blocked, except from the secure login IPs"
+		switch {
+		case switched.Allow:
+			clients = "allowed"
+		case switched.Mode == "report":
+			clients = "report only (allowed, but the logins that block would refuse are recorded)"
+		}
+		row("third-party clients:", clients)
+		row("secure login IPs:", cell("", strings.Join(switched.SecureLoginIPs, ", ")))
+		if switched.Customised {
+			row("customised:", "yes, with policy set: see drawbridge policy show DOMAIN third-party-access")
+		}
+	})
 }
 
 // thirdPartyAccess is the body for a position of the switch.

@@ -141,7 +141,7 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 		warnings = nil
 		self := a.Caller.Role == store.RoleSelf
 		if cur == nil && self && !a.Site.NextPassdb {
-			return nil, errNoRecord() // nobody creates an account for themselves
+			return nil, errNoRecord() // role self creates none
 		}
 		if cur == nil {
 			if err := a.checkListed(a.address); err != nil {
@@ -225,7 +225,7 @@ func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.
 	return res, err
 }
 
-// Delete deletes the account's record and secrets, and returns what it was. Its secrets are lost,
+// Delete deletes the account's record and secrets, and returns its former view. Its secrets are lost,
 // so it must be confirmed; a dry run need not.
 func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 	if err := a.Caller.May(ForDomain); err != nil {
@@ -279,7 +279,7 @@ func CheckDeletable(a *store.Account) error {
 	return api.Conflict("suspended", "the account %s is suspended, and deleting it would lift the suspension: lift it first if that is intended", a.Address)
 }
 
-// belongings describes what is deleted with the account.
+// belongings describes the secrets and keys that are deleted with the account.
 func (a *Account) belongings(cur *store.Account) string {
 	list := []string{"its settings"}
 	if live := cur.Live(); len(live) > 0 {

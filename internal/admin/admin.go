@@ -1,14 +1,14 @@
-// Package admin is what administrators do: view and change domains, accounts, credentials and
-// rules. It knows no HTTP: the API, a console, a self-service page and a scheduled job call it
-// alike, each with a [Caller].
+// Package admin has the operations of administrators: view and change domains, accounts,
+// credentials and rules. It knows no HTTP: the API, a console, a self-service page and a scheduled
+// job call it alike, each with a [Caller].
 //
 //	r := a.As(caller, admin.Options{DryRun: true})
 //	d, err := r.Domain("example.org")       // not found unless the caller reaches it
 //	res, err := d.PatchPolicy(ctx, "office", edit)
 //
 // A [Request] sees the site, a [Domain] one domain and an [Account] one account, as far as the
-// caller reaches. What is out of reach is not found; a change that the caller's role does not allow
-// is forbidden, and both hold whichever method is called.
+// caller reaches. A resource out of reach is not found; a change that the caller's role does not
+// allow is forbidden, and both hold whichever method is called.
 //
 // Edits are functions of the current view. They run inside the transaction, which runs again after
 // a conflict, so they must not write anywhere else. Methods that take decoded input also take the
@@ -67,8 +67,8 @@ type Admin struct {
 	Regions *region.Source // nil for none
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
-	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that other
-	// rules and account facts would end. nil if open sessions are not known.
+	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that
+	// other rules and account facts would end. nil if open sessions are not known.
 	WouldEnd func(ctx context.Context, domain, account string, rules *access.Rules, facts *access.Account) int
 
 	// names serialises changes of domain names on this daemon: they go through two shards.
@@ -148,7 +148,7 @@ func (r *Request) changeFor(ctx context.Context, allowed Roles, shard store.Shar
 	return r.Store.Update(context.WithoutCancel(ctx), shard, r.Caller.Actor, dry, f)
 }
 
-// Describe says in the audit what a change is.
+// Describe names a change in the audit.
 func Describe(ch *store.Change, action, domain, target string) {
 	ch.Audit.Action, ch.Audit.Domain, ch.Audit.Target = action, domain, target
 }

@@ -78,8 +78,8 @@ func (r *Request) Account(addr string) (*Account, error) {
 	return &Account{Domain: d, address: parsed}, nil
 }
 
-// Reach refuses what is out of the caller's reach as not found, whether it is managed or not. An
-// address that is none is left to [Request.Account].
+// Reach refuses a domain or account out of the caller's reach as not found, whether it is managed or
+// not. Invalid addresses are left to [Request.Account].
 func (r *Request) Reach(domain, addr string) error {
 	if addr == "" {
 		domain, _ = address.ParseDomain(domain) // "" is managed by nobody

@@ -23,10 +23,10 @@ type answer struct {
 	location  string
 	body      any              // none for nil
 	wipe      []byte           // cleared after the response
-	handler   http.HandlerFunc // responds instead, with what is no JSON document
+	handler   http.HandlerFunc // responds instead, with another type than JSON
 }
 
-// reported answers what has no revision.
+// reported answers with a view without a revision.
 func reported[V any](v *V, err error) (*answer, error) {
 	if err != nil {
 		return nil, err

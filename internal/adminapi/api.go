@@ -25,8 +25,8 @@
 // Sec-*, Forwarded, Via, X-Real-IP or X-Forwarded-*, which say that somebody else may speak through
 // them. Roles: admin; read (every GET, and the tests and previews of policies); login (POST
 // /v1/login); domain (its domain); self (one account: its secure passwords, its own switch, its
-// login records). What is out of a key's reach is 404, what its role does not allow 403. A key
-// creates only weaker keys: admin any but admin, domain those of its accounts; a key that expires
+// login records). A resource out of a key's reach is 404, an operation that its role does not allow
+// 403. A key creates only weaker keys: admin any but admin, domain those of its accounts; a key that expires
 // creates none that lasts longer. /livez, /readyz, /metrics and /openapi.json need no key: they
 // name no account.
 //
@@ -81,7 +81,7 @@
 //	400 bad_cursor               the cursor is of another list or batch
 //	401 unauthorized, key_expired
 //	403 forbidden                the key's role does not allow it
-//	404 not_found                also for what is out of the key's reach
+//	404 not_found                also for resources out of the key's reach
 //	405 method_not_allowed       the header Allow lists the methods
 //	409 exists                   the name is taken
 //	409 limit                    the maximum number is reached
@@ -98,7 +98,7 @@
 //	409 nothing_to_adopt
 //	409 nothing_to_repair        the store is not damaged
 //	409 cannot_repair            this daemon does not have the last change in memory
-//	409 stale                    what a document would change was changed since it was exported
+//	409 stale                    a section that the document changes was changed since the export
 //	409 regions_unavailable      there is no region database
 //	412 precondition_failed      the ETag has changed
 //	413 too_large                the body is over 1 MiB (imports and documents: 16 MiB)
@@ -167,7 +167,7 @@ type API struct {
 	Metrics *Metrics
 }
 
-// server is an API with what is derived from it once.
+// server is an API with the values derived from it at its start.
 type server struct {
 	*API
 	schemas  rest.Schemas

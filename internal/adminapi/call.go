@@ -27,7 +27,7 @@ type call struct {
 	ctx    context.Context // the request's, for everything that package admin does
 	caller *admin.Caller   // nil for public operations
 	req    *admin.Request  // of the caller; its options are those of the query
-	// What the path names, if it names one.
+	// Named in the path, or nil.
 	domain  *admin.Domain
 	account *admin.Account
 	logins  *admin.Logins // of the domain, for operations on login records
@@ -124,8 +124,8 @@ func (c *call) answer() (*answer, error) {
 	return ans, nil
 }
 
-// authorise checks the caller's role, and resolves the domain or account in the path. What is out
-// of the caller's reach is not found, whatever the role.
+// authorise checks the caller's role, and resolves the domain or account in the path. Whatever the
+// role, a resource out of the caller's reach is not found.
 func (c *call) authorise() (err error) {
 	inPath := func(name string) bool { return strings.Contains(c.op.Path, "{"+name+"}") }
 	name, addr := c.r.PathValue("domain"), c.r.PathValue("address")

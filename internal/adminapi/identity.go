@@ -71,8 +71,8 @@ func from(r *http.Request) netip.Addr {
 }
 
 // direct reports whether a request has no header of a browser or a proxy, which may act for
-// somebody other than the peer. Browsers send Sec-Fetch-Site even where they send no Origin: to
-// what a page believes to be its own server, but is our socket at the end of somebody's ssh -L.
+// somebody other than the peer. Browsers send Sec-Fetch-Site even where they send no Origin, as to
+// the page's own server, which may be this socket at the end of an ssh -L tunnel.
 func direct(h http.Header) bool {
 	for name := range h {
 		switch name {

@@ -160,7 +160,7 @@ func operations() []operation {
 		get(domain+"/held", "list-held", "List the messages that wait for approval, oldest first", domainReads, api.List[api.Held]{}, listHeld, "limit", "cursor"),
 		get("/v1/held/{id}", "get-held", "Show a message that waits for approval", domainReads, api.Held{}, getHeld),
 		write(post, "/v1/held/{id}/approve", "approve-held", "Release a held message", admin.ForDomain, nil, api.Held{}, approveHeld),
-		write(post, "/v1/held/{id}/reject", "reject-held", "Delete a held message, and tell its sender why", admin.ForDomain, api.Rejection{}, api.Held{}, rejectHeld),
+		write(post, "/v1/held/{id}/reject", "reject-held", "Delete a held message and notify its sender", admin.ForDomain, api.Rejection{}, api.Held{}, rejectHeld),
 		get(mailRules, "list-mail-rules", "List the mail rules of a domain", domainReads, api.List[api.MailRule]{}, listMailRules, "limit", "cursor"),
 		write(post, mailRules, "create-mail-rule", "Create a mail rule", admin.ForDomain, api.MailRule{}, api.MailRule{}, createMailRule),
 		write(post, mailRules+"/test", "test-mail", "Evaluate a message that nobody sent", domainReads, api.MailRuleTest{}, api.MailDecision{}, testMail),

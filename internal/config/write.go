@@ -43,7 +43,7 @@ func Applied(from, to *Config) *Config {
 // default.
 func WriteDefaults(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("# Drawbridge's settings and their defaults. Write only what is to differ.\n# A reload (SIGHUP, 'systemctl reload drawbridge') applies the settings marked [reload] and reads the files anew that they\n# name, and the certificates of listeners. The others need a restart.\n\n")
+	b.WriteString("# Drawbridge's settings and their defaults. Write only those that differ.\n# A reload (SIGHUP, 'systemctl reload drawbridge') applies the settings marked [reload] and rereads the files that they\n# name and the certificates of listeners. The others need a restart.\n\n")
 	c := Default()
 	write(&b, func(s setting) (string, bool) {
 		value := format(s.at(c))

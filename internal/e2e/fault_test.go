@@ -517,14 +517,7 @@ func TestUnknownEviction(t *testing.T) {
 	redis := redistest.Start(t, "maxmemory-policy allkeys-lru", "user default on nopass ~* &* +@all -info")
 	redis.Kill()
 	d := &lone{t: t, dir: t.TempDir()}
-	d.write("drawbridge.toml", fmt.Sprintf(`
-state_dir = "%[1]s/state"
-login.listen = []
-policyd.listen = []
-milter.listen = []
-api.listen = ["unix:%[1]s/api.sock"]
-store.url = "unix://%[2]s"
-`, d.dir, redis.Socket))
+	d.settings(redis.Socket)
 	const unknown = "the maxmemory-policy of Redis is not known"
 	d.run()
 	d.eventually("the log says that the policy is not known", func() bool { return strings.Contains(d.log.String(), unknown) })

@@ -54,6 +54,19 @@ func (d *lone) run() {
 	})
 }
 
+// settings writes the settings of a daemon with an API and no other service.
+func (d *lone) settings(redisSocket string) {
+	d.t.Helper()
+	d.write("drawbridge.toml", fmt.Sprintf(`
+state_dir = "%[1]s/state"
+login.listen = []
+policyd.listen = []
+milter.listen = []
+api.listen = ["unix:%[1]s/api.sock"]
+store.url = "unix://%[2]s"
+`, d.dir, redisSocket))
+}
+
 // write writes a file of the daemon's directory.
 func (d *lone) write(name, text string) string {
 	d.t.Helper()
@@ -312,14 +325,7 @@ func TestReloadAtStart(t *testing.T) {
 	redis := redistest.Start(t)
 	redis.Kill()
 	d := &lone{t: t, dir: t.TempDir()}
-	d.write("drawbridge.toml", fmt.Sprintf(`
-state_dir = "%[1]s/state"
-login.listen = []
-policyd.listen = []
-milter.listen = []
-api.listen = ["unix:%[1]s/api.sock"]
-store.url = "unix://%[2]s"
-`, d.dir, redis.Socket))
+	d.settings(redis.Socket)
 	d.run()
 	d.eventually("the daemon misses its store", func() bool { return strings.Contains(d.log.String(), "cannot be reached") })
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {

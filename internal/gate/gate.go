@@ -176,7 +176,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 	return d
 }
 
-// presented gathers what a decision depends on, the secret that the login shows included. The token
+// presented gathers the input of a decision, including the secret that the login shows. The token
 // names the secret in the throttle.
 func (g *Gate) presented(l *access.Login) (q *access.Query, v store.View, token uint64) {
 	q, v = g.query(l)
@@ -228,7 +228,7 @@ func (g *Gate) Explain(l *access.Login, credential string, rules *access.Rules) 
 	return access.Decide(q, noAsker{}, true)
 }
 
-// query gathers what a decision depends on.
+// query gathers the input of a decision.
 func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 	q := &access.Query{Site: g.Site, Login: l}
 	addr, err := address.Parse(l.Account, g.DefaultDomain)

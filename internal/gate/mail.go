@@ -34,7 +34,7 @@ const (
 
 const textUnavailable = "The message cannot be checked now, please try again later."
 
-// mails is what the gate remembers of messages.
+// mails is the gate's memory of messages.
 type mails struct {
 	needs  atomic.Pointer[needed]
 	milter atomic.Int64 // open connections
@@ -55,7 +55,7 @@ func newMails() *mails {
 	}
 }
 
-// needed is what the rules of a version of the state need.
+// needed is the requirements of the rules of a version of the state.
 type needed struct {
 	version uint64
 	mailflow.Needs

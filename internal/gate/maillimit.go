@@ -15,12 +15,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
-// limits counts what is sent (M9). A recipient counts at once on this daemon, and on the others once
-// its message was received: no decision waits for Redis, so that daemons together may permit a
-// little more than a bound while the news is on its way, or while Redis is away.
+// limits counts sent messages and recipients (M9). A recipient counts at once on this daemon, and
+// on the others once its message was received: no decision waits for Redis, so that daemons
+// together may permit a little more than a bound while the news is on its way, or while Redis is
+// away.
 type limits struct{ meter *throttle.Meter }
 
-// charge is what a recipient or a message took from a bucket.
+// charge is the amount that a recipient or a message took from a bucket.
 type charge struct {
 	key  string
 	rate throttle.Rate
@@ -116,8 +117,8 @@ func per(r *mailflow.Rule) string {
 	return "account"
 }
 
-// subjects returns what is counted together. If a session may have authenticated with one of several
-// credentials, it counts for all of them.
+// subjects returns the keys that are counted together. If a session may have authenticated with one
+// of several credentials, it counts for all of them.
 func (g *Gate) subjects(w *mailView, r *mailflow.Rule, e *mailflow.Envelope, now time.Time) []string {
 	account := w.message.Sender.Account
 	switch r.Action.Per {
@@ -146,7 +147,7 @@ func (g *Gate) credentials(account string, e *mailflow.Envelope, now time.Time) 
 	return ids
 }
 
-// spend notes on all daemons what a received message took.
+// spend counts a received message on all daemons.
 func (g *Gate) spend(t *transaction, now time.Time) {
 	total := map[charge]int{}
 	for _, c := range t.charges {

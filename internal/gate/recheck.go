@@ -46,7 +46,7 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 // Check evaluates the rules that need no secret, for a login that no passdb of Drawbridge sees: of
 // the name as it was typed, and of the name that the site's passdb has given it. It refuses and
 // never admits. verified says that the password is known to be right; otherwise only the site's own
-// webmail hears the reason.
+// webmail learns the reason.
 //
 // The throttle is not asked: it would reveal, after the password was verified, that it was right. A
 // login that passes is recorded when [Gate.Report] says how it ended.

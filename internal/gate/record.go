@@ -112,7 +112,7 @@ func quoted(s string) string {
 	for i < len(s) && plain(s[i]) {
 		i++
 	}
-	if i == len(s) && s != "-" { // which stands for nothing
+	if i == len(s) && s != "-" { // the mark of an empty value
 		return s
 	}
 	var b strings.Builder

@@ -159,8 +159,8 @@ func (b *writeBehind) work(ctx context.Context) {
 	}
 }
 
-// gather is the least time between two writes. What comes alone is written at once; on a busy
-// daemon many logins share the round trips, and Redis' writes to disk.
+// gather is the least time between two writes. A single entry is written at once; on a busy daemon
+// many logins share the round trips, and Redis' writes to disk.
 const gather = 50 * time.Millisecond
 
 // run writes until ctx ends, then writes the remaining records.
@@ -326,7 +326,7 @@ func (b *writeBehind) flush(ctx context.Context) bool {
 	return true
 }
 
-// deliver writes what is left of a batch, and removes from it what was written.
+// deliver writes the rest of a batch, and removes the written parts from it.
 func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
 	if len(d.Events) > 0 {
 		if err := b.settle(b.journal.AppendEvents(ctx, d.Events)); err != nil {
@@ -380,8 +380,8 @@ func (b *writeBehind) save() {
 	}
 }
 
-// settle gives up what a damaged store can never take: put back, it would keep all others waiting,
-// and those that were written beside it would be written again.
+// settle gives up entries that a damaged store never accepts: put back, they would block all
+// others, and those that were written beside it would be written again.
 func (b *writeBehind) settle(err error) error {
 	if !errors.Is(err, store.ErrDamaged) {
 		return err

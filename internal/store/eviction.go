@@ -22,7 +22,7 @@ func (s *Store) Eviction() (policy string, alarm bool) {
 	return policy, policy != "" && policy != NoEviction && !s.AcceptEviction
 }
 
-// Servers returns which servers held the store when they were last asked; the zero Servers before.
+// Servers returns the servers of the store at the last check; the zero value before the first.
 func (s *Store) Servers() Servers {
 	s.mu.Lock()
 	defer s.mu.Unlock()

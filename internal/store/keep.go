@@ -63,7 +63,7 @@ const (
 // errKept: a snapshot is not of this store or this program.
 var errKept = errors.New("the snapshot cannot be used")
 
-// keeping is what a store knows about its snapshot.
+// keeping is the state of a store's snapshot.
 type keeping struct {
 	wanted  chan struct{} // holds a value when a new snapshot is to be written
 	resumed bool          // the state is of the snapshot, and the store was not asked yet

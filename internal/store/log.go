@@ -122,7 +122,7 @@ type Log interface {
 	// [ErrDamaged] when a shard does not hold as many documents as its head says.
 	Heads(ctx context.Context) (heads [Shards]Head, damage error, err error)
 	// Load passes all documents of a shard as of the returned head to the function that begin
-	// returns. It calls begin again when it has to begin anew; a nil begin only verifies. With
+	// returns. It calls begin again when it restarts; a nil begin only verifies. With
 	// [ErrDamaged] the documents are not those that belong to the head. A head before known, or one
 	// that is seen not to follow it, is [ErrForeign]; the zero known is followed by all.
 	Load(ctx context.Context, s Shard, known Head, begin func() (put func(Doc) error)) (Head, error)
@@ -175,7 +175,7 @@ type BatchID struct {
 	N      uint64 `json:"n"`      // from 1
 }
 
-// Batch is what is written together: records of logins, how earlier ones ended, and records of
+// Batch is written as a whole: records of logins, how earlier ones ended, and records of
 // messages.
 type Batch struct {
 	Records  []LoginRecord
@@ -249,7 +249,7 @@ const (
 	EventSpend EventKind = "spend"
 )
 
-// What stands for secrets other than secure passwords where credentials are named.
+// Names for secrets other than secure passwords, where a credential is expected.
 const (
 	CredentialMailbox = "mailbox"
 	CredentialMaster  = "master"

@@ -409,7 +409,7 @@ func (r *reader) anyText(is uint16, f func(string) bool) bool {
 	return false
 }
 
-// skipTo skips what stands in front of the aliases.
+// skipTo skips the fields before the aliases.
 func (r *reader) skipToAliases(flags uint16) {
 	if flags&flagMode != 0 {
 		r.text()

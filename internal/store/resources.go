@@ -62,7 +62,7 @@ type SecurePasswordPolicy struct {
 	Scope    access.Scope `json:"scope"`
 }
 
-// PasswordPolicy is what a domain demands of mailbox passwords that are kept here (F16, F17).
+// PasswordPolicy is the requirements of a domain for mailbox passwords that are kept here (F16, F17).
 type PasswordPolicy struct {
 	MinLength         int      `json:"min_length,omitempty"`   // in characters
 	MinStrength       int      `json:"min_strength,omitempty"` // zxcvbn's score, 1 to [credential.MaxStrength]
@@ -72,7 +72,7 @@ type PasswordPolicy struct {
 	MaxAge time.Duration `json:"max_age,omitempty"`
 }
 
-// Rules returns what the policy demands of a new password.
+// Rules returns the requirements for a new password.
 func (p *PasswordPolicy) Rules() credential.Rules {
 	if p == nil {
 		return credential.Rules{}

@@ -59,7 +59,7 @@ type reservation []net.Listener
 
 func (r *reservation) free() {
 	for _, l := range *r {
-		_ = l.Close() // nobody connected
+		_ = l.Close() // no client connected
 	}
 	*r = nil
 }
@@ -74,7 +74,7 @@ func (r *reservation) port() (int, error) {
 			continue
 		}
 		if err := vacant(port); err != nil {
-			_ = l.Close() // nobody connected
+			_ = l.Close() // no client connected
 			continue
 		}
 		*r = append(*r, l)

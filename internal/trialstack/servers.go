@@ -279,7 +279,7 @@ func (s *Stack) Sendmail(ctx context.Context, from, to, message string) error {
 	return nil
 }
 
-// Doveadm runs "doveadm ARGS" on the stack's Dovecot and returns what it prints.
+// Doveadm runs "doveadm ARGS" on the stack's Dovecot and returns its output.
 func (s *Stack) Doveadm(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, doveadmProgram, append([]string{"-c", s.DovecotConf()}, args...)...) //nolint:gosec // G204: run without a shell
 	out, err := cmd.CombinedOutput()

@@ -1,5 +1,5 @@
-// Package opensessions is what administrators do with the open sessions of Dovecot: list them, end
-// one, and wait for those that a change ends.
+// Package opensessions has the operations of administrators on open sessions of Dovecot: list them,
+// end one, and wait for those that a change ends.
 //
 // Role domain sees the sessions of its domain, and not which of the site's servers have them.
 package opensessions
