@@ -178,6 +178,11 @@ func (l *Logins) ExplainMessages(ctx context.Context, queueID, messageID string)
 	return out, nil
 }
 
+// MessageVerdicts returns the verdicts of message records.
+func MessageVerdicts() []string {
+	return []string{string(mailflow.Accepted), string(mailflow.Refused), string(mailflow.Partly)}
+}
+
 // recordedRecipients returns the recipients that a record names, and one for each other domain.
 func recordedRecipients(rec *mailflow.Record, own string) []string {
 	to := slices.Clone(rec.Accounts)
