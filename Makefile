@@ -2,6 +2,7 @@
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
+# make test-faults fails Redis, its network and its disk under logins and changes, and prints a table
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make bench-servers prints those of whole actions with the servers of another release, SUITE=trixie
@@ -35,7 +36,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-faults check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -84,6 +85,10 @@ test-servers: sudo install-deps build
 	done
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOT)' $(GO) test -count=1 -tags servers -run 'TestSystemUsers|TestOtherSubmissionServers' ./internal/e2e
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOT)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
+
+# Minutes, beside the faults that "make test" tries.
+test-faults: sudo install-deps build
+	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
