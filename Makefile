@@ -107,7 +107,8 @@ bench: sudo install-deps build
 	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
 	@bin/drawbridge-bench-exec
 	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
-	$(GO) test -run '^$$' -bench Million -benchtime 7x ./internal/store
+	$(GO) test -run '^$$' -bench 'Million|Snapshot' -benchtime 7x ./internal/store
+	$(GO) test -run '^$$' -bench StartOfMillion -benchtime 7x ./internal/store/redisstore
 
 bench-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'

@@ -34,7 +34,7 @@ func (r *Request) Restore(ctx context.Context, in *api.StoreRestore, f *api.Faul
 		return nil, err
 	}
 	if !r.Caller.Local {
-		return nil, api.Forbidden("only root and the daemon's user may restore a backup, through the daemon's own socket: it holds API keys")
+		return nil, api.Conflict("local_only", "only root and the daemon's user may restore a backup, through the daemon's own socket: it holds API keys")
 	}
 	if own := r.Store.State.Pepper(); in != nil && in.Pepper != "" && in.Pepper != own {
 		return nil, api.Conflict("wrong_pepper", "the secure passwords of the backup were made with the pepper of fingerprint %.8s, and this daemon has %.8s: "+

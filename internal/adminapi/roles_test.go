@@ -116,7 +116,7 @@ func matrix() []operation {
 		{"GET", "/v1/regions/127.0.0.1", "", "read domain"},
 		{"GET", "/v1/store", "", "read"},
 		{"POST", "/v1/store/backup", "", ""},
-		{"POST", "/v1/store/restore", `{"documents":[]}`, ""}, // refused with 403 or 409: by the socket only, and the store is in use
+		{"POST", "/v1/store/restore", `{"documents":[]}`, ""}, // refused with 409: through the socket only
 		{"POST", "/v1/store/adopt", "", ""},                   // refused with 409: there is nothing to adopt
 		{"POST", "/v1/store/repair", "", ""},                  // refused with 409: there is nothing to repair
 		{"POST", "/v1/login", `{}`, "login"},
