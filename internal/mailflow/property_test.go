@@ -90,6 +90,7 @@ func naive(m *Message, to *Party, set *Settings) (refused bool, reason Reason, r
 		}
 		allowed := true
 		switch g.WhoMaySend {
+		case Anyone, "":
 		case Inside:
 			allowed = senderInside
 		case Members:
