@@ -8,20 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/mime"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
-
-// inbound opens an SMTP session from outside.
-func (s *site) inbound() *mailclient.SMTP {
-	s.t.Helper()
-	c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
-	s.must(err)
-	_, err = c.Hello()
-	s.must(err)
-	return c
-}
 
 // spamScript is the setting that has Dovecot file messages for the spam folder.
 func spamScript(t *testing.T) string {
