@@ -265,16 +265,25 @@ func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	if msg.submitter.Account != "" {
 		d := s.gate.Submission(access.Submission{Account: msg.login, IP: msg.ip, Port: msg.port, Sender: msg.sender})
 		if text := ended(&d); text != "" {
-			return s.refuse(m, text, nil)
+			return s.reject(m, mailflow.Reason(d.Reason), text, nil)
 		}
 	}
 	if msg.forged > maxForged {
-		return s.refuse(m, refused+textForged, nil)
+		return s.reject(m, mailflow.ReasonFiltered, refused+textForged, nil)
 	}
 	if v := msg.submitter.Header(msg.from); v.Refused {
-		return s.refuse(m, refused+v.Text, v.Cause)
+		return s.reject(m, mailflow.ReasonSenderNotOwned, refused+v.Text, v.Cause)
 	}
 	return nil
+}
+
+// reject refuses a message whose recipients the policy service may have accepted: it is recorded as
+// refused, and its allowance is given back.
+func (s *session) reject(m *gomilter.Modifier, reason mailflow.Reason, text string, cause error) gomilter.Response {
+	if s.rules != nil {
+		s.rules.NotReceived(m.Macros["i"], reason)
+	}
+	return s.refuse(m, text, cause)
 }
 
 // BodyChunk collects a part of the body.
