@@ -1,6 +1,9 @@
 package access
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // PolicyType is whitelist or blacklist.
 type PolicyType string
@@ -46,6 +49,19 @@ type Scope struct {
 	Departments []ScopeDepartment `json:"departments,omitempty"`
 	Members     []string          `json:"members,omitempty"`
 	Except      Exceptions        `json:"except,omitzero"`
+}
+
+// RenameDepartments renames the departments that the scope names, in copies of its lists. moved
+// returns the new path of a department, and whether it changes. The result reports whether any did.
+func (s *Scope) RenameDepartments(moved func(path string) (string, bool)) (renamed bool) {
+	for _, list := range []*[]ScopeDepartment{&s.Departments, &s.Except.Departments} {
+		*list = slices.Clone(*list)
+		for i := range *list {
+			to, ok := moved((*list)[i].Path)
+			(*list)[i].Path, renamed = to, renamed || ok
+		}
+	}
+	return renamed
 }
 
 // Exceptions are subtracted from a scope.

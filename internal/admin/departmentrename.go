@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -60,8 +59,20 @@ func (d *Domain) renameDepartment(ch *store.Change, from string, next *store.Dep
 	}
 	for _, p := range d.Store.State.Policies(d.name) {
 		policy := *p.Doc
-		if renameScope(&policy.Scope, moved) {
+		if policy.Scope.RenameDepartments(moved) {
 			ch.PutPolicy(d.name, &policy)
+		}
+	}
+	for _, r := range d.Store.State.MailRules(d.name) {
+		rule := *r.Doc
+		if rule.RenameDepartments(moved) {
+			ch.PutMailRule(d.name, &rule)
+		}
+	}
+	for _, g := range d.Store.State.Groups(d.name) {
+		group := *g.Doc
+		if group.RenameDepartments(moved) {
+			ch.PutGroup(d.name, &group)
 		}
 	}
 	cur, ok := d.Store.State.Domain(d.name)
@@ -69,25 +80,9 @@ func (d *Domain) renameDepartment(ch *store.Change, from string, next *store.Dep
 		return api.NotFound("domain")
 	}
 	domain := *cur.Doc
-	if renameScope(&domain.SecurePasswords.Scope, moved) {
+	if domain.SecurePasswords.Scope.RenameDepartments(moved) {
 		ch.PutDomain(&domain)
 	}
 	ch.Audit.Note = fmt.Sprintf("renamed, with %d accounts", accounts)
 	return nil
-}
-
-// renameScope renames departments in copies of a scope's lists, and reports whether it found any.
-func renameScope(s *access.Scope, moved func(string) (string, bool)) bool {
-	changed := false
-	rename := func(list []access.ScopeDepartment) []access.ScopeDepartment {
-		list = slices.Clone(list)
-		for i := range list {
-			to, ok := moved(list[i].Path)
-			list[i].Path, changed = to, changed || ok
-		}
-		return list
-	}
-	s.Departments = rename(s.Departments)
-	s.Except.Departments = rename(s.Except.Departments)
-	return changed
 }

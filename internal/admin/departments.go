@@ -225,6 +225,17 @@ func (d *Domain) departmentReferrers(path string) map[string]int {
 			n["policies"]++
 		}
 	}
+	same := func(p string) (string, bool) { return p, p == path }
+	for _, r := range d.Store.State.MailRules(d.name) {
+		if rule := *r.Doc; rule.RenameDepartments(same) {
+			n["mail_rules"]++
+		}
+	}
+	for _, g := range d.Store.State.Groups(d.name) {
+		if group := *g.Doc; group.RenameDepartments(same) {
+			n["groups"]++
+		}
+	}
 	if domain, ok := d.Store.State.Domain(d.name); ok && namesDepartment(&domain.Doc.SecurePasswords.Scope, is) {
 		n["secure_password_policy"]++
 	}

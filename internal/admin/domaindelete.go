@@ -72,8 +72,18 @@ func (d *Domain) belongings() string {
 			suspended++
 		}
 	}
-	return fmt.Sprintf("%s (%d suspended), %s, %s", counted(len(accounts), "account"), suspended,
-		counted(secrets, "secure password"), counted(len(d.Store.State.Policies(d.name)), "access policy"))
+	st := d.Store.State
+	list := fmt.Sprintf("%s (%d suspended), %s, %s", counted(len(accounts), "account"), suspended,
+		counted(secrets, "secure password"), counted(len(st.Policies(d.name)), "access policy"))
+	for _, mail := range []struct {
+		n    int
+		noun string
+	}{{len(st.MailRules(d.name)), "mail rule"}, {len(st.Groups(d.name)), "group"}, {len(st.HeldIn(d.name)), "held message"}} {
+		if mail.n > 0 {
+			list += ", " + counted(mail.n, mail.noun)
+		}
+	}
+	return list
 }
 
 func (d *Domain) addresses() []string {

@@ -591,7 +591,13 @@ func TestDeleteDomain(t *testing.T) {
 	self := d.key(`"role":"self","account":"ann@example.org"`)
 	own := d.key(`"role":"domain","domain":"example.org"`)
 	d.admin.patch("/v1/accounts/carl@example.net", `{"aliases":["boss@example.org","x@example.net"]}`).want(200)
-	d.admin.del(dom).want(409, "confirm_required")
+	d.admin.put(dom+"/mail-rules/inside", `{"kind":"internal_only","name":"Inside","scope":{"all":true}}`).want(201)
+	d.admin.put("/v1/groups/all@example.org", `{"members":["ann"]}`).want(201)
+	d.suspend("example.org")
+	held := d.held("example.org")
+	if refused := d.admin.del(dom).want(409, "confirm_required"); !strings.Contains(string(refused.body), "1 mail rule, 1 group, 1 held message") {
+		t.Errorf("the refusal does not name the rules and messages of mail: %s", refused.body)
+	}
 	d.admin.del(dom+"?confirm=true", "If-Match", `"0"`).want(412, "precondition_failed")
 	self.get("/v1/accounts/ann@example.org/effective").want(200)
 	d.admin.del(dom + "?confirm=true").want(204)
@@ -604,7 +610,10 @@ func TestDeleteDomain(t *testing.T) {
 	d.admin.post("/v1/domains", `{"name":"alias.example"}`).want(201)
 	d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
 	d.admin.get(dom+"/accounts").want(200).has("items", `[]`)
-	d.admin.get(dom+"/departments").want(200).has("items", `[]`)
+	for _, list := range []string{"departments", "mail-rules", "groups", "suspensions", "held"} {
+		d.admin.get(dom+"/"+list).want(200).has("items", `[]`)
+	}
+	d.admin.get("/v1/held/" + held).want(404)
 	own.get(dom).want(401)
 }
 

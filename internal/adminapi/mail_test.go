@@ -178,3 +178,40 @@ func TestGroupsAndSuspensions(t *testing.T) {
 		t.Errorf("still suspended: %s", got.body)
 	}
 }
+
+// A department that mail rules and groups name cannot be deleted, nor left out of a document.
+// Renaming it renames it in all of them, in one change.
+func TestMailNamesDepartments(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.put(dom+"/departments/legal/eu", `{}`).want(201)
+	const rule, group = dom + "/mail-rules/audit", "/v1/groups/all@example.org"
+	d.admin.put(rule, `{"kind":"audit","name":"Audit","scope":{"departments":[{"path":"legal","sub":true}],"except":{"departments":[{"path":"legal/eu"}]}},
+		"action":{"approvers":["ann","department:legal"]}}`).want(201)
+	d.admin.put(dom+"/mail-rules/inside", `{"kind":"internal_only","name":"Inside","scope":{"all":true}}`).want(201)
+	d.admin.put(group, `{"who_may_send":"listed","departments":["legal/eu"],"approvers":["department:legal/eu"]}`).want(201)
+	d.admin.put("/v1/groups/some@example.org", `{"approvers":["department:legal"]}`).want(201)
+	d.admin.del(dom+"/departments/legal").want(409, "in_use").has("referrers", `{"departments":1,"groups":1,"mail_rules":1}`)
+	d.admin.del(dom+"/departments/legal/eu").want(409, "in_use").has("referrers", `{"groups":1,"mail_rules":1}`)
+	d.admin.post(dom+"/apply", `{"departments":[{"path":"sales"},{"path":"sales/emea"},{"path":"board"},{"path":"legal"}]}`).faults("/departments in_use")
+
+	untouched := d.admin.get(dom + "/mail-rules/inside").want(200).header.Get("ETag")
+	head := d.api.Store.State.Head(store.ShardOf("example.org")).N
+	d.admin.patch(dom+"/departments/legal", `{"path":"law"}`).want(200)
+	if n := d.api.Store.State.Head(store.ShardOf("example.org")).N; n != head+1 {
+		t.Errorf("renaming took %d changes, want one", n-head)
+	}
+	d.admin.get(rule).want(200).has("action.approvers", `["ann@example.org","department:law"]`).
+		has("scope", `{"departments":[{"path":"law","sub":true}],"except":{"departments":[{"path":"law/eu"}]}}`)
+	d.admin.get(group).want(200).has("departments", `["law/eu"]`).has("approvers", `["department:law/eu"]`)
+	d.admin.get("/v1/groups/some@example.org").want(200).has("approvers", `["department:law"]`)
+	if now := d.admin.get(dom + "/mail-rules/inside").want(200).header.Get("ETag"); now != untouched {
+		t.Errorf("a rule that names no department went from %s to %s", untouched, now)
+	}
+
+	d.admin.del(rule).want(204)
+	d.admin.del(group).want(204)
+	d.admin.del(dom + "/departments/law/eu").want(204)
+	d.admin.del(dom+"/departments/law").want(409, "in_use").has("referrers", `{"groups":1}`)
+	d.admin.del("/v1/groups/some@example.org").want(204)
+	d.admin.del(dom + "/departments/law").want(204)
+}

@@ -55,9 +55,6 @@ func (e *Effect) ID() string {
 // Holds reports whether the effect wants an approver's decision.
 func (e *Effect) Holds() bool { return e.Rule == nil || e.Rule.Kind == KindAudit }
 
-// DepartmentPrefix marks an approver that is a department: each of its members is one.
-const DepartmentPrefix = "department:"
-
 // Parcel is a message for some of its recipients that is held, or for one monitor that is copied.
 type Parcel struct {
 	Effect     Effect

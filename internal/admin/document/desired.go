@@ -222,6 +222,18 @@ func checkReferences(d *admin.Domain, in *api.DomainDocument, departments map[st
 	if domain, ok := st.Domain(d.Name()); ok && in.SecurePasswordPolicy == nil {
 		scoped(&domain.Doc.SecurePasswords.Scope)
 	}
+	note := func(path string) (string, bool) {
+		named[path] = true
+		return path, false
+	}
+	for _, r := range st.MailRules(d.Name()) {
+		rule := *r.Doc
+		rule.RenameDepartments(note)
+	}
+	for _, g := range st.Groups(d.Name()) {
+		group := *g.Doc
+		group.RenameDepartments(note)
+	}
 	for _, was := range guard.Confirmed(st, d.Name()).Policies { // which a revert would restore
 		if was != nil {
 			scoped(&was.Scope)

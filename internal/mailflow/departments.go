@@ -1,0 +1,38 @@
+package mailflow
+
+import (
+	"slices"
+	"strings"
+)
+
+// DepartmentPrefix marks an approver that is a department: each of its members is one.
+const DepartmentPrefix = "department:"
+
+// RenameDepartments renames the departments that the rule names, in copies of its lists. moved
+// returns the new path of a department, and whether it changes. The result reports whether any did.
+func (r *Rule) RenameDepartments(moved func(path string) (string, bool)) bool {
+	inScope := r.Scope.RenameDepartments(moved)
+	return renameApprovers(&r.Action.Approvers, moved) || inScope
+}
+
+// RenameDepartments renames the departments that the group names, as [Rule.RenameDepartments] does.
+func (g *Group) RenameDepartments(moved func(path string) (string, bool)) bool {
+	renamed := renameApprovers(&g.Approvers, moved)
+	g.Departments = slices.Clone(g.Departments)
+	for i, path := range g.Departments {
+		to, ok := moved(path)
+		g.Departments[i], renamed = to, renamed || ok
+	}
+	return renamed
+}
+
+func renameApprovers(approvers *[]string, moved func(path string) (string, bool)) (renamed bool) {
+	*approvers = slices.Clone(*approvers)
+	for i, entry := range *approvers {
+		if path, isDepartment := strings.CutPrefix(entry, DepartmentPrefix); isDepartment {
+			to, ok := moved(path)
+			(*approvers)[i], renamed = DepartmentPrefix+to, renamed || ok
+		}
+	}
+	return renamed
+}
