@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -653,4 +654,20 @@ func TestSilentPeer(t *testing.T) {
 			_ = theirs.Close()
 		})
 	}
+}
+
+// Mail that nobody authenticated for does not pass while the rules are not known, and does once
+// they are.
+func TestRulesNotLoaded(t *testing.T) {
+	var needs atomic.Pointer[mailflow.Needs]
+	needs.Store(&mailflow.Needs{Recipients: true, Headers: true, Body: true, Unknown: true})
+	r := checking(mailflow.CheckBoth, "")
+	r.later = needs.Load
+	m := start(t, r).postfix()
+	m.mail("", "eve@example.net")
+	m.expect("y " + unjudged)
+	m.send(gomilter.CodeAbort, "")
+	needs.Store(&mailflow.Needs{})
+	m.mail("", "eve@example.net")
+	m.expect("c")
 }

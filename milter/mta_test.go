@@ -32,13 +32,19 @@ const (
 // rules are a gate with one submitter, ann, and one alias.
 type rules struct {
 	needs     mailflow.Needs
+	later     func() *mailflow.Needs // in place of needs, unless nil
 	submitter func(login string, client netip.AddrPort) mailflow.Submitter
 	connected chan netip.AddrPort // nil for nobody
 	ended     chan netip.AddrPort // the same
 	decision  access.Decision     // on every submission; the zero value lets it pass
 }
 
-func (r *rules) Needs() mailflow.Needs { return r.needs }
+func (r *rules) Needs() mailflow.Needs {
+	if r.later != nil {
+		return *r.later()
+	}
+	return r.needs
+}
 
 func (r *rules) Connected(ip netip.Addr, port uint16) func() {
 	if r.connected != nil {

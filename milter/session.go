@@ -184,6 +184,9 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 			return s.refuse(m, reconnect, nil), nil
 		}
 	}
+	if s.gate.Needs().Unknown {
+		return s.refuse(m, unjudged, nil), nil
+	}
 	if s.rules != nil && s.outdated() {
 		return s.refuse(m, reconnect, nil), nil
 	}

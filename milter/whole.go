@@ -7,6 +7,7 @@ import (
 
 	gomilter "github.com/emersion/go-milter"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/content"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/mime"
@@ -126,6 +127,9 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	w := s.message.whole
 	if w == nil || s.rules == nil {
 		return s.change(m, &mailflow.Treatment{})
+	}
+	if s.gate.Needs().Unknown { // another store was adopted meanwhile
+		return s.reject(m, mailflow.Reason(access.ReasonStoreUnavailable), unjudged, nil), nil
 	}
 	e := &w.Envelope
 	e.Login, e.IP, e.Port, e.Sender, e.QueueID = s.message.login, s.ip, s.port, s.message.sender, m.Macros["i"]

@@ -94,16 +94,24 @@ type refusedRecipient struct {
 // Expired implements [expiring.Value].
 func (t *transaction) Expired(now time.Time) bool { return now.Sub(t.began) >= messageFor }
 
-// Needs returns the parts of messages that enforced rules use.
+// Needs returns the parts of messages that enforced rules use, and all while the rules are not loaded.
 func (g *Gate) Needs() mailflow.Needs {
 	v := g.Store.State.Version()
-	if n := g.mails.needs.Load(); n != nil && n.version == v {
-		return n.Needs
+	known := g.mails.needs.Load()
+	fresh := known == nil || known.version != v
+	if fresh {
+		n := g.Store.State.MailNeeds()
+		n.Headers = n.Headers || g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() || d.TraceHeader })
+		known = &needed{v, n}
 	}
-	n := g.Store.State.MailNeeds()
-	n.Headers = n.Headers || g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() || d.TraceHeader })
-	g.mails.needs.Store(&needed{v, n})
-	return n
+	// Asked afterwards: another store is adopted by clearing this first, then the rules.
+	if loaded, _ := g.Store.State.Ready(); !loaded {
+		return mailflow.Needs{Recipients: true, Headers: true, Body: true, Unknown: true}
+	}
+	if fresh {
+		g.mails.needs.Store(known)
+	}
+	return known.Needs
 }
 
 // mailView is what one request about a message looks up. It is used again by later requests.

@@ -249,3 +249,15 @@ func unquote(t *testing.T, s string) string {
 	}
 	return b.String()
 }
+
+// While the rules are not loaded, nothing passes by not being asked for.
+func TestNeedsBeforeTheRulesAreLoaded(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).open(t, next)
+	if want := (mailflow.Needs{Recipients: true, Headers: true, Body: true, Unknown: true}); d.Needs() != want {
+		t.Errorf("got %+v, want %+v", d.Needs(), want)
+	}
+	if v := d.rcpt("m1", "", "eve@example.net", "ann@example.org", home); !v.Refused || !v.Temporary {
+		t.Errorf("a recipient is answered %+v", v)
+	}
+}

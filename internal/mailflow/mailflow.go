@@ -35,11 +35,13 @@ type Needs struct {
 	Recipients bool
 	Headers    bool
 	Body       bool
+	// Unknown: the rules are not loaded. No message can be judged, and all parts may be needed.
+	Unknown bool
 }
 
 // Or returns what one or the other needs.
 func (n Needs) Or(o Needs) Needs {
-	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body}
+	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body, n.Unknown || o.Unknown}
 }
 
 // Address is what the rules say about a sender address.
