@@ -243,7 +243,7 @@ func TestHeldMessages(t *testing.T) {
 	})
 	t.Run("a group with approval, which Postfix expands", func(t *testing.T) {
 		s := s.in(t)
-		s.api("PUT", "/v1/groups/staff@example.org", object{"members": []string{bob, dave}, "approvers": []string{carol, bob}})
+		s.api("PUT", "/v1/groups/staff@example.org", object{"members": []string{bob, dave}, "approvers": []string{carol}}) // whose notices name the subject, too
 		s.asAnn(fmt.Sprintf(text, "all-hands"), "MAIL FROM:<"+ann+">", "RCPT TO:<staff@example.org>", "RCPT TO:<"+carol+">")
 		h := s.held("all-hands")
 		if h["rule"] != "staff@example.org" {
