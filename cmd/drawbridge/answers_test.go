@@ -66,6 +66,8 @@ var answers = routesOf(map[string]any{
 	"/v1/store":                                      api.StoreStatus{},
 	"POST /v1/store/adopt":                           api.StoreStatus{},
 	"POST /v1/login":                                 access.Decision{},
+	"POST /v1/domains/{domain}/mail-rules":           api.MailRule{},
+	"/v1/domains/{domain}/mail-rules/{id}":           api.MailRule{},
 	"GET /livez":                                     api.Health{},
 	"GET /readyz":                                    api.Health{},
 	"GET /metrics":                                   nil,

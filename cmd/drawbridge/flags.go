@@ -259,10 +259,13 @@ func (s *settings) edits(add, remove, field, what string) {
 	})
 }
 
-// single refuses several values in one, which a comma shows. Only departments may have one.
+// single refuses several values in one, which a comma shows. Only departments and texts may have
+// one.
 func single(flag string, values []string) error {
+	name := strings.TrimPrefix(strings.TrimPrefix(flag, "add-"), "remove-")
+	free := strings.Contains(flag, "department") || name == "subject" || name == "word"
 	for _, v := range values {
-		if first, _, several := strings.Cut(v, ","); several && !strings.Contains(flag, "department") {
+		if first, _, several := strings.Cut(v, ","); several && !free && !strings.HasPrefix(v, "department:") {
 			return usage("--%s %s: give one value each time and repeat --%s: --%s %s …", flag, v, flag, flag, strings.TrimSpace(first))
 		}
 	}
@@ -292,6 +295,31 @@ func edited(list, adding, removing []string, remove string) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// scope adds what edits a scope: the flags of whom replace it, and others add and remove single
+// accounts and departments.
+func (s *settings) scope(whom *scope) {
+	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
+		scope, err := whom.body()
+		if err != nil {
+			return err
+		}
+		for _, part := range []string{"all", "departments", "members", "except"} {
+			if _, ok := scope[part]; !ok {
+				scope[part] = nil // a patch would leave it as it was
+			}
+		}
+		body["scope"] = scope
+		return nil
+	}})
+	s.members("add-member", "remove-member", "the scope", false)
+	s.members("add-except-member", "remove-except-member", "the exceptions of the scope", true)
+	for _, sub := range []bool{false, true} {
+		for _, except := range []bool{false, true} {
+			s.scopeDepartments(sub, except)
+		}
+	}
 }
 
 // members adds two flags that add and remove single accounts of a scope, or of its exceptions, and

@@ -3,6 +3,8 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,27 +56,6 @@ func (c *cli) mailRuleShow() *cobra.Command {
 	return cmd
 }
 
-// within returns an object in a field of body, which it adds if it is missing.
-func within(body object, field string) object {
-	inner, ok := body[field].(object)
-	if !ok {
-		inner = object{}
-		body[field] = inner
-	}
-	return inner
-}
-
-// inside adds the settings that f declares to an object in a field.
-func (s *settings) inside(field string, f func(*settings)) {
-	inner := &settings{cmd: s.cmd}
-	f(inner)
-	for _, set := range inner.fields {
-		s.fields = append(s.fields, setting{flags: set.flags, apply: func(body, current object) error {
-			return set.apply(within(body, field), current)
-		}})
-	}
-}
-
 // moment adds a flag for a field that takes a time.
 func (s *settings) moment(flag, field, help string) {
 	v := s.cmd.Flags().String(flag, "", help)
@@ -92,6 +73,29 @@ func (s *settings) moment(flag, field, help string) {
 	})
 }
 
+// listFlag is the flag of a field that has a list. Commands that change it have two more, for single
+// entries.
+type listFlag struct {
+	flag, field string
+	of          string // the kinds that have it, or match
+	one         string // an entry, for the help
+}
+
+var mailRuleLists = [...]listFlag{
+	{"except-domain", "except_domains", "", "`domain` of the other party that the rule does not apply to, or *.domain"},
+	{"recipient-domain", "match.recipient_domains", "match: ", "`domain` of the recipient, or *.domain"},
+	{"sender", "match.senders", "match: ", "`address` of the sender, or *@domain"},
+	{"recipient", "match.recipients", "match: ", "`address` of the recipient, or *@domain"},
+	{"subject", "match.subject", "match: ", "`text` in the subject"},
+	{"word", "match.text", "match: ", "`text` in the subject or the text"},
+	{"attachment", "match.attachments.names", "match: ", "`pattern` of an attachment's name, such as *.exe"},
+	{"attachment-type", "match.attachments.types", "match: ", "media `type` of an attachment, such as application/*"},
+	{"to", "action.to", "monitor: ", "`address` that receives copies"},
+	{"approver", "action.approvers", "audit: ", "`address` of who decides, or department:path"},
+	{"how", "action.how", "warning: ", "`word` header, subject or banner"},
+	{"whitelist", "action.whitelist", "warning: ", "sender `domain` that is not marked, or *.domain"},
+}
+
 // mailRuleSettings are the fields of a mail rule that create and set have in common.
 func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
 	s := &settings{cmd: cmd}
@@ -99,44 +103,131 @@ func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
 	s.onOff("enabled", "enabled", "whether the rule is evaluated")
 	s.word("mode", "mode", "enforce, or report: only record which messages match", "enforce", "report")
 	s.word("direction", "direction", "messages that accounts in the scope send, receive, or both", "sent", "received", "both")
-	s.list("except-domain", "except_domains", "`domain` of the other party that the rule does not apply to, or *.domain")
 	s.moment("from", "from", "`time` at which the rule begins")
 	s.moment("until", "until", "`time` at which the rule ends")
 	s.word("on-fault", "on_fault", "what happens to messages that the rule cannot be evaluated for", "tempfail", "ignore")
-	s.inside("match", func(s *settings) {
-		s.list("recipient-domain", "recipient_domains", "match: `domain` of the recipient, or *.domain")
-		s.list("sender", "senders", "match: `address` of the sender, or *@domain")
-		s.list("recipient", "recipients", "match: `address` of the recipient, or *@domain")
-		s.list("subject", "subject", "match: `text` in the subject")
-		s.list("word", "text", "match: `text` in the subject or the text")
-		s.number("min-size", "min_size", "match: at least this `number` of octets")
-		s.inside("attachments", func(s *settings) {
-			s.list("attachment", "names", "match: `pattern` of an attachment's name, such as *.exe")
-			s.list("attachment-type", "types", "match: media `type` of an attachment, such as application/*")
-		})
-	})
-	s.inside("action", func(s *settings) {
-		s.number("messages-per-hour", "messages_per_hour", "limit: `number` of messages")
-		s.number("messages-per-day", "messages_per_day", "limit: `number` of messages")
-		s.number("recipients-per-hour", "recipients_per_hour", "limit: `number` of recipients")
-		s.number("recipients-per-day", "recipients_per_day", "limit: `number` of recipients")
-		s.number("warn-at", "warn_at", "limit: `per cent` of a bound from which on it is logged")
-		s.word("per", "per", "limit: what is counted together", "account", "credential", "domain")
-		s.word("then", "then", "limit: refuse, or suspend_credential; audit, when it expires: reject or release", "refuse", "suspend_credential", "reject", "release")
-		s.word("allow", "allow", "forwarding: within the domain, or not at all", "inside", "none")
-		s.word("do", "do", "filter: deliver to the spam folder, delete, or return to the sender", "spam", "delete", "return")
-		s.text("text", "text", "filter: `text` that the sender of a returned message reads")
-		s.list("to", "to", "monitor: `address` that receives copies")
-		s.list("approver", "approvers", "audit: `address` of who decides")
-		s.word("need", "need", "audit: whether any approver decides, or all must agree", "any", "all")
-		s.text("expires", "expires", "audit: `duration` to wait for a decision, such as 72h")
-		s.word("level", "level", "warning: general, or advanced: also look-alikes of colleagues and domains", "general", "advanced")
-		s.list("how", "how", "warning: header, subject or banner, as a `word`")
-		s.list("whitelist", "whitelist", "warning: sender `domain` that is not marked, or *.domain")
-		texts := s.cmd.Flags().StringToString("warning-text", nil, "warning: what readers see, as `language=text` (repeatable)")
-		s.add("warning-text", func(body, _ object) error { body["texts"] = *texts; return nil })
-	})
+	for _, l := range mailRuleLists {
+		s.list(l.flag, l.field, l.of+l.one)
+	}
+	s.headers()
+	s.number("min-size", "match.min_size", "match: at least this `number` of octets")
+	s.number("messages-per-hour", "action.messages_per_hour", "limit: `number` of messages")
+	s.number("messages-per-day", "action.messages_per_day", "limit: `number` of messages")
+	s.number("recipients-per-hour", "action.recipients_per_hour", "limit: `number` of recipients")
+	s.number("recipients-per-day", "action.recipients_per_day", "limit: `number` of recipients")
+	s.number("warn-at", "action.warn_at", "limit: `per cent` of a bound from which on it is logged")
+	s.word("per", "action.per", "limit: what is counted together", "account", "credential", "domain")
+	s.word("then", "action.then", "limit: refuse, or suspend_credential; audit, when it expires: reject or release", "refuse", "suspend_credential", "reject", "release")
+	s.word("allow", "action.allow", "forwarding: within the domain, or not at all", "inside", "none")
+	s.word("do", "action.do", "filter: deliver to the spam folder, delete, or return to the sender", "spam", "delete", "return")
+	s.text("text", "action.text", "filter: `text` that the sender of a returned message reads")
+	s.word("need", "action.need", "audit: whether any approver decides, or all must agree", "any", "all")
+	s.text("expires", "action.expires", "audit: `duration` to wait for a decision, such as 72h")
+	s.word("level", "action.level", "warning: general, or advanced: also look-alikes of colleagues and domains", "general", "advanced")
+	s.text("tag", "action.tag", "warning: `text` before the subject; default: [EXT]")
+	s.byLanguage("warning-text", "action.texts", "warning: what readers see, as `language=text`")
+	s.byLanguage("advanced-text", "action.advanced_texts", "warning: what readers see on look-alikes, as `language=text`")
 	return s, scoped(cmd)
+}
+
+// headers adds the flags of a mail rule's header matches. Each replaces the whole list with what
+// both give.
+func (s *settings) headers() {
+	const help = " (repeatable; both flags together replace the list; \"\" empties it)"
+	contains := s.cmd.Flags().StringArray("header", nil, "match: a header field that contains a text, as `name:text`"+help)
+	regex := s.cmd.Flags().StringArray("header-regex", nil, "match: a header field that a regular expression matches, as `name:regex`"+help)
+	s.fields = append(s.fields, setting{flags: []string{"header", "header-regex"}, apply: func(body, _ object) error {
+		list, err := headerMatches("header", "contains", *contains)
+		if err != nil {
+			return err
+		}
+		more, err := headerMatches("header-regex", "regex", *regex)
+		body.put("match.headers", append(list, more...))
+		return err
+	}})
+}
+
+// editHeaders adds flags that add and remove single header matches.
+func (s *settings) editHeaders() {
+	for _, kind := range []struct{ flag, field, value string }{
+		{"header", "contains", "`name:text`"}, {"header-regex", "regex", "`name:regex`"},
+	} {
+		add, remove := "add-"+kind.flag, "remove-"+kind.flag
+		adding := s.cmd.Flags().StringArray(add, nil, "add a header match "+kind.value+" (repeatable)")
+		removing := s.cmd.Flags().StringArray(remove, nil, "remove a header match "+kind.value+" (repeatable)")
+		s.fields = append(s.fields, setting{flags: []string{add, remove}, edits: true, apply: func(body, current object) error {
+			list, replaced := body.get("match.headers").([]object)
+			if !replaced {
+				all, _ := current.get("match.headers").([]any)
+				for _, h := range all {
+					if header, ok := h.(map[string]any); ok {
+						list = append(list, header)
+					}
+				}
+			}
+			without, err := headerMatches(remove, kind.field, *removing)
+			if err != nil {
+				return err
+			}
+			more, err := headerMatches(add, kind.field, *adding)
+			if err != nil {
+				return err
+			}
+			find := func(h object) int {
+				return slices.IndexFunc(list, func(one object) bool { return one["name"] == h["name"] && one[kind.field] == h[kind.field] })
+			}
+			for i, h := range without {
+				at := find(h)
+				if at < 0 {
+					return usage("--%s %s: not in the list", remove, (*removing)[i])
+				}
+				list = slices.Delete(list, at, at+1)
+			}
+			for _, h := range more {
+				if find(h) < 0 {
+					list = append(list, h)
+				}
+			}
+			body.put("match.headers", append([]object{}, list...))
+			return nil
+		}})
+	}
+}
+
+// headerMatches reads values of the form "name:value", with blanks after the colon or without.
+func headerMatches(flag, field string, values []string) ([]object, error) {
+	list := []object{}
+	for _, v := range values {
+		if v == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(v, ":")
+		if !ok {
+			return nil, usage("--%s %s: write it as name:value", flag, v)
+		}
+		list = append(list, object{"name": strings.TrimSpace(name), field: strings.TrimSpace(value)})
+	}
+	return list, nil
+}
+
+// byLanguage adds a flag for a field that has texts by language. It changes the languages that are
+// given; an empty text removes its language.
+func (s *settings) byLanguage(flag, field, help string) {
+	values := s.cmd.Flags().StringArray(flag, nil, help+" (repeatable; an empty text removes the language)")
+	s.add(flag, func(body, _ object) error {
+		texts := object{}
+		for _, v := range *values {
+			language, text, ok := strings.Cut(v, "=")
+			if !ok || language == "" {
+				return usage("--%s %s: write it as language=text, such as en=…", flag, v)
+			}
+			if texts[language] = text; text == "" {
+				texts[language] = nil
+			}
+		}
+		body.put(field, texts)
+		return nil
+	})
 }
 
 func (c *cli) mailRuleCreate() *cobra.Command {
@@ -171,21 +262,15 @@ func (c *cli) mailRuleCreate() *cobra.Command {
 func (c *cli) mailRuleSet() *cobra.Command {
 	cmd := c.onMailRule("set", "Change a mail rule")
 	cmd.Long = "Change the settings of a mail rule that are given; the others stay as they are. The scope flags (--all,\n" +
-		"--department, --member …) replace the whole scope."
+		"--department, --member …) replace the whole scope; the flags --add-… and --remove-… edit one list."
+	cmd.Example = "  drawbridge mail-rule set example.org interns --add-except-domain university.example\n" +
+		"  drawbridge mail-rule set example.org outside --how header --how subject --tag '[outside]'"
 	s, whom := c.mailRuleSettings(cmd)
-	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
-		scope, err := whom.body()
-		if err != nil {
-			return err
-		}
-		for _, part := range []string{"all", "departments", "members", "except"} {
-			if _, ok := scope[part]; !ok {
-				scope[part] = nil // a patch would leave it as it was
-			}
-		}
-		body["scope"] = scope
-		return nil
-	}})
+	for _, l := range mailRuleLists {
+		s.edits("add-"+l.flag, "remove-"+l.flag, l.field, l.one)
+	}
+	s.editHeaders()
+	s.scope(whom)
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, mailRulePath(args[0], args[1]), s)

@@ -130,26 +130,7 @@ func (c *cli) policySet() *cobra.Command {
 	for flag, offers := range map[string]completion{"add-region": c.completeRegion, "add-client": c.completeClient} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, offers) // the flag is there
 	}
-	s.fields = append(s.fields, setting{flags: scopeFlags[:], apply: func(body, _ object) error {
-		scope, err := whom.body()
-		if err != nil {
-			return err
-		}
-		for _, part := range []string{"all", "departments", "members", "except"} {
-			if _, ok := scope[part]; !ok {
-				scope[part] = nil // a patch would leave it as it was
-			}
-		}
-		body["scope"] = scope
-		return nil
-	}})
-	s.members("add-member", "remove-member", "the scope", false)
-	s.members("add-except-member", "remove-except-member", "the exceptions of the scope", true)
-	for _, sub := range []bool{false, true} {
-		for _, except := range []bool{false, true} {
-			s.scopeDepartments(sub, except)
-		}
-	}
+	s.scope(whom)
 	w := writes(cmd).versioned(cmd).guarded(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, policyPath(args[0], args[1]), s)
