@@ -84,6 +84,36 @@ func TestPolicyRecipes(t *testing.T) {
 			}
 		})
 	}
+	t.Run("mail-flow.md", func(t *testing.T) { s.in(t).mailFlowPage() })
+}
+
+// mailFlowPage types every command of contrib/docs/mail-flow.md as it stands. Those about a message
+// or a suspension of the page are understood, and find none.
+func (s *site) mailFlowPage() {
+	s.t.Helper()
+	for _, department := range []string{"interns", "sales", "legal"} {
+		s.api("PUT", "/v1/domains/example.org/departments/"+department, object{})
+	}
+	const notFound = 66
+	of := regexp.MustCompile(`4XyZ|7c0e5a1b2f3d4e60|\bID\b`) // ids of the page
+	typed := 0
+	for _, block := range regexp.MustCompile("(?ms)^```(?:console|sh)\n(.*?)^```$").FindAllStringSubmatch(page(s.t, "contrib/docs/mail-flow.md"), -1) {
+		for command := range strings.Lines(strings.ReplaceAll(block[1], "\\\n", "")) {
+			typed++
+			status := 0
+			if of.MatchString(command) {
+				status = notFound
+			}
+			command = strings.TrimPrefix(command, "$ ")
+			shell := s.shell(command)
+			if out, err := shell.CombinedOutput(); shell.ProcessState.ExitCode() != status {
+				s.t.Errorf("%v, want %d: %s%s", err, status, command, out)
+			}
+		}
+	}
+	if typed < 18 {
+		s.t.Errorf("%d commands can be read", typed)
+	}
 }
 
 // clear takes away the policies and blocks that a recipe made.
@@ -100,19 +130,23 @@ func (s *site) clear() {
 	}
 }
 
-// typed runs commands of the documentation in a shell. What they do would lock
-// out most of those who came in a moment ago; an administrator who has just
-// made the domain is not asked.
+// typed runs commands of the documentation, which must succeed. Some would lock out most accounts
+// that logged in a moment ago, so --confirm is added.
 func (s *site) typed(commands string) {
 	s.t.Helper()
+	if out, err := s.shell(commands).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s%s", err, commands, out)
+	}
+}
+
+// shell is a shell that runs commands as the documentation writes them.
+func (s *site) shell(commands string) *exec.Cmd {
 	daemon := s.Daemons[0].Command(s.ctx)
 	script := "set -e\ndrawbridge() {\n  case \"$1 $2\" in \"policy create\"|\"ip-block add\") set -- \"$@\" --confirm;; esac\n  " +
 		strings.Join(daemon.Args, " ") + " \"$@\"\n}\n" + commands
 	shell := exec.CommandContext(s.ctx, "bash", "-c", script)
 	shell.Env = daemon.Env
-	if out, err := shell.CombinedOutput(); err != nil {
-		s.t.Fatalf("%v: %s%s", err, commands, out)
-	}
+	return shell
 }
 
 // row makes the login of one row.
