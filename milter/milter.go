@@ -80,6 +80,11 @@ type Server struct {
 	Rules  Rules  // nil if no rule is to be evaluated
 	Keeper Keeper // nil if nothing can be held or copied
 	Log    hclog.Logger
+	// MaxMemory bounds the octets of messages that are collected at the same time; 0 for 256 MiB.
+	// All listeners of a daemon share one server.
+	MaxMemory int64
+
+	memory memory
 }
 
 // Serve answers connections on ln until ctx is done, then closes ln, answers the packets in flight
@@ -111,6 +116,7 @@ func (s *Server) serve(c *conn) {
 		_ = server.Serve(&oneConn{Conn: c}) // ends at once, with the listener
 		<-c.closed
 		session.end()
+		session.drop()
 	}
 	switch {
 	case errors.Is(c.cause, errMalformed):

@@ -62,6 +62,7 @@ type session struct {
 	gate    Gate
 	rules   Rules
 	keeper  Keeper
+	server  *Server
 	params  func() []string // of the present MAIL or RCPT
 	log     hclog.Logger
 	options options
@@ -89,7 +90,7 @@ type message struct {
 }
 
 func newSession(s *Server, offer []byte) *session {
-	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, log: s.Log, options: choose(s.Gate.Needs(), offer), offer: bytes.Clone(offer)}
+	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, server: s, log: s.Log, options: choose(s.Gate.Needs(), offer), offer: bytes.Clone(offer)}
 }
 
 // seesHeaders reports whether header fields are sent on this connection.
@@ -113,7 +114,7 @@ func (s *session) outdated() bool {
 // or because there were too many. A field that wants an answer has to be seen to get it.
 func (s *session) declines(name []byte) bool {
 	switch {
-	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.message.whole != nil && !s.message.whole.long:
+	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.message.whole != nil && !s.message.whole.long && !s.message.whole.full:
 		return false
 	case mailflow.Originator(string(name)):
 		return s.message.fromSize > mailflow.MaxHeader
@@ -169,6 +170,7 @@ func (s *session) Helo(string, *gomilter.Modifier) (gomilter.Response, error) {
 
 // MailFrom begins a message: who sends it is known now.
 func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response, error) {
+	s.drop()
 	s.message = message{sender: from, login: m.Macros["{auth_authen}"]}
 	msg := &s.message
 	if msg.login != "" {
@@ -218,7 +220,16 @@ func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
 // RcptTo collects a recipient that Postfix has accepted.
 func (s *session) RcptTo(to string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	if w := s.message.whole; w != nil {
-		w.Recipients = append(w.Recipients, mailflow.Addressee{Address: to, Params: s.params()})
+		params := s.params()
+		size := len(to)
+		for _, p := range params {
+			size += len(p)
+		}
+		if s.collect(size) {
+			w.Recipients = append(w.Recipients, mailflow.Addressee{Address: to, Params: params})
+		} else {
+			s.drop() // none may be missing when the message is judged
+		}
 	}
 	return gomilter.RespContinue, nil
 }
@@ -227,7 +238,10 @@ func (s *session) RcptTo(to string, _ *gomilter.Modifier) (gomilter.Response, er
 func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	msg := &s.message
 	if msg.whole != nil {
-		msg.whole.addHeader(name, value)
+		msg.whole.size += int64(len(name) + len(value) + 3)
+		if s.collect(len(name) + len(value)) {
+			msg.whole.Header = append(msg.whole.Header, mailflow.Field{Name: name, Value: value})
+		}
 	}
 	switch {
 	case mailflow.Originator(name):
@@ -249,6 +263,9 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 // Headers decides at the end of the header.
 func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilter.Response, error) {
 	if refusal := s.check(m); refusal != nil {
+		return refusal, nil
+	}
+	if refusal := s.lacksMemory(m); refusal != nil {
 		return refusal, nil
 	}
 	if s.message.forged == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
@@ -292,7 +309,7 @@ func (s *session) reject(m *gomilter.Modifier, reason mailflow.Reason, text stri
 // BodyChunk collects a part of the body.
 func (s *session) BodyChunk(chunk []byte, _ *gomilter.Modifier) (gomilter.Response, error) {
 	if w := s.message.whole; w != nil {
-		w.addBody(chunk)
+		s.addBody(chunk)
 	}
 	return s.continueUnless(gomilter.OptNoBodyReply), nil
 }
@@ -300,6 +317,7 @@ func (s *session) BodyChunk(chunk []byte, _ *gomilter.Modifier) (gomilter.Respon
 // Body ends the message: changes are possible only now. Had the MTA left out the end of the header,
 // it would be decided now.
 func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
+	defer s.drop()
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
 	}
@@ -311,6 +329,7 @@ func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 
 // Abort ends a message early, and comes after each.
 func (s *session) Abort(*gomilter.Modifier) error {
+	s.drop()
 	s.message = message{}
 	return nil
 }

@@ -2,8 +2,8 @@ package milter
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
+	"time"
 
 	gomilter "github.com/emersion/go-milter"
 
@@ -42,21 +42,26 @@ const (
 	// that cannot be read.
 	maxWhole = 128 << 20
 
+	noRoom  = "451 4.3.1 There is no memory to check the message now, please try again later."
 	notKept = "451 4.3.0 The message cannot be stored now, please try again later."
 )
 
 var (
-	errLong       = fmt.Errorf("the message is longer than %d octets", maxWhole)
+	errLong       = errors.New("the message is longer than what is checked")
 	errNoBody     = errors.New("the rules have changed since the connection was opened")
 	errIncomplete = errors.New("the rules have changed since the connection was opened, or the message is too long to be kept")
 )
 
-// whole is the message that is collected.
+// whole is the message that is collected. The body is in chunks until its text is needed.
 type whole struct {
 	mailflow.Whole
-	pass *mailflow.Pass
-	size int64
-	long bool // it is longer than maxWhole, and not complete here
+	pass   *mailflow.Pass
+	size   int64
+	chunks [][]byte
+	taken  int64 // of the memory for all messages
+	body   int64 // the part of it that the chunks take
+	long   bool  // it is longer than what is collected, and not complete here
+	full   bool  // there was no memory for it: it is refused for now
 
 	// Once it is parsed:
 	text      []byte
@@ -65,27 +70,68 @@ type whole struct {
 	fault     error
 }
 
-// addHeader collects a field.
-func (w *whole) addHeader(name, value string) {
-	if w.grow(len(name) + len(value) + 3) {
-		w.Header = append(w.Header, mailflow.Field{Name: name, Value: value})
+// collect takes room for n more octets of the message, and reports whether there is. A message
+// without room is dropped at once, and refused when it ends.
+func (s *session) collect(n int) bool {
+	w := s.message.whole
+	charge := int64(n) + overhead
+	switch {
+	case w.full, w.long:
+	case w.taken+charge > s.server.longest():
+		w.long = true
+		s.server.give(w.body)
+		w.taken, w.body, w.chunks = w.taken-w.body, 0, nil
+	case s.server.take(charge):
+		w.taken += charge
+		return true
+	default:
+		s.drop()
 	}
+	return false
+}
+
+// drop gives back the memory of the message. What comes of it after that is refused for now.
+func (s *session) drop() {
+	if w := s.message.whole; w != nil {
+		s.server.give(w.taken)
+		*w = whole{full: true}
+	}
+}
+
+// lacksMemory refuses a message that was dropped; nil for none.
+func (s *session) lacksMemory(m *gomilter.Modifier) gomilter.Response {
+	if w := s.message.whole; w == nil || !w.full {
+		return nil
+	}
+	s.server.reportLack(time.Now())
+	return s.reject(m, mailflow.Reason(access.ReasonStoreUnavailable), noRoom, nil)
 }
 
 // addBody collects a chunk of the body.
-func (w *whole) addBody(chunk []byte) {
-	if w.grow(len(chunk)) {
-		w.Body = append(w.Body, chunk...)
+func (s *session) addBody(chunk []byte) {
+	w := s.message.whole
+	w.size += int64(len(chunk))
+	if s.collect(len(chunk)) {
+		w.body += int64(len(chunk)) + overhead
+		w.chunks = append(w.chunks, chunk) // go-milter does not use it again
 	}
 }
 
-func (w *whole) grow(n int) bool {
-	w.size += int64(n)
-	w.long = w.long || w.size > maxWhole
-	if w.long {
-		w.Body = nil
+// join makes one text of the fields and chunks.
+func (w *whole) join() {
+	if w.text != nil {
+		return
 	}
-	return !w.long
+	n := 0
+	for _, c := range w.chunks {
+		n += len(c)
+	}
+	w.text = w.Head(n)
+	w.bodyStart = len(w.text)
+	for _, c := range w.chunks {
+		w.text = append(w.text, c...)
+	}
+	w.Body, w.chunks = w.text[w.bodyStart:], nil // the same octets, once
 }
 
 // content describes the message for the rules, and notes from the header what the envelope lacks.
@@ -112,9 +158,7 @@ func (w *whole) content(body bool) *mailflow.Content {
 // parsed returns the structure of the message.
 func (w *whole) parsed() (*mime.Message, error) {
 	if w.message == nil {
-		w.text = w.Bytes()
-		w.bodyStart = len(w.text) - len(w.Body)
-		w.Body = w.text[w.bodyStart:] // the same octets, once
+		w.join()
 		m, err := mime.Parse(w.text, mime.Limits{})
 		w.message, w.fault = m, err
 	}
@@ -130,6 +174,16 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	}
 	if s.gate.Needs().Unknown { // another store was adopted meanwhile
 		return s.reject(m, mailflow.Reason(access.ReasonStoreUnavailable), unjudged, nil), nil
+	}
+	if !w.full && !w.long {
+		if text := w.taken; s.server.take(text) {
+			w.taken += text
+		} else {
+			s.drop()
+		}
+	}
+	if refusal := s.lacksMemory(m); refusal != nil {
+		return refusal, nil
 	}
 	e := &w.Envelope
 	e.Login, e.IP, e.Port, e.Sender, e.QueueID = s.message.login, s.ip, s.port, s.message.sender, m.Macros["i"]
@@ -206,6 +260,7 @@ func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged)
 	if s.keeper == nil || w.long || !s.seesBody() || s.options.actions&gomilter.OptRemoveRcpt == 0 {
 		return nil, s.refuse(m, notKept, errIncomplete)
 	}
+	w.join()
 	held, err := s.keeper.Keep(&w.Whole, judged)
 	if err != nil {
 		return nil, s.refuse(m, notKept, err)

@@ -40,7 +40,7 @@ type Config struct {
 	Login    Login
 	SASL     SASL
 	Policyd  Service
-	Milter   Service
+	Milter   Milter
 	API      Service
 	Regions  Regions
 	Sessions Sessions
@@ -121,6 +121,13 @@ const (
 type Service struct {
 	Listen         []listen.Spec
 	MaxConnections int // of each listener
+}
+
+// Milter is the table [milter].
+type Milter struct {
+	Listen         []listen.Spec
+	MaxConnections int // of each listener
+	MaxMemory      int // in MiB
 }
 
 // Regions is the table [regions].
@@ -204,7 +211,7 @@ func Default() *Config {
 		},
 		SASL:    SASL{Listen: []listen.Spec{}, MaxConnections: 8192},
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
-		Milter:  Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
+		Milter:  Milter{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns, MaxMemory: 256},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
 		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
 		Notify:  Notify{SMTP: "127.0.0.1:25"},

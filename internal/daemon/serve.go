@@ -139,10 +139,9 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 			return (&policyd.Server{Gate: p.gate, Log: p.log.Named("policyd")}).Serve(ctx, n)
 		})
 	}
+	mail := &milter.Server{Gate: p.gate, Rules: p.gate, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
 	for _, l := range s.milter {
-		start("milter", l, func(n net.Listener) error {
-			return (&milter.Server{Gate: p.gate, Rules: p.gate, Keeper: p.keeper, Log: p.log.Named("milter")}).Serve(ctx, n)
-		})
+		start("milter", l, func(n net.Listener) error { return mail.Serve(ctx, n) })
 	}
 	for _, l := range s.api {
 		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })

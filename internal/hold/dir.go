@@ -223,11 +223,6 @@ func (d *Dir) NewText() *Text {
 // Write adds to the text. Lines end in CRLF.
 func (t *Text) Write(b []byte) (int, error) {
 	_, _ = t.sum.Write(b)
-	return t.writeOnly(b)
-}
-
-// writeOnly adds to the text what does not count for its digest.
-func (t *Text) writeOnly(b []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}

@@ -134,10 +134,10 @@ func (k *Keeper) write(m *mailflow.Whole, field string, items []*Item) error {
 		field = k.received(m)
 	}
 	_, _ = io.WriteString(text, field)
-	digest := sha256.New()
-	_, _ = digest.Write(m.Bytes())
-	text.sum = digest // without the field, which has the time in it
-	_, _ = text.writeOnly(m.Bytes())
+	text.sum = sha256.New() // without the field, which has the time in it
+	for _, part := range [][]byte{m.Head(0), m.Body} {
+		_, _ = text.Write(part)
+	}
 	return k.add(text, items...)
 }
 

@@ -101,9 +101,10 @@ func Parcels(judged []Judged) []Parcel {
 	return list
 }
 
-// Bytes returns the text of the message, with CRLF for the ends of lines.
-func (w *Whole) Bytes() []byte {
-	size := 2 + len(w.Body)
+// Head returns the header with the empty line after it, with CRLF for the ends of lines, and room for
+// so many octets of body.
+func (w *Whole) Head(room int) []byte {
+	size := 2 + room
 	for i := range w.Header {
 		size += len(w.Header[i].Name) + len(w.Header[i].Value) + 8
 	}
@@ -120,5 +121,5 @@ func (w *Whole) Bytes() []byte {
 			value = rest
 		}
 	}
-	return append(append(b, "\r\n"...), w.Body...)
+	return append(b, "\r\n"...)
 }
