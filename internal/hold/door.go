@@ -233,7 +233,7 @@ func (k *Keeper) rememberCopy(m *mailflow.Whole, p *mailflow.Parcel, now time.Ti
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.copies == nil {
-		k.copies = map[string]time.Time{}
+		k.copies = map[[sha256.Size]byte]time.Time{}
 	}
 	if len(k.copies) >= maxCopied {
 		for key, at := range k.copies {
@@ -249,11 +249,13 @@ func (k *Keeper) rememberCopy(m *mailflow.Whole, p *mailflow.Parcel, now time.Ti
 	}
 }
 
-// copyKeys names the copies that a parcel stands for, one for each recipient.
-func copyKeys(m *mailflow.Whole, p *mailflow.Parcel) iter.Seq[string] {
-	return func(yield func(string) bool) {
+// copyKeys names the copies that a parcel stands for, one for each recipient, in keys of a fixed
+// size: outsiders choose Message-IDs, and those may be long.
+func copyKeys(m *mailflow.Whole, p *mailflow.Parcel) iter.Seq[[sha256.Size]byte] {
+	return func(yield func([sha256.Size]byte) bool) {
 		for _, i := range p.Recipients {
-			if !yield(strings.Join([]string{m.Envelope.MessageID, m.Envelope.Sender, m.Recipients[i].Address, p.Monitor}, "\x00")) {
+			text := strings.Join([]string{m.Envelope.MessageID, m.Envelope.Sender, m.Recipients[i].Address, p.Monitor}, "\x00")
+			if !yield(sha256.Sum256([]byte(text))) {
 				return
 			}
 		}

@@ -29,6 +29,7 @@ package hold
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -67,7 +68,7 @@ type Keeper struct {
 	entries map[string]*entry
 	changed chan struct{} // holds one value when there may be something to do
 	senders sync.WaitGroup
-	copies  map[string]time.Time // when a message was copied, by Message-ID, envelope and monitor
+	copies  map[[sha256.Size]byte]time.Time // when a message was copied, by Message-ID, envelope and monitor
 }
 
 // entry is a message in memory. While it is busy, only the goroutine that works on it changes the
