@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 	"strings"
@@ -42,16 +43,16 @@ type mails struct {
 	ends   atomic.Bool  // policyd was asked about the end of a message, once
 
 	mu      sync.Mutex
-	open    *expiring.Map[string, *transaction] // by instance
-	queued  *expiring.Map[string, *transaction] // by queue id: accepted, not yet recorded
-	passed  *expiring.Map[passage, passedAt]
-	treated *expiring.Map[treatment, passedAt]
+	open    *expiring.Map[string, *transaction]  // by instance
+	queued  *expiring.Map[string, *transaction]  // by queue id: accepted, not yet recorded
+	passed  *expiring.Map[fingerprint, passedAt] // recipients that were accepted, by MAIL FROM and recipient
+	treated *expiring.Map[fingerprint, passedAt] // the same of whole messages, by Message-ID, too
 }
 
 func newMails() *mails {
 	return &mails{
 		open: expiring.New[string, *transaction](maxMessages), queued: expiring.New[string, *transaction](maxMessages),
-		passed: expiring.New[passage, passedAt](maxMessages), treated: expiring.New[treatment, passedAt](maxMessages),
+		passed: expiring.New[fingerprint, passedAt](maxMessages), treated: expiring.New[fingerprint, passedAt](maxMessages),
 	}
 }
 
@@ -61,8 +62,12 @@ type needed struct {
 	mailflow.Needs
 }
 
-// passage is a recipient of a message that was accepted. The sender is MAIL FROM.
-type passage struct{ sender, recipient string }
+// fingerprint stands for texts that outsiders choose, and that may be long.
+type fingerprint [sha256.Size]byte
+
+func fingerprintOf(texts ...string) fingerprint {
+	return sha256.Sum256([]byte(strings.Join(texts, "\x00")))
+}
 
 type passedAt time.Time
 
@@ -216,7 +221,7 @@ func (g *Gate) lookUpMail(w *mailView, e *mailflow.Envelope, now time.Time) {
 	var recipient store.View
 	w.to, recipient = g.party(e.Recipient, st.Recipient, &w.accounts[1])
 	w.rules = mailflow.Applying{Sender: w.sender.Mail, Recipient: recipient.Mail}
-	if e.Redirected != "" && e.Login == "" && (internal || e.IP.IsLoopback()) {
+	if e.Redirected != "" && e.Login == "" && g.ownClient(e.IP) {
 		var by store.View
 		m.Redirected, by = g.party(e.Redirected, st.View, new(access.Account))
 		w.rules.Redirected = by.Mail
@@ -250,7 +255,7 @@ func (g *Gate) secondPass(w *mailView, e *mailflow.Envelope, now time.Time) bool
 	}
 	g.mails.mu.Lock()
 	defer g.mails.mu.Unlock()
-	_, ok := g.mails.passed.Get(passage{e.Sender, w.to.Address}, now)
+	_, ok := g.mails.passed.Get(fingerprintOf(e.Sender, w.to.Address), now)
 	return ok
 }
 
@@ -305,7 +310,7 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 	g.spend(t, now)
 	g.mails.mu.Lock()
 	for i := range t.to {
-		g.mails.passed.Put(passage{strings.Clone(t.envelope.Sender), t.to[i].Address}, passedAt(now))
+		g.mails.passed.Put(fingerprintOf(t.envelope.Sender, t.to[i].Address), passedAt(now))
 	}
 	waits := g.mails.milter.Load() > 0 && e.QueueID != ""
 	if waits {
@@ -433,7 +438,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 // another program on this machine, or within the internal networks.
 func (g *Gate) ownClient(ip netip.Addr) bool {
 	ip = ip.Unmap()
-	return ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || ip == netip.IPv6Loopback() || g.Internal.Contains(ip)
+	return ip.IsLoopback() || g.Internal.Contains(ip)
 }
 
 // known reports whether an address has an account.
@@ -442,9 +447,6 @@ func (g *Gate) known(addr string) bool {
 	return v.Account.Exists()
 }
 
-// treatment names a message at a recipient, for a second pass.
-type treatment struct{ id, sender, recipient string }
-
 // treatedBefore reports whether the message, at the recipient of e, was judged here before.
 func (g *Gate) treatedBefore(e *mailflow.Envelope, now time.Time) bool {
 	if e.MessageID == "" {
@@ -452,7 +454,7 @@ func (g *Gate) treatedBefore(e *mailflow.Envelope, now time.Time) bool {
 	}
 	g.mails.mu.Lock()
 	defer g.mails.mu.Unlock()
-	_, ok := g.mails.treated.Get(treatment{e.MessageID, e.Sender, e.Recipient}, now)
+	_, ok := g.mails.treated.Get(fingerprintOf(e.MessageID, e.Sender, e.Recipient), now)
 	return ok
 }
 
@@ -466,7 +468,7 @@ func (g *Gate) Treated(e *mailflow.Envelope, recipients []string) {
 	g.mails.mu.Lock()
 	defer g.mails.mu.Unlock()
 	for _, recipient := range recipients {
-		g.mails.treated.Put(treatment{strings.Clone(e.MessageID), strings.Clone(e.Sender), strings.Clone(recipient)}, passedAt(now))
+		g.mails.treated.Put(fingerprintOf(e.MessageID, e.Sender, recipient), passedAt(now))
 	}
 }
 
