@@ -71,9 +71,13 @@ func (k *Keeper) index(ctx context.Context, e *entry) error {
 	return k.notify(k.requests(item)...)
 }
 
-// expire decides a message that nobody decided about in time.
+// expire decides a message that nobody decided about in time. That of an account which was suspended
+// meanwhile is not released without a person's approval.
 func (k *Keeper) expire(ctx context.Context, e *entry) error {
 	d := store.Decision{Approve: e.item.Held.Release, By: "expiry", Text: "Nobody approved it in time."}
+	if a, ok := k.Store.State.Account(e.item.Held.Account); ok && a.Doc.Suspended {
+		d.Approve, d.Text = false, "The account is suspended."
+	}
 	return k.update(ctx, e.item, "held.expire", func(cur *store.Held) *store.Held {
 		if cur == nil || cur.State != store.HeldWaiting {
 			return nil

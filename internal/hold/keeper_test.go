@@ -207,6 +207,18 @@ func TestExpire(t *testing.T) {
 	}
 	n.gone(n.hold(expired(true)))
 	n.sent(bob, 1)
+	err := n.Store.Update(t.Context(), store.ShardOf(domain), store.Actor{}, false, func(c *store.Change) error {
+		c.PutAccount(&store.Account{Address: ann, Suspended: true})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.gone(n.hold(expired(true)))
+	if text := n.sent(ann, 2)[1].text; !strings.Contains(text, "The account is suspended.") {
+		t.Error(text)
+	}
+	n.sent(bob, 1)
 }
 
 // A client that was not told that the message was accepted sends it again.
