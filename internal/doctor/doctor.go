@@ -14,8 +14,8 @@
 // doveconf and postconf print it: with defaults, with the overrides of master.cf, with $name
 // expanded, and for Dovecot 2.3 also as each protocol sees it. The second layer looks at files: who
 // can change the program, who can reach the sockets. The third sends the daemon requests that
-// change nothing: /readyz, /livez, /v1/regions, a policy request without a login, a milter session
-// without a message.
+// change nothing: /readyz, /livez, /v1/regions, lists of mail rules and groups, a policy request
+// without a login, a milter session and an SMTP session without a message.
 //
 // A finding has an identifier, a severity, a place, the consequence, and the lines to write. They
 // can be pasted: a word in capitals is for the reader to fill in, a line that begins with # says
@@ -24,13 +24,13 @@
 //	dovecot.*            the passdb chain, vsz_limit, mechanisms, the auth-policy report, userdb,
 //	                     trusted networks, the penalty, connections of service auth, submission
 //	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT, process limits;
-//	                     settings that main.cf has twice
+//	                     settings that main.cf has twice; what mail rules in force need
 //	program, script      drawbridge-checkpassword or the Lua script, and the directories above
 //	login_socket.*       the socket that checkpassword asks: it exists, Dovecot reaches it, others do not
 //	policy_socket, milter_socket, sasl_socket
 //	                     the sockets that Postfix asks, in its chroot if it has one
-//	daemon.*             the daemon's answers, its database of regions, and whether Dovecot's doveadm
-//	                     lists and ends sessions
+//	daemon.*             the daemon's answers, its database of regions, whether Dovecot's doveadm
+//	                     lists and ends sessions, and whether notify.smtp answers
 //	doctor.*             what could not be checked, and why
 //
 // # Diagnostics
@@ -176,6 +176,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	c, known := settings(&f, o)
 	unread := 0
 	var dovecot *DovecotConf
+	var postfix *PostfixConf
 
 	if file, conf, ok := readable(&f, "dovecot", o.dovecot, o.dovecotNamed, func(file string) (DovecotConf, error) { return readDovecot(ctx, file) }); ok {
 		conf.File = file
@@ -188,6 +189,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	}
 	if dir, conf, ok := readable(&f, "postfix", o.postfix, o.postfixNamed, func(dir string) (PostfixConf, error) { return readPostfix(ctx, dir) }); ok {
 		conf.Dir = dir
+		postfix = &conf
 		f = append(f, Postfix(conf, c)...)
 		f = append(f, m.checkPostfix(conf, c)...)
 		if dovecot != nil {
@@ -207,6 +209,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 			own = c
 		}
 		f = append(f, askAPI(ctx, own, o.api, o.keyFile)...)
+		f = append(f, checkMailRules(ctx, postfix, own, o.api, o.keyFile)...)
 	}
 	switch failed := f.count(Fail); {
 	case unread == 2:

@@ -24,6 +24,8 @@ type answers struct {
 
 	regions string // none: 403
 	store   string // none: noeviction
+	rules   string // mail rules; none: []
+	groups  string // none: []
 }
 
 var healthy = answers{livez: 200, readyz: `200 {"status":"ok"}`, policy: "action=DUNNO\n\n", milter: append([]byte{0, 0, 0, 13, 'O', 0, 0, 0, 6}, make([]byte, 8)...)}
@@ -80,6 +82,12 @@ func startDaemon(t *testing.T, a answers) (dir, settings string) {
 			return
 		case "/v1/domains":
 			_, _ = io.WriteString(w, `{"items":[{"name":"example.org"}]}`)
+			return
+		case "/v1/domains/example.org/mail-rules":
+			_, _ = io.WriteString(w, `{"items":[`+a.rules+`]}`)
+			return
+		case "/v1/domains/example.org/groups":
+			_, _ = io.WriteString(w, `{"items":[`+a.groups+`]}`)
 			return
 		case "/v1/regions":
 			body := a.regions

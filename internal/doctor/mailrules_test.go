@@ -1,0 +1,75 @@
+package doctor
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// Mail rules in force need the policy service at each stage, and some a Postfix that takes messages.
+func TestMailRules(t *testing.T) {
+	const (
+		limit    = `{"kind":"limit","enabled":true}`
+		off      = `{"kind":"limit","enabled":false},{"kind":"audit","enabled":true,"until":"2020-01-01T00:00:00Z"}`
+		audit    = `{"kind":"audit","enabled":true}`
+		forward  = `{"kind":"forwarding","enabled":true}`
+		approved = `{"address":"all@example.org","approvers":["ann@example.org"]}`
+
+		data, end  = "smtpd_data_restrictions = $drawbridge_policy\n", "smtpd_end_of_data_restrictions = $drawbridge_policy\n"
+		recipients = "    $drawbridge_policy,\n    permit_mynetworks,"
+	)
+	const stages, notify, path = "postfix.mail_rules", "daemon.notify", "postfix.forward_path"
+	for name, c := range map[string]struct {
+		rules, groups string
+		old, new      string // of main.cf
+		greeting      string // of notify.smtp; none: nobody listens
+		severity      Severity
+		check, what   string
+	}{
+		"none":                   {severity: OK},
+		"none in force":          {rules: off, old: data, severity: OK},
+		"a limit":                {rules: limit, severity: OK, check: stages},
+		"a limit without DATA":   {rules: limit, old: data, severity: Fail, check: stages, what: "do not count"},
+		"a limit without an end": {rules: limit, old: end, severity: Fail, check: stages, what: "do not count"},
+		"no limit":               {rules: forward, old: data, severity: OK, check: stages},
+		"port 25 does not ask":   {groups: `{"address":"all@example.org"}`, old: recipients, new: "    permit_mynetworks,", severity: Fail, check: stages, what: "do not apply"},
+		"port 25 permits first":  {rules: forward, old: recipients, new: "    permit_mynetworks,\n    $drawbridge_policy,", severity: Warn, check: stages, what: "do not apply"},
+		"forwarding":             {rules: forward, old: data, new: data + "forward_path =\n", severity: OK, check: path},
+		".forward files":         {rules: forward, severity: Warn, check: path, what: ".forward"},
+		"a server for notices":   {rules: audit, greeting: "220 mail.example.org ESMTP\r\n", severity: OK, check: notify},
+		"no server":              {rules: audit, severity: Fail, check: notify, what: "connection refused"},
+		"a server that refuses":  {groups: approved, greeting: "554 no\r\n", severity: Fail, check: notify, what: `"554 no", not 220`},
+		"a server that hangs up": {rules: `{"kind":"monitor"}`, greeting: "220", severity: Fail, check: notify, what: "no greeting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !strings.Contains(goodMain(), c.old) {
+				t.Fatalf("the shipped configuration has no %q", c.old)
+			}
+			a := healthy
+			a.rules, a.groups = c.rules, c.groups
+			dir, _ := startDaemon(t, a)
+			settings := site(t)
+			settings.Notify.SMTP = "127.0.0.1:1"
+			if c.greeting != "" {
+				settings.Notify.SMTP = serve(t, "tcp", "127.0.0.1:0", func(conn net.Conn) { _, _ = io.WriteString(conn, c.greeting) }).String()
+			}
+			conf := postfixOf(t, strings.Replace(goodMain(), c.old, c.new, 1), goodMaster())
+			f := checkMailRules(t.Context(), &conf, settings, "unix:"+dir+"/api.sock", "")
+			if c.check == "" {
+				if len(f) > 0 {
+					t.Errorf("findings:\n%s", table(t, f))
+				}
+				return
+			}
+			if x := expect(t, f, c.severity, c.check, "", c.what); c.severity != OK && x.Fix == "" {
+				t.Errorf("%s says nothing of what to do", x.Check)
+			}
+			for _, x := range bad(f) {
+				if x.Check != c.check && x.Check != path {
+					t.Errorf("%s: %s", x.Check, x.What)
+				}
+			}
+		})
+	}
+}
