@@ -31,7 +31,8 @@ func (p permissive) Message(e *mailflow.Envelope, recipients []string, content *
 
 func (permissive) Treated(*mailflow.Envelope, []string) {}
 func (permissive) NotReceived(string, mailflow.Reason)  {}
-func (m *mta) body(n int)                               { m.send(gomilter.CodeBody, strings.Repeat("x", n)) }
+
+func (m *mta) body(n int) { m.send(gomilter.CodeBody, strings.Repeat("x", n)) }
 func (tr *trial) unused(s *Server) func() bool {
 	return func() bool { return s.memory.used.Load() == 0 }
 }

@@ -183,7 +183,7 @@ func about(m *mailflow.Whole, p *mailflow.Parcel, approvers []string, now time.T
 // approvers returns who decides, without the sender of the message, and whether the sender is the
 // only one. Where nobody is left of departments, administrators decide.
 func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string, alone bool) {
-	names := []string(nil)
+	var names []string
 	if e.Rule != nil {
 		names = e.Rule.Action.Approvers
 	} else {
