@@ -44,7 +44,7 @@ func (r *Request) Restore(ctx context.Context, in *api.StoreRestore, f *api.Faul
 	if in != nil {
 		for i, d := range in.Documents {
 			if !json.Valid([]byte(d.Document)) {
-				f.Add(api.At(api.At("/documents", i), "document"), "malformed", "is no JSON document")
+				f.Add(api.At(api.At("/documents", i), "document"), "malformed", "is not a JSON document")
 			}
 			docs = append(docs, store.Doc{Key: d.Key, Body: json.RawMessage(d.Document)})
 		}

@@ -32,7 +32,7 @@ func (d *Domain) Batch(in *api.Batch, named []string, resume string, f *api.Faul
 	if in.Select != nil {
 		scope = d.readScope(in.Select, "/select", f)
 		if emptyScope(in.Select) {
-			f.Add("/select", "required", `names nobody: say "all":true, or name departments or members`)
+			f.Add("/select", "required", `selects no account: send "all":true, departments or members`)
 		}
 	}
 	if in.Set != nil {
@@ -68,7 +68,7 @@ func (d *Domain) Batch(in *api.Batch, named []string, resume string, f *api.Faul
 // checkSet validates the settings of a batch, and resolves their preset.
 func (d *Domain) checkSet(set *api.BatchSet, named []string, f *api.Faults) {
 	if len(named) == 0 {
-		f.Add("/set", "required", "sets nothing: name what is to change")
+		f.Add("/set", "required", "is empty: give at least one setting")
 	}
 	for i, path := range set.Departments {
 		switch pointer := api.At("/set/departments", i); {
@@ -152,7 +152,7 @@ func (b *Batch) after() (string, error) {
 	text, err := base64.RawURLEncoding.DecodeString(b.cursor)
 	id, after, _ := strings.Cut(string(text), " ")
 	if err != nil || id != b.id {
-		return "", api.BadCursor("the cursor is of another batch: repeat the body that it was handed out for, or leave it out to start again, which is safe")
+		return "", api.BadCursor("the cursor belongs to another batch: send the body of that batch, or leave the cursor out to start again, which is safe")
 	}
 	return after, nil
 }

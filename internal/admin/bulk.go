@@ -178,7 +178,7 @@ func (b *bulk) stopped(err error) *api.Problem {
 	case p.OfServer():
 		b.Log.Error("changing many accounts", "domain", b.name, "written", written, "error", err)
 	case p.Code == api.Invalid:
-		p = *api.Conflict("interrupted", "another change came between: run it again")
+		p = *api.Conflict("interrupted", "the accounts were changed meanwhile: run it again")
 	}
 	if written > 0 {
 		p.Detail = fmt.Sprintf("%d accounts were written, then: %s", written, p.Detail)

@@ -82,7 +82,7 @@ func ReleasedNames(cur, next *store.Domain) []string {
 // CheckNames refuses a change of alias domains by role domain.
 func (d *Domain) CheckNames(cur, next *store.Domain) error {
 	if d.Caller.Role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.AliasDomains)) {
-		return api.Forbidden("alias_domains is for administrators of the site: leave it as it is")
+		return api.Forbidden("only administrators of the site can change alias_domains: leave it as it is")
 	}
 	return nil
 }

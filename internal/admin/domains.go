@@ -94,7 +94,7 @@ func ReadSettings(in *api.Domain, next *store.Domain, f *api.Faults) {
 		case err != nil:
 			f.Add(pointer, "invalid_address", "%v", err)
 		case address.Domain(addr) != next.Name:
-			f.Add(pointer, "outside_domain", "is no address of this domain")
+			f.Add(pointer, "outside_domain", "is not an address of this domain")
 		case slices.Contains(next.Administrators, addr):
 			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		default:

@@ -93,7 +93,7 @@ func (d *Domain) ReadGroup(in *api.Group, addr, pointer string, f *api.Faults) *
 	}}
 	for i, alias := range g.Aliases {
 		if address.Domain(alias) != d.name {
-			f.Add(api.At(pointer+"/aliases", i), "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(api.At(pointer+"/aliases", i), "outside_domain", "is not an address of this domain or its alias domains")
 		}
 		if other := d.groupOf(alias); other != "" && other != addr {
 			f.Add(api.At(pointer+"/aliases", i), "duplicate", "leads to the group %s already", other)

@@ -41,7 +41,7 @@ func (r *Request) nodes(ctx context.Context) map[string]time.Time {
 	}
 	nodes, err := r.Nodes(ctx)
 	if err != nil {
-		r.Log.Warn("reading which nodes are there", "error", err)
+		r.Log.Warn("reading the list of nodes", "error", err)
 		return nil
 	}
 	return nodes
@@ -55,7 +55,7 @@ func (d *Domain) HeldMessages(ctx context.Context, p Page) (*api.List[api.Held],
 }
 
 func errNotHeld() error {
-	return api.Missing("no message of this id is held: it was released, rejected or never there")
+	return api.Missing("no message of this id is held: it was released, rejected or never existed")
 }
 
 // Held returns a held message that the caller reaches.
@@ -100,7 +100,7 @@ func (r *Request) decideHeld(ctx context.Context, domain, id string, d store.Dec
 			return errNotHeld()
 		}
 		if d.Approver != "" && cur.Doc.State == store.HeldStuck {
-			return api.Conflict("decided", "the message is decided already: an administrator looks after it")
+			return api.Conflict("decided", "the message is decided already, and an administrator must resolve it")
 		}
 		next, err := cur.Doc.Decide(d, ch.Now)
 		if decided := new(store.DecidedError); errors.As(err, &decided) {

@@ -64,7 +64,7 @@ func (d *Domain) imported(in []ImportedAccount, f *api.Faults) []accountEdit {
 		case err != nil:
 			f.Add("/address", "invalid_address", "%v", err)
 		case address.Domain(addr) != d.name:
-			f.Add("/address", "outside_domain", "is no address of this domain")
+			f.Add("/address", "outside_domain", "is not an address of this domain")
 		case first[addr] > 0:
 			f.Add("/address", "duplicate", "is the account of line %d again: leave one out", first[addr])
 		default:

@@ -45,7 +45,7 @@ func (l *Logins) List(ctx context.Context, q store.RecordQuery) (*api.List[api.L
 		case err != nil:
 			f.Parameter("account", "invalid_address", "%v", err)
 		case address.Domain(q.Account) != d.name:
-			f.Parameter("account", "outside_domain", "is no address of this domain")
+			f.Parameter("account", "outside_domain", "is not an address of this domain")
 		}
 	}
 	if known := d.clientTypes(); q.Client != "" && !slices.Contains(known, access.ClientType(q.Client)) {
@@ -138,7 +138,7 @@ func (d *Domain) whyDiffers(rec *store.LoginRecord, l *history.Login, now *acces
 		text += " (" + now.PolicyID + ")"
 	}
 	if now.Outcome != access.Deny && l.Secret.State == access.SecretUnseen {
-		text += "; the record does not say whether its secret was right: it is assumed to be"
+		text += "; the record does not say whether its secret was correct; it is assumed to be"
 	}
 	return text
 }

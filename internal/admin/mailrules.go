@@ -190,7 +190,7 @@ func (d *Domain) ReadMailRule(in *api.MailRule, id string, cur *store.MailRule, 
 		}
 	}
 	if r.Name == "" {
-		f.Add(pointer+"/name", "required", "is needed: people tell rules apart by it")
+		f.Add(pointer+"/name", "required", "is needed: people identify rules by it")
 	}
 	checkText(r.Name, pointer+"/name", f)
 	if in.Scope == nil {
@@ -284,7 +284,7 @@ func (d *Domain) readMatch(in *api.MailMatch, m *mailflow.Match, pointer string,
 	for i, h := range in.Headers {
 		at := api.At(pointer+"/headers", i)
 		if !fieldName(h.Name) {
-			f.Add(at+"/name", "invalid_name", "is no name of a header field")
+			f.Add(at+"/name", "invalid_name", "is not the name of a header field")
 		}
 		if (h.Contains == "") == (h.Regex == "") {
 			f.Add(at+"/contains", "required", "give either contains or regex")
@@ -410,7 +410,7 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 func (d *Domain) checkOwn(addresses []string, pointer string, f *api.Faults) {
 	for i, addr := range addresses {
 		if address.Domain(addr) != d.name && d.Caller.Role != store.RoleAdmin {
-			f.Add(api.At(pointer, i), "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(api.At(pointer, i), "outside_domain", "is not an address of this domain or its alias domains")
 		}
 	}
 }

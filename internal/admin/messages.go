@@ -30,7 +30,7 @@ func (l *Logins) Messages(ctx context.Context, q store.MessageQuery) (*api.List[
 		case err != nil:
 			f.Parameter("account", "invalid_address", "%v", err)
 		case address.Domain(q.Account) != d.name:
-			f.Parameter("account", "outside_domain", "is no address of this domain")
+			f.Parameter("account", "outside_domain", "is not an address of this domain")
 		}
 	}
 	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
@@ -75,7 +75,7 @@ func (d *Domain) TestMail(id string, in *api.MailRuleTest, f *api.Faults) (*api.
 	if m.Login != "" {
 		addr, err := address.Parse(m.Login, d.name)
 		if err == nil && address.Domain(d.Store.State.Canonical(addr)) != d.name && d.Caller.Role == store.RoleDomain {
-			f.Add("/message/login", "outside_domain", "is no address of this domain")
+			f.Add("/message/login", "outside_domain", "is not an address of this domain")
 		}
 	}
 	var ip netip.Addr

@@ -85,7 +85,7 @@ func readAge(s string) (time.Duration, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("%q is no age: write a number up to 100000 and d, h, m or s, such as 180d", s)
+	return 0, fmt.Errorf("%q is not an age: write a number up to 100000 and d, h, m or s, such as 180d", s)
 }
 
 // viewAge writes an age in the longest unit that it is a multiple of.

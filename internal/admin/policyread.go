@@ -61,7 +61,7 @@ func (d *Domain) ReadPolicy(in *api.Policy, id string, cur *store.Policy, pointe
 
 func (d *Domain) checkPolicyName(p *store.Policy, pointer string, f *api.Faults) {
 	if p.Name == "" {
-		f.Add(pointer, "required", "is needed: people tell policies apart by it")
+		f.Add(pointer, "required", "is needed: people identify policies by it")
 	}
 	checkText(p.Name, pointer, f)
 	if d.policyNamed(p.Name, p.ID) {
@@ -116,7 +116,7 @@ func checkPolicyPlace(p *store.Policy, pointer string, f *api.Faults) {
 	checkNetworks(p.IPs, pointer+"/ips", f)
 	checkNetworks(p.ExceptIPs, pointer+"/except_ips", f)
 	if p.Type == access.Whitelist && len(p.IPs)+len(p.Regions) == 0 && !f.Within(pointer+"/ips") && !f.Within(pointer+"/regions") {
-		f.Add(pointer+"/ips", "required", "is needed, or regions: a whitelist names from where to log in, and refuses everywhere else")
+		f.Add(pointer+"/ips", "required", "is needed, or regions: a whitelist permits logins from its addresses and regions, and refuses all others")
 	}
 	if len(f.List) > before || len(p.ExceptIPs) == 0 {
 		return

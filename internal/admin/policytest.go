@@ -116,7 +116,7 @@ func (d *Domain) checkHypothetical(in *api.HypotheticalLogin, l *access.Login, f
 		return
 	}
 	if address.Domain(addr) != d.name {
-		f.Add("/login/account", "outside_domain", "is no address of this domain")
+		f.Add("/login/account", "outside_domain", "is not an address of this domain")
 		return
 	}
 	l.Account = addr

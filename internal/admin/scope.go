@@ -61,7 +61,7 @@ func (d *Domain) scopeMembers(in []string, pointer string, f *api.Faults) []stri
 		case err != nil:
 			f.Add(api.At(pointer, i), "invalid_address", "%v", err)
 		case address.Domain(addr) != d.name:
-			f.Add(api.At(pointer, i), "outside_domain", "is no address of this domain")
+			f.Add(api.At(pointer, i), "outside_domain", "is not an address of this domain")
 		case !seen[addr]:
 			seen[addr] = true
 			members = append(members, addr)

@@ -62,7 +62,7 @@ func (d *Domain) ReadSecurePasswordPolicy(in *api.SecurePasswordPolicy, f *api.F
 		p.Scope = d.readScope(in.Scope, "/scope", f)
 	}
 	if in.Enforced && in.Scope != nil && emptyScope(in.Scope) {
-		f.Add("/scope", "required", `names nobody: say "all":true, or name departments or members; or set enforced to false`)
+		f.Add("/scope", "required", `selects no account: send "all":true, departments or members; or set enforced to false`)
 	}
 	return p
 }

@@ -21,13 +21,13 @@ func (d *Domain) readAliases(in []string, next, cur *store.Account, f *api.Fault
 		case err != nil:
 			f.Add(pointer, "invalid_address", "%v", err)
 		case address.Local(addr) == "*":
-			f.Add(pointer, "invalid_address", "is no single address: put *@domain into send_as")
+			f.Add(pointer, "invalid_address", "is not a single address: put *@domain into send_as")
 		case addr == next.Address:
 			f.Add(pointer, "conflict", "is the account's own address, by its own or an alias domain: leave it out")
 		case slices.Contains(list, addr):
 			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		case !kept && address.Domain(addr) != d.name && d.Caller.Role != store.RoleAdmin:
-			f.Add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(pointer, "outside_domain", "is not an address of this domain or its alias domains")
 		case !kept && !d.managed(address.Domain(addr)):
 			f.Add(pointer, "unmanaged_domain", "is in a domain that is not managed: create the domain first")
 		default:
@@ -52,7 +52,7 @@ func (d *Domain) readSendAs(in, cur []string, f *api.Faults) []string {
 		case slices.Contains(list, addr):
 			f.Add(pointer, "duplicate", "is named twice: leave it out")
 		case address.Domain(addr) != d.name && d.Caller.Role != store.RoleAdmin && !slices.Contains(cur, addr):
-			f.Add(pointer, "outside_domain", "is no address of this domain or its alias domains")
+			f.Add(pointer, "outside_domain", "is not an address of this domain or its alias domains")
 		default:
 			list = append(list, addr)
 		}

@@ -70,7 +70,7 @@ func TestExplainLogin(t *testing.T) {
 	}
 	d.admin.patch(office, `{"enabled":false}`).want(200)
 	d.explained(ids[0]).has("differs", `true`).has("decision.outcome", `"next"`).
-		has("why_differs", `"then the policy refused it (office, which is disabled); now it passes; the record does not say whether its secret was right: it is assumed to be"`)
+		has("why_differs", `"then the policy refused it (office, which is disabled); now it passes; the record does not say whether its secret was correct; it is assumed to be"`)
 	for i, want := range map[int]string{1: "deny bad_secret", 2: "allow ok", 3: "next ok", 4: "allow ok", 5: "deny throttled", 6: "deny bad_secret"} {
 		a := d.explained(ids[i]).has("differs", `false`)
 		if got := a.text("decision.outcome") + " " + a.text("decision.reason"); got != want {
@@ -80,7 +80,7 @@ func TestExplainLogin(t *testing.T) {
 			t.Errorf("%d: the trace leaves out a disabled policy: %s", i, a.body)
 		}
 	}
-	d.explained(ids[7]).has("decision.outcome", `"next"`).has("why_differs", `"then a secure password was required; now it passes; the record does not say whether its secret was right: it is assumed to be"`)
+	d.explained(ids[7]).has("decision.outcome", `"next"`).has("why_differs", `"then a secure password was required; now it passes; the record does not say whether its secret was correct; it is assumed to be"`)
 
 	// A new rule refuses a right secret; a wrong secret never passes.
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
@@ -113,7 +113,7 @@ func TestExplainLoginKeptHere(t *testing.T) {
 	}
 	d.admin.patch("/v1/accounts/new@example.org?create=true", `{"suspended":false}`).want(201)
 	d.explained(ids[3]).has("decision.outcome", `"allow"`).
-		has("why_differs", `"then the account had no record; now it passes; the record does not say whether its secret was right: it is assumed to be"`)
+		has("why_differs", `"then the account had no record; now it passes; the record does not say whether its secret was correct; it is assumed to be"`)
 }
 
 func TestExplainLoginIsNotForOthers(t *testing.T) {

@@ -30,5 +30,5 @@ type Held struct {
 
 // Rejection says why a message is rejected.
 type Rejection struct {
-	Text string `json:"text" maxLength:"2000" doc:"For the sender, if they authenticated. Others are not told."`
+	Text string `json:"text" maxLength:"2000" doc:"For the sender, if they authenticated. Others are not notified."`
 }

@@ -84,7 +84,7 @@ type Session struct {
 	IP           string            `json:"ip"`
 	Client       access.ClientType `json:"client" doc:"Empty if it is not known, or if the logins that the session may be of differ."`
 	CredentialID string            `json:"credential_id,omitempty" doc:"Of the secure password; mailbox, or master. Missing if the session may be of several."`
-	Label        string            `json:"label,omitempty" doc:"The device's label. Dovecot 2.3 does not tell an account's sessions of one address apart: then all that it may be."`
+	Label        string            `json:"label,omitempty" doc:"The device's label. Dovecot 2.3 cannot distinguish an account's sessions from one address: then the labels of all candidates."`
 	Node         string            `json:"node,omitempty" doc:"The doveadm address of the Dovecot; not for keys of roles domain and self."`
 	Since        time.Time         `json:"since,omitzero" doc:"When the login was decided."`
 }
@@ -702,7 +702,7 @@ type RegionStatus struct {
 	Missing  string    `json:"missing,omitempty" enum:"IPv4,IPv6" doc:"The address family of which the database has no addresses: they are unknown."`
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
 	Error    string    `json:"error,omitempty" doc:"Why the present files could not be loaded; the previous data stays in use."`
-	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists let none in."`
+	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists admit none."`
 }
 
 // Region is a region that policies can select.

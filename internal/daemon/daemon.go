@@ -515,7 +515,7 @@ func missRegions(ctx context.Context, regions *region.Source, st *store.Store, l
 // warnOfRegions logs which domains have policies with regions when there is no region database.
 func warnOfRegions(regions *region.Source, st *store.Store, log hclog.Logger) {
 	if domains := st.State.NamingRegions(); len(domains) > 0 && regions.Database() == nil {
-		log.Error("policies name regions, and there is no database of them: until regions.database names one, their blacklists refuse every public address and their whitelists let none in", "domains", domains)
+		log.Error("policies name regions, and there is no region database: until regions.database names one, their blacklists refuse every public address and their whitelists admit none", "domains", domains)
 	}
 }
 

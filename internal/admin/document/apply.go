@@ -57,7 +57,7 @@ func Apply(ctx context.Context, d *admin.Domain, in *api.DomainDocument, f *api.
 		}
 		return p.view(ctx), nil
 	}
-	return nil, api.Conflict("interrupted", "other changes keep coming between; nothing was changed: apply it again")
+	return nil, api.Conflict("interrupted", "other changes interfered several times; nothing was changed: apply it again")
 }
 
 // carryOut makes the changes of a plan, in one transaction if there are not too many accounts.

@@ -182,7 +182,7 @@ func desiredAccounts(d *admin.Domain, in []api.AccountSettings, cur []*store.Acc
 		case err != nil:
 			f.Add("/address", "invalid_address", "%v", err)
 		case address.Domain(addr) != d.Name():
-			f.Add("/address", "outside_domain", "is no address of this domain")
+			f.Add("/address", "outside_domain", "is not an address of this domain")
 		case seen[addr]:
 			f.Add("/address", "duplicate", "is the address of another account of the document: leave one out")
 		}
