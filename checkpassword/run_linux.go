@@ -189,7 +189,7 @@ func parseArgs(args []string) (socket string, reply []string, err error) {
 		case arg != "-s":
 			return "", args, errors.New("unknown option " + arg)
 		case len(args) == 0 || args[0] == "" || args[0][0] != '/':
-			return "", args, errors.New("-s wants an absolute path")
+			return "", args, errors.New("-s needs an absolute path")
 		case len(args[0]) >= maxSocketPath:
 			return "", args, errors.New("-s: a socket's path is shorter than 108 bytes")
 		default:

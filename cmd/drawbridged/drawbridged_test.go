@@ -259,7 +259,7 @@ func TestUser(t *testing.T) {
 		}
 		p.reported("RELOADING=1\nMONOTONIC_USEC=", start)
 		p.reported("READY=1", 2+2*start)
-		if log := p.log.String(); !strings.Contains(log, "reload: settings are left as they were") || !strings.Contains(log, "login.key_file") {
+		if log := p.log.String(); !strings.Contains(log, "reload: nothing was applied") || !strings.Contains(log, "login.key_file") {
 			t.Errorf("the reload does not report the key that it cannot read:\n%s", log)
 		}
 		p.createDomain("example.org", http.StatusConflict)
@@ -304,7 +304,7 @@ func TestUserFails(t *testing.T) {
 			before: func(p *process) error {
 				return errors.Join(os.Mkdir(p.path("state"), 0o700), os.WriteFile(p.path("state/id_rsa"), nil, 0o600))
 			},
-			want: `holds "id_rsa" and nothing of a daemon's`,
+			want: `contains "id_rsa", which is not the daemon's`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

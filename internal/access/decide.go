@@ -381,7 +381,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 			set(Next, ReasonOK, "master login: the next passdb knows the account", "")
 			return
 		}
-		set(Allow, ReasonOK, "master login: the secret is not looked at", "")
+		set(Allow, ReasonOK, "master login: the secret is not checked", "")
 		return
 	case q.Login.Lookup == LookupCredentials:
 		switch {
@@ -403,7 +403,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		d.CredentialID = q.Secret.CredentialID
 		switch {
 		case !third:
-			d.Note = "secure password '" + q.Secret.Label + "' tried at an own client"
+			d.Note = "secure password '" + q.Secret.Label + "' used with one of the site's own clients"
 			refuseKnown(ReasonBadSecret, "a secure password opens third-party clients only")
 		case acc.Secure == SecureOff && !required:
 			d.Note = "secure password '" + q.Secret.Label + "' is inactive: the account has switched secure passwords off"
@@ -422,7 +422,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		// Where mailbox passwords are kept here, compute the slow hash as for any other secret: its
 		// absence would reveal the accounts with secure passwords.
 		if q.Site.NextPassdb && (acc.HasSecure || required) {
-			set(Deny, ReasonBadSecret, "has the shape of a secure password, and is none of this account", "")
+			set(Deny, ReasonBadSecret, "looks like a secure password, but is not one of this account's", "")
 			return
 		}
 	case SecretEmpty:
@@ -464,7 +464,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	}
 	assumed := ""
 	if q.Secret.State == SecretUnseen {
-		assumed = ", taken to be right"
+		assumed = ", assumed to be correct"
 	}
 	set(Allow, ReasonOK, "the mailbox password", assumed)
 }

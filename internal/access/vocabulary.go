@@ -179,7 +179,7 @@ const (
 	RegionUnknown = "unknown"
 	// RegionNoDatabase is the region of a public address without a database. It matches no
 	// whitelist and every blacklist with regions, so that a missing database weakens no rule.
-	RegionNoDatabase = "no database"
+	RegionNoDatabase = "no-database"
 )
 
 // ShownRegion returns a region as decisions, records and previews show it: "" without a database.

@@ -130,7 +130,7 @@ func parseAPI(api string) (*http.Transport, string, error) {
 		case !strings.HasPrefix(api, "unix:/") || socket == "/":
 			return nil, "", fmt.Errorf("the socket's path must be absolute: write unix:%s", absolute(strings.TrimPrefix(api, "unix:")))
 		case strings.ContainsAny(socket, "?#"):
-			return nil, "", errors.New("a socket's path and nothing else, please: leave out the ? and what follows")
+			return nil, "", errors.New("a socket path takes no options: leave out the ? and everything after it")
 		case len(socket) > maxUnixPath:
 			return nil, "", fmt.Errorf("the socket's path is longer than %d bytes, the most that the kernel takes", maxUnixPath)
 		}
@@ -144,9 +144,9 @@ func parseAPI(api string) (*http.Transport, string, error) {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, "", errors.New("write unix:/path, https://host:port or http://127.0.0.1:port")
 	case u.User != nil:
-		return nil, "", errors.New("no name, password or key belongs there: give the key by --key-file")
+		return nil, "", errors.New("it must not contain a name, password or key: give the key by --key-file")
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, "", errors.New("leave out the ? or # and what follows")
+		return nil, "", errors.New("leave out the ? or # and everything after it")
 	}
 	if u.Scheme == "https" {
 		t.Proxy = http.ProxyFromEnvironment

@@ -59,7 +59,7 @@ func (c *Client) unreachable(method string, err error) error {
 	case method == http.MethodGet || method == http.MethodHead:
 		u.Hint = "try again; --timeout waits longer"
 	default:
-		u.Hint = "whether the change was made is unknown: look before repeating it"
+		u.Hint = "whether the change was made is unknown: check before you repeat it"
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		u.Err = fmt.Errorf("nothing within %v", c.timeout)

@@ -35,18 +35,18 @@ func readKey(name string) ([]byte, error) {
 		return nil, unwrapPath(err)
 	}
 	if n > maxKey {
-		return nil, fmt.Errorf("is longer than %d bytes: it should hold a key and nothing else", maxKey)
+		return nil, fmt.Errorf("is longer than %d bytes: it must contain a key only", maxKey)
 	}
 	key := raw[:n]
 	for len(key) > 0 && (key[len(key)-1] == '\n' || key[len(key)-1] == '\r') {
 		key = key[:len(key)-1]
 	}
 	if len(key) == 0 {
-		return nil, errors.New("is empty: it should hold a key")
+		return nil, errors.New("is empty: it must contain a key")
 	}
 	for _, c := range key {
 		if c <= ' ' || c > '~' {
-			return nil, errors.New("holds a space, a line break or another character that no key has: it should hold a key and nothing else")
+			return nil, errors.New("has a space, a line break or another character that keys do not have: it must contain a key only")
 		}
 	}
 	return append([]byte(nil), key...), nil

@@ -52,7 +52,7 @@ func (c *Client) List(ctx context.Context, path string, query url.Values, limit 
 			return list, nil
 		}
 		if page.Next == query.Get("cursor") {
-			return nil, errors.New("reading the list " + path + ": its pages go round in a circle")
+			return nil, errors.New("reading the list " + path + ": its pages form a loop")
 		}
 		query.Set("cursor", page.Next)
 	}

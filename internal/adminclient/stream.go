@@ -33,7 +33,7 @@ func (c *Client) Stream(ctx context.Context, r Request, progress, item func([]by
 		return c.whole(&r, resp)
 	}
 	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != linesType {
-		return nil, fmt.Errorf("answer to %s %s does not come in lines: is %s Drawbridge's API, and as new as this command?", r.Method, r.Path, c.api)
+		return nil, fmt.Errorf("answer to %s %s is not a stream of lines: is %s Drawbridge's API, and as new as this command?", r.Method, r.Path, c.api)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, MaxBody)

@@ -78,7 +78,7 @@ func TestStreamRefusals(t *testing.T) {
 		timeout time.Duration
 		says    string
 	}{
-		"one document":    {refusal(200, "application/json", `{}`), 0, "does not come in lines"},
+		"one document":    {refusal(200, "application/json", `{}`), 0, "is not a stream of lines"},
 		"no JSON":         {inLines(t, nil, `{"progress":{}}`, `oops`), 0, "reading a line"},
 		"no problem":      {inLines(t, nil, `{"problem":[]}`), 0, "reading the problem"},
 		"cut short":       {inLines(t, nil, `{"progress":{}}`), 0, "unexpected EOF"},

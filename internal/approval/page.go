@@ -49,7 +49,7 @@ var tmpl = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <dt>Without a decision</dt><dd>{{if eq .Then "release"}}released{{else}}rejected{{end}} at {{.ExpiresAt.UTC.Format "2006-01-02 15:04 UTC"}}</dd>
 </dl>
 <form method="post"><button name="decision" value="approve">Approve</button></form>
-<form method="post"><p><label>Why, for the sender:<br><textarea name="text" rows="3" cols="60" maxlength="2000"></textarea></label></p>
+<form method="post"><p><label>Reason, for the sender:<br><textarea name="text" rows="3" cols="60" maxlength="2000"></textarea></label></p>
 <button name="decision" value="reject">Reject</button></form>
 {{end}}
 </body>
@@ -109,7 +109,7 @@ func Handler(links *Links, decider Decider, log hclog.Logger) http.Handler {
 				return
 			}
 			log.Info("held message decided by mail", "id", c.id, "approver", c.approver, "decision", decision, "state", held.State)
-			text := "Your approval is noted. Others have to approve, too."
+			text := "Your approval was recorded. Other approvers must approve, too."
 			switch held.State {
 			case "approved":
 				text = "The message will be sent."

@@ -193,7 +193,7 @@ doveadm = ["unix:x", "http://127.0.0.1:8080"]
 	}
 	const want = `f: sessions.key_file: is needed for http://127.0.0.1:8080: name a file with Dovecot's doveadm_api_key
 f:1: state_dir: "relative" is not an absolute path: start it with /
-f:2: colour: there is no such setting: remove it ('drawbridged -d' prints all there are)
+f:2: colour: there is no such setting: remove it ('drawbridged -d' prints all settings)
 f:4: store.min_replicas: 11 is out of bounds: from 0 to 10
 f:4: store.min_replicas: must be 0 with store.url = "embedded", which has no replicas
 f:5: store.max_staleness: "30s" is out of bounds: from "1m" to "365d"
@@ -202,7 +202,7 @@ f:7: logn: there is no such table: did you mean [login]?
 f:11: login.unmanaged: "allow" is not one of "deny", "next"
 f:12: login.listen: listener "tcp:1": write unix:/path or inet:address:port
 f:13: login.next_passdb: must be true or false, not a string
-f:14: login.password: there is no such setting: remove it ('drawbridged -d' prints all there are)
+f:14: login.password: there is no such setting: remove it ('drawbridged -d' prints all settings)
 f:16: milter.listen: listener "inet:0.0.0.0:1": beyond loopback, name who may connect with allow_from=10.0.0.0/8 or encrypt with tls_cert=/path&tls_key=/path
 f:16: milter.listen: listener "unix:/x?mode=9": mode "9": write octal permissions from 0600 to 0777 with which the owner can read and write, such as 0660
 f:18: regions.database: "x.mmdb" is not an absolute path: start it with /
@@ -256,7 +256,7 @@ func TestProblems(t *testing.T) {
 		"[login]\ndefault_domain = \"a@b\"":        `f:2: login.default_domain: "a@b" is not a domain`,
 		"[login]\ndefault_domain = \"b.\"":         `f:2: login.default_domain: "b." is not a domain`,
 		"[login]\ndefault_domain = \"-b.org\"":     `f:2: login.default_domain: "-b.org" is not a domain`,
-		"[login]\nservices = {x = \"web\"}":        `f:2: login.services: "x" stands for "web", which is not one of "imap", "pop3", "smtp", "sieve"`,
+		"[login]\nservices = {x = \"web\"}":        `f:2: login.services: "x" is mapped to "web", which is not one of "imap", "pop3", "smtp", "sieve"`,
 		"[login]\nservices = {lmtp = \"imap\"}":    `f:2: login.services: "lmtp" has a fixed meaning`,
 		"[login]\nservices = {\"a b\" = \"imap\"}": `f:2: login.services: "a b" is not a service name`,
 		// settings that depend on each other
@@ -281,13 +281,13 @@ func TestProblems(t *testing.T) {
 		"[store]\nurl = \"redis://h\"\nmaster = \"m\"":                                       "f:3: store.master: needs a list of Sentinels",
 		"[store]\nurl = [\"h\"]\ndb = 1":                                                     "f:3: store.db: must be 0",
 		// store.url
-		"[store]\nurl = \"\"":                                 `f:2: store.url: is "", which is no store: write "embedded", unix:///path`,
-		"[store]\nurl = \"127.0.0.1:6379\"":                   `f:2: store.url: is "127.0.0.1:6379", which is no store`,
-		"[store]\nurl = \"http://h\"":                         "which is no store",
-		"[store]\nurl = \"unix://run/x\"":                     `f:2: store.url: is "unix://run/x", which is no socket: write unix:///path`,
+		"[store]\nurl = \"\"":                                 `f:2: store.url: is "", which is not a store: write "embedded", unix:///path`,
+		"[store]\nurl = \"127.0.0.1:6379\"":                   `f:2: store.url: is "127.0.0.1:6379", which is not a store`,
+		"[store]\nurl = \"http://h\"":                         "which is not a store",
+		"[store]\nurl = \"unix://run/x\"":                     `f:2: store.url: is "unix://run/x", which is not a unix socket: write unix:///path`,
 		"[store]\nurl = \"redis://h/3\"":                      "f:2: store.url: has something after the port in \"redis://h/3\": a database number goes into store.db",
 		"[store]\nurl = \"redis://h:0\"":                      "f:2: store.url: names no server",
-		"[store]\nurl = \"redis://h?db=1\"":                   "f:2: store.url: holds options after ? or #",
+		"[store]\nurl = \"redis://h?db=1\"":                   "f:2: store.url: has options after ? or #",
 		"[store]\nurl = []":                                   "f:2: store.url: names 0 servers",
 		"[store]\nurl = [\"embedded\"]":                       `f:2: store.url: address 1 "embedded" does not belong in a list`,
 		"[store]\nurl = [\"h\"]\nmaster = \"a b\"":            `f:3: store.master: "a b" is not a name`,

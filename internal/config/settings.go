@@ -61,8 +61,8 @@ func settings() []setting {
 daemon's user and be readable by nobody else.`,
 			func(c *Config) *string { return &c.StateDir }, required, absolute),
 		row("user", `User that a daemon started as root changes to, with its groups, after it has opened its listeners and read its secrets;
-redis-server runs as it too. A state_dir of root's is handed over to it. A daemon that was started as another user does not
-start. Empty: the daemon keeps running as the user that started it.`,
+redis-server runs as this user, too. It becomes the owner of a state_dir that root owns. A daemon started as another user
+exits. Empty: the daemon keeps running as the user that started it.`,
 			func(c *Config) *string { return &c.User }, printable),
 
 		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
@@ -116,15 +116,15 @@ readable by everyone. Required with an inet listener.`,
 			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin)),
 		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
-		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" leaves it to the next
+		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" passes it to the next
 passdb if login.unmanaged_domains names the domain.`,
 			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next)),
-		row("login.unmanaged_domains", `The domains that login.unmanaged = "next" is for, such as ["example.net"]; ["*"] for all of them. Empty: it is for
-none, and logins to domains that are not managed are refused, as with "deny". With "*" a next passdb that looks at the
-local part only accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb. Names
-without a domain belong to "*" unless login.default_domain is set.`,
+		row("login.unmanaged_domains", `Domains that login.unmanaged = "next" applies to, such as ["example.net"]; ["*"] for all. Empty: none; logins to
+domains that are not managed are refused, as with "deny". With "*", a next passdb that looks up the local part only
+accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb. Names without a domain
+belong to "*" unless login.default_domain is set.`,
 			func(c *Config) *[]string { return &c.Login.UnmanagedDomains }, unmanagedDomains),
-		row("login.default_domain", `Domain of login names that have none, such as "example.org". Such a name is handed back to Dovecot without a
+		row("login.default_domain", `Domain of login names that have none, such as "example.org". Such a name is returned to Dovecot without a
 domain, as system users (PAM) need it. Empty: such names are refused.`,
 			func(c *Config) *string { return &c.Login.DefaultDomain }, domain),
 		row("login.subaddress", `Characters that each separate an account from an extension in names (ann+lists@example.org), as in Postfix'
@@ -424,7 +424,7 @@ func plain(_ *Config, v []listen.Spec) (faults []string) {
 func unixOnly(_ *Config, v []listen.Spec) (faults []string) {
 	for _, s := range v {
 		if !s.Unix() {
-			faults = append(faults, fmt.Sprintf("%s: the protocol has no key, so whoever connects would be believed: use a unix socket", s))
+			faults = append(faults, fmt.Sprintf("%s: the protocol has no key, so any client that connects could claim any login: use a unix socket", s))
 		}
 	}
 	return faults
@@ -499,7 +499,7 @@ func unmanagedDomains(c *Config, v []string) (faults []string) {
 	for i, name := range v {
 		if name == "*" {
 			if len(v) > 1 {
-				faults = append(faults, `has "*", which is all domains, beside others: write ["*"] alone`)
+				faults = append(faults, `has "*" (all domains) beside others: write ["*"] alone`)
 			}
 			continue
 		}
@@ -564,7 +564,7 @@ func protocols(_ *Config, v map[string]string) (faults []string) {
 		case slices.Contains([]string{"imap", "pop3", "smtp", "submission", "sieve", "lmtp", "doveadm"}, name):
 			faults = append(faults, fmt.Sprintf("%q has a fixed meaning: remove it", name))
 		case !slices.Contains([]string{"imap", "pop3", "smtp", "sieve"}, v[name]):
-			faults = append(faults, fmt.Sprintf("%q stands for %.80q, which is not one of \"imap\", \"pop3\", \"smtp\", \"sieve\"", name, v[name]))
+			faults = append(faults, fmt.Sprintf("%q is mapped to %.80q, which is not one of \"imap\", \"pop3\", \"smtp\", \"sieve\"", name, v[name]))
 		}
 	}
 	return faults

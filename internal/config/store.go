@@ -72,16 +72,16 @@ type server struct {
 // parseServer reads one address. A text that may hold a password is not repeated in the fault.
 func parseServer(text string, inList, sentinel bool) (s server, fault string) {
 	if strings.Contains(text, "@") {
-		return server{}, "holds a user name or a password, and settings are no place for secrets: use store.username and store.password_file"
+		return server{}, "contains a user name or a password: remove it, and use store.username and store.password_file"
 	}
 	if strings.ContainsAny(text, "?#") {
-		return server{}, "holds options after ? or #: use the settings of [store] for them"
+		return server{}, "has options after ? or #: use the settings of [store] for them"
 	}
 	scheme, rest, hasScheme := strings.Cut(text, "://")
 	switch {
 	case hasScheme && scheme == "unix" && !inList:
 		if !path.IsAbs(rest) || len(rest) > maxSocket || strings.ContainsFunc(rest, unicode.IsControl) {
-			return server{}, fmt.Sprintf("is %.200q, which is no socket: write unix:///path of at most %d bytes", text, maxSocket)
+			return server{}, fmt.Sprintf("is %.200q, which is not a unix socket: write unix:///path of at most %d bytes", text, maxSocket)
 		}
 		return server{network: "unix", address: path.Clean(rest)}, ""
 	case hasScheme && (scheme == "redis" || scheme == "rediss"):
@@ -97,7 +97,7 @@ func parseServer(text string, inList, sentinel bool) (s server, fault string) {
 	case inList:
 		return server{}, fmt.Sprintf("is %.200q, which does not belong in a list: write host:port, redis://host:port or rediss://host:port", text)
 	default:
-		return server{}, fmt.Sprintf("is %.200q, which is no store: write \"embedded\", unix:///path, redis://host:port or rediss://host:port", text)
+		return server{}, fmt.Sprintf("is %.200q, which is not a store: write \"embedded\", unix:///path, redis://host:port or rediss://host:port", text)
 	}
 	port := "6379"
 	if sentinel {

@@ -17,7 +17,7 @@ func unknown(all []setting, name string, isTable bool) string {
 	if near := nearest(all, name, isTable); near != "" {
 		return what + ": did you mean " + near + "?"
 	}
-	return what + ": remove it ('drawbridged -d' prints all there are)"
+	return what + ": remove it ('drawbridged -d' prints all settings)"
 }
 
 // nearest finds the setting, or for a table the table, that name was meant to be; "" when none is

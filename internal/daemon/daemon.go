@@ -271,10 +271,10 @@ func reveal(word string) access.Reveal {
 // changes to becomes its owner.
 func prepareState(dir string, user daemonUser) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the user must pass through it
-		return fmt.Errorf("state_dir: %w: make it, owned by the user that drawbridged runs as", err)
+		return fmt.Errorf("state_dir: %w: create it, owned by the user that drawbridged runs as", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("state_dir: %w: make it, owned by the user that drawbridged runs as", err)
+		return fmt.Errorf("state_dir: %w: create it, owned by the user that drawbridged runs as", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -371,7 +371,7 @@ func (m marker) StoreID() (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading which store is ours: %w", err)
+		return "", fmt.Errorf("reading the id of the known store: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
@@ -382,7 +382,7 @@ func (m marker) SetStoreID(id string) error {
 		return nil
 	}
 	if err := writeSynced(string(m), id+"\n"); err != nil {
-		return fmt.Errorf("remembering which store is ours: %w", err)
+		return fmt.Errorf("recording the id of the known store: %w", err)
 	}
 	return nil
 }
@@ -411,7 +411,7 @@ func findPepper(ctx context.Context, path string, st *store.Store) (*credential.
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("%s is missing, and whether one is in use cannot be told: %w", path, orUnavailable(st.Trouble()))
+		return nil, fmt.Errorf("%s is missing, and whether one is in use cannot be determined: %w", path, orUnavailable(st.Trouble()))
 	}
 	if st.State.Pepper() != "" {
 		return nil, errMissing(path)
@@ -529,7 +529,7 @@ func expireRecords(ctx context.Context, st *store.Store, redis *redisstore.Redis
 		}
 		for _, d := range st.State.Domains("", 0) {
 			if err := redis.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
-				log.Warn("forgetting old login records", "domain", d.Doc.Name, "error", err)
+				log.Warn("deleting old login records", "domain", d.Doc.Name, "error", err)
 			}
 		}
 	}

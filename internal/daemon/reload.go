@@ -56,7 +56,7 @@ func (r *reloader) reload() {
 	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			r.log.Error("reload: settings are left as they were", "error", line)
+			r.log.Error("reload: nothing was applied", "error", line)
 		}
 		return
 	}

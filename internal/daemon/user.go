@@ -109,7 +109,7 @@ func (u daemonUser) own(dir string) error {
 		return err
 	}
 	if len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "pepper" || e.Name() == "store-id" }) {
-		return fmt.Errorf("%s holds %q and nothing of a daemon's: name another directory", dir, entries[0].Name())
+		return fmt.Errorf("%s contains %q, which is not the daemon's: name another directory", dir, entries[0].Name())
 	}
 	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || path == "." {

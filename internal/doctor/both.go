@@ -70,7 +70,7 @@ func (p *postfixChecks) relay(file string, all doveconf.Section) {
 		p.ok(check, setting, "logins that Drawbridge does not decide reach this Dovecot")
 	default:
 		p.fail(check, setting, fmt.Sprintf("# in %s:\nservice auth {\n  unix_listener %s {\n    mode = 0660\n    user = postfix\n    group = postfix\n  }\n}", file, next),
-			"is %s, which is no listener of this Dovecot's auth service: logins with a mailbox password are temporary failures", next)
+			"is %s, which is not a listener of this Dovecot's auth service: logins with a mailbox password are temporary failures", next)
 	}
 }
 
@@ -110,7 +110,7 @@ func (p *postfixChecks) saslPath(s *smtpd, file string, all doveconf.Section, ap
 	if !slices.Contains(offered, listener) {
 		fix += fmt.Sprintf("\n# and in %s:\nservice auth {\n  unix_listener %s {\n    mode = 0660\n    user = postfix\n    group = postfix\n  }\n}", file, listener)
 	}
-	p.fail(check, s.where(setting), fix, "asks %s, which is no listener of this Dovecot's auth service: logins to %s do not reach Drawbridge", asked, s.title)
+	p.fail(check, s.where(setting), fix, "asks %s, which is not a listener of this Dovecot's auth service: logins to %s do not reach Drawbridge", asked, s.title)
 }
 
 // submissionRelay checks that Postfix takes the login that Dovecot's submission service passes on.
@@ -129,7 +129,7 @@ func (p *postfixChecks) submissionRelay(all doveconf.Section) {
 		}
 		if s.value(setting, "") == "" {
 			p.fail(check, s.where(setting), s.line(setting, "127.0.0.1"),
-				"is empty: %s does not take the login from Dovecot's submission service, so the sender is not checked and revoked secrets go on sending", s.title)
+				"is empty: %s does not take the login from Dovecot's submission service, so the sender is not checked, and revoked secrets can still send", s.title)
 			return
 		}
 		p.ok(check, s.where(setting), "%s takes the login that Dovecot's submission service passes on", s.title)

@@ -16,10 +16,10 @@ func TestBoth(t *testing.T) {
 		what, line    string
 	}{
 		"the listener of the guide":  {authListener, "", "", "", OK, "postfix.sasl.path", "for submission/inet", "reach this Dovecot", ""},
-		"no such listener":           {"", "", "", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "/var/spool/postfix/private/auth, which is no listener", "unix_listener /var/spool/postfix/private/auth {"},
-		"another server's":           {authListener, "", "smtpd_sasl_path = /run/saslauthd/mux\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "which is no listener", "smtpd_sasl_path = private/auth"},
+		"no such listener":           {"", "", "", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "/var/spool/postfix/private/auth, which is not a listener", "unix_listener /var/spool/postfix/private/auth {"},
+		"another server's":           {authListener, "", "smtpd_sasl_path = /run/saslauthd/mux\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "which is not a listener", "smtpd_sasl_path = private/auth"},
 		"another server's, one port": {authListener, "", "", "  -o smtpd_sasl_path=private/other\n", Fail, "postfix.sasl.path", "master.cf: last/inet: smtpd_sasl_path", "private/other", "  -o smtpd_sasl_path=private/auth"},
-		"userdb lookups":             {authListener, "", "smtpd_sasl_path = /run/dovecot/auth-userdb\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "auth-userdb, which is no listener", ""},
+		"userdb lookups":             {authListener, "", "smtpd_sasl_path = /run/dovecot/auth-userdb\n", "", Fail, "postfix.sasl.path", "smtpd_sasl_path", "auth-userdb, which is not a listener", ""},
 		"a port":                     {authListener + "  inet_listener {\n    port = 12345\n  }\n", "", "smtpd_sasl_path = inet:127.0.0.1:12345\n", "", OK, "postfix.sasl.path", "for submission/inet", "reach this Dovecot", ""},
 		"submission, no XCLIENT":     {authListener, "submission_relay_host = 127.0.0.1\n", "", "", Fail, "postfix.submission_relay", "smtpd_authorized_xclient_hosts", "does not take the login", "smtpd_authorized_xclient_hosts = 127.0.0.1"},
 		"submission, XCLIENT":        {authListener, "submission_relay_host = 127.0.0.1\n", "smtpd_authorized_xclient_hosts = 127.0.0.1\n", "", OK, "postfix.submission_relay", "smtpd_authorized_xclient_hosts", "takes the login", ""},
@@ -83,7 +83,7 @@ func TestSASLDoor(t *testing.T) {
 		"another socket":       {"private/drawbridge", listen + next, Fail, "postfix.sasl.path", "sasl.listen has unix /var", "smtpd_sasl_path = private/drawbridge-auth"},
 		"out of the chroot":    {"/var/spool/postfix/private/drawbridge-auth", listen + next, Fail, "postfix.sasl.path", "does not find", "smtpd_sasl_path = private/drawbridge-auth"},
 		"it does not listen":   {"private/drawbridge-auth", "", Fail, "postfix.sasl.path", "sasl.listen is empty", "[sasl]"},
-		"it asks no listener":  {"private/drawbridge-auth", listen + "next = \"/run/dovecot/other\"\n", Fail, "daemon.sasl.next", "/run/dovecot/other, which is no listener", "unix_listener /run/dovecot/other {"},
+		"it asks no listener":  {"private/drawbridge-auth", listen + "next = \"/run/dovecot/other\"\n", Fail, "daemon.sasl.next", "/run/dovecot/other, which is not a listener", "unix_listener /run/dovecot/other {"},
 		"Postfix asks Dovecot": {"private/auth", listen + next, OK, "postfix.sasl.path", "reach this Dovecot", ""},
 		"masters":              {"private/drawbridge-auth", listen + next, Warn, "daemon.sasl.master_separator", "master logins to Postfix are refused", "master_separator = \"*\""},
 	} {

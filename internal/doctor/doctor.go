@@ -1,5 +1,5 @@
 // Package doctor checks a running Dovecot (2.3 or 2.4) and Postfix for configuration that lets
-// logins past Drawbridge's rules, or lets nobody in. It is the command "drawbridge doctor".
+// logins past Drawbridge's rules, or blocks every login. It is the command "drawbridge doctor".
 //
 //	# drawbridge doctor
 //	ok    dovecot.passdb.present         passdb 2 (checkpassword) runs drawbridge-checkpassword
@@ -110,8 +110,8 @@ func Command() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check Dovecot, Postfix and the daemon for faulty configuration",
 		Long: `Check the configuration of Dovecot (2.3 or 2.4) and Postfix, the sockets between them and Drawbridge, and the daemon's
-answers, for faults that let logins past the rules or let nobody in. Each finding names the place, the consequence and
-the line to write.
+answers, for faults that let logins bypass the rules or that block every login. Each finding names the place, the
+consequence and the line to write.
 
 It changes nothing. Run it as root: other users may not read everything.
 

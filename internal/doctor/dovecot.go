@@ -253,7 +253,7 @@ func (d *dovecotChecks) passdbs() {
 	if at < 0 {
 		what := "no passdb runs Drawbridge, which is not asked about logins"
 		if slices.ContainsFunc(list, isOurs) {
-			what = "the passdb that runs Drawbridge has master = yes, so it is asked about master users only: remove that line"
+			what = "the passdb that runs Drawbridge has master = yes, so Dovecot asks it about master users only: remove that line"
 		}
 		d.fail(present, d.at("passdb"), "# above every other passdb\n"+d.block(doveconf.Section{}), "%s", what)
 		return
@@ -289,7 +289,7 @@ func (d *dovecotChecks) passdbs() {
 	for i, other := range list[at+1:] {
 		if isOurs(other) && other.Get("master", "no") != "yes" {
 			d.warn("dovecot.passdb.duplicate", d.at(passdbTitle(d.all, at+1+i)), "# remove this passdb",
-				"runs %s a second time: a login that it leaves to the next passdb comes back to it and fails", programName)
+				"runs %s a second time: a login that it passes to the next passdb returns to it and fails", programName)
 		}
 	}
 	d.nextPassdb(list, at)
@@ -351,7 +351,7 @@ func (d *dovecotChecks) script(title string, p doveconf.Section) {
 	}
 	if !slices.ContainsFunc(d.config.Login.Listen, func(s listen.Spec) bool { return !s.Unix() }) {
 		d.fail(check, where, fmt.Sprintf("[login]\nlisten = [\"unix:%s?mode=0660&group=dovecot\", \"inet:127.0.0.1:8481\"]\nkey_file = \"/etc/drawbridge/login.key\"", defaultSocket),
-			"login.listen has no inet listener, and Dovecot's Lua reaches no unix socket: nobody gets in")
+			"login.listen has no inet listener, and Dovecot's Lua cannot connect to unix sockets: every login fails")
 		return
 	}
 	d.ok(check, where, "login.listen has an inet listener, which the script can ask")
@@ -373,7 +373,7 @@ func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 	}
 	at, ok := socket(p)
 	if !ok {
-		d.fail(check, where, "args = "+file+" -s "+defaultSocket, "%q: the program takes \"-s SOCKET\" and nothing else; nobody gets in", args)
+		d.fail(check, where, "args = "+file+" -s "+defaultSocket, "%q: the program takes only \"-s SOCKET\"; every login fails", args)
 		return
 	}
 	var listens []string
@@ -388,7 +388,7 @@ func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 		if len(listens) > 0 {
 			fix = "args = " + file + " -s " + listens[0]
 		}
-		d.fail(check, where, fix, "it connects to %s, but login.listen has %s: nobody gets in", at, cmp.Or(strings.Join(listens, ", "), "no unix socket"))
+		d.fail(check, where, fix, "it connects to %s, but login.listen has %s: every login fails", at, cmp.Or(strings.Join(listens, ", "), "no unix socket"))
 	}
 	if well {
 		d.ok(check, where, "it connects to %s, where the daemon listens", at)
@@ -565,10 +565,10 @@ func (d *dovecotChecks) cache() {
 	}
 	if at := ours(d.all); at >= 0 && isLua(d.all.All("passdb")[at]) && !d.version.is24() {
 		d.fail("dovecot.auth_cache", d.at("auth_cache_size"), "auth_cache_size = 0",
-			"is on, and Dovecot 2.3 answers for a Lua passdb from it: a revoked secret goes on opening the account")
+			"is on, and Dovecot 2.3 answers for a Lua passdb from it: a revoked secret still opens the account")
 		return
 	}
-	d.ok("dovecot.auth_cache", d.at("auth_cache_size"), "on, which does no harm: Dovecot asks Drawbridge at every login all the same")
+	d.ok("dovecot.auth_cache", d.at("auth_cache_size"), "on, which is harmless: Dovecot still asks Drawbridge at every login")
 }
 
 func (d *dovecotChecks) userdbs() {
@@ -662,7 +662,7 @@ func (d *dovecotChecks) penalty() {
 		}
 	}
 	d.warn(check, d.at("service anvil"), "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
-		"after wrong passwords, every login from that address waits up to 15 s, right ones of other accounts too: one guesser holds up an office or a webmail, "+
+		"after wrong passwords, every login from that address waits up to 15 s, right ones of other accounts too: one attacker delays a whole office or webmail, "+
 			"and Postfix gives up after 10 s; login_trusted_networks exempts the webmail, Drawbridge's throttle replaces the delay")
 }
 
@@ -710,7 +710,7 @@ func (d *dovecotChecks) submission() {
 		d.ok(check, where, "the login is passed on to Postfix (XCLIENT LOGIN): see postfix.submission_relay")
 	case d.all.Get("submission_relay_user", "") != "":
 		d.fail(check, d.at("submission_relay_user"), off,
-			"Dovecot's submission service logs in to the relay as one and the same user: nobody's sender is checked against the login")
+			"Dovecot's submission service logs in to the relay as one user for all: no sender is checked against its login")
 	default:
 		d.fail(check, where, "submission_relay_trusted = yes\n# and in Postfix, for the service that it relays to: smtpd_authorized_xclient_hosts = 127.0.0.1\n# or "+off,
 			"Dovecot's submission service relays to Postfix without naming the login: the sender is not checked, and an open session can still send after its secret is revoked")

@@ -61,7 +61,7 @@ func TestDovecotTraps(t *testing.T) {
 		"too few auth clients":         {"vsz_limit = 1G", "vsz_limit = 1G\n  client_limit = 90", "", Warn, "dovecot.auth.client_limit", "service auth", "is 90, and up to 100 login"},
 		"too many login processes":     {"", "", "service imap-login {\n process_limit = 1500\n}\n", Warn, "dovecot.auth.client_limit", "service auth", "is 1000, and up to 1500 login"},
 		"submission":                   {"protocols = imap", "protocols = imap submission", "", Fail, "dovecot.submission", "protocols", "without naming the login"},
-		"submission as one user":       {"protocols = imap", "protocols = imap submission\nsubmission_relay_user = relay", "", Fail, "dovecot.submission", "submission_relay_user", "nobody's sender"},
+		"submission as one user":       {"protocols = imap", "protocols = imap submission\nsubmission_relay_user = relay", "", Fail, "dovecot.submission", "submission_relay_user", "no sender is checked"},
 		"another first":                {"mail_location", pam + "mail_location", "", Fail, "dovecot.passdb.first", "passdb 1 (pam)", "opens the account"},
 		"another first, goes on":       {"mail_location", "passdb {\n driver = pam\n result_success = continue-ok\n}\nmail_location", "", Warn, "dovecot.passdb.first", "passdb 1 (pam)", "sees every secret"},
 		"another first for IMAP":       {"", "", "protocol imap {\n" + pam + "}\n", Fail, "dovecot.passdb.first", "protocol imap: passdb 1 (pam)", "opens the account"},
@@ -77,8 +77,8 @@ func TestDovecotTraps(t *testing.T) {
 		"pass":                         {driver, driver + "  pass = yes\n", "", Fail, "dovecot.passdb.filters", "pass", "accepts are refused"},
 		"variable in args":             {program, program + " %u", "", Fail, "dovecot.passdb.args", "args", "% variable"},
 		"relative program":             {program, "args = " + programName, "", Fail, "dovecot.passdb.args", "args", "absolute path"},
-		"unknown option":               {program, program + " -x", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
-		"option without value":         {program, program + " -s", "", Fail, "dovecot.passdb.args", "args", "takes \"-s SOCKET\""},
+		"unknown option":               {program, program + " -x", "", Fail, "dovecot.passdb.args", "args", "takes only \"-s SOCKET\""},
+		"option without value":         {program, program + " -s", "", Fail, "dovecot.passdb.args", "args", "takes only \"-s SOCKET\""},
 		"other socket":                 {program, program + " -s /run/other.sock", "", Fail, "dovecot.passdb.args", "args", "connects to /run/other.sock"},
 		"twice":                        {pam, "passdb {\n" + driver + program + "\n}\n" + pam, "", Warn, "dovecot.passdb.duplicate", "passdb 3", "a second time"},
 		"no next":                      {pam, "", "", Fail, "dovecot.passdb.next", "passdb", "no passdb follows"},
@@ -288,7 +288,7 @@ func TestDovecotLua23(t *testing.T) {
 		"vsz_limit = 1G", "vsz_limit = 256M").Replace(goodDovecot())
 	expectWell(t, Dovecot(dovecotOf(t, text), site(t)), 10)
 	f := Dovecot(dovecotOf(t, text+"auth_cache_size = 10M\n"), site(t))
-	expect(t, f, Fail, "dovecot.auth_cache", "auth_cache_size", "a revoked secret goes on")
+	expect(t, f, Fail, "dovecot.auth_cache", "auth_cache_size", "a revoked secret still opens")
 }
 
 // The real doveconf 2.4 reads the shipped piece.

@@ -158,7 +158,7 @@ func askPolicy(ctx context.Context, s listen.Spec) error {
 	case err != nil:
 		return fmt.Errorf("closes without an answer: %w", err)
 	case !strings.EqualFold(strings.TrimSpace(answer), "action=DUNNO"):
-		return fmt.Errorf("answers %q to a question about mail of nobody, where DUNNO is due", strings.TrimSpace(answer))
+		return fmt.Errorf("answers %q to a test request, where DUNNO is expected", strings.TrimSpace(answer))
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func milterUse(c *config.Config, readyz []byte) findings {
 	case health.Needed:
 		f.ok(check, setting, "rules in force need the milter")
 	default:
-		f.ok(check, setting, "no rule in force reads headers or bodies: the milter can be left out (milter.listen = [], no smtpd_milters), which saves a tenth of a submission")
+		f.ok(check, setting, "no rule in force reads headers or bodies: the milter can be left out (milter.listen = [], no smtpd_milters), which makes submissions about a tenth faster")
 	}
 	return f
 }
@@ -332,7 +332,7 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 		f.warn(check, "regions.database", "apt-get install tor-geoipdb\n# or name a database in regions.database",
 			"there is none, and policies of %s name regions: they refuse every public address", strings.Join(regions.Domains, ", "))
 	case regions.Error != "":
-		f.warn(check, where, "# mend the file", "the last good data stays in use: %s", regions.Error)
+		f.warn(check, where, "# repair the file", "the last good data stays in use: %s", regions.Error)
 	case regions.Kind == "none":
 	case regions.Missing != "":
 		f.warn(check, where, "# name a database with both families in regions.database, or: apt-get install tor-geoipdb",

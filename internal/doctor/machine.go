@@ -303,10 +303,10 @@ func (m machine) checkWriters(f *findings, check, name string) {
 			switch {
 			case info.uid != 0:
 				well = false
-				f.fail(check, part, "chown root:root "+part, "belongs to uid %d, who can replace it and let anybody in", info.uid)
+				f.fail(check, part, "chown root:root "+part, "belongs to uid %d, who can replace it and admit anyone", info.uid)
 			case info.mode.Perm()&0o022 != 0 && !shared:
 				well = false
-				f.fail(check, part, "chmod go-w "+part, "mode %04o: others than root can replace it and let anybody in", info.mode.Perm())
+				f.fail(check, part, "chmod go-w "+part, "mode %04o: other users than root can replace it and admit anyone", info.mode.Perm())
 			}
 		}
 		if part == "/" || part == "." {

@@ -106,7 +106,7 @@ func TestHeldMessages(t *testing.T) {
 		if h["from"] != ann || h["account"] != ann || fmt.Sprint(h["recipients"]) != "["+eve+"]" || h["rule"] != "contracts" || h["state"] != "held" || h["node_away"] == true {
 			t.Errorf("%v", h)
 		}
-		request := s.received(carol, "Approval wanted: offer")
+		request := s.received(carol, "Approval needed: offer")
 		if !strings.Contains(request, "w\xfcrde") {
 			t.Errorf("the request lacks the message: %s", request)
 		}
@@ -138,7 +138,7 @@ func TestHeldMessages(t *testing.T) {
 		s := s.in(t)
 		s.asAnn(fmt.Sprintf(text, "tender"), "MAIL FROM:<"+ann+">", "RCPT TO:<"+eve+">")
 		id := s.held("tender")["id"].(string)
-		request := strings.ReplaceAll(strings.ReplaceAll(s.received(carol, "Approval wanted: tender"), "=\n", ""), "=3D", "=")
+		request := strings.ReplaceAll(strings.ReplaceAll(s.received(carol, "Approval needed: tender"), "=\n", ""), "=3D", "=")
 		link := regexp.MustCompile(`https://mail\.example\.org(/decide/\S+)`).FindStringSubmatch(request)
 		if link == nil {
 			t.Fatal(request)

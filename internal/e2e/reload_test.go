@@ -241,7 +241,7 @@ regions.database = "%[10]s"
 			t.Errorf("%s: %s is admitted: %v, %s: %v", when, key, admits(key), not, admits(not))
 		}
 	}
-	const reloaded, refused = "were read again", "settings are left as they were"
+	const reloaded, refused = "were read again", "reload: nothing was applied"
 
 	settings("info", geoip, "")
 	d.run()

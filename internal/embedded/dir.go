@@ -93,7 +93,7 @@ func prepare(dir string) error {
 	}
 	for _, e := range entries {
 		if !ours(e.Name()) {
-			return fmt.Errorf("holds %q, which is not ours: move it away, or choose another state_dir", e.Name())
+			return fmt.Errorf("contains %q, which is not the store's: move it away, or choose another state_dir", e.Name())
 		}
 	}
 	return nil

@@ -540,7 +540,7 @@ func TestDirectoryIsRefused(t *testing.T) {
 		newDir(t) + "/deeper":         "does not exist: create it",
 		"/" + strings.Repeat("x", 97): "has 109 bytes, too long for a unix socket (at most 107)",
 		made(0o750):                   "open to others (mode 0750): 'chmod 0700 ",
-		foreign:                       `holds "thesis.txt", which is not ours`,
+		foreign:                       `contains "thesis.txt", which is not the store's`,
 		file:                          "is not a directory",
 		link:                          "is not a directory",
 		theirs:                        "belongs to uid ",

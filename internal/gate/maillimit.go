@@ -184,7 +184,7 @@ func (g *Gate) spent(e *store.Event, now time.Time) {
 func (g *Gate) suspendCredential(account string, e *mailflow.Envelope, r *mailflow.Rule, reached string, now time.Time) {
 	ids := g.credentials(account, e, now)
 	if len(ids) != 1 || ids[0] == store.CredentialMaster {
-		g.Log.Warn("a sending limit is reached, and which credential to suspend is not known", "account", account, "rule", r.ID)
+		g.Log.Warn("a sending limit is reached, but it is not known which credential to suspend", "account", account, "rule", r.ID)
 		return
 	}
 	_, v := g.Store.State.View(account)

@@ -166,7 +166,7 @@ func (s *session) decide(m submission.AuthMethod) access.Decision {
 // refuseChanged refuses a session whose mailbox password was replaced.
 func refuseChanged(d *access.Decision) {
 	if d.Outcome != access.Deny {
-		d.Outcome, d.Reason, d.Note = access.Deny, access.ReasonRevokedSecret, "the mailbox password was set anew"
+		d.Outcome, d.Reason, d.Note = access.Deny, access.ReasonRevokedSecret, "the mailbox password was changed"
 	}
 }
 

@@ -263,7 +263,7 @@ func (b *writeBehind) take() *delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.dropped > 0 {
-		b.log.Warn("login records were dropped: the store has been away for too long", "count", b.dropped)
+		b.log.Warn("login records were dropped: the store was unreachable for too long", "count", b.dropped)
 		b.dropped = 0
 	}
 	d := &delivery{Events: dequeue(&b.events), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
@@ -370,7 +370,7 @@ func (b *writeBehind) save() {
 		}
 		dropped, err := b.spool.Add(text)
 		if dropped > 0 {
-			b.log.Warn("login records of the spool were dropped: the store has been away for too long", "batches", dropped)
+			b.log.Warn("login records of the spool were dropped: the store was unreachable for too long", "batches", dropped)
 		}
 		if err != nil {
 			b.log.Error("login records could not be written to the spool, and stay in memory", "error", err)

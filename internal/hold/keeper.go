@@ -264,7 +264,7 @@ func (k *Keeper) work(ctx context.Context, now time.Time) {
 				pause := min(time.Second<<min(e.attempts, 10), maxPause)
 				e.attempts++
 				e.next = time.Now().Add(pause)
-				k.Log.Warn("a message waits", "id", e.item.ID, "state", string(e.item.State), "error", err, "next", pause)
+				k.Log.Warn("a message could not be processed, trying again", "id", e.item.ID, "state", string(e.item.State), "error", err, "next", pause)
 			}
 			k.mu.Unlock()
 			k.wake()
@@ -280,7 +280,7 @@ func (k *Keeper) step(e *entry, now time.Time) func(context.Context, *entry) err
 		case item.State == Queued && now.Sub(item.Created) < giveUp:
 			return k.send
 		case item.State == Queued:
-			k.Log.Error("a message is given up", "id", item.ID, "kind", string(item.Kind), "recipients", len(item.Envelope.Recipients))
+			k.Log.Error("a message could not be delivered and is deleted", "id", item.ID, "kind", string(item.Kind), "recipients", len(item.Envelope.Recipients))
 		}
 		return k.remove
 	}

@@ -157,7 +157,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("listed as %+v", h)
 	}
 	request := n.sent(boss, 1)[0]
-	for _, want := range []string{"Subject: Approval wanted: offer", "https://mail.example.org/" + id, "message/rfc822", body} {
+	for _, want := range []string{"Subject: Approval needed: offer", "https://mail.example.org/" + id, "message/rfc822", body} {
 		if !strings.Contains(strings.ReplaceAll(request.text, "=\r\n", ""), want) {
 			t.Errorf("the request lacks %q:\n%s", want, request.text)
 		}

@@ -54,12 +54,12 @@ func (k *Keeper) requests(item *Item) []*notice {
 		}
 		if k.Link != nil {
 			if link := k.Link(a.Domain, item.ID, approver, a.Expires); link != "" {
-				fmt.Fprintf(&b, "\nDecide here:\n%s\n\nThe address is yours alone: who opens it decides in your name. Do not pass it on.\n", link)
+				fmt.Fprintf(&b, "\nDecide here:\n%s\n\nThe link is personal: whoever opens it can decide in your name. Do not forward it.\n", link)
 			}
 		}
 		n := &notice{
 			id: item.ID + "-" + shortSum(approver), domain: a.Domain, to: approver,
-			subject: "Approval wanted: " + line(a.Subject), text: b.String(),
+			subject: "Approval needed: " + line(a.Subject), text: b.String(),
 		}
 		if item.Size <= maxAttached {
 			n.attach = item

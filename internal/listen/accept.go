@@ -42,7 +42,7 @@ func (p *patient) Accept() (net.Conn, error) {
 			return c, err
 		}
 		if delay == first {
-			p.log.Warn("cannot take a connection, trying again", "listener", p.Addr().String(), "error", err)
+			p.log.Warn("cannot accept a connection, trying again", "listener", p.Addr().String(), "error", err)
 		}
 		select {
 		case <-p.closed:

@@ -218,7 +218,7 @@ func openInet(s Spec) (net.Listener, error) {
 		return nil, fmt.Errorf("port %d is taken by another process ('ss -ltnp sport = :%d' shows it): stop it, or choose another port: %w",
 			s.Addr.Port(), s.Addr.Port(), syscall.EADDRINUSE)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("port %d is for root: choose one from 1024 on, or grant CAP_NET_BIND_SERVICE: %w", s.Addr.Port(), syscall.EACCES)
+		return nil, fmt.Errorf("port %d needs root: choose one from 1024 on, or grant CAP_NET_BIND_SERVICE: %w", s.Addr.Port(), syscall.EACCES)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("%s is no address of this machine ('ip addr' shows them): choose another: %w", s.Addr.Addr(), syscall.EADDRNOTAVAIL)
 	default:
@@ -335,7 +335,7 @@ func removeStale(path string, uid int) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return fmt.Errorf("%s: its owner is not to be had", path)
+		return fmt.Errorf("%s: its owner cannot be read", path)
 	}
 	if owner := int64(st.Uid); owner != 0 && owner != int64(os.Geteuid()) && owner != int64(uid) {
 		return fmt.Errorf("%s is a dead socket of uid %d: remove it, or choose another path", path, st.Uid)

@@ -292,7 +292,7 @@ func (e *evaluation) content(r *compiled, side int) {
 		return
 	}
 	if e.m.Content == nil {
-		e.step(r, "not_evaluated", "the message is not there yet")
+		e.step(r, "not_evaluated", "the message was not received yet")
 		return
 	}
 	if r.Kind == KindWarning && r.trusted(e.m) {
@@ -406,7 +406,7 @@ func CheckExpires(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("is no duration such as 72h: %w", err)
+		return 0, fmt.Errorf("is not a duration such as 72h: %w", err)
 	case d <= 0:
 		return 0, errors.New("is not longer than 0s")
 	}

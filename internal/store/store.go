@@ -101,7 +101,7 @@ func (s *Store) noteWrite(i Shard, err error) {
 	case before == nil && after != nil:
 		s.Logger.Error("store: changes are refused", "error", after)
 	case before != nil && after == nil:
-		s.Logger.Info("store takes changes again")
+		s.Logger.Info("store accepts changes again")
 	}
 }
 
