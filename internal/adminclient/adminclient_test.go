@@ -166,8 +166,8 @@ func TestKeyFiles(t *testing.T) {
 		"group may read": {"dbk_x\n", 0o640, "chmod 600"},
 		"world may read": {"dbk_x\n", 0o604, "chmod 600"},
 		"empty":          {"\n", 0o600, "is empty"},
-		"two lines":      {"dbk_x\ndbk_y\n", 0o600, "nothing else"},
-		"a space":        {"Bearer dbk_x\n", 0o600, "nothing else"},
+		"two lines":      {"dbk_x\ndbk_y\n", 0o600, "a key only"},
+		"a space":        {"Bearer dbk_x\n", 0o600, "a key only"},
 		"too long":       {strings.Repeat("k", maxKey+1), 0o600, "longer than"},
 	} {
 		_, err := New(Options{KeyFile: keyFile(t, f.content, f.mode)})
@@ -375,7 +375,7 @@ func TestListThatNeverEnds(t *testing.T) {
 	api := onSocket(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"items":[{}],"next":"again"}`)
 	})
-	if _, err := client(t, Options{API: api}).List(t.Context(), "/v1/domains", nil, 0); err == nil || !strings.Contains(err.Error(), "circle") {
+	if _, err := client(t, Options{API: api}).List(t.Context(), "/v1/domains", nil, 0); err == nil || !strings.Contains(err.Error(), "loop") {
 		t.Errorf("error %v", err)
 	}
 }
