@@ -113,7 +113,7 @@ func equalFold(b []byte, word string) bool {
 	return true
 }
 
-// A reader buffers r and counts what came from it.
+// A reader buffers r and counts the bytes read from it.
 type reader struct {
 	r     io.Reader
 	buf   [4096]byte

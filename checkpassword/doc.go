@@ -36,8 +36,8 @@
 // A look-up (AUTHORIZED=1, for CRAM and SCRAM mechanisms and for LMTP) has no password and other
 // exit codes. [Words] is the whole table of answers.
 //
-// Of the environment that Dovecot sets (AUTH_RIP, AUTH_SERVICE, AUTH_SESSION and so on) all that
-// evidence rests on is passed to the daemon; what the client may choose at will is cut to a bound
+// Of the environment that Dovecot sets (AUTH_RIP, AUTH_SERVICE, AUTH_SESSION and so on) the values
+// that evidence needs are passed to the daemon; values that the client chooses are cut to a bound
 // first. A password that is not UTF-8 travels as base64 in "secret_b64" instead of "secret".
 //
 // # Exit status
@@ -59,7 +59,7 @@
 //
 // Everything ends within nine seconds, one before Postfix gives up, however slowly the daemon
 // drips. Postfix answers 535 even for a temporary failure unless its timeout expires first,
-// so a service that is none of Dovecot's own is held for 10.5 seconds when the daemon or its store
+// so a service that is not Dovecot's own waits for 10.5 seconds when the daemon or its store
 // is away, by 64 processes at most; the client then sees 454 and keeps its password.
 //
 // # Limits

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds on what the environment contributes to a request, in bytes.
+// Bounds of the values that a request takes from the environment, in bytes.
 const (
 	maxName     = 256  // a service, an address, a session, …
 	maxClientID = 1024 // the IMAP ID, which the client makes as long as it likes

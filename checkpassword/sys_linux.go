@@ -45,7 +45,7 @@ type pollFD struct {
 	revents int16
 }
 
-// wait waits until fd is ready for events, or in trouble, which the next call on it will tell. A
+// wait waits until fd is ready for events or has an error, which the next call on it returns. A
 // negative fd is never ready. The error is errTimeout, or ppoll's.
 func wait(fd int, events int16, by instant) error {
 	for {

@@ -108,7 +108,7 @@ func (c *conn) fail(err error) {
 	}
 }
 
-// finishReading ends the wait for the next packet; what was read before is still answered.
+// finishReading ends the wait for the next packet; packets read before are still answered.
 func (c *conn) finishReading() {
 	c.stopping.Store(true)
 	_ = c.SetReadDeadline(time.Now())

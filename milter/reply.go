@@ -15,7 +15,7 @@ const (
 	refused     = "550 5.7.1 " // and why, for good
 	unavailable = "451 4.7.1 The sender cannot be checked now, please try again later."
 	unjudged    = "451 4.7.1 The message cannot be checked now, please try again later."
-	// Postfix hangs up after 421: the next connection asks for what the rules now need.
+	// Postfix hangs up after 421: the next connection negotiates the stages that the rules now need.
 	reconnect = "421 4.7.1 The rules have changed, please connect again."
 
 	// The same as policyd's: Postfix hangs up, so that the client has to authenticate.

@@ -25,7 +25,7 @@ type Rules interface {
 	NotReceived(queueID string, reason mailflow.Reason)
 }
 
-// Keeper keeps messages on the disk: those that are held, and copies.
+// Keeper keeps held messages and copies on the disk.
 type Keeper interface {
 	// Pass returns what is known about the message that the daemon itself sends from an address and
 	// port, and notes that the milter sees it; nil for nothing.

@@ -25,7 +25,7 @@ const (
 )
 
 // errMalformed is what requests that break the protocol or its bounds have in common. Its text
-// quotes what was wrong in ASCII.
+// quotes the fault in ASCII.
 var errMalformed = errors.New("malformed policy request")
 
 // reader reads requests from anything. It reuses its memory, and the strings of the previous
@@ -39,10 +39,10 @@ type reader struct {
 	mail       mail   // of the last request
 }
 
-// mail is what a request says about the message. Its texts are valid until the next request is read.
+// mail is the message of a request. Its texts are valid until the next request is read.
 type mail struct{ state, recipient, recipients, instance, queueID, size []byte }
 
-// envelope copies what the last request says about the message. It does not exist where nobody asks
+// envelope copies the message of the last request. It does not exist where nobody asks
 // for it, because most requests differ in it.
 func (r *reader) envelope() *mailflow.Envelope {
 	m := &r.mail
@@ -208,7 +208,7 @@ func (r *reader) parse() error {
 	return nil
 }
 
-// forget clears what the present request did not name.
+// forget clears the attributes that the present request did not name.
 func (r *reader) forget(seen int) {
 	for _, f := range [...]struct {
 		bit  int
@@ -260,7 +260,7 @@ func indexControl(b []byte) int {
 	return i
 }
 
-// excerpt quotes the beginning of what a peer sent, for the log.
+// excerpt quotes the beginning of a peer's input, for the log.
 func excerpt(b []byte) string {
 	const enough = 80
 	if len(b) > enough {

@@ -36,7 +36,7 @@
 //
 // # Diagnostics
 //
-// Where no answer is possible — the gate cannot tell, or the request is malformed, oversized or
+// Where no answer is possible — the gate cannot decide, or the request is malformed, oversized or
 // truncated — the connection is closed without an answer. Postfix asks once more after a second and
 // then falls back on the service's default_action, which is 451 4.3.5 unless the administrator
 // chose otherwise. Malformed requests are logged as warnings with what was wrong; refusals are
@@ -219,7 +219,7 @@ func (c *conn) arm() {
 	}
 }
 
-// finishReading ends the read that waits for the next request; what was read before is still
+// finishReading ends the read that waits for the next request; a request read before is still
 // answered.
 func (c *conn) finishReading() {
 	c.stopping.Store(true)

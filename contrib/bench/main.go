@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 		if err := serve(ctx, args[1], args[2:]...); ctx.Err() == nil {
 			return err
 		}
-		return nil // told to end
+		return nil // asked to end
 	}
 	for _, b := range benches {
 		if len(args) > 0 && !slices.Contains(args, b.name) {

@@ -73,7 +73,7 @@ func (c *Caller) May(allowed Roles) error {
 	return api.Forbidden("a key of role %s may not do this", c.Role)
 }
 
-// Reaches reports whether the caller may know of anything in a domain.
+// Reaches reports whether the caller may read anything of a domain.
 func (c *Caller) Reaches(domain string) bool {
 	switch c.Role {
 	case store.RoleDomain, store.RoleSelf:
@@ -83,7 +83,7 @@ func (c *Caller) Reaches(domain string) bool {
 	return true
 }
 
-// ReachesAccount reports whether the caller may know of an account of a domain.
+// ReachesAccount reports whether the caller may read an account of a domain.
 func (c *Caller) ReachesAccount(domain, account string) bool {
 	return c.Reaches(domain) && (c.Role != store.RoleSelf || account == c.Account)
 }

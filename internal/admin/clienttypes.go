@@ -170,7 +170,7 @@ func (r *Request) evidenceWarnings(evidence []access.Evidence) []api.Warning {
 	return list
 }
 
-// DeleteClientType deletes the evidence of a client type and returns what it was.
+// DeleteClientType deletes the evidence of a client type and returns its last state.
 func (r *Request) DeleteClientType(ctx context.Context, name string) (*Result[api.ClientType], error) {
 	t := access.ClientType(name)
 	res := &Result[api.ClientType]{}

@@ -184,7 +184,7 @@ func (d *Domain) PatchDepartment(ctx context.Context, path string, edit Edit[api
 	return res, err
 }
 
-// DeleteDepartment deletes a department that nothing names, and returns what it was.
+// DeleteDepartment deletes a department that nothing names, and returns its last state.
 func (d *Domain) DeleteDepartment(ctx context.Context, path string) (*Result[api.Department], error) {
 	res := &Result[api.Department]{}
 	err := d.Change(ctx, func(ch *store.Change) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Delete deletes the domain with its accounts, policies and records, and returns what it was. It
+// Delete deletes the domain with its accounts, policies and records, and returns its last state. It
 // must be confirmed; a dry run need not.
 func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 	ctx = context.WithoutCancel(ctx)
@@ -62,7 +62,7 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 	return res, nil
 }
 
-// belongings describes what is deleted with the domain.
+// belongings describes the accounts and secrets that are deleted with the domain.
 func (d *Domain) belongings() string {
 	accounts := d.Store.State.Accounts(d.name, "", 0)
 	secrets, suspended := 0, 0

@@ -67,7 +67,7 @@ func (a *Account) PutGroup(ctx context.Context, in *api.Group, f *api.Faults) (*
 	return res, err
 }
 
-// DeleteGroup deletes the group at the account's address, and returns what it was.
+// DeleteGroup deletes the group at the account's address, and returns its last state.
 func (a *Account) DeleteGroup(ctx context.Context) (*Result[api.Group], error) {
 	res := &Result[api.Group]{}
 	err := a.Change(ctx, func(ch *store.Change) error {

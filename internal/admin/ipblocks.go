@@ -97,7 +97,7 @@ func (d *Domain) deleteExpired(ch *store.Change) (expired int) {
 	return expired
 }
 
-// DeleteIPBlock unblocks an address or range, and returns what it was.
+// DeleteIPBlock unblocks an address or range, and returns its last state.
 func (d *Domain) DeleteIPBlock(ctx context.Context, id string) (*Result[api.IPBlock], error) {
 	res := &Result[api.IPBlock]{}
 	err := d.Change(ctx, func(ch *store.Change) error {

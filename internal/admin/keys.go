@@ -40,7 +40,7 @@ func newKey() (api.Secret, error) {
 	return text, nil
 }
 
-// hashKey is what the store has of a key.
+// hashKey returns the hash of a key that the store keeps.
 func hashKey(key []byte) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:])
@@ -66,12 +66,12 @@ func viewKey(k *store.Key) api.Key {
 	}
 }
 
-// sees reports whether the caller may know of a key.
+// sees reports whether the caller may see a key.
 func (c *Caller) sees(k *store.Key) bool {
 	return c.Role != store.RoleDomain || k.Domain == c.Domain
 }
 
-// Keys returns one page of the API keys that the caller may know of, without their secrets.
+// Keys returns one page of the API keys that the caller may see, without their secrets.
 func (r *Request) Keys(p Page) (*api.List[api.Key], error) {
 	if err := r.Caller.May(ForRead | ForDomain); err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func (r *Request) keyReach(in *api.NewKey, k *store.Key, f *api.Faults) {
 	}
 }
 
-// RevokeKey deletes an API key and returns what it was.
+// RevokeKey deletes an API key and returns its last state.
 func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], error) {
 	res := &Result[api.Key]{}
 	err := r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {

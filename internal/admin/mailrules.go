@@ -71,7 +71,8 @@ func (d *Domain) MailRule(id string) (*Result[api.MailRule], error) {
 	return &Result[api.MailRule]{View: ViewMailRule(r.Doc), Rev: r.Rev}, nil
 }
 
-// CreateMailRule creates a mail rule; with id "", its id is generated. decode returns what was sent.
+// CreateMailRule creates a mail rule; with id "", its id is generated. decode returns the
+// request's value.
 func (d *Domain) CreateMailRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*Result[api.MailRule], error) {
 	if id == "" {
 		id = store.NewID()
@@ -86,7 +87,7 @@ func (d *Domain) CreateMailRule(ctx context.Context, id string, decode func(*api
 	})
 }
 
-// PutMailRule creates or replaces a mail rule. decode returns what was sent.
+// PutMailRule creates or replaces a mail rule. decode returns the request's value.
 func (d *Domain) PutMailRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*Result[api.MailRule], error) {
 	return d.editMailRule(ctx, id, func(_ *store.MailRule, f *api.Faults) (*api.MailRule, error) {
 		CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
@@ -149,7 +150,7 @@ func (d *Domain) editMailRule(ctx context.Context, id string, edit func(cur *sto
 	return res, err
 }
 
-// DeleteMailRule deletes a mail rule and returns what it was.
+// DeleteMailRule deletes a mail rule and returns its last state.
 func (d *Domain) DeleteMailRule(ctx context.Context, id string) (*Result[api.MailRule], error) {
 	res := &Result[api.MailRule]{}
 	err := d.Change(ctx, func(ch *store.Change) error {

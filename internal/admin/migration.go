@@ -32,7 +32,7 @@ type migrated struct {
 }
 
 // MigratePolicies creates the policies that correspond to earlier settings. Their ids are derived
-// from the settings, so that it can be repeated. decode returns what was sent.
+// from the settings, so that it can be repeated. decode returns the request's value.
 func (d *Domain) MigratePolicies(ctx context.Context, decode func(*api.Faults) *api.Migration) (*Result[api.Migrated], error) {
 	res := &Result[api.Migrated]{}
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {

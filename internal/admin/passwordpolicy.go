@@ -13,7 +13,7 @@ import (
 // maxKeyword is the longest forbidden keyword in bytes.
 const maxKeyword = 100
 
-// viewPasswordPolicy shows what a domain demands of mailbox passwords; nil for nothing.
+// viewPasswordPolicy shows a domain's rules for mailbox passwords; nil for none.
 func viewPasswordPolicy(p *store.PasswordPolicy) *api.PasswordPolicy {
 	if p == nil {
 		return nil
@@ -23,7 +23,7 @@ func viewPasswordPolicy(p *store.PasswordPolicy) *api.PasswordPolicy {
 	}
 }
 
-// readPasswordPolicy validates what a domain demands of mailbox passwords.
+// readPasswordPolicy validates a domain's rules for mailbox passwords.
 func readPasswordPolicy(in *api.PasswordPolicy, f *api.Faults) *store.PasswordPolicy {
 	if in == nil {
 		return nil

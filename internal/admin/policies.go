@@ -54,7 +54,8 @@ func CheckPolicyID(id string, fault func(code, format string, args ...any)) {
 	}
 }
 
-// CreatePolicy creates a policy; with id "", its id is generated. decode returns what was sent.
+// CreatePolicy creates a policy; with id "", its id is generated. decode returns the
+// request's value.
 func (d *Domain) CreatePolicy(ctx context.Context, id string, decode func(*api.Faults) *api.Policy) (*Result[api.Policy], error) {
 	if id == "" {
 		id = store.NewID()
@@ -69,7 +70,7 @@ func (d *Domain) CreatePolicy(ctx context.Context, id string, decode func(*api.F
 	})
 }
 
-// PutPolicy creates or replaces a policy. decode returns what was sent.
+// PutPolicy creates or replaces a policy. decode returns the request's value.
 func (d *Domain) PutPolicy(ctx context.Context, id string, decode func(*api.Faults) *api.Policy) (*Result[api.Policy], error) {
 	return d.editPolicy(ctx, id, func(_ *store.Policy, f *api.Faults) (*api.Policy, error) {
 		CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
@@ -144,7 +145,7 @@ func tooManyPolicies() error {
 	return api.Conflict("limit", "a domain may have %d policies: delete those that are not needed", MaxPolicies)
 }
 
-// DeletePolicy deletes a policy and returns what it was.
+// DeletePolicy deletes a policy and returns its last state.
 func (d *Domain) DeletePolicy(ctx context.Context, id string) (*Result[api.Policy], error) {
 	res := &Result[api.Policy]{}
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {

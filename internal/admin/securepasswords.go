@@ -215,7 +215,7 @@ func (a *Account) PatchSecurePassword(ctx context.Context, id string, edit Edit[
 	})
 }
 
-// RevokeSecurePassword revokes a secure password and returns what it was.
+// RevokeSecurePassword revokes a secure password and returns its last state.
 func (a *Account) RevokeSecurePassword(ctx context.Context, id string) (*Result[api.SecurePassword], error) {
 	return a.editSecurePassword(ctx, id, func(ch *store.Change, next *store.Account, p *store.SecurePassword) (api.SecurePassword, error) {
 		Describe(ch, "secure_password.revoke", a.name, a.address)

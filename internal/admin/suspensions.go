@@ -14,7 +14,7 @@ func (d *Domain) Suspensions(p Page) (*api.List[api.Suspension], error) {
 
 func viewSuspension(s *store.Suspension) api.Suspension { return api.Suspension(*s) }
 
-// Unsuspend lifts the suspension of a credential, and returns what it was.
+// Unsuspend lifts the suspension of a credential, and returns its last state.
 func (d *Domain) Unsuspend(ctx context.Context, id string) (*Result[api.Suspension], error) {
 	res := &Result[api.Suspension]{}
 	err := d.Change(ctx, func(ch *store.Change) error {

@@ -22,7 +22,7 @@ func readKey(name string) ([]byte, error) {
 	if err != nil {
 		return nil, unwrapPath(err)
 	}
-	// A pipe, as of <(command), has no other readers that its mode could tell of.
+	// A pipe, as of <(command), has no other readers: its mode does not matter.
 	if mode := info.Mode(); mode.IsDir() {
 		return nil, errors.New("is a directory")
 	} else if mode.IsRegular() && mode.Perm()&0o077 != 0 {

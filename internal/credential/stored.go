@@ -178,7 +178,7 @@ func parseDigest(newHash func() hash.Hash, salted bool, encoding, value string) 
 	if encoding == "" {
 		encoding = "BASE64"
 		if !salted && len(value) == hex.EncodedLen(size) {
-			encoding = "HEX" // Dovecot tells them apart by the length, too
+			encoding = "HEX" // Dovecot distinguishes them by the length, too
 		}
 	}
 	raw, err := decode(encoding, value)

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Severity says what a finding means for the bridge.
+// Severity is the consequence of a finding.
 type Severity uint8
 
 // The severities, worst first: the zero Severity is Fail.
@@ -78,7 +78,7 @@ func (f findings) usePackagePaths() {
 	}
 }
 
-// findings collects what a round of checks found.
+// findings collects the findings of a round of checks.
 type findings []Finding
 
 func (f *findings) ok(check, where, format string, args ...any) {

@@ -19,7 +19,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/postconf"
 )
 
-// A file is what the checks want to know of one.
+// file is the metadata of a file or socket that the checks read.
 type file struct {
 	mode     fs.FileMode
 	uid, gid uint32

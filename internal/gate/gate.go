@@ -271,7 +271,7 @@ func (g *Gate) handBack(typed, account string, v store.View, noLogin bool) strin
 	switch {
 	case !v.Known:
 		return typed
-	case noLogin: // mail goes where it always went: only an alias domain is resolved
+	case noLogin: // mail is delivered as before: only an alias domain is resolved
 		if addr, err := address.Parse(typed, g.DefaultDomain); err == nil {
 			account = g.Store.State.Canonical(addr)
 		}

@@ -47,7 +47,7 @@ func (g *Gate) opened(l *access.Login, d *access.Decision, v store.View) bool {
 
 // Judge decides whether the present rules would admit the login of an open session again: Deny if
 // they would not. The secret is the one that was verified then; a secure password that was revoked,
-// and a mailbox password that was set anew, are refused. Rules and account facts, unless nil, take
+// and a mailbox password that was changed, are refused. Rules and account facts, unless nil, take
 // the place of the present ones.
 func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Account) access.Decision {
 	now := time.Now()

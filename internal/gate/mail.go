@@ -191,7 +191,7 @@ func (g *Gate) acceptedBefore(instance, recipient string, now time.Time) bool {
 	return ok && slices.ContainsFunc(t.to, func(p mailflow.Party) bool { return p.Address == recipient })
 }
 
-// pass returns what is known about a message that this daemon sends itself; nil for nothing.
+// pass returns the [mailflow.Pass] of a message that this daemon sends itself; nil for others.
 func (g *Gate) pass(e *mailflow.Envelope) *mailflow.Pass {
 	if g.Pass == nil || e.Login != "" {
 		return nil
@@ -199,7 +199,7 @@ func (g *Gate) pass(e *mailflow.Envelope) *mailflow.Pass {
 	return g.Pass(e.IP, e.Port)
 }
 
-// lookUpMail gathers what the rules need to know about a message and one of its recipients.
+// lookUpMail collects the facts that the rules need about a message and one of its recipients.
 func (g *Gate) lookUpMail(w *mailView, e *mailflow.Envelope, now time.Time) {
 	rooms := w.accounts
 	*w = mailView{accounts: rooms}
@@ -604,7 +604,7 @@ func (g *Gate) describeClient(r *mailflow.Record, t *transaction, now time.Time)
 	r.Client, r.CredentialID, r.Credential = strings.Join(clients, ","), strings.Join(ids, ","), strings.Join(labels, ", ")
 }
 
-// completeRecord adds what became of the recipients that a domain may know of, and writes the
+// completeRecord adds the results of the recipients that a domain may see, and writes the
 // record.
 func (g *Gate) completeRecord(r *mailflow.Record, t *transaction, of func(mailflow.Party) bool) {
 	for _, p := range t.to {

@@ -106,7 +106,7 @@ func device(rec *store.LoginRecord, l *Login) api.SpreadItem {
 type values struct {
 	at    map[string]int // in parts
 	parts []api.SpreadItem
-	rest  int // logins of values that came too late to be told apart
+	rest  int // logins of values that came too late to be listed
 }
 
 func (v *values) add(p api.SpreadItem, at time.Time) {

@@ -20,7 +20,7 @@ const (
 
 // Recent is the recent logins of a domain's accounts.
 type Recent struct {
-	members map[string][]*Login // by account, newest first; one of several that the rules cannot tell apart
+	members map[string][]*Login // by account, newest first; one of several that the rules cannot distinguish
 }
 
 // kind is the part of an account's login that rules depend on.

@@ -73,7 +73,7 @@ type Item struct {
 type About struct {
 	Domain    string    `json:"domain"`            // that of the rule
 	Rule      string    `json:"rule"`              // its id
-	Account   string    `json:"account,omitempty"` // who submitted it, authenticated; "" for nobody
+	Account   string    `json:"account,omitempty"` // the authenticated submitter; "" for none
 	From      string    `json:"from"`
 	Subject   string    `json:"subject"`
 	MessageID string    `json:"message_id,omitempty"`

@@ -10,10 +10,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// actor is the author of what the daemon does itself.
+// actor is the author of the daemon's own changes.
 var actor = store.Actor{Name: "daemon"}
 
-// document is a held message as it is first written to the store.
+// document is the first document of a held message in the store.
 func (k *Keeper) document(item *Item) *store.Held {
 	a := item.Held
 	d := &store.Held{
@@ -71,8 +71,8 @@ func (k *Keeper) index(ctx context.Context, e *entry) error {
 	return k.notify(k.requests(item)...)
 }
 
-// expire decides a message that nobody decided about in time. That of an account which was suspended
-// meanwhile is not released without a person's approval.
+// expire decides a message whose approvers did not decide in time. A message of an account that was
+// suspended meanwhile is not released without a decision by a person.
 func (k *Keeper) expire(ctx context.Context, e *entry) error {
 	d := store.Decision{Approve: e.item.Held.Release, By: "expiry", Text: "Nobody approved it in time."}
 	if a, ok := k.Store.State.Account(e.item.Held.Account); ok && a.Doc.Suspended {
@@ -96,7 +96,7 @@ func (k *Keeper) reject(_ context.Context, e *entry) error {
 	return k.drop(e, doc.Doc.Text)
 }
 
-// drop ends a held message that is not released. Only a sender who was authenticated is told: any
+// drop ends a held message that is not released. Only an authenticated sender is notified: any
 // other address may be forged.
 func (k *Keeper) drop(e *entry, text string) error {
 	if e.item.Held.Account != "" {

@@ -136,7 +136,7 @@ func (k *Keeper) add(text *Text, items ...*Item) error {
 	return err
 }
 
-// reason tells messages apart that have the same text and envelope.
+// reason distinguishes messages with the same text and envelope.
 func (i *Item) reason() string {
 	if i.Held == nil {
 		return "/" + string(i.Kind)
@@ -201,7 +201,7 @@ func (k *Keeper) set(e *entry, change func(*Item)) error {
 	return k.put(e, change)
 }
 
-// Run carries out decisions and sends what is to be sent, until ctx ends.
+// Run carries out decisions and sends queued messages, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	defer k.senders.Wait()
 	watcher := k.Store.State.Watch()
@@ -230,7 +230,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// work starts what can be done now.
+// work starts the steps that are possible now.
 func (k *Keeper) work(ctx context.Context, now time.Time) {
 	loaded, _ := k.Store.State.Ready()
 	k.mu.Lock()
@@ -272,7 +272,7 @@ func (k *Keeper) work(ctx context.Context, now time.Time) {
 	}
 }
 
-// step returns what is to be done about a message; nil for nothing.
+// step returns the next step for a message; nil for none.
 func (k *Keeper) step(e *entry, now time.Time) func(context.Context, *entry) error {
 	item := e.item
 	if item.Kind != KindHeld {

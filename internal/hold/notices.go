@@ -70,7 +70,7 @@ func (k *Keeper) requests(item *Item) []*notice {
 	return list
 }
 
-// rejected tells the sender of a message that it was rejected.
+// rejected notifies the sender of a message that it was rejected.
 func rejected(item *Item, text string) *notice {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Your message was not approved. It was not sent to:\n\n")
@@ -87,7 +87,7 @@ func rejected(item *Item, text string) *notice {
 	}
 }
 
-// undelivered tells the sender of a released message which recipients Postfix refused.
+// undelivered notifies the sender of a released message which recipients Postfix refused.
 func undelivered(item *Item, refused map[string]*inject.Reply) *notice {
 	text := "Your message was approved, but it cannot be delivered to:\n\n" + refusals(refused) +
 		"\n\nSubject: " + line(item.Held.Subject) + "\n"
@@ -97,7 +97,7 @@ func undelivered(item *Item, refused map[string]*inject.Reply) *notice {
 	}
 }
 
-// refusals lists recipients with what the server answered.
+// refusals lists recipients with the server's replies.
 func refusals(of map[string]*inject.Reply) string {
 	var list []string
 	for _, address := range slices.Sorted(maps.Keys(of)) {

@@ -13,7 +13,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// Open is an open session as it is listed.
+// Open is a listed open session.
 type Open struct {
 	ID   string // names it as long as it is open
 	Node string // the Dovecot's address

@@ -25,7 +25,7 @@ const (
 	recallWithin = 3 * time.Second
 )
 
-// node is one Dovecot and what is to be done there.
+// node is one Dovecot and the work pending there.
 type node struct {
 	*Sessions
 	dovecot Dovecot
@@ -35,7 +35,7 @@ type node struct {
 	todo     scope
 	asked    uint64        // number of requests
 	done     uint64        // those that the last pass included
-	finished chan struct{} // closed after each pass, and made anew
+	finished chan struct{} // closed after each pass, and replaced
 	failing  bool
 	accounts map[string]bool // that had sessions when it was last asked
 	listed   time.Time       // when that was; zero if it did not answer
@@ -45,7 +45,7 @@ func newNode(s *Sessions, d Dovecot) *node {
 	return &node{Sessions: s, dovecot: d, wake: make(chan struct{}, 1), finished: make(chan struct{})}
 }
 
-// request adds a scope to what is to be judged.
+// request adds a scope to the sessions to evaluate.
 func (n *node) request(c scope) (number uint64) {
 	n.mu.Lock()
 	n.todo.add(c)

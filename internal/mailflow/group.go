@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// group is a group as it is evaluated.
+// group is a group in its evaluated form.
 type group struct {
 	*Group
 	members map[string]bool // of itself and of the groups among its members, all the way down
@@ -128,7 +128,7 @@ func (e *evaluation) groupStep(g *group, result, detail string) {
 
 // allows reports whether the sender of a message may write to the group. Who the sender is depends
 // on who authenticated, never on what the message says: permission to send as a member, or as the
-// group, makes nobody a member.
+// group, does not make a member.
 func (g *group) allows(m *Message, domain string) (allowed bool, why string) {
 	sender := m.Sender.Account
 	switch g.WhoMaySend {

@@ -44,7 +44,7 @@ func (n Needs) Or(o Needs) Needs {
 	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body, n.Unknown || o.Unknown}
 }
 
-// Address is what the rules say about a sender address.
+// Address is the verdict of the rules on a sender address.
 type Address struct {
 	Managed bool        // its domain is managed
 	Check   SenderCheck // of its domain, if that is managed

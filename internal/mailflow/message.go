@@ -46,7 +46,7 @@ func (m *Message) internalTo(domain string) bool {
 	return m.Internal
 }
 
-// Content is what a message says, decoded. What the rules do not need may be missing ([Needs]).
+// Content is the decoded content of a message. Parts that no rule needs may be missing ([Needs]).
 type Content struct {
 	Header      []Field  // in order; values decoded and on one line
 	Subject     string   // decoded
@@ -84,7 +84,7 @@ type Attachment struct {
 	Size  int64    // octets, decoded
 }
 
-// Envelope is what a door knows of a message at one of its recipients.
+// Envelope describes a message at one of its recipients, as the asking protocol knows it.
 type Envelope struct {
 	Login     string // who authenticated; "" for nobody
 	IP        netip.Addr
@@ -98,7 +98,7 @@ type Envelope struct {
 	Size       int64 // as announced, or counted
 	Instance   string
 	QueueID    string
-	// Redirected is the mailbox that a Sieve script says it forwards from. It is believed if the
+	// Redirected is the mailbox that a Sieve script says it forwards from. It is trusted if the
 	// client is one of the site's own.
 	Redirected string
 	MessageID  string

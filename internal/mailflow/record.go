@@ -12,7 +12,7 @@ const (
 	Partly   Outcome = "partly_refused" // for some recipients
 )
 
-// Record is what is kept of a message for one domain (M11): nothing of its content. Text from
+// Record is the record of a message for one domain (M11), without its content. Text from
 // outsiders in it is bounded.
 type Record struct {
 	ID        string    `json:"id"`

@@ -6,7 +6,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
-// Kind is what a rule does.
+// Kind is the kind of a rule: its effect on messages.
 type Kind string
 
 // The kinds of rules.
@@ -76,7 +76,7 @@ type Rule struct {
 	Action        Action    `json:"action,omitzero"`
 }
 
-// Match is what a message must have for a rule to apply: each list that is not empty must match, and
+// Match selects the messages that a rule applies to: each list that is not empty must match, and
 // one of its entries is enough.
 type Match struct {
 	RecipientDomains []string      `json:"recipient_domains,omitempty"` // "example.net", "*.example.net"
@@ -109,7 +109,7 @@ type Attachments struct {
 	Types []string `json:"types,omitempty"`
 }
 
-// Action is what a rule does with a message. The fields of other kinds are empty.
+// Action is the effect of a rule on a message. The fields of other kinds are empty.
 type Action struct {
 	// Of monitor.
 	To []string `json:"to,omitempty"`

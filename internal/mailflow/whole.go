@@ -22,7 +22,7 @@ type Addressee struct {
 	Params  []string
 }
 
-// Pass is what is known about a message that this daemon sends itself.
+// Pass describes a message that this daemon sends itself.
 type Pass struct {
 	ID string // of the message
 	// Login and IP are those of the client that sent the message first.

@@ -71,7 +71,7 @@ func (p *Part) param(name string) string {
 // flowed reports whether the lines of a plain text may be joined (RFC 3676).
 func (p *Part) flowed() bool { return p.Type == "text/plain" && p.param("format") == "flowed" }
 
-// separates names the elements of HTML before and after which a text goes on in a new line.
+// separates names the elements of HTML before and after which a text continues in a new line.
 var separates = map[string]bool{
 	"address": true, "article": true, "blockquote": true, "body": true, "br": true, "center": true, "dd": true, "div": true, "dt": true,
 	"footer": true, "form": true, "h1": true, "h2": true, "h3": true, "h4": true, "h5": true, "h6": true, "header": true, "hr": true,

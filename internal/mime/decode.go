@@ -7,7 +7,7 @@ import (
 
 // decode returns the content of a part without its transfer encoding, and at most that many octets
 // of it. It decodes leniently, as readers of mail do: characters outside base64 do not count, data
-// may go on behind padding, faulty escapes stay as they are.
+// may continue after padding, faulty escapes stay as they are.
 func (p *Part) decode(most int) []byte {
 	text := p.body.of(p.src)
 	switch p.encoding {
@@ -67,7 +67,7 @@ func decodeBase64(to, text []byte) []byte {
 	n := 0
 	for _, c := range text {
 		v := sextet[c]
-		if v > 64 { // padding: what follows begins anew
+		if v > 64 { // padding: the next characters start a new group
 			to = appendBits(to, bits, n)
 			bits, n = 0, 0
 		}

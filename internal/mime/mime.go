@@ -1,5 +1,5 @@
 // Package mime reads the structure of messages by byte offsets, and changes messages by splicing
-// bytes. It never writes a message anew: a message without a change keeps every byte, and a change
+// bytes. It never rewrites a whole message: without a change every byte is kept, and a change
 // keeps every byte outside of it.
 //
 //	m, err := mime.Parse(message, mime.Limits{})

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Lines keeps what a daemon under test logs, to be read while it goes on.
+// Lines keeps the log of a daemon under test, to be read while it runs.
 type Lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -140,7 +140,7 @@ func (s *Server) Kill() {
 // Pause stops the server in mid-traffic, without closing its connections.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused server go on.
+// Resume lets a paused server continue.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {

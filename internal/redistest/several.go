@@ -278,7 +278,7 @@ func (c *Cluster) Pause() {
 	}
 }
 
-// Resume lets them go on.
+// Resume lets them continue.
 func (c *Cluster) Resume() {
 	for _, s := range c.Nodes() {
 		s.Resume()

@@ -36,7 +36,7 @@ func Run(t testing.TB, s *store.Store) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
-// Ready waits until a store is loaded and believed.
+// Ready waits until a store is loaded and accepted.
 func Ready(t testing.TB, s *store.Store) {
 	t.Helper()
 	Eventually(t, "the store is loaded", func() bool { ok, _ := s.State.Ready(); return ok && s.Trouble() == nil })

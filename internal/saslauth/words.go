@@ -2,7 +2,7 @@ package saslauth
 
 import "github.com/drawbridge/drawbridge/internal/access"
 
-// speech is what the asker hears.
+// speech is the answer that the peer receives.
 type speech uint8
 
 const (

@@ -1,5 +1,5 @@
-// Package spelling tells how far a word is from another, so that whoever mistyped a name can be
-// told which was meant.
+// Package spelling measures how far a word is from another, so that an error about a mistyped name
+// can suggest the one that was meant.
 package spelling
 
 // Distance counts the bytes to insert, delete or replace between a and b (Levenshtein), up to

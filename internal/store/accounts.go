@@ -60,7 +60,7 @@ func (a *accounts) at(slot uint64) (page, offset int) {
 	return int(slot >> offsetBits & (1<<pageBits - 1)), int(slot&(1<<offsetBits-1)) - 1
 }
 
-// record returns what a slot points to.
+// record returns the record that a slot points to.
 func (a *accounts) record(slot uint64) Record {
 	p, offset := a.at(slot)
 	r := text(a.pages[p].data[offset:])

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Held is a message that waits for approval, without its text: that is on the node that accepted
+// Held is a message that waits for approval, without its text, which is on the node that accepted
 // it. The document is deleted when the message has been released or rejected.
 type Held struct {
 	ID         string    `json:"id"`
 	Rule       string    `json:"rule"`              // id of the rule that held it
-	Account    string    `json:"account,omitempty"` // who submitted it, authenticated; "" for nobody
+	Account    string    `json:"account,omitempty"` // the authenticated submitter; "" for none
 	From       string    `json:"from"`              // envelope sender
 	Recipients []string  `json:"recipients"`
 	Subject    string    `json:"subject"`
@@ -46,7 +46,7 @@ const (
 	HeldStuck HeldState = "stuck"
 )
 
-// Open reports whether a decision is wanted.
+// Open reports whether the message needs a decision.
 func (h *Held) Open() bool { return h.State == HeldWaiting || h.State == HeldStuck }
 
 // Decision is what an approver, an administrator or the daemon decides about a held message.

@@ -125,7 +125,7 @@ func (s *Store) serveResumed(err error) {
 // restoreRecord carries out one record of a snapshot. A record that cannot be read is an error.
 func (s *Store) restoreRecord(record []byte, marked string) (err error) {
 	defer func() {
-		if v := recover(); v != nil { // reader takes what is written for granted
+		if v := recover(); v != nil { // reader relies on valid input
 			err = fmt.Errorf("%w: a record cannot be read: %v", errKept, v)
 		}
 	}()

@@ -20,7 +20,7 @@ const (
 	recentBytes = 4 << 20          // of one shard
 )
 
-// recent is what a daemon keeps of a shard's last changes, oldest first, without gaps.
+// recent is a shard's last changes, which the daemon keeps, oldest first, without gaps.
 type recent struct {
 	changes []recentChange
 	bytes   int
@@ -113,7 +113,7 @@ func (s *Store) putBack(ctx context.Context, shard Shard) error {
 // maxNamed bounds the changes that one log line names.
 const maxNamed = 20
 
-// auditPutBack writes to the audit log what was put back.
+// auditPutBack records the changes that were put back in the audit log.
 func (s *Store) auditPutBack(ctx context.Context) {
 	s.mu.Lock()
 	notes := s.putBackNotes

@@ -209,7 +209,7 @@ func appendTexts(b []byte, list []string) []byte {
 	return b
 }
 
-// appendTimeSince keeps the moment; the zone it becomes is UTC.
+// appendTimeSince keeps the moment; the zone becomes UTC.
 func appendTimeSince(b []byte, t time.Time, base int64) []byte {
 	ms, nano := t.UnixMilli()-base, t.Nanosecond()%int(time.Millisecond)
 	n := uint64(ms)<<1 ^ uint64(ms>>63) //nolint:gosec // zigzag
@@ -494,7 +494,7 @@ func (s *secret) document() SecurePassword {
 	}
 }
 
-// Secret returns a secure password by its id; false when the account has it no more.
+// Secret returns a secure password by its id; false when the account no longer has it.
 func (r Record) Secret(id string) (found SecurePassword, ok bool) {
 	r.secrets(func(p secret) bool {
 		if ok = p.has(id); ok {
@@ -644,7 +644,7 @@ func (r *reader) batch() BatchMark {
 // panics or allocates more than the record is long.
 func (r Record) check() (err error) {
 	defer func() {
-		if v := recover(); v != nil { // reader takes what is written for granted
+		if v := recover(); v != nil { // reader relies on valid input
 			err = fmt.Errorf("%w: it cannot be read: %v", errPacked, v)
 		}
 	}()
@@ -681,5 +681,5 @@ func (r Record) check() (err error) {
 	return nil
 }
 
-// errPacked: bytes are no packed account of this version.
+// errPacked: bytes are not a packed account of this version.
 var errPacked = errors.New("an account cannot be used")

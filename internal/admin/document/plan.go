@@ -36,7 +36,7 @@ type step struct {
 	write     func(*store.Change) error // nil for what the guard writes
 }
 
-// effect is what a step does.
+// effect is the effect of a step.
 type effect uint8
 
 const (

@@ -9,13 +9,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 )
 
-// revision tells contents apart by section: a hash of each, "" for a missing one.
+// revision identifies contents by section: a hash of each, "" for a missing one.
 type revision [sections]string
 
 // missing stands for a missing section in the text of a revision.
 const missing = "-"
 
-// revisionHash is the number of bytes of a section's hash: enough to tell apart the states of one
+// revisionHash is the number of bytes of a section's hash: enough to distinguish the states of one
 // domain, and no protection against forgery.
 const revisionHash = 6
 

@@ -28,7 +28,7 @@ type Server interface {
 type Trial struct {
 	Socket string
 	Log    Journal
-	Stop   context.CancelFunc // tells Serve to end
+	Stop   context.CancelFunc // ends Serve
 
 	t      testing.TB
 	served chan error
