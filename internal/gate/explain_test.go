@@ -121,7 +121,7 @@ func TestRecordsExplained(t *testing.T) {
 						t.Fatalf("not recalled: %+v", rec)
 					}
 					got := l.Explain(d.Site, v.Rules)
-					if rec.Outcome == access.Allow && slices.ContainsFunc(got.Trace, func(s access.Step) bool { return strings.Contains(s.Detail, "taken to be") }) {
+					if rec.Outcome == access.Allow && slices.ContainsFunc(got.Trace, func(s access.Step) bool { return strings.Contains(s.Detail, "assumed to be") }) {
 						t.Errorf("what was verified is called an assumption: %+v", got.Trace)
 					}
 					if end(got) != ends[i] || got.PolicyID != rec.PolicyID || !slices.Equal(got.WouldRefuse, rec.WouldRefuse) {
