@@ -33,9 +33,11 @@ func (permissive) Treated(*mailflow.Envelope, []string) {}
 func (permissive) NotReceived(string, mailflow.Reason)  {}
 
 func (m *mta) body(n int) { m.send(gomilter.CodeBody, strings.Repeat("x", n)) }
+
 func (tr *trial) unused(s *Server) func() bool {
 	return func() bool { return s.memory.used.Load() == 0 }
 }
+
 func (tr *trial) uses(s *Server, least int64) func() bool {
 	return func() bool { return s.memory.used.Load() >= least }
 }
