@@ -194,7 +194,7 @@ func (c *cli) restore() *cobra.Command {
 
 func identities(cmd *cobra.Command, file string) ([]age.Identity, error) {
 	if file != "" {
-		text, err := os.ReadFile(file) //nolint:gosec // the administrator's file
+		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ type ScopeSet struct{ scopes scopes }
 func CompileScopes(list []*Scope, tree []string) *ScopeSet {
 	var all audience
 	for i, s := range list {
-		all.add(uint32(i), s) //nolint:gosec // a slice's index
+		all.add(uint32(i), s)
 	}
 	return &ScopeSet{all.scopes(tree)}
 }

@@ -30,10 +30,10 @@ func spamScript(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	script = filepath.Join(dir, "drawbridge-spam.sieve")
-	if err := os.WriteFile(script, text, 0o644); err != nil { //nolint:gosec // read by another user
+	if err := os.WriteFile(script, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // read by another user
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return bySeries(t, "plugin {\n  sieve_before = "+script+"\n}\n", "sieve_script drawbridge-spam {\n  type = before\n  path = "+script+"\n}\n")
@@ -101,7 +101,7 @@ func TestWarning(t *testing.T) {
 	c := s.inbound()
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".eml")
-		message, err := os.ReadFile(f) //nolint:gosec // testdata
+		message, err := os.ReadFile(f)
 		s.must(err)
 		if name == "no-body-at-all" || name == "bad-header-line" || bytes.Contains(message, []byte{0}) {
 			continue // Postfix makes something else of it
@@ -154,7 +154,7 @@ func (s *site) junk(account string) (all []string) {
 	files, err := filepath.Glob(filepath.Join(s.Dir, "mail", domain, local, "Maildir", ".Junk", "*", "*"))
 	s.must(err)
 	for _, f := range files {
-		message, err := os.ReadFile(f) //nolint:gosec // of the stack
+		message, err := os.ReadFile(f)
 		s.must(err)
 		all = append(all, string(message))
 	}
@@ -175,7 +175,7 @@ func TestFilter(t *testing.T) {
 	rule("disguised", "return", object{"attachments": object{"types": []string{"application/x-msdownload"}}})
 	rule("lists", "spam", object{"headers": []object{{"name": "List-Id", "regex": "^users .*<users\\.lists\\.example>$"}}})
 	corpus := func(name string) string {
-		message, err := os.ReadFile("../mime/testdata/corpus/" + name + ".eml") //nolint:gosec // testdata
+		message, err := os.ReadFile("../mime/testdata/corpus/" + name + ".eml")
 		s.must(err)
 		return "X-Corpus: " + name + "\n" + strings.ReplaceAll(string(message), "\r\n", "\n")
 	}

@@ -12,9 +12,9 @@ import (
 )
 
 var (
-	// ErrInUse: a backup is restored into a store that has domains.
+	// ErrInUse means that a backup is restored into a store that has domains.
 	ErrInUse = errors.New("the store has domains: a backup is restored into an empty store only")
-	// ErrNoBackup: documents are none that a backup of this version has.
+	// ErrNoBackup means that documents are none that a backup of this version has.
 	ErrNoBackup = errors.New("the backup cannot be used")
 )
 
