@@ -127,7 +127,7 @@ func (c *cli) domainSet() *cobra.Command {
 	s.edits("add-alias-domain", "remove-alias-domain", "alias_domains", "another `name` of the domain")
 	s.edits("add-password-keyword", "remove-password-keyword", "password_policy.forbidden_keywords", "a forbidden `word`")
 	s.edits("add-administrator", "remove-administrator", "administrators", "the `address` of an administrator")
-	w := writes(cmd).versioned(cmd)
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "make the change even if mailbox passwords expire at once")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, domainPath(args[0]), s) }
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func TestPrintable(t *testing.T) {
@@ -312,4 +314,47 @@ func TestTableFits(t *testing.T) {
 	if err := c.printTable(newTable(&out), rows(), columns); err != nil || strings.Count(out.String(), "\n") != 3 {
 		t.Errorf("with --wide: %v\n%s", err, &out)
 	}
+}
+
+// Each list of a policy can be replaced, and single entries added and removed.
+func TestPolicySetEditsEveryList(t *testing.T) {
+	set, _, err := new(cli).root().Find([]string{"policy", "set"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	set.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, list := f.Value.(pflag.SliceValue); !list || strings.HasPrefix(f.Name, "add-") || strings.HasPrefix(f.Name, "remove-") {
+			return
+		}
+		lists++
+		for _, verb := range []string{"add-", "remove-"} {
+			if set.Flags().Lookup(verb+f.Name) == nil {
+				t.Errorf("there is no --%s%s", verb, f.Name)
+			}
+		}
+	})
+	if lists < 11 {
+		t.Errorf("%d lists", lists)
+	}
+}
+
+// Help is written for people who do not know the API; only drawbridge api speaks of it.
+func TestHelpHasNoHTTPWords(t *testing.T) {
+	words := regexp.MustCompile(`\?[a-z_]+=|\b(GET|PUT|POST|PATCH|DELETE) |(?i)\betag\b|If-Match|\bJSON pointer\b|\b[45]\d\d [A-Z]`)
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Name() == "api" {
+			return
+		}
+		for _, text := range []string{cmd.Short, cmd.Long, cmd.Example, cmd.Flags().FlagUsages()} {
+			if found := words.FindString(text); found != "" {
+				t.Errorf("%s --help says %q", cmd.CommandPath(), found)
+			}
+		}
+		for _, child := range cmd.Commands() {
+			walk(child)
+		}
+	}
+	walk(new(cli).root())
 }

@@ -3,7 +3,13 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -290,5 +296,35 @@ func TestPages(t *testing.T) {
 	}
 	if _, err := d.Accounts(admin.Page{Cursor: "%"}); !errors.Is(err, store.ErrBadCursor) {
 		t.Errorf("%v", err)
+	}
+}
+
+// The command, a console and the API show the texts of this package alike: parameters that would
+// make a request acceptable go into OrRepeat, and none of HTTP's words into a text.
+func TestTextsHaveNoHTTPWords(t *testing.T) {
+	words := regexp.MustCompile(`\?[a-z_]+=|\b(GET|PUT|POST|PATCH|DELETE) /|(?i)\betag\b|If-Match|omit [a-z]+_[a-z]+`)
+	texts := 0
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING {
+				texts++
+				if found := words.FindString(text.Value); found != "" {
+					t.Errorf("%s: a text says %q", set.Position(text.Pos()), found)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || texts < 100 {
+		t.Errorf("%d texts, %v", texts, err)
 	}
 }

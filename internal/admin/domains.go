@@ -174,7 +174,7 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	}
 	expires := d.ExpiringPasswords(cur.Doc, next)
 	if expires > 0 && !d.DryRun && !d.Confirm {
-		return nil, api.Conflict("confirm_required", "the new max_age refuses %s at once, because they are older: repeat with ?confirm=true", counted(expires, "mailbox password"))
+		return nil, api.Conflict("confirm_required", "the new max_age refuses %s at once, because they are older", counted(expires, "mailbox password")).OrRepeat("confirm=true")
 	}
 	if err := d.claim(ctx, ForDomain, d.name, next.AliasDomains); err != nil {
 		return nil, err

@@ -400,6 +400,28 @@ func TestListedAccounts(t *testing.T) {
 	d.admin.patch(dom, `{"accounts":"closed"}`).faults("/accounts not_in_list")
 }
 
+// A pattern is no alias: nobody could log in by it.
+func TestAliasIsOneAddress(t *testing.T) {
+	d := start(t, true).site()
+	d.admin.patch(annPath, `{"aliases":["*@example.org"]}`).faults("/aliases/0 invalid_address")
+	d.admin.patch(annPath, `{"send_as":["*@example.org"]}`).want(200)
+}
+
+// The U-labels and A-labels of a domain name are one domain.
+func TestInternationalisedDomains(t *testing.T) {
+	d := start(t, true).site()
+	const a, u = "xn--bcher-kva.example", "b%C3%BCcher.example"
+	d.admin.post("/v1/domains", `{"name":"B\u00fccher.example"}`).want(201).has("name", `"`+a+`"`)
+	d.admin.post("/v1/domains", `{"name":"`+a+`"}`).want(409, "exists")
+	d.admin.patch("/v1/domains/"+u, `{"protocols":{"pop3":false}}`).want(200)
+	d.admin.get("/v1/domains/"+a).want(200).has("protocols.pop3", `false`)
+	d.admin.put("/v1/accounts/zoe@"+u, `{"aliases":["z@b\u00fccher.example"],"send_as":["*@b\u00fccher.example"]}`).want(201).has("address", `"zoe@`+a+`"`)
+	d.admin.get("/v1/accounts/zoe@"+a).want(200).has("aliases", `["z@`+a+`"]`).has("send_as", `["*@`+a+`"]`)
+	d.admin.put("/v1/domains/"+u+"/policies/p", `{"name":"P","type":"blacklist","scope":{"members":["zoe@b\u00fccher.example"]},"ips":["192.0.2.1"]}`).want(201).
+		has("scope.members", `["zoe@`+a+`"]`)
+	d.admin.get("/v1/domains/" + u + "/logins?account=zoe@" + u).want(200)
+}
+
 // Lists and GET show the effective settings of an account beside its own.
 func TestAccountsShowWhatApplies(t *testing.T) {
 	d := start(t, true).site()
@@ -518,7 +540,7 @@ func TestPasswordPolicy(t *testing.T) {
 	redistest.Eventually(t, "the password to be old", func() bool {
 		return d.api.Store.State.MailboxPasswordsBefore("example.org", time.Now().Add(-time.Second)) == 1
 	})
-	d.admin.patch(domain, `{"password_policy":{"max_age":"1s"}}`).want(409, "confirm_required").says("the new max_age refuses 1 mailbox password at once")
+	d.admin.patch(domain, `{"password_policy":{"max_age":"1s"}}`).want(409, "confirm_required").says("the new max_age refuses 1 mailbox password at once").has("repeat_with", `["confirm=true"]`)
 	d.admin.patch(domain+"?dry_run=true", `{"password_policy":{"max_age":"1s"}}`).want(200).has("expired_passwords", `1`)
 	d.admin.patch(domain+"?confirm=true", `{"password_policy":{"max_age":"1s"}}`).want(200).has("expired_passwords", `null`)
 	// Neither hashes nor passwords are in the audit.

@@ -136,7 +136,7 @@ func (g *Guard) Apply(ch *store.Change, req *Request, e *Edit) (*api.PendingReve
 		return kept, nil
 	}
 	if text, err := json.Marshal(&before); err != nil || len(text) > maxRevert {
-		return nil, api.Conflict("too_large", "the edit replaces more than the %d MiB that can be kept for a revert: split it, or omit revert_after", maxRevert>>20)
+		return nil, api.Conflict("too_large", "the edit replaces more than the %d MiB that can be kept for a revert: split it, or make it without a revert", maxRevert>>20)
 	}
 	before.ID, before.CreatedAt, before.At = store.NewID(), ch.Now, ch.Now.Add(req.RevertAfter)
 	before.By, before.Action, before.Target, before.Rev = req.Actor, ch.Audit.Action, ch.Audit.Target, ch.Rev
