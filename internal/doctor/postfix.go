@@ -34,6 +34,7 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 	}
 	p.local()
 	p.connections()
+	p.delimiter()
 	p.repeated()
 	if len(logins) == 0 {
 		p.ok("postfix.sasl", p.main("smtpd_sasl_auth_enable"), "no service accepts logins")
@@ -45,6 +46,28 @@ func Postfix(conf PostfixConf, c *config.Config) []Finding {
 		}
 	}
 	return merge(p.findings)
+}
+
+// delimiter compares the delimiters of extensions. The rules of an account do not hold for names with
+// a delimiter that only Postfix knows.
+func (p *postfixChecks) delimiter() {
+	const check, setting = "postfix.delimiter", "recipient_delimiter"
+	theirs, ours := p.conf.Main[setting], p.config.Login.Subaddress
+	if theirs == "" {
+		return
+	}
+	missing := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(ours, r) {
+			return -1
+		}
+		return r
+	}, theirs)
+	if missing == "" {
+		p.ok(check, p.main(setting), "the rules of an account hold for its extensions, too")
+		return
+	}
+	p.warn(check, p.main(setting), fmt.Sprintf("[login]\nsubaddress = %q", ours+missing),
+		"is %q, and login.subaddress is %q: for Drawbridge ann%sx@ is another account than ann@", theirs, ours, missing[:1])
 }
 
 // repeated warns of settings that main.cf has more than once. Every Postfix program then writes a

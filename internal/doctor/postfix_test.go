@@ -257,6 +257,29 @@ func TestPostfixSettings(t *testing.T) {
 	expect(t, f, Fail, "postfix.sasl.service", "submission/inet", "which is imap")
 }
 
+// Postfix and Drawbridge agree about extensions of names.
+func TestPostfixDelimiter(t *testing.T) {
+	for name, c := range map[string]struct {
+		main, settings string
+		severity       Severity
+		what, fix      string
+	}{
+		"the same":            {"recipient_delimiter = +\n", "", OK, "hold for its extensions", ""},
+		"another":             {"recipient_delimiter = -\n", "", Warn, "ann-x@ is another account", `subaddress = "+-"`},
+		"one more":            {"recipient_delimiter = +-\n", "", Warn, "ann-x@ is another account", `subaddress = "+-"`},
+		"not here":            {"recipient_delimiter = +\n", "[login]\nsubaddress = \"\"\n", Warn, "ann+x@ is another account", `subaddress = "+"`},
+		"both, in that order": {"recipient_delimiter = +-\n", "[login]\nsubaddress = \"-+\"\n", OK, "hold for its extensions", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := expect(t, Postfix(postfixOf(t, goodMain()+c.main, goodMaster()), settingsOf(t, c.settings)), c.severity, "postfix.delimiter", "recipient_delimiter", c.what)
+			if !strings.Contains(x.Fix, c.fix) {
+				t.Errorf("the fix lacks %q: %q", c.fix, x.Fix)
+			}
+		})
+	}
+	expectNone(t, Postfix(postfixOf(t, goodMain(), goodMaster()), settingsOf(t, "[login]\nsubaddress = \"\"\n")), "postfix.delimiter")
+}
+
 func TestPostfixServices(t *testing.T) {
 	conf := postfixOf(t, goodMain()+"inet_interfaces = loopback-only\n", goodMaster()+"[::1]:2525 inet n - - - - smtpd\nbacked unix - - n - - smtpd -o { smtpd_milters = a, b }\n")
 	p := postfixChecks{conf: conf, config: site(t)}
