@@ -275,6 +275,9 @@ func TestDamagedStore(t *testing.T) {
 		_, a := s.call(0, "GET", "/readyz", nil)
 		return a["status"] == "damaged"
 	})
+	if out := s.command("status"); !strings.Contains(out, "damaged") {
+		t.Errorf("status: %s", out)
+	}
 	s.refused(503, "damaged_store", "PATCH", "/v1/accounts/"+bob, object{"suspended": true})
 	s.refuse("the suspension holds", s.imap(outside, ann, pw), "OK ")
 	s.want("others log in", s.imap(outside, bob, s.passwords[bob]), "OK ")

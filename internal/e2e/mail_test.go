@@ -157,6 +157,14 @@ func TestSendAs(t *testing.T) {
 	} {
 		s.want(name, s.send(conn, ann, bob, "From: "+from+"\nSubject: x\n\nx\n"), "250 ")
 	}
+	s.want("ISO-2022", s.send(conn, ann, bob, "From: =?ISO-2022-JP?B?GyRCJDwkQCQ+JD8bKEI=?= <"+ann+">\nSubject: x\n\nx\n"), "250 ")
+	for name, from := range map[string]string{
+		"ISO-2022 with an address": "=?iso-2022-jp?B?GyRCJDwbKEI8Ym9zc0BleGFtcGxlLm5ldD4=?=",
+		"base64 with a space":      "=?utf-8?b?Qm9zcyA8Ym9zY0BleGFtcGxl Lm9yZz4=?=",
+		"opaque and suspicious":    "=?utf-7?q?+ADw-boss+AEA-example.net+AD4-?=",
+	} {
+		s.want(name, s.send(conn, ann, bob, "From: "+from+" <"+ann+">\nSubject: x\n\nx\n"), refusal)
+	}
 }
 
 // Accounts of the next passdb whose domains are not managed use no address of one that is.

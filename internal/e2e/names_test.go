@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -16,7 +17,9 @@ func TestNames(t *testing.T) {
 	s := start(t, trialstack.Options{
 		Settings:    map[string]any{"login.default_domain": "example.org"},
 		DovecotConf: "auth_mechanisms = plain login cram-md5\nauth_username_chars =\n",
-		Accounts:    append(trialstack.DemoAccounts(), trialstack.Account{Address: "ann", Password: "ann-mailbox"}),
+		MainCF:      "smtputf8_enable = yes\n",
+		Accounts: append(trialstack.DemoAccounts(), trialstack.Account{Address: "ann", Password: "ann-mailbox"},
+			trialstack.Account{Address: "zoe@xn--bcher-kva.example", Password: "zoe-mailbox"}),
 	})
 	s.domain(nil)
 	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
@@ -42,6 +45,45 @@ func TestNames(t *testing.T) {
 		s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"imap": false}})
 		s.refuse("a bare name whose IMAP is off", s.imap(outside, "ann", pw), "OK ")
 		s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"imap": nil}})
+	})
+	t.Run("a secure password as word processors paste it", func(t *testing.T) {
+		s := s.in(t)
+		for _, d := range doors {
+			for _, space := range []string{"\u00a0", "\u2011", "\u2013", "\u200b"} {
+				pasted := secret[:4] + space + secret[4:8] + space + secret[8:12] + space + secret[12:]
+				s.want(fmt.Sprintf("%s, with %+q", d.name, space), d.login(s, outside, ann, pasted), d.yes)
+			}
+		}
+	})
+	t.Run("an internationalised domain", func(t *testing.T) {
+		s := s.in(t)
+		const zoe, typed = "zoe@xn--bcher-kva.example", "zoe@B\u00fccher.example"
+		s.command("domain", "create", "b\u00fccher.example", "--third-party", "allow")
+		_, secret := s.device(typed, "phone")
+		for _, d := range doors {
+			for _, name := range []string{zoe, typed} {
+				s.want(d.name+" as "+name, d.login(s, outside, name, "zoe-mailbox"), d.yes)
+				s.want(d.name+" as "+name+" with a secure password", d.login(s, outside, name, secret), d.yes)
+			}
+		}
+		c, r := s.submit(outside, typed, "zoe-mailbox")
+		s.want("auth", r, "235 ")
+		s.want("From in U-labels", s.send(c, zoe, bob, "From: "+typed+"\nSubject: x\n\nx\n"), "250 ")
+		other, r := s.submit(outside, ann, pw)
+		s.want("auth", r, "235 ")
+		s.want("another's From in U-labels", s.send(other, ann, bob, "From: "+typed+"\nSubject: x\n\nx\n"), "550 5.7.1 ")
+		for client, want := range map[*mailclient.SMTP]string{c: "250 ", other: "550 5.7.1 "} {
+			r, err := client.Command("MAIL FROM:<" + typed + "> SMTPUTF8")
+			s.must(err)
+			s.want("MAIL FROM in U-labels", r, want)
+		}
+		r, err := c.Recipient(bob)
+		s.must(err)
+		s.want("RCPT TO after it", r, "250 ")
+		s.command("account", "set", typed, "--suspended", "on")
+		for _, d := range doors {
+			s.refuse(d.name+", suspended", d.login(s, outside, typed, "zoe-mailbox"), d.yes)
+		}
 	})
 	t.Run("an unmanaged domain is refused", func(t *testing.T) {
 		s := s.in(t)
@@ -104,7 +146,7 @@ func TestNames(t *testing.T) {
 // Mailbox passwords kept here: no next passdb at all.
 func TestMailboxPasswordsKeptHere(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false, "throttle.wrong_secrets_per_address": 12}})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
 	s.refuse("before one is set", s.imap(outside, ann, s.passwords[ann]), "OK ")
@@ -113,6 +155,12 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 		s.want(d.name, d.login(s, outside, ann, "a long enough phrase"), d.yes)
 		s.refuse(d.name+" with the old one", d.login(s, outside, ann, s.passwords[ann]), d.yes)
 	}
+	// One password, however it is composed.
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "gr\u00fc\u00dfe an alle"})
+	for _, d := range doors {
+		s.want(d.name+" with combining characters", d.login(s, outside, ann, "gru\u0308\u00dfe an alle"), d.yes)
+	}
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "a long enough phrase"})
 	// Dovecot passes no name and password of more than 509 bytes to a checkpassword program: it
 	// refuses them itself, and nothing is recorded. Lua receives them. The API records the length.
 	long := strings.Repeat("x", 600)
@@ -155,6 +203,16 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 	s.want("a secure password", s.imap("127.0.8.8", ann, secret), "OK ")
 	s.want("from where the account came in before", s.imap(outside, ann, "a long enough phrase"), "OK ")
 	s.record("account="+ann+"&reason=throttled", func(object) bool { return true })
+	// An address from which many accounts are guessed is throttled, the site's own webmail never.
+	s.api("PUT", "/v1/accounts/"+bob, object{})
+	s.api("PUT", "/v1/accounts/"+bob+"/mailbox-password", object{"password": "another long phrase"})
+	for _, from := range []string{webmail, "127.0.8.7"} {
+		for i := range 12 {
+			s.api("POST", "/v1/login", object{"account": fmt.Sprintf("nobody%d@example.org", i), "secret": "Summer2026", "protocol": "imap", "ip": from})
+		}
+	}
+	s.want("by webmail", s.imap(webmail, bob, "another long phrase"), "OK ")
+	s.refuse("from a throttled address", s.imap("127.0.8.7", bob, "another long phrase"), "OK ")
 }
 
 // A name that the next passdb maps is judged again under its final name, through every door.
@@ -247,6 +305,8 @@ func TestNoWayAround(t *testing.T) {
 			{Address: "bob+x@example.org", Password: "bob-mailbox"},
 			{Address: "robert@example.org", Password: "bob-mailbox"},
 			{Address: "bob@nowhere.invalid", Password: "bob-mailbox"}, // as a passdb by local part has it
+			{Address: "\u00fcnn@nowhere.invalid", Password: "odd-mailbox"},
+			{Address: "\u00fcnn@example.org", Password: "odd-mailbox"},
 		},
 	})
 	s.domain(nil)
@@ -256,6 +316,9 @@ func TestNoWayAround(t *testing.T) {
 			s.refuse(d.name+" as "+name, d.login(s, outside, name, "bob-mailbox"), d.yes)
 		}
 	}
+	// A name that does not parse is the next passdb's where the domain is.
+	s.want("an odd name elsewhere", s.imap(outside, "\u00fcnn@nowhere.invalid", "odd-mailbox"), "OK ")
+	s.refuse("an odd name here", s.imap(outside, "\u00fcnn@example.org", "odd-mailbox"), "OK ")
 	c, r := s.submit(outside, "bob@nowhere.invalid", "bob-mailbox")
 	s.want("a domain that is left to the next passdb", r, "235 ")
 	s.want("an address of a managed domain", s.send(c, ann, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "550 5.7.1 ")

@@ -12,11 +12,14 @@ import (
 )
 
 const (
-	german4 = "198.51.100.4"
-	french4 = "203.0.113.4"
-	nobodys = "192.0.2.4" // in the database of no country
-	german6 = "2001:db8:1::4"
-	french6 = "2001:db8:2::4"
+	german4        = "198.51.100.4"
+	french4        = "203.0.113.4"
+	nobodys        = "192.0.2.4" // in the database of no country
+	europe4        = "192.0.2.200"
+	german6        = "2001:db8:1::4"
+	german4By6to4  = "2002:c633:6404::4" // german4 within
+	german4ByNAT64 = "64:ff9b::c633:6404"
+	french6        = "2001:db8:2::4"
 )
 
 // debian is where Debian's database of regions is.
@@ -60,11 +63,13 @@ func TestRegions(t *testing.T) {
 		}
 	}
 	const (
-		v4 = "3221225984,3221226239,??\n3325256704,3325256959,DE\n3405803776,3405804031,FR\n"
+		v4 = "3221225984,3221226111,??\n3221226112,3221226239,EU\n3325256704,3325256959,DE\n3405803776,3405804031,FR\n"
 		v6 = "2001:db8:1::,2001:db8:1:ffff:ffff:ffff:ffff:ffff,DE\n2001:db8:2::,2001:db8:2:ffff:ffff:ffff:ffff:ffff,FR\n"
 	)
 	write(v4, v6)
-	s := start(t, trialstack.Options{Settings: map[string]any{"regions.database": database}})
+	s := start(t, trialstack.Options{Settings: map[string]any{
+		"regions.database": database, "regions.nat64_prefixes": []string{"64:ff9b::/96"},
+	}})
 	s.domain(nil)
 	const yes, told = "OK ", "Login from the current IP is not allowed."
 	refused := func(s *site, what, ip string) {
@@ -82,7 +87,10 @@ func TestRegions(t *testing.T) {
 		refused(s, "French", french4)
 		refused(s, "French", french6)
 		refused(s, "unknown", nobodys)
-		for ip, region := range map[string]string{german4: "DE", french6: "FR", nobodys: "unknown"} {
+		s.want("German by 6to4", s.from(german4By6to4), yes)
+		s.want("German by NAT64", s.from(german4ByNAT64), yes)
+		refused(s, "European", europe4)
+		for ip, region := range map[string]string{german4: "DE", french6: "FR", nobodys: "unknown", europe4: "EU"} {
 			if r := s.record("account="+ann+"&ip="+ip, func(object) bool { return true }); r["region"] != region {
 				t.Errorf("the record of %s is of region %v, want %s", ip, r["region"], region)
 			}
@@ -90,6 +98,8 @@ func TestRegions(t *testing.T) {
 		if d := s.tested(policies+"/home/test", ann, "imap", french4); d["verdict"] != "no_match" || d["region"] != "FR" || d["outcome"] != "deny" {
 			t.Errorf("the test does not say what happens: %v", d)
 		}
+		s.api("PATCH", policies+"/home", object{"regions": []string{"DE", "EU"}})
+		s.want("European, which is named", s.from(europe4), yes)
 		s.refuse("from the office, which is in no country", s.imap(office, ann, s.passwords[ann]), yes)
 		s.api("PATCH", policies+"/home", object{"ips": []string{"127.0.1.0/24"}})
 		s.want("from the office, which is named", s.imap(office, ann, s.passwords[ann]), yes)
@@ -108,7 +118,7 @@ func TestRegions(t *testing.T) {
 	t.Run("the database is replaced", func(t *testing.T) {
 		s := s.in(t)
 		r := s.api("GET", "/v1/regions", nil)
-		if r["kind"] != "csv" || r["age_days"] != 200.0 || r["ranges_v4"] != 3.0 || r["error"] != nil {
+		if r["kind"] != "csv" || r["age_days"] != 200.0 || r["ranges_v4"] != 4.0 || r["error"] != nil {
 			t.Errorf("before: %v", r)
 		}
 		write(strings.ReplaceAll(v4, "FR", "DE"), v6)

@@ -105,13 +105,19 @@ func (d *lone) eventually(what string, f func() bool) {
 // call asks the API on the daemon's unix socket, as root.
 func (d *lone) call(method, path, body string) (int, object) {
 	d.t.Helper()
+	return d.callAs("drawbridge", method, path, body)
+}
+
+// callAs is call by a client that names another host.
+func (d *lone) callAs(host, method, path, body string) (int, object) {
+	d.t.Helper()
 	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(d.dir, "api.sock"))
 		},
 	}}
-	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://drawbridge"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(d.t.Context(), method, "http://"+host+path, strings.NewReader(body))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -334,4 +340,12 @@ func TestReloadAtStart(t *testing.T) {
 	redis.Restart()
 	d.ready()
 	d.eventually("the reload is done", func() bool { return strings.Contains(d.log.String(), "were read again") })
+
+	// A page of another site that reaches the socket does not act as root.
+	if status, m := d.callAs("evil.example", "POST", "/v1/domains", `{"name":"example.org"}`); status != 421 || m["code"] != "misdirected" {
+		t.Errorf("another host: %d %v", status, m)
+	}
+	if status, _ := d.call("GET", "/v1/domains/example.org", ""); status != 404 {
+		t.Errorf("another host made a domain: %d", status)
+	}
 }
