@@ -54,6 +54,20 @@ func TestNamesOfAPerson(t *testing.T) {
 	d.want(imap("a.nn@example.org", "mailbox", home), "next ok") // nobody's any more
 }
 
+// The delimiters of extensions are a setting; without any, each name is an account of its own.
+func TestDelimiters(t *testing.T) {
+	t.Parallel()
+	for delimiters, ends := range map[string][2]string{
+		"": {"next ok", "next ok"}, "-": {"next ok", "deny suspended"}, "+-": {"deny suspended", "deny suspended"},
+	} {
+		d := newSite(t).daemon(t, func(o *gate.Options) { next(o); o.Store.State.Delimiters = delimiters })
+		d.domain(nil)
+		d.suspend("ann@example.org")
+		d.want(imap("ann+x@example.org", "mailbox", home), ends[0])
+		d.want(imap("ann-x@example.org", "mailbox", home), ends[1])
+	}
+}
+
 // Which unmanaged domains are left to the next passdb is said explicitly, and is no way around.
 func TestUnmanagedDomains(t *testing.T) {
 	t.Parallel()
