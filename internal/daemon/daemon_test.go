@@ -393,7 +393,7 @@ func TestRegionsAreMissed(t *testing.T) {
 		ended <- daemon.Run(ctx, cfg, daemon.Reload{}, hclog.New(&hclog.LoggerOptions{Output: &said}), "test")
 	}()
 	redistest.Eventually(t, "the domain is named", func() bool {
-		return strings.Contains(said.String(), "there is no database of them") && strings.Contains(said.String(), "example.org")
+		return strings.Contains(said.String(), "there is no region database") && strings.Contains(said.String(), "example.org")
 	})
 	cancel()
 	if err := <-ended; err != nil {
