@@ -39,7 +39,7 @@ func (d *Domain) Accounts(p Page) (*api.List[api.Account], error) {
 	if err != nil {
 		return nil, err
 	}
-	return pageOf(p, d.Store.State.Accounts(d.name, after, p.limit()+1), func(a *store.Account) string { return a.Address }, d.viewWithEffective)
+	return PageOf(p, d.Store.State.Accounts(d.name, after, p.limit()+1), func(a *store.Account) string { return a.Address }, d.viewWithEffective)
 }
 
 // Record returns the account's record.
@@ -91,7 +91,7 @@ func NewAccount(addr string, ch *store.Change) *store.Account {
 // ReadAccount validates settings and returns the record with them. Secrets and the mailbox password
 // stay as they are.
 func (d *Domain) ReadAccount(in *api.AccountSettings, cur *store.Account, f *api.Faults) *store.Account {
-	return d.readAccount(in, cur, d.hasDepartment, f)
+	return d.readAccount(in, cur, d.HasDepartment, f)
 }
 
 func (d *Domain) readAccount(in *api.AccountSettings, cur *store.Account, exists func(department string) bool, f *api.Faults) *store.Account {
@@ -182,7 +182,7 @@ func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.
 	var changed *store.Account
 	err := a.changeFor(ctx, allowed, a.DryRun, func(ch *store.Change) error {
 		cur, exists := a.Store.State.Account(a.address)
-		if err := a.match(exists, cur.Rev); err != nil {
+		if err := a.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -264,7 +264,7 @@ func (a *Account) deletable() (*store.Account, error) {
 	if !ok {
 		return nil, errNoRecord()
 	}
-	if err := a.match(true, cur.Rev); err != nil {
+	if err := a.Match(true, cur.Rev); err != nil {
 		return nil, err
 	}
 	return cur.Doc, CheckDeletable(cur.Doc)

@@ -31,7 +31,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/history"
-	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -53,18 +52,10 @@ type Admin struct {
 	// Explain decides a hypothetical login. The credential is the id of a secure password of the
 	// account, "" its mailbox password. Non-nil rules replace those of its domain.
 	Explain func(l *access.Login, credential string, rules *access.Rules) access.Decision
-	// ExplainMail decides about a message at a recipient, with a trace, by the given rules of one
-	// domain. Nothing is counted or recorded.
-	ExplainMail func(e *mailflow.Envelope, content *mailflow.Content, domain string, rules *mailflow.Rules) mailflow.Verdict
-	// PreviewLimit returns a function that counts recorded messages, oldest first, and reports
-	// whether a limit permits them.
-	PreviewLimit func(*mailflow.Rule) func(*mailflow.Record) bool
 	// ReadMessages returns message records of a domain, newest first.
-	ReadMessages func(ctx context.Context, q store.MessageQuery) (items []mailflow.Record, next string, err error)
-	// Content reads a whole message as the milter does; nil reads its header only.
-	Content func(message []byte) *mailflow.Content
-	Guard   guard.Limits
-	Regions *region.Source // nil for none
+	ReadMessages func(ctx context.Context, q store.MessageQuery) (items []api.MessageRecord, next string, err error)
+	Guard        guard.Limits
+	Regions      *region.Source // nil for none
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
 	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that

@@ -30,7 +30,7 @@ type Batch struct {
 func (d *Domain) Batch(in *api.Batch, named []string, resume string, f *api.Faults) (*Batch, error) {
 	var scope access.Scope
 	if in.Select != nil {
-		scope = d.readScope(in.Select, "/select", f)
+		scope = d.ReadScope(in.Select, "/select", f)
 		if emptyScope(in.Select) {
 			f.Add("/select", "required", `selects no account: send "all":true, departments or members`)
 		}
@@ -41,7 +41,7 @@ func (d *Domain) Batch(in *api.Batch, named []string, resume string, f *api.Faul
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	settings, covers := BatchSettings(in.Set, named), d.covers(&scope)
+	settings, covers := BatchSettings(in.Set, named), d.Covers(&scope)
 	b := &Batch{id: d.batchID(in, named), cursor: resume, bulk: bulk{
 		Domain: d, action: "account.batch", selects: covers,
 		edit: func(_ *accountEdit, cur *store.Account, _ *api.Faults) (*api.Account, error) {
@@ -72,7 +72,7 @@ func (d *Domain) checkSet(set *api.BatchSet, named []string, f *api.Faults) {
 	}
 	for i, path := range set.Departments {
 		switch pointer := api.At("/set/departments", i); {
-		case !d.hasDepartment(path):
+		case !d.HasDepartment(path):
 			f.Add(pointer, "unknown_department", "there is no such department: create it first")
 		case slices.Contains(set.Departments[:i], path):
 			f.Add(pointer, "duplicate", "is named twice: leave it out")

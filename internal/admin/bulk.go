@@ -82,14 +82,14 @@ func (t *tally) add(chunk *tally) {
 func (b *bulk) chunk(ctx context.Context, list []accountEdit, f *api.Faults, dry bool) (*tally, error) {
 	var t *tally
 	exists := func(path string) bool {
-		if b.hasDepartment(path) || b.departments[path] || t.departments[path] {
+		if b.HasDepartment(path) || b.departments[path] || t.departments[path] {
 			return true
 		}
 		if !b.creates || checkDepartment(path) != nil {
 			return false
 		}
 		for _, p := range append(Parents(path), path) {
-			if !b.hasDepartment(p) && !b.departments[p] {
+			if !b.HasDepartment(p) && !b.departments[p] {
 				t.departments[p] = true
 			}
 		}

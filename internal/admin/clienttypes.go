@@ -39,7 +39,7 @@ func (r *Request) ClientTypes(p Page) (*api.List[api.ClientType], error) {
 	if err := r.Caller.May(ForRead); err != nil {
 		return nil, err
 	}
-	return pageOf(p, r.Store.State.ClientTypes(), func(t *store.ClientType) string { return string(t.Type) }, viewClientType)
+	return PageOf(p, r.Store.State.ClientTypes(), func(t *store.ClientType) string { return string(t.Type) }, viewClientType)
 }
 
 // ClientType returns a client type that has evidence.
@@ -64,7 +64,7 @@ func (r *Request) PutClientType(ctx context.Context, name string, in *api.Client
 	res.View.Warnings = r.evidenceWarnings(next.Evidence)
 	err := r.change(ctx, ForAdmin, store.Global, func(ch *store.Change) error {
 		cur, exists := r.Store.State.ClientType(next.Type)
-		if err := r.match(exists, cur.Rev); err != nil {
+		if err := r.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		res.Created, res.Rev = !exists, ch.Rev
@@ -176,7 +176,7 @@ func (r *Request) DeleteClientType(ctx context.Context, name string) (*Result[ap
 	res := &Result[api.ClientType]{}
 	err := r.change(ctx, ForAdmin, store.Global, func(ch *store.Change) error {
 		cur, ok := r.Store.State.ClientType(t)
-		if err := r.existing(ok, cur.Rev, "client type with evidence"); err != nil {
+		if err := r.Existing(ok, cur.Rev, "client type with evidence"); err != nil {
 			return err
 		}
 		if n := r.policiesNaming(t); n > 0 && !slices.Contains(access.KnownClientTypes[:], t) && !r.Confirm {

@@ -58,8 +58,8 @@ func ViewDepartment(d *store.Department) api.Department {
 	return api.Department{Path: d.Path, Name: d.Name, SendAs: list(d.SendAs)}
 }
 
-// hasDepartment reports whether the domain has a department, or will have it.
-func (d *Domain) hasDepartment(path string) bool {
+// HasDepartment reports whether the domain has a department, or will have it.
+func (d *Domain) HasDepartment(path string) bool {
 	if d.planned.departments != nil {
 		return d.planned.departments[path]
 	}
@@ -69,7 +69,7 @@ func (d *Domain) hasDepartment(path string) bool {
 
 // Departments returns one page of the departments, by path.
 func (d *Domain) Departments(p Page) (*api.List[api.Department], error) {
-	return pageOf(p, d.Store.State.Departments(d.name), func(v *store.Department) string { return v.Path }, ViewDepartment)
+	return PageOf(p, d.Store.State.Departments(d.name), func(v *store.Department) string { return v.Path }, ViewDepartment)
 }
 
 // Department returns a department.
@@ -115,7 +115,7 @@ func (d *Domain) PutDepartment(ctx context.Context, path string, in *api.Departm
 	res := &Result[api.Department]{View: ViewDepartment(next)}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, exists := d.Store.State.Department(d.name, path)
-		if err := d.match(exists, cur.Rev); err != nil {
+		if err := d.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		res.Created, res.Rev = !exists, ch.Rev
@@ -149,7 +149,7 @@ func (d *Domain) PatchDepartment(ctx context.Context, path string, edit Edit[api
 	res := &Result[api.Department]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Department(d.name, path)
-		if err := d.existing(ok, cur.Rev, "department"); err != nil {
+		if err := d.Existing(ok, cur.Rev, "department"); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -189,7 +189,7 @@ func (d *Domain) DeleteDepartment(ctx context.Context, path string) (*Result[api
 	res := &Result[api.Department]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Department(d.name, path)
-		if err := d.existing(ok, cur.Rev, "department"); err != nil {
+		if err := d.Existing(ok, cur.Rev, "department"); err != nil {
 			return err
 		}
 		if in := d.departmentReferrers(path); len(in) > 0 {

@@ -136,17 +136,17 @@ func (r *Request) managed(domain string) bool {
 	return ok
 }
 
-// match applies the condition of the request to a resource, or to its absence.
-func (r *Request) match(exists bool, rev uint64) error {
+// Match applies the condition of the request to a resource, or to its absence.
+func (r *Request) Match(exists bool, rev uint64) error {
 	return r.MatchTag(exists, strconv.FormatUint(rev, 10))
 }
 
-// existing refuses an operation on a resource that does not exist, or does not meet the condition.
-func (r *Request) existing(exists bool, rev uint64, what string) error {
+// Existing refuses an operation on a resource that does not exist, or does not meet the condition.
+func (r *Request) Existing(exists bool, rev uint64, what string) error {
 	if !exists {
 		return api.NotFound(what)
 	}
-	return r.match(true, rev)
+	return r.Match(true, rev)
 }
 
 // MatchTag applies the condition of the request to a tag that is no revision.

@@ -18,7 +18,7 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 		return nil, err
 	}
 	cur, ok := d.Store.State.Domain(d.name)
-	if err := d.existing(ok, cur.Rev, "domain"); err != nil {
+	if err := d.Existing(ok, cur.Rev, "domain"); err != nil {
 		return nil, err
 	}
 	if !d.DryRun && !d.Confirm {
@@ -37,7 +37,7 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 	accounts := d.addresses()
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok = d.Store.State.Domain(d.name)
-		if err := d.existing(ok, cur.Rev, "domain"); err != nil {
+		if err := d.Existing(ok, cur.Rev, "domain"); err != nil {
 			return err
 		}
 		Describe(ch, "domain.delete", d.name, d.name)

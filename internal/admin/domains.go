@@ -46,7 +46,7 @@ func (r *Request) Domains(p Page) (*api.List[api.Domain], error) {
 			docs = append(docs, d)
 		}
 	}
-	return pageOf(p, docs, func(d *store.Domain) string { return d.Name }, ViewDomain)
+	return PageOf(p, docs, func(d *store.Domain) string { return d.Name }, ViewDomain)
 }
 
 // Settings returns the settings of the domain.
@@ -123,7 +123,7 @@ func (r *Request) CreateDomain(ctx context.Context, in *api.NewDomain, f *api.Fa
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	if err := r.match(r.managed(next.Name), 0); err != nil {
+	if err := r.Match(r.managed(next.Name), 0); err != nil {
 		return nil, err
 	}
 	r.names.Lock()
@@ -216,7 +216,7 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 // patched returns the domain as it is, and as an edit makes it.
 func (d *Domain) patched(edit Edit[api.Domain]) (cur store.Revised[store.Domain], next *store.Domain, err error) {
 	cur, ok := d.Store.State.Domain(d.name)
-	if err := d.existing(ok, cur.Rev, "domain"); err != nil {
+	if err := d.Existing(ok, cur.Rev, "domain"); err != nil {
 		return cur, nil, err
 	}
 	var f api.Faults

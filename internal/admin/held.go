@@ -50,7 +50,7 @@ func (r *Request) nodes(ctx context.Context) map[string]time.Time {
 // HeldMessages returns one page of the messages that rules of the domain hold, oldest first.
 func (d *Domain) HeldMessages(ctx context.Context, p Page) (*api.List[api.Held], error) {
 	nodes := d.nodes(ctx)
-	return pageOf(p, d.Store.State.HeldIn(d.name), func(h *store.Held) string { return byAge(h.HeldAt, h.ID) },
+	return PageOf(p, d.Store.State.HeldIn(d.name), func(h *store.Held) string { return ByAge(h.HeldAt, h.ID) },
 		func(h *store.Held) api.Held { return d.viewHeld(d.name, h, nodes) })
 }
 
@@ -80,11 +80,11 @@ func (r *Request) DecideHeld(ctx context.Context, id string, approve bool, text 
 	if !ok || !r.Caller.Reaches(domain) {
 		return nil, errNotHeld()
 	}
-	if err := r.match(true, h.Rev); err != nil {
+	if err := r.Match(true, h.Rev); err != nil {
 		return nil, err
 	}
 	var f api.Faults
-	checkLines(text, "/text", &f)
+	CheckLines(text, "/text", &f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (a *Admin) DecideAsApprover(ctx context.Context, domain, id, approver strin
 		return view, err
 	}
 	var f api.Faults
-	checkLines(text, "/text", &f)
+	CheckLines(text, "/text", &f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (d *Domain) LiveIPBlocks(now time.Time) []store.Revised[store.Block] {
 
 // IPBlocks returns one page of the blocked addresses, oldest first.
 func (d *Domain) IPBlocks(p Page) (*api.List[api.IPBlock], error) {
-	return pageOf(p, d.LiveIPBlocks(d.Time), func(b *store.Block) string { return byAge(b.CreatedAt, b.ID) }, ViewIPBlock)
+	return PageOf(p, d.LiveIPBlocks(d.Time), func(b *store.Block) string { return ByAge(b.CreatedAt, b.ID) }, ViewIPBlock)
 }
 
 // ReadIPBlock validates a blocked address. It returns its network in canonical form, too.
@@ -46,7 +46,7 @@ func ReadIPBlock(in *api.IPBlock, f *api.Faults) (*store.Block, netipx.IPRange) 
 	if err != nil {
 		f.Add("/network", "invalid_network", "%v", err)
 	}
-	checkText(in.Note, "/note", f)
+	CheckText(in.Note, "/note", f)
 	return b, network
 }
 
@@ -105,7 +105,7 @@ func (d *Domain) DeleteIPBlock(ctx context.Context, id string) (*Result[api.IPBl
 		if !ok || cur.Doc.Expired(ch.Now) {
 			return api.NotFound("blocked address")
 		}
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.Match(true, cur.Rev); err != nil {
 			return err
 		}
 		res.View = ViewIPBlock(cur.Doc)

@@ -77,7 +77,7 @@ func (r *Request) Keys(p Page) (*api.List[api.Key], error) {
 		return nil, err
 	}
 	keys := slices.DeleteFunc(r.Store.State.Keys(), func(k store.Revised[store.Key]) bool { return !r.Caller.sees(k.Doc) })
-	return pageOf(p, keys, func(k *store.Key) string { return k.ID }, viewKey)
+	return PageOf(p, keys, func(k *store.Key) string { return k.ID }, viewKey)
 }
 
 // CreateKey creates an API key. The caller clears its secret once it is sent; a dry run has none.
@@ -86,7 +86,7 @@ func (r *Request) CreateKey(ctx context.Context, in *api.NewKey, f *api.Faults) 
 	if !in.ExpiresAt.IsZero() {
 		k.ExpiresAt = in.ExpiresAt.UTC()
 	}
-	checkText(in.Name, "/name", f)
+	CheckText(in.Name, "/name", f)
 	if !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(r.Time) {
 		f.Add("/expires_at", "in_the_past", "is not in the future")
 	}
@@ -181,7 +181,7 @@ func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], e
 			return api.NotFound("key")
 		}
 		k := keys[i].Doc
-		if err := r.match(true, keys[i].Rev); err != nil {
+		if err := r.Match(true, keys[i].Rev); err != nil {
 			return err
 		}
 		if !r.Caller.mayGrant(k.Role) && r.Caller.Role != store.RoleAdmin {

@@ -31,7 +31,7 @@ func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPasswor
 		if !ok {
 			return api.Missing("there is no such account: create it first")
 		}
-		if err := a.match(true, cur.Rev); err != nil {
+		if err := a.Match(true, cur.Rev); err != nil {
 			return err
 		}
 		next := *cur.Doc

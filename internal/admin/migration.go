@@ -135,8 +135,8 @@ func (d *Domain) migratedBlacklists(in *api.Migration, ch *store.Change, f *api.
 		}
 		scope := access.Scope{All: true}
 		if n.Scope != nil {
-			scope = canonicalScope(d.readScope(n.Scope, pointer+"/scope", f))
-			checkNobody(&scope, pointer+"/scope", f)
+			scope = canonicalScope(d.ReadScope(n.Scope, pointer+"/scope", f))
+			CheckNobody(&scope, pointer+"/scope", f)
 		}
 		id := migratedID(client, &scope)
 		if was, twice := allowed[id]; twice {

@@ -34,8 +34,8 @@ func (p Page) after() (string, error) {
 // cursorOf hides a name in a cursor, so that nobody depends on its form.
 func cursorOf(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
 
-// pageOf returns one page of documents that are sorted by name.
-func pageOf[D, V any](p Page, docs []store.Revised[D], name func(*D) string, view func(*D) V) (*api.List[V], error) {
+// PageOf returns one page of documents that are sorted by name.
+func PageOf[D, V any](p Page, docs []store.Revised[D], name func(*D) string, view func(*D) V) (*api.List[V], error) {
 	after, err := p.after()
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func firstPage[T any](p Page, items []T, name func(T) string) *api.List[T] {
 	return &api.List[T]{Items: items, Next: cursorOf(name(items[limit-1]))}
 }
 
-// byAge sorts by creation time in a list that is oldest first.
-func byAge(created time.Time, id string) string {
+// ByAge sorts by creation time in a list that is oldest first.
+func ByAge(created time.Time, id string) string {
 	return created.UTC().Format("20060102150405.000000000") + id
 }

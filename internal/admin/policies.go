@@ -21,14 +21,14 @@ func ViewPolicy(p *store.Policy) api.Policy {
 	enabled := p.Enabled // a view must not point into a document, which is shared
 	return api.Policy{
 		ID: p.ID, Name: p.Name, Type: string(p.Type), Enabled: &enabled, Mode: string(p.Mode), Managed: p.Managed,
-		Scope: viewScope(&p.Scope), IPs: list(p.IPs), Regions: list(p.Regions), ExceptIPs: list(p.ExceptIPs),
+		Scope: ViewScope(&p.Scope), IPs: list(p.IPs), Regions: list(p.Regions), ExceptIPs: list(p.ExceptIPs),
 		Clients: texts(p.Clients), Protocols: list(p.Protocols), CreatedAt: p.CreatedAt,
 	}
 }
 
 // Policies returns one page of the access policies, oldest first.
 func (d *Domain) Policies(p Page) (*api.List[api.Policy], error) {
-	return pageOf(p, d.Store.State.Policies(d.name), func(v *store.Policy) string { return byAge(v.CreatedAt, v.ID) }, ViewPolicy)
+	return PageOf(p, d.Store.State.Policies(d.name), func(v *store.Policy) string { return ByAge(v.CreatedAt, v.ID) }, ViewPolicy)
 }
 
 // Policy returns an access policy, with its pending revert.
@@ -49,7 +49,7 @@ func CheckPolicyID(id string, fault func(code, format string, args ...any)) {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}):
 		fault("invalid_name", "must be 1 to %d letters, digits, hyphens and underscores", maxPolicyID)
-	case slices.Contains([]string{"test", "preview", "migrate", draftID}, id):
+	case slices.Contains([]string{"test", "preview", "migrate", DraftID}, id):
 		fault("reserved", "is a reserved name: choose another")
 	}
 }
@@ -95,7 +95,7 @@ func (d *Domain) editPolicy(ctx context.Context, id string, edit func(cur *store
 	var next *store.Policy
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {
 		cur, exists := d.Store.State.Policy(d.name, id)
-		if err := d.match(exists, cur.Rev); err != nil {
+		if err := d.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -150,7 +150,7 @@ func (d *Domain) DeletePolicy(ctx context.Context, id string) (*Result[api.Polic
 	res := &Result[api.Policy]{}
 	err := d.changeRules(ctx, func(ch *store.Change, e *guard.Edit) error {
 		cur, ok := d.Store.State.Policy(d.name, id)
-		if err := d.existing(ok, cur.Rev, "policy"); err != nil {
+		if err := d.Existing(ok, cur.Rev, "policy"); err != nil {
 			return err
 		}
 		res.View = ViewPolicy(cur.Doc)
@@ -170,7 +170,7 @@ func (d *Domain) PolicyWarnings(ctx context.Context, p *store.Policy) []api.Warn
 	warnings := d.regionWarning(ctx, p)
 	postmaster := "postmaster@" + d.name
 	record, _ := d.Store.State.Account(postmaster)
-	if !p.Scope.All || !d.covers(&p.Scope)(postmaster, record.Doc) {
+	if !p.Scope.All || !d.Covers(&p.Scope)(postmaster, record.Doc) {
 		return warnings
 	}
 	return append(warnings, api.Warning{

@@ -38,8 +38,8 @@ func (d *Domain) ReadPolicy(in *api.Policy, id string, cur *store.Policy, pointe
 	if in.Scope == nil {
 		f.Add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
 	} else {
-		p.Scope = d.readScope(in.Scope, pointer+"/scope", f)
-		checkNobody(&p.Scope, pointer+"/scope", f)
+		p.Scope = d.ReadScope(in.Scope, pointer+"/scope", f)
+		CheckNobody(&p.Scope, pointer+"/scope", f)
 	}
 	checkPolicyPlace(p, pointer, f)
 	for i, name := range in.Clients {
@@ -63,7 +63,7 @@ func (d *Domain) checkPolicyName(p *store.Policy, pointer string, f *api.Faults)
 	if p.Name == "" {
 		f.Add(pointer, "required", "is needed: people identify policies by it")
 	}
-	checkText(p.Name, pointer, f)
+	CheckText(p.Name, pointer, f)
 	if d.policyNamed(p.Name, p.ID) {
 		f.Add(pointer, "duplicate", "is the name of another policy of the domain, or of one with a pending revert: choose another")
 	}

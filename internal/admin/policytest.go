@@ -12,7 +12,7 @@ import (
 
 // Stand-ins for the id and the name that a draft policy does not have.
 const (
-	draftID   = "draft"
+	DraftID   = "draft"
 	draftName = "(draft)"
 )
 
@@ -84,7 +84,7 @@ func (d *Domain) readDraft(in *api.Policy, id string, f *api.Faults) *store.Poli
 		id = in.ID
 		CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/policy/id", code, format, args...) })
 	case id == "":
-		id = cmp.Or(d.policyOf(in.Name), draftID)
+		id = cmp.Or(d.policyOf(in.Name), DraftID)
 	case in.ID != "" && in.ID != id:
 		f.Add("/policy/id", "conflict", "is not the one in the URL: leave it out")
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// previewDays is the number of days that a preview covers by default.
-const previewDays = 30
+// PreviewDays is the number of days that a preview covers by default.
+const PreviewDays = 30
 
 // Preview is a validated preview. It may take minutes; report is called with its progress, and an
 // error of report ends it.
@@ -39,7 +39,7 @@ func (d *Domain) PreviewPolicy(in *api.PolicyPreview, f *api.Faults) (Preview, e
 	}
 	days := in.Days
 	if days == 0 {
-		days = previewDays
+		days = PreviewDays
 	}
 	var change history.Change
 	change.Would = d.Store.State.Rules(d.name, d.Time, func(set *access.Settings) {

@@ -14,7 +14,7 @@ func viewRevert(r *store.Revert) api.Revert {
 
 // Reverts returns one page of the pending reverts, by due time.
 func (d *Domain) Reverts(p Page) (*api.List[api.Revert], error) {
-	return pageOf(p, d.Store.State.Reverts(d.name), func(r *store.Revert) string { return byAge(r.At, r.ID) }, viewRevert)
+	return PageOf(p, d.Store.State.Reverts(d.name), func(r *store.Revert) string { return ByAge(r.At, r.ID) }, viewRevert)
 }
 
 // Revert returns a pending revert.
@@ -38,7 +38,7 @@ func (d *Domain) ConfirmRevert(ctx context.Context, id string) (*api.Revert, err
 		if !ok {
 			return errNoRevert()
 		}
-		if err := d.match(true, r.Rev); err != nil {
+		if err := d.Match(true, r.Rev); err != nil {
 			return err
 		}
 		*view = viewRevert(r.Doc)

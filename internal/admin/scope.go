@@ -9,7 +9,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func viewScope(s *access.Scope) *api.Scope {
+// ViewScope shows a scope.
+func ViewScope(s *access.Scope) *api.Scope {
 	v := &api.Scope{All: s.All, Departments: viewScopeDepartments(s.Departments), Members: s.Members}
 	if len(s.Except.Departments)+len(s.Except.Members) > 0 {
 		v.Except = &api.Exceptions{Departments: viewScopeDepartments(s.Except.Departments), Members: s.Except.Members}
@@ -25,9 +26,9 @@ func viewScopeDepartments(departments []access.ScopeDepartment) []api.ScopeDepar
 	return v
 }
 
-// readScope reads a scope. Its departments must exist in the domain, and its members must be
+// ReadScope reads a scope. Its departments must exist in the domain, and its members must be
 // addresses of the domain.
-func (d *Domain) readScope(in *api.Scope, pointer string, f *api.Faults) access.Scope {
+func (d *Domain) ReadScope(in *api.Scope, pointer string, f *api.Faults) access.Scope {
 	s := access.Scope{
 		All:         in.All,
 		Departments: d.scopeDepartments(in.Departments, pointer+"/departments", f),
@@ -43,7 +44,7 @@ func (d *Domain) readScope(in *api.Scope, pointer string, f *api.Faults) access.
 func (d *Domain) scopeDepartments(in []api.ScopeDepartment, pointer string, f *api.Faults) []access.ScopeDepartment {
 	var departments []access.ScopeDepartment
 	for i, department := range in {
-		if !d.hasDepartment(department.Path) && !f.Has(f.Under+api.At(pointer, i)) {
+		if !d.HasDepartment(department.Path) && !f.Has(f.Under+api.At(pointer, i)) {
 			f.Add(api.At(api.At(pointer, i), "path"), "unknown_department", "there is no such department: create it first")
 		}
 		departments = append(departments, access.ScopeDepartment(department))
@@ -70,9 +71,9 @@ func (d *Domain) scopeMembers(in []string, pointer string, f *api.Faults) []stri
 	return members
 }
 
-// covers returns a function that reports whether a scope selects an account of the domain, whose
+// Covers returns a function that reports whether a scope selects an account of the domain, whose
 // record may be nil. It is cheap to call for many accounts.
-func (d *Domain) covers(s *access.Scope) func(addr string, record *store.Account) bool {
+func (d *Domain) Covers(s *access.Scope) func(addr string, record *store.Account) bool {
 	var tree []string
 	for _, department := range d.Store.State.Departments(d.name) {
 		tree = append(tree, department.Doc.Path)
@@ -102,7 +103,8 @@ func nobody(s *access.Scope) bool {
 		})
 }
 
-func checkNobody(s *access.Scope, pointer string, f *api.Faults) {
+// CheckNobody refuses a scope that selects nobody, unless its fields have faults already.
+func CheckNobody(s *access.Scope, pointer string, f *api.Faults) {
 	if nobody(s) && !f.Within(pointer) {
 		f.Add(pointer, "never_matches", `selects nobody, so that the policy would never match: say "all":true, name departments or members, or except fewer`)
 	}

@@ -19,7 +19,7 @@ func (d *Domain) SecurePasswordPolicy() (*Result[api.SecurePasswordPolicy], erro
 
 // ViewSecurePasswordPolicy shows for whom secure passwords are enforced.
 func ViewSecurePasswordPolicy(p *store.SecurePasswordPolicy) api.SecurePasswordPolicy {
-	return api.SecurePasswordPolicy{Enforced: p.Enforced, Scope: viewScope(&p.Scope)}
+	return api.SecurePasswordPolicy{Enforced: p.Enforced, Scope: ViewScope(&p.Scope)}
 }
 
 // PutSecurePasswordPolicy enforces secure passwords, or stops enforcing them. decode returns what
@@ -29,7 +29,7 @@ func (d *Domain) PutSecurePasswordPolicy(ctx context.Context, decode func(*api.F
 	var changed *store.Domain
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, ok := d.Store.State.Domain(d.name)
-		if err := d.existing(ok, cur.Rev, "domain"); err != nil {
+		if err := d.Existing(ok, cur.Rev, "domain"); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -59,7 +59,7 @@ func (d *Domain) PutSecurePasswordPolicy(ctx context.Context, decode func(*api.F
 func (d *Domain) ReadSecurePasswordPolicy(in *api.SecurePasswordPolicy, f *api.Faults) store.SecurePasswordPolicy {
 	p := store.SecurePasswordPolicy{Enforced: in.Enforced, Scope: access.Scope{All: true}}
 	if in.Scope != nil {
-		p.Scope = d.readScope(in.Scope, "/scope", f)
+		p.Scope = d.ReadScope(in.Scope, "/scope", f)
 	}
 	if in.Enforced && in.Scope != nil && emptyScope(in.Scope) {
 		f.Add("/scope", "required", `selects no account: send "all":true, departments or members; or set enforced to false`)

@@ -74,7 +74,7 @@ func (a *Account) SecurePassword(ctx context.Context, id string) (*Result[api.Se
 // CreateSecurePassword generates a secure password. The caller clears its secret once it is sent; a
 // dry run has none.
 func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePassword, f *api.Faults) (*Result[api.CreatedSecurePassword], error) {
-	checkText(in.Label, "/label", f)
+	CheckText(in.Label, "/label", f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePas
 			return api.NotFound("domain")
 		}
 		cur, exists := a.Store.State.Account(a.address)
-		if err := a.match(exists, cur.Rev); err != nil {
+		if err := a.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		base := cur.Doc
@@ -171,7 +171,7 @@ func (a *Account) editSecurePassword(ctx context.Context, id string, edit func(c
 		if err != nil {
 			return err
 		}
-		if err := a.match(true, cur.Rev); err != nil {
+		if err := a.Match(true, cur.Rev); err != nil {
 			return err
 		}
 		next := *cur.Doc
@@ -199,7 +199,7 @@ func (a *Account) PatchSecurePassword(ctx context.Context, id string, edit Edit[
 		if err != nil {
 			return view, err
 		}
-		checkText(in.Label, "/label", &f)
+		CheckText(in.Label, "/label", &f)
 		if err := f.Err(); err != nil {
 			return view, err
 		}

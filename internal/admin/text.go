@@ -13,15 +13,15 @@ import (
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// checkText validates a text for people: a name, a label or a note.
-func checkText(text, pointer string, f *api.Faults) {
+// CheckText validates a text for people: a name, a label or a note.
+func CheckText(text, pointer string, f *api.Faults) {
 	if strings.TrimSpace(text) != text || strings.ContainsFunc(text, unprintable) {
 		f.Add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 }
 
-// checkLines validates a text for people that may have several lines.
-func checkLines(text, pointer string, f *api.Faults) {
+// CheckLines validates a text for people that may have several lines.
+func CheckLines(text, pointer string, f *api.Faults) {
 	const most = 2000
 	switch {
 	case len(text) > most:

@@ -46,7 +46,7 @@ func (d *Domain) PutThirdPartyAccess(ctx context.Context, in *api.ThirdPartyAcce
 	res := &Result[api.ThirdPartyAccess]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
 		cur, _ := d.Store.State.Policy(d.name, store.ManagedThirdParty)
-		if err := d.match(true, cur.Rev); err != nil {
+		if err := d.Match(true, cur.Rev); err != nil {
 			return err
 		}
 		before, next := d.switched(in, ch.Now)

@@ -137,7 +137,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
@@ -155,8 +157,11 @@ const (
 type API struct {
 	*admin.Admin
 	Open opensessions.Site
+	Mail mail.Site
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
+	// Hypothetical reads a hypothetical login as POST /v1/login reads a real one.
+	Hypothetical func(in *api.HypotheticalLogin, f *api.Faults) *access.Login
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// MilterNeeded reports whether rules in force read headers or bodies.

@@ -21,10 +21,12 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
+	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -102,7 +104,8 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	g := gate.New(gate.Options{
 		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
 	})
-	d.api.Explain, d.api.ExplainMail, d.api.PreviewLimit, d.api.ReadMessages = g.Explain, g.ExplainMail, g.PreviewLimit, red.Messages
+	d.api.Explain, d.api.ReadMessages, d.api.Hypothetical = g.Explain, red.Messages, loginapi.Hypothetical
+	d.api.Mail = mail.Site{Explain: g.ExplainMail, PreviewLimit: g.PreviewLimit}
 	handler, err := d.api.Handler()
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +151,7 @@ func (d *daemon) limited(limit time.Duration, journal admin.Journal) *client {
 		a := d.api.Admin
 		api.Admin = &admin.Admin{
 			Store: a.Store, Journal: journal, Forget: a.Forget, Pepper: a.Pepper, Hasher: a.Hasher, Log: a.Log,
-			Site: a.Site, Version: a.Version, Explain: a.Explain, ExplainMail: a.ExplainMail, PreviewLimit: a.PreviewLimit, ReadMessages: a.ReadMessages, Guard: a.Guard, Regions: a.Regions,
+			Site: a.Site, Version: a.Version, Explain: a.Explain, ReadMessages: a.ReadMessages, Guard: a.Guard, Regions: a.Regions,
 		}
 	}
 	h, err := api.Handler()

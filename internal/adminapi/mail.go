@@ -3,6 +3,7 @@ package adminapi
 import (
 	"net/url"
 
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -12,16 +13,19 @@ func mailRulePath(domain, id string) string {
 	return domainPath(domain) + "/mail-rules/" + url.PathEscape(id)
 }
 
-func listMailRules(c *call) (*answer, error) { return reported(c.domain.MailRules(c.page())) }
+// mail returns the mail of the domain in the path.
+func (c *call) mail() *mail.Domain { return c.Mail.Of(c.domain) }
 
-func getMailRule(c *call) (*answer, error) { return shown(c.domain.MailRule(c.r.PathValue("id"))) }
+func listMailRules(c *call) (*answer, error) { return reported(c.mail().Rules(c.page())) }
+
+func getMailRule(c *call) (*answer, error) { return shown(c.mail().Rule(c.r.PathValue("id"))) }
 
 func createMailRule(c *call) (*answer, error) {
 	id := ""
 	if named := c.body.Get("id"); named != nil && named.Kind == rest.String {
 		id = rest.Unquote(named.Raw)
 	}
-	res, err := c.domain.CreateMailRule(c.ctx, id, decoder[api.MailRule](c))
+	res, err := c.mail().CreateRule(c.ctx, id, decoder[api.MailRule](c))
 	if err != nil {
 		return nil, err
 	}
@@ -30,16 +34,16 @@ func createMailRule(c *call) (*answer, error) {
 
 func putMailRule(c *call) (*answer, error) {
 	id := c.r.PathValue("id")
-	res, err := c.domain.PutMailRule(c.ctx, id, decoder[api.MailRule](c))
+	res, err := c.mail().PutRule(c.ctx, id, decoder[api.MailRule](c))
 	return created(mailRulePath(c.domain.Name(), id), res, err)
 }
 
 func patchMailRule(c *call) (*answer, error) {
-	return shown(c.domain.PatchMailRule(c.ctx, c.r.PathValue("id"), patch[api.MailRule](c)))
+	return shown(c.mail().PatchRule(c.ctx, c.r.PathValue("id"), patch[api.MailRule](c)))
 }
 
 func deleteMailRule(c *call) (*answer, error) {
-	return deleted(c.domain.DeleteMailRule(c.ctx, c.r.PathValue("id")))
+	return deleted(c.mail().DeleteRule(c.ctx, c.r.PathValue("id")))
 }
 
 func testMail(c *call) (*answer, error) {
@@ -48,7 +52,7 @@ func testMail(c *call) (*answer, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	return reported(c.domain.TestMail(c.r.PathValue("id"), in, &f))
+	return reported(c.mail().Test(c.r.PathValue("id"), in, &f))
 }
 
 func previewMailRule(c *call) (*answer, error) {
@@ -57,25 +61,25 @@ func previewMailRule(c *call) (*answer, error) {
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	return reported(c.domain.PreviewMailRule(c.ctx, in, &f))
+	return reported(c.mail().PreviewRule(c.ctx, in, &f))
 }
 
-func listGroups(c *call) (*answer, error) { return reported(c.domain.Groups(c.page())) }
+func listGroups(c *call) (*answer, error) { return reported(c.mail().Groups(c.page())) }
 
-func getGroup(c *call) (*answer, error) { return shown(c.account.Group()) }
+func getGroup(c *call) (*answer, error) { return shown(c.Mail.Group(c.account)) }
 
 func putGroup(c *call) (*answer, error) {
 	var f api.Faults
-	res, err := c.account.PutGroup(c.ctx, decode[api.Group](c, &f), &f)
+	res, err := c.Mail.PutGroup(c.ctx, c.account, decode[api.Group](c, &f), &f)
 	return created("/v1/groups/"+url.PathEscape(c.account.Address()), res, err)
 }
 
-func deleteGroup(c *call) (*answer, error) { return deleted(c.account.DeleteGroup(c.ctx)) }
+func deleteGroup(c *call) (*answer, error) { return deleted(c.Mail.DeleteGroup(c.ctx, c.account)) }
 
-func listSuspensions(c *call) (*answer, error) { return reported(c.domain.Suspensions(c.page())) }
+func listSuspensions(c *call) (*answer, error) { return reported(c.mail().Suspensions(c.page())) }
 
 func deleteSuspension(c *call) (*answer, error) {
-	return deleted(c.domain.Unsuspend(c.ctx, c.r.PathValue("id")))
+	return deleted(c.mail().Unsuspend(c.ctx, c.r.PathValue("id")))
 }
 
 func listMessages(c *call) (*answer, error) {
@@ -87,5 +91,9 @@ func listMessages(c *call) (*answer, error) {
 }
 
 func explainMessages(c *call) (*answer, error) {
-	return reported(c.logins.ExplainMessages(c.ctx, c.query.Get("queue_id"), c.query.Get("message_id")))
+	d, err := c.req.Domain(c.r.PathValue("domain"))
+	if err != nil {
+		return nil, err
+	}
+	return reported(c.Mail.Of(d).Explain(c.ctx, c.query.Get("queue_id"), c.query.Get("message_id")))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
@@ -250,7 +251,7 @@ func parameter(name string) rest.Param {
 	case "message_id":
 		return rest.Param{Doc: "Only messages with this Message-ID, angle brackets included.", Kind: rest.Text}
 	case "verdict":
-		return rest.Param{Doc: "Only messages with this verdict.", Enum: admin.MessageVerdicts()}
+		return rest.Param{Doc: "Only messages with this verdict.", Enum: mail.Verdicts()}
 	case "rule":
 		return rest.Param{Doc: "Only messages whose record names this rule or group.", Kind: rest.Text}
 	case "since":

@@ -4,9 +4,7 @@ import (
 	"context"
 	"net/url"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
@@ -68,25 +66,7 @@ func tryPolicy(c *call, id string) (*answer, error) {
 		}
 	}
 	in := decode[api.PolicyTest](c, &f)
-	return reported(c.domain.TestPolicy(id, in, hypothetical(in.Login, &f), &f))
-}
-
-// hypothetical reads a hypothetical login as POST /v1/login reads a real one.
-func hypothetical(in *api.HypotheticalLogin, f *api.Faults) *access.Login {
-	if in == nil { // reported by the schema
-		return nil
-	}
-	r := loginapi.Request{
-		Account: in.Account, Service: in.Service, Protocol: in.Protocol, IP: in.IP, RealIP: in.RealIP, LocalIP: in.LocalIP,
-		LocalPort:  uint16(in.LocalPort), //nolint:gosec // the schema bounds it
-		ServerName: in.ServerName, TLS: in.TLS, ClientCert: in.ClientCert, Mechanism: in.Mechanism, Session: in.Session,
-		MasterUser: in.MasterUser, Lookup: in.Lookup, ClientID: in.ClientID,
-	}
-	l, bad := r.Login()
-	for _, fault := range bad {
-		f.Add("/login"+fault.Pointer, fault.Code, "%s", fault.Detail)
-	}
-	return l
+	return reported(c.domain.TestPolicy(id, in, c.Hypothetical(in.Login, &f), &f))
 }
 
 func previewPolicy(c *call) (*answer, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/content"
@@ -20,13 +21,13 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		Admin: &admin.Admin{
 			Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
-			Explain: p.gate.Explain, ExplainMail: p.gate.ExplainMail, Content: content.Of, PreviewLimit: p.gate.PreviewLimit,
-			ReadMessages: p.redis.Messages,
-			Guard:        guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions:      p.regions, Nodes: p.redis.Nodes,
+			Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
+			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+			Regions: p.regions, Nodes: p.redis.Nodes,
 		},
-		Open:      opensessions.Site{Live: p.live},
-		Login:     loginapi.Login(p.gate),
+		Open:  opensessions.Site{Live: p.live},
+		Mail:  mail.Site{Explain: p.gate.ExplainMail, PreviewLimit: p.gate.PreviewLimit, Content: content.Of},
+		Login: loginapi.Login(p.gate), Hypothetical: loginapi.Hypothetical,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()

@@ -1,6 +1,7 @@
-package admin
+package mail
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"slices"
@@ -9,20 +10,21 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// MaxMailRules is the number of mail rules of a domain: each change compiles all of them.
-const MaxMailRules = 10_000
+// maxRules is the number of mail rules of a domain: each change compiles all of them.
+const maxRules = 10_000
 
-// ViewMailRule shows a mail rule.
-func ViewMailRule(r *store.MailRule) api.MailRule {
+// viewRule shows a mail rule.
+func viewRule(r *store.MailRule) api.MailRule {
 	enabled := r.Enabled
 	v := api.MailRule{
-		ID: r.ID, Name: r.Name, Kind: string(r.Kind), Enabled: &enabled, Mode: string(r.Mode), Scope: viewScope(&r.Scope), Direction: string(r.Direction),
-		ExceptDomains: list(r.ExceptDomains), OnFault: string(r.OnFault), CreatedAt: r.CreatedAt,
+		ID: r.ID, Name: r.Name, Kind: string(r.Kind), Enabled: &enabled, Mode: string(r.Mode), Scope: admin.ViewScope(&r.Scope), Direction: string(r.Direction),
+		ExceptDomains: append([]string{}, r.ExceptDomains...), OnFault: string(r.OnFault), CreatedAt: r.CreatedAt,
 		Action: viewAction(&r.Action),
 	}
 	if !r.From.IsZero() {
@@ -57,28 +59,28 @@ func viewAction(a *mailflow.Action) api.MailAction {
 	}
 }
 
-// MailRules returns one page of the mail rules, oldest first.
-func (d *Domain) MailRules(p Page) (*api.List[api.MailRule], error) {
-	return pageOf(p, d.Store.State.MailRules(d.name), func(r *store.MailRule) string { return byAge(r.CreatedAt, r.ID) }, ViewMailRule)
+// Rules returns one page of the mail rules, oldest first.
+func (d *Domain) Rules(p admin.Page) (*api.List[api.MailRule], error) {
+	return admin.PageOf(p, d.Store.State.MailRules(d.Name()), func(r *store.MailRule) string { return admin.ByAge(r.CreatedAt, r.ID) }, viewRule)
 }
 
-// MailRule returns a mail rule.
-func (d *Domain) MailRule(id string) (*Result[api.MailRule], error) {
-	r, ok := d.Store.State.MailRule(d.name, id)
+// Rule returns a mail rule.
+func (d *Domain) Rule(id string) (*admin.Result[api.MailRule], error) {
+	r, ok := d.Store.State.MailRule(d.Name(), id)
 	if !ok {
 		return nil, api.NotFound("mail rule")
 	}
-	return &Result[api.MailRule]{View: ViewMailRule(r.Doc), Rev: r.Rev}, nil
+	return &admin.Result[api.MailRule]{View: viewRule(r.Doc), Rev: r.Rev}, nil
 }
 
-// CreateMailRule creates a mail rule; with id "", its id is generated. decode returns the
+// CreateRule creates a mail rule; with id "", its id is generated. decode returns the
 // request's value.
-func (d *Domain) CreateMailRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*Result[api.MailRule], error) {
+func (d *Domain) CreateRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*admin.Result[api.MailRule], error) {
 	if id == "" {
 		id = store.NewID()
 	}
-	return d.editMailRule(ctx, id, func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error) {
-		CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
+	return d.editRule(ctx, id, func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error) {
+		admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
 		in := decode(f)
 		if cur != nil {
 			return nil, api.Conflict("exists", "there is a mail rule of this id already: PUT replaces it, PATCH changes it")
@@ -87,31 +89,32 @@ func (d *Domain) CreateMailRule(ctx context.Context, id string, decode func(*api
 	})
 }
 
-// PutMailRule creates or replaces a mail rule. decode returns the request's value.
-func (d *Domain) PutMailRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*Result[api.MailRule], error) {
-	return d.editMailRule(ctx, id, func(_ *store.MailRule, f *api.Faults) (*api.MailRule, error) {
-		CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
+// PutRule creates or replaces a mail rule. decode returns the
+// request's value.
+func (d *Domain) PutRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*admin.Result[api.MailRule], error) {
+	return d.editRule(ctx, id, func(_ *store.MailRule, f *api.Faults) (*api.MailRule, error) {
+		admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
 		return decode(f), nil
 	})
 }
 
-// PatchMailRule changes a mail rule.
-func (d *Domain) PatchMailRule(ctx context.Context, id string, edit Edit[api.MailRule]) (*Result[api.MailRule], error) {
-	return d.editMailRule(ctx, id, func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error) {
+// PatchRule changes a mail rule.
+func (d *Domain) PatchRule(ctx context.Context, id string, edit admin.Edit[api.MailRule]) (*admin.Result[api.MailRule], error) {
+	return d.editRule(ctx, id, func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error) {
 		if cur == nil {
 			return nil, api.NotFound("mail rule")
 		}
-		view := ViewMailRule(cur)
+		view := viewRule(cur)
 		return edit(&view, f)
 	})
 }
 
-// editMailRule makes one change of a mail rule. edit receives the current one, nil for none.
-func (d *Domain) editMailRule(ctx context.Context, id string, edit func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error)) (*Result[api.MailRule], error) {
-	res := &Result[api.MailRule]{}
+// editRule makes one change of a mail rule. edit receives the current one, nil for none.
+func (d *Domain) editRule(ctx context.Context, id string, edit func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error)) (*admin.Result[api.MailRule], error) {
+	res := &admin.Result[api.MailRule]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
-		cur, exists := d.Store.State.MailRule(d.name, id)
-		if err := d.match(exists, cur.Rev); err != nil {
+		cur, exists := d.Store.State.MailRule(d.Name(), id)
+		if err := d.Match(exists, cur.Rev); err != nil {
 			return err
 		}
 		var f api.Faults
@@ -122,55 +125,55 @@ func (d *Domain) editMailRule(ctx context.Context, id string, edit func(cur *sto
 		if in.ID != "" && in.ID != id {
 			f.Add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new rule and delete this one")
 		}
-		next := d.ReadMailRule(in, id, cur.Doc, "", &f)
+		next := d.readRule(in, id, cur.Doc, "", &f)
 		if err := f.Err(); err != nil {
 			return err
 		}
 		if !exists {
-			if len(d.Store.State.MailRules(d.name)) >= MaxMailRules {
-				return api.Conflict("limit", "a domain may have %d mail rules: delete those that are not needed", MaxMailRules)
+			if len(d.Store.State.MailRules(d.Name())) >= maxRules {
+				return api.Conflict("limit", "a domain may have %d mail rules: delete those that are not needed", maxRules)
 			}
 			next.CreatedAt = ch.Now
 		}
-		*res = Result[api.MailRule]{View: ViewMailRule(next), Rev: ch.Rev, Created: !exists}
-		res.View.Warnings = d.mailRuleWarnings(next)
-		if exists && Same(cur.Doc, next) {
+		*res = admin.Result[api.MailRule]{View: viewRule(next), Rev: ch.Rev, Created: !exists}
+		res.View.Warnings = d.ruleWarnings(next)
+		if exists && admin.Same(cur.Doc, next) {
 			res.Rev = cur.Rev
 			return nil
 		}
-		Describe(ch, "mail_rule.update", d.name, id)
+		admin.Describe(ch, "mail_rule.update", d.Name(), id)
 		if !exists {
-			Describe(ch, "mail_rule.create", d.name, id)
+			admin.Describe(ch, "mail_rule.create", d.Name(), id)
 		}
 		ch.Audit.Note = next.Name
 		ch.Diff(cur.Doc, next)
-		ch.PutMailRule(d.name, next)
+		ch.PutMailRule(d.Name(), next)
 		return nil
 	})
 	return res, err
 }
 
-// DeleteMailRule deletes a mail rule and returns its last state.
-func (d *Domain) DeleteMailRule(ctx context.Context, id string) (*Result[api.MailRule], error) {
-	res := &Result[api.MailRule]{}
+// DeleteRule deletes a mail rule and returns its last state.
+func (d *Domain) DeleteRule(ctx context.Context, id string) (*admin.Result[api.MailRule], error) {
+	res := &admin.Result[api.MailRule]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
-		cur, ok := d.Store.State.MailRule(d.name, id)
-		if err := d.existing(ok, cur.Rev, "mail rule"); err != nil {
+		cur, ok := d.Store.State.MailRule(d.Name(), id)
+		if err := d.Existing(ok, cur.Rev, "mail rule"); err != nil {
 			return err
 		}
-		res.View = ViewMailRule(cur.Doc)
-		Describe(ch, "mail_rule.delete", d.name, id)
+		res.View = viewRule(cur.Doc)
+		admin.Describe(ch, "mail_rule.delete", d.Name(), id)
 		ch.Audit.Note = cur.Doc.Name
 		ch.Diff(cur.Doc, nil)
-		ch.DeleteMailRule(d.name, id)
+		ch.DeleteMailRule(d.Name(), id)
 		return nil
 	})
 	return res, err
 }
 
-// ReadMailRule validates a mail rule, which is at a pointer of the request. cur is the one that it
+// readRule validates a mail rule, which is at a pointer of the request. cur is the one that it
 // replaces, nil for none.
-func (d *Domain) ReadMailRule(in *api.MailRule, id string, cur *store.MailRule, pointer string, f *api.Faults) *store.MailRule {
+func (d *Domain) readRule(in *api.MailRule, id string, cur *store.MailRule, pointer string, f *api.Faults) *store.MailRule {
 	r := &store.MailRule{Rule: mailflow.Rule{
 		ID: id, Name: in.Name, Kind: mailflow.Kind(in.Kind), Enabled: in.Enabled == nil || *in.Enabled, Mode: access.PolicyMode(in.Mode),
 		Direction: mailflow.Direction(in.Direction), OnFault: mailflow.Fault(in.OnFault),
@@ -193,12 +196,12 @@ func (d *Domain) ReadMailRule(in *api.MailRule, id string, cur *store.MailRule, 
 	if r.Name == "" {
 		f.Add(pointer+"/name", "required", "is needed: people identify rules by it")
 	}
-	checkText(r.Name, pointer+"/name", f)
+	admin.CheckText(r.Name, pointer+"/name", f)
 	if in.Scope == nil {
 		f.Add(pointer+"/scope", "required", `is needed: say {"all":true}, or name departments or members`)
 	} else {
-		r.Scope = d.readScope(in.Scope, pointer+"/scope", f)
-		checkNobody(&r.Scope, pointer+"/scope", f)
+		r.Scope = d.ReadScope(in.Scope, pointer+"/scope", f)
+		admin.CheckNobody(&r.Scope, pointer+"/scope", f)
 	}
 	if in.From != nil {
 		r.From = in.From.UTC()
@@ -242,7 +245,7 @@ func readDomains(in []string, pointer string, f *api.Faults) (out []string) {
 // readParties validates addresses, and entries for all addresses of a domain.
 func (d *Domain) readParties(in []string, pointer string, f *api.Faults) (out []string) {
 	for i, entry := range in {
-		addr, err := address.Parse(entry, d.name)
+		addr, err := address.Parse(entry, d.Name())
 		if err != nil {
 			f.Add(api.At(pointer, i), "invalid_address", "%v: write ann@example.net, or *@example.net for all of a domain", err)
 			continue
@@ -266,7 +269,7 @@ func (d *Domain) readApprovers(in []string, pointer string, f *api.Faults) (out 
 			}
 			continue
 		}
-		if _, ok := d.Store.State.Department(d.name, path); !ok {
+		if _, ok := d.Store.State.Department(d.Name(), path); !ok {
 			f.Add(api.At(pointer, i), "unknown_department", "names no department of the domain")
 			continue
 		}
@@ -310,7 +313,7 @@ func readTexts(in []string, pointer string, f *api.Faults) (out []string) {
 		if strings.TrimSpace(text) == "" {
 			f.Add(api.At(pointer, i), "required", "is empty, and would match every message")
 		}
-		checkText(text, api.At(pointer, i), f)
+		admin.CheckText(text, api.At(pointer, i), f)
 		out = append(out, text)
 	}
 	return out
@@ -344,8 +347,8 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 	case mailflow.KindAudit:
 		a.Approvers, rest.Approvers = d.readApprovers(in.Approvers, pointer+"/approvers", f), nil
 		need(len(a.Approvers) > 0, "/approvers", "who decides about held messages")
-		a.Need, rest.Need = orElse(in.Need, mailflow.NeedAny), ""
-		a.Expires, rest.Expires = orElse(in.Expires, "72h"), ""
+		a.Need, rest.Need = cmp.Or(in.Need, mailflow.NeedAny), ""
+		a.Expires, rest.Expires = cmp.Or(in.Expires, "72h"), ""
 		if _, err := mailflow.CheckExpires(a.Expires); err != nil {
 			f.Add(pointer+"/expires", "invalid_duration", "%v", err)
 		}
@@ -354,35 +357,35 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		a.Do, rest.Do = in.Do, ""
 		need(a.Do != "", "/do", "spam, delete or return")
 		a.Text, rest.Text = in.Text, ""
-		checkText(a.Text, pointer+"/text", f)
+		admin.CheckText(a.Text, pointer+"/text", f)
 		if a.Text != "" && a.Do != mailflow.DoReturn {
 			f.Add(pointer+"/text", "conflict", "is for returned messages")
 		}
 	case mailflow.KindForwarding:
-		a.Allow, rest.Allow = orElse(in.Allow, mailflow.AllowInside), ""
+		a.Allow, rest.Allow = cmp.Or(in.Allow, mailflow.AllowInside), ""
 		r.ExceptDomains = append(r.ExceptDomains, readDomains(in.ExceptDomains, pointer+"/except_domains", f)...)
 		slices.Sort(r.ExceptDomains)
 		r.ExceptDomains, rest.ExceptDomains = slices.Compact(r.ExceptDomains), nil
 	case mailflow.KindLimit:
-		a.Per, rest.Per = orElse(in.Per, mailflow.PerAccount), ""
+		a.Per, rest.Per = cmp.Or(in.Per, mailflow.PerAccount), ""
 		a.MessagesPerHour, a.MessagesPerDay, a.RecipientsPerHour, a.RecipientsPerDay = in.MessagesPerHour, in.MessagesPerDay, in.RecipientsPerHour, in.RecipientsPerDay
 		need(a.MessagesPerHour+a.MessagesPerDay+a.RecipientsPerHour+a.RecipientsPerDay > 0, "/messages_per_hour", "or another bound")
 		rest.MessagesPerHour, rest.MessagesPerDay, rest.RecipientsPerHour, rest.RecipientsPerDay = 0, 0, 0, 0
 		a.WarnAt, rest.WarnAt = in.WarnAt, 0
 		a.Then, rest.Then = oneOf(in.Then, pointer+"/then", f, mailflow.ThenRefuse, mailflow.ThenSuspend), ""
 	case mailflow.KindWarning:
-		a.Level, rest.Level = orElse(in.Level, mailflow.LevelGeneral), ""
+		a.Level, rest.Level = cmp.Or(in.Level, mailflow.LevelGeneral), ""
 		a.How, rest.How = in.How, nil
 		if len(a.How) == 0 {
 			a.How = []string{mailflow.HowHeader}
 		}
 		a.Texts, rest.Texts = in.Texts, nil
 		for lang, text := range in.Texts {
-			checkLines(text, pointer+"/texts/"+lang, f)
+			admin.CheckLines(text, pointer+"/texts/"+lang, f)
 		}
 		a.AdvancedTexts, rest.AdvancedTexts = in.AdvancedTexts, nil
 		for lang, text := range in.AdvancedTexts {
-			checkLines(text, pointer+"/advanced_texts/"+lang, f)
+			admin.CheckLines(text, pointer+"/advanced_texts/"+lang, f)
 		}
 		if len(in.AdvancedTexts) > 0 && a.Level != mailflow.LevelAdvanced {
 			f.Add(pointer+"/advanced_texts", "conflict", "is for the level advanced")
@@ -410,17 +413,10 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 // checkOwn allows only administrators of the site to send copies out of the domain.
 func (d *Domain) checkOwn(addresses []string, pointer string, f *api.Faults) {
 	for i, addr := range addresses {
-		if address.Domain(addr) != d.name && d.Caller.Role != store.RoleAdmin {
+		if address.Domain(addr) != d.Name() && d.Caller.Role != store.RoleAdmin {
 			f.Add(api.At(pointer, i), "outside_domain", "is not an address of this domain or its alias domains")
 		}
 	}
-}
-
-func orElse(value, standard string) string {
-	if value == "" {
-		return standard
-	}
-	return value
 }
 
 // oneOf returns a word of the list; the first by default.
@@ -434,12 +430,12 @@ func oneOf(value, pointer string, f *api.Faults, words ...string) string {
 	return value
 }
 
-// mailRuleWarnings reports possible mistakes in a rule.
-func (d *Domain) mailRuleWarnings(r *store.MailRule) (warnings []api.Warning) {
-	if r.Kind == mailflow.KindInternalOnly && r.Enabled && d.covers(&r.Scope)("postmaster@"+d.name, nil) {
+// ruleWarnings reports possible mistakes in a rule.
+func (d *Domain) ruleWarnings(r *store.MailRule) (warnings []api.Warning) {
+	if r.Kind == mailflow.KindInternalOnly && r.Enabled && d.Covers(&r.Scope)("postmaster@"+d.Name(), nil) {
 		warnings = append(warnings, api.Warning{
 			Code:   "postmaster_included",
-			Detail: "The rule applies to postmaster@" + d.name + " too, which others must be able to reach. Put it into scope.except.members.",
+			Detail: "The rule applies to postmaster@" + d.Name() + " too, which others must be able to reach. Put it into scope.except.members.",
 		})
 	}
 	if !r.Until.IsZero() && r.Until.Before(time.Now()) {

@@ -1,0 +1,132 @@
+package mail
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Groups returns one page of the groups, by address.
+func (d *Domain) Groups(p admin.Page) (*api.List[api.Group], error) {
+	return admin.PageOf(p, d.Store.State.Groups(d.Name()), func(g *store.Group) string { return g.Address }, viewGroup)
+}
+
+// viewGroup shows a group.
+func viewGroup(g *store.Group) api.Group {
+	return api.Group{
+		Address: g.Address, Aliases: append([]string{}, g.Aliases...), Members: append([]string{}, g.Members...),
+		WhoMaySend: string(g.WhoMaySend), Senders: append([]string{}, g.Senders...), Departments: append([]string{}, g.Departments...),
+		Approvers: append([]string{}, g.Approvers...), ExemptApprovers: g.ExemptApprovers, CreatedAt: g.CreatedAt,
+	}
+}
+
+// Group returns the group at an account's address.
+func (s Site) Group(a *admin.Account) (*admin.Result[api.Group], error) {
+	g, ok := a.Store.State.Group(a.Name(), a.Address())
+	if !ok {
+		return nil, api.NotFound("group")
+	}
+	return &admin.Result[api.Group]{View: viewGroup(g.Doc), Rev: g.Rev}, nil
+}
+
+// PutGroup creates or replaces the group at an account's address.
+func (s Site) PutGroup(ctx context.Context, a *admin.Account, in *api.Group, f *api.Faults) (*admin.Result[api.Group], error) {
+	res := &admin.Result[api.Group]{}
+	err := a.Change(ctx, func(ch *store.Change) error {
+		cur, exists := a.Store.State.Group(a.Name(), a.Address())
+		if err := a.Match(exists, cur.Rev); err != nil {
+			return err
+		}
+		if other, err := address.Parse(in.Address, a.Name()); in.Address != "" && (err != nil || a.Store.State.Canonical(other) != a.Address()) {
+			f.Add("/address", "conflict", "is not the one in the URL, and cannot be changed")
+		}
+		next := s.Of(a.Domain).readGroup(in, a.Address(), "", f)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		next.CreatedAt = ch.Now
+		if exists {
+			next.CreatedAt = cur.Doc.CreatedAt
+		}
+		*res = admin.Result[api.Group]{View: viewGroup(next), Rev: ch.Rev, Created: !exists}
+		if exists && admin.Same(cur.Doc, next) {
+			res.Rev = cur.Rev
+			return nil
+		}
+		admin.Describe(ch, "group.update", a.Name(), a.Address())
+		if !exists {
+			admin.Describe(ch, "group.create", a.Name(), a.Address())
+		}
+		ch.Diff(cur.Doc, next)
+		ch.PutGroup(a.Name(), next)
+		return nil
+	})
+	return res, err
+}
+
+// DeleteGroup deletes the group at an account's address, and returns its last state.
+func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[api.Group], error) {
+	res := &admin.Result[api.Group]{}
+	err := a.Change(ctx, func(ch *store.Change) error {
+		cur, ok := a.Store.State.Group(a.Name(), a.Address())
+		if err := a.Existing(ok, cur.Rev, "group"); err != nil {
+			return err
+		}
+		res.View = viewGroup(cur.Doc)
+		admin.Describe(ch, "group.delete", a.Name(), a.Address())
+		ch.Diff(cur.Doc, nil)
+		ch.DeleteGroup(a.Name(), a.Address())
+		return nil
+	})
+	return res, err
+}
+
+// readGroup validates a group of an address.
+func (d *Domain) readGroup(in *api.Group, addr, pointer string, f *api.Faults) *store.Group {
+	g := &store.Group{Group: mailflow.Group{
+		Address: addr, Aliases: d.readParties(in.Aliases, pointer+"/aliases", f), Members: d.readParties(in.Members, pointer+"/members", f),
+		WhoMaySend: mailflow.WhoMaySend(cmp.Or(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readParties(in.Senders, pointer+"/senders", f),
+		Approvers: d.readApprovers(in.Approvers, pointer+"/approvers", f), ExemptApprovers: in.ExemptApprovers,
+	}}
+	for i, alias := range g.Aliases {
+		if address.Domain(alias) != d.Name() {
+			f.Add(api.At(pointer+"/aliases", i), "outside_domain", "is not an address of this domain or its alias domains")
+		}
+		if other := d.groupOf(alias); other != "" && other != addr {
+			f.Add(api.At(pointer+"/aliases", i), "duplicate", "leads to the group %s already", other)
+		}
+	}
+	for i, path := range in.Departments {
+		if !d.HasDepartment(path) {
+			f.Add(api.At(pointer+"/departments", i), "unknown_department", "there is no such department: create it first")
+		}
+		g.Departments = append(g.Departments, path)
+	}
+	listed := len(g.Senders)+len(g.Departments) > 0
+	if listed && g.WhoMaySend != mailflow.Listed {
+		f.Add(pointer+"/who_may_send", "conflict", "must be listed, or leave out senders and departments")
+	}
+	if !listed && g.WhoMaySend == mailflow.Listed && !f.Within(pointer+"/senders") {
+		f.Add(pointer+"/senders", "required", "is needed, or departments: nobody could write to the group")
+	}
+	if other := d.groupOf(addr); other != "" && other != addr {
+		f.Add(pointer+"/address", "duplicate", "is an alias of the group %s", other)
+	}
+	return g
+}
+
+// groupOf returns the group that an address leads to, by name or alias; "" for none.
+func (d *Domain) groupOf(addr string) string {
+	for _, g := range d.Store.State.Groups(d.Name()) {
+		if g.Doc.Address == addr || slices.Contains(g.Doc.Aliases, addr) {
+			return g.Doc.Address
+		}
+	}
+	return ""
+}
