@@ -434,11 +434,14 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	return j
 }
 
+// thisMachine is what programs of this machine connect from, unless they choose another address.
+var thisMachine = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // ownClient reports whether a client that did not authenticate is the site's own: a content filter or
-// another program on this machine, or within the internal networks.
+// another program on this machine (127.0.0.1 or ::1), or within the internal networks.
 func (g *Gate) ownClient(ip netip.Addr) bool {
 	ip = ip.Unmap()
-	return ip.IsLoopback() || g.Internal.Contains(ip)
+	return ip == thisMachine || ip == netip.IPv6Loopback() || g.Internal.Contains(ip)
 }
 
 // known reports whether an address has an account.

@@ -58,7 +58,9 @@ func (s *Stack) define() error {
 	// keeps it in our session.
 	s.Postfix.argv = []string{postfixMaster, "-d", "-c", s.PostfixDir()}
 	s.Postfix.sweep = true
-	s.Postfix.ready = func(ctx context.Context) error { return dial(ctx, "tcp", s.SMTP()) }
+	s.Postfix.ready = func(ctx context.Context) error { // it opens its ports one by one
+		return errors.Join(dial(ctx, "tcp", s.SMTP()), dial(ctx, "tcp", s.Submission()))
+	}
 
 	if s.opts.SharedRedis {
 		program, err := embedded.Program("")
