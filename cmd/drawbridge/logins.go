@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 var loginColumns = [...]column{
@@ -54,16 +55,8 @@ func (c *cli) logins() *cobra.Command {
 				q.Set(name, v)
 			}
 		}
-		for _, name := range []string{"since", "until"} {
-			v := f.Lookup(name).Value.String()
-			if v == "" {
-				continue
-			}
-			when, err := past(v, time.Now())
-			if err != nil {
-				return usage("--%s: %w", name, err)
-			}
-			q.Set(name, when.UTC().Format(time.RFC3339))
+		if err := periodInto(q, f); err != nil {
+			return err
 		}
 		if !*follow {
 			return c.list(cmd, domainPath(args[0], "logins"), q, *limit, loginColumns[:]...)
@@ -77,4 +70,20 @@ func (c *cli) logins() *cobra.Command {
 		return c.follow(cmd, domainPath(args[0], "logins"), q, *limit)
 	}
 	return cmd
+}
+
+// periodInto sets since and until of a query from the flags of these names.
+func periodInto(q url.Values, f *pflag.FlagSet) error {
+	for _, name := range []string{"since", "until"} {
+		v := f.Lookup(name).Value.String()
+		if v == "" {
+			continue
+		}
+		when, err := past(v, time.Now())
+		if err != nil {
+			return usage("--%s: %w", name, err)
+		}
+		q.Set(name, when.UTC().Format(time.RFC3339))
+	}
+	return nil
 }

@@ -495,16 +495,8 @@ func (c *cli) messages() *cobra.Command {
 				q.Set(name, v)
 			}
 		}
-		for _, name := range []string{"since", "until"} {
-			v := f.Lookup(name).Value.String()
-			if v == "" {
-				continue
-			}
-			when, err := past(v, time.Now())
-			if err != nil {
-				return usage("--%s: %w", name, err)
-			}
-			q.Set(name, when.UTC().Format(time.RFC3339))
+		if err := periodInto(q, f); err != nil {
+			return err
 		}
 		return c.list(cmd, domainPath(args[0], "messages"), q, *limit,
 			column{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, col("SENDER", "sender"), col("TO DOMAINS", "recipient_domains").shortened(),
