@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -38,36 +39,53 @@ func (l *Logins) List(ctx context.Context, q store.RecordQuery) (*api.List[api.L
 		}
 		q.IP = ip.String()
 	}
-	if q.Account != "" {
-		addr, err := address.Parse(q.Account, d.name)
-		q.Account = d.Store.State.Canonical(addr)
-		switch {
-		case err != nil:
-			f.Parameter("account", "invalid_address", "%v", err)
-		case address.Domain(q.Account) != d.name:
-			f.Parameter("account", "outside_domain", "is not an address of this domain")
-		}
-	}
+	q.Account = d.readRecordFilters(q.Account, q.Since, q.Until, &f)
 	if known := d.clientTypes(); q.Client != "" && !slices.Contains(known, access.ClientType(q.Client)) {
 		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, api.Suggest(q.Client, texts(known)))
-	}
-	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
-		f.Parameter("until", "conflict", "is before since")
 	}
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	if d.Caller.Role == store.RoleSelf {
-		if q.Account != "" && q.Account != d.Caller.Account {
-			return nil, api.NotFound("account")
-		}
-		q.Account = d.Caller.Account
+	var err error
+	if q.Account, err = d.recordsOf(q.Account); err != nil {
+		return nil, err
 	}
 	records, next, err := d.Journal.Records(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	return &api.List[api.LoginRecord]{Items: list(records), Next: next}, nil
+}
+
+// readRecordFilters validates the filters that all queries of records have, and returns the
+// canonical account, "" for all.
+func (d *Domain) readRecordFilters(account string, since, until time.Time, f *api.Faults) string {
+	if account != "" {
+		addr, err := address.Parse(account, d.name)
+		account = d.Store.State.Canonical(addr)
+		switch {
+		case err != nil:
+			f.Parameter("account", "invalid_address", "%v", err)
+		case address.Domain(account) != d.name:
+			f.Parameter("account", "outside_domain", "is not an address of this domain")
+		}
+	}
+	if !since.IsZero() && !until.IsZero() && until.Before(since) {
+		f.Parameter("until", "conflict", "is before since")
+	}
+	return account
+}
+
+// recordsOf returns the account whose records the caller may query, "" for all: role self has its
+// own only.
+func (d *Domain) recordsOf(account string) (string, error) {
+	if d.Caller.Role != store.RoleSelf {
+		return account, nil
+	}
+	if account != "" && account != d.Caller.Account {
+		return "", api.NotFound("account")
+	}
+	return d.Caller.Account, nil
 }
 
 // Record returns one login record.

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -16,27 +15,13 @@ func (l *Logins) Messages(ctx context.Context, q store.MessageQuery) (*api.List[
 		q.Limit = defaultLimit
 	}
 	var f api.Faults
-	if q.Account != "" {
-		addr, err := address.Parse(q.Account, d.name)
-		q.Account = d.Store.State.Canonical(addr)
-		switch {
-		case err != nil:
-			f.Parameter("account", "invalid_address", "%v", err)
-		case address.Domain(q.Account) != d.name:
-			f.Parameter("account", "outside_domain", "is not an address of this domain")
-		}
-	}
-	if !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since) {
-		f.Parameter("until", "conflict", "is before since")
-	}
+	q.Account = d.readRecordFilters(q.Account, q.Since, q.Until, &f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	if d.Caller.Role == store.RoleSelf {
-		if q.Account != "" && q.Account != d.Caller.Account {
-			return nil, api.NotFound("account")
-		}
-		q.Account = d.Caller.Account
+	var err error
+	if q.Account, err = d.recordsOf(q.Account); err != nil {
+		return nil, err
 	}
 	records, next, err := d.ReadMessages(ctx, q)
 	if err != nil {
