@@ -313,7 +313,7 @@ func (s *Server) run() error {
 	}
 	close(exited)
 	ready := <-probed
-	if !ready && cmd.ProcessState.ExitCode() == 1 && (out.foreignFile() || valkeyBase(s.dir) && damaged(out.lastWarning())) {
+	if !ready && cmd.ProcessState.ExitCode() == 1 && (out.foreignFile() || foreignBase(s.dir, out.lastWarning())) {
 		return fmt.Errorf("%w, which %s does not read, and was left as it is: set store.program to the former server and start "+
 			"once, which rewrites the file for all servers, then change the server; or put a backup in its place", errForeign, s.program)
 	}
@@ -345,11 +345,14 @@ func escapePattern(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// valkeyBase reports whether the data begins with a file of Valkey 9 or later, of which Redis only
-// says that it is no file of its own.
-func valkeyBase(dir string) bool {
+// foreignBase reports whether the data begins with an intact signature of Valkey 9 or later that the
+// server took for commands, as redis 7 words it. A server that reads the form reports other faults.
+func foreignBase(dir, words string) bool {
+	if !strings.Contains(words, "Bad file format reading the append only file") {
+		return false
+	}
 	for _, path := range bases(dir) {
-		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "VALKEY") {
+		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "VALKEY") && strings.Contains(words, filepath.Base(path)) {
 			return true
 		}
 	}
