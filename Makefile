@@ -93,11 +93,15 @@ test-faults: sudo install-deps build
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
 
+# The packages with tests that "make test" leaves out.
+TAGGED := ./contrib/packaging ./internal/e2e ./internal/embedded
+
 check: go install-deps
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make: not formatted: run gofmt -w' >&2; exit 1; }
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
+	$(GO) vet -tags servers,faults $(TAGGED)
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 

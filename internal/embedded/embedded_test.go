@@ -347,10 +347,11 @@ func fill(t *testing.T, dir string) string {
 	return filepath.Join(dir, dataName, "appendonly.aof.1.incr.aof")
 }
 
-// fillBefore does the same with a server that writes a base file of its own, as all did before.
-func fillBefore(t *testing.T, dir string) {
+// fillBefore does the same with a program that writes a base file of its own, as all did before; "" is
+// the one that is found.
+func fillBefore(t *testing.T, dir, program string) {
 	t.Helper()
-	program, err := Program("")
+	program, err := Program(program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +391,7 @@ func isPortable(dir string) bool {
 // Data that a server wrote in a form of its own is rewritten at the first start.
 func TestDataBecomesPortable(t *testing.T) {
 	dir := newDir(t)
-	fillBefore(t, dir)
+	fillBefore(t, dir, "")
 	s := startT(t, Options{Dir: dir})
 	eventually(t, "portable data", func() bool { return isPortable(dir) })
 	doT(t, s, "GET colour", "green")
@@ -407,7 +408,7 @@ func TestDataBecomesPortable(t *testing.T) {
 func TestDataOfAnotherServer(t *testing.T) {
 	for _, magic := range []string{"REDIS0099", "VALKEY099"} {
 		dir := newDir(t)
-		fillBefore(t, dir)
+		fillBefore(t, dir, "")
 		path := filepath.Join(dir, dataName, "appendonly.aof.2.base.rdb")
 		content := damage(t, path, func(b []byte) []byte { return append([]byte(magic), b[9:]...) })
 		_, err := Start(testContext(t), Options{Dir: dir})
@@ -450,7 +451,7 @@ func TestDamagedDataIsLeftAlone(t *testing.T) {
 	} {
 		dir := newDir(t)
 		if strings.HasSuffix(tc.name, ".rdb") {
-			fillBefore(t, dir)
+			fillBefore(t, dir, "")
 		} else {
 			fill(t, dir)
 		}
