@@ -34,7 +34,7 @@ func ended(d *access.Decision) string {
 		return unknown
 	case access.Deny:
 		switch d.Reason {
-		case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecureRequired:
+		case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecretScope, access.ReasonSecureRequired:
 			return reauthenticate
 		default:
 			return refused + cmp.Or(d.Message, "Access denied.")

@@ -29,7 +29,7 @@ func action(d *access.Decision) string {
 
 func refusal(d *access.Decision) string {
 	switch d.Reason {
-	case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecureRequired:
+	case access.ReasonBadSecret, access.ReasonRevokedSecret, access.ReasonSecretScope, access.ReasonSecureRequired:
 		// The session's credential is no longer valid. 421 makes Postfix hang up, so that the
 		// client has to authenticate.
 		return "421 4.7.0 " + textReauthenticate

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 
@@ -17,25 +18,33 @@ import (
 
 func (c *cli) securePassword() *cobra.Command {
 	return group("secure-password", "Manage the secure passwords of an account's devices",
-		c.securePasswordCreate(), c.securePasswordList(), c.securePasswordShow(), c.securePasswordRename(), c.securePasswordRevoke())
+		c.securePasswordCreate(), c.securePasswordList(), c.securePasswordShow(), c.securePasswordSet(), c.securePasswordRename(), c.securePasswordRevoke())
 }
 
 func (c *cli) securePasswordCreate() *cobra.Command {
 	cmd := c.onAccount("create", "Create a secure password for one device")
-	cmd.Long = "Create a secure password for one device. It is printed once, alone on standard output, and cannot be shown again."
-	cmd.Example = "  drawbridge secure-password create ann@example.org --label \"My iPhone\""
+	cmd.Long = "Create a secure password for one device. It is printed once, alone on standard output, and cannot be shown again. It\n" +
+		"may be bound to protocols, to networks and to a time, or to sending only."
+	cmd.Example = "  drawbridge secure-password create ann@example.org --label \"My iPhone\"\n" +
+		"  drawbridge secure-password create ann@example.org --label Scanner --send-only --network 192.0.2.0/28"
 	label := cmd.Flags().String("label", "", "`name` of the device")
+	s := &settings{cmd: cmd}
+	s.bounds()
 	w := writes(cmd).creating(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *label == "" {
 			return usage("--label is missing: name the device, such as --label \"My iPhone\"")
+		}
+		body := object{"label": *label}
+		if err := s.into(body, nil); err != nil {
+			return err
 		}
 		client, err := c.client()
 		if err != nil {
 			return err
 		}
 		defer client.Close()
-		a, err := c.send(cmd, client, w, http.MethodPost, accountPath(args[0], "secure-passwords"), nil, object{"label": *label})
+		a, err := c.send(cmd, client, w, http.MethodPost, accountPath(args[0], "secure-passwords"), nil, body)
 		if err != nil {
 			return err
 		}
@@ -44,6 +53,48 @@ func (c *cli) securePasswordCreate() *cobra.Command {
 			return c.printAnswer(cmd, a)
 		}
 		return c.printSecurePassword(cmd, w, args[0], a.Body)
+	}
+	return cmd
+}
+
+// bounds adds the flags that limit where and until when a secure password is accepted.
+func (s *settings) bounds() {
+	s.list("protocol", "protocols", "accept it over this `protocol` only: imap, pop3, smtp or sieve")
+	sending := s.cmd.Flags().Bool("send-only", false, "accept it for sending only, as --protocol smtp")
+	s.add("send-only", func(body, _ object) error {
+		if *sending {
+			body.put("protocols", []string{"smtp"})
+		}
+		return nil
+	})
+	s.cmd.MarkFlagsMutuallyExclusive("protocol", "send-only")
+	s.list("network", "networks", "accept it from this `network` only: an address, a CIDR or an a-b range")
+	expires := s.cmd.Flags().String("expires", "", "`time` at which it expires: a time, a day, or a span from now (24h, 90d); \"\" for never")
+	s.add("expires", func(body, _ object) error {
+		if *expires == "" {
+			body.put("expires_at", nil)
+			return nil
+		}
+		when, err := future(*expires, time.Now())
+		if err != nil {
+			return usage("--expires: %w", err)
+		}
+		body.put("expires_at", when.UTC().Format(time.RFC3339))
+		return nil
+	})
+}
+
+func (c *cli) securePasswordSet() *cobra.Command {
+	cmd := c.onSecurePassword("set", "Change the label or the bounds of a secure password")
+	cmd.Long = "Change the label of a secure password, or the protocols, networks and time that it is bound to. Settings that are not\n" +
+		"named stay as they are. Open sessions that the new bounds exclude end."
+	cmd.Example = "  drawbridge secure-password set ann@example.org 5b0c --send-only --expires 90d"
+	s := &settings{cmd: cmd}
+	s.text("label", "label", "`name` of the device")
+	s.bounds()
+	w := writes(cmd).versioned(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.patch(cmd, w, accountPath(args[0], "secure-passwords", args[1]), s)
 	}
 	return cmd
 }
@@ -75,6 +126,9 @@ func (c *cli) securePasswordList() *cobra.Command {
 			col("LABEL", "label").shortened(),
 			col("LAST USED", "last_used_at"),
 			col("FROM", "last_used_ip"),
+			col("EXPIRES", "expires_at"),
+			col("ONLY OVER", "protocols").onlyWide(),
+			col("ONLY FROM", "networks").onlyWide(),
 			col("PROTOCOL", "last_used_protocol").onlyWide(),
 			col("CREATED", "created_at").onlyWide(),
 		)

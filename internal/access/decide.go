@@ -25,6 +25,7 @@ type Secret struct {
 	State        SecretState
 	CredentialID string // of a live or revoked secure password
 	Label        string
+	Bounds       Bounds // of a secure password
 }
 
 // Reveal selects the clients that see the reason of a refusal (setting login.reveal).
@@ -401,6 +402,12 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	switch q.Secret.State {
 	case SecretLive:
 		d.CredentialID = q.Secret.CredentialID
+		if q.Secret.Bounds.Expired(q.Login.Time) {
+			d.Note = "expired secure password '" + q.Secret.Label + "' still in use"
+			refuseKnown(ReasonRevokedSecret, d.Note)
+			return
+		}
+		outside := q.Secret.Bounds.outside(q.Login)
 		switch {
 		case !third:
 			d.Note = "secure password '" + q.Secret.Label + "' used with one of the site's own clients"
@@ -408,6 +415,10 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		case acc.Secure == SecureOff && !required:
 			d.Note = "secure password '" + q.Secret.Label + "' is inactive: the account has switched secure passwords off"
 			refuseKnown(ReasonBadSecret, d.Note)
+		case outside != "":
+			d.Verified = true
+			d.Note = "secure password '" + q.Secret.Label + "' used outside of its bounds: " + outside
+			set(Deny, ReasonSecretScope, d.Note, "")
 		default:
 			d.Verified = true
 			set(Allow, ReasonOK, "a live secure password: ", q.Secret.Label)
@@ -525,6 +536,8 @@ func text(r Reason, place bool) string {
 		return textThrottled
 	case ReasonPasswordExpired:
 		return textExpired
+	case ReasonSecretScope:
+		return textScope
 	case ReasonOK, ReasonBadSecret, ReasonRevokedSecret, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -147,7 +148,7 @@ func keyword(w string) bool {
 		"departments", "protocol", "enforces", "relaxes", "blocks", // domain
 		"for", "at", "in", "outside", "clients", "protocols", "report", "disabled", // policy
 		"networks", "cert", "names", "ports", "services", // client
-		"suspended", "secure-passwords", "has", "had", // account
+		"suspended", "secure-passwords", "has", "had", "bound", // account
 		"from", "via", "with", "region", "master", "lookup", "service", "throttled", "mechanism", "port", "name": // login
 		return true
 	}
@@ -305,6 +306,19 @@ func (s *script) account(w []string) error {
 				a.HasSecure = true
 				a.secure[label] = access.Secret{State: state, CredentialID: "id-" + label, Label: label}
 			}
+		case "bound":
+			p := a.secure[w[0]]
+			for _, limit := range w[1:] {
+				switch {
+				case access.ParseProtocol(limit) != 0:
+					p.Bounds.Protocols = strings.TrimSpace(p.Bounds.Protocols + " " + limit)
+				case limit == "expired":
+					p.Bounds.Expires = time.Time{}.Add(-1)
+				default:
+					p.Bounds.Networks = strings.TrimSpace(p.Bounds.Networks + " " + limit)
+				}
+			}
+			a.secure[w[0]] = p
 		default:
 			return fmt.Errorf("unknown part of an account %q", key)
 		}

@@ -127,6 +127,13 @@ func drawWorld(t *rapid.T) *world {
 	q.Secret.State = access.SecretState(rapid.IntRange(0, int(access.SecretAuthenticated)).Draw(t, "secret"))
 	if q.Secret.State == access.SecretLive || q.Secret.State == access.SecretRevoked {
 		q.Secret.CredentialID, q.Secret.Label = "5e2f", "phone"
+		q.Secret.Bounds = access.Bounds{
+			Protocols: rapid.SampledFrom([]string{"", "imap", "smtp pop3"}).Draw(t, "bound to protocols"),
+			Networks:  rapid.SampledFrom([]string{"", "0.0.0.0/0", "2001:db8::/32 203.0.113.9"}).Draw(t, "bound to networks"),
+		}
+		if left := rapid.IntRange(-1, 1).Draw(t, "until expiry"); left != 0 {
+			q.Secret.Bounds.Expires = l.Time.Add(time.Duration(left))
+		}
 		if q.Account == nil {
 			q.Account = &access.Account{}
 		}
@@ -243,6 +250,18 @@ func (w *world) plainSecret(acc *access.Account, third, required bool) (access.O
 	}
 	switch q.Secret.State {
 	case access.SecretLive:
+		b := q.Secret.Bounds
+		if !b.Expires.IsZero() && b.Expires.Before(l.Time) {
+			return access.Deny, access.ReasonRevokedSecret, false
+		}
+		accepts := func(list string, f func(string) bool) bool {
+			return list == "" || slices.ContainsFunc(strings.Fields(list), f)
+		}
+		within := accepts(b.Protocols, func(p string) bool { return p == l.Protocol.String() }) &&
+			accepts(b.Networks, func(n string) bool { return l.IP.IsValid() && plainNetwork(n, l.IP) })
+		if third && (acc.Secure != access.SecureOff || required) && !within {
+			return access.Deny, access.ReasonSecretScope, false
+		}
 		if third && (acc.Secure != access.SecureOff || required) {
 			return access.Allow, access.ReasonOK, false
 		}

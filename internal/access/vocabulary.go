@@ -65,7 +65,8 @@ const (
 	ReasonProtocol         Reason = "protocol_disabled"
 	ReasonSecureRequired   Reason = "secure_password_required"
 	ReasonBadSecret        Reason = "bad_secret"
-	ReasonRevokedSecret    Reason = "revoked_secret" // a revoked or expired secure password of the account
+	ReasonRevokedSecret    Reason = "revoked_secret"        // a revoked or expired secure password of the account
+	ReasonSecretScope      Reason = "secure_password_scope" // a secure password outside of its protocols or networks
 	ReasonSuspended        Reason = "suspended"
 	ReasonThrottled        Reason = "throttled"
 	ReasonPasswordExpired  Reason = "password_expired"
@@ -285,6 +286,7 @@ const (
 	textSecure    = "Use a secure password for this client; your mailbox password is not accepted here."
 	textSuspended = "This account is suspended."
 	textThrottled = "Too many failed logins. Try again later."
+	textScope     = "This secure password is not accepted for this service or from this address."
 	textExpired   = "Your password has expired. Set a new one to log in again."
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -19,7 +20,7 @@ func ViewAccount(a *store.Account) api.Account {
 			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
 			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
-		MailboxPasswordSet: a.MailboxHash != "", MustChangePassword: a.MustChange, SecurePasswordCount: len(a.Live()), CreatedAt: a.CreatedAt,
+		MailboxPasswordSet: a.MailboxHash != "", MustChangePassword: a.MustChange, SecurePasswordCount: len(a.Live(time.Now())), CreatedAt: a.CreatedAt,
 	}
 	v.Preset = presetOf(&v.Protocols)
 	return v
@@ -250,7 +251,7 @@ func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 		}
 		res.View = ViewAccount(cur)
 		Describe(ch, "account.delete", a.name, a.address)
-		ch.Audit.Note = fmt.Sprintf("with %d secure passwords", len(cur.Live()))
+		ch.Audit.Note = fmt.Sprintf("with %d secure passwords", len(cur.Live(ch.Now)))
 		ch.Diff(cur, nil)
 		ch.DeleteAccount(a.address)
 		return nil
@@ -282,7 +283,7 @@ func CheckDeletable(a *store.Account) error {
 // belongings describes the secrets and keys that are deleted with the account.
 func (a *Account) belongings(cur *store.Account) string {
 	list := []string{"its settings"}
-	if live := cur.Live(); len(live) > 0 {
+	if live := cur.Live(a.Time); len(live) > 0 {
 		labels := make([]string, len(live))
 		for i := range live {
 			labels[i] = live[i].Label

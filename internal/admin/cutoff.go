@@ -40,7 +40,7 @@ func (d *Domain) cutOffBy(ctx context.Context, draft history.Draft) (*api.CutOff
 	}
 	for i := range out.Accounts {
 		if r, ok := d.Store.State.Account(out.Accounts[i].Address); ok {
-			out.Accounts[i].SecurePasswords = len(r.Doc.Live())
+			out.Accounts[i].SecurePasswords = len(r.Doc.Live(d.Time))
 		}
 	}
 	if d.WouldEnd != nil {

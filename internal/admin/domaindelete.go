@@ -67,7 +67,7 @@ func (d *Domain) belongings() string {
 	accounts := d.Store.State.Accounts(d.name, "", 0)
 	secrets, suspended := 0, 0
 	for _, a := range accounts {
-		secrets += len(a.Doc.Live())
+		secrets += len(a.Doc.Live(d.Time))
 		if a.Doc.Suspended {
 			suspended++
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -15,8 +16,33 @@ import (
 func viewSecurePassword(p *store.SecurePassword, uses map[string]store.LastUse) api.SecurePassword {
 	use := uses[p.ID]
 	return api.SecurePassword{
-		ID: p.ID, Label: p.Label, CreatedAt: p.CreatedAt,
+		ID: p.ID, Label: p.Label, SecretBounds: viewBounds(p), CreatedAt: p.CreatedAt,
 		LastUsedAt: use.Time, LastUsedIP: use.IP, LastUsedProtocol: use.Protocol,
+	}
+}
+
+func viewBounds(p *store.SecurePassword) api.SecretBounds {
+	return api.SecretBounds{Protocols: p.Protocols, Networks: p.Networks, ExpiresAt: p.ExpiresAt}
+}
+
+// readBounds validates where and until when a secure password is accepted, and puts it into p.
+func (r *Request) readBounds(in *api.SecretBounds, p *store.SecurePassword, f *api.Faults) {
+	p.Protocols, p.Networks = nil, nil
+	for i, name := range in.Protocols {
+		if slices.Contains(p.Protocols, name) {
+			f.Add(api.At("/protocols", i), "duplicate", "is named twice: leave it out")
+		}
+		p.Protocols = append(p.Protocols, name)
+	}
+	checkNetworks(in.Networks, "/networks", f)
+	for _, entry := range in.Networks {
+		p.Networks = append(p.Networks, strings.ReplaceAll(entry, " ", ""))
+	}
+	if at := in.ExpiresAt.UTC(); !at.Equal(p.ExpiresAt) {
+		if !in.ExpiresAt.IsZero() && !at.After(r.Time) {
+			f.Add("/expires_at", "in_the_past", "is not in the future")
+		}
+		p.ExpiresAt = at
 	}
 }
 
@@ -32,7 +58,7 @@ func (a *Account) SecurePasswords(ctx context.Context, p Page) (*api.List[api.Se
 	}
 	items := []api.SecurePassword{}
 	if cur, ok := a.Store.State.Account(a.address); ok {
-		live := cur.Doc.Live()
+		live := cur.Doc.Live(a.Time)
 		if i := slices.IndexFunc(live, func(s store.SecurePassword) bool { return s.ID == after }); i >= 0 {
 			live = live[i+1:]
 		}
@@ -50,7 +76,7 @@ func (a *Account) live(id string) (cur store.Revised[store.Account], p *store.Se
 	cur, ok := a.Store.State.Account(a.address)
 	if ok {
 		for i := range cur.Doc.Secrets {
-			if p := &cur.Doc.Secrets[i]; p.ID == id && p.Live() {
+			if p := &cur.Doc.Secrets[i]; p.ID == id && p.Live(a.Time) {
 				return cur, p, nil
 			}
 		}
@@ -75,11 +101,12 @@ func (a *Account) SecurePassword(ctx context.Context, id string) (*Result[api.Se
 // dry run has none.
 func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePassword, f *api.Faults) (*Result[api.CreatedSecurePassword], error) {
 	CheckText(in.Label, "/label", f)
+	p := store.SecurePassword{ID: store.NewID(), Label: in.Label, PepperID: a.Pepper.ID()}
+	a.readBounds(&in.SecretBounds, &p, f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	p := store.SecurePassword{ID: store.NewID(), Label: in.Label, PepperID: a.Pepper.ID()}
-	res := &Result[api.CreatedSecurePassword]{View: api.CreatedSecurePassword{ID: p.ID, Label: p.Label, Secret: api.Secret{}}, Created: true}
+	res := &Result[api.CreatedSecurePassword]{View: api.CreatedSecurePassword{ID: p.ID, Label: p.Label, Secret: api.Secret{}, SecretBounds: viewBounds(&p)}, Created: true}
 	if !a.DryRun {
 		secret, err := credential.Generate()
 		if err != nil {
@@ -104,7 +131,7 @@ func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePas
 			}
 			base = NewAccount(a.address, ch)
 		}
-		if most := maxSecurePasswords(v.Settings); len(base.Live()) >= most {
+		if most := maxSecurePasswords(v.Settings); len(base.Live(ch.Now)) >= most {
 			return api.Conflict("secure_password_limit", "the account has %d secure passwords, the maximum of its domain: revoke one that is no longer used", most)
 		}
 		p.CreatedAt, res.View.CreatedAt = ch.Now, ch.Now
@@ -116,7 +143,7 @@ func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePas
 		}
 		res.Rev = ch.Rev
 		Describe(ch, "secure_password.create", a.name, a.address)
-		ch.Audit.Note = fmt.Sprintf("%s %q", p.ID, p.Label)
+		ch.Audit.Note = fmt.Sprintf("%s %q", p.ID, p.Label) + boundsNote(&p)
 		ch.PutAccount(&next)
 		return nil
 	})
@@ -125,6 +152,24 @@ func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePas
 		return nil, err
 	}
 	return res, nil
+}
+
+// boundsNote describes the bounds of a secure password in the audit, "" for none.
+func boundsNote(p *store.SecurePassword) string {
+	var parts []string
+	if len(p.Protocols) > 0 {
+		parts = append(parts, "protocols "+strings.Join(p.Protocols, " "))
+	}
+	if len(p.Networks) > 0 {
+		parts = append(parts, "networks "+strings.Join(p.Networks, " "))
+	}
+	if !p.ExpiresAt.IsZero() {
+		parts = append(parts, "expires "+p.ExpiresAt.Format(time.RFC3339))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(parts, ", ")
 }
 
 // loginWarnings reports why a new secure password of the account cannot log in now.
@@ -186,7 +231,7 @@ func (a *Account) editSecurePassword(ctx context.Context, id string, edit func(c
 	return res, err
 }
 
-// PatchSecurePassword changes the label of a secure password.
+// PatchSecurePassword changes the label and the bounds of a secure password.
 func (a *Account) PatchSecurePassword(ctx context.Context, id string, edit Edit[api.SecurePassword]) (*Result[api.SecurePassword], error) {
 	uses, err := a.Journal.LastUses(ctx, a.address)
 	if err != nil {
@@ -200,18 +245,20 @@ func (a *Account) PatchSecurePassword(ctx context.Context, id string, edit Edit[
 			return view, err
 		}
 		CheckText(in.Label, "/label", &f)
+		changed := *p
+		changed.Label = in.Label
+		a.readBounds(&in.SecretBounds, &changed, &f)
 		if err := f.Err(); err != nil {
 			return view, err
 		}
 		Describe(ch, "secure_password.update", a.name, a.address)
-		ch.Audit.Note = fmt.Sprintf("%s, was %q, is %q", p.ID, p.Label, in.Label)
+		ch.Audit.Note = fmt.Sprintf("%s, was %q%s, is %q%s", p.ID, p.Label, boundsNote(p), changed.Label, boundsNote(&changed))
 		for i := range next.Secrets {
 			if next.Secrets[i].ID == p.ID {
-				next.Secrets[i].Label = in.Label
+				next.Secrets[i] = changed
 			}
 		}
-		view.Label = in.Label
-		return view, nil
+		return viewSecurePassword(&changed, uses), nil
 	})
 }
 

@@ -147,7 +147,7 @@ func operations() []operation {
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
 		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", admin.ForDomain|admin.ForSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
-		write(patch, secure, "patch-secure-password", "Change a secure password's label", admin.ForDomain|admin.ForSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword),
+		ends(write(patch, secure, "patch-secure-password", "Change a secure password's label or bounds", admin.ForDomain|admin.ForSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword)),
 		ends(remove(secure, "delete-secure-password", "Revoke a secure password", admin.ForDomain|admin.ForSelf, deleteSecurePassword)),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,

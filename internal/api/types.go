@@ -527,24 +527,35 @@ type ImportResult struct {
 
 // SecurePassword describes the secret of one device, without the secret.
 type SecurePassword struct {
-	ID               string    `json:"id" readOnly:"true"`
-	Label            string    `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
+	ID    string `json:"id" readOnly:"true"`
+	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
+	SecretBounds
 	CreatedAt        time.Time `json:"created_at" readOnly:"true"`
 	LastUsedAt       time.Time `json:"last_used_at,omitzero" readOnly:"true"`
 	LastUsedIP       string    `json:"last_used_ip,omitempty" readOnly:"true"`
 	LastUsedProtocol string    `json:"last_used_protocol,omitempty" readOnly:"true"`
 }
 
+// SecretBounds limit where and until when a secure password is accepted. Elsewhere it is refused
+// with secure_password_scope, and after its expiry with revoked_secret.
+type SecretBounds struct {
+	Protocols []string  `json:"protocols,omitempty" maxItems:"4" enum:"imap,pop3,smtp,sieve" doc:"Protocols that it is for; empty means any. smtp alone: for sending only."`
+	Networks  []string  `json:"networks,omitempty" maxItems:"100" doc:"Addresses, prefixes and a-b ranges that it is accepted from; empty means any." example:"203.0.113.0/24"`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it expires; if missing, never."`
+}
+
 // NewSecurePassword requests a secure password. The secret is generated.
 type NewSecurePassword struct {
 	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
+	SecretBounds
 }
 
 // CreatedSecurePassword is a new secure password with its secret, which no other response has.
 type CreatedSecurePassword struct {
-	ID        string    `json:"id"`
-	Label     string    `json:"label"`
-	Secret    Secret    `json:"secret,omitempty" doc:"Only in this response. A dry run creates none."`
+	ID     string `json:"id"`
+	Label  string `json:"label"`
+	Secret Secret `json:"secret,omitempty" doc:"Only in this response. A dry run creates none."`
+	SecretBounds
 	CreatedAt time.Time `json:"created_at"`
 	Warnings  []Warning `json:"warnings" doc:"Why the new secret cannot log in now."`
 }

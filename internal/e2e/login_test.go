@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -307,6 +308,55 @@ func TestSecurePasswords(t *testing.T) {
 			t.Errorf("record: %v", rec)
 		}
 	})
+	t.Run("bound to protocols, networks and a time", func(t *testing.T) {
+		s := s.in(t)
+		path := "/v1/accounts/" + bob + "/secure-passwords"
+		a := s.api("POST", path, object{"label": "Printer", "protocols": []string{"smtp"}, "networks": []string{"127.0.1.0/24"}})
+		id, secret := a["id"].(string), a["secret"].(string)
+		s.want("sending from the office", s.smtp(office, bob, secret), "235 ")
+		for _, d := range doors {
+			s.refuse(d.name+" from outside", d.login(s, outside, bob, secret), d.yes)
+			if d.name != "smtp" {
+				s.refuse(d.name+" from the office", d.login(s, office, bob, secret), d.yes)
+			}
+		}
+		s.record("account="+bob+"&reason=secure_password_scope&ip="+office, func(r object) bool {
+			note, _ := r["note"].(string)
+			return r["protocol"] == "pop3" && r["credential_id"] == id && strings.HasSuffix(note, "bounds: protocol") && r["closed_at"] == nil
+		})
+		s.record("account="+bob+"&reason=secure_password_scope&ip="+outside, func(r object) bool { return r["protocol"] == "smtp" })
+		tested := s.api("POST", "/v1/domains/example.org/policies/test", object{"login": object{"account": bob, "service": "imap", "ip": office, "credential_id": id}})
+		if tested["outcome"] != "deny" || tested["reason"] != "secure_password_scope" {
+			t.Errorf("tested: %v", tested)
+		}
+
+		open, r := s.submit(office, bob, secret)
+		s.want("auth", r, "235 ")
+		s.want("before", s.send(open, bob, ann, "From: "+bob+"\nSubject: x\n\nHello\n"), "250 ")
+		s.command("secure-password", "set", bob, id, "--network", "192.0.2.0/28")
+		s.want("after", s.send(open, bob, ann, "From: "+bob+"\nSubject: x\n\nHello\n"), "421 4.7.0 ")
+		s.api("PATCH", path+"/"+id, object{"networks": nil, "protocols": nil})
+		s.want("without bounds", s.imap(outside, bob, secret), "OK ")
+
+		open, r = s.submit(outside, bob, secret)
+		s.want("auth", r, "235 ")
+		s.want("before", s.send(open, bob, ann, "From: "+bob+"\nSubject: x\n\nHello\n"), "250 ")
+		expiry := time.Now().Add(1500 * time.Millisecond)
+		view := s.api("PATCH", path+"/"+id, object{"expires_at": expiry.UTC().Format(time.RFC3339Nano)})
+		if view["expires_at"] == nil {
+			t.Errorf("changed: %v", view)
+		}
+		s.eventually("it has expired", func() bool { return status(s.call(0, "GET", path+"/"+id, nil)) == 404 })
+		s.refuse("expired", s.imap(outside, bob, secret), "OK ")
+		s.want("the open session", s.send(open, bob, ann, "From: "+bob+"\nSubject: x\n\nHello\n"), "421 4.7.0 ")
+		s.record("account="+bob+"&reason=revoked_secret", func(r object) bool { return r["note"] == "expired secure password 'Printer' still in use" })
+		if n := s.api("GET", "/v1/accounts/"+bob, nil)["secure_password_count"]; n != float64(0+1) {
+			t.Errorf("the expired one is counted: %v", n)
+		}
+		for field, bad := range map[string]any{"protocols": []string{"web"}, "networks": []string{"192.0.2.1/24"}, "expires_at": "2020-01-01T00:00:00Z"} {
+			s.refused(422, "invalid", "POST", path, object{"label": "x", field: bad})
+		}
+	})
 	t.Run("at most ten", func(t *testing.T) {
 		s := s.in(t)
 		for range 9 {
@@ -329,3 +379,6 @@ func TestSecurePasswords(t *testing.T) {
 		}
 	})
 }
+
+// status is the first of what call returns.
+func status(status int, _ object) int { return status }

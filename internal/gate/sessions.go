@@ -208,10 +208,12 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 		methods = []submission.AuthMethod{unknownMethod()}
 	}
 	var d access.Decision
+	lasting := true
 	for _, m := range methods {
 		if d = s.decide(m); d.Outcome == access.Deny {
 			return g.refused(s, d)
 		}
+		lasting = lasting && s.query.Secret.Bounds.Expires.IsZero()
 	}
 	if sub.Sender != "" && sub.Sender != s.account { // its own address is always the account's to use
 		m := g.submitter(s)
@@ -224,7 +226,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 			return g.refused(s, d)
 		}
 	}
-	if bound {
+	if bound && lasting {
 		g.sessions.Permit(s.bound, sub, v, d)
 	}
 	return d

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -31,7 +32,8 @@ type Record struct{ packed string }
 //	secure passwords, batches, hashes of former mailbox passwords: each with a flag
 //
 // A secure password is its marks, id, label, hash, id of the pepper unless it is that of the one
-// before, time of creation, and time of revocation if it is revoked.
+// before, time of creation, time of revocation if it is revoked, and if it is bound its protocols
+// and networks, each list as one text with spaces between, and the time of its expiry or zero.
 //
 // A time is a number of milliseconds since [epoch], or for a secure password since the account was
 // created, zigzag encoded; its lowest bit says that nanoseconds follow.
@@ -56,6 +58,7 @@ const (
 	markHexID      = 1 << iota // the id is 16 hex digits, kept as eight bytes
 	markRevoked                //
 	markSamePepper             // as that of the secure password before
+	markBound                  // protocols, networks and expiry follow
 	marksEnd
 )
 
@@ -166,6 +169,11 @@ func appendSecret(b []byte, p *SecurePassword, base int64, pepper string) []byte
 	if !p.RevokedAt.IsZero() {
 		b[at] |= markRevoked
 		b = appendTimeSince(b, p.RevokedAt, base)
+	}
+	if len(p.Protocols)+len(p.Networks) > 0 || !p.ExpiresAt.IsZero() {
+		b[at] |= markBound
+		b = appendText(appendText(b, strings.Join(p.Protocols, " ")), strings.Join(p.Networks, " "))
+		b = appendTimeSince(b, p.ExpiresAt, base)
 	}
 	return b
 }
@@ -287,6 +295,7 @@ type secret struct {
 	pepper  string
 	created time.Time
 	revoked time.Time
+	bounds  access.Bounds
 }
 
 // secret reads a secure password that follows one with the pepper before.
@@ -304,6 +313,10 @@ func (r *reader) secret(base int64, before string) secret {
 	s.created = r.timeSince(base)
 	if s.marks&markRevoked != 0 {
 		s.revoked = r.timeSince(base)
+	}
+	if s.marks&markBound != 0 {
+		s.bounds = access.Bounds{Protocols: r.text(), Networks: r.text()}
+		s.bounds.Expires = r.timeSince(base)
 	}
 	return s
 }
@@ -325,10 +338,9 @@ func (s *secret) name() string {
 	return hex.EncodeToString([]byte(s.id))
 }
 
-func (s *secret) live() bool { return s.marks&markRevoked == 0 }
-
+// state does not take the expiry into account: decisions do.
 func (s *secret) state() access.SecretState {
-	if s.live() {
+	if s.marks&markRevoked == 0 {
 		return access.SecretLive
 	}
 	return access.SecretRevoked
@@ -491,7 +503,16 @@ func (s *secret) document() SecurePassword {
 	return SecurePassword{
 		ID: s.name(), Label: s.label, Hash: credential.Hash([]byte(s.hash)), PepperID: s.pepper,
 		CreatedAt: s.created, RevokedAt: s.revoked,
+		Protocols: words(s.bounds.Protocols), Networks: words(s.bounds.Networks), ExpiresAt: s.bounds.Expires,
 	}
+}
+
+// words returns a list that was packed as one text; nil for none.
+func words(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, " ")
 }
 
 // Secret returns a secure password by its id; false when the account no longer has it.
@@ -512,7 +533,7 @@ func (r Record) SecretOf(id string) access.Secret {
 	r.secrets(func(p secret) bool {
 		found := p.has(id)
 		if found {
-			s.State, s.Label = p.state(), p.label
+			s.State, s.Label, s.Bounds = p.state(), p.label, p.bounds
 		}
 		return !found
 	})
@@ -524,7 +545,7 @@ func (r Record) SecretOf(id string) access.Secret {
 func (r Record) Match(pepperID string, hash credential.Hash) (s access.Secret, ok bool) {
 	r.secrets(func(p secret) bool {
 		if p.pepper == pepperID && subtle.ConstantTimeCompare([]byte(p.hash), hash[:]) == 1 {
-			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label}, true
+			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label, Bounds: p.bounds}, true
 		}
 		return true
 	})

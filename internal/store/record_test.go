@@ -31,6 +31,11 @@ func drawTexts(t *rapid.T, what string) []string {
 	return rapid.SliceOfN(rapid.StringN(0, 300, 600), 0, 20).Draw(t, what)
 }
 
+// drawWords draws a list of texts without spaces, nil if it is empty.
+func drawWords(t *rapid.T, what string) []string {
+	return append([]string(nil), rapid.SliceOfN(rapid.StringMatching(`[^ ]{1,20}`), 0, 3).Draw(t, what)...)
+}
+
 func drawAccount(t *rapid.T) *Account {
 	a := &Account{
 		Address:     rapid.StringMatching(`[a-z]{1,64}@[a-z]{1,63}\.example`).Draw(t, "address"),
@@ -50,7 +55,8 @@ func drawAccount(t *rapid.T) *Account {
 	for range rapid.IntRange(0, 5).Draw(t, "secure passwords") {
 		p := SecurePassword{
 			ID: rapid.OneOf(rapid.String(), rapid.StringMatching("[0-9a-f]{15,17}"), rapid.StringMatching("[0-9a-fA-F]{16}")).Draw(t, "id"), Label: rapid.String().Draw(t, "label"), PepperID: rapid.SampledFrom([]string{"", "p", "q"}).Draw(t, "pepper"),
-			CreatedAt: drawTime(t, "created"), RevokedAt: drawTime(t, "revoked"),
+			CreatedAt: drawTime(t, "created"), RevokedAt: drawTime(t, "revoked"), ExpiresAt: drawTime(t, "expires"),
+			Protocols: drawWords(t, "protocols"), Networks: drawWords(t, "networks"),
 		}
 		for i := range p.Hash {
 			p.Hash[i] = rapid.Byte().Draw(t, "hash")
@@ -79,7 +85,7 @@ func TestRecordSaysWhatTheDocumentSaid(t *testing.T) {
 			f.Protocols != a.Protocols.Compile() || !slices.Equal(f.Departments, a.Departments) {
 			t.Fatalf("decisions are told %+v of %+v", f, a)
 		}
-		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !r.MailboxSetAt().Equal(a.MailboxSetAt) || !slices.Equal(slices.Collect(r.Secrets()), a.Secrets) || r.check() != nil || !reflect.DeepEqual(r.Aliases(), a.Aliases) {
+		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !r.MailboxSetAt().Equal(a.MailboxSetAt) || !reflect.DeepEqual(slices.Collect(r.Secrets()), a.Secrets) || r.check() != nil || !reflect.DeepEqual(r.Aliases(), a.Aliases) {
 			t.Fatalf("kept %+v, read %q, %q, %v", a, r.Address(), r.MailboxHash(), slices.Collect(r.Secrets()))
 		}
 	})
@@ -138,7 +144,7 @@ func FuzzRecord(f *testing.F) {
 	a := &Account{
 		Address: "ann@example.org", Departments: []string{"sales"}, Aliases: []string{"a@example.org"}, SendAs: []string{"*@example.org"},
 		Protocols: access.Switches{"imap": false}, Secure: access.SecureRequired, CreatedAt: at, MailboxHash: "{X}y", MailboxSetAt: at.Add(1),
-		Secrets:    []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p"}},
+		Secrets:    []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p", Protocols: []string{"smtp"}, Networks: []string{"192.0.2.1", "2001:db8::/32"}, ExpiresAt: at}},
 		Batches:    []BatchMark{{At: at, By: "b", Scope: "s", Settings: []string{"x"}}},
 		MustChange: true, FormerHashes: []string{"{X}z"},
 	}

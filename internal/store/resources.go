@@ -210,23 +210,37 @@ type SecurePassword struct {
 	PepperID  string          `json:"pepper_id"`
 	CreatedAt time.Time       `json:"created_at"`
 	RevokedAt time.Time       `json:"revoked_at,omitzero"`
+	// Where and until when it is accepted, see [access.Bounds]; nothing means everywhere and for ever.
+	Protocols []string  `json:"protocols,omitempty"`
+	Networks  []string  `json:"networks,omitempty"` // without spaces inside
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Live reports whether the secure password has not been revoked.
-func (p *SecurePassword) Live() bool { return p.RevokedAt.IsZero() }
+// Live reports whether the secure password has not been revoked and not expired.
+func (p *SecurePassword) Live(now time.Time) bool {
+	return p.RevokedAt.IsZero() && (p.ExpiresAt.IsZero() || now.Before(p.ExpiresAt))
+}
+
+// end returns when the secure password was revoked or expired; false for a live one.
+func (p *SecurePassword) end(now time.Time) (time.Time, bool) {
+	if p.Live(now) {
+		return time.Time{}, false
+	}
+	return earlier(p.RevokedAt, p.ExpiresAt), true
+}
 
 // Live returns the live secure passwords, oldest first.
-func (a *Account) Live() []SecurePassword {
+func (a *Account) Live(now time.Time) []SecurePassword {
 	var live []SecurePassword
 	for _, p := range a.Secrets {
-		if p.Live() {
+		if p.Live(now) {
 			live = append(live, p)
 		}
 	}
 	return live
 }
 
-// Revoke marks a secure password as revoked and forgets those revoked too long ago. It reports
+// Revoke marks a secure password as revoked and forgets those that ended too long ago. It reports
 // whether a live one of that id was there. The receiver's Secrets are copied, never changed in
 // place.
 func (a *Account) Revoke(id string, now time.Time) bool {
@@ -234,12 +248,12 @@ func (a *Account) Revoke(id string, now time.Time) bool {
 	var kept []SecurePassword
 	revoked := 0
 	for _, p := range slices.Backward(a.Secrets) {
-		if p.ID == id && p.Live() {
+		if p.ID == id && p.Live(now) {
 			p.RevokedAt, found = now, true
 		}
-		if !p.Live() {
+		if at, ended := p.end(now); ended {
 			revoked++
-			if revoked > maxRevoked || now.Sub(p.RevokedAt) > RevokedKept {
+			if revoked > maxRevoked || now.Sub(at) > RevokedKept {
 				continue
 			}
 		}

@@ -153,7 +153,7 @@ func (c *stagedChange) revoked(addr string, next Record) {
 		return
 	}
 	for p := range was.Secrets() {
-		if p.Live() && next.SecretOf(p.ID).State != access.SecretLive {
+		if p.RevokedAt.IsZero() && next.SecretOf(p.ID).State != access.SecretLive {
 			c.event.Revoked = append(c.event.Revoked, Credential{addr, p.ID})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
@@ -249,7 +250,7 @@ const maxLifted = 10
 func (p *plan) losses() (list []api.Warning) {
 	lost := 0
 	for _, a := range p.removed() {
-		if a.MailboxHash != "" || len(a.Live()) > 0 {
+		if a.MailboxHash != "" || len(a.Live(time.Now())) > 0 {
 			lost++
 		}
 	}
