@@ -100,12 +100,13 @@ func LocalBase(local, delimiters string) (string, bool) {
 // least one label, each of letters, digits, underscores and inner hyphens. An internationalised
 // domain (U-labels) becomes its ASCII form (A-labels, RFC 5891), mapped as UTS 46 says.
 func ParseDomain(name string) (string, error) {
-	if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+	plain, upper := scan(name)
+	if !plain {
 		ascii, err := idna.Lookup.ToASCII(name)
 		if err != nil || !utf8.ValidString(name) {
 			return "", errors.New("has a domain that is no valid internationalised domain name")
 		}
-		name = ascii
+		name, upper = ascii, true
 	}
 	name = strings.TrimSuffix(name, ".")
 	if name == "" {
@@ -117,7 +118,7 @@ func ParseDomain(name string) (string, error) {
 	start := 0
 	for i := 0; i <= len(name); i++ {
 		if i < len(name) && name[i] != '.' {
-			if c := name[i]; !isAlnum(c) && c != '-' && c != '_' {
+			if characters[name[i]]&inDomain == 0 {
 				return "", errors.New("has a domain with a character other than letters, digits, hyphens and dots")
 			}
 			continue
@@ -128,7 +129,10 @@ func ParseDomain(name string) (string, error) {
 		}
 		start = i + 1
 	}
-	return strings.ToLower(name), nil
+	if upper {
+		name = strings.ToLower(name)
+	}
+	return name, nil
 }
 
 func parseLocal(local string) (string, error) {
@@ -142,13 +146,41 @@ func parseLocal(local string) (string, error) {
 		return "", errors.New("has a local part with a dot at its end or two in a row")
 	}
 	for i := range len(local) {
-		if c := local[i]; !isAlnum(c) && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.", c) < 0 {
+		if characters[local[i]]&inLocal == 0 {
 			return "", errors.New("has a local part with a character outside RFC 5321's atoms")
 		}
 	}
-	return strings.ToLower(local), nil
+	if _, upper := scan(local); upper {
+		local = strings.ToLower(local)
+	}
+	return local, nil
 }
 
-func isAlnum(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+// The parts of an address that a character may stand in.
+const (
+	inLocal = 1 << iota
+	inDomain
+)
+
+// characters says which parts of an address each octet may stand in.
+var characters = func() (table [256]uint8) {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	for _, c := range []byte(letters + "!#$%&'*+-/=?^_`{|}~.") {
+		table[c] |= inLocal
+	}
+	for _, c := range []byte(letters + "-_") {
+		table[c] |= inDomain
+	}
+	return table
+}()
+
+// scan reports whether a text is ASCII, and whether it has capitals.
+func scan(s string) (ascii, upper bool) {
+	ascii = true
+	for i := range len(s) {
+		c := s[i]
+		ascii = ascii && c < utf8.RuneSelf
+		upper = upper || 'A' <= c && c <= 'Z'
+	}
+	return ascii, upper
 }

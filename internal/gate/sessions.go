@@ -226,7 +226,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 			return g.refused(s, d)
 		}
 	}
-	if bound && lasting {
+	if lasting {
 		g.sessions.Permit(s.bound, sub, v, d)
 	}
 	return d

@@ -154,18 +154,18 @@ func (st *State) View(addr string) (account string, v View) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	v.Clients, v.Version = st.clients, st.version.Load()
-	addr, d := st.person(addr)
+	addr, d, r := st.person(addr)
 	if d == nil {
 		return addr, v
 	}
-	v.of(addr, d)
+	v.of(d, r)
 	return addr, v
 }
 
-// of completes the view for an account of a domain.
-func (v *View) of(addr string, d *domainState) {
+// of completes the view for an account of a domain, which need not have a record.
+func (v *View) of(d *domainState, r Record) {
 	v.Known, v.Domain, v.Rules, v.Settings, v.Mail = true, d.doc.doc.Name, d.rules, d.doc.doc, d.mail
-	v.Account, v.sendAs, v.halted = d.accounts.get(addr), d.sendAs, d.halted
+	v.Account, v.sendAs, v.halted = r, d.sendAs, d.halted
 }
 
 // halted is a credential that is suspended.
@@ -189,14 +189,15 @@ func (st *State) Recipient(addr string) (account string, v View) {
 	base, _ := address.Base(addr, st.Delimiters)
 	for _, name := range [...]string{addr, base} {
 		if g, ok := d.mail.Group(name); ok {
-			v.of(g.Address, d)
+			v.of(d, d.accounts.get(g.Address))
 			return g.Address, v
 		}
 	}
-	if addr, d = st.person(addr); d == nil {
+	addr, d, r := st.person(addr)
+	if d == nil {
 		return addr, v
 	}
-	v.of(addr, d)
+	v.of(d, r)
 	return addr, v
 }
 
@@ -210,24 +211,38 @@ func (st *State) MailNeeds() (n mailflow.Needs) {
 	return n
 }
 
-// person returns the address of the account that a name means, and its domain, nil if that is not
-// managed. The state must be locked.
-func (st *State) person(addr string) (string, *domainState) {
+// person returns the address of the account that a name means, its domain, nil if that is not
+// managed, and its record, if there is one. The state must be locked.
+func (st *State) person(addr string) (string, *domainState, Record) {
 	addr, d := st.managed(addr)
-	if d == nil || d.accounts.get(addr).Exists() {
-		return addr, d
+	if d == nil {
+		return addr, nil, Record{}
+	}
+	r := d.accounts.get(addr)
+	if r.Exists() {
+		return addr, d, r
 	}
 	if owners := st.aliases[addr]; len(owners) == 1 {
-		return st.managed(owners[0])
+		return st.owner(owners[0])
 	}
 	base, extended := address.Base(addr, st.Delimiters)
 	if !extended {
-		return addr, d
+		return addr, d, r
 	}
-	if owners := st.aliases[base]; len(owners) == 1 && !d.accounts.get(base).Exists() {
-		return st.managed(owners[0])
+	r = d.accounts.get(base)
+	if owners := st.aliases[base]; len(owners) == 1 && !r.Exists() {
+		return st.owner(owners[0])
 	}
-	return base, d
+	return base, d, r
+}
+
+// owner is person for the address of an account that has an alias.
+func (st *State) owner(addr string) (string, *domainState, Record) {
+	addr, d := st.managed(addr)
+	if d == nil {
+		return addr, nil, Record{}
+	}
+	return addr, d, d.accounts.get(addr)
 }
 
 // managed returns an address with its alias domain resolved, and the domain, nil if it is not

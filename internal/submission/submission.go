@@ -43,7 +43,8 @@
 // # Permits
 //
 // The last decision that let a session continue is remembered with the version of the rules that it
-// was made at. The next equal request needs one look-up until the rules change.
+// was made at. The next equal request needs one look-up until the rules change, and a second one
+// while the session waits: an authentication may be known by now.
 //
 // The package is pure: it has no clock, no I/O and no log.
 package submission
@@ -312,7 +313,8 @@ func (l authentications) recent(now time.Time, usable func(AuthMethod) bool) (me
 }
 
 // Permitted returns the decision on the last request of a session if it was a permit, the request
-// was an equal one and nothing has changed since. It does not allocate.
+// was an equal one and nothing has changed since: a waiting session that can be bound now has none.
+// It does not allocate.
 func (s *Sessions) Permitted(sub access.Submission, v Version, now time.Time) (access.Decision, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -322,6 +324,9 @@ func (s *Sessions) Permitted(sub access.Submission, v Version, now time.Time) (a
 	}
 	for _, b := range c.sessions {
 		if b.permit.Outcome != 0 && b.permit.version == v && b.permit.request == sub && b.begun == c.begun {
+			if len(b.methods) == 0 && (b.State() != Waiting || s.known(b.account, sub.IP, now)) {
+				break
+			}
 			b.seen.Store(now.Unix())
 			return b.permit.Decision, true
 		}
@@ -348,13 +353,17 @@ func (s *Sessions) Find(account string, ip netip.Addr, port uint16, now time.Tim
 	if b == nil || b.begun != c.begun {
 		return nil
 	}
-	if b.State() == Waiting {
-		if _, ok := s.authentications.Get(origin{account, ip}, now); ok {
-			return nil
-		}
+	if b.State() == Waiting && s.known(account, ip, now) {
+		return nil
 	}
 	b.seen.Store(now.Unix())
 	return b
+}
+
+// known reports whether a waiting session has to be bound now.
+func (s *Sessions) known(account string, ip netip.Addr, now time.Time) bool {
+	_, ok := s.authentications.Get(origin{account, ip}, now)
+	return ok
 }
 
 // Bind binds a session that [Sessions.Find] did not find. Usable reports whether a session with

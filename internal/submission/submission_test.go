@@ -141,6 +141,26 @@ func TestPermit(t *testing.T) {
 	}
 }
 
+// The permit of a waiting session ends when the session can be bound, or is refused.
+func TestPermitOfAWaitingSession(t *testing.T) {
+	sub, v := access.Submission{Account: "ann", IP: home, Port: 1}, Version{State: 1}
+	for name, end := range map[string]func(*Sessions, *Session){
+		"an authentication is known": func(s *Sessions, _ *Session) { s.login(phone, t0) },
+		"the session is refused":     func(_ *Sessions, b *Session) { b.Refuse(access.ReasonPolicy) },
+	} {
+		s := New()
+		b := s.request(1, t0, all)
+		s.Permit(b, sub, v, access.Decision{Outcome: access.Next})
+		if _, ok := s.Permitted(sub, v, t0); !ok {
+			t.Error("the permit is not found")
+		}
+		end(s, b)
+		if _, ok := s.Permitted(sub, v, t0); ok {
+			t.Errorf("permitted although %s", name)
+		}
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	s := New()
 	for i := range maxEntries + 100 {
