@@ -98,26 +98,20 @@ func letters(secret []byte, normal *[SecretLen]byte) bool {
 	}
 	n := 0
 	for i := 0; i < len(secret); {
-		r, size := rune(secret[i]), 1
-		if r >= utf8.RuneSelf {
-			if r, size = utf8.DecodeRune(secret[i:]); r == utf8.RuneError && size == 1 {
-				return false
-			}
+		c, size := secret[i], 1
+		if c >= utf8.RuneSelf {
+			c, size = fold(secret[i:])
+		} else {
+			c = ascii[c]
 		}
 		i += size
-		if separates(r) {
+		switch {
+		case c == separator:
 			continue
-		}
-		if 0xff01 <= r && r <= 0xff5e { // full-width forms
-			r -= 0xff01 - '!'
-		}
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		if n == SecretLen || r >= utf8.RuneSelf || !inAlphabet(byte(r)) { //nolint:gosec // ASCII
+		case c == 0 || n == SecretLen:
 			return false
 		}
-		normal[n] = byte(r) //nolint:gosec // ASCII
+		normal[n] = c
 		n++
 	}
 	return n == SecretLen
@@ -146,6 +140,31 @@ func grouped(secret []byte) bool {
 	return true
 }
 
-func inAlphabet(c byte) bool {
-	return 'a' <= c && c <= 'z' && c != 'l' && c != 'o' || '2' <= c && c <= '9'
+// separator stands for characters that only separate others.
+const separator = '-'
+
+// ascii maps each ASCII character to its letter or digit of the alphabet, to [separator], or to 0.
+var ascii = func() (table [utf8.RuneSelf]byte) {
+	for _, c := range []byte(alphabet) {
+		table[c] = c
+		if 'a' <= c && c <= 'z' {
+			table[c-'a'+'A'] = c
+		}
+	}
+	table[' '], table['-'] = separator, separator
+	return table
+}()
+
+// fold is the table [ascii] for the first character of a text that is not ASCII, and its length.
+func fold(text []byte) (c byte, size int) {
+	r, size := utf8.DecodeRune(text)
+	switch {
+	case r == utf8.RuneError && size == 1:
+		return 0, size
+	case separates(r):
+		return separator, size
+	case 0xff01 <= r && r <= 0xff5e: // full-width forms
+		return ascii[r-0xff01+'!'], size
+	}
+	return 0, size
 }

@@ -55,9 +55,15 @@ func TestAlphabet(t *testing.T) {
 	if len(alphabet) != 32 || strings.ContainsAny(alphabet, "lo01") {
 		t.Fatalf("alphabet %q", alphabet)
 	}
-	for c := range 256 {
-		if got, want := inAlphabet(byte(c)), strings.IndexByte(alphabet, byte(c)) >= 0; got != want {
-			t.Errorf("inAlphabet(%q) = %v", rune(c), got)
+	for c := range len(ascii) {
+		var want byte
+		if lower := strings.ToLower(string(rune(c))); strings.Contains(alphabet, lower) {
+			want = lower[0]
+		} else if strings.Contains(" -", lower) {
+			want = separator
+		}
+		if ascii[c] != want {
+			t.Errorf("%q counts as %q, want %q", rune(c), ascii[c], want)
 		}
 	}
 }
