@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,28 +120,23 @@ func TestWarning(t *testing.T) {
 		changed, _ := mime.Parse(changes.Apply(m), mime.Limits{})
 		want[name] = bytes.ReplaceAll(changes.Apply(m)[changed.BodyStart():], []byte("\r\n"), []byte("\n"))
 	}
-	s.eventually(fmt.Sprint(len(want), " messages of the corpus"), func() bool {
+	arrived := func() map[string]string {
 		messages, err := s.Inbox(ann)
 		s.must(err)
-		n := 0
+		bodies := map[string]string{}
 		for _, m := range messages {
-			if strings.Contains(m, "\nX-Corpus: ") {
-				n++
+			if _, name, ok := strings.Cut(m, "\nX-Corpus: "); ok {
+				name, _, _ = strings.Cut(name, "\n")
+				_, bodies[name], _ = strings.Cut(m, "\n\n")
 			}
 		}
-		return n == len(want)
-	})
-	messages, err := s.Inbox(ann)
-	s.must(err)
-	for _, m := range messages {
-		_, name, ok := strings.Cut(m, "\nX-Corpus: ")
-		if !ok {
-			continue
-		}
-		name, _, _ = strings.Cut(name, "\n")
-		_, body, _ := strings.Cut(m, "\n\n")
-		if body != string(want[name]) {
-			t.Errorf("%s arrived as\n%q\ninstead of\n%q", name, body, want[name])
+		return bodies
+	}
+	for name, body := range want {
+		var got string
+		s.eventually("the message "+name, func() (ok bool) { got, ok = arrived()[name]; return ok })
+		if got != string(body) {
+			t.Errorf("%s arrived as\n%q\ninstead of\n%q", name, got, body)
 		}
 	}
 }
