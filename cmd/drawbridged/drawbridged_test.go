@@ -85,7 +85,7 @@ func (p *process) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *process) write(settings string) {
 	p.t.Helper()
-	settings = "state_dir = \"DIR/state\"\npolicyd.listen = []\nmilter.listen = []\napi.listen = [\"unix:DIR/api.sock\"]\n" + settings
+	settings = "state_dir = \"DIR/state\"\npolicyd.listen = []\nmilter.listen = []\nconsole.listen = []\napi.listen = [\"unix:DIR/api.sock\"]\n" + settings
 	if err := os.WriteFile(p.path("drawbridge.toml"), []byte(strings.ReplaceAll(settings, "DIR", p.dir)), 0o644); err != nil {
 		p.t.Fatal(err)
 	}

@@ -508,7 +508,7 @@ func (q *Query) guessable() bool {
 func (q *Query) reveals(d *Decision) bool {
 	switch q.Site.Reveal {
 	case RevealWeb:
-		return d.Verified || q.Client == ClientWeb
+		return d.Verified || q.Client == ClientWeb || q.Client == ClientConsole
 	case RevealVerified:
 		return d.Verified
 	case RevealNever:

@@ -229,7 +229,8 @@ type Login struct {
 	MasterUser string // an authenticated master who logs in as Account
 	Lookup     Lookup
 	ClientID   string // IMAP ID: a label without proof
-	Relayed    bool   // by the SASL door to the mail server's own passdbs, under this Session
+	Relayed    bool   // by the SASL door or the pages to the mail server's own passdbs, under this Session
+	Page       bool   // at Drawbridge's own pages, which are client type console without other evidence
 	Time       time.Time
 }
 

@@ -116,6 +116,11 @@ func (d *Domain) Change(ctx context.Context, f func(*store.Change) error) error 
 	return d.changeFor(ctx, ForDomain, d.DryRun, f)
 }
 
+// ChangeOwn is [Domain.Change] for what role self may change of its account, too.
+func (a *Account) ChangeOwn(ctx context.Context, f func(*store.Change) error) error {
+	return a.changeFor(ctx, ForDomain|ForSelf, a.DryRun, f)
+}
+
 // Try calls f as [Domain.Change] does, and changes nothing.
 func (d *Domain) Try(ctx context.Context, f func(*store.Change) error) error {
 	return d.changeFor(ctx, ForDomain, true, f)

@@ -42,6 +42,7 @@ type Config struct {
 	Policyd  Service
 	Milter   Milter
 	API      Service
+	Console  Console
 	Regions  Regions
 	Sessions Sessions
 	Mail     Mail
@@ -121,6 +122,16 @@ const (
 type Service struct {
 	Listen         []listen.Spec
 	MaxConnections int // of each listener
+}
+
+// Console is the table [console].
+type Console struct {
+	Listen         []listen.Spec
+	MaxConnections int      // of each listener
+	PublicURL      string   // "" for none
+	TrustedProxies []string // addresses, prefixes and ranges
+
+	IMAP, POP3, SMTP string // host and port that users' mail programs connect to; "" for none
 }
 
 // Milter is the table [milter].
@@ -213,6 +224,7 @@ func Default() *Config {
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		Milter:  Milter{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns, MaxMemory: 256},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
+		Console: Console{Listen: []listen.Spec{{Addr: loopback(8482)}}, MaxConnections: listen.DefaultMaxConns, TrustedProxies: []string{}},
 		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
 		Notify:  Notify{SMTP: "127.0.0.1:25"},
 		Log:     Log{Level: "info"},

@@ -142,8 +142,9 @@ here; "verified", only the latter; "never", none.`,
 An empty list switches the service off.`,
 			func(c *Config) *[]listen.Spec { return &c.SASL.Listen }, apart("sasl.listen"), unixOnly),
 		row("sasl.next", `Dovecot's authentication socket, such as "/var/spool/postfix/private/auth": it verifies mailbox passwords that are not
-kept here, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able to write to it. Empty: none; then
-login.next_passdb must be false and login.unmanaged "deny".`,
+kept here, for sasl.listen and for log-ins to /account, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able
+to write to it. Empty: none; then sasl.listen needs login.next_passdb = false and login.unmanaged = "deny", and with
+login.next_passdb = true nobody can log in to /account.`,
 			func(c *Config) *string { return &c.SASL.Next }, absolute, needsNext),
 		row("sasl.master_separator", `Separator of account and master user in the name of a master login (ann@example.org*master), as Dovecot's
 auth_master_user_separator, such as "*". Such logins are passed on to sasl.next. Empty: names are taken as they are.`,
@@ -169,6 +170,24 @@ for which there is no room is answered 451. A single message may take half of it
 			func(c *Config) *[]listen.Spec { return &c.API.Listen }, apart("api.listen")),
 		row("api.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait.`,
 			func(c *Config) *int { return &c.API.MaxConnections }, between(1, 65536)),
+		row("console.listen", `Listeners for the pages: the administrators' console at "/" and the users' own page at "/account", as in login.listen,
+without unix sockets. Sessions need the store; an empty list switches the pages off.`,
+			func(c *Config) *[]listen.Spec { return &c.Console.Listen }, apart("console.listen"), inetOnly),
+		row("console.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait.`,
+			func(c *Config) *int { return &c.Console.MaxConnections }, between(1, 65536)),
+		row("console.public_url", `Address at which browsers reach the pages, such as "https://mail.example.org", without a path: requests for another host are
+refused, and one-time links begin with it. Empty: the pages answer to localhost and to IP addresses only.`,
+			func(c *Config) *string { return &c.Console.PublicURL }, linkURL, noPath),
+		row("console.trusted_proxies", `Networks of the proxies in front of console.listen, such as ["127.0.0.1"]: the address of a client is then the last one in
+X-Forwarded-For that is not a proxy's. The header of any other peer is ignored.`,
+			func(c *Config) *[]string { return &c.Console.TrustedProxies }, networks),
+		row("console.imap", `Name and port of the IMAP server that users enter in their mail programs, such as "mail.example.org:993". Port 993 means TLS,
+another port STARTTLS. Empty: the users' page does not show it.`,
+			func(c *Config) *string { return &c.Console.IMAP }, publicServer),
+		row("console.pop3", `The same for POP3, such as "mail.example.org:995"; 995 means TLS.`,
+			func(c *Config) *string { return &c.Console.POP3 }, publicServer),
+		row("console.smtp", `The same for submission, such as "mail.example.org:465"; 465 means TLS.`,
+			func(c *Config) *string { return &c.Console.SMTP }, publicServer),
 
 		live(row("regions.database", `Database of the countries of IP addresses: a MaxMind file ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file
 has the same name with a 6 at the end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one, if it exists
@@ -280,6 +299,25 @@ func linkURL(_ *Config, v string) []string {
 	u, err := url.Parse(v)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return []string{fmt.Sprintf("%q is not the address of a site: write https://mail.example.org", v)}
+	}
+	return nil
+}
+
+func noPath(_ *Config, v string) []string {
+	if u, err := url.Parse(v); err == nil && strings.Trim(u.Path, "/") != "" {
+		return []string{fmt.Sprintf("%q has a path: write https://mail.example.org", v)}
+	}
+	return nil
+}
+
+func publicServer(_ *Config, v string) []string {
+	if v == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(v)
+	_, bad := address.ParseDomain(host)
+	if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || wrong != nil || n == 0 {
+		return []string{fmt.Sprintf("%q is not a server name and port: write mail.example.org:993", v)}
 	}
 	return nil
 }
@@ -430,6 +468,15 @@ func unixOnly(_ *Config, v []listen.Spec) (faults []string) {
 	return faults
 }
 
+func inetOnly(_ *Config, v []listen.Spec) (faults []string) {
+	for _, s := range v {
+		if s.Unix() {
+			faults = append(faults, fmt.Sprintf("%s: browsers do not connect to unix sockets: write inet:127.0.0.1:8482", s))
+		}
+	}
+	return faults
+}
+
 func doveadms(_ *Config, v OneOrMore) (faults []string) {
 	const most = 64
 	if len(v) > most {
@@ -476,6 +523,7 @@ func apart(name string) func(*Config, []listen.Spec) []string {
 			{"policyd.listen", c.Policyd.Listen},
 			{"milter.listen", c.Milter.Listen},
 			{"api.listen", c.API.Listen},
+			{"console.listen", c.Console.Listen},
 		} {
 			for _, spec := range s.specs {
 				if !spec.Unix() && spec.Addr.Port() == 0 {

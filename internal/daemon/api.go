@@ -16,17 +16,11 @@ import (
 )
 
 // apiServer returns a function that creates the server of an API listener.
-func apiServer(p *parts) (func() *http.Server, error) {
+func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 	api := &adminapi.API{
-		Admin: &admin.Admin{
-			Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
-			Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
-			Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
-			Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-			Regions: p.regions, Nodes: p.redis.Nodes,
-		},
+		Admin: a,
 		Open:  opensessions.Site{Live: p.live},
-		Mail:  mail.Site{Explain: p.gate.ExplainMail, PreviewLimit: p.gate.PreviewLimit, Content: content.Of},
+		Mail:  mailSite(p),
 		Login: loginapi.Login(p.gate), Hypothetical: loginapi.Hypothetical,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
@@ -39,9 +33,6 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		},
 		Metrics: p.metrics,
 	}
-	if p.live != nil {
-		api.WouldEnd = p.live.WouldEnd
-	}
 	handler, err := api.Handler()
 	if err != nil {
 		return nil, err
@@ -52,4 +43,23 @@ func apiServer(p *parts) (func() *http.Server, error) {
 		s.ConnContext = api.ConnContext
 		return s
 	}, nil
+}
+
+// newAdmin returns the administrators' operations, for the API and for the pages.
+func newAdmin(p *parts) *admin.Admin {
+	a := &admin.Admin{
+		Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
+		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
+		Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
+		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
+		Regions: p.regions, Nodes: p.redis.Nodes,
+	}
+	if p.live != nil {
+		a.WouldEnd = p.live.WouldEnd
+	}
+	return a
+}
+
+func mailSite(p *parts) mail.Site {
+	return mail.Site{Explain: p.gate.ExplainMail, PreviewLimit: p.gate.PreviewLimit, Content: content.Of}
 }

@@ -43,6 +43,7 @@ login.listen = ["unix:%[1]s/login.sock"]
 policyd.listen = []
 milter.listen = []
 api.listen = ["unix:%[1]s/api.sock"]
+console.listen = []
 %[2]s
 `, dir, more)
 	cfg, err := config.Parse(strings.NewReader(text), "test")

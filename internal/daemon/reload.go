@@ -89,7 +89,7 @@ func (r *reloader) prepare(next *config.Config) (apply []func(), err error) {
 	for _, list := range []struct {
 		setting string
 		sockets []socket
-	}{{"login.listen", r.sockets.login}, {"api.listen", r.sockets.api}} { // those that may have TLS
+	}{{"login.listen", r.sockets.login}, {"api.listen", r.sockets.api}, {"console.listen", r.sockets.console}} { // those that may have TLS
 		for _, s := range list.sockets {
 			f, err := s.LoadCertificate()
 			if err != nil {

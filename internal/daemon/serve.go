@@ -38,7 +38,7 @@ const stopWithin = 5 * time.Second
 
 // sockets are all listeners, bound before anything is served.
 type sockets struct {
-	login, sasl, policyd, milter, api []socket
+	login, sasl, policyd, milter, api, console []socket
 }
 
 type socket struct {
@@ -71,6 +71,7 @@ func open(cfg *config.Config, uid int, log hclog.Logger) (*sockets, error) {
 	each("policyd", &s.policyd, cfg.Policyd.Listen, listen.Options{MaxConns: cfg.Policyd.MaxConnections})
 	each("milter", &s.milter, cfg.Milter.Listen, listen.Options{MaxConns: cfg.Milter.MaxConnections})
 	each("api", &s.api, cfg.API.Listen, listen.Options{MaxConns: cfg.API.MaxConnections})
+	each("console", &s.console, cfg.Console.Listen, listen.Options{MaxConns: cfg.Console.MaxConnections})
 	if len(faults) > 0 {
 		s.close()
 		return nil, errors.Join(faults...)
@@ -79,7 +80,7 @@ func open(cfg *config.Config, uid int, log hclog.Logger) (*sockets, error) {
 }
 
 func (s *sockets) close() {
-	for _, list := range [][]socket{s.login, s.sasl, s.policyd, s.milter, s.api} {
+	for _, list := range [][]socket{s.login, s.sasl, s.policyd, s.milter, s.api, s.console} {
 		for _, l := range list {
 			_ = l.Close() // closed before, when all went well
 		}
@@ -107,7 +108,8 @@ type parts struct {
 
 // serve runs all services until ctx ends and requests in flight are answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
-	api, err := apiServer(p)
+	a := newAdmin(p) // one for all: it serialises changes of domain names
+	api, err := apiServer(p, a)
 	if err != nil {
 		return err
 	}
@@ -145,6 +147,11 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	for _, l := range s.api {
 		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })
+	}
+	pages, closePages := newPages(p, a)
+	defer closePages()
+	for _, l := range s.console {
+		start("console", l, func(n net.Listener) error { return serveHTTP(ctx, n, httpServer(pages(l.spec.TLS()), p.log)) })
 	}
 	p.log.Info("ready", "version", p.version)
 	notify(p.log, systemd.SdNotifyReady)

@@ -33,6 +33,7 @@ login.listen = []
 policyd.listen = []
 milter.listen = []
 api.listen = ["unix:%[1]s/api.sock"]
+console.listen = []
 store.url = "unix://%[2]s"
 `, d.dir, redis.Socket))
 		d.run()

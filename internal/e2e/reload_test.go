@@ -63,6 +63,7 @@ login.listen = []
 policyd.listen = []
 milter.listen = []
 api.listen = ["unix:%[1]s/api.sock"]
+console.listen = []
 store.url = "unix://%[2]s"
 `, d.dir, redisSocket))
 }
@@ -203,6 +204,7 @@ login.key_file = "%[3]s"
 policyd.listen = []
 milter.listen = []
 api.listen = ["unix:%[1]s/api.sock", "inet:127.0.0.1:%[4]d?tls_cert=%[5]s&tls_key=%[6]s"]
+console.listen = []
 store.url = "unix://%[7]s"
 store.password_file = "%[8]s"
 log.level = "%[9]s"

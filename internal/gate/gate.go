@@ -244,8 +244,22 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 		q.Rules = v.Rules
 		q.Account = v.Account.Facts(new(access.Account))
 	}
-	q.Client, q.Region = v.Clients.Classify(l), g.region(l.IP)
+	q.Client, q.Region = g.client(l, v.Clients), g.region(l.IP)
 	return q, v
+}
+
+// client returns the client type of a login. A passdb behind Drawbridge's own pages asks about their
+// logins under a session id that nobody else knows.
+func (g *Gate) client(l *access.Login, clients *access.Clients) access.ClientType {
+	if l.Page {
+		return access.ClientConsole
+	}
+	if l.Protocol == access.Web && strings.HasPrefix(l.Session, access.RelayedSession) {
+		if p := g.pending.same(l.Session, false); p != nil {
+			return p.rec.Client
+		}
+	}
+	return clients.Classify(l)
 }
 
 // unreadable reports whether a name that is no address is left to the next passdb: where its domain

@@ -15,7 +15,7 @@ type Ports struct {
 	SMTP, Submission, SMTPS         int // Postfix
 	BalancedIMAP                    int // Dovecot, behind the load balancer
 	BalancedSubmission              int // Postfix, likewise
-	API, Login                      int // the first drawbridged
+	API, Login, Console             int // the first drawbridged
 }
 
 // DemoPorts returns fixed ports that people can type, each increased by offset.
@@ -23,7 +23,7 @@ func DemoPorts(offset int) Ports {
 	p := Ports{
 		IMAP: 10143, IMAPS: 10993, POP3: 10110, POP3S: 10995, Sieve: 14190,
 		SMTP: 10025, Submission: 10587, SMTPS: 10465, BalancedIMAP: 10144, BalancedSubmission: 10588,
-		API: 8480, Login: 8481,
+		API: 8480, Login: 8481, Console: 8482,
 	}
 	for _, port := range p.named() {
 		*port.number += offset
@@ -50,6 +50,7 @@ func (p *Ports) named() []namedPort {
 		{"balanced submission", &p.BalancedSubmission},
 		{"api", &p.API},
 		{"login", &p.Login},
+		{"console", &p.Console},
 	}
 }
 

@@ -25,7 +25,8 @@ type Daemon struct {
 	Config       string // path of its settings
 	StateDir     string
 	APISocket    string // path of the API's unix socket
-	APIAddr      string // "127.0.0.1:port" of the API and the console
+	APIAddr      string // "127.0.0.1:port" of the API
+	ConsoleAddr  string // "127.0.0.1:port" of the pages
 	LoginSocket  string // path of the socket that drawbridge-checkpassword connects to
 	LoginAddr    string // "127.0.0.1:port" of the login listener, for auth-policy
 	LoginKey     string // path of the key of that listener
@@ -92,7 +93,7 @@ func (s *Stack) addDaemon(i int) error {
 	if i > 0 {
 		name, dir = fmt.Sprintf("%s%d", name, i+1), fmt.Sprintf("%s%d", dir, i+1)
 	}
-	ports := [2]int{s.Ports.API, s.Ports.Login}
+	ports := [3]int{s.Ports.API, s.Ports.Login, s.Ports.Console}
 	for j := range ports {
 		if i > 0 {
 			var err error
@@ -109,6 +110,7 @@ func (s *Stack) addDaemon(i int) error {
 		APIAddr:      loopback(ports[0]),
 		LoginSocket:  s.path(dir, "login.sock"),
 		LoginAddr:    loopback(ports[1]),
+		ConsoleAddr:  loopback(ports[2]),
 		LoginKey:     s.path("etc", "login.key"),
 		PolicySocket: s.path(dir, "policy.sock"),
 		MilterSocket: s.path(dir, "milter.sock"),
@@ -205,6 +207,11 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"policyd.listen": []string{"unix:" + d.PolicySocket + "?mode=0660&group=postfix"},
 		"milter.listen":  []string{"unix:" + d.MilterSocket + "?mode=0660&group=postfix"},
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
+		"console.listen": []string{"inet:" + d.ConsoleAddr},
+		"console.imap":   fmt.Sprintf("%s:%d", Hostname, s.Ports.IMAPS),
+		"console.smtp":   fmt.Sprintf("%s:%d", Hostname, s.Ports.SMTPS),
+		// Log-ins to the pages are verified by Dovecot, as Postfix' are.
+		"sasl.next": s.path("postfix", "queue", "private", "auth"),
 		// Its mode is 0600, and all runs as root.
 		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
 		"notify.smtp":      s.SMTP(),
@@ -213,7 +220,6 @@ func (s *Stack) writeSettings(d *Daemon) error {
 	}
 	if s.opts.SASLDoor && d == s.Daemons[0] {
 		settings["sasl.listen"] = []string{"unix:" + s.path("postfix", "queue", "private", "drawbridge-auth") + "?mode=0660&group=postfix"}
-		settings["sasl.next"] = s.path("postfix", "queue", "private", "auth")
 	}
 	if err := errors.Join(makeDir(filepath.Dir(d.StateDir), 0o755, 0, 0), makeDir(d.StateDir, 0o700, 0, 0)); err != nil {
 		return err

@@ -125,27 +125,27 @@ func view(r *admin.Request, o *livesessions.Open) api.Session {
 }
 
 // End ends an open session that the caller reaches, and those that Dovecot cannot distinguish from
-// it. A dry run returns the session alone.
+// it: for role self, one of its account. A dry run returns the session alone.
 func (s Site) End(ctx context.Context, r *admin.Request, id string) (*api.Session, *api.SessionsEnded, error) {
-	if err := r.Caller.May(admin.ForDomain); err != nil {
+	if err := r.Caller.May(admin.ForDomain | admin.ForSelf); err != nil {
 		return nil, nil, err
 	}
 	if s.Live == nil {
 		return nil, nil, errNoDoveadm()
 	}
-	list, _ := s.Live.List(ctx, r.Caller.Tenant(), "") // of role domain, its domain
+	list, _ := s.Live.List(ctx, r.Caller.Domain, r.Caller.Account) // those of the caller
 	at := slices.IndexFunc(list, func(o livesessions.Open) bool { return o.ID == id })
 	if at < 0 {
 		return nil, nil, api.NotFound("session")
 	}
 	open := list[at]
-	d, err := r.Domain(open.Domain)
+	a, err := r.Account(open.Account)
 	if err != nil {
 		return nil, nil, api.NotFound("session")
 	}
 	v := view(r, &open)
-	err = d.Change(ctx, func(ch *store.Change) error {
-		admin.Describe(ch, "session.end", d.Name(), open.Account)
+	err = a.ChangeOwn(ctx, func(ch *store.Change) error {
+		admin.Describe(ch, "session.end", a.Name(), open.Account)
 		ch.Audit.Note = fmt.Sprintf("%s from %s", open.Protocol, open.IP)
 		ch.AuditOnly()
 		return nil

@@ -112,6 +112,8 @@ In another terminal:
   db audit example.org
   db doctor --config {{.Config}} --dovecot-config {{.DovecotConf}} --postfix-config {{.PostfixDir}}
 
+Pages: http://{{.Console}}/account for users, such as ann@example.org with the password ann-mailbox.
+
 ManageSieve listens on {{.Sieve}}, the API also on http://{{.HTTP}}/ (with a key: db key create). Logs are in {{.Dir}}/log.
 Ctrl-C stops everything; rules and mail are kept for the next run.
 `
@@ -122,9 +124,9 @@ func Guide(w io.Writer, stack *trialstack.Stack, fresh bool) error {
 	values := struct {
 		*trialstack.Stack
 		Fresh                                             bool
-		Sudo, API, HTTP, Config, Office, Webmail, Outside string
+		Sudo, API, HTTP, Config, Office, Webmail, Outside, Console string
 	}{
-		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config,
+		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config, Console: daemon.ConsoleAddr,
 		Office: trialstack.Office, Webmail: trialstack.Webmail, Outside: trialstack.Outside,
 	}
 	if os.Getenv("SUDO_UID") != "" {

@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"html"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// browser is somebody's browser without scripts.
+type browser struct {
+	*site
+	client *http.Client
+	base   string
+	header http.Header // sent with each request
+}
+
+// browse returns a new browser at an address.
+func (s *site) browse(from string) *browser {
+	s.t.Helper()
+	jar, err := cookiejar.New(nil)
+	s.must(err)
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	return &browser{
+		site: s, base: "http://" + s.Daemons[0].ConsoleAddr, header: http.Header{},
+		client: &http.Client{Jar: jar, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}},
+	}
+}
+
+// answered is an answer, after redirects.
+type answered struct {
+	status int
+	path   string
+	text   string
+	header http.Header
+}
+
+func (b *browser) do(method, path string, form url.Values) answered {
+	b.t.Helper()
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	if !strings.HasPrefix(path, "http") {
+		path = b.base + path
+	}
+	req, err := http.NewRequestWithContext(b.ctx, method, path, body)
+	b.must(err)
+	for name, values := range b.header {
+		req.Header[name] = values
+	}
+	if host := b.header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := b.client.Do(req)
+	b.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	b.must(err)
+	return answered{resp.StatusCode, resp.Request.URL.RequestURI(), string(text), resp.Header}
+}
+
+func (b *browser) get(path string) answered { b.t.Helper(); return b.do("GET", path, nil) }
+
+// post sends a form: names and values in turn.
+func (b *browser) post(path string, fields ...string) answered {
+	b.t.Helper()
+	form := url.Values{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Add(fields[i], fields[i+1])
+	}
+	return b.do("POST", path, form)
+}
+
+// shows ends the test unless a page has a status and a text.
+func (b *browser) shows(what string, p answered, status int, text string) answered {
+	b.t.Helper()
+	if p.status != status || !strings.Contains(html.UnescapeString(p.text), text) {
+		b.t.Fatalf("%s: %d at %s, want %d with %q:\n%s", what, p.status, p.path, status, text, p.text)
+	}
+	return p
+}
+
+// field returns the value of a hidden field of a page's form.
+func (b *browser) field(p answered, name string) string {
+	b.t.Helper()
+	m := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(p.text)
+	if m == nil {
+		b.t.Fatalf("no field %s in %s", name, p.text)
+	}
+	return html.UnescapeString(m[1])
+}
+
+var (
+	shownSecret = regexp.MustCompile(`id="secret">([^<]+)<`)
+	phoneLink   = regexp.MustCompile(`id="link">([^<]+)<`)
+	deviceID    = regexp.MustCompile(`/account/devices/([^/"]+)/state`)
+)
+
+// A user logs in with the mailbox password of the site's own passdb, sets up a device, sees its
+// first login, ends its session and deletes it.
+func TestSelfService(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{})
+	s.domain(nil)
+	u := s.browse(outside)
+	u.shows("not logged in", u.get("/account"), 200, "Mailbox password")
+	unknown := u.shows("an unknown account", u.post("/account/login", "account", "nobody@example.org", "password", "x"), 401, "Address or password are wrong.")
+	wrong := u.shows("a wrong password", u.post("/account/login", "account", "nobody@example.org", "password", "y"), 401, "Address or password are wrong.")
+	if unknown.text != wrong.text {
+		t.Error("an unknown account has another answer")
+	}
+	u.shows("a domain that is not managed", u.post("/account/login", "account", "eve@example.net", "password", "eve-mailbox"), 401, "Address or password are wrong.")
+	u.shows("logged in", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "You have no devices yet")
+	s.record("account="+ann+"&client=console", func(r object) bool { return r["outcome"] == "allow" && r["protocol"] == "web" && r["ip"] == outside })
+
+	form := u.get("/account/devices/new")
+	once := u.field(form, "once")
+	created := u.shows("a new device", u.post("/account/devices", "once", once, "label", `<b>"My' phone`, "as", "show"), 200, "shown only now")
+	secret := html.UnescapeString(shownSecret.FindStringSubmatch(created.text)[1])
+	id := deviceID.FindStringSubmatch(created.text)[1]
+	if strings.Contains(created.text, "<b>") {
+		t.Error("the label is not escaped")
+	}
+	u.shows("the form sent again", u.post("/account/devices", "once", once, "label", "again", "as", "show"), 200, "This form was sent before")
+	u.shows("no login yet", u.get("/account/devices/"+id+"/state"), 200, "Waiting for the first login")
+	device := s.idle("the device", outside, ann, secret)
+	s.eventually("the page shows the first login", func() bool {
+		return strings.Contains(u.get("/account/devices/"+id+"/state").text, "Done: the device has logged in")
+	})
+	u.shows("its session", u.get("/account/sessions"), 200, `<b>"My' phone`)
+	u.shows("its login", u.get("/account/logins"), 200, `<b>"My' phone`)
+	u.shows("deleted", u.post("/account/devices/"+id+"/delete"), 200, "Open sessions that were ended: 1.")
+	s.eventually("the session has ended", func() bool { return device.alive() != nil })
+	s.refuse("the deleted device", s.imap(outside, ann, secret), "OK ")
+
+	// A one-time link, on another browser that is not logged in.
+	link := phoneLink.FindStringSubmatch(u.post("/account/devices", "once", u.field(u.get("/account/devices/new"), "once"), "label", "Phone", "as", "link").text)[1]
+	phone := s.browse(outside)
+	phone.shows("a scanner's look", phone.get(link), 200, "sets up mail on this device, once")
+	profile := phone.do("POST", link, url.Values{"as": {"profile"}})
+	if profile.header.Get("Content-Type") != "application/x-apple-aspen-config" || !strings.Contains(profile.text, "com.apple.mail.managed") {
+		t.Errorf("no profile: %v %s", profile.header, profile.text)
+	}
+	secret = regexp.MustCompile(`<key>IncomingPassword</key><string>([^<]+)<`).FindStringSubmatch(profile.text)[1]
+	s.want("the phone", s.imap(outside, ann, secret), "OK ")
+	phone.shows("used twice", phone.do("POST", link, url.Values{"as": {"show"}}), 200, "This link was used")
+	phone.shows("guessed", phone.do("POST", link[:len(link)-3]+"AAA", url.Values{"as": {"show"}}), 200, "This link was used")
+
+	// Sessions end everywhere at once.
+	other := s.browse(outside)
+	other.shows("a second browser", other.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "Phone")
+	u.shows("logged out", u.post("/account/logout-everywhere"), 200, "Mailbox password")
+	other.shows("logged out elsewhere", other.get("/account"), 200, "Mailbox password")
+}

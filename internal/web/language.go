@@ -1,0 +1,101 @@
+package web
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Language is a catalogue of texts. Texts are written in English in the templates; what a catalogue
+// lacks is shown in English.
+type Language struct {
+	Code  string // as in HTML's lang
+	Name  string // in the language itself
+	texts map[string]string
+}
+
+// Each file maps the English texts to those of its language; "" is the language's own name.
+//
+//go:embed languages/*.json
+var catalogues embed.FS
+
+var languages = func() []*Language {
+	list := []*Language{{Code: "en", Name: "English"}}
+	files, _ := catalogues.ReadDir("languages") // embedded
+	for _, f := range files {
+		b, _ := catalogues.ReadFile("languages/" + f.Name())
+		l := &Language{Code: strings.TrimSuffix(f.Name(), path.Ext(f.Name()))}
+		if err := json.Unmarshal(b, &l.texts); err != nil {
+			panic(fmt.Sprintf("languages/%s: %v", f.Name(), err)) // a test reads them, too
+		}
+		l.Name = l.texts[""]
+		list = append(list, l)
+	}
+	return list
+}()
+
+// T returns a text in the language, formatted like [fmt.Sprintf] if there are arguments.
+func (l *Language) T(text string, args ...any) string {
+	if t, ok := l.texts[text]; ok {
+		text = t
+	}
+	if len(args) == 0 {
+		return text
+	}
+	return fmt.Sprintf(text, args...)
+}
+
+// Has reports whether the catalogue has a text.
+func (l *Language) Has(text string) bool {
+	_, ok := l.texts[text]
+	return ok || l.texts == nil
+}
+
+// Languages returns all languages, English first.
+func (*Language) Languages() []*Language { return languages }
+
+const languageCookie = "drawbridge-language"
+
+// languageOf returns the language that the user chose, or that the browser asks for.
+func languageOf(r *http.Request) *Language {
+	var asked []string
+	if cookie, err := r.Cookie(languageCookie); err == nil {
+		asked = append(asked, cookie.Value)
+	}
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Language"), ",") {
+		tag, _, _ := strings.Cut(part, ";")
+		asked = append(asked, strings.TrimSpace(tag))
+		if len(asked) > 8 {
+			break
+		}
+	}
+	for _, tag := range asked {
+		code, _, _ := strings.Cut(strings.ToLower(tag), "-")
+		if i := slices.IndexFunc(languages, func(l *Language) bool { return l.Code == code }); i >= 0 {
+			return languages[i]
+		}
+	}
+	return languages[0]
+}
+
+// ChooseLanguage handles the form with which a user chooses a language.
+func ChooseLanguage(c *Call) error {
+	if err := c.Form(); err != nil {
+		return err
+	}
+	code := c.Value("language")
+	if slices.ContainsFunc(languages, func(l *Language) bool { return l.Code == code }) {
+		http.SetCookie(c.W, &http.Cookie{
+			Name: languageCookie, Value: code, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, Secure: c.sessions.Cookie.Secure, SameSite: http.SameSiteLaxMode,
+		})
+	}
+	back := Local(c.Value("back"))
+	if back == "" {
+		back = "/account"
+	}
+	return c.Redirect(back)
+}

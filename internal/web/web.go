@@ -1,0 +1,236 @@
+// Package web is what Drawbridge's pages have in common: sessions, protection against other sites,
+// templates, languages, and the states in which a page cannot be shown.
+//
+//	site, err := web.New(web.Options{Store: redis, Sent: admin.ProblemOf, …})
+//	mux.Handle("GET /account", site.Page(func(c *web.Call) error {
+//		return c.Show(pages, "devices", "My devices", list)
+//	}))
+//	http.Serve(listener, site.Handler(mux))
+//
+// Every page works without JavaScript: a form posts, and the answer is a redirect or the form again
+// with its faults. Scripts only improve that.
+//
+// # Protection
+//
+// The cookie is HttpOnly and SameSite=Strict, and named __Host- where the address is https. The
+// token in it is renewed at each log-in, ends when it was unused for half an hour and after twelve
+// hours, and is stored as a hash. A request for another host is refused (DNS rebinding), as is a
+// change that another site's page sends (Sec-Fetch-Site, Origin). The Content-Security-Policy allows
+// files of this site only, and no frames around its pages. Redirects stay on the site.
+//
+// # Diagnostics
+//
+// 303 to the log-in page: not logged in, or the session has ended. 403: another site's page sent the
+// request. 404: also for what belongs to others. 413: the form is over 1 MiB. 421: the Host header
+// names another site: set console.public_url. 422: the form again, with all of its faults. 429: too
+// many wrong log-ins from this address. 503: the store is away; sessions cannot be read without it.
+package web
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
+	"github.com/drawbridge/drawbridge/internal/throttle"
+)
+
+const (
+	idleFor  = 30 * time.Minute
+	lasting  = 12 * time.Hour
+	provedIn = 10 * time.Minute // how long a password or key that was entered counts
+	maxBody  = 1 << 20
+)
+
+// guesses bounds wrong log-ins from one address; there are no accounts to guess at.
+var guesses = throttle.Limits{PerAddress: 20, PerAccount: 1 << 30, Window: 15 * time.Minute}
+
+// Options are the parts and settings of the pages.
+type Options struct {
+	Store Store
+	// PublicURL is the address of the site, such as "https://mail.example.org"; "" for none.
+	PublicURL string
+	Proxies   address.Networks // trusted to name the client in X-Forwarded-For
+	Log       hclog.Logger
+	// ProblemOf returns the problem that an error is shown as.
+	ProblemOf func(error) *api.Problem
+}
+
+// Site serves pages.
+type Site struct {
+	Options
+	sessions *scs.SessionManager
+	guesses  *throttle.Throttle
+	host     string // of PublicURL, with its port
+	https    bool
+	schemas  rest.Schemas
+}
+
+// New returns a site without pages.
+func New(o Options) *Site {
+	s := &Site{Options: o, sessions: scs.New(), guesses: throttle.New(guesses), schemas: rest.NewSchemas()}
+	s.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
+	if u, err := url.Parse(s.PublicURL); err == nil {
+		s.host, s.https = u.Host, u.Scheme == "https"
+	}
+	m := s.sessions
+	if unused, ok := m.Store.(*memstore.MemStore); ok {
+		unused.StopCleanup()
+	}
+	m.Store = sessionStore{o.Store}
+	m.HashTokenInStore = true
+	m.IdleTimeout, m.Lifetime = idleFor, lasting
+	m.Cookie = scs.SessionCookie{Name: "drawbridge", Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+		s.Log.Warn("sessions of the pages cannot be read or written", "error", err)
+		s.refuse(w, r, s.ProblemOf(err))
+	}
+	return s
+}
+
+// Secure returns the site as it is served under TLS, and so with a cookie for TLS alone.
+func (s *Site) Secure(tls bool) *Site {
+	if !tls && !s.https {
+		return s
+	}
+	c, m := *s, *s.sessions
+	m.Cookie.Name, m.Cookie.Secure = "__Host-drawbridge", true
+	c.sessions = &m
+	return &c
+}
+
+// Handler protects the pages of mux.
+func (s *Site) Handler(mux http.Handler) http.Handler {
+	cross := http.NewCrossOriginProtection()
+	if s.PublicURL != "" {
+		_ = cross.AddTrustedOrigin(s.PublicURL) // validated with the settings; a fault only refuses more
+	}
+	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.refuse(w, r, api.Refuse(http.StatusForbidden, "cross_site", "another site sent this request: nothing was changed"))
+	}))
+	pages := cross.Handler(s.sessions.LoadAndSave(mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if s.sessions.Cookie.Secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		switch {
+		case !s.ownHost(r.Host):
+			s.refuse(w, r, api.Refuse(http.StatusMisdirectedRequest, "misdirected", "the request is for another host: use an IP address, or set console.public_url"))
+		case strings.HasPrefix(r.URL.Path, staticPath):
+			serveStatic(w, r)
+		default:
+			pages.ServeHTTP(w, r)
+		}
+	})
+}
+
+// ownHost reports whether a Host header names this site: the host of PublicURL, this machine, or an
+// address, which no other site's name resolves to.
+func (s *Site) ownHost(host string) bool {
+	if s.host != "" && strings.EqualFold(host, s.host) {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost")
+}
+
+// clientIP returns the address of the client: that of the peer, or what trusted proxies report.
+func (s *Site) clientIP(r *http.Request) netip.Addr {
+	ip := parseIP(r.RemoteAddr)
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.Proxies.Contains(ip); i-- {
+		hop := parseIP(strings.TrimSpace(hops[i]))
+		if !hop.IsValid() {
+			break
+		}
+		ip = hop
+	}
+	return ip
+}
+
+func parseIP(text string) netip.Addr {
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		text = host
+	}
+	ip, _ := netip.ParseAddr(strings.Trim(text, "[]"))
+	return ip.Unmap().WithZone("")
+}
+
+// Local returns a path of this site, "" for an address that leads elsewhere.
+func Local(path string) string {
+	u, err := url.Parse(path)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(path, "/") ||
+		strings.HasPrefix(path, "//") || strings.ContainsFunc(path, func(r rune) bool { return r == '\\' || r < ' ' }) {
+		return ""
+	}
+	return path
+}
+
+// Page handles requests by a function that shows a page or redirects. An error becomes a page.
+func (s *Site) Page(serve func(*Call) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := s.call(w, r)
+		if err := serve(c); err != nil {
+			c.fail(err)
+		}
+	})
+}
+
+func (s *Site) call(w http.ResponseWriter, r *http.Request) *Call {
+	return &Call{Site: s, W: w, R: r, IP: s.clientIP(r), Now: time.Now(), Language: languageOf(r)}
+}
+
+// refuse shows a problem where there may be no session.
+func (s *Site) refuse(w http.ResponseWriter, r *http.Request, p *api.Problem) {
+	c := s.call(w, r)
+	c.bare = true
+	c.showProblem(p)
+}
+
+// Throttled reports whether an address has entered too many wrong log-ins.
+func (c *Call) Throttled() bool { return c.guesses.Throttled("", c.IP, false, c.Now) }
+
+// Wrong counts a wrong log-in of this address. The token distinguishes secrets.
+func (c *Call) Wrong(token uint64) { c.guesses.Wrong("", c.IP, token, c.Now) }
+
+// Base returns the address of the site, for links that are opened elsewhere.
+func (c *Call) Base() string {
+	scheme := "http://"
+	if c.sessions.Cookie.Secure {
+		scheme = "https://"
+	}
+	return cmp.Or(c.PublicURL, scheme+c.R.Host)
+}
+
+// Store keeps sessions and one-time permissions. The errors wrap those of package store.
+type Store interface {
+	// FindPage returns nil for what is not there.
+	FindPage(ctx context.Context, key string) ([]byte, error)
+	// TakePage is FindPage that deletes: of two callers, one gets the value.
+	TakePage(ctx context.Context, key string) ([]byte, error)
+	// PutPage keeps a value for a time; 0 deletes it.
+	PutPage(ctx context.Context, key string, value []byte, keep time.Duration) error
+}
