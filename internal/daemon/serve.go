@@ -148,7 +148,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	for _, l := range s.api {
 		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })
 	}
-	pages, closePages := newPages(p, a)
+	pages, closePages := newPages(p, a) //nolint:contextcheck // a page has its request's
 	defer closePages()
 	for _, l := range s.console {
 		start("console", l, func(n net.Listener) error { return serveHTTP(ctx, n, httpServer(pages(l.spec.TLS()), p.log)) })

@@ -145,7 +145,8 @@ func Thunderbird(s *Settings) (string, error) {
 	}
 	type list = []any
 	text, err := json.Marshal(list{
-		1, list{1, 1},
+		1,
+		list{1, 1},
 		list{protocol, incoming.Host, incoming.Port, security(incoming), byPassword, s.Account, s.Account, string(s.Secret)},
 		list{list{
 			list{overSMTP, s.SMTP.Host, s.SMTP.Port, security(s.SMTP), byPassword, s.Account, string(s.Secret)},

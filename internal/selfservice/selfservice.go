@@ -216,8 +216,8 @@ func (v *visit) identified() error {
 }
 
 // settings are those of the account, with a secret for a device.
-func (v *Pages) settings(account, device string, secret []byte) *phonesetup.Settings {
-	s := v.Servers
+func (p *Pages) settings(account, device string, secret []byte) *phonesetup.Settings {
+	s := p.Servers
 	s.Account, s.Device, s.Secret = account, device, secret
 	return &s
 }

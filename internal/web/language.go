@@ -89,7 +89,7 @@ func ChooseLanguage(c *Call) error {
 	}
 	code := c.Value("language")
 	if slices.ContainsFunc(languages, func(l *Language) bool { return l.Code == code }) {
-		http.SetCookie(c.W, &http.Cookie{
+		http.SetCookie(c.W, &http.Cookie{ //nolint:gosec // G124: Secure where the site is
 			Name: languageCookie, Value: code, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true, Secure: c.sessions.Cookie.Secure, SameSite: http.SameSiteLaxMode,
 		})
 	}
