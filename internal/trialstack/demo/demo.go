@@ -123,7 +123,7 @@ func Guide(w io.Writer, stack *trialstack.Stack, fresh bool) error {
 	daemon := stack.Daemons[0]
 	values := struct {
 		*trialstack.Stack
-		Fresh                                             bool
+		Fresh                                                      bool
 		Sudo, API, HTTP, Config, Office, Webmail, Outside, Console string
 	}{
 		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config, Console: daemon.ConsoleAddr,
