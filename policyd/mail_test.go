@@ -32,10 +32,14 @@ func (*rules) Recipient(e *mailflow.Envelope) mailflow.Verdict {
 	return mailflow.Verdict{}
 }
 
-func (r *rules) MessageEnded(e *mailflow.Envelope, accepted bool) {
+func (r *rules) MessageEnded(e *mailflow.Envelope, accepted bool) (v mailflow.Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = append(r.ended, fmt.Sprintf("%s %t %t %d %s", e.Instance, accepted, e.Data, e.Recipients, e.QueueID))
+	if e.QueueID == "shared" {
+		return mailflow.Verdict{Refused: true, Temporary: true, Text: "Together too many."}
+	}
+	return v
 }
 
 // Recipients are refused one by one, and the end of each message is reported once: received,
@@ -50,6 +54,8 @@ func TestRecipients(t *testing.T) {
 		{"protocol_state=RCPT instance=1 recipient=later@example.org", "450 4.7.1 Too many."},
 		{"protocol_state=DATA instance=1", "DUNNO"},
 		{"protocol_state=END-OF-MESSAGE instance=1 recipient_count=1 queue_id=Q1 size=77", "DUNNO"},
+		{"protocol_state=RCPT instance=5 recipient=ann@example.org", "DUNNO"},
+		{"protocol_state=END-OF-MESSAGE instance=5 recipient_count=1 queue_id=shared", "450 4.7.1 Together too many."},
 		{"protocol_state=RCPT instance=2 recipient=ann@example.org", "DUNNO"},
 		{"protocol_state=RCPT instance=3 recipient=ann@example.org", "DUNNO"},
 		{"protocol_state=DATA instance=3", "DUNNO"},
@@ -64,7 +70,7 @@ func TestRecipients(t *testing.T) {
 	if err := tr.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"1 true false 1 Q1", "2 false false 0 ", "3 false true 0 ", "4 false false 0 "}
+	want := []string{"1 true false 1 Q1", "5 true false 1 shared", "2 false false 0 ", "3 false true 0 ", "4 false false 0 "}
 	if gate.mu.Lock(); !slices.Equal(gate.ended, want) {
 		t.Errorf("ended: %q, want %q", gate.ended, want)
 	}

@@ -68,7 +68,7 @@ import (
 )
 
 // Gate judges sessions and recipients. It must be safe for concurrent use and must not block:
-// Postfix waits.
+// Postfix waits. Only the end of a message that counts towards a limit may take a moment.
 type Gate interface {
 	// Submission judges a request of an authenticated session.
 	Submission(access.Submission) access.Decision
@@ -76,8 +76,9 @@ type Gate interface {
 	Needs() mailflow.Needs
 	// Recipient judges a recipient of a message, which its instance identifies.
 	Recipient(*mailflow.Envelope) mailflow.Verdict
-	// MessageEnded is called once for each message that Recipient was asked about.
-	MessageEnded(e *mailflow.Envelope, accepted bool)
+	// MessageEnded is called once for each message that Recipient was asked about. A message that
+	// was accepted may yet reach a limit that all daemons share.
+	MessageEnded(e *mailflow.Envelope, accepted bool) mailflow.Verdict
 }
 
 // Server answers policy requests.
@@ -168,7 +169,9 @@ func (c *current) message(r *reader, verdict string) string {
 	case "END-OF-MESSAGE":
 		if c.envelope != nil {
 			c.envelope = nil
-			c.gate.MessageEnded(r.envelope(), verdict == permit)
+			if v := c.gate.MessageEnded(r.envelope(), verdict == permit); verdict == permit {
+				return recipientAction(&v)
+			}
 		}
 	}
 	return verdict

@@ -27,7 +27,7 @@ func (f gateFunc) Submission(s access.Submission) access.Decision { return f(s) 
 
 func (gateFunc) Needs() mailflow.Needs                         { return mailflow.Needs{} }
 func (gateFunc) Recipient(*mailflow.Envelope) mailflow.Verdict { return mailflow.Verdict{} }
-func (gateFunc) MessageEnded(*mailflow.Envelope, bool)         {}
+func (gateFunc) MessageEnded(*mailflow.Envelope, bool) (v mailflow.Verdict) { return v }
 
 // says is a gate that answers always the same.
 func says(d access.Decision) gateFunc {

@@ -6,8 +6,8 @@
 // is bounded.
 //
 // Diagnostics: an error at the start is one line that says what to do. A store that cannot be
-// reached is no error, unless there is no pepper yet: logins are then decided from the snapshot,
-// or are temporary failures without one.
+// reached is no error, unless there is no pepper yet: logins are then decided from the snapshot, or
+// are temporary failures without one.
 package daemon
 
 import (
@@ -136,8 +136,8 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	if err != nil {
 		return fmt.Errorf("state_dir: opening the spool: %w", err)
 	}
-	// Some parts still run when ctx has ended. They stop in this order: services, the gate's records,
-	// the store's reader.
+	// Some parts still run when ctx has ended. They stop in this order: services, the gate's
+	// records, the store's reader.
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	var storeDone sync.WaitGroup
 	storeDone.Go(func() { st.Run(storeCtx) })
@@ -153,7 +153,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
 	internal, _ := address.ParseNetworks(cfg.Mail.InternalNetworks)
 	g := gate.New(gate.Options{
-		Store: st, Journal: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
+		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg, log),
 		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,
@@ -267,8 +267,8 @@ func reveal(word string) access.Reveal {
 	}
 }
 
-// prepareState creates the state directory, or refuses one of another user. The user that the daemon
-// changes to becomes its owner.
+// prepareState creates the state directory, or refuses one of another user. The user that the
+// daemon changes to becomes its owner.
 func prepareState(dir string, user daemonUser) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the user must pass through it
 		return fmt.Errorf("state_dir: %w: create it, owned by the user that drawbridged runs as", err)

@@ -66,7 +66,7 @@ func (j *damaged) AppendEvents(context.Context, []store.Event) error { return st
 func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	var log bytes.Buffer
 	j := &damaged{journal{uses: map[string]map[string]store.LastUse{}}}
-	b := newWriteBehind(j, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	b.event(store.Event{Account: "ann@example.org"})
 	b.record(&store.LoginRecord{ID: "1"})
 	b.close(store.Closing{ID: "1"})
@@ -86,7 +86,7 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
-	b := newWriteBehind(j, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind(j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	now := time.Now()
 	const beyond = 7
 	for i := range maxQueued + beyond {
@@ -160,7 +160,7 @@ func TestSpool(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b = newWriteBehind(j, waiting, hclog.NewNullLogger())
+		b = newWriteBehind(j, nil, waiting, hclog.NewNullLogger())
 	}
 	n := 0
 	record := func(count int) {
@@ -259,7 +259,7 @@ func TestDeliveryOnDisk(t *testing.T) {
 
 // More jobs than can wait are dropped; those that wait when the daemon stops still clean up.
 func TestJobsAreBounded(t *testing.T) {
-	b := newWriteBehind(&journal{}, nil, hclog.NewNullLogger())
+	b := newWriteBehind(&journal{}, nil, nil, hclog.NewNullLogger())
 	ran, waiting := 0, 0
 	for range 1000 {
 		if b.do(func(ctx context.Context) {

@@ -35,6 +35,7 @@ import (
 type Options struct {
 	Store         *store.Store
 	Journal       Journal
+	Buckets       Buckets // nil: each daemon counts sending limits for itself
 	Spool         Spool // nil: records that wait for Redis are lost when the daemon ends
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
@@ -71,14 +72,23 @@ type Sessions interface {
 
 // Journal stores what decisions leave behind, for all daemons. The errors wrap those of store.
 type Journal interface {
-	// AppendRecords writes a batch of records unless it has written a batch
-	// of this id. After [store.ErrDamaged] all are written that ever can be.
+	// AppendRecords writes a batch of records unless it has written a batch of this id. After
+	// [store.ErrDamaged] all are written that ever can be.
 	AppendRecords(ctx context.Context, id store.BatchID, b *store.Batch) error
 	// Touch writes when the secure passwords of an account were last used, by their ids.
 	Touch(ctx context.Context, account string, uses map[string]store.LastUse) error
 	AppendEvents(ctx context.Context, events []store.Event) error
 	// FollowEvents delivers the events since a time, oldest first, until ctx ends or Redis fails.
 	FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error
+}
+
+// Buckets are the sending limits that all daemons share.
+type Buckets interface {
+	// Take takes from all buckets of a domain. If one has not enough, short is its index and
+	// nothing is taken; else short is -1. Repeated with the same id it takes nothing more.
+	Take(ctx context.Context, domain, id string, takes []store.Take) (short int, err error)
+	// Spend takes from buckets that need not have enough, or gives back.
+	Spend(ctx context.Context, s *store.Spend) error
 }
 
 // Gate decides. It is safe for concurrent use.
@@ -107,10 +117,10 @@ func New(o Options) *Gate {
 		mailboxes: newMailboxes(o.Hasher, o.Store.State),
 		sessions:  submission.New(),
 		room:      sync.Pool{New: func() any { return new(session) }},
-		writes:    newWriteBehind(o.Journal, o.Spool, o.Log),
+		writes:    newWriteBehind(o.Journal, o.Buckets, o.Spool, o.Log),
 		mails:     newMails(),
 		mailRoom:  sync.Pool{New: func() any { return new(mailView) }},
-		limits:    limits{throttle.NewMeter()},
+		limits:    limits{meter: throttle.NewMeter()},
 	}
 }
 

@@ -87,6 +87,7 @@ type transaction struct {
 	warned   []string
 	rule     string // the first that had an effect
 	charges  []charge
+	shared   bool // the charges were taken on all daemons
 	other    int // of the recipients in to that Postfix refused
 }
 
@@ -99,7 +100,8 @@ type refusedRecipient struct {
 // Expired implements [expiring.Value].
 func (t *transaction) Expired(now time.Time) bool { return now.Sub(t.began) >= messageFor }
 
-// Needs returns the parts of messages that enforced rules use, and all while the rules are not loaded.
+// Needs returns the parts of messages that enforced rules use, and all while the rules are not
+// loaded.
 func (g *Gate) Needs() mailflow.Needs {
 	v := g.Store.State.Version()
 	known := g.mails.needs.Load()
@@ -247,8 +249,9 @@ func (g *Gate) party(text string, view func(string) (string, store.View), room *
 	return p, v
 }
 
-// secondPass reports whether the recipient was accepted before, and the message comes from a content
-// filter of the site: then it was judged as what it is, and is not judged as unauthenticated mail.
+// secondPass reports whether the recipient was accepted before, and the message comes from a
+// content filter of the site: then it was judged as what it is, and is not judged as
+// unauthenticated mail.
 func (g *Gate) secondPass(w *mailView, e *mailflow.Envelope, now time.Time) bool {
 	if e.Login != "" || !g.ownClient(e.IP) {
 		return false
@@ -274,8 +277,9 @@ func (g *Gate) logRefused(m *mailflow.Message, e *mailflow.Envelope, v *mailflow
 }
 
 // MessageEnded reports the end of a message whose recipients were asked about. A message that was
-// not accepted counts towards no limit.
-func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
+// not accepted counts towards no limit. One that was is refused all the same if it reaches a limit
+// together with those of other daemons; the verdict on other messages is the zero one.
+func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) (v mailflow.Verdict) {
 	now := time.Now()
 	if accepted {
 		g.mails.ends.Store(true)
@@ -285,18 +289,19 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 	g.mails.open.Delete(e.Instance)
 	g.mails.mu.Unlock()
 	if !ok {
-		return
+		return v
 	}
+	received := false
 	if e.Data && !g.mails.ends.Load() {
-		accepted = true // nobody asks about the ends of messages here: this one may have been received
+		accepted, received = true, true // nobody asks about the ends of messages here: this one may have been received
 	}
 	if !accepted {
-		g.limits.giveBack(t.charges, now)
+		g.takeBack(t, now)
 		if len(t.refused) > 0 {
 			t.to = nil
 			g.recordMessage(t, now)
 		}
-		return
+		return v
 	}
 	t.envelope.QueueID = e.QueueID
 	if e.Size > 0 {
@@ -307,7 +312,16 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 		t.other = refusedLater
 		g.limits.uncount(t, refusedLater, now)
 	}
-	g.spend(t, now)
+	if short := g.share(t, received, now); short != nil {
+		v = mailflow.LimitReached(short.rule, short.reached(short.rule))
+		g.logRefused(&t.message, &t.envelope, &v)
+		for _, to := range t.to {
+			t.refused = append(t.refused, refusedRecipient{to, v.Reason, v.Rule})
+		}
+		t.to, t.other = nil, 0
+		g.recordMessage(t, now)
+		return v
+	}
 	g.mails.mu.Lock()
 	for i := range t.to {
 		g.mails.passed.Put(fingerprintOf(t.envelope.Sender, t.to[i].Address), passedAt(now))
@@ -321,6 +335,7 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) {
 	if !waits {
 		g.recordMessage(t, now)
 	}
+	return v
 }
 
 // Message decides about a whole message at all its recipients, with its content as far as the rules
@@ -423,10 +438,12 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	}
 	t.envelope = *e
 	if len(t.refused) > 0 && slices.ContainsFunc(j.Recipients, func(j mailflow.Judged) bool { return j.Refused }) {
-		g.limits.giveBack(t.charges, now) // the milter refuses the message as a whole
-		t.charges, t.to = nil, nil
+		g.takeBack(t, now) // the milter refuses the message as a whole
+		t.to = nil
 	} else if !known {
-		g.spend(t, now)
+		if short := g.share(t, false, now); short != nil {
+			g.refuseAll(&j, t, mailflow.LimitReached(short.rule, short.reached(short.rule)))
+		}
 	}
 	if concerned {
 		g.recordMessage(t, now)
@@ -434,11 +451,21 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	return j
 }
 
+// refuseAll refuses a message at all its recipients.
+func (g *Gate) refuseAll(j *mailflow.Judgement, t *transaction, v mailflow.Verdict) {
+	for i := range j.Recipients {
+		j.Recipients[i].Verdict = v
+		t.refused = append(t.refused, refusedRecipient{j.Recipients[i].To, v.Reason, v.Rule})
+	}
+	t.to = nil
+	g.logRefused(&t.message, &t.envelope, &v)
+}
+
 // thisMachine is what programs of this machine connect from, unless they choose another address.
 var thisMachine = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// ownClient reports whether a client that did not authenticate is the site's own: a content filter or
-// another program on this machine (127.0.0.1 or ::1), or within the internal networks.
+// ownClient reports whether a client that did not authenticate is the site's own: a content filter
+// or another program on this machine (127.0.0.1 or ::1), or within the internal networks.
 func (g *Gate) ownClient(ip netip.Addr) bool {
 	ip = ip.Unmap()
 	return ip == thisMachine || ip == netip.IPv6Loopback() || g.Internal.Contains(ip)
@@ -485,7 +512,7 @@ func (g *Gate) NotReceived(queueID string, reason mailflow.Reason) {
 	if !ok {
 		return
 	}
-	g.limits.giveBack(t.charges, now)
+	g.takeBack(t, now)
 	for _, to := range t.to {
 		t.refused = append(t.refused, refusedRecipient{to: to, reason: reason})
 	}
@@ -519,7 +546,7 @@ func (g *Gate) sweepMails(now time.Time) {
 		g.recordMessage(t, now)
 	}
 	for _, t := range lost {
-		g.limits.giveBack(t.charges, now)
+		g.takeBack(t, now)
 	}
 }
 
@@ -607,8 +634,7 @@ func (g *Gate) describeClient(r *mailflow.Record, t *transaction, now time.Time)
 	r.Client, r.CredentialID, r.Credential = strings.Join(clients, ","), strings.Join(ids, ","), strings.Join(labels, ", ")
 }
 
-// completeRecord adds the results of the recipients that a domain may see, and writes the
-// record.
+// completeRecord adds the results of the recipients that a domain may see, and writes the record.
 func (g *Gate) completeRecord(r *mailflow.Record, t *transaction, of func(mailflow.Party) bool) {
 	for _, p := range t.to {
 		if of(p) {
@@ -654,8 +680,8 @@ func (g *Gate) completeRecord(r *mailflow.Record, t *transaction, of func(mailfl
 	g.writes.message(r)
 }
 
-// ExplainMail decides about a message at a recipient, with a trace, by the given rules of one domain
-// in place of those in force. Nothing is counted or recorded.
+// ExplainMail decides about a message at a recipient, with a trace, by the given rules of one
+// domain in place of those in force. Nothing is counted or recorded.
 func (g *Gate) ExplainMail(e *mailflow.Envelope, content *mailflow.Content, domain string, rules *mailflow.Rules) mailflow.Verdict {
 	var w mailView
 	g.lookUpMail(&w, e, time.Now())
@@ -672,8 +698,8 @@ func (g *Gate) ExplainMail(e *mailflow.Envelope, content *mailflow.Content, doma
 	return mailflow.Evaluate(&w.message, &w.to, &w.rules, nil, true)
 }
 
-// PreviewLimit returns a function that counts recorded messages, oldest first, and reports whether a
-// limit permits them.
+// PreviewLimit returns a function that counts recorded messages, oldest first, and reports whether
+// a limit permits them.
 func (g *Gate) PreviewLimit(r *mailflow.Rule) func(*mailflow.Record) bool {
 	meter := throttle.NewMeter()
 	return func(rec *mailflow.Record) bool {

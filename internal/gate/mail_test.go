@@ -83,6 +83,92 @@ func TestMailLimits(t *testing.T) {
 	}
 }
 
+// Daemons that count towards a limit at the same time accept no more than the limit together. What
+// the milter refuses is given back everywhere. Without Redis each daemon counts for itself, and
+// what it accepted counts everywhere once Redis is back.
+func TestSharedLimit(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, b := s.daemon(t, next), s.daemon(t, next)
+	a.domain(nil)
+	a.mailRule(mailflow.Rule{ID: "few", Kind: mailflow.KindLimit, Action: mailflow.Action{RecipientsPerDay: 4}})
+	redistest.Eventually(t, "the rule is known", func() bool { return b.Needs().Recipients })
+	const ann = "ann@example.org"
+	begin := func(d *daemon, instance string, recipients int) {
+		t.Helper()
+		for n := range recipients {
+			if v := d.rcpt(instance, ann, ann, fmt.Sprintf("u%d@example.net", n), home); v.Refused {
+				t.Fatalf("%s, recipient %d: %+v", instance, n, v)
+			}
+		}
+	}
+	end := func(d *daemon, instance string, recipients int) mailflow.Verdict {
+		return d.MessageEnded(&mailflow.Envelope{Instance: instance, QueueID: "Q" + instance, Recipients: recipients}, true)
+	}
+	// left waits until a daemon permits so many recipients more, and no more.
+	left := func(d *daemon, want int) {
+		t.Helper()
+		redistest.Eventually(t, fmt.Sprint(want, " recipients are left"), func() bool {
+			n := 0
+			for ; n < 5 && !d.rcpt("probe", ann, ann, fmt.Sprintf("p%d@example.net", n), home).Refused; n++ {
+			}
+			d.MessageEnded(&mailflow.Envelope{Instance: "probe"}, false)
+			return n == want
+		})
+	}
+	begin(a, "1", 3)
+	begin(b, "2", 3)
+	if v := end(a, "1", 3); v.Refused {
+		t.Errorf("the first: %+v", v)
+	}
+	if v := end(b, "2", 3); !v.Refused || !v.Temporary || v.Reason != mailflow.ReasonLimit || v.Rule != "few" {
+		t.Errorf("both together: %+v", v)
+	}
+	left(a, 1)
+	left(b, 1)
+
+	disconnected := a.Connected(ip(home), 1) // a milter
+	begin(a, "3", 1)
+	if v := end(a, "3", 1); v.Refused {
+		t.Errorf("the last: %+v", v)
+	}
+	left(b, 0)
+	a.NotReceived("Q3", mailflow.ReasonSenderNotOwned)
+	disconnected()
+	left(b, 1)
+	begin(b, "4", 1)
+	if v := end(b, "4", 1); v.Refused {
+		t.Errorf("what was given back: %+v", v)
+	}
+
+	const bob = "bob@example.org"
+	s.redis.Pause()
+	for n := range 3 {
+		instance := fmt.Sprint("away", n)
+		if v := a.rcpt(instance, bob, bob, "u@example.net", home); v.Refused {
+			t.Errorf("without Redis: %+v", v)
+		}
+		if v := end(a, instance, 1); v.Refused {
+			t.Errorf("without Redis: %+v", v)
+		}
+	}
+	s.redis.Resume()
+	redistest.Eventually(t, "what was accepted without Redis counts there once", func() bool {
+		took, err := b.redis.Take(t.Context(), "example.org", store.NewID(), []store.Take{{Key: "example.org/few/rd/" + bob, N: 2, Rate: 4, Per: 24 * time.Hour}})
+		if err == nil && took >= 0 {
+			took, err = b.redis.Take(t.Context(), "example.org", store.NewID(), []store.Take{{Key: "example.org/few/rd/" + bob, N: 1, Rate: 4, Per: 24 * time.Hour}})
+			if err != nil || took >= 0 {
+				t.Errorf("the last one: %d, %v", took, err)
+			}
+			return true
+		}
+		if err == nil { // too early: give them back
+			_ = b.redis.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{{Key: "example.org/few/rd/" + bob, N: -2, Rate: 4, Per: 24 * time.Hour}}})
+		}
+		return false
+	})
+}
+
 // Who is internal, and whose word about a redirect counts, depends on the client.
 func TestMailClients(t *testing.T) {
 	t.Parallel()

@@ -2,10 +2,12 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -15,19 +17,29 @@ import (
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
-// limits counts sent messages and recipients (M9). A recipient counts at once on this daemon, and
-// on the others once its message was received: no decision waits for Redis, so that daemons
-// together may permit a little more than a bound while the news is on its way, or while Redis is
-// away.
-type limits struct{ meter *throttle.Meter }
+// limits counts sent messages and recipients (M9). A recipient counts at once on this daemon. When
+// its message ends, Redis decides for all daemons, if it answers in time; if it does not, this
+// daemon decides alone, and what was taken is taken from Redis later. Other daemons learn what was
+// taken by events, for their recipients and for times without Redis.
+type limits struct {
+	meter *throttle.Meter
+	// away is until when Redis is not asked because it did not answer, in Unix nanoseconds.
+	away atomic.Int64
+}
+
+const (
+	// shareTimeout bounds the wait for Redis at the end of a message.
+	shareTimeout = 100 * time.Millisecond
+	// sharePause is how long it is not asked after that.
+	sharePause = time.Second
+)
 
 // charge is the amount that a recipient or a message took from a bucket.
 type charge struct {
-	key  string
-	rate throttle.Rate
-	n    int
-	// message: it is taken for a message, not for a recipient.
-	message bool
+	rule *mailflow.Rule
+	bound
+	key string
+	n   int
 }
 
 func (l *limits) giveBack(charges []charge, now time.Time) {
@@ -52,9 +64,14 @@ func (l *limits) uncount(t *transaction, n int, now time.Time) {
 // bound is one of the bounds of a limit.
 type bound struct {
 	rate    throttle.Rate
-	message bool
+	message bool // it is taken for a message, not for a recipient
 	name    string
 	unit    string
+}
+
+// reached says in words that the bound of a rule is reached.
+func (b *bound) reached(r *mailflow.Rule) string {
+	return fmt.Sprintf("%d %s for this %s", b.rate.N, b.unit, per(r))
 }
 
 func bounds(a *mailflow.Action) [4]bound {
@@ -87,13 +104,13 @@ func (g *Gate) allowance(w *mailView, e *mailflow.Envelope, now time.Time, charg
 				ok, used := g.limits.meter.Take(key, b.rate, 1, now)
 				if !ok {
 					g.limits.giveBack(took, now)
-					reached := fmt.Sprintf("%d %s for this %s", b.rate.N, b.unit, per(r))
+					reached := b.reached(r)
 					if r.Action.Then == mailflow.ThenSuspend && r.Mode != access.Report {
 						g.suspendCredential(w.message.Sender.Account, e, r, reached, now)
 					}
 					return false, reached
 				}
-				took = append(took, charge{key, b.rate, 1, b.message})
+				took = append(took, charge{r, b, key, 1})
 				if at := r.Action.WarnAt; at > 0 && used*100 >= at*b.rate.N {
 					*warned = union(*warned, []string{r.ID})
 					if (used-1)*100 < at*b.rate.N { // once, as it is passed
@@ -147,17 +164,112 @@ func (g *Gate) credentials(account string, e *mailflow.Envelope, now time.Time) 
 	return ids
 }
 
-// spend counts a received message on all daemons.
-func (g *Gate) spend(t *transaction, now time.Time) {
-	total := map[charge]int{}
-	for _, c := range t.charges {
-		n := c.n
-		c.n = 0
-		total[c] += n
+// total returns what a message took, once for each bucket.
+func total(charges []charge) (list []charge) {
+	for _, c := range charges {
+		if i := slices.IndexFunc(list, func(t charge) bool { return t.key == c.key }); i >= 0 {
+			list[i].n += c.n
+		} else {
+			list = append(list, c)
+		}
 	}
-	for c, n := range total {
+	return list
+}
+
+func takes(charges []charge, sign int) []store.Take {
+	list := make([]store.Take, len(charges))
+	for i, c := range charges {
+		list[i] = store.Take{Key: c.key, N: sign * c.n, Rate: c.rate.N, Per: c.rate.Per}
+	}
+	return list
+}
+
+// share takes what a message took here from the buckets that all daemons share. It returns what one
+// of them lacks: then nothing is taken anywhere. It returns nil if all have enough, if Redis does
+// not answer, and if the message is received in any case.
+func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
+	all := total(t.charges)
+	if len(all) == 0 {
+		return nil
+	}
+	domain := t.message.Sender.Domain
+	enforced, reported := all, []charge(nil)
+	if slices.ContainsFunc(all, func(c charge) bool { return c.rule.Mode == access.Report }) {
+		enforced = nil
+		for _, c := range all {
+			if c.rule.Mode == access.Report {
+				reported = append(reported, c)
+			} else {
+				enforced = append(enforced, c)
+			}
+		}
+	}
+	id := store.NewID()
+	short, err := g.askShared(domain, id, enforced, received, now)
+	if short != nil {
+		g.limits.giveBack(t.charges, now)
+		t.charges = nil
+		if short.rule.Action.Then == mailflow.ThenSuspend {
+			g.suspendCredential(t.message.Sender.Account, &t.envelope, short.rule, short.reached(short.rule), now)
+		}
+		return short
+	}
+	if err != nil { // by the same id: Redis may have taken it, and only its answer was lost
+		g.spend(store.Spend{ID: id, Domain: domain, Time: now, Takes: takes(enforced, 1)})
+	}
+	g.spend(store.Spend{ID: id + "-reported", Domain: domain, Time: now, Takes: takes(reported, 1)})
+	g.announce(all, 1, now)
+	t.shared = true
+	return nil
+}
+
+// errNotAsked reports that the shared buckets were not asked.
+var errNotAsked = errors.New("the shared buckets were not asked")
+
+// askShared takes charges from the shared buckets if they have enough; short is one that has not.
+func (g *Gate) askShared(domain, id string, charges []charge, received bool, now time.Time) (short *charge, err error) {
+	switch {
+	case len(charges) == 0:
+		return nil, nil
+	case g.Buckets == nil, received, now.UnixNano() < g.limits.away.Load():
+		return nil, errNotAsked
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shareTimeout)
+	defer cancel()
+	i, err := g.Buckets.Take(ctx, domain, id, takes(charges, 1))
+	if err != nil {
+		g.limits.away.Store(now.Add(sharePause).UnixNano())
+		g.Log.Debug("sending limits are counted on this daemon alone", "error", err)
+		return nil, err
+	}
+	if i >= 0 {
+		return &charges[i], nil
+	}
+	return nil, nil
+}
+
+// takeBack gives back what a message took, here and on all daemons if it is known there.
+func (g *Gate) takeBack(t *transaction, now time.Time) {
+	g.limits.giveBack(t.charges, now)
+	if all := total(t.charges); t.shared && len(all) > 0 {
+		g.spend(store.Spend{ID: store.NewID(), Domain: t.message.Sender.Domain, Time: now, Takes: takes(all, -1)})
+		g.announce(all, -1, now)
+	}
+	t.charges, t.shared = nil, false
+}
+
+// spend takes from the shared buckets behind the decision.
+func (g *Gate) spend(s store.Spend) {
+	if len(s.Takes) > 0 && g.Buckets != nil {
+		g.writes.spend(s)
+	}
+}
+
+// announce reports to the other daemons what a message took, or for sign -1 gave back.
+func (g *Gate) announce(charges []charge, sign int, now time.Time) {
+	for _, c := range charges {
 		g.writes.event(store.Event{
-			Origin: g.origin, Time: now, Kind: store.EventSpend, Account: c.key, Token: uint64(n), //nolint:gosec // small
+			Origin: g.origin, Time: now, Kind: store.EventSpend, Account: c.key, Token: uint64(sign * c.n), //nolint:gosec // small, and read back as signed
 			Service: strconv.Itoa(c.rate.N) + "/" + c.rate.Per.String(),
 		})
 	}

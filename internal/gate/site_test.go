@@ -77,7 +77,7 @@ func (s *site) open(t testing.TB, set func(*gate.Options)) *daemon {
 	d.redis = redis
 	st.State.Delimiters = "+"
 	o := gate.Options{
-		Store: st, Journal: redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
+		Store: st, Journal: redis, Buckets: redis, Pepper: s.pepper, Hasher: credential.NewHasher(0),
 		Log:          hclog.New(&hclog.LoggerOptions{Output: d.log, DisableTime: true}),
 		MaxStaleness: time.Hour,
 		Throttle:     throttle.Limits{PerAddress: 5, PerAccount: 3, Window: time.Hour},

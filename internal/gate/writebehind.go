@@ -39,6 +39,7 @@ type Spool interface {
 // on disk if there is a spool; the oldest are dropped if there are too many.
 type writeBehind struct {
 	journal Journal
+	buckets Buckets // nil for none
 	spool   Spool  // nil for none
 	origin  string // of the batches
 	log     hclog.Logger
@@ -56,14 +57,15 @@ type writeBehind struct {
 	closings []store.Closing
 	messages []mailflow.Record
 	events   []store.Event
+	spends   []store.Spend
 	uses     map[string]map[string]store.LastUse
 	touched  map[string]time.Time // credential → when its last use was last written
 	dropped  int
 }
 
-func newWriteBehind(j Journal, spool Spool, log hclog.Logger) *writeBehind {
+func newWriteBehind(j Journal, buckets Buckets, spool Spool, log hclog.Logger) *writeBehind {
 	return &writeBehind{
-		journal: j, spool: spool, origin: store.NewID(), log: log,
+		journal: j, buckets: buckets, spool: spool, origin: store.NewID(), log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
 	}
@@ -105,6 +107,7 @@ func (b *writeBehind) record(r *store.LoginRecord) { enqueue(b, &b.records, r) }
 func (b *writeBehind) message(r *mailflow.Record)  { enqueue(b, &b.messages, *r) }
 func (b *writeBehind) close(c store.Closing)       { enqueue(b, &b.closings, c) }
 func (b *writeBehind) event(e store.Event)         { enqueue(b, &b.events, e) }
+func (b *writeBehind) spend(s store.Spend)         { enqueue(b, &b.spends, s) }
 
 func (b *writeBehind) touch(account, credentialID string, u store.LastUse) {
 	b.mu.Lock()
@@ -208,6 +211,7 @@ const sweepEvery = 10 * time.Second
 type delivery struct {
 	ID       store.BatchID                       `json:"id"`
 	Events   []store.Event                       `json:"events,omitempty"`
+	Spends   []store.Spend                       `json:"spends,omitempty"`
 	Records  []store.LoginRecord                 `json:"records,omitempty"`
 	Closings []store.Closing                     `json:"closings,omitempty"`
 	Messages []mailflow.Record                   `json:"messages,omitempty"`
@@ -266,13 +270,13 @@ func (b *writeBehind) take() *delivery {
 		b.log.Warn("login records were dropped: the store was unreachable for too long", "count", b.dropped)
 		b.dropped = 0
 	}
-	d := &delivery{Events: dequeue(&b.events), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
+	d := &delivery{Events: dequeue(&b.events), Spends: dequeue(&b.spends), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
 	records := dequeue(&b.records)
 	d.Records = slices.Grow(d.Records, len(records))
 	for _, r := range records {
 		d.Records = append(d.Records, *r)
 	}
-	if len(d.Events)+len(d.Records)+len(d.Closings)+len(d.Messages)+len(d.Uses) == 0 {
+	if len(d.Events)+len(d.Spends)+len(d.Records)+len(d.Closings)+len(d.Messages)+len(d.Uses) == 0 {
 		return nil
 	}
 	b.uses = map[string]map[string]store.LastUse{}
@@ -333,6 +337,12 @@ func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
 			return err
 		}
 		d.Events = nil
+	}
+	for len(d.Spends) > 0 {
+		if err := b.settle(b.buckets.Spend(ctx, &d.Spends[0])); err != nil {
+			return err
+		}
+		d.Spends = d.Spends[1:]
 	}
 	if len(d.Records)+len(d.Closings)+len(d.Messages) > 0 {
 		err := b.journal.AppendRecords(ctx, d.ID, &store.Batch{Records: d.Records, Closings: d.Closings, Messages: d.Messages})

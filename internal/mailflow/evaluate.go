@@ -242,7 +242,13 @@ func (e *evaluation) limit(r *compiled) {
 		e.step(r, "pass", "")
 		return
 	}
-	e.refuse(r, ReasonLimit, reached, func() string { return "Sending limit reached (" + reached + "). Try again later." })
+	e.refuse(r, ReasonLimit, reached, func() string { return LimitReached(r.Rule, reached).Text })
+}
+
+// LimitReached is the verdict on a message that a limit does not permit. reached is the bound, in
+// words.
+func LimitReached(r *Rule, reached string) Verdict {
+	return Verdict{Refused: true, Temporary: true, Reason: ReasonLimit, Rule: r.ID, Text: "Sending limit reached (" + reached + "). Try again later."}
 }
 
 func (e *evaluation) internalOnly(r *compiled, side int) {

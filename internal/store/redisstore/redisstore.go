@@ -11,6 +11,8 @@
 //	drawbridge:{s07}:closed:D  hash    record id → how a login ended that the next passdb decided
 //	drawbridge:{s07}:delivered:O  string  number of the last batch of login records of a daemon's run
 //	drawbridge:{s07}:used:A    hash    secure password id → last use, of account A
+//	drawbridge:{s07}:bucket:B  string  when a bucket of a sending limit is full again, by Redis' clock
+//	drawbridge:{s07}:taken:I   string  what the call of this id took was taken
 //	drawbridge:{g}:events      stream  wrong secrets and successes, for the counters of all daemons
 //
 // Diagnostics: every error wraps one of store's sentinels; a command that Redis refuses for want of
@@ -207,7 +209,8 @@ func (r *Redis) Heads(ctx context.Context) (heads [store.Shards]store.Head, dama
 	return heads, damage, nil
 }
 
-// headsAtOnce reads the heads of all shards, and the numbers of their documents, in one transaction.
+// headsAtOnce reads the heads of all shards, and the numbers of their documents, in one
+// transaction.
 func (r *Redis) headsAtOnce(ctx context.Context, values *[store.Shards][]any, counts *[store.Shards]int64) error {
 	var cmds [store.Shards]*redis.SliceCmd
 	var lengths [store.Shards]*redis.IntCmd
@@ -355,8 +358,8 @@ func (r *Redis) Load(ctx context.Context, s store.Shard, known store.Head, begin
 	}
 }
 
-// continues returns [store.ErrForeign] when the changes up to h are known not to include those up to
-// known. Of a head that the stream no longer shows nothing is known.
+// continues returns [store.ErrForeign] when the changes up to h are known not to include those up
+// to known. Of a head that the stream no longer shows nothing is known.
 func (r *Redis) continues(ctx context.Context, s store.Shard, known, h store.Head) error {
 	switch {
 	case known.N == 0 || h == known:
