@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -23,6 +24,9 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 	}
 	if !d.DryRun && !d.Confirm {
 		return nil, api.Conflict("confirm_required", "deleting the domain also deletes %s and all its records", d.belongings()).OrRepeat("confirm=true")
+	}
+	if err := d.checkUnnamed(append([]string{d.name}, cur.Doc.AliasDomains...)); err != nil {
+		return nil, err
 	}
 	d.names.Lock()
 	defer d.names.Unlock()
@@ -60,6 +64,41 @@ func (d *Domain) Delete(ctx context.Context) (*Result[api.Domain], error) {
 		d.Log.Warn("deleting the records of a deleted domain", "domain", d.name, "error", err)
 	}
 	return res, nil
+}
+
+// maxNaming is the number of rules and groups that an answer lists.
+const maxNaming = 10
+
+// checkUnnamed refuses to delete a domain whose addresses mail rules or groups of other domains
+// name. Without them a rule could match all messages, or lack an approver; if they stayed, MAIL
+// FROM would prove what a login proves now.
+func (d *Domain) checkUnnamed(names []string) error {
+	foreign := func(addr string) bool { return slices.Contains(names, address.Domain(addr)) }
+	var list []string
+	for _, other := range d.Store.State.Domains("", 0) {
+		domain := other.Doc.Name
+		if domain == d.name {
+			continue
+		}
+		for _, r := range d.Store.State.MailRules(domain) {
+			if r.Doc.NamesAny(foreign) {
+				list = append(list, "mail rule "+r.Doc.ID+" of "+domain)
+			}
+		}
+		for _, g := range d.Store.State.Groups(domain) {
+			if g.Doc.NamesAny(foreign) {
+				list = append(list, "group "+g.Doc.Address)
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(list) - maxNaming; n > 0 {
+		list, more = list[:maxNaming], fmt.Sprintf(" and %d more", n)
+	}
+	return api.Conflict("in_use", "addresses of the domain are named by %s%s: remove them there first", strings.Join(list, ", "), more)
 }
 
 // belongings describes the accounts and secrets that are deleted with the domain.

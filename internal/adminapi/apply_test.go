@@ -515,7 +515,7 @@ func anyDocument(t *rapid.T) *api.DomainDocument {
 	yes := func(label string) bool { return rapid.Bool().Draw(t, label) }
 	one := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(t, label) }
 	onOff := func(label string) *bool { v := yes(label); return &v }
-	doc := &api.DomainDocument{Format: 1, Departments: []api.Department{}, Policies: []api.Policy{}, IPBlocks: []api.IPBlock{}, Accounts: []api.AccountSettings{}}
+	doc := &api.DomainDocument{Format: 1, Departments: []api.Department{}, Policies: []api.Policy{}, IPBlocks: []api.IPBlock{}, Accounts: []api.AccountSettings{}, MailRules: []api.MailRule{}, Groups: []api.Group{}}
 	doc.Domain = &api.Domain{
 		Name: "example.org", Administrators: some("administrator", "ann@example.org"), AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
 		Accounts: one("accounts", "open", "listed"), SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
@@ -553,6 +553,19 @@ func anyDocument(t *rapid.T) *api.DomainDocument {
 		}
 		doc.IPBlocks = append(doc.IPBlocks, b)
 	}
+	for _, id := range some("mail rule", "m1", "m2") {
+		doc.MailRules = append(doc.MailRules, api.MailRule{
+			ID: id, Name: one("name of "+id, "a rule", "外部"), Kind: "filter", Enabled: onOff("rule enabled"), Mode: one("rule mode", "enforce", "report"), Scope: scope(id),
+			Direction: one("direction", "sent", "received", "both"), Match: &api.MailMatch{Subject: []string{"lottery"}, MinSize: int64(rapid.IntRange(0, 5).Draw(t, "size"))},
+			ExceptDomains: some("except domain", "*.partner.example"), OnFault: one("fault", "tempfail", "ignore"), Action: api.MailAction{Do: one("do", "spam", "delete")},
+		})
+	}
+	for _, who := range some("group", "all", "team") {
+		doc.Groups = append(doc.Groups, api.Group{
+			Address: who + "@example.org", Aliases: some("group alias", "alias-of-"+who+"@example.org"), Members: some("member", "ann@example.org", "team@example.org"),
+			WhoMaySend: one("who", "anyone", "domain", "members"), Senders: []string{}, Departments: []string{}, Approvers: some("approver", "ann@example.org"),
+		})
+	}
 	for _, who := range some("account", "ann", "bob", "eve") {
 		doc.Accounts = append(doc.Accounts, api.AccountSettings{
 			Address: who + "@example.org", Suspended: yes("suspended"), Departments: some("in", departments...), Aliases: some("aliases", "x@example.org"), SendAs: some("sends as", "sales@example.org", "*@elsewhere.example"),
@@ -560,4 +573,68 @@ func anyDocument(t *rapid.T) *api.DomainDocument {
 		})
 	}
 	return doc
+}
+
+// Mail rules and groups are sections of a document: exported, compared, and applied to a domain
+// that has none.
+func TestApplyMailRulesAndGroups(t *testing.T) {
+	d := start(t, false).site()
+	d.admin.post(dom+"/mail-rules", `{"id":"outside","name":"Approval","kind":"audit","scope":{"departments":[{"path":"board"}]},"direction":"sent",
+		"match":{"recipient_domains":["*.example.net"],"headers":[{"name":"X-Class","regex":"^secret$"}],"subject":["offer"],"text":["price"],
+		"attachments":{"names":["*.pdf"],"types":["application/*"]},"min_size":1000},"except_domains":["partner.example"],
+		"from":"2026-12-01T00:00:00Z","until":"2099-12-01T00:00:00Z","on_fault":"ignore","mode":"report",
+		"action":{"approvers":["department:board"],"need":"all","expires":"24h","then":"release"}}`).want(201)
+	d.admin.put("/v1/groups/team@example.org", `{"members":["ann@example.org"],"aliases":["crew@example.org"],"who_may_send":"listed","departments":["board"],"approvers":["ann@example.org"]}`).want(201)
+	doc := d.admin.exported("")
+	if len(doc.MailRules) != 1 || len(doc.Groups) != 1 || doc.MailRules[0].Match.Headers[0].Regex != "^secret$" || !doc.MailRules[0].CreatedAt.IsZero() {
+		t.Fatalf("exported: %+v %+v", doc.MailRules, doc.Groups)
+	}
+	d.admin.apply("", doc).planned()
+
+	before := *doc.MailRules[0].Until
+	doc.MailRules[0].Until = nil
+	doc.MailRules = append(doc.MailRules, api.MailRule{ID: "few", Name: "Few", Kind: "limit", Mode: "enforce", Direction: "both", OnFault: "tempfail", Scope: &api.Scope{All: true}, Action: api.MailAction{MessagesPerHour: 5}})
+	doc.Groups[0].Members = []string{"bob@example.org"}
+	doc.Groups = append(doc.Groups, api.Group{Address: "all@alias.example", WhoMaySend: "anyone", Members: []string{"team@example.org"}})
+	plan := d.admin.apply("?dry_run=true", doc).planned("~ mail_rule outside", "+ mail_rule few", "~ group team@example.org", "+ group all@example.org").
+		has("changes.0.changes", `{"until":["`+before.Format(time.RFC3339)+`",null]}`)
+	d.admin.apply("", doc).planned("~ mail_rule outside", "+ mail_rule few", "~ group team@example.org", "+ group all@example.org")
+	d.admin.get(dom+"/mail-rules/few").want(200).has("action", `{"messages_per_hour":5,"per":"account","then":"refuse"}`)
+	d.admin.apply("", doc, "If-Match", plan.header.Get("ETag")).want(412)
+
+	// Departments that rules and groups of the same document name must be in it.
+	whole := d.admin.exported("")
+	without := *whole
+	without.Departments = slices.DeleteFunc(slices.Clone(whole.Departments), func(v api.Department) bool { return v.Path == "board" })
+	if a := d.admin.apply("", &without).want(422); !strings.Contains(string(a.body), "/mail_rules/1/scope/departments/0") || !strings.Contains(string(a.body), "/groups/1/departments/0") {
+		t.Errorf("departments that are missing: %s", a.body)
+	}
+	d.admin.post(apply, `{"mail_rules":[{"name":"x","kind":"filter","scope":{"all":true},"action":{"do":"spam"}}],"groups":[{"address":"a@example.org","aliases":["b@example.org"]},{"address":"b@example.org"},{"address":"c@elsewhere.example"}]}`).
+		faults("/mail_rules/0/id required", "/groups/0/aliases/0 duplicate", "/groups/1/address duplicate", "/groups/2/address outside_domain")
+
+	// The document of one domain, with another name, makes the same domain.
+	d.admin.post("/v1/domains", `{"name":"copy.example"}`).want(201)
+	text, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := strings.NewReplacer("example.org", "copy.example", `"alias.example"`, ``, whole.Revision, "").Replace(string(text))
+	d.admin.post("/v1/domains/copy.example/apply", copied).want(200)
+	if got := d.admin.get("/v1/domains/copy.example/mail-rules/outside").want(200).text("match.headers.0.regex"); got != "^secret$" {
+		t.Errorf("copied: %s", got)
+	}
+	// A section that is missing stays, also by a document from before there were mail rules.
+	old := *whole
+	old.MailRules, old.Groups, old.Revision = nil, nil, strings.Join(strings.Split(whole.Revision, ".")[:5], ".")
+	d.admin.apply("", &old).planned()
+	d.admin.post(apply, `{"mail_rules":[],"groups":[]}`).planned("- mail_rule few", "- mail_rule outside", "- group all@example.org", "- group team@example.org")
+
+	// A domain whose addresses others' rules and groups name stays until they do not.
+	d.admin.put("/v1/groups/team@example.org", `{"members":["ann@copy.example"]}`).want(201)
+	d.admin.put(dom+"/mail-rules/watch", `{"name":"x","kind":"monitor","scope":{"all":true},"action":{"to":["boss@copy.example"]}}`).want(201)
+	if a := d.admin.del("/v1/domains/copy.example?confirm=true").want(409, "in_use"); !strings.Contains(string(a.body), "mail rule watch of example.org, group team@example.org") {
+		t.Errorf("named: %s", a.body)
+	}
+	d.admin.post(apply, `{"mail_rules":[],"groups":[]}`).want(200)
+	d.admin.del("/v1/domains/copy.example?confirm=true").want(204)
 }

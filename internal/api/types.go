@@ -326,6 +326,8 @@ type DomainDocument struct {
 	Departments          []Department          `json:"departments,omitzero" maxItems:"100000"`
 	Policies             []Policy              `json:"policies,omitzero" maxItems:"10000" doc:"Each with its id; the policy of the simple switch is third-party-access."`
 	IPBlocks             []IPBlock             `json:"ip_blocks,omitzero" maxItems:"10000" doc:"Identified by their networks. Expired ones are ignored."`
+	MailRules            []MailRule            `json:"mail_rules,omitzero" maxItems:"10000" doc:"Each with its id."`
+	Groups               []Group               `json:"groups,omitzero" maxItems:"10000" doc:"Identified by their addresses."`
 	Accounts             []AccountSettings     `json:"accounts,omitzero" maxItems:"100000" doc:"Accounts with a record. Their secrets are not in the document and are kept."`
 }
 
@@ -343,8 +345,8 @@ type Plan struct {
 
 // PlanItem is one thing that a document changes.
 type PlanItem struct {
-	Kind    string                     `json:"kind" enum:"domain,department,policy,ip_block,account"`
-	ID      string                     `json:"id" doc:"The policy's id, the department's path, the account's address, the domain's name, or the blocked network."`
+	Kind    string                     `json:"kind" enum:"domain,department,policy,ip_block,mail_rule,group,account"`
+	ID      string                     `json:"id" doc:"The policy's or mail rule's id, the department's path, the account's or group's address, the domain's name, or the blocked network."`
 	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"For changes: the field, and its value before and after."`
 }
 
@@ -442,8 +444,8 @@ type EffectiveProtocols struct {
 	Sieve Setting[bool] `json:"sieve"`
 }
 
-// MailboxPassword sets the mailbox password that is stored here: password, hash or generate, or only
-// must_change to expire the present one.
+// MailboxPassword sets the mailbox password that is stored here: password, hash or generate, or
+// only must_change to expire the present one.
 type MailboxPassword struct {
 	Password   Secret `json:"password,omitempty" format:"password" writeOnly:"true" doc:"Must meet the domain's password_policy."`
 	Hash       Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation. Not compared with the domain's password_policy." example:"{BLF-CRYPT}$2y$…"`

@@ -36,3 +36,18 @@ func renameApprovers(approvers *[]string, moved func(path string) (string, bool)
 	}
 	return renamed
 }
+
+// NamesAny reports whether the rule names an address that satisfies f.
+func (r *Rule) NamesAny(f func(addr string) bool) bool {
+	for _, list := range [][]string{r.Scope.Members, r.Scope.Except.Members, r.Match.Senders, r.Match.Recipients, r.Action.To, r.Action.Approvers} {
+		if slices.ContainsFunc(list, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// NamesAny reports whether the group names an address that satisfies f.
+func (g *Group) NamesAny(f func(addr string) bool) bool {
+	return slices.ContainsFunc(g.Members, f) || slices.ContainsFunc(g.Senders, f) || slices.ContainsFunc(g.Approvers, f)
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -45,6 +46,12 @@ func desired(d *admin.Domain, in *api.DomainDocument, cur *content, ch *store.Ch
 	}
 	if in.IPBlocks != nil {
 		next.blocks = desiredBlocks(d, in.IPBlocks, cur.blocks, ch.Now, f)
+	}
+	if in.MailRules != nil {
+		next.rules = desiredRules(d, in.MailRules, cur.rules, ch.Now, f)
+	}
+	if in.Groups != nil {
+		next.groups = desiredGroups(d, in.Groups, cur.groups, ch.Now, f)
 	}
 	if in.Accounts != nil {
 		next.accounts = desiredAccounts(d, in.Accounts, cur.accounts, ch, f)
@@ -166,6 +173,73 @@ func desiredBlocks(d *admin.Domain, in []api.IPBlock, cur []*store.Block, now ti
 	return next
 }
 
+func desiredRules(d *admin.Domain, in []api.MailRule, cur []*store.MailRule, now time.Time, f *api.Faults) []*store.MailRule {
+	byID := map[string]*store.MailRule{}
+	for _, r := range cur {
+		byID[r.ID] = r
+	}
+	reader := mail.Site{}.Of(d)
+	next, seen := make([]*store.MailRule, 0, len(in)), map[string]bool{}
+	for i := range in {
+		f.Under = api.At("/mail_rules", i)
+		id := in[i].ID
+		switch {
+		case id == "":
+			f.Add("/id", "required", "is needed in a document: it identifies the rule when the document is applied again")
+		case seen[id]:
+			f.Add("/id", "duplicate", "is the id of another rule of the document: choose another")
+		default:
+			admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
+		}
+		seen[id] = true
+		r := reader.ReadRule(&in[i], id, byID[id], "", f)
+		if byID[id] == nil {
+			r.CreatedAt = now
+		}
+		next = append(next, r)
+	}
+	f.Under = ""
+	if len(next) > mail.MaxRules {
+		f.Add("/mail_rules", "limit", "are too many: a domain may have %d", mail.MaxRules)
+	}
+	return next
+}
+
+func desiredGroups(d *admin.Domain, in []api.Group, cur []*store.Group, now time.Time, f *api.Faults) []*store.Group {
+	created := map[string]time.Time{}
+	for _, g := range cur {
+		created[g.Address] = g.CreatedAt
+	}
+	reader := mail.Site{}.Of(d)
+	next, seen := make([]*store.Group, 0, len(in)), map[string]bool{}
+	for i := range in {
+		f.Under = api.At("/groups", i)
+		addr, err := address.Parse(in[i].Address, d.Name())
+		addr = d.Store.State.Canonical(addr)
+		switch {
+		case in[i].Address == "":
+			f.Add("/address", "required", "is needed")
+		case err != nil:
+			f.Add("/address", "invalid_address", "%v", err)
+		case address.Domain(addr) != d.Name():
+			f.Add("/address", "outside_domain", "is not an address of this domain")
+		case seen[addr]:
+			f.Add("/address", "duplicate", "is the address of another group of the document: leave one out")
+		}
+		seen[addr] = true
+		g := reader.ReadGroup(&in[i], addr, f)
+		if g.CreatedAt = created[addr]; g.CreatedAt.IsZero() {
+			g.CreatedAt = now
+		}
+		next = append(next, g)
+	}
+	for i, g := range next {
+		f.Under = api.At("/groups", i)
+		mail.CheckGroup(g, slices.Values(next), f)
+	}
+	return next
+}
+
 func desiredAccounts(d *admin.Domain, in []api.AccountSettings, cur []*store.Account, ch *store.Change, f *api.Faults) []*store.Account {
 	byAddress := make(map[string]*store.Account, len(cur))
 	for _, a := range cur {
@@ -226,13 +300,17 @@ func checkReferences(d *admin.Domain, in *api.DomainDocument, departments map[st
 		named[path] = true
 		return path, false
 	}
-	for _, r := range st.MailRules(d.Name()) {
-		rule := *r.Doc
-		rule.RenameDepartments(note)
+	if in.MailRules == nil {
+		for _, r := range st.MailRules(d.Name()) {
+			rule := *r.Doc
+			rule.RenameDepartments(note)
+		}
 	}
-	for _, g := range st.Groups(d.Name()) {
-		group := *g.Doc
-		group.RenameDepartments(note)
+	if in.Groups == nil {
+		for _, g := range st.Groups(d.Name()) {
+			group := *g.Doc
+			group.RenameDepartments(note)
+		}
 	}
 	for _, was := range guard.Confirmed(st, d.Name()).Policies { // which a revert would restore
 		if was != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
+	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -35,17 +36,22 @@ const (
 	sectionPolicies
 	sectionBlocks
 	sectionAccounts
+	sectionMailRules
+	sectionGroups
 	sections
 )
 
 // field is the JSON pointer of a section.
 func (s section) field() string {
-	return [sections]string{"/domain", "/departments", "/policies", "/ip_blocks", "/accounts"}[s]
+	return [sections]string{"/domain", "/departments", "/policies", "/ip_blocks", "/accounts", "/mail_rules", "/groups"}[s]
 }
 
 // sectionsOf reports which sections a document has.
 func sectionsOf(d *api.DomainDocument) [sections]bool {
-	return [sections]bool{d.Domain != nil || d.SecurePasswordPolicy != nil, d.Departments != nil, d.Policies != nil, d.IPBlocks != nil, d.Accounts != nil}
+	return [sections]bool{
+		d.Domain != nil || d.SecurePasswordPolicy != nil, d.Departments != nil, d.Policies != nil, d.IPBlocks != nil, d.Accounts != nil,
+		d.MailRules != nil, d.Groups != nil,
+	}
 }
 
 // content is what documents contain of a domain, as it is stored. A missing section is nil.
@@ -55,6 +61,8 @@ type content struct {
 	policies    []*store.Policy
 	blocks      []*store.Block
 	accounts    []*store.Account
+	rules       []*store.MailRule
+	groups      []*store.Group
 }
 
 // contentOf reads sections of a domain; nil if it is no longer managed.
@@ -79,6 +87,12 @@ func contentOf(d *admin.Domain, has [sections]bool, now time.Time) *content {
 	}
 	if has[sectionAccounts] {
 		c.accounts = docs(st.Accounts(d.Name(), "", 0))
+	}
+	if has[sectionMailRules] {
+		c.rules = docs(st.MailRules(d.Name()))
+	}
+	if has[sectionGroups] {
+		c.groups = docs(st.Groups(d.Name()))
 	}
 	return c
 }
@@ -112,6 +126,18 @@ func viewBlock(b *store.Block) api.IPBlock {
 	return v
 }
 
+func viewRule(r *store.MailRule) api.MailRule {
+	v := mail.ViewRule(r)
+	v.CreatedAt = time.Time{}
+	return v
+}
+
+func viewGroup(g *store.Group) api.Group {
+	v := mail.ViewGroup(g)
+	v.CreatedAt = time.Time{}
+	return v
+}
+
 func viewAccount(a *store.Account) api.AccountSettings {
 	v := admin.ViewAccount(a).AccountSettings
 	v.Preset = "" // the switches say it: nobody should have to edit both
@@ -128,6 +154,8 @@ func (c *content) document() *api.DomainDocument {
 	d.Departments = views(c.departments, func(v *store.Department) string { return v.Path }, admin.ViewDepartment)
 	d.Policies = views(c.policies, func(v *store.Policy) string { return v.ID }, viewPolicy)
 	d.IPBlocks = views(c.blocks, guard.Range, viewBlock)
+	d.MailRules = views(c.rules, func(v *store.MailRule) string { return v.ID }, viewRule)
+	d.Groups = views(c.groups, func(v *store.Group) string { return v.Address }, viewGroup)
 	d.Accounts = views(c.accounts, func(v *store.Account) string { return v.Address }, viewAccount)
 	d.Revision = revisionOf(d).String()
 	return d
@@ -147,7 +175,7 @@ func views[D, V any](items []*D, id func(*D) string, view func(*D) V) []V {
 
 // Export returns the settings of a domain as one document, with or without its accounts.
 func Export(d *admin.Domain, accounts bool) (*api.DomainDocument, error) {
-	c := contentOf(d, [sections]bool{true, true, true, true, accounts}, d.Time)
+	c := contentOf(d, [sections]bool{true, true, true, true, accounts, true, true}, d.Time)
 	if c == nil {
 		return nil, api.NotFound("domain")
 	}

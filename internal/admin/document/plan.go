@@ -168,6 +168,28 @@ func (p *plan) compare() {
 	for i := range blocks {
 		blocks[i].ID = blocks[i].network()
 	}
+	rule := kind[store.MailRule, api.MailRule]{
+		"mail_rule", sectionMailRules, func(r *store.MailRule) string { return r.ID }, viewRule,
+		func(ch *store.Change, cur, next *store.MailRule) error {
+			if next == nil {
+				ch.DeleteMailRule(p.domain.Name(), cur.ID)
+			} else {
+				ch.PutMailRule(p.domain.Name(), next)
+			}
+			return nil
+		},
+	}
+	group := kind[store.Group, api.Group]{
+		"group", sectionGroups, func(g *store.Group) string { return g.Address }, viewGroup,
+		func(ch *store.Change, cur, next *store.Group) error {
+			if next == nil {
+				ch.DeleteGroup(p.domain.Name(), cur.Address)
+			} else {
+				ch.PutGroup(p.domain.Name(), next)
+			}
+			return nil
+		},
+	}
 	account := kind[store.Account, api.AccountSettings]{
 		"account", sectionAccounts, func(a *store.Account) string { return a.Address }, viewAccount, p.writeAccount,
 	}
@@ -175,7 +197,7 @@ func (p *plan) compare() {
 	departments := department.steps(p.cur.departments, p.next.departments)
 	removed := func(s step) bool { return s.effect == removal }
 	p.steps = slices.Concat(p.steps, slices.DeleteFunc(slices.Clone(departments), removed), policy.steps(p.cur.policies, p.next.policies),
-		blocks, account.steps(p.cur.accounts, p.next.accounts),
+		blocks, rule.steps(p.cur.rules, p.next.rules), group.steps(p.cur.groups, p.next.groups), account.steps(p.cur.accounts, p.next.accounts),
 		slices.DeleteFunc(departments, func(s step) bool { return !removed(s) }))
 }
 

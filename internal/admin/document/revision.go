@@ -21,7 +21,7 @@ const revisionHash = 6
 
 func revisionOf(d *api.DomainDocument) (r revision) {
 	domain := []any{d.Domain, d.SecurePasswordPolicy}
-	for s, part := range [sections]any{domain, d.Departments, d.Policies, d.IPBlocks, d.Accounts} {
+	for s, part := range [sections]any{domain, d.Departments, d.Policies, d.IPBlocks, d.Accounts, d.MailRules, d.Groups} {
 		if sectionsOf(d)[s] {
 			text, _ := json.Marshal(part) // types of package api: never fails
 			sum := sha256.Sum256(text)
@@ -43,7 +43,7 @@ func (r revision) String() string {
 // parseRevision parses the text of a revision.
 func parseRevision(text string) (r revision, ok bool) {
 	parts := strings.Split(text, ".")
-	if len(parts) != len(r) {
+	if len(parts) != len(r) && len(parts) != int(sectionMailRules) { // an export of a version without mail rules
 		return r, false
 	}
 	for s, part := range parts {

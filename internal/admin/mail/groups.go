@@ -3,6 +3,7 @@ package mail
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -14,11 +15,11 @@ import (
 
 // Groups returns one page of the groups, by address.
 func (d *Domain) Groups(p admin.Page) (*api.List[api.Group], error) {
-	return admin.PageOf(p, d.Store.State.Groups(d.Name()), func(g *store.Group) string { return g.Address }, viewGroup)
+	return admin.PageOf(p, d.Store.State.Groups(d.Name()), func(g *store.Group) string { return g.Address }, ViewGroup)
 }
 
-// viewGroup shows a group.
-func viewGroup(g *store.Group) api.Group {
+// ViewGroup shows a group.
+func ViewGroup(g *store.Group) api.Group {
 	return api.Group{
 		Address: g.Address, Aliases: append([]string{}, g.Aliases...), Members: append([]string{}, g.Members...),
 		WhoMaySend: string(g.WhoMaySend), Senders: append([]string{}, g.Senders...), Departments: append([]string{}, g.Departments...),
@@ -32,7 +33,7 @@ func (s Site) Group(a *admin.Account) (*admin.Result[api.Group], error) {
 	if !ok {
 		return nil, api.NotFound("group")
 	}
-	return &admin.Result[api.Group]{View: viewGroup(g.Doc), Rev: g.Rev}, nil
+	return &admin.Result[api.Group]{View: ViewGroup(g.Doc), Rev: g.Rev}, nil
 }
 
 // PutGroup creates or replaces the group at an account's address.
@@ -46,7 +47,16 @@ func (s Site) PutGroup(ctx context.Context, a *admin.Account, in *api.Group, f *
 		if other, err := address.Parse(in.Address, a.Name()); in.Address != "" && (err != nil || a.Store.State.Canonical(other) != a.Address()) {
 			f.Add("/address", "conflict", "is not the one in the URL, and cannot be changed")
 		}
-		next := s.Of(a.Domain).readGroup(in, a.Address(), "", f)
+		d := s.Of(a.Domain)
+		next := d.ReadGroup(in, a.Address(), f)
+		others := d.Store.State.Groups(d.Name())
+		CheckGroup(next, func(yield func(*store.Group) bool) {
+			for _, g := range others {
+				if !yield(g.Doc) {
+					return
+				}
+			}
+		}, f)
 		if err := f.Err(); err != nil {
 			return err
 		}
@@ -54,7 +64,7 @@ func (s Site) PutGroup(ctx context.Context, a *admin.Account, in *api.Group, f *
 		if exists {
 			next.CreatedAt = cur.Doc.CreatedAt
 		}
-		*res = admin.Result[api.Group]{View: viewGroup(next), Rev: ch.Rev, Created: !exists}
+		*res = admin.Result[api.Group]{View: ViewGroup(next), Rev: ch.Rev, Created: !exists}
 		if exists && admin.Same(cur.Doc, next) {
 			res.Rev = cur.Rev
 			return nil
@@ -78,7 +88,7 @@ func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[
 		if err := a.Existing(ok, cur.Rev, "group"); err != nil {
 			return err
 		}
-		res.View = viewGroup(cur.Doc)
+		res.View = ViewGroup(cur.Doc)
 		admin.Describe(ch, "group.delete", a.Name(), a.Address())
 		ch.Diff(cur.Doc, nil)
 		ch.DeleteGroup(a.Name(), a.Address())
@@ -87,46 +97,47 @@ func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[
 	return res, err
 }
 
-// readGroup validates a group of an address.
-func (d *Domain) readGroup(in *api.Group, addr, pointer string, f *api.Faults) *store.Group {
+// ReadGroup validates a group of an address.
+func (d *Domain) ReadGroup(in *api.Group, addr string, f *api.Faults) *store.Group {
 	g := &store.Group{Group: mailflow.Group{
-		Address: addr, Aliases: d.readParties(in.Aliases, pointer+"/aliases", f), Members: d.readParties(in.Members, pointer+"/members", f),
-		WhoMaySend: mailflow.WhoMaySend(cmp.Or(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readParties(in.Senders, pointer+"/senders", f),
-		Approvers: d.readApprovers(in.Approvers, pointer+"/approvers", f), ExemptApprovers: in.ExemptApprovers,
+		Address: addr, Aliases: d.readParties(in.Aliases, "/aliases", f), Members: d.readParties(in.Members, "/members", f),
+		WhoMaySend: mailflow.WhoMaySend(cmp.Or(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readParties(in.Senders, "/senders", f),
+		Approvers: d.readApprovers(in.Approvers, "/approvers", f), ExemptApprovers: in.ExemptApprovers,
 	}}
 	for i, alias := range g.Aliases {
 		if address.Domain(alias) != d.Name() {
-			f.Add(api.At(pointer+"/aliases", i), "outside_domain", "is not an address of this domain or its alias domains")
-		}
-		if other := d.groupOf(alias); other != "" && other != addr {
-			f.Add(api.At(pointer+"/aliases", i), "duplicate", "leads to the group %s already", other)
+			f.Add(api.At("/aliases", i), "outside_domain", "is not an address of this domain or its alias domains")
 		}
 	}
 	for i, path := range in.Departments {
 		if !d.HasDepartment(path) {
-			f.Add(api.At(pointer+"/departments", i), "unknown_department", "there is no such department: create it first")
+			f.Add(api.At("/departments", i), "unknown_department", "there is no such department: create it first")
 		}
 		g.Departments = append(g.Departments, path)
 	}
 	listed := len(g.Senders)+len(g.Departments) > 0
 	if listed && g.WhoMaySend != mailflow.Listed {
-		f.Add(pointer+"/who_may_send", "conflict", "must be listed, or leave out senders and departments")
+		f.Add("/who_may_send", "conflict", "must be listed, or leave out senders and departments")
 	}
-	if !listed && g.WhoMaySend == mailflow.Listed && !f.Within(pointer+"/senders") {
-		f.Add(pointer+"/senders", "required", "is needed, or departments: nobody could write to the group")
-	}
-	if other := d.groupOf(addr); other != "" && other != addr {
-		f.Add(pointer+"/address", "duplicate", "is an alias of the group %s", other)
+	if !listed && g.WhoMaySend == mailflow.Listed && !f.Within("/senders") {
+		f.Add("/senders", "required", "is needed, or departments: nobody could write to the group")
 	}
 	return g
 }
 
-// groupOf returns the group that an address leads to, by name or alias; "" for none.
-func (d *Domain) groupOf(addr string) string {
-	for _, g := range d.Store.State.Groups(d.Name()) {
-		if g.Doc.Address == addr || slices.Contains(g.Doc.Aliases, addr) {
-			return g.Doc.Address
+// CheckGroup reports addresses of a group that lead to other groups.
+func CheckGroup(g *store.Group, all iter.Seq[*store.Group], f *api.Faults) {
+	for other := range all {
+		if other.Address == g.Address {
+			continue
+		}
+		if slices.Contains(other.Aliases, g.Address) {
+			f.Add("/address", "duplicate", "is an alias of the group %s", other.Address)
+		}
+		for i, alias := range g.Aliases {
+			if alias == other.Address || slices.Contains(other.Aliases, alias) {
+				f.Add(api.At("/aliases", i), "duplicate", "leads to the group %s already", other.Address)
+			}
 		}
 	}
-	return ""
 }

@@ -30,7 +30,7 @@ func (d *Domain) Test(id string, in *api.MailRuleTest, f *api.Faults) (*api.Mail
 		judged = id
 	}
 	if in.Rule != nil {
-		draft := d.readRule(in.Rule, cmp.Or(id, admin.DraftID), nil, "/rule", f)
+		draft := d.ReadRule(in.Rule, cmp.Or(id, admin.DraftID), nil, "/rule", f)
 		draft.Enabled = true
 		judged = draft.ID
 		set.Rules = slices.DeleteFunc(set.Rules, func(r mailflow.Rule) bool { return r.ID == draft.ID })
@@ -108,7 +108,8 @@ func headerOf(message string) *mailflow.Content {
 	return c
 }
 
-// Explain returns the records of a message, each with what the present rules say about its envelope.
+// Explain returns the records of a message, each with what the present rules say about its
+// envelope.
 func (d *Domain) Explain(ctx context.Context, queueID, messageID string) (*api.ExplainedMessages, error) {
 	var f api.Faults
 	if (queueID == "") == (messageID == "") {
@@ -194,7 +195,7 @@ const maxPreviewed = 50_000
 
 // PreviewRule evaluates a draft over recorded messages: those that it would refuse.
 func (d *Domain) PreviewRule(ctx context.Context, in *api.MailRulePreview, f *api.Faults) (*api.MailRulePreviewed, error) {
-	draft := d.readRule(in.Rule, cmp.Or(in.Rule.ID, admin.DraftID), nil, "/rule", f)
+	draft := d.ReadRule(in.Rule, cmp.Or(in.Rule.ID, admin.DraftID), nil, "/rule", f)
 	switch {
 	case f.Err() != nil:
 	case !draft.Kind.Envelope():

@@ -16,11 +16,11 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// maxRules is the number of mail rules of a domain: each change compiles all of them.
-const maxRules = 10_000
+// MaxRules is the number of mail rules of a domain: each change compiles all of them.
+const MaxRules = 10_000
 
-// viewRule shows a mail rule.
-func viewRule(r *store.MailRule) api.MailRule {
+// ViewRule shows a mail rule.
+func ViewRule(r *store.MailRule) api.MailRule {
 	enabled := r.Enabled
 	v := api.MailRule{
 		ID: r.ID, Name: r.Name, Kind: string(r.Kind), Enabled: &enabled, Mode: string(r.Mode), Scope: admin.ViewScope(&r.Scope), Direction: string(r.Direction),
@@ -61,7 +61,7 @@ func viewAction(a *mailflow.Action) api.MailAction {
 
 // Rules returns one page of the mail rules, oldest first.
 func (d *Domain) Rules(p admin.Page) (*api.List[api.MailRule], error) {
-	return admin.PageOf(p, d.Store.State.MailRules(d.Name()), func(r *store.MailRule) string { return admin.ByAge(r.CreatedAt, r.ID) }, viewRule)
+	return admin.PageOf(p, d.Store.State.MailRules(d.Name()), func(r *store.MailRule) string { return admin.ByAge(r.CreatedAt, r.ID) }, ViewRule)
 }
 
 // Rule returns a mail rule.
@@ -70,11 +70,11 @@ func (d *Domain) Rule(id string) (*admin.Result[api.MailRule], error) {
 	if !ok {
 		return nil, api.NotFound("mail rule")
 	}
-	return &admin.Result[api.MailRule]{View: viewRule(r.Doc), Rev: r.Rev}, nil
+	return &admin.Result[api.MailRule]{View: ViewRule(r.Doc), Rev: r.Rev}, nil
 }
 
-// CreateRule creates a mail rule; with id "", its id is generated. decode returns the
-// request's value.
+// CreateRule creates a mail rule; with id "", its id is generated. decode returns the request's
+// value.
 func (d *Domain) CreateRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*admin.Result[api.MailRule], error) {
 	if id == "" {
 		id = store.NewID()
@@ -89,8 +89,7 @@ func (d *Domain) CreateRule(ctx context.Context, id string, decode func(*api.Fau
 	})
 }
 
-// PutRule creates or replaces a mail rule. decode returns the
-// request's value.
+// PutRule creates or replaces a mail rule. decode returns the request's value.
 func (d *Domain) PutRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*admin.Result[api.MailRule], error) {
 	return d.editRule(ctx, id, func(_ *store.MailRule, f *api.Faults) (*api.MailRule, error) {
 		admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
@@ -104,7 +103,7 @@ func (d *Domain) PatchRule(ctx context.Context, id string, edit admin.Edit[api.M
 		if cur == nil {
 			return nil, api.NotFound("mail rule")
 		}
-		view := viewRule(cur)
+		view := ViewRule(cur)
 		return edit(&view, f)
 	})
 }
@@ -125,17 +124,17 @@ func (d *Domain) editRule(ctx context.Context, id string, edit func(cur *store.M
 		if in.ID != "" && in.ID != id {
 			f.Add("/id", "conflict", "is not the one in the URL, and cannot be changed: create the new rule and delete this one")
 		}
-		next := d.readRule(in, id, cur.Doc, "", &f)
+		next := d.ReadRule(in, id, cur.Doc, "", &f)
 		if err := f.Err(); err != nil {
 			return err
 		}
 		if !exists {
-			if len(d.Store.State.MailRules(d.Name())) >= maxRules {
-				return api.Conflict("limit", "a domain may have %d mail rules: delete those that are not needed", maxRules)
+			if len(d.Store.State.MailRules(d.Name())) >= MaxRules {
+				return api.Conflict("limit", "a domain may have %d mail rules: delete those that are not needed", MaxRules)
 			}
 			next.CreatedAt = ch.Now
 		}
-		*res = admin.Result[api.MailRule]{View: viewRule(next), Rev: ch.Rev, Created: !exists}
+		*res = admin.Result[api.MailRule]{View: ViewRule(next), Rev: ch.Rev, Created: !exists}
 		res.View.Warnings = d.ruleWarnings(next)
 		if exists && admin.Same(cur.Doc, next) {
 			res.Rev = cur.Rev
@@ -161,7 +160,7 @@ func (d *Domain) DeleteRule(ctx context.Context, id string) (*admin.Result[api.M
 		if err := d.Existing(ok, cur.Rev, "mail rule"); err != nil {
 			return err
 		}
-		res.View = viewRule(cur.Doc)
+		res.View = ViewRule(cur.Doc)
 		admin.Describe(ch, "mail_rule.delete", d.Name(), id)
 		ch.Audit.Note = cur.Doc.Name
 		ch.Diff(cur.Doc, nil)
@@ -171,9 +170,9 @@ func (d *Domain) DeleteRule(ctx context.Context, id string) (*admin.Result[api.M
 	return res, err
 }
 
-// readRule validates a mail rule, which is at a pointer of the request. cur is the one that it
+// ReadRule validates a mail rule, which is at a pointer of the request. cur is the one that it
 // replaces, nil for none.
-func (d *Domain) readRule(in *api.MailRule, id string, cur *store.MailRule, pointer string, f *api.Faults) *store.MailRule {
+func (d *Domain) ReadRule(in *api.MailRule, id string, cur *store.MailRule, pointer string, f *api.Faults) *store.MailRule {
 	r := &store.MailRule{Rule: mailflow.Rule{
 		ID: id, Name: in.Name, Kind: mailflow.Kind(in.Kind), Enabled: in.Enabled == nil || *in.Enabled, Mode: access.PolicyMode(in.Mode),
 		Direction: mailflow.Direction(in.Direction), OnFault: mailflow.Fault(in.OnFault),
@@ -220,6 +219,9 @@ func (d *Domain) readRule(in *api.MailRule, id string, cur *store.MailRule, poin
 		d.readMatch(in.Match, &r.Match, pointer+"/match", f)
 	}
 	d.readAction(&in.Action, r, pointer+"/action", f)
+	if cur == nil || !admin.Same(cur, r) {
+		d.checkOwn(r.Action.To, pointer+"/action/to", f)
+	}
 	return r
 }
 
@@ -269,7 +271,7 @@ func (d *Domain) readApprovers(in []string, pointer string, f *api.Faults) (out 
 			}
 			continue
 		}
-		if _, ok := d.Store.State.Department(d.Name(), path); !ok {
+		if !d.HasDepartment(path) {
 			f.Add(api.At(pointer, i), "unknown_department", "names no department of the domain")
 			continue
 		}
@@ -343,7 +345,6 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 	case mailflow.KindMonitor:
 		a.To, rest.To = d.readParties(in.To, pointer+"/to", f), nil
 		need(len(a.To) > 0, "/to", "the addresses that receive copies")
-		d.checkOwn(a.To, pointer+"/to", f)
 	case mailflow.KindAudit:
 		a.Approvers, rest.Approvers = d.readApprovers(in.Approvers, pointer+"/approvers", f), nil
 		need(len(a.Approvers) > 0, "/approvers", "who decides about held messages")
