@@ -248,14 +248,32 @@ func (g *Gate) askShared(domain, id string, charges []charge, received bool, now
 	return nil, nil
 }
 
-// takeBack gives back what a message took, here and on all daemons if it is known there.
+// takeBack gives back what a message took, here and on all daemons if it is known there. It asks
+// Redis at once, so that the client's next message finds it.
 func (g *Gate) takeBack(t *transaction, now time.Time) {
 	g.limits.giveBack(t.charges, now)
 	if all := total(t.charges); t.shared && len(all) > 0 {
-		g.spend(store.Spend{ID: store.NewID(), Domain: t.message.Sender.Domain, Time: now, Takes: takes(all, -1)})
+		back := store.Spend{ID: store.NewID(), Domain: t.message.Sender.Domain, Time: now, Takes: takes(all, -1)}
+		if err := g.spendNow(&back, now); err != nil {
+			g.spend(back)
+		}
 		g.announce(all, -1, now)
 	}
 	t.charges, t.shared = nil, false
+}
+
+// spendNow is spend, if Redis answers in time.
+func (g *Gate) spendNow(s *store.Spend, now time.Time) error {
+	if g.Buckets == nil || now.UnixNano() < g.limits.away.Load() {
+		return errNotAsked
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shareTimeout)
+	defer cancel()
+	err := g.Buckets.Spend(ctx, s)
+	if err != nil {
+		g.limits.away.Store(now.Add(sharePause).UnixNano())
+	}
+	return err
 }
 
 // spend takes from the shared buckets behind the decision.

@@ -40,8 +40,8 @@ type Spool interface {
 type writeBehind struct {
 	journal Journal
 	buckets Buckets // nil for none
-	spool   Spool  // nil for none
-	origin  string // of the batches
+	spool   Spool   // nil for none
+	origin  string  // of the batches
 	log     hclog.Logger
 
 	// Of the goroutine that runs.

@@ -12,8 +12,8 @@ type Take struct {
 
 // Spend is what was taken without asking, and what is given back, of the buckets of a domain.
 type Spend struct {
-	ID     string `json:"id"` // repeated, it takes nothing more
-	Domain string `json:"domain"`
+	ID     string    `json:"id"` // repeated, it takes nothing more
+	Domain string    `json:"domain"`
 	Time   time.Time `json:"time"` // it refills since then
-	Takes  []Take `json:"takes"`
+	Takes  []Take    `json:"takes"`
 }
