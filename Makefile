@@ -169,7 +169,7 @@ install:
 	install -m 0644 contrib/dovecot/2.3/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 	install -m 0644 contrib/dovecot/2.4/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-policy-2.4.conf.ext'
 	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
-	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge contrib/postfix/master.cf.drawbridge-outgoing '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 
 # What the trial stack keeps in run/ is not a build's to delete.
 clean:

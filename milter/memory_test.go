@@ -29,8 +29,9 @@ func (p permissive) Message(e *mailflow.Envelope, recipients []string, content *
 	return mailflow.Judgement{Recipients: make([]mailflow.Judged, len(recipients))}
 }
 
-func (permissive) Treated(*mailflow.Envelope, []string) {}
-func (permissive) NotReceived(string, mailflow.Reason)  {}
+func (permissive) Treated(*mailflow.Envelope, []string)              {}
+func (permissive) NotReceived(string, mailflow.Reason)               {}
+func (permissive) Forwarded(*mailflow.Envelope) (v mailflow.Verdict) { return v }
 
 func (m *mta) body(n int) { m.send(gomilter.CodeBody, strings.Repeat("x", n)) }
 

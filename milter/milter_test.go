@@ -671,3 +671,20 @@ func TestRulesNotLoaded(t *testing.T) {
 	m.mail("", "eve@example.net")
 	m.expect("c")
 }
+
+// The original recipient of a forwarded message is decoded as RFC 3461 writes it.
+func TestOriginalRecipient(t *testing.T) {
+	for _, c := range []struct{ param, want string }{
+		{"ORCPT=rfc822;ann@example.org", "ann@example.org"},
+		{"orcpt=RFC822;ann+2Bx+3Dy@example.org", "ann+x=y@example.org"},
+		{"ORCPT=utf-8;ann@example.org", "ann@example.org"},
+		{"ORCPT=rfc822;ann+", "ann+"},
+		{"ORCPT=x400;ann@example.org", ""},
+		{"ORCPT", ""},
+		{"NOTIFY=NEVER", ""},
+	} {
+		if got := originalRecipient([]string{"NOTIFY=NEVER", c.param}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.param, got, c.want)
+		}
+	}
+}

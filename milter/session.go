@@ -24,6 +24,9 @@ const (
 	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message
 	// for each that is removed.
 	maxForged = 20
+	// outgoing is the name of the smtpd that passes on what Postfix sends out (macro
+	// {daemon_name}).
+	outgoing = "drawbridge-outgoing"
 )
 
 // options are the actions and the omitted packets of a connection.
@@ -69,6 +72,7 @@ type session struct {
 	offer   []byte // of the MTA
 	ip      netip.Addr
 	port    uint16
+	passing bool   // the MTA passes on mail that was received before: see outgoing
 	ended   func() // nil before the MTA has reported a connection
 	message message
 }
@@ -104,7 +108,8 @@ func (s *session) seesBody() bool {
 // seesRecipients reports whether recipients are sent on this connection.
 func (s *session) seesRecipients() bool { return s.options.protocol&gomilter.OptNoRcptTo == 0 }
 
-// outdated reports whether the rules need parts of messages that this connection was opened without.
+// outdated reports whether the rules need parts of messages that this connection was opened
+// without.
 func (s *session) outdated() bool {
 	const parts = gomilter.OptNoRcptTo | gomilter.OptNoHeaders | gomilter.OptNoEOH | gomilter.OptNoBody
 	return s.options.protocol&parts&^choose(s.gate.Needs(), s.offer).protocol != 0
@@ -145,7 +150,8 @@ func (s *session) continueUnless(agreed gomilter.OptProtocol) gomilter.Response 
 }
 
 // Connect notes the client's address.
-func (s *session) Connect(_, _ string, port uint16, addr net.IP, _ *gomilter.Modifier) (gomilter.Response, error) {
+func (s *session) Connect(_, _ string, port uint16, addr net.IP, m *gomilter.Modifier) (gomilter.Response, error) {
+	s.passing = m.Macros["{daemon_name}"] == outgoing
 	ip, _ := netip.AddrFromSlice(addr)
 	s.ip, s.port = ip.Unmap(), port
 	s.end()
@@ -192,6 +198,12 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 	if s.rules != nil && s.outdated() {
 		return s.refuse(m, reconnect, nil), nil
 	}
+	if s.passing {
+		if !s.seesRecipients() || s.rules == nil {
+			return gomilter.RespAccept, nil
+		}
+		return gomilter.RespContinue, nil
+	}
 	if s.seesRecipients() {
 		msg.whole = &whole{}
 		msg.whole.Params = s.params()
@@ -217,8 +229,12 @@ func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
 	return ip, port
 }
 
-// RcptTo collects a recipient that Postfix has accepted.
-func (s *session) RcptTo(to string, _ *gomilter.Modifier) (gomilter.Response, error) {
+// RcptTo collects a recipient that Postfix has accepted. One that it made of another is refused if
+// that may not be forwarded.
+func (s *session) RcptTo(to string, m *gomilter.Modifier) (gomilter.Response, error) {
+	if s.passing {
+		return s.forwarded(to, m), nil
+	}
 	if w := s.message.whole; w != nil {
 		params := s.params()
 		size := len(to)
@@ -262,6 +278,9 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 
 // Headers decides at the end of the header.
 func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilter.Response, error) {
+	if s.passing {
+		return gomilter.RespAccept, nil
+	}
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
 	}
@@ -318,6 +337,9 @@ func (s *session) BodyChunk(chunk []byte, _ *gomilter.Modifier) (gomilter.Respon
 // it would be decided now.
 func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	defer s.drop()
+	if s.passing {
+		return gomilter.RespAccept, nil
+	}
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
 	}

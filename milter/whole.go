@@ -21,6 +21,9 @@ type Rules interface {
 	// Treated notes that a message is accepted: if a content filter hands it in again, it is not
 	// treated twice.
 	Treated(e *mailflow.Envelope, recipients []string)
+	// Forwarded decides whether the MTA may pass a message on to a recipient that it made of another
+	// one, which the envelope names as Redirected.
+	Forwarded(e *mailflow.Envelope) mailflow.Verdict
 	// NotReceived reports that a message was refused before Message was asked.
 	NotReceived(queueID string, reason mailflow.Reason)
 }

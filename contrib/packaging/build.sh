@@ -77,6 +77,7 @@ done
 paths contrib/dovecot/drawbridge.lua 2.4 >$root/usr/share/drawbridge/drawbridge.lua
 paths contrib/postfix/main.cf.drawbridge '' >$root/usr/share/drawbridge/main.cf.drawbridge
 paths contrib/postfix/master.cf.drawbridge '' >$root/usr/share/drawbridge/master.cf.drawbridge
+paths contrib/postfix/master.cf.drawbridge-outgoing '' >$root/usr/share/drawbridge/master.cf.drawbridge-outgoing
 
 install -m 0644 README.md contrib/docs/*.md contrib/dovecot/NOTES.md $doc/
 install -m 0644 contrib/adr/*.md $doc/adr/

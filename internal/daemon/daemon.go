@@ -183,7 +183,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		})
 		defer keeperDone.Wait()
 		defer stopKeeper()
-		g.Pass = keeper.PassOf
+		g.Pass, g.ForwardingRefused = keeper.PassOf, keeper.ForwardingRefused
 		go reportNode(ctx, redis, keeper.Node)
 	}
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))

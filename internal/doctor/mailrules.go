@@ -88,11 +88,44 @@ func (p *postfixChecks) mailRules(use mailUse) {
 	if !use.forwarding {
 		return
 	}
+	if p.outgoing() {
+		p.ok(forward, p.main("forward_path"), "what .forward files send out passes Drawbridge")
+		return
+	}
 	if path := strings.TrimSpace(p.conf.Main["forward_path"]); path != "" {
 		p.warn(forward, p.main("forward_path"), "forward_path =", "is %s: rules about automatic forwarding do not see what .forward files of system users forward", path)
 		return
 	}
 	p.ok(forward, p.main("forward_path"), "is empty: .forward files are not used")
+}
+
+// outgoing checks whether what Postfix sends out passes an smtpd that asks Drawbridge about the
+// recipients as they are after expansion.
+func (p *postfixChecks) outgoing() bool {
+	const check, name = "postfix.outgoing", "drawbridge-outgoing"
+	for i := range p.conf.Services {
+		s := p.smtpd(i)
+		if s == nil || s.value("milter_macro_daemon_name", "") != name {
+			continue
+		}
+		_, next, _ := strings.Cut(strings.TrimSpace(p.conf.Main["default_transport"]), ":")
+		switch _, what := p.findMilter(s, "smtpd_milters"); {
+		case what != "":
+			p.fail(check, s.where("smtpd_milters"), s.line("smtpd_milters", p.milterText(s, "smtpd_milters")), "%s: rules about automatic forwarding are not evaluated here", what)
+		case s.value("content_filter", "") == "":
+			p.fail(check, s.where("content_filter"), s.line("content_filter", "smtp:"), "is empty: outgoing mail comes back to %s in a loop", s.title)
+		case strings.NewReplacer("[", "", "]", "").Replace(next) != s.Name:
+			p.warn(check, p.main("default_transport"), "default_transport = "+name+":["+strings.Replace(s.Name, ":", "]:", 1),
+				"leads past %s, where rules about automatic forwarding see what aliases send out", s.title)
+		default:
+			p.ok(check, p.main("default_transport"), "what Postfix sends out passes Drawbridge at %s", s.title)
+			return true
+		}
+		return false
+	}
+	p.warn(check, p.main("default_transport"), "# add master.cf.drawbridge-outgoing to master.cf, and: default_transport = "+name+":[127.0.0.1]:10027",
+		"rules about automatic forwarding do not see what alias_maps and virtual_alias_maps send out")
+	return false
 }
 
 // readMailUse asks the daemon for the rules and groups of all domains.

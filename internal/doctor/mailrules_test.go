@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/drawbridge/drawbridge/contrib/postfix"
 )
 
 // Mail rules in force need the policy service at each stage, and some a Postfix that takes messages.
@@ -19,10 +21,12 @@ func TestMailRules(t *testing.T) {
 		data, end  = "smtpd_data_restrictions = $drawbridge_policy\n", "smtpd_end_of_data_restrictions = $drawbridge_policy\n"
 		recipients = "    $drawbridge_policy,\n    permit_mynetworks,"
 	)
-	const stages, notify, path = "postfix.mail_rules", "daemon.notify", "postfix.forward_path"
+	const stages, notify, path, leaves = "postfix.mail_rules", "daemon.notify", "postfix.forward_path", "postfix.outgoing"
+	const passes = "default_transport = drawbridge-outgoing:[127.0.0.1]:10027\n"
 	for name, c := range map[string]struct {
 		rules, groups string
 		old, new      string // of main.cf
+		master        string // of the services for outgoing mail, from which is removed; "" for none of them
 		greeting      string // of notify.smtp; none: nobody listens
 		severity      Severity
 		check, what   string
@@ -37,6 +41,12 @@ func TestMailRules(t *testing.T) {
 		"port 25 permits first":  {rules: forward, old: recipients, new: "    permit_mynetworks,\n    $drawbridge_policy,", severity: Warn, check: stages, what: "do not apply"},
 		"forwarding":             {rules: forward, old: data, new: data + "forward_path =\n", severity: OK, check: path},
 		".forward files":         {rules: forward, severity: Warn, check: path, what: ".forward"},
+		"aliases":                {rules: forward, severity: Warn, check: leaves, what: "alias_maps"},
+		"aliases pass":           {rules: forward, old: data, new: data + passes, master: "\n\n", severity: OK, check: leaves, what: "127.0.0.1:10027"},
+		".forward files pass":    {rules: forward, old: data, new: data + passes, master: "\n\n", severity: OK, check: path, what: "passes"},
+		"aliases go past it":     {rules: forward, master: "\n\n", severity: Warn, check: leaves, what: "leads past"},
+		"outgoing in a loop":     {rules: forward, old: data, new: data + passes, master: "  -o content_filter=smtp:\n", severity: Fail, check: leaves, what: "in a loop"},
+		"outgoing does not ask":  {rules: forward, old: data, new: data + passes, master: "$drawbridge_milter", severity: Fail, check: leaves, what: "not evaluated"},
 		"a server for notices":   {rules: audit, greeting: "220 mail.example.org ESMTP\r\n", severity: OK, check: notify},
 		"no server":              {rules: audit, severity: Fail, check: notify, what: "connection refused"},
 		"a server that refuses":  {groups: approved, greeting: "554 no\r\n", severity: Fail, check: notify, what: `"554 no", not 220`},
@@ -49,12 +59,16 @@ func TestMailRules(t *testing.T) {
 			a := healthy
 			a.rules, a.groups = c.rules, c.groups
 			dir, _ := startDaemon(t, a)
+			master := goodMaster()
+			if c.master != "" {
+				master += strings.Replace(postfix.OutgoingCF(), c.master, "\n", 1)
+			}
 			settings := site(t)
 			settings.Notify.SMTP = "127.0.0.1:1"
 			if c.greeting != "" {
 				settings.Notify.SMTP = serve(t, "tcp", "127.0.0.1:0", func(conn net.Conn) { _, _ = io.WriteString(conn, c.greeting) }).String()
 			}
-			conf := postfixOf(t, strings.Replace(goodMain(), c.old, c.new, 1), goodMaster())
+			conf := postfixOf(t, strings.Replace(goodMain(), c.old, c.new, 1), master)
 			f := checkMailRules(t.Context(), &conf, settings, "unix:"+dir+"/api.sock", "")
 			if c.check == "" {
 				if len(f) > 0 {
@@ -66,7 +80,7 @@ func TestMailRules(t *testing.T) {
 				t.Errorf("%s says nothing of what to do", x.Check)
 			}
 			for _, x := range bad(f) {
-				if x.Check != c.check && x.Check != path {
+				if x.Check != c.check && x.Check != path && x.Check != leaves {
 					t.Errorf("%s: %s", x.Check, x.What)
 				}
 			}

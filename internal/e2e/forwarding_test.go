@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,11 +12,21 @@ import (
 )
 
 // A Sieve redirect that a rule forbids is refused at the end of the message, and the mailbox keeps its
-// copy (M6).
+// copy (M6). What virtual_alias_maps, alias_maps and .forward files send out is refused as it leaves.
+// The owner gets one notice.
 func TestForwarding(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{})
+	forward := t.TempDir()
+	s := start(t, trialstack.Options{
+		Outgoing: []string{"example.net"},
+		MainCF: "virtual_alias_maps = inline:{ { carol@example.org = carol@example.org, eve@example.net }, { staff@example.org = eve@example.net } }\n" +
+			"smtpd_discard_ehlo_keywords = dsn\nmydestination = host.test\nlocal_transport = local\nalias_maps = inline:{ { dave = eve@example.net } }\nforward_path = " + forward + "/$user\n",
+	})
+	s.must(os.Chmod(filepath.Dir(forward), 0o755))                  //nolint:gosec // G302: local(8) reads it as the user
+	s.must(os.Chmod(forward, 0o755))                                //nolint:gosec // G302: local(8) reads it as the user
+	s.must(os.WriteFile(forward+"/games", []byte(eve+"\n"), 0o644)) //nolint:gosec // G306: likewise
 	s.domain(nil)
+	s.api("POST", "/v1/domains", object{"name": "host.test"})
 	s.api("PATCH", "/v1/accounts/"+bob, object{})
 	c, err := mailclient.Client{From: outside}.Sieve(s.ctx, s.Sieve())
 	if err != nil {
@@ -50,6 +63,46 @@ func TestForwarding(t *testing.T) {
 	for _, m := range messages {
 		if strings.Contains(m, "Subject: kept") {
 			t.Error("the message was forwarded")
+		}
+	}
+
+	// Expanded by Postfix: what leaves is judged at the smtpd that outgoing mail passes.
+	s.command("mail-rule", "create", "host.test", "forwarding", "--id", "stay", "--name", "Stay", "--all")
+	conn, r = s.submit(outside, bob, s.passwords[bob])
+	s.want("auth", r, "235 ")
+	for i, to := range []string{carol, "dave@host.test", "games@host.test", carol} {
+		subject := fmt.Sprint("expanded ", i)
+		s.want(subject, s.send(conn, bob, to, "From: "+bob+"\nTo: "+to+"\nMessage-ID: <e"+fmt.Sprint(i)+"@example.org>\nSubject: "+subject+"\n\nx\n"), "250 ")
+	}
+	s.eventually("four bounces", func() bool { return s.count(bob, "Undelivered Mail Returned to Sender") == 4 })
+	s.eventually("the mailbox has its copies", func() bool { return s.count(carol, "expanded 0")+s.count(carol, "expanded 3") == 2 })
+	if rec := s.messageRecord("account=" + carol + "&rule=stay"); rec["reason"] != "forwarding" || rec["redirected_by"] != carol {
+		t.Errorf("record: %v", rec)
+	}
+	_, err = in.Mail(elsewhere)
+	s.must(err)
+	r, err = in.Command("RCPT TO:<" + carol + "> ORCPT=rfc822;someone@elsewhere.example")
+	s.must(err)
+	s.want("an original recipient that hides the mailbox", r, "501 ")
+	s.want("to the target itself", s.send(conn, bob, eve, "From: "+bob+"\nTo: "+eve+"\nMessage-ID: <direct@example.org>\nSubject: direct\n\nx\n"), "250 ")
+	s.received(eve, "direct")
+	s.command("group", "set", "staff@example.org", "--member", eve)
+	s.want("to a group", s.send(conn, bob, "staff@example.org", "From: "+bob+"\nTo: staff@example.org\nMessage-ID: <group@example.org>\nSubject: group\n\nx\n"), "250 ")
+	s.received(eve, "group")
+	for _, owner := range []string{ann, carol} {
+		s.received(owner, "Your mail is not forwarded")
+		if n := s.count(owner, "Your mail is not forwarded"); n != 1 {
+			t.Errorf("%s got %d notices", owner, n)
+		}
+	}
+	s.command("mail-rule", "set", "example.org", "stay", "--except-domain", "example.net")
+	s.want("to an excepted domain", s.send(conn, bob, carol, "From: "+bob+"\nTo: "+carol+"\nMessage-ID: <excepted@example.org>\nSubject: excepted\n\nx\n"), "250 ")
+	s.received(eve, "excepted")
+	messages, err = s.Inbox(eve)
+	s.must(err)
+	for _, m := range messages {
+		if strings.Contains(m, "Subject: expanded") {
+			t.Errorf("it was forwarded: %s", m)
 		}
 	}
 	s.command("mail-rule", "delete", "example.org", "stay")

@@ -36,7 +36,7 @@ type Options struct {
 	Store         *store.Store
 	Journal       Journal
 	Buckets       Buckets // nil: each daemon counts sending limits for itself
-	Spool         Spool // nil: records that wait for Redis are lost when the daemon ends
+	Spool         Spool   // nil: records that wait for Redis are lost when the daemon ends
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher
 	Log           hclog.Logger
@@ -56,6 +56,9 @@ type Options struct {
 	Decided func(access.Protocol, *access.Decision)
 	// Sessions follows the sessions that logins open; nil for none.
 	Sessions Sessions
+	// ForwardingRefused notifies the owner of a mailbox, once a day at most, that its mail is not
+	// forwarded to a target; nil if nobody is notified.
+	ForwardingRefused func(domain, account, target string) error
 	// Pass returns what is known about the message that this daemon sends from an address and port;
 	// nil for nothing.
 	Pass func(netip.Addr, uint16) *mailflow.Pass

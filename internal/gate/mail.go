@@ -88,7 +88,7 @@ type transaction struct {
 	rule     string // the first that had an effect
 	charges  []charge
 	shared   bool // the charges were taken on all daemons
-	other    int // of the recipients in to that Postfix refused
+	other    int  // of the recipients in to that Postfix refused
 }
 
 type refusedRecipient struct {
@@ -424,6 +424,9 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		if v.Refused {
 			t.refused = append(t.refused, refusedRecipient{to, v.Reason, v.Rule})
 			g.logRefused(&w.message, e, &v)
+			if v.Reason == mailflow.ReasonForwarding {
+				g.notifyOwner(&w.message.Redirected, recipient, now)
+			}
 		}
 		for _, effect := range v.Effects {
 			if t.rule == "" && effect.Rule != nil {

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // maxAttached is the size up to which a held message is attached to the request for its approval,
@@ -25,6 +26,7 @@ const maxAttached = 1 << 20
 // notice is a message from the daemon.
 type notice struct {
 	id      string // the same when it is composed again, so that it is sent once
+	from    string // the name of its author
 	domain  string // it comes from its postmaster
 	to      string
 	subject string
@@ -97,6 +99,16 @@ func undelivered(item *Item, refused map[string]*inject.Reply) *notice {
 	}
 }
 
+// ForwardingRefused notifies the owner of a mailbox that its mail is not forwarded to a target.
+func (k *Keeper) ForwardingRefused(domain, account, target string) error {
+	return k.notify(&notice{
+		id: store.NewID(), from: "Mail forwarding", domain: domain, to: account, subject: "Your mail is not forwarded",
+		text: fmt.Sprintf("Mail to your address is set up to be forwarded automatically to\n\n  %s\n\n"+
+			"A rule of %s does not permit that. Messages that only Sieve forwards stay in your mailbox; others are returned to\n"+
+			"their senders. Remove the forwarding, or ask your administrator.\n\nYou get this notice once a day at most.\n", line(target), line(domain)),
+	})
+}
+
 // refusals lists recipients with the server's replies.
 func refusals(of map[string]*inject.Reply) string {
 	var list []string
@@ -134,7 +146,7 @@ func (k *Keeper) queueNotice(n *notice) error {
 func (k *Keeper) compose(w io.Writer, n *notice) (eightBit bool, err error) {
 	var b bytes.Buffer
 	field := func(name, value string) { fmt.Fprintf(&b, "%s: %s\r\n", name, value) }
-	field("From", "Mail approval <postmaster@"+line(n.domain)+">")
+	field("From", cmp.Or(n.from, "Mail approval")+" <postmaster@"+line(n.domain)+">")
 	field("To", "<"+line(n.to)+">")
 	field("Subject", encode(n.subject))
 	field("Date", time.Now().Format(time.RFC1123Z))

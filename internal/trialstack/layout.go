@@ -255,6 +255,21 @@ func (s *Stack) writeServers() error {
 		if err != nil {
 			return fmt.Errorf("master.cf.drawbridge: %w", err)
 		}
+		if len(s.opts.Outgoing) > 0 {
+			outgoing, err := edit(postfix.OutgoingCF(),
+				change{"\n127.0.0.1:10027 inet ", "\n" + loopback(s.Ports.Outgoing) + " inet "},
+				change{"content_filter=smtp:\n", "content_filter=lmtp:unix:private/dovecot-lmtp\n"})
+			if err != nil {
+				return fmt.Errorf("master.cf.drawbridge-outgoing: %w", err)
+			}
+			values.MasterCF += outgoing
+			next := fmt.Sprintf("drawbridge-outgoing:[127.0.0.1]:%d", s.Ports.Outgoing)
+			values.PostfixExtra += "\ndefault_transport = " + next + "\ntransport_maps = inline:{"
+			for _, domain := range s.opts.Outgoing {
+				values.PostfixExtra += " {" + domain + "=" + next + "}"
+			}
+			values.PostfixExtra += " }\n"
+		}
 		if s.opts.SASLServices {
 			values.MasterCF, err = edit(values.MasterCF,
 				change{"# -o smtpd_sasl_service=submission587", "  -o smtpd_sasl_service=submission587"},

@@ -15,6 +15,7 @@ type Ports struct {
 	SMTP, Submission, SMTPS         int // Postfix
 	BalancedIMAP                    int // Dovecot, behind the load balancer
 	BalancedSubmission              int // Postfix, likewise
+	Outgoing                        int // Postfix, that mail to other sites passes
 	API, Login, Console             int // the first drawbridged
 }
 
@@ -22,7 +23,7 @@ type Ports struct {
 func DemoPorts(offset int) Ports {
 	p := Ports{
 		IMAP: 10143, IMAPS: 10993, POP3: 10110, POP3S: 10995, Sieve: 14190,
-		SMTP: 10025, Submission: 10587, SMTPS: 10465, BalancedIMAP: 10144, BalancedSubmission: 10588,
+		SMTP: 10025, Submission: 10587, SMTPS: 10465, BalancedIMAP: 10144, BalancedSubmission: 10588, Outgoing: 10027,
 		API: 8480, Login: 8481, Console: 8482,
 	}
 	for _, port := range p.named() {
@@ -48,6 +49,7 @@ func (p *Ports) named() []namedPort {
 		{"smtps", &p.SMTPS},
 		{"balanced imap", &p.BalancedIMAP},
 		{"balanced submission", &p.BalancedSubmission},
+		{"outgoing", &p.Outgoing},
 		{"api", &p.API},
 		{"login", &p.Login},
 		{"console", &p.Console},

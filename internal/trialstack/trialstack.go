@@ -129,6 +129,10 @@ type Options struct {
 	DovecotConf string // appended to dovecot.conf
 	MainCF      string // appended to main.cf, in place of earlier entries of these names
 
+	// Outgoing has mail to these domains pass the smtpd of master.cf.drawbridge-outgoing. It comes
+	// back to Dovecot, whosever they are.
+	Outgoing []string
+
 	// SASLServices makes Postfix name its listeners to Dovecot, submission587 and submission465;
 	// the setting login.services must map them.
 	SASLServices bool

@@ -1,0 +1,59 @@
+package milter
+
+import (
+	"strconv"
+	"strings"
+
+	gomilter "github.com/emersion/go-milter"
+
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+)
+
+// forwarded decides about a recipient of a message that Postfix passes on. Postfix says which
+// recipient it made it of, by an alias or a .forward file, as the original recipient of delivery
+// status notifications.
+func (s *session) forwarded(to string, m *gomilter.Modifier) gomilter.Response {
+	original := originalRecipient(s.params())
+	if original == "" || strings.EqualFold(original, to) {
+		return gomilter.RespContinue
+	}
+	v := s.rules.Forwarded(&mailflow.Envelope{
+		IP: s.ip, Port: s.port, Sender: s.message.sender, Recipient: to, Redirected: original, QueueID: m.Macros["i"],
+	})
+	if !v.Refused {
+		return gomilter.RespContinue
+	}
+	code := refused
+	if v.Temporary {
+		code = "451 4.7.1 "
+	}
+	return reply(code + v.Text)
+}
+
+// originalRecipient returns the address of a parameter ORCPT=rfc822;ann+2Bx@example.org (RFC 3461
+// section 4.2); "" for none, or one of another form.
+func originalRecipient(params []string) string {
+	for _, p := range params {
+		name, value, _ := strings.Cut(p, "=")
+		if !strings.EqualFold(name, "ORCPT") {
+			continue
+		}
+		kind, text, _ := strings.Cut(value, ";")
+		if !strings.EqualFold(kind, "rfc822") && !strings.EqualFold(kind, "utf-8") {
+			return ""
+		}
+		var b strings.Builder
+		for i := 0; i < len(text); i++ {
+			if text[i] == '+' && i+2 < len(text) {
+				if n, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+					b.WriteByte(byte(n))
+					i += 2
+					continue
+				}
+			}
+			b.WriteByte(text[i])
+		}
+		return b.String()
+	}
+	return ""
+}
