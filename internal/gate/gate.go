@@ -81,8 +81,9 @@ type Journal interface {
 	// Touch writes when the secure passwords of an account were last used, by their ids.
 	Touch(ctx context.Context, account string, uses map[string]store.LastUse) error
 	AppendEvents(ctx context.Context, events []store.Event) error
-	// FollowEvents delivers the events since a time, oldest first, until ctx ends or Redis fails.
-	FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error
+	// FollowEvents delivers the events behind a place, or when that is empty those of the last time,
+	// oldest first, until ctx ends or Redis fails. Their times are those of this machine's clock.
+	FollowEvents(ctx context.Context, after string, last time.Duration, deliver func(store.Event)) error
 }
 
 // Buckets are the sending limits that all daemons share.

@@ -223,6 +223,13 @@ func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
 	return nil
 }
 
+// pausing reports whether Redis is not asked now. A time further away than a pause is from before the
+// clock was set back.
+func (l *limits) pausing(now time.Time) bool {
+	left := time.Duration(l.away.Load() - now.UnixNano())
+	return 0 < left && left <= sharePause
+}
+
 // errNotAsked reports that the shared buckets were not asked.
 var errNotAsked = errors.New("the shared buckets were not asked")
 
@@ -231,7 +238,7 @@ func (g *Gate) askShared(domain, id string, charges []charge, received bool, now
 	switch {
 	case len(charges) == 0:
 		return nil, nil
-	case g.Buckets == nil, received, now.UnixNano() < g.limits.away.Load():
+	case g.Buckets == nil, received, g.limits.pausing(now):
 		return nil, errNotAsked
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), shareTimeout)

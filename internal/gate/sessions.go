@@ -37,7 +37,7 @@ func (g *Gate) Connected(ip netip.Addr, port uint16) (ended func()) {
 
 // authenticated notes a login for submission, here and on all daemons.
 func (g *Gate) authenticated(account string, ip netip.Addr, credential, service string, at time.Time) {
-	g.sessions.Authenticated(account, ip, g.authentication(account, credential, service, at))
+	g.sessions.Authenticated(account, ip, g.authentication(account, credential, service, at, false))
 	g.writes.event(store.Event{
 		Origin: g.origin, Time: at, Kind: store.EventBind, Account: account, IP: address.IPText(ip),
 		Protocol: access.SMTP.String(), Service: service, Credential: credential,
@@ -48,15 +48,16 @@ func (g *Gate) authenticated(account string, ip netip.Addr, credential, service 
 const otherPassword = -1
 
 // authentication returns the authentication that an event describes. A login from before the mailbox
-// password was set used another one.
-func (g *Gate) authentication(account, credential, service string, at time.Time) submission.Authentication {
-	a := submission.Authentication{AuthMethod: submission.AuthMethod{Credential: credential, Service: service}, Time: at}
+// password was set used another one, unless it was here and the clock was set back since.
+func (g *Gate) authentication(account, credential, service string, at time.Time, remote bool) submission.Authentication {
+	a := submission.Authentication{AuthMethod: submission.AuthMethod{Credential: credential, Service: service}, Time: at, Remote: remote}
 	if credential == store.CredentialUnverified {
 		a.Credential, a.Unverified = store.CredentialMailbox, true
 	}
 	if credential == store.CredentialMailbox && !g.Site.NextPassdb {
 		_, v := g.Store.State.View(account)
-		if a.PasswordSet = passwordSet(v.Account); at.UnixNano() < a.PasswordSet {
+		a.PasswordSet = passwordSet(v.Account)
+		if at.UnixNano() < a.PasswordSet && (remote || a.PasswordSet <= time.Now().UnixNano()) {
 			a.PasswordSet = otherPassword
 		}
 	}

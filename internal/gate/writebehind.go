@@ -406,12 +406,10 @@ const eventMemory = 24 * time.Hour
 
 // followEvents keeps the counters up to date with what all daemons see.
 func (g *Gate) followEvents(ctx context.Context) {
-	since := time.Now().Add(-eventMemory)
+	after := ""
 	for ctx.Err() == nil {
-		err := g.Journal.FollowEvents(ctx, since, func(e store.Event) {
-			if e.Time.After(since) {
-				since = e.Time
-			}
+		err := g.Journal.FollowEvents(ctx, after, eventMemory, func(e store.Event) {
+			after = e.Place
 			if e.Origin != g.origin {
 				g.learn(e)
 			}
@@ -437,9 +435,7 @@ func (g *Gate) learn(e store.Event) {
 	case store.EventSpend:
 		g.spent(&e, time.Now())
 	case store.EventBind:
-		a := g.authentication(e.Account, e.Credential, e.Service, e.Time)
-		a.Remote = true
-		g.sessions.Authenticated(e.Account, ip, a)
+		g.sessions.Authenticated(e.Account, ip, g.authentication(e.Account, e.Credential, e.Service, e.Time, true))
 	}
 }
 

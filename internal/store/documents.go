@@ -131,7 +131,7 @@ func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)
 	if r.doc == nil {
 		return nil
 	}
-	set, _ := r.settings(now)
+	set := r.settings(now)
 	edit(&set)
 	return r.rules.Recompile(&set)
 }

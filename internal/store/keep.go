@@ -116,7 +116,8 @@ func (s *Store) serveResumed(err error) {
 		return
 	}
 	if _, synced := s.State.Ready(); synced.IsZero() {
-		s.State.agreed(s.keeping.synced)
+		now := time.Now()
+		s.State.agreed(now.Add(-max(0, now.Sub(s.keeping.synced)))) // see agreed
 		s.Logger.Warn("logins are decided from the snapshot until the store is back", "synced", s.keeping.synced, "error", err)
 	}
 	s.State.loaded.Store(true)

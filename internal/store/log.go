@@ -224,6 +224,7 @@ type AuditQuery struct {
 // Event is something that the counters of all daemons want to know: a wrong secret, or a success.
 // It holds keyed tokens, never secrets.
 type Event struct {
+	Place      string // in the order of all events; set when it is delivered
 	Origin     string // the daemon that saw it
 	Time       time.Time
 	Kind       EventKind

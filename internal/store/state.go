@@ -20,8 +20,8 @@ import (
 // Documents that it returns, except accounts, are shared and must not be changed.
 type State struct {
 	loaded  atomic.Bool
-	synced  atomic.Int64  // when the store was last known to agree, unix nanoseconds
-	version atomic.Uint64 // counts changes of the fields guarded by mu
+	synced  atomic.Pointer[time.Time] // when the store was last known to agree; nil for never
+	version atomic.Uint64             // counts changes of the fields guarded by mu
 
 	// alone serialises the changes of a shard. mu is locked only to put a compiled change in place,
 	// so that decisions do not wait for the compilation.
@@ -80,6 +80,7 @@ type domainRules struct {
 	inOrder []Revised[Policy] // oldest first, so that traces and lists read the same everywhere
 	pending []Revised[Revert] // the next one due first
 	expires time.Time         // when the rules' next block ends; zero for never
+	ended   time.Time         // when the last block ended that the rules leave out; zero for none
 	rules   *access.Rules
 	sendAs  map[string][]string // by department, see [domainRules.compileSendAs]
 	mail    *mailflow.Rules     // nil for none
@@ -137,8 +138,8 @@ type View struct {
 // Ready reports whether the state was ever loaded, and when it last agreed with the store, zero for
 // never.
 func (st *State) Ready() (loaded bool, synced time.Time) {
-	if ns := st.synced.Load(); ns != 0 {
-		synced = time.Unix(0, ns)
+	if t := st.synced.Load(); t != nil {
+		synced = *t
 	}
 	return st.loaded.Load(), synced
 }
@@ -368,10 +369,9 @@ func (st *State) MailboxPasswordsBefore(domain string, t time.Time) int {
 	return n
 }
 
-// agreed notes that the store was seen to agree with the state.
-func (st *State) agreed(now time.Time) {
-	st.synced.Store(now.UnixNano())
-}
+// agreed notes that the store was seen to agree with the state. The time keeps its monotonic part, so
+// that the state does not become stale because the clock is set.
+func (st *State) agreed(now time.Time) { st.synced.Store(&now) }
 
 // builder makes a state that holds one shard alone.
 type builder struct {
@@ -502,8 +502,11 @@ func (st *State) rename() {
 	st.names = names
 }
 
-// due reports whether a block in the rules has ended.
-func (r *domainRules) due(now time.Time) bool { return !r.expires.IsZero() && !now.Before(r.expires) }
+// due reports whether a block in the rules has ended, or one that they leave out has not, because
+// the clock was set back.
+func (r *domainRules) due(now time.Time) bool {
+	return !r.expires.IsZero() && !now.Before(r.expires) || now.Before(r.ended)
+}
 
 // clone returns a copy that may be changed until it is in place.
 func (r *domainRules) clone() *domainRules {
@@ -520,7 +523,7 @@ func (r *domainRules) compile(now time.Time) {
 	r.inOrder = byTime(r.policies, func(p *Policy) (time.Time, string) { return p.CreatedAt, p.ID })
 	r.pending = byTime(r.reverts, func(v *Revert) (time.Time, string) { return v.At, v.ID })
 	if r.doc == nil {
-		r.rules, r.expires, r.mail = nil, time.Time{}, nil
+		r.rules, r.expires, r.ended, r.mail = nil, time.Time{}, time.Time{}, nil
 		return
 	}
 	r.sendAs = r.compileSendAs()
@@ -531,8 +534,9 @@ func (r *domainRules) compile(now time.Time) {
 		}
 		r.halted[halted{s.doc.Account, s.doc.Credential}] = true
 	}
-	set, expires := r.settings(now)
-	r.rules, r.expires = r.rules.Recompile(&set), expires
+	set := r.settings(now)
+	r.expires, r.ended = r.blockTimes(now)
+	r.rules = r.rules.Recompile(&set)
 	r.mail = mailflow.Compile(r.mailSettings(set.Departments))
 }
 
@@ -557,9 +561,8 @@ func (st *State) MailSettings(domain string) *mailflow.Settings {
 	return r.mailSettings(slices.Sorted(maps.Keys(r.departments)))
 }
 
-// settings returns the domain's rules as they are at a time, in lists of their own, and when a
-// block among them ends.
-func (r *domainRules) settings(now time.Time) (set access.Settings, expires time.Time) {
+// settings returns the domain's rules as they are at a time, in lists of their own.
+func (r *domainRules) settings(now time.Time) (set access.Settings) {
 	set = access.Settings{
 		Protocols:   r.doc.doc.Protocols,
 		Departments: slices.Sorted(maps.Keys(r.departments)),
@@ -574,10 +577,22 @@ func (r *domainRules) settings(now time.Time) (set access.Settings, expires time
 	for _, b := range r.blocks {
 		if !b.doc.Expired(now) {
 			set.Blocked = append(set.Blocked, b.doc.Network)
-			expires = earlier(expires, b.doc.ExpiresAt)
 		}
 	}
-	return set, expires
+	return set
+}
+
+// blockTimes returns when the first block that is in effect at a time ends, and when the last one
+// ended that is not.
+func (r *domainRules) blockTimes(now time.Time) (expires, ended time.Time) {
+	for _, b := range r.blocks {
+		if !b.doc.Expired(now) {
+			expires = earlier(expires, b.doc.ExpiresAt)
+		} else if b.doc.ExpiresAt.After(ended) {
+			ended = b.doc.ExpiresAt
+		}
+	}
+	return expires, ended
 }
 
 // earlier returns the earlier of two times; zero is never.

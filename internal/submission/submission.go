@@ -161,7 +161,8 @@ type Session struct {
 	methods []AuthMethod
 	begun   int // connections that had begun when the session was bound
 	permit  permit
-	seen    atomic.Int64 // Unix time of the last request
+	bound   time.Time    // which has a monotonic clock
+	seen    atomic.Int64 // the last request, in nanoseconds after that
 	reason  atomic.Value // access.Reason of the last refusal
 }
 
@@ -203,8 +204,10 @@ func (s *Session) Refuse(reason access.Reason) (first bool) {
 	return last != reason
 }
 
+func (s *Session) see(now time.Time) { s.seen.Store(int64(now.Sub(s.bound))) }
+
 func (s *Session) expired(now time.Time) bool {
-	return now.Unix()-s.seen.Load() >= int64(sessionMemory/time.Second)
+	return now.Sub(s.bound)-time.Duration(s.seen.Load()) >= sessionMemory
 }
 
 // Connected notes that a connection begins.
@@ -327,7 +330,7 @@ func (s *Sessions) Permitted(sub access.Submission, v Version, now time.Time) (a
 			if len(b.methods) == 0 && (b.State() != Waiting || s.known(b.account, sub.IP, now)) {
 				break
 			}
-			b.seen.Store(now.Unix())
+			b.see(now)
 			return b.permit.Decision, true
 		}
 	}
@@ -356,7 +359,7 @@ func (s *Sessions) Find(account string, ip netip.Addr, port uint16, now time.Tim
 	if b.State() == Waiting && s.known(account, ip, now) {
 		return nil
 	}
-	b.seen.Store(now.Unix())
+	b.see(now)
 	return b
 }
 
@@ -381,7 +384,7 @@ func (s *Sessions) Bind(account string, ip netip.Addr, port uint16, now time.Tim
 	if before != nil && before.State() != Waiting && before.begun == c.begun {
 		return before // another request of the same session was first
 	}
-	b := &Session{account: account, begun: c.begun}
+	b := &Session{account: account, begun: c.begun, bound: now}
 	list, _ := s.authentications.Get(origin{account, ip}, now)
 	reported := c.begun > 0
 	if reported {
@@ -400,7 +403,6 @@ func (s *Sessions) Bind(account string, ip netip.Addr, port uint16, now time.Tim
 			b.methods = slices.DeleteFunc(b.methods, usable)
 		}
 	}
-	b.seen.Store(now.Unix())
 	c.put(b, now)
 	return b
 }

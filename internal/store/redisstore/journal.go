@@ -356,12 +356,13 @@ func (r *Redis) LastUses(ctx context.Context, account string) (map[string]store.
 	return uses, nil
 }
 
-// AppendEvents writes events.
+// AppendEvents writes events. Each is written with its age: clocks of daemons are not compared.
 func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
+	now := time.Now()
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range events {
 			p.XAdd(ctx, &redis.XAddArgs{Stream: tag(store.Global) + "events", MaxLen: keepEvents, Approx: true, Values: []any{
-				"o", e.Origin, "t", e.Time.UnixMilli(), "e", string(e.Kind), "k", strconv.FormatUint(e.Token, 16),
+				"o", e.Origin, "t", e.Time.UnixMilli(), "d", max(0, now.Sub(e.Time).Milliseconds()), "e", string(e.Kind), "k", strconv.FormatUint(e.Token, 16),
 				"a", e.Account, "i", e.IP, "p", e.Protocol, "s", e.Service, "c", e.Credential,
 			}})
 		}
@@ -370,32 +371,54 @@ func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
 	return wrap(err)
 }
 
-// FollowEvents delivers events from since on, oldest first, until ctx ends or Redis fails.
-func (r *Redis) FollowEvents(ctx context.Context, since time.Time, deliver func(store.Event)) error {
-	stream, last := tag(store.Global)+"events", strconv.FormatInt(since.UnixMilli(), 10)+"-0"
+// clock returns the clock of the server that has a key, in seconds.
+var clock = redis.NewScript(`return redis.call('TIME')[1]`)
+
+// FollowEvents delivers the events behind a place, or when that is empty those of the last time,
+// oldest first, until ctx ends or Redis fails. How old an event is, is read from Redis' clock; once
+// all older ones are read, an event is of now. So no daemon's clock matters, nor that it is set.
+func (r *Redis) FollowEvents(ctx context.Context, after string, last time.Duration, deliver func(store.Event)) error {
+	stream := tag(store.Global) + "events"
 	client, done := r.follower(ctx)
 	defer done()
-	for ctx.Err() == nil {
-		got, err := client.XRead(ctx, &redis.XReadArgs{Streams: []string{stream, last}, Count: 5000, Block: 2 * time.Second}).Result()
+	seconds, err := clock.Run(ctx, client, []string{stream}).Int64()
+	if err != nil {
+		return wrap(err)
+	}
+	server, started := time.Unix(seconds, 0), time.Now()
+	if after == "" {
+		after = strconv.FormatInt(server.Add(-last).UnixMilli(), 10) + "-0"
+	}
+	for live := false; ctx.Err() == nil; {
+		const most = 5000
+		got, err := client.XRead(ctx, &redis.XReadArgs{Streams: []string{stream, after}, Count: most, Block: 2 * time.Second}).Result()
 		if errors.Is(err, redis.Nil) {
+			live = true
 			continue
 		}
 		if err != nil {
 			return wrap(err)
 		}
+		now := time.Now()
 		for _, m := range got[0].Messages {
-			last = m.ID
+			after = m.ID
 			text := func(k string) string { s, _ := m.Values[k].(string); return s }
-			ms, err := strconv.ParseInt(text("t"), 10, 64)
-			if err != nil {
+			if text("t") == "" {
 				continue // not an event of ours
 			}
+			at := now
+			id, _, _ := strings.Cut(m.ID, "-")
+			if ms, err := strconv.ParseInt(id, 10, 64); !live && err == nil {
+				at = started.Add(min(0, time.UnixMilli(ms).Sub(server)))
+			}
+			age, _ := strconv.ParseInt(text("d"), 10, 64) // absent from events of older daemons
 			token, _ := strconv.ParseUint(text("k"), 16, 64)
 			deliver(store.Event{
-				Origin: text("o"), Time: time.UnixMilli(ms), Kind: store.EventKind(text("e")), Token: token,
+				Place: m.ID, Origin: text("o"), Time: at.Add(-time.Duration(max(0, age)) * time.Millisecond), Kind: store.EventKind(text("e")), Token: token,
 				Account: text("a"), IP: text("i"), Protocol: text("p"), Service: text("s"), Credential: text("c"),
 			})
 		}
+		live = live || len(got[0].Messages) < most
 	}
 	return ctx.Err()
 }

@@ -617,16 +617,34 @@ func TestEventsReachOtherDaemons(t *testing.T) {
 	r := begin(t)
 	j := redisstore.Open(r.Options())
 	t.Cleanup(func() { _ = j.Close() })
-	want := store.Event{Origin: "a", Time: time.UnixMilli(time.Now().UnixMilli()), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9", Protocol: "smtp", Service: "submission587", Credential: "5e2f"}
+	want := store.Event{Origin: "a", Time: time.Now().Add(-time.Minute), Kind: store.EventGuess, Token: 1<<63 + 5, Account: "ann@example.org", IP: "203.0.113.9", Protocol: "smtp", Service: "submission587", Credential: "5e2f"}
 	if err := j.AppendEvents(context.Background(), []store.Event{want}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var got store.Event
-	_ = j.FollowEvents(ctx, time.Now().Add(-time.Minute), func(e store.Event) { got = e; cancel() })
+	_ = j.FollowEvents(ctx, "", time.Minute, func(e store.Event) { got = e; cancel() })
+	if age := time.Since(got.Time); age < time.Minute || age > 2*time.Minute {
+		t.Errorf("an event of a minute ago is %s old", age)
+	}
+	place := got.Place
+	got.Place, got.Time, want.Time = "", time.Time{}, time.Time{}
 	if got != want {
 		t.Fatalf("got %+v, want %+v", got, want)
+	}
+
+	// Once the older ones are read, an event is of now, whatever the clocks of others say.
+	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	want.Time = time.Now().Add(6 * time.Hour)
+	if err := j.AppendEvents(ctx, []store.Event{want}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_ = j.FollowEvents(ctx, place, time.Minute, func(e store.Event) { got = e; cancel() })
+	if got.Place == place || got.Time.After(time.Now()) || began.Sub(got.Time) > 2*time.Second {
+		t.Errorf("an event of a daemon whose clock is six hours ahead: %+v at %s", got, began)
 	}
 }
 
