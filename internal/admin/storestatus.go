@@ -36,7 +36,11 @@ func (a *Admin) storeStatus() api.StoreStatus {
 	servers := a.Store.Servers()
 	s.Mode, s.Masters = servers.Mode, make([]api.Master, 0, len(servers.Masters))
 	for _, m := range servers.Masters {
-		s.Masters = append(s.Masters, api.Master{Address: m.Address, Replicas: m.Replicas})
+		s.Masters = append(s.Masters, api.Master(m))
+	}
+	s.Sentinels = make([]api.Sentinel, 0, len(servers.Sentinels))
+	for _, n := range servers.Sentinels {
+		s.Sentinels = append(s.Sentinels, api.Sentinel(n))
 	}
 	s.Domains, s.Accounts = a.Store.State.Counts()
 	s.Version = a.VersionText()

@@ -682,26 +682,37 @@ type StoreRepair struct {
 
 // StoreStatus is the status of the store and of its replication to this daemon.
 type StoreStatus struct {
-	StoreID  string    `json:"store_id" doc:"Empty while nothing is loaded."`
-	Loaded   bool      `json:"loaded"`
-	SyncedAt time.Time `json:"synced_at,omitzero" doc:"When this daemon was last in sync with the store."`
-	Trouble  string    `json:"trouble,omitempty" doc:"Why changes are refused at present."`
-	Foreign  bool      `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
-	Damaged  bool      `json:"damaged" doc:"Documents are missing, altered or added: changes are refused until the store is repaired or adopted."`
-	Mode     string    `json:"mode,omitempty" enum:"single,sentinel,cluster" doc:"How Redis is run; missing while it was not reached."`
-	Masters  []Master  `json:"masters" doc:"The servers that take changes, as of a few seconds ago."`
-	Policy   string    `json:"maxmemory_policy,omitempty" doc:"The maxmemory-policy of the Redis server; missing while it is not known."`
-	Evicting bool      `json:"evicting" doc:"The server may delete rules, and store.accept_eviction does not accept that."`
-	Changes  uint64    `json:"changes" doc:"Total changes of the store that this daemon knows."`
-	Domains  int       `json:"domains"`
-	Accounts int       `json:"accounts" doc:"Accounts with a record."`
-	Version  string    `json:"version" doc:"The version of the daemon."`
+	StoreID   string     `json:"store_id" doc:"Empty while nothing is loaded."`
+	Loaded    bool       `json:"loaded"`
+	SyncedAt  time.Time  `json:"synced_at,omitzero" doc:"When this daemon was last in sync with the store."`
+	Trouble   string     `json:"trouble,omitempty" doc:"Why changes are refused at present."`
+	Foreign   bool       `json:"foreign" doc:"The store is empty, older than or other than the known one: it is not used until it is adopted."`
+	Damaged   bool       `json:"damaged" doc:"Documents are missing, altered or added: changes are refused until the store is repaired or adopted."`
+	Mode      string     `json:"mode,omitempty" enum:"single,sentinel,cluster" doc:"How Redis is run; missing while it was not reached."`
+	Masters   []Master   `json:"masters" doc:"The servers that take changes, as of a few seconds ago."`
+	Sentinels []Sentinel `json:"sentinels" doc:"The Sentinels of store.url, as of a few seconds ago; empty without."`
+	Policy    string     `json:"maxmemory_policy,omitempty" doc:"The maxmemory-policy of the Redis server; missing while it is not known."`
+	Evicting  bool       `json:"evicting" doc:"The server may delete rules, and store.accept_eviction does not accept that."`
+	Changes   uint64     `json:"changes" doc:"Total changes of the store that this daemon knows."`
+	Domains   int        `json:"domains"`
+	Accounts  int        `json:"accounts" doc:"Accounts with a record."`
+	Version   string     `json:"version" doc:"The version of the daemon."`
 }
 
 // Master is a Redis server that takes changes.
 type Master struct {
-	Address  string `json:"address" doc:"Empty if the server does not report it."`
-	Replicas int    `json:"replicas" doc:"Replicas that are connected."`
+	Address       string `json:"address" doc:"Empty if the server does not report it."`
+	Replicas      int    `json:"replicas" doc:"Replicas that are connected."`
+	Policy        string `json:"maxmemory_policy,omitempty" doc:"Its maxmemory-policy; missing while it is not known."`
+	AppendOnly    bool   `json:"append_only" doc:"It writes an append-only file."`
+	NeedsReplicas bool   `json:"needs_replicas" doc:"It refuses changes while fewer replicas than min-replicas-to-write are connected."`
+	Fault         string `json:"fault,omitempty" doc:"Why it cannot be used, for example that it does not answer."`
+}
+
+// Sentinel is a server that decides which Redis server is the master.
+type Sentinel struct {
+	Address string `json:"address"`
+	Fault   string `json:"fault,omitempty" doc:"Why a failover is not possible by it: it does not answer, or too few Sentinels are there."`
 }
 
 // RegionStatus describes the region database.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
@@ -255,7 +256,7 @@ func milterUse(c *config.Config, readyz []byte) findings {
 }
 
 // askStore asks the daemon whether its Redis deletes rules when memory is full.
-func askStore(ctx context.Context, client *adminclient.Client, api string) findings {
+func askStore(ctx context.Context, client *adminclient.Client, server string) findings {
 	const check, where = "store.eviction", "maxmemory-policy of Redis"
 	const set = "redis-cli CONFIG SET maxmemory-policy noeviction   # with -s or -h, as in store.url\n# and in redis.conf: maxmemory-policy noeviction"
 	var f findings
@@ -264,25 +265,75 @@ func askStore(ctx context.Context, client *adminclient.Client, api string) findi
 	if errors.As(err, &refused) {
 		return nil // this key may not know
 	}
-	var store struct {
-		Policy   string `json:"maxmemory_policy"`
-		Evicting bool
-	}
+	var status api.StoreStatus
 	if err == nil {
-		err = json.Unmarshal(answer.Body, &store)
+		err = json.Unmarshal(answer.Body, &status)
 	}
 	switch {
 	case err != nil:
-		f.warn(check, api, "drawbridge store status", "%v", err)
-	case store.Policy == "":
+		f.warn(check, server, "drawbridge store status", "%v", err)
+		return f
+	case status.Policy == "":
 		f.warn(check, where, "redis-cli ACL SETUSER NAME +info   # the user of store.username; with the default user, see whether Redis answers",
 			"it is not known: if it is not noeviction, Redis deletes rules when its memory is full")
-	case store.Evicting:
-		f.fail(check, where, set, "it is %s: Redis deletes rules when its memory is full, and drawbridged does not start again", store.Policy)
-	case store.Policy != "noeviction":
-		f.warn(check, where, set, "it is %s, which store.accept_eviction accepts: Redis deletes rules when its memory is full", store.Policy)
+	case status.Evicting:
+		f.fail(check, where, set, "it is %s%s: Redis deletes rules when its memory is full, and drawbridged does not start again", status.Policy, evicting(&status))
+	case status.Policy != noEviction:
+		f.warn(check, where, set, "it is %s%s, which store.accept_eviction accepts: Redis deletes rules when its memory is full", status.Policy, evicting(&status))
 	default:
 		f.ok(check, where, "noeviction")
+	}
+	return append(f, checkServers(&status)...)
+}
+
+// noEviction is the maxmemory-policy that Redis should have.
+const noEviction = "noeviction"
+
+// evicting names the servers that may delete documents, if there are several.
+func evicting(s *api.StoreStatus) string {
+	if len(s.Masters) < 2 {
+		return ""
+	}
+	var list []string
+	for _, m := range s.Masters {
+		if m.Policy != noEviction {
+			list = append(list, m.Address)
+		}
+	}
+	return " on " + strings.Join(list, ", ")
+}
+
+// checkServers checks the servers of the store, as the daemon saw them last: whether each answers,
+// and whether a failover is possible and loses little.
+func checkServers(s *api.StoreStatus) (f findings) {
+	const servers, aof, replicas = "store.servers", "store.append_only", "store.replicas"
+	for _, n := range s.Sentinels {
+		if n.Fault != "" {
+			f.fail(servers, n.Address, "redis-cli -u redis://"+n.Address+" SENTINEL CKQUORUM MASTER   # MASTER is store.master", "this Sentinel cannot fail over: %s", n.Fault)
+		} else {
+			f.ok(servers, n.Address, "this Sentinel and enough others can fail over")
+		}
+	}
+	for _, m := range s.Masters {
+		at := "redis-cli -u redis://" + m.Address + " "
+		if m.Fault != "" {
+			f.fail(servers, m.Address, at+"PING", "this master cannot be used: %s", m.Fault)
+			continue
+		}
+		if !m.AppendOnly {
+			f.warn(aof, m.Address, at+"CONFIG SET appendonly yes   # and in redis.conf: appendonly yes, appendfsync everysec or always",
+				"it writes no append-only file: acknowledged changes since its last dump are lost when it ends")
+		}
+		if s.Mode != "sentinel" && s.Mode != "cluster" {
+			continue
+		}
+		f.ok(servers, m.Address, "a master; replicas connected: %d", m.Replicas)
+		if m.Replicas == 0 {
+			f.warn(replicas, m.Address, at+"INFO replication", "no replica is connected: nothing takes over when it is lost")
+		} else if !m.NeedsReplicas {
+			f.warn(replicas, m.Address, at+"CONFIG SET min-replicas-to-write 1   # and in redis.conf, with min-replicas-max-lag 10",
+				"min-replicas-to-write is not set: a master that was cut off accepts changes which the failover loses")
+		}
 	}
 	return f
 }

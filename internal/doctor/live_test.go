@@ -178,7 +178,27 @@ func TestAskDaemon(t *testing.T) {
 		"evicting":              {change(func(a *answers) { a.store = `{"maxmemory_policy":"allkeys-lru","evicting":true}` }), Fail, "store.eviction", "allkeys-lru"},
 		"evicting, accepted":    {change(func(a *answers) { a.store = `{"maxmemory_policy":"allkeys-lru"}` }), Warn, "store.eviction", "accepts"},
 		"eviction not known":    {change(func(a *answers) { a.store = `{}` }), Warn, "store.eviction", "not known"},
-		"another's API":         {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
+		"evicting on one of several": {change(func(a *answers) {
+			a.store = `{"mode":"cluster","maxmemory_policy":"allkeys-lru","evicting":true,"masters":[
+				{"address":"192.0.2.1:6379","replicas":1,"maxmemory_policy":"noeviction","append_only":true,"needs_replicas":true},
+				{"address":"192.0.2.2:6379","replicas":1,"maxmemory_policy":"allkeys-lru","append_only":true,"needs_replicas":true}]}`
+		}), Fail, "store.eviction", "allkeys-lru on 192.0.2.2:6379"},
+		"a master is away": {change(func(a *answers) {
+			a.store = `{"mode":"cluster","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","fault":"connection refused"}]}`
+		}), Fail, "store.servers", "connection refused"},
+		"no quorum": {change(func(a *answers) {
+			a.store = `{"mode":"sentinel","maxmemory_policy":"noeviction","sentinels":[{"address":"192.0.2.9:26379","fault":"NOQUORUM 1 usable Sentinels"}]}`
+		}), Fail, "store.servers", "NOQUORUM"},
+		"no append-only file": {change(func(a *answers) {
+			a.store = `{"mode":"single","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","maxmemory_policy":"noeviction"}]}`
+		}), Warn, "store.append_only", "writes no append-only file"},
+		"no replica": {change(func(a *answers) {
+			a.store = `{"mode":"sentinel","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","maxmemory_policy":"noeviction","append_only":true}]}`
+		}), Warn, "store.replicas", "nothing takes over"},
+		"no min-replicas": {change(func(a *answers) {
+			a.store = `{"mode":"sentinel","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","replicas":1,"maxmemory_policy":"noeviction","append_only":true}]}`
+		}), Warn, "store.replicas", "min-replicas-to-write"},
+		"another's API": {change(func(a *answers) { a.readyz = "200 hello" }), Fail, "daemon.ready", "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, settings := startDaemon(t, c.answers)

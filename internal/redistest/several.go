@@ -172,6 +172,7 @@ func (c *Cluster) Move(key string, to *Server, between func()) {
 type Sentinels struct {
 	Servers []*Server // the first was the master at the start
 	ports   []int
+	cmds    []*exec.Cmd
 	t       testing.TB
 }
 
@@ -209,10 +210,17 @@ func StartSentinels(t testing.TB) *Sentinels {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		c.cmds = append(c.cmds, cmd)
+		t.Cleanup(func() { c.KillSentinel(i) })
 	}
 	c.Settled(replica)
 	return c
+}
+
+// KillSentinel ends one of the three Sentinels.
+func (c *Sentinels) KillSentinel(i int) {
+	_ = c.cmds[i].Process.Kill()
+	_ = c.cmds[i].Wait() // it fails the second time
 }
 
 // Settled waits until each Sentinel knows the others, and one replica, which follows.

@@ -150,15 +150,27 @@ type Upkeep interface {
 
 // Servers says which servers hold the store.
 type Servers struct {
-	Mode    string // one of those below
-	Masters []Master
-	Policy  string // maxmemory-policy, of one that may delete documents if there is one
+	Mode      string // one of those below
+	Masters   []Master
+	Sentinels []Sentinel
+	Policy    string // maxmemory-policy, of one that may delete documents if there is one
 }
 
 // Master is a server that takes changes.
 type Master struct {
-	Address  string // as clients reach it; "" if it does not say
-	Replicas int    // that are connected
+	Address    string // as clients reach it; "" if it does not say
+	Replicas   int    // that are connected
+	Policy     string // maxmemory-policy
+	AppendOnly bool   // it writes an append-only file
+	// NeedsReplicas: it refuses changes while fewer than min-replicas-to-write replicas are connected.
+	NeedsReplicas bool
+	Fault         string // why it cannot be used, such as that it does not answer; "" for none
+}
+
+// Sentinel is a server that decides which server is the master.
+type Sentinel struct {
+	Address string
+	Fault   string // why a failover is not possible by it; "" for none
 }
 
 // The modes of servers.

@@ -247,6 +247,65 @@ func TestEvictedDocuments(t *testing.T) {
 	}
 }
 
+// accounts puts so many accounts of a domain.
+func (d *daemon) accounts(t *testing.T, domain string, n int) {
+	t.Helper()
+	const atOnce = 5000
+	for from := 0; from < n; from += atOnce {
+		err := d.Update(context.Background(), store.ShardOf(domain), store.Actor{}, false, func(c *store.Change) error {
+			for i := from; i < min(n, from+atOnce); i++ {
+				c.PutAccount(&store.Account{Address: fmt.Sprintf("user%d@%s", i, domain), CreatedAt: c.Now})
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A shard of more documents than are sent at a time is repaired as a whole, or not at all.
+func TestRepairInPortions(t *testing.T) {
+	const name, accounts = "example.org", 4500
+	r := redistest.Start(t, "appendfsync no")
+	m := &redistest.Marker{}
+	a := start(t, r.Options(), m).ready(t)
+	a.accounts(t, name, accounts)
+	ctx, raw := context.Background(), dial(t, r)
+	if err := raw.HDel(ctx, shardKey(name, "docs"), "account/user7@"+name).Err(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the loss is noticed", func() bool { return a.Damage() != nil })
+
+	// Out of memory in the middle: what is there stays, and what was sent is removed.
+	if err := raw.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Repair(ctx, false); !errors.Is(err, store.ErrRefused) {
+		t.Errorf("a repair without memory: %v", err)
+	}
+	if n := raw.HLen(ctx, shardKey(name, "docs")).Val(); n != accounts-1 {
+		t.Errorf("%d documents after a repair that was refused", n)
+	}
+	if err := raw.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Repair(ctx, false); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if keys := raw.Keys(ctx, "*restoring*").Val(); len(keys) > 0 {
+		t.Errorf("left over: %q", keys)
+	}
+	if ttl := raw.TTL(ctx, shardKey(name, "docs")).Val(); ttl != -1 {
+		t.Errorf("the documents expire after %s", ttl)
+	}
+	late := start(t, r.Options(), &redistest.Marker{ID: m.ID}).ready(t)
+	if _, n := late.State.Counts(); n != accounts {
+		t.Errorf("%d accounts", n)
+	}
+	a.accounts(t, name, 1) // changes are accepted
+}
+
 // A store of schema 2 has no checksums, and its accounts are JSON: the first daemon that loads it
 // adds the checksums and reads the accounts, and a daemon of schema 2 takes no changes from then on.
 func TestUpgradeFromSchema2(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,9 +41,18 @@ func TestSentinelFailover(t *testing.T) {
 	r := redistest.StartSentinels(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	servers, err := a.redis.Servers(context.Background())
-	if err != nil || servers.Mode != store.ModeSentinel || len(servers.Masters) != 1 || servers.Masters[0] != (store.Master{Address: r.Servers[0].Address(), Replicas: 1}) {
+	if err != nil || servers.Mode != store.ModeSentinel || len(servers.Masters) != 1 ||
+		servers.Masters[0] != (store.Master{Address: r.Servers[0].Address(), Replicas: 1, Policy: store.NoEviction, AppendOnly: true}) {
 		t.Errorf("servers: %+v %v", servers, err)
 	}
+	if len(servers.Sentinels) != 3 || slices.ContainsFunc(servers.Sentinels, func(s store.Sentinel) bool { return s.Fault != "" }) {
+		t.Errorf("Sentinels: %+v", servers.Sentinels)
+	}
+	r.Servers[0].Do("CONFIG", "SET", "min-replicas-to-write", "1")
+	if servers, err = a.redis.Servers(context.Background()); err != nil || !servers.Masters[0].NeedsReplicas {
+		t.Errorf("servers with min-replicas-to-write: %+v %v", servers, err)
+	}
+	r.Servers[0].Do("CONFIG", "SET", "min-replicas-to-write", "0")
 	must := func(name string) {
 		t.Helper()
 		if err := a.putDomain(name); err != nil {
@@ -81,10 +91,78 @@ func TestSentinelFailover(t *testing.T) {
 		}
 	}
 	redistest.Eventually(t, "the audit log says what was put back", func() bool { return len(fresh.putBack(t)) > 0 })
+	r.KillSentinel(0)
+	r.KillSentinel(1)
+	redistest.Eventually(t, "the lack of Sentinels is seen", func() bool {
+		servers, err := a.redis.Servers(context.Background())
+		return err == nil && !slices.ContainsFunc(servers.Sentinels, func(s store.Sentinel) bool { return s.Fault == "" })
+	})
 	for _, d := range []*daemon{a, b} {
 		if err := d.Trouble(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Nodes send a client elsewhere while a slot moves: ASK for keys that are there already, TRYAGAIN
+// while the keys of one change are at both.
+func TestAskAndTryAgain(t *testing.T) {
+	r := redistest.StartCluster(t, true)
+	opt := r.Options()
+	a := start(t, opt, &redistest.Marker{}).ready(t)
+	opt.MinReplicas = 1
+	b := start(t, opt, &redistest.Marker{}).ready(t)
+	const name = "example.org"
+	if err := a.putDomain(name); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "both know the domain", func() bool { return b.has(name) })
+	head := shardKey(name, "head")
+	from, slot := r.Owner(head)
+	to := r.Masters[0]
+	if to == from {
+		to = r.Masters[1]
+	}
+	first := a.State.Head(store.ShardOf(name)).N
+	put := func(d *daemon) <-chan error {
+		done := make(chan error, 1)
+		go func() { done <- d.putDomain(name) }()
+		return done
+	}
+	var waiting []<-chan error
+	asked := false
+	r.Move(head, to, func() {
+		switch left := from.Do("CLUSTER", "GETKEYSINSLOT", slot, "10"); {
+		case left != "" && len(waiting) == 0:
+			keys := []string{head, shardKey(name, "docs"), shardKey(name, "changes"), shardKey(name, "audit")}
+			if got := from.Do(append([]string{"EVAL", "return 1", "4"}, keys...)...); !strings.HasPrefix(got, "TRYAGAIN ") {
+				t.Errorf("a script across both nodes: %s", got)
+			}
+			waiting = append(waiting, put(a), put(b))
+		case left == "":
+			asked = true
+			if got := from.Do("HGET", head, "n"); !strings.HasPrefix(got, "ASK "+slot) {
+				t.Errorf("a key that has moved: %s", got)
+			}
+			for _, d := range []*daemon{a, b} {
+				redistest.Eventually(t, "a change while the slot is not given yet", func() bool { return d.putDomain(name) == nil })
+			}
+		}
+	})
+	if !asked || len(waiting) != 2 {
+		t.Fatal("the slot did not move key by key")
+	}
+	acknowledged := uint64(2)
+	for _, done := range waiting {
+		if err := <-done; err == nil {
+			acknowledged++
+		} else if !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a change while its keys are split: %v", err)
+		}
+	}
+	redistest.Eventually(t, "the daemons agree", func() bool { return a.State.Heads() == b.State.Heads() && a.Trouble() == nil && b.Trouble() == nil })
+	if n := a.State.Head(store.ShardOf(name)).N - first; n < acknowledged || n > acknowledged+2 {
+		t.Errorf("%d changes were acknowledged, %d are there", acknowledged, n)
 	}
 }
 
@@ -107,6 +185,10 @@ func TestClusterFailover(t *testing.T) {
 	}
 	redistest.Eventually(t, "the other daemon has it", func() bool { return b.has("lost.example") })
 	victim.Kill()
+	redistest.Eventually(t, "the loss of the node is seen", func() bool {
+		servers, err := a.redis.Servers(context.Background())
+		return err != nil || slices.ContainsFunc(servers.Masters, func(m store.Master) bool { return m.Fault != "" })
+	})
 	redistest.Eventually(t, "changes are taken again", func() bool { return a.putDomain("lost.example") == nil })
 	b.ready(t)
 	fresh := start(t, r.Options(), &redistest.Marker{}).ready(t)

@@ -5,6 +5,7 @@
 //
 //	drawbridge:{s07}:head      hash    store, n, hash, schema: the shard's last change; count, digest: of its documents
 //	drawbridge:{s07}:docs      hash    document key → {"r":revision,"b":body}; an account is packed (ADR 15)
+//	drawbridge:{s07}:restoring:R  hash  documents of a repair, until they are complete; expires
 //	drawbridge:{s07}:changes   stream  n-0 → p (the entry), h (the chain's hash)
 //	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry)
 //	drawbridge:{s07}:logins:D  stream  login records of domain D
@@ -22,6 +23,7 @@ package redisstore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // see digest
 	"crypto/subtle"
 	"crypto/tls"
@@ -30,6 +32,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -477,33 +480,62 @@ func (r *Redis) Accept(ctx context.Context, s store.Shard) error {
 	return r.seal(ctx, s, h, h.Chain(fmt.Appendf(nil, "accepted: %d documents of digest %s", got.count, got.digest)), got)
 }
 
-// restore replaces the documents of a shard whose head is where it was, or missing. ARGV: store, n,
-// hash, schema, digest, key, value ...
+// restore replaces the documents of a shard whose head is where it was, or missing, by those of the
+// last key, of which Redis may hold millions: moving them takes no time, and an old hash is freed
+// beside. ARGV: store, n, hash, schema, count, digest.
 var restore = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash')
 if h[1] and h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if h[1] and (h[2] ~= ARGV[2] or h[3] ~= ARGV[3]) then return redis.error_reply('CONFLICT the head moved') end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
 if last and tonumber(string.match(last[1], '%d+')) > tonumber(ARGV[2]) then return redis.error_reply('CONFLICT the stream is ahead') end
-redis.call('DEL', KEYS[2])
-for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'schema', ARGV[4], 'count', redis.call('HLEN', KEYS[2]), 'digest', ARGV[5])
+if redis.call('HLEN', KEYS[5]) ~= tonumber(ARGV[5]) then return redis.error_reply('CONFLICT the new documents are not complete') end
+redis.call('UNLINK', KEYS[2])
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  redis.call('RENAME', KEYS[5], KEYS[2])
+  redis.call('PERSIST', KEYS[2])
+end
+redis.call('HSET', KEYS[1], 'store', ARGV[1], 'n', ARGV[2], 'hash', ARGV[3], 'schema', ARGV[4], 'count', ARGV[5], 'digest', ARGV[6])
 return 'OK'`)
 
-// Restore implements [store.Upkeep].
-func (r *Redis) Restore(ctx context.Context, s store.Shard, h store.Head, docs []store.Doc) error {
-	args := []any{h.StoreID, h.N, h.Hash, store.Schema, ""}
-	var sum digest
-	for _, d := range docs {
-		v, err := d.Stored()
+const (
+	// restorePortion is how many documents are sent at a time: Redis serves others in between.
+	restorePortion = 2000
+	// restoreWithin is how long documents that were sent wait for the next portion before Redis
+	// removes them: nobody else would, if this daemon dies.
+	restoreWithin = 10 * time.Minute
+)
+
+// Restore implements [store.Upkeep]. The documents are sent in portions to a key of their own, which
+// takes the place of the shard's at the end.
+func (r *Redis) Restore(ctx context.Context, s store.Shard, h store.Head, docs []store.Doc) (err error) {
+	fresh := tag(s) + "restoring:" + rand.Text()
+	defer func() {
 		if err != nil {
-			return fmt.Errorf("encoding %s: %w", d.Key, err)
+			_ = r.client.Unlink(context.WithoutCancel(ctx), fresh).Err() // or it expires
 		}
-		sum.add(d.Key, string(v))
-		args = append(args, d.Key, v)
+	}()
+	var sum digest
+	for portion := range slices.Chunk(docs, restorePortion) {
+		values := make([]any, 0, 2*len(portion))
+		for _, d := range portion {
+			v, err := d.Stored()
+			if err != nil {
+				return fmt.Errorf("encoding %s: %w", d.Key, err)
+			}
+			sum.add(d.Key, string(v))
+			values = append(values, d.Key, v)
+		}
+		_, err := r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.HSet(ctx, fresh, values...)
+			p.Expire(ctx, fresh, restoreWithin)
+			return nil
+		})
+		if err != nil {
+			return wrap(err)
+		}
 	}
-	args[4] = sum.String()
-	return wrap(restore.Run(ctx, r.client, commitKeys(s), args...).Err())
+	return wrap(restore.Run(ctx, r.client, append(commitKeys(s), fresh), h.StoreID, h.N, h.Hash, store.Schema, len(docs), sum.String()).Err())
 }
 
 // types refuses keys of the wrong type before anything is written: a failing script is not undone.
