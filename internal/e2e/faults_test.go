@@ -7,13 +7,17 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -95,6 +99,7 @@ func (m *matrix) known(login func(*site, string, string, string) string, yes str
 		default:
 			m.wrong.Add(1)
 			m.note("login: " + got)
+			m.t.Logf("a known login was answered %q after %s at %s", got, time.Since(begin), time.Now().Format(time.StampMilli))
 		}
 	}
 }
@@ -257,33 +262,150 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// An emptied and an evicting Redis are not believed; people decide.
+// What is not believed: people decide. Each fault is a real one: a server that was restarted without
+// its data, and one that evicts because its memory is full.
 func TestFaultsThatNeedPeople(t *testing.T) {
-	for name, do := range map[string]func(r *redistest.Server){
-		"Redis restarted empty": func(r *redistest.Server) { r.Do("FLUSHALL") },
-		"Redis evicted documents": func(r *redistest.Server) {
-			for key := range strings.SplitSeq(r.Do("KEYS", "drawbridge:*:docs"), "\n") {
-				r.Do("DEL", key)
+	for _, c := range []struct {
+		name string
+		do   func(m *matrix, r *redistest.Server)
+		mend []string
+	}{
+		{"Redis restarted empty", func(m *matrix, r *redistest.Server) {
+			r.Kill()
+			m.must(os.RemoveAll(filepath.Join(filepath.Dir(r.Socket), "appendonlydir")))
+			r.Restart()
+		}, []string{"store", "adopt"}},
+		{"Redis evicts (allkeys-lru)", func(m *matrix, r *redistest.Server) {
+			r.Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+			r.Do("CONFIG", "SET", "maxmemory", "4mb")
+			value := strings.Repeat("x", 32<<10) // another application fills the memory
+			for i := 0; r.Do("EXISTS", "drawbridge:{s09}:docs") == "1" || r.Do("EXISTS", "drawbridge:{g}:docs") == "1"; i++ {
+				r.Do("SET", fmt.Sprintf("cache:%d", i), value)
 			}
-		},
+			r.Do("CONFIG", "SET", "maxmemory", "0")
+			r.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+		}, []string{"store", "repair"}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			r := redistest.Start(t)
 			m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "unix://" + r.Socket}})
-			do(r)
+			m.eventually("changes are made", func() bool { m.change(); return m.acknowledged.Load() > 20 })
+			c.do(m, r)
 			m.eventually("it is noticed", func() bool { return !m.change() })
-			m.wg.Go(func() {
-				for !m.stop.Load() {
-					m.change()
-					time.Sleep(50 * time.Millisecond)
-				}
-			})
-			time.Sleep(3 * time.Second) // how long it is watched
-			m.stop.Store(true)
-			m.wg.Wait()
-			m.row(name+" (not believed)", 0, 0)
+			for begin := time.Now(); time.Since(begin) < 3*time.Second; time.Sleep(50 * time.Millisecond) { // how long it is watched
+				m.change()
+			}
+			begin := time.Now()
+			if c.mend[1] == "adopt" { // of a store without its rules nothing remains to log in with
+				m.stop.Store(true)
+				m.wg.Wait()
+			}
+			m.command(c.mend...)
+			if c.mend[1] == "adopt" {
+				m.changed = map[string]bool{}
+				m.eventually("the empty store is used", func() bool {
+					status, _ := m.call(0, "POST", "/v1/domains", object{"name": "example.org", "third_party_access": object{"allow": true}})
+					return status < 300
+				})
+			}
+			m.eventually("changes are accepted again", m.change)
+			m.end(c.name+": drawbridge "+strings.Join(c.mend, " "), time.Since(begin))
+			if m.temporary.Load() > 0 {
+				t.Errorf("%d temporary failures", m.temporary.Load())
+			}
 		})
 	}
+}
+
+// The network between the daemon and Redis fails: Redis has a network namespace of its own, which
+// is cut off in two ways.
+func TestFaultsOfANetwork(t *testing.T) {
+	for i, c := range []struct{ name, begin, end string }{
+		{"network: link down", "link set dev %[1]s down", "link set dev %[1]s up"},
+		{"network: packets dropped", "tc qdisc add dev %[1]s root netem loss 100%%", "tc qdisc del dev %[1]s root"},
+	} {
+		n := cutOffNetwork(t, i)
+		r := n.redis()
+		t.Run(c.name, func(t *testing.T) {
+			m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "redis://" + n.address + ":" + namespacePort}})
+			m.writers(2)
+			m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
+			n.run(fmt.Sprintf(c.begin, n.device))
+			time.Sleep(6 * time.Second) // the fault itself, and no wait for an event
+			n.run(fmt.Sprintf(c.end, n.device))
+			m.end(c.name, m.recovered())
+			if m.temporary.Load() > 0 {
+				t.Errorf("%d temporary failures", m.temporary.Load())
+			}
+		})
+		r.Kill()
+	}
+}
+
+// namespacePort is the port of Redis in its network namespace.
+const namespacePort = "6390"
+
+// network is a network namespace behind a pair of virtual links.
+type network struct {
+	t                     *testing.T
+	name, device, address string // the namespace, our end of the link, the address at the other end
+}
+
+// cutOffNetwork makes the i-th network namespace, to end with the test.
+func cutOffNetwork(t *testing.T, i int) *network {
+	t.Helper()
+	n := &network{t: t, name: fmt.Sprintf("drawbridge-faults-%d-%d", os.Getpid(), i), device: fmt.Sprintf("dbf%d-%d", os.Getpid()%100000, i), address: fmt.Sprintf("169.254.77.%d", 4*i+2)}
+	n.run("ip netns add " + n.name)
+	t.Cleanup(func() { n.run("ip netns del " + n.name) }) // and the link with it
+	n.run("ip link add " + n.device + " type veth peer name eth0 netns " + n.name)
+	n.run(fmt.Sprintf("ip addr add 169.254.77.%d/30 dev %s", 4*i+1, n.device))
+	n.run("ip link set dev " + n.device + " up")
+	n.run("ip -n " + n.name + " addr add " + n.address + "/30 dev eth0")
+	n.run("ip -n " + n.name + " link set dev eth0 up")
+	n.run("ip -n " + n.name + " link set dev lo up")
+	return n
+}
+
+// run runs ip, or tc.
+func (n *network) run(command string) {
+	n.t.Helper()
+	words := strings.Fields(command)
+	if words[0] == "link" {
+		words = append([]string{"ip"}, words...)
+	}
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil { //nolint:gosec // G204: words above
+		n.t.Fatalf("%s: %v: %s (install the package iproute2)", command, err, out)
+	}
+}
+
+// redis starts a server in the namespace. The test reaches it by its unix socket all the time.
+func (n *network) redis() (r *redistest.Server) {
+	n.t.Helper()
+	started, end := make(chan bool), make(chan bool)
+	n.t.Cleanup(func() { close(end) })
+	go func() {
+		// The thread is in the namespace for good, so it ends with the test. Servers that it starts
+		// end with it.
+		runtime.LockOSThread()
+		func() {
+			defer close(started)
+			f, err := os.Open("/run/netns/" + n.name)
+			if err == nil {
+				err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET) //nolint:gosec // G115: a descriptor
+			}
+			if err != nil {
+				n.t.Error(err)
+				return
+			}
+			r = redistest.Start(n.t, "port "+namespacePort, "bind "+n.address, "protected-mode no")
+		}()
+		<-end
+	}()
+	<-started
+	if r == nil {
+		n.t.FailNow()
+	}
+	return r
 }
 
 func TestFaultsOfSentinels(t *testing.T) {

@@ -5,10 +5,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -299,6 +302,98 @@ func TestDoveadmAway(t *testing.T) {
 	s.want("a login", s.imap(outside, bob, s.passwords[bob]), "OK ")
 	s.must(os.Rename(socket+".away", socket))
 	s.ends(phone)
+}
+
+// secondDovecot starts another Dovecot of the site, with the same mailboxes and the same daemon, and
+// returns the site as reached there, and the socket of its doveadm.
+func (s *site) secondDovecot() (there *site, doveadm string) {
+	s.t.Helper()
+	stack := *s.Stack
+	conf, err := os.ReadFile(s.DovecotConf())
+	s.must(err)
+	dir := filepath.Join(s.Dir, "dovecot-b")
+	s.must(os.Mkdir(dir, 0o755)) //nolint:gosec // G301: Dovecot's users pass through
+	edits := []string{
+		filepath.Join(s.Dir, "dovecot") + "/", dir + "/", "dovecot.log", "dovecot-b.log",
+		filepath.Join(s.Dir, "postfix", "queue", "private") + "/", dir + "/",
+	}
+	for _, port := range []*int{&stack.Ports.IMAP, &stack.Ports.IMAPS, &stack.Ports.BalancedIMAP, &stack.Ports.POP3, &stack.Ports.POP3S, &stack.Ports.Sieve} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		s.must(err)
+		was := *port
+		*port = l.Addr().(*net.TCPAddr).Port
+		s.must(l.Close())
+		edits = append(edits, fmt.Sprintf("port = %d\n", was), fmt.Sprintf("port = %d\n", *port))
+	}
+	file := filepath.Join(filepath.Dir(s.DovecotConf()), "dovecot-b.conf")
+	s.must(os.WriteFile(file, []byte(strings.NewReplacer(edits...).Replace(string(conf))), 0o600))
+	cmd := exec.Command("/usr/sbin/dovecot", "-F", "-c", file) //nolint:gosec // G204: the installed server
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	s.must(cmd.Start())
+	s.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	s.eventually("the second Dovecot is ready", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "run", "master.pid"))
+		return err == nil
+	})
+	c := *s
+	c.Stack = &stack
+	return &c, filepath.Join(dir, "run", "doveadm-server")
+}
+
+// A change ends the sessions at every Dovecot. One that cannot be reached is counted and named, and
+// its sessions end once it can.
+func TestTwoDovecots(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{})
+	there, socket := s.secondDovecot()
+	d := s.Daemons[0]
+	settings, err := os.ReadFile(d.Config)
+	s.must(err)
+	first := "unix:" + filepath.Join(s.Dir, "dovecot", "run", "doveadm-server")
+	both := strings.Replace(string(settings), `doveadm = "`+first+`"`, `doveadm = ["`+first+`", "unix:`+socket+`"]`, 1)
+	if both == string(settings) {
+		t.Fatalf("no doveadm in %s", settings)
+	}
+	s.must(os.WriteFile(d.Config, []byte(both), 0o600))
+	s.must(d.Restart(s.ctx))
+	s.domain(nil)
+	revoke := func(id string) string {
+		t.Helper()
+		r, err := s.request(0, "DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+		s.must(err)
+		_ = r.Body.Close()
+		return r.Header.Get("Sessions")
+	}
+	id, secret := s.device(ann, "phone")
+	here, far := s.idle("at the first", outside, ann, secret), there.idle("at the second", outside, ann, secret)
+	bobs := there.idle("bob at the second", outside, bob, s.passwords[bob])
+	if n := len(s.sessions(ann)); n != 2 {
+		t.Errorf("%d sessions are listed", n)
+	}
+	if got := revoke(id); got != "ended=2, failed=0, unreachable=0" {
+		t.Errorf("the answer: %q", got)
+	}
+	s.ends(here)
+	s.ends(far)
+
+	id, secret = s.device(ann, "tablet")
+	here, far = s.idle("the tablet at the first", outside, ann, secret), there.idle("the tablet at the second", outside, ann, secret)
+	s.must(os.Rename(socket, socket+".away"))
+	// What failed are logins whose sessions may be there, also the phone's.
+	if got := revoke(id); !strings.HasPrefix(got, "ended=1, failed=") || strings.Contains(got, "failed=0") || !strings.HasSuffix(got, ", unreachable=1") {
+		t.Errorf("the answer without the second: %q", got)
+	}
+	s.ends(here)
+	s.stays(far)
+	if n := s.api("GET", "/v1/accounts/"+ann+"/sessions", nil)["unreachable"]; n != 1.0 {
+		t.Errorf("the list: %v Dovecots are unreachable", n)
+	}
+	if log, err := os.ReadFile(d.LogPath); err != nil || !strings.Contains(string(log), socket) {
+		t.Errorf("the log does not name the second Dovecot: %v", err)
+	}
+	s.must(os.Rename(socket+".away", socket))
+	s.ends(far)
+	s.stays(bobs)
 }
 
 // A daemon that decided none of the logins ends the sessions as well: by the login records.

@@ -64,7 +64,9 @@ func start(t *testing.T, opts trialstack.Options) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	opts.Bin = bin
+	if opts.Bin == "" {
+		opts.Bin = bin
+	}
 	opts.DovecotConf += trialstack.QuickFailures
 	stack, err := trialstack.New(dir, opts)
 	if err != nil {
