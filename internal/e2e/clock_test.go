@@ -119,7 +119,7 @@ func TestFaultsOfAClock(t *testing.T) {
 	d := s.Daemons[0]
 	s.domain(nil)
 	const carol, blocked, guesser = "carol@example.org", "127.0.9.50", "127.0.9.60"
-	for _, a := range []string{bob, carol} {
+	for _, a := range []string{ann, bob, carol} {
 		s.api("PUT", "/v1/accounts/"+a, object{})
 		s.api("PUT", "/v1/accounts/"+a+"/mailbox-password", object{"password": s.passwords[a]})
 	}
