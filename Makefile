@@ -2,7 +2,8 @@
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
-# make test-faults fails Redis, its network and its disk under logins and changes, and prints a table
+# make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
+# make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
 # make bench-servers prints those of whole actions with the servers of another release, SUITE=trixie
@@ -36,7 +37,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-faults check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-faults soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -88,7 +89,13 @@ test-servers: sudo install-deps build
 
 # Minutes, beside the faults that "make test" tries.
 test-faults: sudo install-deps build
-	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 30m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e
+	@command -v ip >/dev/null && command -v tc >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
+	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e ./internal/store/redisstore
+
+SOAK ?= 15m
+
+soak: sudo install-deps build
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' SOAK='$(SOAK)' $(GO) test -count=1 -timeout 0 -tags soak -v -run 'TestSoak' ./internal/e2e
 
 # The packages that share memory between goroutines; the others have no more to say under -race.
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter

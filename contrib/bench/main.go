@@ -37,6 +37,8 @@ var benches = []struct {
 	{"scale", benchScale},
 	{"policyd", benchPolicyd},
 	{"change", benchChange},
+	{"followers", benchFollowers},
+	{"million", benchMillion},
 	{"batch", benchBatch},
 	{"logins", benchLogins},
 	{"submissions", benchSubmissions},

@@ -38,6 +38,7 @@ func (d *daemon) putBack(t *testing.T) (notes []string) {
 // The master dies with changes that its replica never got. Daemons that hold them put them back, and
 // nothing acknowledged is lost.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	r := redistest.StartSentinels(t)
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	servers, err := a.redis.Servers(context.Background())
@@ -104,10 +105,25 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
+// What happens in a Cluster with replicas. Its start costs seconds, so that one serves all: the last
+// test loses a node.
+func TestClusterWithReplicas(t *testing.T) {
+	t.Parallel() // it waits more than it computes
+	r := redistest.StartCluster(t, true)
+	for _, test := range []struct {
+		name string
+		f    func(*testing.T, *redistest.Cluster)
+	}{{"slots move", slotsMove}, {"ASK and TRYAGAIN", askAndTryAgain}, {"failover", clusterFailover}} {
+		t.Run(test.name, func(t *testing.T) { test.f(t, r) })
+		for _, s := range r.Nodes() {
+			_, _ = s.Try("FLUSHALL") // a replica refuses
+		}
+	}
+}
+
 // Nodes send a client elsewhere while a slot moves: ASK for keys that are there already, TRYAGAIN
 // while the keys of one change are at both.
-func TestAskAndTryAgain(t *testing.T) {
-	r := redistest.StartCluster(t, true)
+func askAndTryAgain(t *testing.T, r *redistest.Cluster) {
 	opt := r.Options()
 	a := start(t, opt, &redistest.Marker{}).ready(t)
 	opt.MinReplicas = 1
@@ -168,8 +184,7 @@ func TestAskAndTryAgain(t *testing.T) {
 
 // A Cluster's node dies with changes that its replica never got, while others are changed all the
 // time.
-func TestClusterFailover(t *testing.T) {
-	r := redistest.StartCluster(t, true)
+func clusterFailover(t *testing.T, r *redistest.Cluster) {
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	servers, err := a.redis.Servers(context.Background())
 	if err != nil || servers.Mode != store.ModeCluster || len(servers.Masters) != 3 || servers.Masters[0].Replicas != 1 {
@@ -204,8 +219,7 @@ func TestClusterFailover(t *testing.T) {
 
 // Slots move from master to master while two daemons change the store: every change is applied once,
 // and replicas are waited for where the change was written.
-func TestSlotsMove(t *testing.T) {
-	r := redistest.StartCluster(t, true)
+func slotsMove(t *testing.T, r *redistest.Cluster) {
 	opt := r.Options()
 	a := start(t, opt, &redistest.Marker{}).ready(t)
 	opt.MinReplicas = 1
