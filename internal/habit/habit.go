@@ -1,0 +1,278 @@
+// Package habit remembers what is usual about an account's logins, and finds what is not: another
+// network, region, device, kind of client or hour, or two countries too quickly one after the other.
+//
+// A memory has a bounded number of traits, each a hash of 32 bits with the day it was last seen and on
+// how many days. A trait is usual once the user has confirmed it, or once it was seen on three days.
+// What was not seen for 90 days is forgotten. The first login of an account has nothing to differ
+// from: its traits are usual.
+//
+// Only logins that succeeded may be judged: what somebody else tried in vain is no habit.
+//
+// The package is pure: time is an argument. A packed memory takes about 10 bytes a trait.
+package habit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"time"
+)
+
+// Kind is what is unusual about a login, as login records name it.
+type Kind string
+
+// The kinds. A region is judged where a database knows it.
+const (
+	NewNetwork       Kind = "new_network"
+	NewRegion        Kind = "new_region"
+	NewDevice        Kind = "new_device"
+	NewClient        Kind = "new_client"
+	UnusualHour      Kind = "unusual_hour"
+	ImpossibleTravel Kind = "impossible_travel"
+)
+
+// Login is a login that succeeded.
+type Login struct {
+	Time   time.Time
+	IP     netip.Addr
+	Region string // "" if unknown
+	Device string // a credential, or what the client says about itself; "" if it says nothing
+	Client string // the client type and the protocol
+}
+
+// Previous is the login before, as notices name it.
+type Previous struct {
+	Time   time.Time
+	IP     netip.Addr
+	Region string
+	Device string
+}
+
+// Finding is what is unusual about a login.
+type Finding struct {
+	Kinds []Kind
+	// Fresh reports that some of it was not unusual before: users are notified once.
+	Fresh bool
+	// Doubt says how an impossible travel may be explained; "" if there is none.
+	Doubt    string
+	Previous Previous
+}
+
+const (
+	// maxTraits bounds the traits of an account; the ones that were not seen for longest go first.
+	maxTraits = 48
+	// forgetAfter is the number of days after which a trait that was not seen is forgotten.
+	forgetAfter = 90
+	// usualAfter is the number of days on which a trait must be seen to be usual by itself.
+	usualAfter = 3
+	// confirmed in place of the number of days.
+	confirmed = 255
+	// enoughHours is the number of logins after which hours are judged.
+	enoughHours = 40
+	// tooQuick is the time between two countries that needs an explanation. Neighbours are nearer, and
+	// capitals further apart than their borders: therefore the doubt.
+	tooQuick = time.Hour
+	// maxText bounds the texts of the previous login, in bytes.
+	maxText = 64
+)
+
+// The kinds of traits.
+const (
+	traitNetwork = iota
+	traitRegion
+	traitDevice
+	traitClient
+)
+
+var kindOf = [...]Kind{NewNetwork, NewRegion, NewDevice, NewClient}
+
+type trait struct {
+	kind byte
+	days byte // on which it was seen, or confirmed
+	seen uint16
+	hash uint32
+}
+
+func (t *trait) usual() bool { return t.days >= usualAfter }
+
+// Memory is what is usual for one account. The zero Memory knows nothing.
+type Memory struct {
+	traits []trait
+	hours  [24]byte // logins in each hour of the day, UTC, halved when one is full
+	last   Previous
+}
+
+// Network returns the part of an address that counts as one network: /24 of IPv4, /48 of IPv6.
+func Network(ip netip.Addr) netip.Prefix {
+	bits := 24
+	if ip.Is6() {
+		bits = 48
+	}
+	p, _ := ip.Prefix(bits) // the zero Prefix for an invalid address
+	return p
+}
+
+func traits(l *Login) (list [4]trait) {
+	day := uint16(l.Time.Unix() / 86400) //nolint:gosec // until the year 2149
+	for i, text := range [...]string{traitNetwork: "", traitRegion: l.Region, traitDevice: l.Device, traitClient: l.Client} {
+		if i == traitNetwork && l.IP.IsValid() {
+			text = Network(l.IP).String()
+		}
+		if text != "" {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(text))
+			list[i] = trait{byte(i), 1, day, h.Sum32()}
+		}
+	}
+	return list
+}
+
+// Judge returns what is unusual about a login, and learns it.
+func (m *Memory) Judge(l *Login) Finding {
+	f := Finding{Previous: m.last}
+	first := m.last.Time.IsZero()
+	for _, t := range traits(l) {
+		if t.days == 0 {
+			continue
+		}
+		known, fresh := m.learn(t, first)
+		if !known {
+			f.Kinds = append(f.Kinds, kindOf[t.kind])
+			f.Fresh = f.Fresh || fresh
+		}
+	}
+	if m.unusualHour(l.Time) {
+		f.Kinds, f.Fresh = append(f.Kinds, UnusualHour), true
+	}
+	if apart := l.Time.Sub(m.last.Time); !first && l.Region != "" && m.last.Region != "" && l.Region != m.last.Region && apart < tooQuick {
+		f.Kinds, f.Fresh = append(f.Kinds, ImpossibleTravel), true
+		f.Doubt = fmt.Sprintf("from %s %d minutes after %s: a VPN, a relay of the mobile network or an inexact region database may explain it",
+			l.Region, int(max(0, apart).Minutes()), m.last.Region)
+	}
+	if m.hours[l.Time.UTC().Hour()]++; m.hours[l.Time.UTC().Hour()] == 255 {
+		for i := range m.hours {
+			m.hours[i] /= 2
+		}
+	}
+	if !l.Time.Before(m.last.Time) {
+		m.last = Previous{l.Time, l.IP, bounded(l.Region), bounded(l.Device)}
+	}
+	return f
+}
+
+func bounded(s string) string { return s[:min(len(s), maxText)] }
+
+// learn notes a trait. It reports whether it was usual, and if not, whether it was never seen.
+func (m *Memory) learn(t trait, first bool) (usual, fresh bool) {
+	if first {
+		t.days = confirmed
+	}
+	oldest := 0
+	for i := range m.traits {
+		k := &m.traits[i]
+		if k.kind != t.kind || k.hash != t.hash {
+			if k.seen < m.traits[oldest].seen {
+				oldest = i
+			}
+			continue
+		}
+		if t.seen > k.seen && t.seen-k.seen > forgetAfter {
+			*k = t
+			return first, true
+		}
+		usual = k.usual()
+		if t.seen > k.seen {
+			if k.seen = t.seen; k.days < usualAfter {
+				k.days++
+			}
+		}
+		return usual, false
+	}
+	if len(m.traits) < maxTraits {
+		m.traits = append(m.traits, t)
+	} else {
+		m.traits[oldest] = t
+	}
+	return first, true
+}
+
+// unusualHour reports whether the account has logged in often, and never near this hour.
+func (m *Memory) unusualHour(at time.Time) bool {
+	total := 0
+	for _, n := range m.hours {
+		total += int(n)
+	}
+	h := at.UTC().Hour()
+	return total >= enoughHours && m.hours[h] == 0 && m.hours[(h+1)%24] == 0 && m.hours[(h+23)%24] == 0
+}
+
+// Confirm learns that a login was the user's: its traits are usual from now on.
+func (m *Memory) Confirm(l *Login) {
+	for _, t := range traits(l) {
+		if t.days == 0 {
+			continue
+		}
+		m.learn(t, false)
+		for i := range m.traits {
+			if k := &m.traits[i]; k.kind == t.kind && k.hash == t.hash {
+				k.days = confirmed
+			}
+		}
+	}
+	m.hours[l.Time.UTC().Hour()] = max(1, m.hours[l.Time.UTC().Hour()])
+}
+
+// format is the first byte of a packed memory.
+const format = 1
+
+// Pack encodes a memory.
+func (m *Memory) Pack() []byte {
+	b := make([]byte, 0, 64+8*len(m.traits))
+	b = append(b, format)
+	b = append(b, m.hours[:]...)
+	b = binary.AppendVarint(b, m.last.Time.Unix())
+	for _, text := range []string{string(m.last.IP.AsSlice()), m.last.Region, m.last.Device} {
+		b = append(append(b, byte(len(text))), text...)
+	}
+	for _, t := range m.traits {
+		b = append(b, t.kind, t.days)
+		b = binary.LittleEndian.AppendUint16(b, t.seen)
+		b = binary.LittleEndian.AppendUint32(b, t.hash)
+	}
+	return b
+}
+
+// Parse decodes a memory. One that cannot be read is like none: it is learned anew.
+func Parse(b []byte) (m Memory, ok bool) {
+	if len(b) < 1+24+1 || b[0] != format {
+		return Memory{}, false
+	}
+	copy(m.hours[:], b[1:])
+	b = b[25:]
+	at, n := binary.Varint(b)
+	if n <= 0 {
+		return Memory{}, false
+	}
+	b = b[n:]
+	var texts [3]string
+	for i := range texts {
+		if len(b) == 0 || len(b) <= int(b[0]) || b[0] > maxText {
+			return Memory{}, false
+		}
+		texts[i], b = string(b[1:1+b[0]]), b[1+b[0]:]
+	}
+	ip, _ := netip.AddrFromSlice([]byte(texts[0]))
+	m.last = Previous{time.Unix(at, 0).UTC(), ip, texts[1], texts[2]}
+	if len(b)%8 != 0 || len(b)/8 > maxTraits {
+		return Memory{}, false
+	}
+	for ; len(b) > 0; b = b[8:] {
+		t := trait{b[0], b[1], binary.LittleEndian.Uint16(b[2:]), binary.LittleEndian.Uint32(b[4:])}
+		if int(t.kind) >= len(kindOf) || t.days == 0 {
+			return Memory{}, false
+		}
+		m.traits = append(m.traits, t)
+	}
+	return m, true
+}

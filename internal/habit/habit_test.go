@@ -1,0 +1,151 @@
+package habit
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var monday = time.Date(2026, 11, 30, 9, 0, 0, 0, time.UTC)
+
+func home(day int) *Login {
+	return &Login{Time: monday.AddDate(0, 0, day), IP: netip.MustParseAddr("203.0.113.9"), Region: "DE", Device: "phone", Client: "third-party imap"}
+}
+
+func away(day int) *Login {
+	l := home(day)
+	l.IP, l.Region = netip.MustParseAddr("198.51.100.9"), "BR"
+	return l
+}
+
+func kinds(f Finding) string { return fmt.Sprint(f.Kinds) }
+
+// Each trait is found by itself, in the order of the record, and twice only until it is usual.
+func TestUnusual(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Login)
+		want   string
+	}{
+		{"the same", func(*Login) {}, "[]"},
+		{"the same network", func(l *Login) { l.IP = netip.MustParseAddr("203.0.113.200") }, "[]"},
+		{"a network", func(l *Login) { l.IP = netip.MustParseAddr("203.0.114.9") }, "[new_network]"},
+		{"an IPv6 network", func(l *Login) { l.IP = netip.MustParseAddr("2001:db8::1") }, "[new_network]"},
+		{"no address", func(l *Login) { l.IP = netip.Addr{} }, "[]"},
+		{"a region", func(l *Login) { l.Region = "BR" }, "[new_region]"},
+		{"an unknown region", func(l *Login) { l.Region = "" }, "[]"},
+		{"a device", func(l *Login) { l.Device = "laptop" }, "[new_device]"},
+		{"a client", func(l *Login) { l.Client = "web imap" }, "[new_client]"},
+		{"all", func(l *Login) { *l = Login{l.Time, netip.MustParseAddr("192.0.2.1"), "FR", "x", "y"} }, "[new_network new_region new_device new_client]"},
+	} {
+		var m Memory
+		if f := m.Judge(home(0)); kinds(f) != "[]" {
+			t.Fatalf("the first login: %v", f)
+		}
+		l := home(1)
+		c.change(l)
+		if f := m.Judge(l); kinds(f) != c.want || f.Fresh != (c.want != "[]") || f.Previous.IP != home(0).IP {
+			t.Errorf("%s: %+v, want %s", c.name, f, c.want)
+		}
+	}
+}
+
+// What is new becomes usual on the fourth day, or at once if the user confirms it, and is forgotten
+// again after three months.
+func TestLearning(t *testing.T) {
+	var m Memory
+	m.Judge(home(0))
+	for day := 1; day <= 5; day++ {
+		f := m.Judge(away(day))
+		if unusual := day <= 3; (kinds(f) != "[]") != unusual || f.Fresh != (day == 1) {
+			t.Errorf("day %d: %+v", day, f)
+		}
+	}
+	if f := m.Judge(home(6)); kinds(f) != "[]" {
+		t.Errorf("what was usual before: %v", f)
+	}
+	var n Memory
+	n.Judge(home(0))
+	n.Judge(away(1))
+	n.Confirm(away(1))
+	if f := n.Judge(away(2)); kinds(f) != "[]" {
+		t.Errorf("after it was confirmed: %v", f)
+	}
+	if f := n.Judge(home(2 + forgetAfter)); !slices.Contains(f.Kinds, NewNetwork) || !f.Fresh {
+		t.Errorf("after three months: %v", f)
+	}
+}
+
+func TestTravelAndHours(t *testing.T) {
+	var m Memory
+	m.Judge(home(0))
+	soon := away(0)
+	soon.Time = soon.Time.Add(20 * time.Minute)
+	if f := m.Judge(soon); !slices.Contains(f.Kinds, ImpossibleTravel) || !strings.Contains(f.Doubt, "from BR 20 minutes after DE") || !strings.Contains(f.Doubt, "VPN") {
+		t.Errorf("two countries in 20 minutes: %+v", f)
+	}
+	later := home(0)
+	later.Time = later.Time.Add(3 * time.Hour)
+	if f := m.Judge(later); slices.Contains(f.Kinds, ImpossibleTravel) {
+		t.Errorf("two countries in three hours: %+v", f)
+	}
+	for range enoughHours {
+		m.Judge(home(1))
+	}
+	night := home(2)
+	night.Time = night.Time.Add(-6 * time.Hour)
+	if f := m.Judge(night); kinds(f) != "[unusual_hour]" {
+		t.Errorf("at three in the night: %v", f)
+	}
+}
+
+// A memory is bounded whatever somebody logs in with, and what it is packed as is read back.
+func TestBoundedAndPacked(t *testing.T) {
+	var m Memory
+	m.Judge(home(0))
+	for i := range 1000 {
+		l := home(1)
+		l.IP, l.Device = netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}), strings.Repeat("x", 300)+fmt.Sprint(i)
+		m.Judge(l)
+	}
+	b := m.Pack()
+	if len(m.traits) != maxTraits || len(b) > 600 {
+		t.Errorf("%d traits in %d bytes", len(m.traits), len(b))
+	}
+	again, ok := Parse(b)
+	if !ok || !slices.Equal(again.Pack(), b) {
+		t.Error("a packed memory reads as another")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	var m Memory
+	m.Judge(home(0))
+	f.Add(m.Pack())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, ok := Parse(b)
+		if !ok {
+			return
+		}
+		again, ok := Parse(m.Pack())
+		if !ok || !slices.Equal(again.Pack(), m.Pack()) {
+			t.Errorf("%x", b)
+		}
+		m.Judge(home(1))
+	})
+}
+
+func BenchmarkJudge(b *testing.B) {
+	var m Memory
+	m.Judge(home(0))
+	packed := m.Pack()
+	l := home(1)
+	for b.Loop() {
+		m, _ := Parse(packed)
+		m.Judge(l)
+		packed = m.Pack()
+	}
+}

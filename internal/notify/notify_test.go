@@ -1,0 +1,90 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/store/spool"
+)
+
+func dir(t *testing.T) Spool {
+	t.Helper()
+	d, err := spool.Open(t.TempDir(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A webhook that fails gets the notice again, signed; one that refuses it for good does not.
+func TestWebhook(t *testing.T) {
+	type request struct{ signature, body string }
+	got := make(chan request, 10)
+	var answers atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- request{r.Header.Get("X-Drawbridge-Signature"), string(body)}
+		w.WriteHeader([]int{500, 200, 400, 200}[answers.Add(1)-1])
+	}))
+	defer server.Close()
+	key := []byte("a key")
+	n := &Notifier{Webhook: NewWebhook(server.URL, key, dir(t), hclog.NewNullLogger())}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { n.Run(ctx); close(done) }()
+	for _, id := range []string{"first", "refused", "last"} {
+		n.Notify(&Notice{ID: id, Event: "test", Time: time.Now(), Account: "ann@example.org", Data: map[string]int{"n": 1}})
+	}
+	for i, want := range []string{"first", "first", "refused", "last"} {
+		r := <-got
+		var body Notice
+		if err := json.Unmarshal([]byte(r.body), &body); err != nil || body.ID != want || body.Account != "ann@example.org" {
+			t.Errorf("request %d: %v %s, want %s", i, err, r.body, want)
+		}
+		at := strings.TrimPrefix(strings.Split(r.signature, ",")[0], "t=")
+		var unix int64
+		_ = json.Unmarshal([]byte(at), &unix)
+		if r.signature != Sign(key, time.Unix(unix, 0), []byte(r.body)) || time.Since(time.Unix(unix, 0)) > time.Minute {
+			t.Errorf("signature %q", r.signature)
+		}
+	}
+	cancel()
+	<-done
+}
+
+// What is queued is sent after a restart.
+func TestRestart(t *testing.T) {
+	d := dir(t)
+	NewWebhook("http://127.0.0.1:1", nil, d, hclog.NewNullLogger()).put(Notice{ID: "kept"}, time.Now())
+	got := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- string(body)
+	}))
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go NewWebhook(server.URL, nil, d, hclog.NewNullLogger()).run(ctx)
+	if body := <-got; !strings.Contains(body, `"kept"`) {
+		t.Errorf("sent %s", body)
+	}
+}
+
+// Nothing in a notice adds header fields or lines.
+func TestCompose(t *testing.T) {
+	m := mailed{ID: "1", Domain: "example.org", To: "ann@example.org", Subject: "New login\r\nBcc: eve@example.com", Text: "Gerät: x\r\n.\r\nQUIT\n", Time: time.Now()}
+	text := string(m.compose("mx1"))
+	head, body, _ := strings.Cut(text, "\r\n\r\n")
+	if strings.Contains(head, "\r\nBcc") || strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\n") || !strings.Contains(body, "Ger=C3=A4t") {
+		t.Errorf("%s", text)
+	}
+}
