@@ -18,7 +18,8 @@ func (c *cli) audit() *cobra.Command {
 		Short: "Show who changed what",
 		Long: "Show administrative changes and credential events of a domain, or of all domains, newest first. --since takes a\n" +
 			"time (2026-01-31T09:30:00Z), a day (2026-01-31, local time) or an age (90m, 24h, 7d).",
-		Example:           "  drawbridge audit example.org --since 7d",
+		Example: "  drawbridge audit example.org --since 7d\n" +
+			"  drawbridge audit verify",
 		Args:              takes("[DOMAIN]"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
@@ -45,6 +46,7 @@ func (c *cli) audit() *cobra.Command {
 			column{heading: "CHANGES", field: "changes", text: changes, soft: true},
 		)
 	}
+	cmd.AddCommand(c.auditVerify(), c.auditExport())
 	return cmd
 }
 

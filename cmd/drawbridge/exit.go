@@ -50,6 +50,14 @@ type ender interface {
 	ExitStatus() int
 }
 
+// invalidError is something invalid that the command itself found.
+type invalidError struct{ error }
+
+// ExitStatus implements ender.
+func (invalidError) ExitStatus() int { return exitInvalid }
+
+func invalid(format string, args ...any) error { return invalidError{fmt.Errorf(format, args...)} }
+
 // report prints an error and returns the exit status.
 func (c *cli) report(cmd *cobra.Command, err error) int {
 	if err == nil {

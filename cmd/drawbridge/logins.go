@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"net/url"
 	"time"
 
@@ -18,6 +19,7 @@ var loginColumns = [...]column{
 	col("CREDENTIAL", "credential").onlyWide(),
 	col("OUTCOME", "outcome"),
 	col("REASON", "reason"),
+	col("ABNORMAL", "abnormal").onlyWide(),
 	col("POLICY", "policy_id").onlyWide(),
 	col("WOULD REFUSE", "would_refuse").onlyWide(),
 	col("ID", "id").onlyWide(),
@@ -68,6 +70,23 @@ func (c *cli) logins() *cobra.Command {
 			return usage("--limit 0: with --follow it must be 1 or more, the number of old records to begin with")
 		}
 		return c.follow(cmd, domainPath(args[0], "logins"), q, *limit)
+	}
+	cmd.AddCommand(c.loginsItWasMe())
+	return cmd
+}
+
+func (c *cli) loginsItWasMe() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "it-was-me DOMAIN ID",
+		Short: "Learn that an abnormal login was its account's own",
+		Long: "Learn that a recorded login was the account's own: its network, region, device and kind of client are usual from now\n" +
+			"on, and nobody is notified of them again. ID is that of the record (--wide) and of the notice.",
+		Example: "  drawbridge logins it-was-me example.org 019ac3b2d1f07c0e5a1b2f3d4e60",
+		Args:    takes("DOMAIN", "ID"),
+	}
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPost, domainPath(args[0], "logins", args[1], "it-was-me"), nil)
 	}
 	return cmd
 }

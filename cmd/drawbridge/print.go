@@ -381,7 +381,8 @@ func shortCell(when time.Time) string {
 
 // isTime reports whether a field holds a time.
 func isTime(field string) bool {
-	return field == "time" || strings.HasSuffix(field, ".time") || strings.HasSuffix(field, "_at") || strings.HasSuffix(field, ".at") || field == "at"
+	return field == "time" || strings.HasSuffix(field, ".time") || strings.HasSuffix(field, "_at") || strings.HasSuffix(field, ".at") || field == "at" ||
+		field == "since" || field == "until" || field == "last"
 }
 
 // of returns the text of the column for one item.

@@ -34,7 +34,7 @@ func (c *cli) root() *cobra.Command {
 		}},
 		{"accounts", "Accounts:", []*cobra.Command{c.account(), c.department(), c.securePassword(), c.mailboxPassword()}},
 		{"mail", "Messages:", []*cobra.Command{c.mailRule(), c.mailGroup(), c.held(), c.messages()}},
-		{"records", "Logins and changes:", []*cobra.Command{c.logins(), c.explain(), c.tryLogin(), c.sessions(), c.audit()}},
+		{"records", "Logins and changes:", []*cobra.Command{c.logins(), c.explain(), c.tryLogin(), c.sessions(), c.throttle(), c.inspect(), c.audit()}},
 		{"site", "The site:", []*cobra.Command{c.status(), doctor.Command(), c.store(), c.backup(), c.restore(), c.region(), c.clientType(), c.key(), c.rawAPI(), c.versionCommand()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

@@ -1,6 +1,9 @@
 package access
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // LoginRecord is a decision on a login, as stored and returned. Its JSON form is stable.
 type LoginRecord struct {
@@ -27,5 +30,17 @@ type LoginRecord struct {
 	PolicyID     string     `json:"policy_id,omitempty"`
 	WouldRefuse  []string   `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused the login."`
 	Note         string     `json:"note,omitempty"`
+	Abnormal     Marks      `json:"abnormal" doc:"What is unusual for the account: new_network, new_region, new_device, new_client, unusual_hour, impossible_travel. Empty for the usual, and for logins that failed."`
 	ClosedAt     time.Time  `json:"closed_at,omitzero" doc:"When the next passdb's result was reported; outcome and reason are then its."`
+}
+
+// Marks are words, "[]" in JSON if there are none.
+type Marks []string
+
+// MarshalJSON implements [json.Marshaler].
+func (m Marks) MarshalJSON() ([]byte, error) {
+	if m == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]string(m))
 }

@@ -21,6 +21,7 @@ package admin
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -56,6 +57,19 @@ type Admin struct {
 	ReadMessages func(ctx context.Context, q store.MessageQuery) (items []api.MessageRecord, next string, err error)
 	Guard        guard.Limits
 	Regions      *region.Source // nil for none
+	// Throttled returns the accounts and addresses that are held back.
+	Throttled func(time.Time) api.Throttle
+	// Lift forgets the wrong secrets of an account, or of an address if the account is "", on all
+	// nodes.
+	Lift func(account string, ip netip.Addr, now time.Time) bool
+	// Learn learns that a recorded login is usual for its account.
+	Learn func(ctx context.Context, r *store.LoginRecord) error
+	// VerifyAudit verifies the chains of the audit, and that they pass through anchors, as text.
+	VerifyAudit func(ctx context.Context, anchors string) (*store.AuditReport, error)
+	// AuditEntry returns an audit entry by its id, nil for none.
+	AuditEntry func(ctx context.Context, id string) (*store.AuditEntry, error)
+	// AuditEntries passes the audit entries of a shard as they are stored.
+	AuditEntries func(ctx context.Context, s store.Shard, pass func(n uint64, link string, entry []byte) error) (upTo uint64, err error)
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
 	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -43,4 +45,51 @@ func (r *Request) Audit(ctx context.Context, domain string, since time.Time, p P
 		}
 	}
 	return page, nil
+}
+
+// VerifyAuditChain verifies the chains of the audit. Each anchor that was kept of an earlier
+// verification must still be on its chain.
+func (r *Request) VerifyAuditChain(ctx context.Context, anchor string) (*api.AuditVerification, error) {
+	if err := r.Caller.May(ForRead); err != nil {
+		return nil, err
+	}
+	report, err := r.VerifyAudit(ctx, anchor)
+	if errors.Is(err, store.ErrBadAnchor) {
+		var f api.Faults
+		f.Parameter("anchor", "invalid_anchor", "%v", err)
+		return nil, f.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	v := &api.AuditVerification{Entries: report.Entries, Head: report.Digest(), Anchor: report.Anchor(), OK: len(report.Breaks) == 0}
+	for _, b := range report.Breaks {
+		v.Breaks = append(v.Breaks, api.AuditBreak{ID: fmt.Sprintf("%d-%d", b.Shard, b.N), Reason: b.Reason})
+	}
+	if !v.OK {
+		v.BrokenAt = v.Breaks[0].ID
+	}
+	return v, nil
+}
+
+// ExportAudit passes all audit entries to pass, each with what verifies it, and returns the ends of
+// the chains. It verifies nothing.
+func (r *Request) ExportAudit(ctx context.Context, pass func(*api.AuditLine) error) (*api.AuditExport, error) {
+	if err := r.Caller.May(ForRead); err != nil {
+		return nil, err
+	}
+	var report store.AuditReport
+	for s := range store.Shard(store.Shards) {
+		line, entries := api.AuditLine{Shard: int(s)}, 0
+		_, err := r.AuditEntries(ctx, s, func(n uint64, link string, entry []byte) error {
+			line.N, line.Link, line.Entry = n, link, entry
+			entries++
+			return pass(&line)
+		})
+		if err != nil {
+			return nil, err
+		}
+		report.Add(store.AuditHead{Shard: int(s), N: line.N, Link: line.Link}, entries, nil)
+	}
+	return &api.AuditExport{Entries: report.Entries, Head: report.Digest(), Anchor: report.Anchor()}, nil
 }

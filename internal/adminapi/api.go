@@ -115,6 +115,21 @@
 //
 //	drawbridge_decisions_total{protocol,outcome,reason}  logins decided
 //	drawbridge_api_requests_total{operation,code}        requests answered here
+//	drawbridge_messages_total{verdict,reason}            messages decided
+//	drawbridge_login_duration_seconds{door}              histogram: time to decide a login
+//	drawbridge_policy_duration_seconds{question}         the same for policy requests
+//	drawbridge_milter_duration_seconds{stage}            the same for messages in the milter
+//	drawbridge_store_duration_seconds{operation}         histogram: writes to Redis
+//	drawbridge_sessions{server,protocol}                 open sessions
+//	drawbridge_connections{service,listener}             open connections, their limit and how often it was reached
+//	drawbridge_throttle_entries{kind}                    counters of wrong passwords
+//	drawbridge_distributed_guessing                      domains at which many addresses guess
+//	drawbridge_records_waiting{where}                    records to be written: memory, spool
+//	drawbridge_records_dropped_total                     records that were lost
+//	drawbridge_held_messages                             messages that wait for approval
+//	drawbridge_feed_lag_seconds                          time since the daemon was last in sync
+//	drawbridge_region_database_age_seconds               age of the region data
+//	drawbridge_snapshot_age_seconds                      time since the snapshot was last written
 //	drawbridge_store_up                                  1 when changes are possible
 //	drawbridge_store_evicting                            1 when Redis may delete rules
 //	drawbridge_store_synced_timestamp_seconds            when the daemon was last in sync with the store
@@ -166,6 +181,8 @@ type API struct {
 	Available func() bool
 	// MilterNeeded reports whether rules in force read headers or bodies.
 	MilterNeeded func() bool
+	// Distributed returns the number of domains at which many addresses guess.
+	Distributed func() int
 	// PeerUID returns the user at the other end of a unix socket; without it everybody needs a key.
 	// See [API.ConnContext].
 	PeerUID func(net.Conn) (uid uint32, ok bool)

@@ -23,6 +23,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
@@ -87,6 +88,7 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 		},
 		Metrics:   adminapi.NewMetrics(),
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded }, MilterNeeded: func() bool { return true },
+		Distributed: func() int { return 0 },
 		Login: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{"outcome":"deny"}`)
 		}),
@@ -105,6 +107,9 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
 	})
 	d.api.Explain, d.api.ReadMessages, d.api.Hypothetical = g.Explain, red.Messages, loginapi.Hypothetical
+	d.api.Throttled, d.api.Lift = func(time.Time) api.Throttle { return api.Throttle{} }, g.Lift
+	d.api.Learn = func(context.Context, *store.LoginRecord) error { return nil }
+	d.api.VerifyAudit, d.api.AuditEntries, d.api.AuditEntry = red.VerifyAudit, red.AuditEntries, red.AuditEntry
 	d.api.Mail = mail.Site{Explain: g.ExplainMail, PreviewLimit: g.PreviewLimit}
 	handler, err := d.api.Handler()
 	if err != nil {

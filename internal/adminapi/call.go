@@ -129,7 +129,10 @@ func (c *call) answer() (*answer, error) {
 func (c *call) authorise() (err error) {
 	inPath := func(name string) bool { return strings.Contains(c.op.Path, "{"+name+"}") }
 	name, addr := c.r.PathValue("domain"), c.r.PathValue("address")
-	if inPath("domain") || inPath("address") {
+	if subject := c.r.PathValue("subject"); strings.Contains(subject, "@") {
+		addr = subject
+	}
+	if inPath("domain") || addr != "" {
 		if err := c.req.Reach(name, addr); err != nil {
 			return err
 		}

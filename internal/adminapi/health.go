@@ -27,7 +27,7 @@ func getReady(c *call) (*answer, error) {
 	case evicting:
 		status = "evicting"
 	}
-	return &answer{body: api.Health{Status: status, MilterNeeded: c.MilterNeeded()}}, nil
+	return &answer{body: api.Health{Status: status, MilterNeeded: c.MilterNeeded(), DistributedGuessing: c.Distributed()}}, nil
 }
 
 func getOpenAPI(c *call) (*answer, error) {

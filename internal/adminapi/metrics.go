@@ -3,6 +3,7 @@ package adminapi
 import (
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -27,7 +28,21 @@ type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
 	requests  *prometheus.CounterVec
+	messages  *prometheus.CounterVec
+	durations map[string]*prometheus.HistogramVec
 }
+
+// The histograms: their name, label and help.
+const (
+	LoginSeconds  = "drawbridge_login_duration_seconds"
+	PolicySeconds = "drawbridge_policy_duration_seconds"
+	MilterSeconds = "drawbridge_milter_duration_seconds"
+	StoreSeconds  = "drawbridge_store_duration_seconds"
+)
+
+// seconds are the bounds of the histograms' buckets: decisions take microseconds, and seconds where a
+// slow hash is computed or Redis waits for a disk.
+var seconds = []float64{.000_01, .000_05, .000_1, .000_5, .001, .005, .01, .05, .1, .5, 1, 5, 10}
 
 // NewMetrics returns the metrics of one daemon. [API.Handler] adds those of its store.
 func NewMetrics() *Metrics {
@@ -40,7 +55,20 @@ func NewMetrics() *Metrics {
 			Name: "drawbridge_api_requests_total", Help: "Requests that the API answered.",
 		}, []string{"operation", "code"}),
 	}
-	m.registry.MustRegister(m.decisions, m.requests,
+	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "drawbridge_messages_total", Help: "Messages decided by sender check, mail rules and limits.",
+	}, []string{"verdict", "reason"})
+	m.durations = map[string]*prometheus.HistogramVec{}
+	for _, h := range [][3]string{
+		{LoginSeconds, "door", "Time to decide a login, by the door that asked: login (checkpassword, Lua, HTTP), sasl or api."},
+		{PolicySeconds, "question", "Time to answer Postfix' policy requests, by question: submission or recipient."},
+		{MilterSeconds, "stage", "Time to decide in the milter, by stage: begin, session or end of a message."},
+		{StoreSeconds, "operation", "Time of writes to Redis: change, records, events or uses."},
+	} {
+		m.durations[h[0]] = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: h[0], Help: h[2], Buckets: seconds}, []string{h[1]})
+		m.registry.MustRegister(m.durations[h[0]])
+	}
+	m.registry.MustRegister(m.decisions, m.requests, m.messages,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -87,6 +115,46 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 			return float64(accounts)
 		})),
 	)
+}
+
+// Took returns what observes the durations of one label's value in a histogram. It does not allocate.
+func (m *Metrics) Took(histogram, value string) func(time.Duration) {
+	if m == nil {
+		return func(time.Duration) {}
+	}
+	o := m.durations[histogram].WithLabelValues(value)
+	return func(d time.Duration) { o.Observe(d.Seconds()) }
+}
+
+// StoreTook observes the durations of writes to Redis.
+func (m *Metrics) StoreTook() func(operation string, d time.Duration) {
+	h := m.durations[StoreSeconds]
+	return func(operation string, d time.Duration) { h.WithLabelValues(operation).Observe(d.Seconds()) }
+}
+
+// Gauge adds a value that is read whenever the metrics are. Labels are pairs of a name and a value.
+func (m *Metrics) Gauge(name, help string, value func() float64, labels ...string) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: pairs(labels)}, value))
+}
+
+// Counter adds a number of events since the start, in the same way.
+func (m *Metrics) Counter(name, help string, value func() float64, labels ...string) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: pairs(labels)}, value))
+}
+
+func pairs(labels []string) prometheus.Labels {
+	l := prometheus.Labels{}
+	for i := 0; i+1 < len(labels); i += 2 {
+		l[labels[i]] = labels[i+1]
+	}
+	return l
+}
+
+// Message counts a message that was decided.
+func (m *Metrics) Message(verdict, reason string) {
+	if m != nil {
+		m.messages.WithLabelValues(verdict, reason).Inc()
+	}
 }
 
 // Decision counts a login that was decided.

@@ -144,6 +144,8 @@ func operations() []operation {
 		get(account+"/effective", "get-effective", "Show the effective settings of an account and their origin", accountReads, api.Effective{}, getEffective),
 		ends(write(put, account+"/mailbox-password", "put-mailbox-password", "Set an account's mailbox password", admin.ForDomain, api.MailboxPassword{}, api.MailboxPasswordSet{}, putMailboxPassword)),
 
+		ends(write(post, account+"/secure", "secure-account", "Secure an account that somebody else has used: block, revoke, reset, switch off, end sessions", admin.ForDomain, api.Secure{}, api.Secured{}, secureAccount)),
+
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
 		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", admin.ForDomain|admin.ForSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
@@ -154,6 +156,9 @@ func operations() []operation {
 			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
 		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the present rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
+		write(post, domain+"/logins/{id}/it-was-me", "confirm-login", "Learn that a login was its account's own: what was unusual about it is usual from now on", admin.ForDomain|admin.ForSelf, nil, api.LoginRecord{}, confirmLogin),
+		long(get(domain+"/inspection", "inspect-domain", "Look for gaps: what is unused, without end or without effect", domainReads, api.Inspection{}, inspectDomain, "account", "days", "limit", "cursor"), api.InspectionLine{}),
+		ends(write(post, domain+"/inspection/reclaim", "reclaim", "Carry out the proposals of findings, or undo that", admin.ForDomain, api.Reclaim{}, api.Reclaimed{}, reclaimDomain)),
 		get(domain+"/sessions", "list-sessions", "List the open sessions of a domain", domainReads, api.Sessions{}, listSessions),
 		get(account+"/sessions", "list-account-sessions", "List the open sessions of an account", accountReads, api.Sessions{}, listAccountSessions),
 		remove("/v1/sessions/{id}", "end-session", "End an open session, and those that Dovecot does not tell apart from it", admin.ForDomain, endSession),
@@ -179,7 +184,11 @@ func operations() []operation {
 		get(domain+"/messages", "list-messages", "List a domain's message records, newest first", accountReads, api.List[api.MessageRecord]{}, listMessages,
 			"account", "credential", "queue_id", "message_id", "verdict", "rule", "since", "until", "limit", "cursor"),
 		get(domain+"/messages/explain", "explain-message", "Explain a recorded message by its queue id or Message-ID", domainReads, api.ExplainedMessages{}, explainMessages, "queue_id", "message_id"),
+		get("/v1/throttle", "list-throttle", "List the accounts and addresses that are held back after wrong secrets", domainReads, api.Throttle{}, listThrottle, "limit", "cursor"),
+		remove("/v1/throttle/{subject}", "lift-throttle", "Forget the wrong secrets of an account or an address, on all nodes", admin.ForDomain, liftThrottle),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
+		get("/v1/audit/verify", "verify-audit", "Verify that no audit entry was removed, changed, reordered or cut off", admin.ForRead, api.AuditVerification{}, verifyAudit, "anchor"),
+		long(get("/v1/audit/export", "export-audit", "Export the audit with what verifies it; only lines (application/x-ndjson) contain the entries", admin.ForRead, api.AuditExport{}, exportAudit), api.AuditExportLine{}),
 
 		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
 		get(types+"/{type}", "get-client-type", "Show a client type", admin.ForRead, api.ClientType{}, getClientType),
@@ -258,6 +267,10 @@ func parameter(name string) rest.Param {
 		return rest.Param{Doc: "Only records since this time.", Kind: rest.Time}
 	case "until":
 		return rest.Param{Doc: "Only records until this time.", Kind: rest.Time}
+	case "days":
+		return rest.Param{Doc: "What was not used for so many days counts as unused: 0 to 3650, by default 90. 0: what was never used.", Kind: rest.Text}
+	case "anchor":
+		return rest.Param{Doc: "The anchor of an earlier verification: the chains must still pass through it.", Kind: rest.Text}
 	case "domain":
 		return rest.Param{Doc: "Only entries of this domain.", Kind: rest.Text}
 	default:

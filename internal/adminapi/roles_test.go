@@ -119,6 +119,14 @@ func matrix() []operation {
 		{"POST", "/v1/store/restore", `{"documents":[]}`, ""}, // refused with 409: through the socket only
 		{"POST", "/v1/store/adopt", "", ""},                   // refused with 409: there is nothing to adopt
 		{"POST", "/v1/store/repair", "", ""},                  // refused with 409: there is nothing to repair
+		{"GET", "/v1/throttle", "", "read domain"},
+		{"DELETE", "/v1/throttle/{A}", "", "domain"},
+		{"POST", "/v1/accounts/{A}/secure", `{"switch_off":true}`, "domain"},
+		{"POST", "/v1/domains/{D}/logins/{login}/it-was-me", "", "domain self"},
+		{"GET", "/v1/domains/{D}/inspection", "", "read domain"},
+		{"POST", "/v1/domains/{D}/inspection/reclaim", `{"kinds":["unused_protocol"]}`, "domain"},
+		{"GET", "/v1/audit/verify", "", "read"},
+		{"GET", "/v1/audit/export", "", "read"},
 		{"POST", "/v1/login", `{}`, "login"},
 	}
 }
@@ -237,7 +245,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x", "/v1/held/{id}", "/v1/held/{held}", "mail-rules/{id}", "mail-rules/inside", "suspensions/{id}", "suspensions/s{D}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x", "/v1/held/{id}", "/v1/held/{held}", "mail-rules/{id}", "mail-rules/inside", "suspensions/{id}", "suspensions/s{D}", "throttle/{subject}", "throttle/{A}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {

@@ -744,6 +744,8 @@ type AddressRegion struct {
 // Health is the response of /livez and /readyz.
 type Health struct {
 	Status string `json:"status" enum:"ok,evicting,degraded,damaged,unavailable" doc:"evicting: Redis may delete rules, because its maxmemory-policy is not noeviction. degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
+	// DistributedGuessing names no domain: the answer needs no key.
+	DistributedGuessing int `json:"distributed_guessing,omitzero" doc:"Number of domains at which many addresses guess; drawbridge throttle lists them. Logins are not affected."`
 	// MilterNeeded is for "drawbridge doctor".
 	MilterNeeded bool `json:"milter_needed,omitzero" doc:"Rules in force read headers or bodies of messages, which only the milter sees."`
 }

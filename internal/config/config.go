@@ -116,6 +116,9 @@ const (
 	RevealWeb      = "web"
 	RevealVerified = "verified"
 	RevealNever    = "never"
+	ReportOnly     = "report"
+	KnownOnly      = "known"
+	ToUsers        = "mail"
 )
 
 // Service is a table of a service with listeners only; without a listener it is switched off.
@@ -165,6 +168,10 @@ type Mail struct {
 type Notify struct {
 	SMTP    string // host and port
 	LinkURL string // "" for no links
+
+	WebhookURL     string // "" for none
+	WebhookKeyFile string
+	AbnormalLogins string // ToUsers or ReportOnly
 }
 
 // OneOrMore is a list that may be written as a string.
@@ -191,6 +198,8 @@ type Throttle struct {
 	WrongSecretsPerAccount int
 	Window                 time.Duration
 	Exempt                 []string // addresses, prefixes and ranges
+	DistributedAddresses   int      // 0: distributed guessing is not reported
+	Distributed            string   // ReportOnly or KnownOnly
 }
 
 // Guard is the table [guard].
@@ -226,13 +235,14 @@ func Default() *Config {
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
 		Console: Console{Listen: []listen.Spec{{Addr: loopback(8482)}}, MaxConnections: listen.DefaultMaxConns, TrustedProxies: []string{}},
 		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
-		Notify:  Notify{SMTP: "127.0.0.1:25"},
+		Notify:  Notify{SMTP: "127.0.0.1:25", AbnormalLogins: ToUsers},
 		Log:     Log{Level: "info"},
 		Records: Records{Retention: 90 * day, MaxPerDomain: 1_000_000},
 		Throttle: Throttle{
 			WrongSecretsPerAddress: 20,
 			WrongSecretsPerAccount: 10,
 			Window:                 15 * time.Minute, Exempt: []string{},
+			DistributedAddresses: 100, Distributed: ReportOnly,
 		},
 		Mail:  Mail{InternalNetworks: []string{}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},

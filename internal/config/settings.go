@@ -220,6 +220,15 @@ be the one whose milter and policy service this daemon is, and permit relaying f
 		row("notify.link_url", `Address at which approvers reach this daemon's API listener, such as "https://mail.example.org": requests for approval then
 contain a link to <link_url>/decide/..., a page on which its recipient decides once. Empty: no links.`,
 			func(c *Config) *string { return &c.Notify.LinkURL }, linkURL),
+		row("notify.webhook_url", `Address that receives notices as JSON by POST, such as "https://hooks.example.org/drawbridge". Each is signed with the key in
+notify.webhook_key_file (header X-Drawbridge-Signature), and tried again for three days. Empty: none.`,
+			func(c *Config) *string { return &c.Notify.WebhookURL }, webhookURL, needsOther("notify.webhook_key_file", func(c *Config) string { return c.Notify.WebhookKeyFile })),
+		row("notify.webhook_key_file", `File with the key that signs notices, in one line, not readable by everyone.`,
+			func(c *Config) *string { return &c.Notify.WebhookKeyFile }, absolute, needsOther("notify.webhook_url", func(c *Config) string { return c.Notify.WebhookURL })),
+		row("notify.abnormal_logins", `Who is notified of a login from a new network, region, device or kind of client, at an unusual hour or too far from the one
+before: "mail" sends the account a message, once for each; "report" sends none. Login records have "abnormal" and the webhook
+is called in both cases.`,
+			func(c *Config) *string { return &c.Notify.AbnormalLogins }, oneOf(ToUsers, ReportOnly)),
 
 		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
 			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error"))),
@@ -241,6 +250,14 @@ After that, logins with mailbox passwords are refused. Secure passwords are neve
 		row("throttle.exempt", `Networks that are never throttled as addresses, such as ["192.0.2.7", "2001:db8::/48"]: gateways that many users share.
 Guesses from there still count for their accounts. The webmail's own addresses (client type "web") are exempt without it.`,
 			func(c *Config) *[]string { return &c.Throttle.Exempt }, networks),
+		row("throttle.distributed_addresses", `Number of addresses with wrong secrets for at least 10 accounts of one domain, within throttle.window, that is reported as
+distributed guessing: in the log, by "drawbridge throttle", /readyz and /metrics. Addresses that their account recently
+logged in from do not count. 0 to 20000; 0: never.`,
+			func(c *Config) *int { return &c.Throttle.DistributedAddresses }, between(0, 20_000)),
+		row("throttle.distributed", `What follows from distributed guessing at a domain. "report": nobody is refused. "known": while it lasts, mailbox passwords
+of the domain are accepted only from addresses that recently logged in to the account, and exempt ones; users who travel
+need a secure password.`,
+			func(c *Config) *string { return &c.Throttle.Distributed }, oneOf(ReportOnly, KnownOnly)),
 
 		row("guard.locked_out_percent", `Share in percent of the recently active accounts, 1 to 100. A change of access policies or blocked addresses that would
 lock out more of them is refused unless it is confirmed. 100: only administrators are protected.`,
@@ -318,6 +335,17 @@ func publicServer(_ *Config, v string) []string {
 	_, bad := address.ParseDomain(host)
 	if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || wrong != nil || n == 0 {
 		return []string{fmt.Sprintf("%q is not a server name and port: write mail.example.org:993", v)}
+	}
+	return nil
+}
+
+func webhookURL(_ *Config, v string) []string {
+	if v == "" {
+		return nil
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Fragment != "" || u.User != nil {
+		return []string{fmt.Sprintf("%q is not an address that takes notices: write https://hooks.example.org/drawbridge", v)}
 	}
 	return nil
 }

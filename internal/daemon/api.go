@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/content"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -17,30 +18,31 @@ import (
 
 // apiServer returns a function that creates the server of an API listener.
 func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
-	api := &adminapi.API{
+	h := &adminapi.API{
 		Admin: a,
 		Open:  opensessions.Site{Live: p.live},
 		Mail:  mailSite(p),
-		Login: loginapi.Login(p.gate), Hypothetical: loginapi.Hypothetical,
+		Login: loginapi.Login(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "api")}), Hypothetical: loginapi.Hypothetical,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()
 			return n.Headers || n.Body
 		},
+		Distributed: func() int { return p.gate.DistributedGuessing(time.Now()) },
 		PeerUID: func(c net.Conn) (uint32, bool) {
 			peer, err := listen.PeerCred(c)
 			return peer.UID, err == nil
 		},
 		Metrics: p.metrics,
 	}
-	handler, err := api.Handler()
+	handler, err := h.Handler()
 	if err != nil {
 		return nil, err
 	}
-	handler = withApproval(handler, p.links, api.Admin, p.log.Named("approval"))
+	handler = withApproval(handler, p.links, a, p.log.Named("approval"))
 	return func() *http.Server {
 		s := httpServer(handler, p.log)
-		s.ConnContext = api.ConnContext
+		s.ConnContext = h.ConnContext
 		return s
 	}, nil
 }
@@ -53,6 +55,9 @@ func newAdmin(p *parts) *admin.Admin {
 		Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Regions: p.regions, Nodes: p.redis.Nodes,
+		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
+		Learn:       p.watcher.Confirm,
+		VerifyAudit: p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {
 		a.WouldEnd = p.live.WouldEnd

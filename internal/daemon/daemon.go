@@ -34,12 +34,15 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/embedded"
 	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/notify"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/internal/store/snapshot"
 	"github.com/drawbridge/drawbridge/internal/store/spool"
 	"github.com/drawbridge/drawbridge/internal/throttle"
+	"github.com/drawbridge/drawbridge/internal/unusual"
 )
 
 // maxSpool bounds the login records and counters that wait on the disk for Redis, in bytes; about
@@ -109,6 +112,8 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		}()
 		opt.Addrs = []string{strings.TrimPrefix(server.URL(), "unix://")}
 	}
+	metrics := adminapi.NewMetrics()
+	opt.Took = metrics.StoreTook()
 	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)
 	defer func() { _ = redis.Close() }()
@@ -148,20 +153,35 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	if err != nil {
 		return err
 	}
-	metrics := adminapi.NewMetrics()
 	hasher := credential.NewHasher(credential.DefaultMemory)
 	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
 	internal, _ := address.ParseNetworks(cfg.Mail.InternalNetworks)
+	client := &inject.Client{Addr: cfg.Notify.SMTP}
+	notifier, err := notices(cfg, client, log.Named("notices"))
+	if err != nil {
+		return err
+	}
+	go notifier.Run(ctx)
+	watcher := &unusual.Watcher{Memories: redis, Log: log, Notify: notifier.Notify}
+	if cfg.Notify.AbnormalLogins != config.ToUsers {
+		watcher.Notify = func(n *notify.Notice) {
+			n.Subject = "" // the webhook alone
+			notifier.Notify(n)
+		}
+	}
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg, log),
-		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision,
+		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision, MessageDecided: metrics.Message, Examine: watcher.Examine,
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
+			Distributed: cfg.Throttle.DistributedAddresses, KnownOnly: cfg.Throttle.Distributed == config.KnownOnly,
 		},
 		Exempt: exempt, Internal: internal, Node: nodeName(cfg),
 	})
+	watchGate(metrics, g)
+	watchFiles(metrics, regions, cfg.StateDir)
 	live, err := liveSessions(cfg, st, redis, g, log)
 	if err != nil {
 		return err
@@ -170,7 +190,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		g.Sessions = live
 	}
 	links := approvalLinks(cfg, pepper)
-	keeper, err := openKeeper(cfg, st, links, log)
+	keeper, err := openKeeper(cfg, st, client, links, log)
 	if err != nil {
 		return err
 	}
@@ -197,6 +217,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		}
 	}()
 	go expireRecords(ctx, st, redis, log)
+	go anchorAudit(ctx, redis, log.Named("audit"))
 	regionsChanged := g.RegionsChanged
 	if live != nil {
 		regionsChanged = func() {
@@ -204,6 +225,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 			live.JudgeAll()
 		}
 		go live.Run(ctx)
+		go countSessions(ctx, metrics, live)
 	}
 	go regions.Run(ctx, log.Named("regions"), regionsChanged)
 	go feedWatchdog(ctx, log, func() { g.Explain(&access.Login{Account: "watchdog@invalid"}, "", nil) })
@@ -218,7 +240,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key, live: live, links: links, keeper: keeper,
+		loginKey: key, watcher: watcher, live: live, links: links, keeper: keeper,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -531,6 +553,28 @@ func expireRecords(ctx context.Context, st *store.Store, redis *redisstore.Redis
 			if err := redis.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
 				log.Warn("deleting old login records", "domain", d.Doc.Name, "error", err)
 			}
+		}
+	}
+}
+
+// anchorAudit logs the ends of the audit's chains every hour if they have changed: a log that is kept
+// elsewhere then proves what the audit was.
+func anchorAudit(ctx context.Context, redis *redisstore.Redis, log hclog.Logger) {
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Hour):
+		}
+		heads, err := redis.AuditHeads(ctx)
+		if err != nil {
+			log.Debug("reading the ends of the audit", "error", err)
+			continue
+		}
+		if anchor := (&store.AuditReport{Heads: heads}).Anchor(); anchor != last {
+			last = anchor
+			log.Info("audit", "anchor", anchor)
 		}
 	}
 }

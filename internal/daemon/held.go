@@ -24,7 +24,7 @@ import (
 
 // openKeeper opens the messages that wait on this node; nil if the daemon has no milter, so that it
 // gets none.
-func openKeeper(cfg *config.Config, st *store.Store, links *approval.Links, log hclog.Logger) (*hold.Keeper, error) {
+func openKeeper(cfg *config.Config, st *store.Store, client *inject.Client, links *approval.Links, log hclog.Logger) (*hold.Keeper, error) {
 	if len(cfg.Milter.Listen) == 0 {
 		return nil, nil
 	}
@@ -33,7 +33,7 @@ func openKeeper(cfg *config.Config, st *store.Store, links *approval.Links, log 
 		return nil, fmt.Errorf("mail.hold_dir: %w", err)
 	}
 	k := &hold.Keeper{
-		Dir: dir, Client: &inject.Client{Addr: cfg.Notify.SMTP}, Store: st, Node: nodeName(cfg), Log: log.Named("held"), Link: links.Link,
+		Dir: dir, Client: client, Store: st, Node: nodeName(cfg), Log: log.Named("held"), Link: links.Link,
 	}
 	if err := k.Load(); err != nil {
 		_ = dir.Close()

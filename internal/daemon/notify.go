@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// notify reports a state to the service manager, as sd_notify(3) does. Without one nothing happens.
-func notify(log hclog.Logger, state string) {
+// reportState reports a state to the service manager, as sd_notify(3) does. Without one nothing happens.
+func reportState(log hclog.Logger, state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
 		log.Warn("reporting to the service manager", "state", state, "error", err)
 	}
@@ -33,7 +33,7 @@ func feedWatchdog(ctx context.Context, log hclog.Logger, alive func()) {
 			return
 		case <-tick.C:
 			alive()
-			notify(log, systemd.SdNotifyWatchdog)
+			reportState(log, systemd.SdNotifyWatchdog)
 		}
 	}
 }

@@ -40,9 +40,9 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.Signal:
-			notify(r.log, systemd.SdNotifyReloading+"\n"+systemd.SdNotifyMonotonicUsec())
+			reportState(r.log, systemd.SdNotifyReloading+"\n"+systemd.SdNotifyMonotonicUsec())
 			r.reload()
-			notify(r.log, systemd.SdNotifyReady)
+			reportState(r.log, systemd.SdNotifyReady)
 		}
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/saslauth"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/unusual"
 	"github.com/drawbridge/drawbridge/milter"
 	"github.com/drawbridge/drawbridge/policyd"
 )
@@ -101,6 +102,7 @@ type parts struct {
 	regions *region.Source
 
 	loginKey *loginKey
+	watcher  *unusual.Watcher
 	live     *livesessions.Sessions // nil if no doveadm is known
 	links    *approval.Links
 	keeper   *hold.Keeper // not nil if there is a milter
@@ -128,20 +130,24 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 			authorised = p.loginKey.is
 		}
 		start("login", l, func(n net.Listener) error {
-			return serveHTTP(ctx, n, httpServer(loginapi.Handler(p.gate, authorised), p.log))
+			return serveHTTP(ctx, n, httpServer(loginapi.Handler(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "login")}, authorised), p.log))
 		})
 	}
 	for _, l := range s.sasl {
+		timed := timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "sasl")}
 		start("sasl", l, func(n net.Listener) error {
-			return (&saslauth.Server{Gate: p.gate, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next, MasterSeparator: p.cfg.SASL.MasterSeparator}).Serve(ctx, n)
+			return (&saslauth.Server{Gate: timed, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next, MasterSeparator: p.cfg.SASL.MasterSeparator}).Serve(ctx, n)
 		})
 	}
 	for _, l := range s.policyd {
+		timed := timedPolicy{p.gate, p.metrics.Took(adminapi.PolicySeconds, "submission"), p.metrics.Took(adminapi.PolicySeconds, "recipient")}
 		start("policyd", l, func(n net.Listener) error {
-			return (&policyd.Server{Gate: p.gate, Log: p.log.Named("policyd")}).Serve(ctx, n)
+			return (&policyd.Server{Gate: timed, Log: p.log.Named("policyd")}).Serve(ctx, n)
 		})
 	}
-	mail := &milter.Server{Gate: p.gate, Rules: p.gate, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
+	stage := func(name string) func(time.Duration) { return p.metrics.Took(adminapi.MilterSeconds, name) }
+	timed := timedMilter{p.gate, stage("begin"), stage("session"), stage("end")}
+	mail := &milter.Server{Gate: timed, Rules: timed, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
 	for _, l := range s.milter {
 		start("milter", l, func(n net.Listener) error { return mail.Serve(ctx, n) })
 	}
@@ -154,10 +160,10 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 		start("console", l, func(n net.Listener) error { return serveHTTP(ctx, n, httpServer(pages(l.spec.TLS()), p.log)) })
 	}
 	p.log.Info("ready", "version", p.version)
-	notify(p.log, systemd.SdNotifyReady)
+	reportState(p.log, systemd.SdNotifyReady)
 	running.Go(func() {
 		<-ctx.Done()
-		notify(p.log, systemd.SdNotifyStopping)
+		reportState(p.log, systemd.SdNotifyStopping)
 	})
 	running.Wait()
 	return nil

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -66,6 +67,13 @@ func start(t *testing.T, opts trialstack.Options) *site {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	if opts.Bin == "" {
 		opts.Bin = bin
+	}
+	if _, set := opts.Settings["notify.abnormal_logins"]; !set { // most tests count the messages of a mailbox
+		opts.Settings = maps.Clone(opts.Settings)
+		if opts.Settings == nil {
+			opts.Settings = map[string]any{}
+		}
+		opts.Settings["notify.abnormal_logins"] = "report"
 	}
 	opts.DovecotConf += trialstack.QuickFailures
 	stack, err := trialstack.New(dir, opts)

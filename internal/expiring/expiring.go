@@ -3,7 +3,10 @@
 // It has no clock and no lock: callers pass the time and synchronise.
 package expiring
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // Value is an entry that knows whether it has expired. It may be extended while it is in the map.
 type Value interface{ Expired(now time.Time) bool }
@@ -46,6 +49,17 @@ func (m *Map[K, V]) Delete(k K) { delete(m.entries, k) }
 
 // Len returns the number of entries, including expired ones that [Map.Sweep] has not removed yet.
 func (m *Map[K, V]) Len() int { return len(m.entries) }
+
+// All goes through the entries that have not expired, in no order. Entries may be deleted meanwhile.
+func (m *Map[K, V]) All(now time.Time) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, v := range m.entries {
+			if !v.Expired(now) && !yield(k, v) {
+				return
+			}
+		}
+	}
+}
 
 // Sweep removes all expired entries.
 func (m *Map[K, V]) Sweep(now time.Time) {

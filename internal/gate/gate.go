@@ -54,6 +54,11 @@ type Options struct {
 	Region func(netip.Addr) string
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
+	// MessageDecided receives the verdict on every message and why; nil for none.
+	MessageDecided func(verdict, reason string)
+	// Examine marks what is unusual about logins before their records are stored; nil for none. The
+	// function that it returns, unless nil, is called once they are.
+	Examine func(ctx context.Context, records []store.LoginRecord, closings []store.Closing) (learned func(context.Context))
 	// Sessions follows the sessions that logins open; nil for none.
 	Sessions Sessions
 	// ForwardingRefused notifies the owner of a mailbox, once a day at most, that its mail is not
@@ -113,7 +118,7 @@ type Gate struct {
 
 // New returns a gate; [Gate.Run] starts its background work.
 func New(o Options) *Gate {
-	return &Gate{
+	g := &Gate{
 		Options:   o,
 		origin:    store.NewID(),
 		throttle:  throttle.New(o.Throttle),
@@ -126,6 +131,8 @@ func New(o Options) *Gate {
 		mailRoom:  sync.Pool{New: func() any { return new(mailView) }},
 		limits:    limits{meter: throttle.NewMeter()},
 	}
+	g.writes.examine = o.Examine
+	return g
 }
 
 // Run writes records and follows other daemons' events until ctx ends, then writes the remaining
@@ -431,7 +438,7 @@ func (g *Gate) exempt(l *access.Login, q *access.Query, clients *access.Clients)
 
 // guess counts a wrong secret here and on all daemons.
 func (g *Gate) guess(account string, ip netip.Addr, token uint64, at time.Time) {
-	g.throttle.Wrong(account, ip, token, at)
+	g.wrong(account, ip, token, at)
 	g.writes.event(store.Event{Origin: g.origin, Time: at, Kind: store.EventGuess, Token: token, Account: account, IP: address.IPText(ip)})
 }
 

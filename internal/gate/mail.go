@@ -560,6 +560,16 @@ func (g *Gate) recordMessage(t *transaction, now time.Time) {
 		Time: now.UTC().Truncate(time.Millisecond), QueueID: bounded(e.QueueID), MessageID: bounded(e.MessageID), Sender: bounded(e.Sender),
 		Size: m.Size, RecipientDomains: t.domains, Verdict: mailflow.Accepted, WouldRefuse: t.reported, Warned: t.warned, Rule: t.rule, Node: g.Node,
 	}
+	if g.MessageDecided != nil {
+		verdict, reason := mailflow.Accepted, mailflow.Reason("")
+		if len(t.refused) > 0 {
+			verdict, reason = mailflow.Refused, t.refused[0].reason
+			if len(t.to) > 0 {
+				verdict = mailflow.Partly
+			}
+		}
+		g.MessageDecided(string(verdict), string(reason))
+	}
 	done := map[string]bool{}
 	if domain := m.Sender.Domain; domain != "" {
 		done[domain] = true

@@ -180,7 +180,7 @@ func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, no
 	rec := *p.rec
 	rec.Outcome, rec.Reason = o, reason
 	g.Log.Info(line("login", &rec))
-	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC()})
+	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC(), Login: &rec})
 }
 
 // repeated closes the record of a pending login if the passdb behind the SASL door gets another

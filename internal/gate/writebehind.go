@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,6 +14,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
 // maxQueued bounds the entries of each kind that wait to be written; about 50 MB.
@@ -61,14 +63,24 @@ type writeBehind struct {
 	uses     map[string]map[string]store.LastUse
 	touched  map[string]time.Time // credential → when its last use was last written
 	dropped  int
+
+	// examine marks unusual logins, see [Options.Examine].
+	examine func(context.Context, []store.LoginRecord, []store.Closing) func(context.Context)
+
+	spooled atomic.Int64  // batches in the spool
+	lost    atomic.Uint64 // records dropped since the start
 }
 
 func newWriteBehind(j Journal, buckets Buckets, spool Spool, log hclog.Logger) *writeBehind {
-	return &writeBehind{
+	b := &writeBehind{
 		journal: j, buckets: buckets, spool: spool, origin: store.NewID(), log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
 	}
+	if spool != nil {
+		b.spooled.Store(int64(spool.Len()))
+	}
+	return b
 }
 
 func enqueue[T any](b *writeBehind, list *[]T, item T) {
@@ -76,6 +88,7 @@ func enqueue[T any](b *writeBehind, list *[]T, item T) {
 	if len(*list) >= maxQueued {
 		*list = (*list)[1:]
 		b.dropped++
+		b.lost.Add(1)
 	}
 	if *list == nil {
 		*list = make([]T, 0, batch/10)
@@ -258,6 +271,9 @@ func decodeDelivery(text []byte) (*delivery, error) {
 	}
 	for i := range s.Closings {
 		s.Closings[i].Domain, s.Closings[i].ID = s.ClosingDomains[i], s.ClosingIDs[i]
+		if l := s.Closings[i].Login; l != nil {
+			l.Domain = s.ClosingDomains[i]
+		}
 	}
 	return &s.delivery, nil
 }
@@ -326,6 +342,7 @@ func (b *writeBehind) flush(ctx context.Context) bool {
 		if err := b.spool.Remove(); err != nil {
 			b.log.Error("removing delivered login records from the spool", "error", err)
 		}
+		b.spooled.Store(int64(b.spool.Len()))
 	}
 	return true
 }
@@ -345,11 +362,18 @@ func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
 		d.Spends = d.Spends[1:]
 	}
 	if len(d.Records)+len(d.Closings)+len(d.Messages) > 0 {
+		var learned func(context.Context)
+		if b.examine != nil {
+			learned = b.examine(ctx, d.Records, d.Closings)
+		}
 		err := b.journal.AppendRecords(ctx, d.ID, &store.Batch{Records: d.Records, Closings: d.Closings, Messages: d.Messages})
 		if err := b.settle(err); err != nil {
 			return err
 		}
 		d.Records, d.Closings, d.Messages = nil, nil, nil
+		if learned != nil {
+			learned(ctx)
+		}
 	}
 	for account, u := range d.Uses {
 		if err := b.settle(b.journal.Touch(ctx, account, u)); err != nil {
@@ -379,6 +403,7 @@ func (b *writeBehind) save() {
 			continue
 		}
 		dropped, err := b.spool.Add(text)
+		b.spooled.Store(int64(b.spool.Len()))
 		if dropped > 0 {
 			b.log.Warn("login records of the spool were dropped: the store was unreachable for too long", "batches", dropped)
 		}
@@ -429,7 +454,9 @@ func (g *Gate) learn(e store.Event) {
 	ip := address.IPOf(e.IP)
 	switch e.Kind {
 	case store.EventGuess:
-		g.throttle.Wrong(e.Account, ip, e.Token, e.Time)
+		g.wrong(e.Account, ip, e.Token, e.Time)
+	case store.EventLift:
+		g.throttle.Lift(e.Account, throttle.Source(ip), e.Time)
 	case store.EventSuccess:
 		g.throttle.Succeeded(e.Account, ip, e.Time)
 	case store.EventSpend:
@@ -440,7 +467,9 @@ func (g *Gate) learn(e store.Event) {
 }
 
 func (g *Gate) sweep(now time.Time) {
-	g.throttle.Sweep(now)
+	for _, domain := range g.throttle.Sweep(now) {
+		g.Log.Info("distributed guessing has ended", "domain", domain)
+	}
 	g.mailboxes.sweep(now)
 	g.pending.sweep(now)
 	g.sessions.Sweep(now)

@@ -255,6 +255,7 @@ type EventKind string
 const (
 	EventGuess   EventKind = "guess"   // a wrong secret
 	EventSuccess EventKind = "success" // a verified one
+	EventLift    EventKind = "lift"    // an administrator forgave the wrong secrets of Account or IP
 	// EventBind: a submission session may now begin with the credential; where the next passdb
 	// verifies it, this is not yet known.
 	EventBind EventKind = "bind"

@@ -325,6 +325,11 @@ type Closing struct {
 	Outcome access.Outcome `json:"outcome"`
 	Reason  access.Reason  `json:"reason"`
 	Time    time.Time      `json:"time"`
+	// Abnormal is what is unusual about the login, and Note why that is in doubt.
+	Abnormal access.Marks `json:"abnormal,omitempty"`
+	Note     string       `json:"note,omitempty"`
+	// Login is the record, until it is closed.
+	Login *LoginRecord `json:"login,omitempty"`
 }
 
 // LastUse is when, where and how a secure password was last used.

@@ -235,6 +235,16 @@ func (s *Sessions) Disconnected(ip netip.Addr, port uint16, at time.Time) {
 	}
 }
 
+// Open returns the number of open connections.
+func (s *Sessions) Open() (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, c := range s.connections.All(time.Time{}) {
+		n += c.open
+	}
+	return n
+}
+
 // authentications are those of one origin, the last noted last.
 type authentications []Authentication
 

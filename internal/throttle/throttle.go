@@ -11,10 +11,14 @@
 // An exempt address, such as that of a webmail for many users, is never throttled as a source. Its
 // guesses still count for their accounts.
 //
+// Distributed guessing, from many sources that each stay below the limits, is noticed per domain. It
+// shuts nobody out, unless the limits say that only known addresses may then use mailbox passwords.
+//
 // The package is pure: it has no clock, no I/O and no log.
 package throttle
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -27,6 +31,11 @@ type Limits struct {
 	PerAddress int           // different wrong (account, secret) pairs from one source
 	PerAccount int           // different wrong secrets of one account
 	Window     time.Duration // how long a wrong secret counts
+	// Distributed is the number of sources of wrong secrets in a domain that is reported; 0 for none.
+	Distributed int
+	// KnownOnly refuses logins from addresses that are not known for their account while guessing at
+	// the domain is distributed.
+	KnownOnly bool
 }
 
 const (
@@ -45,6 +54,10 @@ type Throttle struct {
 	sources  *expiring.Map[netip.Prefix, *window]
 	pairs    *expiring.Map[pair, *window]
 	known    *expiring.Map[pair, success]
+	lifted   *expiring.Map[pair, lifting] // of an account or a source; the other is zero
+	domains  *expiring.Map[string, *spread]
+	attacked map[string]*spread // those that distributed guessing is going on at
+	seed     maphash.Seed       // of the sketches, so that nobody can choose what collides
 }
 
 // pair is an account as it is used from one source.
@@ -64,6 +77,8 @@ type window struct {
 	tokens map[uint64]time.Time
 	newest time.Time
 	length time.Duration
+	enough int       // tokens that suffice to refuse
+	since  time.Time // when there were enough; zero while there are not
 }
 
 // Expired implements [expiring.Value].
@@ -77,6 +92,10 @@ func New(l Limits) *Throttle {
 		sources:  expiring.New[netip.Prefix, *window](maxEntries),
 		pairs:    expiring.New[pair, *window](maxEntries),
 		known:    expiring.New[pair, success](maxEntries),
+		lifted:   expiring.New[pair, lifting](maxEntries),
+		domains:  expiring.New[string, *spread](maxDomains),
+		attacked: map[string]*spread{},
+		seed:     maphash.MakeSeed(),
 	}
 }
 
@@ -101,6 +120,7 @@ func (t *Throttle) Throttled(account string, ip netip.Addr, exempt bool, now tim
 		return count(t.pairs, p, now) >= t.limits.PerAccount
 	}
 	return !exempt && count(t.sources, p.source, now) >= t.limits.PerAddress ||
+		!exempt && t.limits.KnownOnly && t.underAttack(account, now) ||
 		count(t.accounts, account, now) >= t.limits.PerAccount
 }
 
@@ -110,6 +130,10 @@ func count[K comparable](m *expiring.Map[K, *window], key K, now time.Time) int 
 	if !ok {
 		return 0
 	}
+	return w.count(now)
+}
+
+func (w *window) count(now time.Time) int {
 	n := 0
 	for _, at := range w.tokens {
 		if now.Sub(at) < w.length {
@@ -119,14 +143,19 @@ func count[K comparable](m *expiring.Map[K, *window], key K, now time.Time) int 
 	return n
 }
 
-// Wrong counts a wrong secret.
-func (t *Throttle) Wrong(account string, ip netip.Addr, token uint64, at time.Time) {
+// Wrong counts a wrong secret. It reports whether distributed guessing at the account's domain begins
+// with it.
+func (t *Throttle) Wrong(account string, ip netip.Addr, token uint64, at time.Time) (distributed bool) {
 	p := pair{account, Source(ip)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.wasLifted(p, at) {
+		return false
+	}
 	add(t.accounts, account, token, at, t.limits.PerAccount, t.limits.Window)
 	add(t.pairs, p, token, at, t.limits.PerAccount, t.limits.Window)
 	add(t.sources, p.source, token, at, t.limits.PerAddress, t.limits.Window)
+	return t.spreads(p, at)
 }
 
 // add notes a token. A window keeps at most about twice the tokens that suffice to refuse, the
@@ -134,7 +163,7 @@ func (t *Throttle) Wrong(account string, ip netip.Addr, token uint64, at time.Ti
 func add[K comparable](m *expiring.Map[K, *window], key K, token uint64, at time.Time, enough int, length time.Duration) {
 	w, ok := m.Get(key, at)
 	if !ok {
-		w = &window{tokens: map[uint64]time.Time{}, length: length}
+		w = &window{tokens: map[uint64]time.Time{}, length: length, enough: enough}
 		m.Put(key, w)
 	}
 	if _, ok := w.tokens[token]; !ok && len(w.tokens) > 2*enough {
@@ -150,6 +179,12 @@ func add[K comparable](m *expiring.Map[K, *window], key K, token uint64, at time
 	if at.After(w.newest) {
 		w.newest = at
 	}
+	switch n := w.count(at); {
+	case n < w.enough:
+		w.since = time.Time{}
+	case w.since.IsZero():
+		w.since = at
+	}
 }
 
 // Succeeded notes a successful login: its address is known for the account from now on. News is
@@ -163,12 +198,14 @@ func (t *Throttle) Succeeded(account string, ip netip.Addr, at time.Time) (news 
 	return !ok || at.Sub(time.Time(before)) > time.Hour
 }
 
-// Sweep removes expired entries.
-func (t *Throttle) Sweep(now time.Time) {
+// Sweep removes expired entries, and returns the domains where distributed guessing has ended.
+func (t *Throttle) Sweep(now time.Time) (calm []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.accounts.Sweep(now)
 	t.sources.Sweep(now)
 	t.pairs.Sweep(now)
 	t.known.Sweep(now)
+	t.lifted.Sweep(now)
+	return t.calm(now)
 }

@@ -64,6 +64,7 @@ return fault or 'OK'`)
 // AppendRecords writes records, and how others ended, once for each BatchID. After
 // [store.ErrDamaged] all are written that ever can be.
 func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, b *store.Batch) error {
+	defer r.timed("records")()
 	type part struct {
 		keys  []string
 		index map[string]int
@@ -98,7 +99,9 @@ func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, b *store.Ba
 		add(b.Messages[i].Domain, messagesKey(b.Messages[i].Domain), "r", body)
 	}
 	for i := range b.Closings {
-		body, err := json.Marshal(&b.Closings[i])
+		c := b.Closings[i]
+		c.Login = nil
+		body, err := json.Marshal(&c)
 		if err != nil {
 			return fmt.Errorf("encoding a login record's end: %w", err)
 		}
@@ -162,7 +165,7 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error 
 
 // Forget removes the login records and last uses of a deleted domain and its accounts.
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
-	keys := []string{loginsKey(domain), closedKey(domain), messagesKey(domain)}
+	keys := []string{loginsKey(domain), closedKey(domain), messagesKey(domain), habitsKey(domain)}
 	for _, a := range accounts {
 		keys = append(keys, usedKey(a))
 	}
@@ -309,7 +312,10 @@ func (r *Redis) closed(ctx context.Context, domain string, page []redis.XMessage
 	}
 	for i := range batch {
 		if c, ok := ends[batch[i].ID]; ok {
-			batch[i].Outcome, batch[i].Reason, batch[i].ClosedAt = c.Outcome, c.Reason, c.Time
+			batch[i].Outcome, batch[i].Reason, batch[i].ClosedAt, batch[i].Abnormal = c.Outcome, c.Reason, c.Time, c.Abnormal
+			if c.Note != "" {
+				batch[i].Note = strings.TrimPrefix(batch[i].Note+"; "+c.Note, "; ")
+			}
 		}
 	}
 	return batch, nil
@@ -328,6 +334,7 @@ func matches(rec *store.LoginRecord, q *store.RecordQuery) bool {
 
 // Touch writes last uses of an account's secure passwords, by their ids.
 func (r *Redis) Touch(ctx context.Context, account string, uses map[string]store.LastUse) error {
+	defer r.timed("uses")()
 	values := make([]any, 0, 2*len(uses))
 	for id, u := range uses {
 		body, err := json.Marshal(u)
@@ -358,6 +365,7 @@ func (r *Redis) LastUses(ctx context.Context, account string) (map[string]store.
 
 // AppendEvents writes events. Each is written with its age: clocks of daemons are not compared.
 func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
+	defer r.timed("events")()
 	now := time.Now()
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range events {

@@ -7,10 +7,11 @@
 //	drawbridge:{s07}:docs      hash    document key → {"r":revision,"b":body}; an account is packed (ADR 15)
 //	drawbridge:{s07}:restoring:R  hash  documents of a repair, until they are complete; expires
 //	drawbridge:{s07}:changes   stream  n-0 → p (the entry), h (the chain's hash)
-//	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry)
+//	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry), l (its link, see internal/auditchain)
 //	drawbridge:{s07}:logins:D  stream  login records of domain D
 //	drawbridge:{s07}:closed:D  hash    record id → how a login ended that the next passdb decided
 //	drawbridge:{s07}:delivered:O  string  number of the last batch of login records of a daemon's run
+//	drawbridge:{s07}:habits:D  hash    account → what is usual for it, packed (internal/habit)
 //	drawbridge:{s07}:used:A    hash    secure password id → last use, of account A
 //	drawbridge:{s07}:bucket:B  string  when a bucket of a sending limit is full again, by Redis' clock
 //	drawbridge:{s07}:taken:I   string  what the call of this id took was taken
@@ -28,6 +29,7 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -42,6 +44,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/drawbridge/drawbridge/internal/auditchain"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -63,6 +66,17 @@ type Options struct {
 	// Retention and MaxRecords bound the login records of a domain.
 	Retention  time.Duration
 	MaxRecords int64
+	// Took receives how long each write took: a "change", "records", "events" or "uses"; nil for none.
+	Took func(operation string, d time.Duration)
+}
+
+// timed reports how long a write took, from when timed was called until the function that it returns is.
+func (r *Redis) timed(operation string) func() {
+	if r.opt.Took == nil {
+		return func() {}
+	}
+	began := time.Now()
+	return func() { r.opt.Took(operation, time.Since(began)) }
 }
 
 // Redis is a [store.Log] and a [store.Upkeep]. It also stores login records, last uses and the
@@ -71,6 +85,7 @@ type Redis struct {
 	client redis.UniversalClient
 	opt    Options
 	access atomic.Pointer[Access]
+	links  auditLinks
 }
 
 // Access is how connections authenticate.
@@ -449,7 +464,7 @@ func (r *Redis) head(ctx context.Context, s store.Shard) (store.Head, *checksum,
 }
 
 // seal writes a checksum into the head if the shard is where it was read. ARGV: store, n, hash, new
-// n, new hash, schema, count, digest.
+// n, new hash, schema, count, digest, and an audit entry with its link if the number is new.
 var seal = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
@@ -457,11 +472,26 @@ if tonumber(h[4]) > tonumber(ARGV[6]) then return redis.error_reply('SCHEMA newe
 if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] or redis.call('HLEN', KEYS[2]) ~= tonumber(ARGV[7]) then
   return redis.error_reply('CONFLICT the shard moved')
 end
+if ARGV[9] then redis.call('XADD', KEYS[4], ARGV[4] .. '-0', 'a', ARGV[9], 'l', ARGV[10]) end
 redis.call('HSET', KEYS[1], 'n', ARGV[4], 'hash', ARGV[5], 'schema', ARGV[6], 'count', ARGV[7], 'digest', ARGV[8])
 return 'OK'`)
 
 func (r *Redis) seal(ctx context.Context, s store.Shard, h, next store.Head, sum checksum) error {
-	return wrap(seal.Run(ctx, r.client, commitKeys(s), h.StoreID, h.N, h.Hash, next.N, next.Hash, store.Schema, sum.count, sum.digest.String()).Err())
+	args := []any{h.StoreID, h.N, h.Hash, next.N, next.Hash, store.Schema, sum.count, sum.digest.String()}
+	if next.N > h.N {
+		audit, err := json.Marshal(store.AuditEntry{
+			Time: time.Now().UTC(), Actor: store.Actor{Name: "daemon"}, Action: "store.accept", Target: fmt.Sprintf("shard %d", s),
+		})
+		if err != nil {
+			return fmt.Errorf("encoding an audit entry: %w", err)
+		}
+		before, err := r.auditLink(ctx, s, h.N)
+		if err != nil {
+			return err
+		}
+		args = append(args, audit, auditchain.Link(before, next.N, audit))
+	}
+	return wrap(seal.Run(ctx, r.client, commitKeys(s), args...).Err())
 }
 
 // Accept implements [store.Upkeep]. The head moves on, so that every other daemon loads the shard.
@@ -547,7 +577,7 @@ end`
 
 // commit applies one change if the head is still where the writer saw it, and updates the checksum.
 // ARGV: store, n, hash, new hash, schema, payload, audit, keep, number of puts, digest of the puts,
-// key, value ..., keys to delete ...
+// link of the audit entry, key, value ..., keys to delete ...
 var commit = redis.NewScript(`
 local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema', 'count', 'digest')
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
@@ -582,9 +612,9 @@ mix(h[6])
 mix(ARGV[10])
 local n = string.format('%d', tonumber(ARGV[2]) + 1)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
-redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7])
-local dels = 11 + 2 * tonumber(ARGV[9])
-write('HSET', 11, dels - 1, 2)
+redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7], 'l', ARGV[11])
+local dels = 12 + 2 * tonumber(ARGV[9])
+write('HSET', 12, dels - 1, 2)
 write('HDEL', dels, #ARGV, 1)
 local digest = ''
 for w = 1, 4 do digest = digest .. bit.tohex(sum[w]) end
@@ -593,9 +623,15 @@ return 'OK'`)
 
 // Commit implements [store.Log].
 func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload []byte, e *store.Entry, audit []byte) error {
+	defer r.timed("change")()
+	before, err := r.auditLink(ctx, s, h.N)
+	if err != nil {
+		return err
+	}
+	link := auditchain.Link(before, h.N+1, audit)
 	next := h.Chain(payload)
-	args := make([]any, 0, 10+2*len(e.Puts)+len(e.Dels))
-	args = append(args, h.StoreID, h.N, h.Hash, next.Hash, store.Schema, payload, audit, r.opt.KeepChanges, len(e.Puts), "")
+	args := make([]any, 0, 11+2*len(e.Puts)+len(e.Dels))
+	args = append(args, h.StoreID, h.N, h.Hash, next.Hash, store.Schema, payload, audit, r.opt.KeepChanges, len(e.Puts), "", link)
 	var sum digest
 	for _, d := range e.Puts {
 		d.Rev = e.N
@@ -611,9 +647,14 @@ func (r *Redis) Commit(ctx context.Context, s store.Shard, h store.Head, payload
 		args = append(args, k)
 	}
 	if r.opt.MinReplicas > 0 {
-		return r.commitConfirmed(ctx, s, next, args)
+		err = r.commitConfirmed(ctx, s, next, args)
+	} else {
+		err = r.decide(ctx, s, next, commit.Run(ctx, r.client, commitKeys(s), args...).Err())
 	}
-	return r.decide(ctx, s, next, commit.Run(ctx, r.client, commitKeys(s), args...).Err())
+	if err == nil {
+		r.links.remember(s, next.N, link)
+	}
+	return err
 }
 
 // decide returns the result of a commit. When the answer was lost, or the client sent the change

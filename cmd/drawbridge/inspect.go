@@ -1,0 +1,103 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/api"
+)
+
+func (c *cli) inspect() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inspect DOMAIN",
+		Short: "Look for what is unused, without end or without effect",
+		Long: "Look for gaps in a domain, or at one account: protocols and sending rights that are on and unused, unused secure\n" +
+			"passwords, accounts without one, old mailbox passwords, exceptions and keys without an end, policies that refuse\n" +
+			"nobody or nothing that another does not. Use is judged by the login records. A row with a PROPOSAL can be closed by\n" +
+			"drawbridge inspect reclaim. Run it from cron for a report on a schedule.",
+		Example: "  drawbridge inspect example.org\n" +
+			"  drawbridge inspect example.org --account ann@example.org --days 30",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	account, days := inspected(cmd)
+	limit := limited(cmd, 1000)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		q := url.Values{"days": {strconv.Itoa(*days)}}
+		if *account != "" {
+			q.Set("account", *account)
+		}
+		return c.list(cmd, domainPath(args[0], "inspection"), q, *limit,
+			col("KIND", "kind"), col("ACCOUNT", "account"), col("ID", "id").onlyWide(),
+			column{heading: "PROPOSAL", field: "proposal", text: proposal}, column{heading: "DETAIL", field: "detail", wraps: true})
+	}
+	cmd.AddCommand(c.inspectReclaim(), c.inspectUndo())
+	return cmd
+}
+
+func inspected(cmd *cobra.Command) (account *string, days *int) {
+	return cmd.Flags().String("account", "", "only this `address`"), cmd.Flags().Int("days", 90, "what was not used for so many `days` is unused; 0: what was never used")
+}
+
+// proposal is the proposal of a finding in a word.
+func proposal(v any) string {
+	fields, _ := v.(map[string]any)
+	switch {
+	case fields["switch_off"] != nil:
+		return "switch off"
+	case fields["revoke"] != nil:
+		return "revoke"
+	case fields["disable"] != nil:
+		return "disable"
+	}
+	return "-"
+}
+
+func (c *cli) inspectReclaim() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "reclaim DOMAIN",
+		Short: "Carry out the proposals of findings",
+		Long: "Switch off, revoke or disable what drawbridge inspect proposes: the findings of the given kinds, or single ones by ID\n" +
+			"(--wide shows them). Look with --dry-run first. The answer has an ID for drawbridge inspect undo.",
+		Example: "  drawbridge inspect reclaim example.org --kind unused_protocol --dry-run\n" +
+			"  drawbridge inspect reclaim example.org --id unused_protocol:ann@example.org:pop3",
+		Args:              takes("DOMAIN"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	account, days := inspected(cmd)
+	kinds := cmd.Flags().StringArray("kind", nil, "all findings of this `kind` that have a proposal (repeatable)")
+	ids := cmd.Flags().StringArray("id", nil, "the finding with this `id` (repeatable)")
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPost, domainPath(args[0], "inspection", "reclaim"), object{
+			"findings": list(*ids), "kinds": list(*kinds), "account": *account, "days": *days,
+		})
+	}
+	return cmd
+}
+
+func list(texts []string) []string {
+	if texts == nil {
+		return []string{}
+	}
+	return texts
+}
+
+func (c *cli) inspectUndo() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "undo DOMAIN ID",
+		Short:             "Revert a reclaim",
+		Long:              "Revert what a reclaim changed, as far as nobody has changed the same since; what is left is listed.",
+		Example:           "  drawbridge inspect undo example.org 7-123",
+		Args:              takes("DOMAIN", "ID"),
+		ValidArgsFunction: arguments(c.completeDomain),
+	}
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.write(cmd, w, http.MethodPost, domainPath(args[0], "inspection", "reclaim"), api.Reclaim{Undo: args[1], Findings: []string{}, Kinds: []string{}})
+	}
+	return cmd
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
+)
+
+func (c *cli) accountSecure() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "secure ADDRESS",
+		Short: "Secure an account that somebody else has used",
+		Long: "Block the intruder's address, revoke all secure passwords, set a new mailbox password, switch all protocols off and\n" +
+			"end open sessions: what the flags name, in one call. Without flags nothing is done; --all does everything that the\n" +
+			"site can do but blocking an address.",
+		Example: "  drawbridge account secure ann@example.org --all --block-ip 203.0.113.9\n" +
+			"  drawbridge account secure ann@example.org --revoke --end-sessions",
+		Args:              takes("ADDRESS"),
+		ValidArgsFunction: arguments(c.completeAccount),
+	}
+	var in api.Secure
+	all := false
+	f := cmd.Flags()
+	f.StringVar(&in.BlockIP, "block-ip", "", "block this `address` or range for the domain")
+	f.BoolVar(&in.RevokeSecurePasswords, "revoke", false, "revoke all secure passwords")
+	f.BoolVar(&in.ResetMailboxPassword, "reset-password", false, "set a generated mailbox password and print it")
+	f.BoolVar(&in.SwitchOff, "switch-off", false, "switch IMAP, POP3, SMTP and ManageSieve off")
+	f.BoolVar(&in.EndSessions, "end-sessions", false, "end all open sessions")
+	f.BoolVar(&all, "all", false, "--revoke, --switch-off and --end-sessions")
+	w := writes(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if all {
+			in.RevokeSecurePasswords, in.SwitchOff, in.EndSessions = true, true, true
+		}
+		return c.write(cmd, w, http.MethodPost, adminclient.Path("v1", "accounts", args[0], "secure"), in)
+	}
+	return cmd
+}

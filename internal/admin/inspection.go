@@ -1,0 +1,423 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+const (
+	// inspectDays is how long something must be unused to be found, in days.
+	inspectDays = 90
+	// oldPassword is the age of a mailbox password that is found.
+	oldPassword = 365 * 24 * time.Hour
+	// maxReclaimed bounds the findings that are closed in one transaction.
+	maxReclaimed = 1000
+)
+
+// Inspect looks for gaps in a domain, or at one account unless that is "". What was not used within
+// days counts as unused, if it was there for that long.
+func (d *Domain) Inspect(ctx context.Context, account string, days int, p Page) (*api.Inspection, error) {
+	after, err := p.after()
+	if err != nil {
+		return nil, err
+	}
+	var f api.Faults
+	account = d.readRecordFilters(account, time.Time{}, time.Time{}, &f)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	x, err := d.inspect(ctx, account, days)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.DeleteFunc(x.found, func(f api.Finding) bool { return f.ID <= after })
+	page := firstPage(p, list, func(f api.Finding) string { return f.ID })
+	return &api.Inspection{Items: page.Items, Next: page.Next, Domain: d.name, Since: x.since, Accounts: x.accounts, Records: x.use.Records}, nil
+}
+
+// inspection is one look at a domain.
+type inspection struct {
+	*Domain
+	since    time.Time
+	use      *history.Use
+	accounts int
+	found    []api.Finding
+}
+
+func (d *Domain) inspect(ctx context.Context, account string, days int) (*inspection, error) {
+	x := &inspection{Domain: d, since: d.Time.AddDate(0, 0, -days).UTC().Truncate(time.Second), found: []api.Finding{}}
+	read := x.since
+	if days == 0 {
+		read = time.Time{}
+	}
+	var err error
+	if x.use, err = d.history().Use(ctx, d.name, account, read); err != nil {
+		return nil, err
+	}
+	if account != "" {
+		if a, ok := d.Store.State.Account(account); ok {
+			x.account(a.Doc)
+		}
+	} else {
+		for _, a := range d.Store.State.Accounts(d.name, "", 0) {
+			x.account(a.Doc)
+		}
+		x.policies()
+		x.exceptions()
+		x.keys()
+	}
+	slices.SortFunc(x.found, func(a, b api.Finding) int { return strings.Compare(a.ID, b.ID) })
+	return x, nil
+}
+
+func (x *inspection) add(kind, account, what, detail string, proposal *api.Proposal) {
+	id := strings.TrimSuffix(kind+":"+account+":"+what, ":")
+	x.found = append(x.found, api.Finding{ID: id, Kind: kind, Account: account, Detail: detail, Proposal: proposal})
+}
+
+// account looks at one account.
+func (x *inspection) account(a *store.Account) {
+	x.accounts++
+	_, v := x.Store.State.View(a.Address)
+	if !v.Known {
+		return
+	}
+	facts := v.Account.Facts(new(access.Account))
+	used := x.use.Protocol[a.Address]
+	if !a.CreatedAt.After(x.since) && !a.Suspended {
+		for _, p := range access.SwitchedProtocols {
+			if on, _ := v.Rules.ProtocolOn(p, facts); !on || !used[p].IsZero() {
+				continue
+			}
+			kind, detail := "unused_protocol", strings.ToUpper(p.String())+" is on and was not used since "+x.since.Format(time.DateOnly)
+			if p == access.SMTP {
+				kind, detail = "unused_sending", "may send, and has not since "+x.since.Format(time.DateOnly)
+			}
+			x.add(kind, a.Address, p.String(), detail, &api.Proposal{SwitchOff: []string{p.String()}})
+		}
+	}
+	live := a.Live(x.Time)
+	for i := range live {
+		if p := &live[i]; !p.CreatedAt.After(x.since) && x.use.Devices[p.ID].IsZero() {
+			x.add("unused_secure_password", a.Address, p.ID, fmt.Sprintf("the secure password %q was not used since %s", p.Label, x.since.Format(time.DateOnly)), &api.Proposal{Revoke: p.ID})
+		}
+	}
+	required, _ := v.Rules.SecureRequired(a.Address, facts)
+	switch {
+	case len(live) == 0 && required && !a.Suspended:
+		x.add("no_secure_password", a.Address, "", "secure passwords are required, and it has none: third-party clients cannot log in", nil)
+	case len(live) == 0 && !a.Suspended && !used[access.IMAP].IsZero():
+		x.add("no_secure_password", a.Address, "", "logs in with its mailbox password only", nil)
+	case len(live) > 0 && a.Suspended:
+		x.add("suspended_with_access", a.Address, "", fmt.Sprintf("is suspended and keeps %d secure passwords, which work again once it is not", len(live)), nil)
+	}
+	if a.MailboxHash != "" && !a.MailboxSetAt.IsZero() && x.Time.Sub(a.MailboxSetAt) > oldPassword {
+		x.add("old_mailbox_password", a.Address, "", "the mailbox password was set "+a.MailboxSetAt.Format(time.DateOnly), nil)
+	}
+}
+
+// policies looks for policies without effect.
+func (x *inspection) policies() {
+	list := x.Store.State.Policies(x.name)
+	members := func(s *access.Scope) bool { // whether the scope may include anybody
+		if s.All || len(s.Members) > 0 {
+			return true
+		}
+		return slices.ContainsFunc(x.Store.State.Accounts(x.name, "", 0), func(a store.Revised[store.Account]) bool {
+			return slices.ContainsFunc(a.Doc.Departments, func(path string) bool {
+				return slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool { return d.Has(path) })
+			})
+		})
+	}
+	for i := range list {
+		p := list[i].Doc
+		if !p.Enabled || p.Managed != "" {
+			continue
+		}
+		disable := &api.Proposal{Disable: p.ID}
+		if !members(&p.Scope) {
+			x.add("policy_without_effect", "", p.ID, fmt.Sprintf("the policy %q applies to nobody: its departments are empty", p.Name), disable)
+			continue
+		}
+		if j := slices.IndexFunc(list, func(o store.Revised[store.Policy]) bool { return o.Doc.ID != p.ID && shadows(o.Doc, p) }); j >= 0 {
+			if twin := shadows(p, list[j].Doc); !twin || list[j].Doc.ID < p.ID { // of two alike, one stays
+				x.add("policy_shadowed", "", p.ID, fmt.Sprintf("all that the policy %q refuses, %q refuses as well", p.Name, list[j].Doc.Name), disable)
+			}
+			continue
+		}
+		if x.use.Policies[p.ID].IsZero() && !p.CreatedAt.After(x.since) {
+			x.add("policy_unused", "", p.ID, fmt.Sprintf("the policy %q has refused no login since %s", p.Name, x.since.Format(time.DateOnly)), nil)
+		}
+	}
+}
+
+// shadows reports whether a blacklist refuses everything that another refuses: its selection is as wide
+// or wider in every respect. It compares what is written, not what follows from departments.
+func shadows(wide, narrow *store.Policy) bool {
+	wider := func(w, n []string) bool { // empty means all
+		return len(w) == 0 || len(n) > 0 && !slices.ContainsFunc(n, func(x string) bool { return !slices.Contains(w, x) })
+	}
+	everyone := wide.Scope.All && len(wide.Scope.Except.Departments)+len(wide.Scope.Except.Members) == 0
+	sameScope := everyone || Same(wide.Scope, narrow.Scope)
+	anywhere := len(wide.IPs)+len(wide.Regions) == 0
+	place := anywhere || len(narrow.IPs)+len(narrow.Regions) > 0 &&
+		!slices.ContainsFunc(narrow.IPs, func(ip string) bool { return !slices.Contains(wide.IPs, ip) }) &&
+		!slices.ContainsFunc(narrow.Regions, func(r string) bool { return !slices.Contains(wide.Regions, r) })
+	return wide.Enabled && narrow.Enabled && wide.Type == access.Blacklist && narrow.Type == access.Blacklist &&
+		(wide.Mode == access.Enforce || narrow.Mode == access.Report) && sameScope && place &&
+		!slices.ContainsFunc(wide.ExceptIPs, func(ip string) bool { return !slices.Contains(narrow.ExceptIPs, ip) }) &&
+		wider(texts(wide.Clients), texts(narrow.Clients)) && wider(wide.Protocols, narrow.Protocols)
+}
+
+// exceptions lists the exceptions that no date ends.
+func (x *inspection) exceptions() {
+	name := func(what, id string, s *access.Scope, ips []string) {
+		var who []string
+		who = append(who, s.Except.Members...)
+		for _, d := range s.Except.Departments {
+			who = append(who, "department "+d.Path)
+		}
+		if who = append(who, ips...); len(who) > 0 {
+			x.add("exception_without_end", "", id, what+" does not apply to "+strings.Join(who, ", "), nil)
+		}
+	}
+	if dom, ok := x.Store.State.Domain(x.name); ok && dom.Doc.SecurePasswords.Enforced {
+		name("the enforcement of secure passwords", "secure-password-policy", &dom.Doc.SecurePasswords.Scope, nil)
+	}
+	for _, p := range x.Store.State.Policies(x.name) {
+		if p.Doc.Enabled {
+			name(fmt.Sprintf("the policy %q", p.Doc.Name), p.Doc.ID, &p.Doc.Scope, p.Doc.ExceptIPs)
+		}
+	}
+}
+
+// keys lists the API keys of the domain that never expire.
+func (x *inspection) keys() {
+	for _, k := range x.Store.State.Keys() {
+		if (k.Doc.Domain == x.name || k.Doc.Account != "" && address.Domain(k.Doc.Account) == x.name) && k.Doc.ExpiresAt.IsZero() {
+			x.add("key_without_end", k.Doc.Account, k.Doc.ID, fmt.Sprintf("the key %q of role %s does not expire", k.Doc.Name, k.Doc.Role), nil)
+		}
+	}
+}
+
+// Reclaim carries out the proposals of findings in one transaction, or undoes an earlier reclaim.
+func (d *Domain) Reclaim(ctx context.Context, in *api.Reclaim, f *api.Faults) (*api.Reclaimed, error) {
+	if err := d.Caller.May(ForDomain); err != nil {
+		return nil, err
+	}
+	if in.Undo != "" {
+		return d.undoReclaim(ctx, in.Undo)
+	}
+	if len(in.Findings)+len(in.Kinds) == 0 {
+		f.Add("/findings", "required", "or kinds, or undo: name what to close")
+	}
+	account := d.readRecordFilters(in.Account, time.Time{}, time.Time{}, f)
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	days := inspectDays
+	if in.Days != nil {
+		days = *in.Days
+	}
+	x, err := d.inspect(ctx, account, days)
+	if err != nil {
+		return nil, err
+	}
+	res := &api.Reclaimed{Items: []api.Finding{}}
+	for _, found := range x.found {
+		if found.Proposal != nil && (slices.Contains(in.Findings, found.ID) || slices.Contains(in.Kinds, found.Kind)) {
+			res.Items = append(res.Items, found)
+		}
+	}
+	if n := len(res.Items) - maxReclaimed; n > 0 {
+		res.Items, res.Remaining = res.Items[:maxReclaimed], n
+	}
+	if len(res.Items) == 0 {
+		return res, nil
+	}
+	err = d.Change(ctx, func(ch *store.Change) error {
+		Describe(ch, "inspection.reclaim", d.name, "")
+		edits := reclaimEdits{d: d, ch: ch, accounts: map[string]*store.Account{}}
+		for i := range res.Items {
+			edits.apply(&res.Items[i])
+		}
+		res.ID = fmt.Sprintf("%d-%d", store.ShardOf(d.name), ch.Rev)
+		return edits.put()
+	})
+	if d.DryRun {
+		res.ID = ""
+	}
+	return res, err
+}
+
+// reclaimEdits collects the documents of one reclaim.
+type reclaimEdits struct {
+	d        *Domain
+	ch       *store.Change
+	accounts map[string]*store.Account
+	policies []*store.Policy
+}
+
+// account returns the account's document to be changed; nil if it is gone.
+func (e *reclaimEdits) account(addr string) *store.Account {
+	a, ok := e.accounts[addr]
+	if !ok {
+		if cur, exists := e.d.Store.State.Account(addr); exists {
+			next := *cur.Doc
+			next.Protocols, next.Secrets = maps.Clone(next.Protocols), slices.Clone(next.Secrets)
+			if next.Protocols == nil {
+				next.Protocols = access.Switches{}
+			}
+			a = &next
+		}
+		e.accounts[addr] = a
+	}
+	return a
+}
+
+func (e *reclaimEdits) apply(found *api.Finding) {
+	p := found.Proposal
+	if p.Disable != "" {
+		if cur, ok := e.d.Store.State.Policy(e.d.name, p.Disable); ok && cur.Doc.Enabled {
+			next := *cur.Doc
+			next.Enabled = false
+			e.policies = append(e.policies, &next)
+		}
+		return
+	}
+	a := e.account(found.Account)
+	if a == nil {
+		return
+	}
+	for _, protocol := range p.SwitchOff {
+		a.Protocols[protocol] = false
+	}
+	if p.Revoke != "" {
+		a.Revoke(p.Revoke, e.ch.Now)
+	}
+}
+
+// put writes the documents, and what they were into the audit, for an undo.
+func (e *reclaimEdits) put() error {
+	for _, addr := range slices.Sorted(maps.Keys(e.accounts)) {
+		next := e.accounts[addr]
+		if next == nil {
+			continue
+		}
+		cur, _ := e.d.Store.State.Account(addr)
+		fields := map[string][2]any{}
+		if !maps.Equal(cur.Doc.Protocols, next.Protocols) {
+			fields["protocols"] = [2]any{cur.Doc.Protocols, next.Protocols}
+		}
+		var revoked []string
+		for _, p := range next.Secrets {
+			if !p.RevokedAt.IsZero() && slices.ContainsFunc(cur.Doc.Live(e.ch.Now), func(o store.SecurePassword) bool { return o.ID == p.ID }) {
+				revoked = append(revoked, p.ID)
+			}
+		}
+		if revoked != nil {
+			fields["revoked"] = [2]any{[]string{}, revoked}
+		}
+		if len(fields) > 0 {
+			e.ch.NoteOf(addr, fields)
+			e.ch.PutAccount(next)
+		}
+	}
+	for _, p := range e.policies {
+		e.ch.NoteOf("policy/"+p.ID, map[string][2]any{"enabled": {!p.Enabled, p.Enabled}})
+		e.ch.PutPolicy(e.d.name, p)
+	}
+	return nil
+}
+
+// undoReclaim reverts what an earlier reclaim changed, as far as it is still as the reclaim left it.
+func (d *Domain) undoReclaim(ctx context.Context, id string) (*api.Reclaimed, error) {
+	entry, err := d.AuditEntry(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if entry == nil || entry.Domain != d.name || entry.Action != "inspection.reclaim" {
+		return nil, api.Missing("no reclaim of this id is known")
+	}
+	res := &api.Reclaimed{Items: []api.Finding{}}
+	err = d.Change(ctx, func(ch *store.Change) error {
+		res.Reverted, res.Kept = 0, nil
+		Describe(ch, "inspection.undo", d.name, id)
+		for _, resource := range slices.Sorted(maps.Keys(entry.Changes)) {
+			reverted, err := d.undoOne(ch, resource, entry)
+			if err != nil {
+				return err
+			}
+			if reverted {
+				res.Reverted++
+			} else {
+				res.Kept = append(res.Kept, resource)
+			}
+		}
+		return nil
+	})
+	return res, err
+}
+
+// undoOne reverts the change of one account or policy. It reports false if somebody has changed the
+// same since.
+func (d *Domain) undoOne(ch *store.Change, resource string, entry *store.AuditEntry) (bool, error) {
+	var fields struct {
+		Enabled   [2]bool
+		Protocols []access.Switches
+		Revoked   [][]string
+	}
+	if err := json.Unmarshal(entry.Changes[resource], &fields); err != nil {
+		return false, fmt.Errorf("reading the reclaim: %w", err)
+	}
+	if policy, ok := strings.CutPrefix(resource, "policy/"); ok {
+		cur, exists := d.Store.State.Policy(d.name, policy)
+		if !exists || cur.Doc.Enabled {
+			return false, nil
+		}
+		next := *cur.Doc
+		next.Enabled = true
+		ch.NoteOf(resource, map[string][2]any{"enabled": {false, true}})
+		ch.PutPolicy(d.name, &next)
+		return true, nil
+	}
+	cur, exists := d.Store.State.Account(resource)
+	if !exists || len(fields.Protocols) == 2 && !maps.Equal(cur.Doc.Protocols, fields.Protocols[1]) {
+		return false, nil
+	}
+	next := *cur.Doc
+	next.Secrets = slices.Clone(next.Secrets)
+	noted := map[string][2]any{}
+	if len(fields.Protocols) == 2 {
+		noted["protocols"] = [2]any{next.Protocols, fields.Protocols[0]}
+		next.Protocols = fields.Protocols[0]
+	}
+	if len(fields.Revoked) == 2 {
+		left := len(fields.Revoked[1])
+		for i := range next.Secrets {
+			p := &next.Secrets[i]
+			if slices.Contains(fields.Revoked[1], p.ID) && p.RevokedAt.Equal(entry.Time) {
+				p.RevokedAt = time.Time{}
+				left--
+			}
+		}
+		if left > 0 { // one is no longer recognised, or was revoked otherwise
+			return false, nil
+		}
+		noted["revoked"] = [2]any{fields.Revoked[1], []string{}}
+	}
+	ch.NoteOf(resource, noted)
+	ch.PutAccount(&next)
+	return true, nil
+}

@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// Secure does at once what an account needs that somebody else has used: its changes are one
+// transaction. The address is blocked before, so that nobody comes back from there meanwhile.
+func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*Result[api.Secured], error) {
+	if err := a.Caller.May(ForDomain); err != nil {
+		return nil, err
+	}
+	if *in == (api.Secure{}) {
+		f.Add("", "required", "name what to do: block_ip, revoke_secure_passwords, reset_mailbox_password, switch_off or end_sessions")
+	}
+	if in.ResetMailboxPassword && a.Site.NextPassdb {
+		f.Add("/reset_mailbox_password", "next_passdb", "is not possible here: mailbox passwords belong to the site's next passdb")
+	}
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	res := &Result[api.Secured]{View: api.Secured{Account: a.address}}
+	v := &res.View
+	if in.BlockIP != "" {
+		if err := a.secureBlock(ctx, in.BlockIP, v, f); err != nil {
+			return nil, err
+		}
+	}
+	var hash string
+	if in.ResetMailboxPassword {
+		var err error
+		if hash, v.Password, err = a.newMailboxHash(ctx, &api.MailboxPassword{Generate: true}, f); err != nil {
+			return nil, err
+		}
+	}
+	if !in.RevokeSecurePasswords && !in.ResetMailboxPassword && !in.SwitchOff {
+		return res, nil
+	}
+	err := a.Change(ctx, func(ch *store.Change) error {
+		v.Revoked, v.SwitchedOff, v.Unchanged = nil, nil, false
+		cur, ok := a.Store.State.Account(a.address)
+		base := cur.Doc
+		if !ok {
+			if err := a.checkListed(a.address); err != nil {
+				return err
+			}
+			base = NewAccount(a.address, ch)
+		}
+		next := *base
+		next.Secrets = append([]store.SecurePassword(nil), base.Secrets...)
+		if in.RevokeSecurePasswords {
+			for _, p := range base.Secrets {
+				if p.RevokedAt.IsZero() {
+					next.Revoke(p.ID, ch.Now)
+					v.Revoked = append(v.Revoked, p.ID)
+				}
+			}
+		}
+		if in.ResetMailboxPassword {
+			next.FormerHashes = former(base, a.passwordRules().History)
+			next.MailboxHash, next.MailboxSetAt, next.MustChange, v.MailboxReset = hash, ch.Now, false, true
+		}
+		if in.SwitchOff {
+			next.Protocols = maps.Clone(base.Protocols)
+			if next.Protocols == nil {
+				next.Protocols = access.Switches{}
+			}
+			for _, p := range []access.Protocol{access.IMAP, access.POP3, access.SMTP, access.Sieve} {
+				if on, set := next.Protocols[p.String()]; on || !set {
+					next.Protocols[p.String()] = false
+					v.SwitchedOff = append(v.SwitchedOff, p.String())
+				}
+			}
+		}
+		res.Rev = ch.Rev
+		if v.Unchanged = len(v.Revoked)+len(v.SwitchedOff) == 0 && !in.ResetMailboxPassword; v.Unchanged {
+			res.Rev = cur.Rev
+			return nil
+		}
+		Describe(ch, "account.secure", a.name, a.address)
+		ch.Audit.Note = strings.Join(v.Revoked, " ")
+		ch.Diff(base, &next)
+		ch.PutAccount(&next)
+		return nil
+	})
+	return res, err
+}
+
+// secureBlock blocks an address unless it is blocked already.
+func (a *Account) secureBlock(ctx context.Context, ip string, v *api.Secured, f *api.Faults) error {
+	block, err := a.CreateIPBlock(ctx, &api.IPBlock{Network: ip, Note: "secured " + a.address}, f)
+	var p *api.Problem
+	switch {
+	case errors.As(err, &p) && p.Code == "exists":
+	case err != nil:
+		return err
+	default:
+		v.IPBlock = block.View.ID
+	}
+	v.BlockedIP = ip
+	return nil
+}
+
+// Confirm learns that a recorded login was the account's own: what was unusual about it is usual from
+// now on.
+func (l *Logins) Confirm(ctx context.Context, id string) (*api.LoginRecord, error) {
+	d := l.domain
+	if err := d.Caller.May(ForDomain | ForSelf); err != nil {
+		return nil, err
+	}
+	rec, err := l.Record(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Outcome != access.Allow {
+		return nil, api.Conflict("not_allowed", "the login did not succeed: only what its owner did is usual")
+	}
+	rec.Domain = d.name
+	err = d.changeFor(ctx, ForDomain|ForSelf, d.DryRun, func(ch *store.Change) error {
+		Describe(ch, "login.confirm", d.name, rec.Account)
+		ch.Audit.Note = rec.ID
+		ch.AuditOnly()
+		return nil
+	})
+	if err == nil && !d.DryRun {
+		err = d.Learn(ctx, rec)
+	}
+	return rec, err
+}

@@ -1,0 +1,90 @@
+package adminapi
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
+)
+
+func listThrottle(c *call) (*answer, error) { return reported(c.req.HeldBack(c.page())) }
+
+func liftThrottle(c *call) (*answer, error) {
+	return deleted(c.req.LiftThrottle(c.ctx, c.r.PathValue("subject")))
+}
+
+func verifyAudit(c *call) (*answer, error) {
+	return c.long(func(ctx context.Context, _ rest.Progress) (any, error) {
+		return c.req.VerifyAuditChain(ctx, c.query.Get("anchor"))
+	})
+}
+
+// exportAudit streams the entries to a client that accepts lines; others get their number and the ends
+// of the chains.
+func exportAudit(c *call) (*answer, error) {
+	if !rest.AcceptsLines(c.r) {
+		return reported(c.req.ExportAudit(c.ctx, func(*api.AuditLine) error { return nil }))
+	}
+	done, err := c.lasting.Take(c.caller.Tenant())
+	if err != nil {
+		return nil, err
+	}
+	return &answer{handler: func(http.ResponseWriter, *http.Request) {
+		defer done()
+		lines, count := c.stream(), 0
+		result, err := c.req.ExportAudit(c.ctx, func(l *api.AuditLine) error {
+			if count++; count%1000 == 0 {
+				rest.Extend(c.w)
+			}
+			return lines.Item(l)
+		})
+		lines.End(result, err)
+	}}, nil
+}
+
+// secureAccount also ends sessions that the rules still permit, if it is asked to.
+func secureAccount(c *call) (*answer, error) {
+	var f api.Faults
+	in := decode[api.Secure](c, &f)
+	res, err := c.account.Secure(c.ctx, in, &f)
+	if err != nil {
+		return nil, err
+	}
+	if in.EndSessions && !c.dryRun {
+		list, err := c.Open.OfAccount(c.ctx, c.account)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list.Items {
+			if _, ended, err := c.Open.End(c.ctx, c.req, list.Items[i].ID); err == nil && ended != nil {
+				res.View.EndedBeside += ended.Ended
+			}
+		}
+	}
+	return &answer{body: &res.View, wipe: res.View.Password}, nil
+}
+
+func confirmLogin(c *call) (*answer, error) {
+	return reported(c.logins.Confirm(c.ctx, c.r.PathValue("id")))
+}
+
+func inspectDomain(c *call) (*answer, error) {
+	days, err := strconv.Atoi(cmp.Or(c.query.Get("days"), "90"))
+	if err != nil || days < 0 || days > 3650 {
+		var f api.Faults
+		f.Parameter("days", "out_of_range", "must be a whole number from 0 to 3650")
+		return nil, f.Err()
+	}
+	return c.long(func(ctx context.Context, _ rest.Progress) (any, error) {
+		return c.domain.Inspect(ctx, c.query.Get("account"), days, c.page())
+	})
+}
+
+func reclaimDomain(c *call) (*answer, error) {
+	var f api.Faults
+	in := decode[api.Reclaim](c, &f)
+	return reported(c.domain.Reclaim(c.ctx, in, &f))
+}

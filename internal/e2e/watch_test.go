@@ -1,0 +1,315 @@
+package e2e
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// What administrators see of a site of two daemons, and do about it.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	hook := newHook(t)
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: map[string]any{
+		"notify.abnormal_logins": "mail", "notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile,
+		"login.next_passdb": false, "throttle.wrong_secrets_per_account": 3, "throttle.wrong_secrets_per_address": 4, "throttle.distributed_addresses": 20,
+	}})
+	s.domain(nil)
+	for _, account := range []string{ann, bob} {
+		s.api("PUT", "/v1/accounts/"+account, object{})
+		s.api("PUT", "/v1/accounts/"+account+"/mailbox-password", object{"password": s.passwords[account]})
+	}
+	s.api("POST", "/v1/domains", object{"name": "example.net", "third_party_access": object{"allow": true}})
+	theirs := s.api("POST", "/v1/keys", object{"name": "theirs", "role": "domain", "domain": "example.net"})["key"].(string)
+	ours := s.api("POST", "/v1/keys", object{"name": "ours", "role": "domain", "domain": "example.org"})["key"].(string)
+
+	t.Run("throttle", func(t *testing.T) { s.in(t).throttles(theirs, ours) })
+	t.Run("abnormal logins", func(t *testing.T) { s.in(t).abnormal(hook, theirs) })
+	t.Run("inspection", func(t *testing.T) { s.in(t).inspects(theirs) })
+	t.Run("audit", func(t *testing.T) { s.in(t).verifiesAudit(ours) })
+	t.Run("distributed guessing", func(t *testing.T) { s.in(t).distributed(theirs, ours) })
+}
+
+// heldBack lists who is held back, as daemon n sees it.
+func (s *site) heldBack(n int) (accounts, addresses map[string]object) {
+	s.t.Helper()
+	accounts, addresses = map[string]object{}, map[string]object{}
+	_, list := s.call(n, "GET", "/v1/throttle", nil)
+	for _, item := range list["items"].([]any) {
+		switch entry := item.(object); {
+		case entry["account"] != nil:
+			accounts[entry["account"].(string)] = entry
+		default:
+			addresses[entry["address"].(string)] = entry
+		}
+	}
+	return accounts, addresses
+}
+
+// Wrong passwords at Dovecot hold an account and an address back on all daemons, with the reason;
+// lifting holds on all of them, is audited, and is refused to other tenants.
+func (s *site) throttles(theirs, ours string) {
+	const attacker = "127.0.9.13"
+	for i := range 3 {
+		s.refuse("a wrong password", s.imap(attacker, ann, fmt.Sprint("wrong ", i)), "OK ")
+	}
+	s.eventually("ann is held back at the second daemon", func() bool {
+		accounts, _ := s.heldBack(1)
+		return accounts[ann] != nil
+	})
+	accounts, _ := s.heldBack(1)
+	entry := accounts[ann]
+	if entry["reason"] != "wrong_secrets_per_account" || entry["wrong_secrets"] != 3.0 || fmt.Sprint(entry["from"]) != "["+attacker+"]" || entry["since"] == nil {
+		s.t.Errorf("why ann is held back: %v", entry)
+	}
+	s.refuse("ann while she is held back", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.refuse("a fourth wrong password", s.imap(attacker, bob, "wrong"), "OK ")
+	s.eventually("the attacker is held back", func() bool {
+		_, addresses := s.heldBack(1)
+		return addresses[attacker] != nil
+	})
+
+	text := s.command("throttle")
+	for _, want := range []string{ann, attacker} {
+		if !strings.Contains(text, want) {
+			s.t.Errorf("the command does not show %s:\n%s", want, text)
+		}
+	}
+	if list := s.with(theirs).api("GET", "/v1/throttle", nil)["items"].([]any); len(list) != 0 {
+		s.t.Errorf("another tenant sees %v", list)
+	}
+	if list := s.with(ours).api("GET", "/v1/throttle", nil)["items"].([]any); len(list) != 1 {
+		s.t.Errorf("the domain's key sees %v", list)
+	}
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "DELETE", "/v1/throttle/"+ann, nil)
+	s.with(ours).refused(http.StatusNotFound, "not_found", "DELETE", "/v1/throttle/"+attacker, nil)
+	s.refused(http.StatusUnprocessableEntity, "invalid", "DELETE", "/v1/throttle/nonsense", nil)
+	if accounts, _ := s.heldBack(0); accounts[ann] == nil {
+		s.t.Error("ann was lifted by a refused request")
+	}
+
+	if status, answer := s.call(1, "DELETE", "/v1/throttle/"+ann, nil); status != http.StatusNoContent {
+		s.t.Fatalf("lifting ann: %d %v", status, answer)
+	}
+	s.eventually("ann may log in again, as the other daemon decides", func() bool {
+		return strings.HasPrefix(s.imap(outside, ann, s.passwords[ann]), "OK ")
+	})
+	s.command("throttle", "unblock", attacker)
+	if _, addresses := s.heldBack(0); addresses[attacker] != nil {
+		s.t.Errorf("the attacker is still held back: %v", addresses)
+	}
+	if text := s.command("audit"); strings.Count(text, "throttle.lift") != 2 {
+		s.t.Errorf("the audit does not show both:\n%s", text)
+	}
+}
+
+// Many addresses with one wrong password each are reported for their domain, to whom it concerns, and
+// nobody is shut out.
+func (s *site) distributed(theirs, ours string) {
+	for i := range 25 {
+		s.api("POST", "/v1/login", object{
+			"account": fmt.Sprintf("user%d@example.net", i%12), "secret": fmt.Sprint("wrong ", i), "protocol": "imap", "ip": fmt.Sprintf("198.51.100.%d", i+1),
+		})
+	}
+	noticed := func(n int) []any {
+		_, list := s.with(theirs).call(n, "GET", "/v1/throttle", nil)
+		domains, _ := list["distributed"].([]any)
+		return domains
+	}
+	s.eventually("the second daemon reports it", func() bool { return len(noticed(1)) == 1 })
+	if d := noticed(0)[0].(object); d["domain"] != "example.net" || d["addresses"].(float64) < 20 || d["accounts"].(float64) < 10 {
+		s.t.Errorf("reported as %v", d)
+	}
+	if list := s.with(ours).api("GET", "/v1/throttle", nil)["distributed"].([]any); len(list) != 0 {
+		s.t.Errorf("another tenant sees %v", list)
+	}
+	if ready := s.api("GET", "/readyz", nil); ready["distributed_guessing"] != 1.0 || ready["status"] != "ok" {
+		s.t.Errorf("readyz: %v", ready)
+	}
+	if text := s.command("throttle"); !strings.Contains(text, "distributed guessing at example.net") {
+		s.t.Errorf("the command does not say so:\n%s", text)
+	}
+	if d := s.api("POST", "/v1/login", object{"account": ann, "secret": s.passwords[ann], "protocol": "imap", "ip": "198.51.100.99"}); d["outcome"] != "allow" {
+		s.t.Errorf("somebody is shut out: %v", d)
+	}
+}
+
+// The audit is verified in Redis and as an exported file, against an anchor; what somebody does to it in
+// Redis is named.
+func (s *site) verifiesAudit(ours string) {
+	dir := s.t.TempDir()
+	file, anchor := filepath.Join(dir, "audit.jsonl"), filepath.Join(dir, "anchor")
+	before := s.api("GET", "/v1/audit/verify", nil)
+	if before["ok"] != true || before["entries"].(float64) < 5 || before["broken_at"] != nil {
+		s.t.Fatalf("an intact audit: %v", before)
+	}
+	s.with(ours).refused(http.StatusForbidden, "forbidden", "GET", "/v1/audit/verify", nil)
+	s.must(os.WriteFile(anchor, []byte(s.command("audit", "verify")), 0o600))
+	s.command("audit", "export", file)
+	s.command("audit", "verify", file, "--anchor", anchor)
+	s.api("PATCH", "/v1/domains/example.org", object{"trace_header": true})
+	if after := s.api("GET", "/v1/audit/verify?anchor="+before["anchor"].(string), nil); after["ok"] != true || after["head"] == before["head"] {
+		s.t.Errorf("after another change: %v", after)
+	}
+
+	text, err := os.ReadFile(file)
+	s.must(err)
+	lines := strings.SplitAfter(string(text), "\n")
+	for name, tampered := range map[string]string{
+		"removed":   strings.Join(slices.Delete(slices.Clone(lines), 1, 2), ""),
+		"changed":   strings.Replace(string(text), "domain.create", "domain.delete", 1),
+		"truncated": strings.Join(lines[:len(lines)-3], ""),
+	} {
+		bad := filepath.Join(dir, name)
+		s.must(os.WriteFile(bad, []byte(tampered), 0o600))
+		if status, out, complaint := s.status("audit", "verify", bad); status != 65 || !strings.Contains(out+complaint, "broken") {
+			s.t.Errorf("%s: status %d\n%s%s", name, status, out, complaint)
+		}
+	}
+
+	// In Redis: the entry that gave a key away is taken out.
+	out, err := exec.CommandContext(s.ctx, redistest.Client(s.t), "-s", s.RedisSocket(), "XDEL", "drawbridge:{g}:audit", "1-0").CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("XDEL: %v: %s", err, out)
+	}
+	if broken := s.api("GET", "/v1/audit/verify", nil); broken["ok"] != false || broken["broken_at"] != "32-1" {
+		s.t.Errorf("with an entry removed: %v", broken)
+	}
+	if status, _, complaint := s.status("audit", "verify"); status != 65 || !strings.Contains(complaint, "32-1") {
+		s.t.Errorf("the command: %d %s", status, complaint)
+	}
+}
+
+// hook is a program of the site that receives notices.
+type hook struct {
+	*httptest.Server
+	keyFile string
+	notices chan object
+}
+
+const hookKey = "a key for the hook"
+
+func newHook(t *testing.T) *hook {
+	t.Helper()
+	h := &hook{keyFile: filepath.Join(t.TempDir(), "hook.key"), notices: make(chan object, 100)}
+	if err := os.WriteFile(h.keyFile, []byte(hookKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var notice object
+		_ = json.Unmarshal(body, &notice)
+		at, signature, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("X-Drawbridge-Signature"), "t="), ",v1=")
+		mac := hmac.New(sha256.New, []byte(hookKey))
+		mac.Write([]byte(at + "." + string(body)))
+		notice["signed"] = signature == hex.EncodeToString(mac.Sum(nil))
+		h.notices <- notice
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+// A login from elsewhere is marked, and its account and the hook are told once, with the login before;
+// after "it was me" it is usual. One call secures the account.
+func (s *site) abnormal(h *hook, theirs string) {
+	const away = "127.0.9.77"
+	_, phone := s.device(bob, "phone")
+	s.want("bob's first login", s.imap(office, bob, phone), "OK ")
+	first := s.record("account="+bob+"&ip="+office, func(r object) bool { return r["outcome"] == "allow" })
+	if fmt.Sprint(first["abnormal"]) != "[]" {
+		s.t.Errorf("the first login: %v", first["abnormal"])
+	}
+	s.want("bob from elsewhere", s.imap(away, bob, phone), "OK ")
+	unusual := s.record("account="+bob+"&ip="+away, func(r object) bool { return r["outcome"] == "allow" })
+	if fmt.Sprint(unusual["abnormal"]) != "[new_network]" {
+		s.t.Errorf("a login from elsewhere: %v", unusual["abnormal"])
+	}
+	var notice object
+	for notice["account"] != bob {
+		select {
+		case notice = <-h.notices:
+		case <-s.ctx.Done():
+			s.t.Fatal("the hook was not called")
+		}
+	}
+	data, _ := notice["data"].(object)
+	previous, _ := data["previous"].(object)
+	if notice["signed"] != true || notice["event"] != "abnormal_login" || previous["ip"] != office {
+		s.t.Errorf("the hook received %v", notice)
+	}
+	mail := s.received(bob, "New login to "+bob)
+	for _, want := range []string{away, office, "The login before"} {
+		if !strings.Contains(mail, want) {
+			s.t.Errorf("the notice lacks %q:\n%s", want, mail)
+		}
+	}
+
+	id, _ := unusual["id"].(string)
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "POST", "/v1/domains/example.org/logins/"+id+"/it-was-me", nil)
+	s.command("logins", "it-was-me", "example.org", id)
+	s.want("bob from there again", s.pop3(away, bob, phone), "+OK ")
+	again := s.record("account="+bob+"&ip="+away+"&reason=ok", func(r object) bool { return r["protocol"] == "pop3" && r["outcome"] == "allow" })
+	if strings.Contains(fmt.Sprint(again["abnormal"]), "new_network") {
+		s.t.Errorf("after it was bob: %v", again["abnormal"])
+	}
+
+	secured := s.api("POST", "/v1/accounts/"+bob+"/secure", object{"block_ip": away, "revoke_secure_passwords": true, "reset_mailbox_password": true, "switch_off": true})
+	if secured["blocked_ip"] != away || len(secured["revoked"].([]any)) != 1 || len(secured["switched_off"].([]any)) != 4 || secured["password"] == "" {
+		s.t.Errorf("secured: %v", secured)
+	}
+	s.refuse("the stolen password", s.imap(office, bob, phone), "OK ")
+	s.refuse("the old mailbox password", s.imap(office, bob, s.passwords[bob]), "OK ")
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "POST", "/v1/accounts/"+bob+"/secure", object{"switch_off": true})
+}
+
+// What is on and unused is found, reclaimed after a preview, and given back by an undo.
+func (s *site) inspects(theirs string) {
+	const inspection = "/v1/domains/example.org/inspection"
+	s.want("ann by IMAP", s.imap(office, ann, s.passwords[ann]), "OK ")
+	s.record("account="+ann+"&ip="+office, func(r object) bool { return r["outcome"] == "allow" })
+	kinds := func() map[string]object {
+		found := map[string]object{}
+		for _, item := range s.api("GET", inspection+"?days=0&account="+ann, nil)["items"].([]any) {
+			found[item.(object)["id"].(string)] = item.(object)
+		}
+		return found
+	}
+	const pop3, smtp, imap = "unused_protocol:" + ann + ":pop3", "unused_sending:" + ann + ":smtp", "unused_protocol:" + ann + ":imap"
+	found := kinds()
+	if found[pop3] == nil || found[smtp] == nil || found[imap] != nil || found[pop3]["proposal"] == nil {
+		s.t.Fatalf("found %v", found)
+	}
+	if text := s.command("inspect", "example.org", "--days", "0"); !strings.Contains(text, "unused_protocol") || !strings.Contains(text, "switch off") {
+		s.t.Errorf("the command prints\n%s", text)
+	}
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "GET", inspection, nil)
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "POST", inspection+"/reclaim", object{"kinds": []string{"unused_protocol"}})
+	what := object{"findings": []string{pop3, smtp}, "days": 0, "account": ann}
+	if preview := s.api("POST", inspection+"/reclaim?dry_run=true", what); len(preview["items"].([]any)) != 2 || kinds()[pop3] == nil {
+		s.t.Errorf("the preview: %v", preview)
+	}
+	done := s.api("POST", inspection+"/reclaim", what)
+	if kinds()[pop3] != nil {
+		s.t.Error("pop3 is still on")
+	}
+	s.refuse("POP3 after it was reclaimed", s.pop3(office, ann, s.passwords[ann]), "+OK ")
+	s.command("inspect", "undo", "example.org", done["id"].(string))
+	if kinds()[pop3] == nil {
+		s.t.Error("the undo did not give pop3 back")
+	}
+	s.want("POP3 after the undo", s.pop3(office, ann, s.passwords[ann]), "+OK ")
+}
