@@ -173,24 +173,31 @@ func (d *debianRoot) eventually(what string, f func() bool) {
 // login logs in by IMAP, and opens the mailbox if that succeeds.
 func (d *debianRoot) login(from, user, password string) string {
 	d.t.Helper()
-	c, err := mailclient.Client{From: from}.IMAP(d.ctx, d.imap)
+	status, err := d.tryLogin(from, user, password)
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	return status
+}
+
+// tryLogin returns an error if the connection is lost.
+func (d *debianRoot) tryLogin(from, user, password string) (status string, err error) {
+	d.t.Helper()
+	c, err := mailclient.Client{From: from}.IMAP(d.ctx, d.imap)
+	if err != nil {
+		return "", err
 	}
 	defer func() { _ = c.Close() }()
 	if _, err := c.StartTLS(); err != nil {
-		d.t.Fatal(err)
+		return "", err
 	}
 	r, err := c.Login(user, password)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if r.OK() {
+	if err == nil && r.OK() {
 		if r, err := c.Command("SELECT INBOX"); err != nil || !r.OK() {
 			d.t.Errorf("%s has no mailbox: %v, %v", user, r, err)
 		}
 	}
-	return r.Status
+	return r.Status, err
 }
 
 // want logs the system users in as they always did, and refuses what was always refused.
@@ -390,8 +397,9 @@ func TestSystemUsers(t *testing.T) {
 	d.run("", "doveadm", "reload")
 	d.run("", "postfix", "reload") // as the page says: an smtpd would ask the former auth process once more
 	d.eventually("Dovecot asks Drawbridge", func() bool {
-		d.login(outside, "ann", "ann-system")
-		return strings.Contains(d.read(logOf("drawbridged")), "login next: user=ann ")
+		// A reload of Dovecot 2.4.5 loses connections for a moment: its login process finds no anvil.
+		_, err := d.tryLogin(outside, "ann", "ann-system")
+		return err == nil && strings.Contains(d.read(logOf("drawbridged")), "login next: user=ann ")
 	})
 	d.want("Dovecot asks Drawbridge")
 	if out := d.doctor(); !strings.Contains(out, "dovecot.passdb.domain") {

@@ -83,6 +83,42 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 
 // While the store is away the queue is bounded, drops the oldest first, and logs how many it
 // dropped; then all that is left is written, in order.
+// Events are written at once, because other daemons decide by them; records share a write.
+func TestRecordsAreGathered(t *testing.T) {
+	b := newWriteBehind(nil, nil, hclog.NewNullLogger())
+	taken := func(at time.Duration) (events, records int) {
+		d := b.takeDue(time.Unix(0, 0).Add(time.Hour + at))
+		if d == nil {
+			return 0, 0
+		}
+		return len(d.Events), len(d.Records)
+	}
+	for _, step := range []struct {
+		at              time.Duration
+		adds            bool
+		events, records int
+	}{
+		{0, true, 1, 1},
+		{100 * time.Millisecond, true, 1, 0},
+		{150 * time.Millisecond, false, 0, 0},
+		{200 * time.Millisecond, true, 1, 0},
+		{250 * time.Millisecond, false, 0, 2},
+		{300 * time.Millisecond, false, 0, 0},
+	} {
+		if step.adds {
+			b.event(store.Event{})
+			b.record(&store.LoginRecord{})
+		}
+		if events, records := taken(step.at); events != step.events || records != step.records {
+			t.Errorf("after %v: %d events and %d records, want %d and %d", step.at, events, records, step.events, step.records)
+		}
+	}
+	b.record(&store.LoginRecord{})
+	if b.ending = true; b.takeDue(time.Unix(0, 0).Add(time.Hour)) == nil {
+		t.Error("at the end a record is left over")
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
@@ -194,6 +230,7 @@ func TestSpool(t *testing.T) {
 		b.flush(t.Context())
 	}
 	record(1)
+	b.ending = true
 	for range 3 {
 		b.flush(t.Context())
 	}

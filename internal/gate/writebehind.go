@@ -47,9 +47,11 @@ type writeBehind struct {
 	log     hclog.Logger
 
 	// Of the goroutine that runs.
-	number uint64    // of the last batch
-	failed *delivery // taken from the queue, neither delivered nor in the spool
-	away   bool      // Redis did not take the last batch
+	number   uint64    // of the last batch
+	failed   *delivery // taken from the queue, neither delivered nor in the spool
+	away     bool      // Redis did not take the last batch
+	recorded time.Time // when records were last taken from the queue
+	ending   bool      // nothing is put off any more
 
 	wake chan struct{}
 	jobs chan func(context.Context)
@@ -175,9 +177,13 @@ func (b *writeBehind) work(ctx context.Context) {
 	}
 }
 
-// gather is the least time between two writes. A single entry is written at once; on a busy daemon
-// many logins share the round trips, and Redis' writes to disk.
-const gather = 50 * time.Millisecond
+// gather is the least time between two writes, and gatherRecords between two that contain more than
+// events. A single entry is written at once; on a busy daemon many logins share the round trips, and
+// Redis' writes to disk. Other daemons decide by the events, and administrators read the records.
+const (
+	gather        = 50 * time.Millisecond
+	gatherRecords = 250 * time.Millisecond
+)
 
 // run writes until ctx ends, then writes the remaining records.
 func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
@@ -191,6 +197,7 @@ func (b *writeBehind) run(ctx context.Context, sweep func(time.Time)) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
+			b.ending = true
 			for b.flush(last) {
 			}
 			b.save()
@@ -278,10 +285,31 @@ func decodeDelivery(text []byte) (*delivery, error) {
 	return &s.delivery, nil
 }
 
+// takeDue removes a batch from the queue as take does, and leaves records for later if some were
+// written a moment ago.
+func (b *writeBehind) takeDue(now time.Time) *delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ending || now.Sub(b.recorded) >= gatherRecords || len(b.records) >= batch || len(b.messages) >= batch {
+		return b.takeAll(now)
+	}
+	if len(b.records)+len(b.closings)+len(b.messages)+len(b.uses) > 0 {
+		b.nudge()
+	}
+	if len(b.events) == 0 {
+		return nil
+	}
+	return b.numbered(&delivery{Events: dequeue(&b.events)})
+}
+
 // take removes a batch from the queue; nil if the queue is empty.
 func (b *writeBehind) take() *delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.takeAll(time.Now())
+}
+
+func (b *writeBehind) takeAll(now time.Time) *delivery {
 	if b.dropped > 0 {
 		b.log.Warn("login records were dropped: the store was unreachable for too long", "count", b.dropped)
 		b.dropped = 0
@@ -296,6 +324,11 @@ func (b *writeBehind) take() *delivery {
 		return nil
 	}
 	b.uses = map[string]map[string]store.LastUse{}
+	b.recorded = now
+	return b.numbered(d)
+}
+
+func (b *writeBehind) numbered(d *delivery) *delivery {
 	b.number++
 	d.ID = store.BatchID{Origin: b.origin, N: b.number}
 	return d
@@ -315,7 +348,7 @@ func (b *writeBehind) first() (d *delivery, spooled bool) {
 		b.log.Error("login records of the spool were lost", "error", err)
 	}
 	if b.failed == nil {
-		b.failed = b.take()
+		b.failed = b.takeDue(time.Now())
 	}
 	return b.failed, false
 }
