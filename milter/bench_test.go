@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -25,10 +26,13 @@ import (
 //	norule      no rule wants headers or body, or concerns the session
 //	trace       no rule wants headers or body; a field is added to each message
 //	from        the From header is checked
+//	floor       a loop that asks for the packets of from, and does not look at them
 //
-// The client honours what was agreed, as Postfix does, and shares the processors.
+// The client honours what was agreed and writes when it needs an answer, as Postfix does, and shares
+// the processors.
 func BenchmarkMessages(b *testing.B) {
 	b.Run("everything", func(b *testing.B) { benchmark(b, serveEverything) })
+	b.Run("floor", func(b *testing.B) { benchmark(b, serveFloor) })
 	nobody := &rules{submitter: func(string, netip.AddrPort) mailflow.Submitter { return mailflow.Submitter{} }}
 	for _, c := range []struct {
 		name  string
@@ -49,6 +53,39 @@ func serveEverything(ctx context.Context, ln net.Listener) {
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
 	s := gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}
 	_ = s.Serve(ln)
+}
+
+// serveFloor accepts every message at the end of its header.
+func serveFloor(ctx context.Context, ln net.Listener) {
+	context.AfterFunc(ctx, func() { _ = ln.Close() })
+	agreed := choose(mailflow.Needs{Headers: true}, offer(postfixActions, postfixProtocol))
+	data := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 2}, uint32(agreed.actions)), uint32(agreed.protocol))
+	answers := [256][]byte{
+		gomilter.CodeOptNeg: packet(nil, gomilter.CodeOptNeg, string(data)), gomilter.CodeConn: packet(nil, 'c', ""),
+		gomilter.CodeMail: packet(nil, 'c', ""), gomilter.CodeEOH: packet(nil, 'a', ""),
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			for r := bufio.NewReader(c); ; {
+				head, err := r.Peek(5)
+				if err != nil {
+					return
+				}
+				answer := answers[head[4]]
+				if _, err = r.Discard(4 + int(binary.BigEndian.Uint32(head))); err == nil && answer != nil {
+					_, err = c.Write(answer)
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 func benchmark(b *testing.B, serve func(context.Context, net.Listener)) {
@@ -75,7 +112,8 @@ func benchmark(b *testing.B, serve func(context.Context, net.Listener)) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		m := &mta{t: b, Conn: c, r: bufio.NewReader(c)}
+		w := bufio.NewWriterSize(c, 8<<10)
+		m := &mta{t: b, Conn: buffered{c, w}, r: bufio.NewReader(flushing{c, w})}
 		m.negotiate(postfixActions, postfixProtocol)
 		m.connect("203.0.113.9", 50412)
 		m.step(gomilter.CodeHelo, "client\x00", gomilter.OptNoHelo, gomilter.OptNoHeloReply)
@@ -84,11 +122,32 @@ func benchmark(b *testing.B, serve func(context.Context, net.Listener)) {
 			sent++
 		}
 		m.send(gomilter.CodeQuit, "")
-		if err := c.Close(); err != nil {
+		if err := errors.Join(w.Flush(), c.Close()); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.StopTimer()
+}
+
+// buffered collects what is written.
+type buffered struct {
+	net.Conn
+	w *bufio.Writer
+}
+
+func (c buffered) Write(b []byte) (int, error) { return c.w.Write(b) }
+
+// flushing writes what is collected before it waits.
+type flushing struct {
+	net.Conn
+	w *bufio.Writer
+}
+
+func (c flushing) Read(b []byte) (int, error) {
+	if err := c.w.Flush(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
 }
 
 // step sends a packet, unless it was declined, and returns the answer's letter.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ const (
 	noDelivery = "virtual_transport = discard:\n"
 	noMilters  = "smtpd_milters =\nnon_smtpd_milters =\n"
 	taking     = "smtpd_milters = unix:private/taking-milter\nnon_smtpd_milters =\n"
+	asking     = "smtpd_milters = unix:private/blind-milter\nnon_smtpd_milters =\n"
 	blind      = "smtpd_sasl_path = private/blind-auth\ndrawbridge_policy = check_policy_service unix:private/blind-policy\n"
 )
 
@@ -101,6 +103,7 @@ func benchSubmissions(ctx context.Context) error {
 		{name: "… mailbox password, relayed to the next passdb", goal: "≥ 0.85", check: "envelope", opts: door(noMilters)},
 		{name: "… the same without Dovecot's auth-policy requests", check: "envelope", opts: relayed},
 		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: door("")},
+		{name: "… and a milter that asks for the same and does not look", secure: true, check: "envelope", opts: door(asking)},
 		{name: "… and go-milter taking everything instead", secure: true, check: "envelope", opts: door(taking)},
 	}
 	if series == "2.3" {
@@ -175,6 +178,7 @@ var standIns = map[string]func(context.Context, net.Listener) error{
 	"taking-milter": func(_ context.Context, l net.Listener) error {
 		return (&gomilter.Server{NewMilter: func() gomilter.Milter { return gomilter.NoOpMilter{} }}).Serve(l)
 	},
+	"blind-milter": serveContinue,
 	"blind-auth":   serveOK,
 	"blind-policy": serveDunno,
 }
@@ -212,6 +216,44 @@ func serveStandIns(ctx context.Context, sockets []string) error {
 	}
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// serveContinue is a milter that asks for what ours asks for to check the From header, and accepts
+// every message at the end of its header.
+func serveContinue(ctx context.Context, l net.Listener) error {
+	const options = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply | gomilter.OptNoRcptTo | gomilter.OptNoBody
+	agreed := binary.BigEndian.AppendUint32([]byte("\x00\x00\x00\x0dO\x00\x00\x00\x02\x00\x00\x00\x11"), uint32(options))
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return ctx.Err()
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			in := bufio.NewReader(c)
+			for {
+				head, err := in.Peek(5)
+				if err != nil {
+					return
+				}
+				code := gomilter.Code(head[4])
+				if _, err := in.Discard(4 + int(binary.BigEndian.Uint32(head))); err != nil {
+					return
+				}
+				switch code {
+				case gomilter.CodeOptNeg:
+					_, err = c.Write(agreed)
+				case gomilter.CodeConn, gomilter.CodeMail:
+					_, err = c.Write([]byte("\x00\x00\x00\x01c"))
+				case gomilter.CodeEOH, gomilter.CodeEOB:
+					_, err = c.Write([]byte("\x00\x00\x00\x01a"))
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // serveOK answers every AUTH of Dovecot's authentication protocol with OK.

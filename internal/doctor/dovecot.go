@@ -663,7 +663,7 @@ func (d *dovecotChecks) penalty() {
 	}
 	d.warn(check, d.at("service anvil"), "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
 		"after wrong passwords, every login from that address waits up to 15 s, right ones of other accounts too: one attacker delays a whole office or webmail, "+
-			"and Postfix gives up after 10 s; login_trusted_networks exempts the webmail, Drawbridge's throttle replaces the delay")
+			"and Postfix gives up after 10 s; login_trusted_networks exempts the webmail, Drawbridge's throttle replaces the delay; restart Dovecot after this change, a reload is not enough")
 }
 
 // authClients compares the connections that service auth takes with the login processes that may

@@ -329,7 +329,7 @@ func TestSystemUsers(t *testing.T) {
 		_, err := os.Stat(filepath.Join(d.root, "/var/spool/postfix/private"))
 		return err == nil
 	})
-	d.daemon("dovecot", "-F")
+	stopDovecot := d.daemon("dovecot", "-F")
 	t.Cleanup(func() {
 		if t.Failed() {
 			log := d.read("/var/log/dovecot.log")
@@ -394,10 +394,15 @@ func TestSystemUsers(t *testing.T) {
 	d.write("/etc/dovecot/drawbridge.conf.ext", replace(snippet), 0o644)
 	d.write("/etc/dovecot/drawbridge-key.conf.ext", fmt.Sprintf("auth_policy_server_api_header = Authorization: Bearer %s\nauth_policy_hash_nonce = %s\n", key, key), 0o600)
 	d.edit("/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext", "!include ../drawbridge.conf.ext\n!include auth-system.conf.ext")
-	d.run("", "doveadm", "reload")
+	if d.next { // as the page says: after a reload Dovecot 2.4.5 admits nobody
+		stopDovecot()
+		d.run("", "rm", "-f", "/run/dovecot/anvil-auth-penalty")
+		d.daemon("dovecot", "-F")
+	} else {
+		d.run("", "doveadm", "reload")
+	}
 	d.run("", "postfix", "reload") // as the page says: an smtpd would ask the former auth process once more
 	d.eventually("Dovecot asks Drawbridge", func() bool {
-		// A reload of Dovecot 2.4.5 loses connections for a moment: its login process finds no anvil.
 		_, err := d.tryLogin(outside, "ann", "ann-system")
 		return err == nil && strings.Contains(d.read(logOf("drawbridged")), "login next: user=ann ")
 	})
