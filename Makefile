@@ -2,6 +2,7 @@
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
+# make test-pages inspects every page in chromium for faults of accessibility
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
@@ -37,7 +38,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-faults soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -86,6 +87,10 @@ test-servers: sudo install-deps build
 	done
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOT)' $(GO) test -count=1 -tags servers -run 'TestSystemUsers|TestOtherSubmissionServers' ./internal/e2e
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_ROOTS='$(ROOT)' $(GO) test -count=1 -tags servers -run TestServersReadEachOther ./internal/embedded
+
+# "make test" inspects some pages.
+test-pages: sudo install-deps build
+	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 10m -tags pages -v -run 'TestPages' $(EXEC) ./internal/e2e
 
 # Minutes, beside the faults that "make test" tries.
 test-faults: sudo install-deps build

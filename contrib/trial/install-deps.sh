@@ -25,7 +25,7 @@ version() {
 # Packages, by the versions that this machine has or would get.
 choose() {
 	dovecot=$(version dovecot-core)
-	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd dovecot-auth-lua postfix swaks libnet-ssleay-perl curl"
+	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd dovecot-auth-lua postfix swaks libnet-ssleay-perl curl chromium"
 	case ${dovecot#*:} in
 	2.3.1[3-9]* | 2.3.[2-9][0-9]*) ;;
 	2.4.*) ;;
@@ -52,7 +52,7 @@ choose() {
 }
 
 command -v dpkg-query >/dev/null ||
-	fail "this is not Debian: install Dovecot, Postfix, Redis, swaks and curl by its own means, as contrib/trial/install-deps.sh lists them"
+	fail "this is not Debian: install Dovecot, Postfix, Redis, swaks, curl and chromium by its own means, as contrib/trial/install-deps.sh lists them"
 choose lists-unknown
 [ -n "$missing" ] || exit 0
 

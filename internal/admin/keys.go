@@ -48,8 +48,14 @@ func hashKey(key []byte) string {
 
 // Holder returns the holder of a key as a caller, and whether the key is known. Expiry is for the
 // user of the result to check.
-func (a *Admin) Holder(key []byte) (Caller, bool) {
-	k, ok := a.Store.State.KeyByHash(hashKey(key))
+func (a *Admin) Holder(key []byte) (Caller, bool) { return a.HolderOf(hashKey(key)) }
+
+// HashKey returns the hash of a key, by which [Admin.HolderOf] finds its holder.
+func HashKey(key []byte) string { return hashKey(key) }
+
+// HolderOf is [Admin.Holder] for the hash of a key.
+func (a *Admin) HolderOf(hash string) (Caller, bool) {
+	k, ok := a.Store.State.KeyByHash(hash)
 	if !ok {
 		return Caller{}, false
 	}

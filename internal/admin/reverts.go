@@ -50,6 +50,22 @@ func (d *Domain) ConfirmRevert(ctx context.Context, id string) (*api.Revert, err
 	return view, err
 }
 
+// UndoRevert reverts a change now instead of when it is due. A daemon does so within a second.
+func (d *Domain) UndoRevert(ctx context.Context, id string) error {
+	return d.Change(ctx, func(ch *store.Change) error {
+		r, ok := guard.Find(d.Store.State, d.name, id)
+		if !ok {
+			return errNoRevert()
+		}
+		next := *r.Doc
+		next.At = ch.Now
+		Describe(ch, "revert.undo", d.name, r.Doc.Target)
+		ch.Audit.Note = r.Doc.Action + " by " + r.Doc.By.Name
+		ch.PutRevert(d.name, &next)
+		return nil
+	})
+}
+
 // guarded is the request as the lock-out guard sees it.
 func (d *Domain) guarded() *guard.Request {
 	return &guard.Request{

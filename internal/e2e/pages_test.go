@@ -86,7 +86,8 @@ func (b *browser) post(path string, fields ...string) answered {
 func (b *browser) shows(what string, p answered, status int, text string) answered {
 	b.t.Helper()
 	if p.status != status || !strings.Contains(html.UnescapeString(p.text), text) {
-		b.t.Fatalf("%s: %d at %s, want %d with %q:\n%s", what, p.status, p.path, status, text, p.text)
+		_, body, _ := strings.Cut(p.text, "<main")
+		b.t.Fatalf("%s: %d at %s, want %d with %q:\n%.3000s", what, p.status, p.path, status, text, body)
 	}
 	return p
 }
@@ -107,12 +108,29 @@ var (
 	deviceID    = regexp.MustCompile(`/account/devices/([^/"]+)/state`)
 )
 
+// The users' page and the console, without scripts and in a browser, on one site.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{Settings: map[string]any{"guard.locked_out_percent": 1}})
+	s.domain(nil)
+	for _, part := range []struct {
+		name string
+		test func(*site)
+	}{
+		{"self-service", (*site).selfService},
+		{"console", (*site).console},
+		{"roles", (*site).consoleRoles},
+		{"attacks", (*site).pageAttacks},
+		{"browser", (*site).inBrowser},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(s.in(t)) })
+	}
+}
+
 // A user logs in with the mailbox password of the site's own passdb, sets up a device, sees its
 // first login, ends its session and deletes it.
-func TestSelfService(t *testing.T) {
-	t.Parallel()
-	s := start(t, trialstack.Options{})
-	s.domain(nil)
+func (s *site) selfService() {
+	t := s.t
 	u := s.browse(outside)
 	u.shows("not logged in", u.get("/account"), 200, "Mailbox password")
 	unknown := u.shows("an unknown account", u.post("/account/login", "account", "nobody@example.org", "password", "x"), 401, "Address or password are wrong.")

@@ -30,6 +30,15 @@ func NewSchemas() Schemas {
 // Of returns a reference to the schema of a type, or the schema itself when it has no name.
 func (s Schemas) Of(t reflect.Type) *huma.Schema { return s.Schema(t, true, "") }
 
+// Add makes and completes the schemas of types, as [Document] does with those of its operations.
+// Later uses of these schemas only read.
+func (s Schemas) Add(types ...reflect.Type) {
+	seen := map[reflect.Type]bool{}
+	for _, t := range types {
+		s.settle(t, seen)
+	}
+}
+
 // settle corrects two assumptions of huma: that every field is required and that arrays may be
 // null.
 func (s Schemas) settle(t reflect.Type, seen map[reflect.Type]bool) {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +91,9 @@ var functions = template.FuncMap{
 		err := e.Encode(v)
 		return b.String(), err
 	},
-	"list": func(v ...any) []any { return v },
+	"boolean": func(on *bool) bool { return on == nil || *on },
+	"has":     slices.Contains[[]string],
+	"list":    func(v ...any) []any { return v },
 }
 
 // Parse reads the templates of a directory.
@@ -162,6 +165,22 @@ func (c *Call) Again(v View, err error) (View, error) {
 		v.Sent.Del(name)
 	}
 	return v, nil
+}
+
+// Field is a field of a form.
+type Field struct{ Name, Value string }
+
+// Resend returns the fields of the form that was sent, but secrets and do, for a form that sends
+// them again.
+func (c *Call) Resend() (list []Field) {
+	for name, values := range c.R.PostForm {
+		for _, value := range values {
+			if !secret(name) && name != "do" {
+				list = append(list, Field{name, value})
+			}
+		}
+	}
+	return list
 }
 
 // secret reports whether a field of a form is never sent back.
@@ -242,14 +261,23 @@ func (c *Call) Lines(name string) []string {
 	return strings.FieldsFunc(c.R.PostFormValue(name), func(r rune) bool { return r == '\n' || r == '\r' || r == ',' || r == ' ' || r == '\t' })
 }
 
-// Check validates a value by the schema of its type, as the API does with what it receives.
+// Check validates a value by the schema of its type, as the API does with what it receives. Lists
+// that are nil are missing.
 func Check[T any](c *Call, v *T, f *api.Faults) *T {
 	b, err := json.Marshal(v)
 	if err != nil {
 		f.Add("", "invalid", "cannot be read")
 		return v
 	}
-	return DecodeJSON[T](c, b, f)
+	n, err := rest.Parse(b)
+	if err == nil {
+		n, err = rest.Parse(n.Encode(nil)) // without members that are null
+	}
+	if err != nil {
+		f.Add("", "invalid", "cannot be read")
+		return v
+	}
+	return decode[T](c, n, f)
 }
 
 // DecodeJSON reads a value from JSON by the schema of its type.
@@ -258,6 +286,13 @@ func DecodeJSON[T any](c *Call, text []byte, f *api.Faults) *T {
 	if err != nil || n.Kind != rest.Object {
 		f.Add("", "malformed", "is not a JSON object")
 		return new(T)
+	}
+	return decode[T](c, n, f)
+}
+
+func decode[T any](c *Call, n *rest.Node, f *api.Faults) *T {
+	if !slices.Contains(forms(), reflect.TypeFor[T]()) {
+		panic(fmt.Sprintf("%T is not in the list of forms", *new(T))) // its schema would be made now, beside other requests
 	}
 	return rest.Decode[T](c.schemas, n, f)
 }

@@ -33,6 +33,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -84,6 +85,7 @@ func New(o Options) *Site {
 	if u, err := url.Parse(s.PublicURL); err == nil {
 		s.host, s.https = u.Host, u.Scheme == "https"
 	}
+	s.schemas.Add(forms()...)
 	m := s.sessions
 	if unused, ok := m.Store.(*memstore.MemStore); ok {
 		unused.StopCleanup()
@@ -97,6 +99,16 @@ func New(o Options) *Site {
 		s.refuse(w, r, s.ProblemOf(err))
 	}
 	return s
+}
+
+// forms are the types that forms are read into: see [Check].
+func forms() []reflect.Type {
+	return []reflect.Type{
+		reflect.TypeFor[api.NewSecurePassword](), reflect.TypeFor[api.SecurePassword](), reflect.TypeFor[api.Account](),
+		reflect.TypeFor[api.Policy](), reflect.TypeFor[api.ThirdPartyAccess](), reflect.TypeFor[api.SecurePasswordPolicy](),
+		reflect.TypeFor[api.Department](), reflect.TypeFor[api.IPBlock](), reflect.TypeFor[api.MailRule](), reflect.TypeFor[api.NewKey](),
+		reflect.TypeFor[api.DomainDocument](),
+	}
 }
 
 // Secure returns the site as it is served under TLS, and so with a cookie for TLS alone.

@@ -112,7 +112,8 @@ In another terminal:
   db audit example.org
   db doctor --config {{.Config}} --dovecot-config {{.DovecotConf}} --postfix-config {{.PostfixDir}}
 
-Pages: http://{{.Console}}/account for users, such as ann@example.org with the password ann-mailbox.
+Pages: http://{{.Console}}/account for users, such as ann@example.org with the password ann-mailbox;
+http://{{.Console}}/ for administrators, with a key: db key create console --role admin
 
 ManageSieve listens on {{.Sieve}}, the API also on http://{{.HTTP}}/ (with a key: db key create). Logs are in {{.Dir}}/log.
 Ctrl-C stops everything; rules and mail are kept for the next run.

@@ -1,0 +1,423 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/web"
+)
+
+// look is how many accounts and policies the overviews look at.
+const look = 1000
+
+// attention is what an administrator should look at.
+type attention struct{ Text, Link string }
+
+type overviewData struct {
+	Domains []api.Domain
+	Next    string
+	Store   *api.StoreStatus
+	Regions *api.RegionStatus
+	Items   []attention
+}
+
+func (v *visit) overview() error {
+	if v.caller.Role == store.RoleDomain {
+		return v.Redirect("/domains/" + url.PathEscape(v.caller.Domain))
+	}
+	r := v.as(admin.Options{})
+	var data overviewData
+	list, err := r.Domains(v.page())
+	if err != nil {
+		return err
+	}
+	data.Domains, data.Next = list.Items, list.Next
+	if data.Store, err = r.StoreStatus(); err != nil {
+		return err
+	}
+	if data.Regions, err = r.RegionStatus(); err != nil {
+		return err
+	}
+	add := func(text, link string) { data.Items = append(data.Items, attention{text, link}) }
+	if data.Store.Trouble != "" {
+		add("The store refuses changes: "+data.Store.Trouble, "/store")
+	}
+	if data.Store.Evicting {
+		add("The Redis server may delete rules when its memory is full.", "/store")
+	}
+	if data.Regions.Kind != "none" && data.Regions.AgeDays > 60 {
+		add("The region database is "+strconv.Itoa(data.Regions.AgeDays)+" days old.", "/store")
+	}
+	if nodes, err := v.nodes(); err == nil {
+		for _, n := range nodes {
+			if !n.Live {
+				add("The node "+n.Name+" was last seen at "+n.Seen.UTC().Format("2006-01-02 15:04 UTC")+".", "/store")
+			}
+		}
+	}
+	for _, d := range list.Items[:min(len(list.Items), 20)] {
+		items, err := v.attention(d.Name)
+		if err != nil {
+			return err
+		}
+		for _, a := range items {
+			add(d.Name+": "+a.Text, a.Link)
+		}
+	}
+	return v.show("overview", "overview", "Overview", "domain list", data)
+}
+
+// attention looks at one domain.
+func (v *visit) attention(domain string) (items []attention, err error) {
+	d, err := v.as(admin.Options{}).Domain(domain)
+	if err != nil {
+		return nil, err
+	}
+	at := "/domains/" + url.PathEscape(domain)
+	add := func(n int, text, link string) {
+		if n > 0 {
+			items = append(items, attention{strconv.Itoa(n) + " " + text, at + link})
+		}
+	}
+	reverts, err := d.Reverts(admin.Page{Limit: look})
+	if err != nil {
+		return nil, err
+	}
+	add(len(reverts.Items), "changes are undone unless they are kept", "/policies")
+	held, err := d.HeldMessages(v.R.Context(), admin.Page{Limit: look})
+	if err != nil {
+		return nil, err
+	}
+	add(len(held.Items), "messages wait for approval", "/held")
+	policies, err := d.Policies(admin.Page{Limit: look})
+	if err != nil {
+		return nil, err
+	}
+	reporting, nobody := 0, 0
+	for _, p := range policies.Items {
+		on := p.Enabled == nil || *p.Enabled
+		if on && p.Mode == "report" {
+			reporting++
+		}
+		if s := p.Scope; on && s != nil && !s.All && len(s.Departments) == 0 && len(s.Members) == 0 {
+			nobody++
+		}
+	}
+	add(reporting, "policies only report", "/policies")
+	add(nobody, "enabled policies select nobody", "/policies")
+	enforced, err := d.SecurePasswordPolicy()
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := d.Accounts(admin.Page{Limit: look})
+	if err != nil {
+		return nil, err
+	}
+	without, suspended := 0, 0
+	for _, a := range accounts.Items {
+		if a.SecurePasswordCount == 0 {
+			without++
+		}
+		if a.Suspended {
+			suspended++
+		}
+	}
+	of := ""
+	if accounts.Next != "" {
+		of = " (of the first " + strconv.Itoa(look) + ")"
+	}
+	if enforced.View.Enforced {
+		add(without, "accounts have no secure password, and some may need one"+of, "/accounts")
+	} else {
+		add(without, "accounts have no secure password"+of, "/secure-passwords")
+	}
+	add(suspended, "accounts are suspended"+of, "/accounts")
+	return items, nil
+}
+
+type domainData struct {
+	Settings   api.Domain
+	ThirdParty api.ThirdPartyAccess
+	Items      []attention
+}
+
+func (v *visit) domainPage() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	settings, err := d.Settings()
+	if err != nil {
+		return err
+	}
+	data := domainData{Settings: settings.View}
+	third, err := d.ThirdPartyAccess()
+	if err != nil {
+		return err
+	}
+	data.ThirdParty = third.View
+	if data.Items, err = v.attention(d.Name()); err != nil {
+		return err
+	}
+	return v.show("domain", "domain", d.Name(), "domain show "+d.Name(), data)
+}
+
+func (v *visit) accounts() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	if addr := v.R.URL.Query().Get("address"); addr != "" {
+		a, err := v.as(admin.Options{}).Account(addr)
+		if err != nil {
+			return v.refused("accounts", v.view("accounts", "Accounts", "", &api.List[api.Account]{}), err)
+		}
+		return v.Redirect("/accounts/" + url.PathEscape(a.Address()))
+	}
+	list, err := d.Accounts(v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("accounts", "accounts", "Accounts", "account list "+d.Name(), list)
+}
+
+type accountData struct {
+	Account   api.Account
+	Effective *api.Effective
+	Devices   []api.SecurePassword
+}
+
+func (v *visit) accountView(a *admin.Account, sent *api.Account) (web.View, error) {
+	var data accountData
+	rec, err := a.Record()
+	switch {
+	case sent != nil:
+		data.Account = *sent
+	case err == nil:
+		data.Account = rec.View
+	case admin.ProblemOf(err).Status == http.StatusNotFound:
+		data.Account.Address, data.Account.SecurePasswords = a.Address(), "optional"
+	default:
+		return web.View{}, err
+	}
+	if data.Effective, err = a.Effective(); err != nil {
+		return web.View{}, err
+	}
+	if list, err := a.SecurePasswords(v.R.Context(), admin.Page{}); err == nil {
+		data.Devices = list.Items
+	} else if admin.ProblemOf(err).OfServer() {
+		return web.View{}, err
+	}
+	view := v.view("accounts", a.Address(), "account show "+a.Address(), data)
+	n, _ := view.Nav.(nav)
+	n.Domain = a.Name()
+	view.Nav = n
+	return view, nil
+}
+
+func (v *visit) account() error {
+	a, err := v.as(admin.Options{}).Account(v.R.PathValue("address"))
+	if err != nil {
+		return err
+	}
+	view, err := v.accountView(a, nil)
+	if err != nil {
+		return err
+	}
+	return v.Show(pages, "account", view)
+}
+
+// switched reads a switch of a form: on, off, or inherited.
+func (v *visit) switched(name string) *bool {
+	switch v.Value(name) {
+	case "on":
+		on := true
+		return &on
+	case "off":
+		off := false
+		return &off
+	}
+	return nil
+}
+
+func (v *visit) switches() api.Protocols {
+	return api.Protocols{IMAP: v.switched("imap"), POP3: v.switched("pop3"), SMTP: v.switched("smtp"), Sieve: v.switched("sieve")}
+}
+
+func (v *visit) changeAccount() error {
+	a, err := v.as(v.options()).Account(v.R.PathValue("address"))
+	if err != nil {
+		return err
+	}
+	ending := v.Open.Ending(a.Request, "", a.Address())
+	var sent *api.Account
+	_, err = a.Patch(v.R.Context(), func(cur *api.Account, f *api.Faults) (*api.Account, error) {
+		cur.Suspended, cur.Protocols = v.Value("suspended") == "true", v.switches()
+		cur.Departments, cur.Aliases, cur.SendAs = v.Lines("departments"), v.Lines("aliases"), v.Lines("send_as")
+		cur.SecurePasswords = v.Value("secure_passwords")
+		sent = web.Check(v.Call, cur, f)
+		return sent, nil
+	})
+	if err != nil {
+		ending.Forget()
+		view, bad := v.accountView(a, sent)
+		if bad != nil {
+			return bad
+		}
+		return v.refused("account", view, err)
+	}
+	note := "The account was changed" + v.where() + "."
+	if n := ending.Settle(v.R.Context()); n != nil {
+		note += " Open sessions that were ended: " + strconv.Itoa(n.Ended) + "."
+	}
+	v.Note(note)
+	return v.Redirect("/accounts/" + url.PathEscape(a.Address()))
+}
+
+func (v *visit) deleteAccount() error {
+	a, err := v.as(v.options()).Account(v.R.PathValue("address"))
+	if err != nil {
+		return err
+	}
+	ending := v.Open.Ending(a.Request, "", a.Address())
+	if _, err := a.Delete(v.R.Context()); err != nil {
+		ending.Forget()
+		return v.refused("refused", v.view("accounts", "Nothing was changed", "", "/accounts/"+url.PathEscape(a.Address())), err)
+	}
+	ending.Settle(v.R.Context())
+	v.Note("The record of " + a.Address() + " was deleted.")
+	return v.Redirect("/domains/" + url.PathEscape(a.Name()) + "/accounts")
+}
+
+func (v *visit) revokeDevice() error {
+	a, err := v.as(admin.Options{}).Account(v.R.PathValue("address"))
+	if err != nil {
+		return err
+	}
+	ending := v.Open.Ending(a.Request, "", a.Address())
+	if _, err := a.RevokeSecurePassword(v.R.Context(), v.R.PathValue("id")); err != nil {
+		ending.Forget()
+		return err
+	}
+	ending.Settle(v.R.Context())
+	v.Note("The secure password was revoked.")
+	return v.Redirect("/accounts/" + url.PathEscape(a.Address()))
+}
+
+type batchData struct {
+	Scope       *api.Scope
+	Except      api.Exceptions
+	Departments []api.Department
+	Totals      *api.BatchTotals
+	Results     []api.BatchAccount
+	Planned     bool
+	JSON        string
+}
+
+func (v *visit) batchForm() error { return v.showBatch(batchData{Scope: &api.Scope{}}, nil) }
+
+func (v *visit) showBatch(data batchData, problem error) error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	departments, err := d.Departments(admin.Page{Limit: look})
+	if err != nil {
+		return err
+	}
+	data.Departments = departments.Items
+	if data.Scope.Except != nil {
+		data.Except = *data.Scope.Except
+	}
+	view := v.view("batch", "Change many accounts", "batch "+d.Name(), data)
+	if problem != nil {
+		return v.refused("batch", view, problem)
+	}
+	return v.Show(pages, "batch", view)
+}
+
+// batch changes many accounts, or lists who would change.
+func (v *visit) batch() error {
+	planned := v.Value("do") == "plan"
+	d, err := v.domain(admin.Options{DryRun: planned})
+	if err != nil {
+		return err
+	}
+	data := batchData{Scope: v.scope(), Planned: planned}
+	var f api.Faults
+	in := &api.Batch{Select: data.Scope, Set: &api.BatchSet{}}
+	var named []string
+	for _, p := range []struct {
+		name string
+		to   **bool
+	}{{"imap", &in.Set.Protocols.IMAP}, {"pop3", &in.Set.Protocols.POP3}, {"smtp", &in.Set.Protocols.SMTP}, {"sieve", &in.Set.Protocols.Sieve}} {
+		if word := v.Value(p.name); word != "" {
+			named = append(named, "protocols."+p.name)
+			*p.to = v.switched(p.name)
+		}
+	}
+	if word := v.Value("suspended"); word != "" {
+		named, in.Set.Suspended = append(named, "suspended"), word == "true"
+	}
+	if word := v.Value("secure_passwords"); word != "" {
+		named, in.Set.SecurePasswords = append(named, "secure_passwords"), word
+	}
+	if in.Set.SecurePasswords != "" && !slices.Contains([]string{"optional", "required", "off"}, in.Set.SecurePasswords) {
+		f.Add("/set/secure_passwords", "invalid", "is not optional, required or off")
+	}
+	b, err := d.Batch(in, named, "", &f)
+	if err != nil {
+		return v.showBatch(data, err)
+	}
+	ending := v.Open.Ending(d.Request, d.Name(), "")
+	err = b.Run(context.WithoutCancel(v.R.Context()), func(results []api.BatchAccount) error {
+		for _, r := range results {
+			if r.Result != "unchanged" && len(data.Results) < look {
+				data.Results = append(data.Results, r)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		ending.Forget()
+		return v.showBatch(data, err)
+	}
+	ending.Settle(v.R.Context())
+	totals := b.Totals()
+	data.Totals = &totals
+	return v.showBatch(data, nil)
+}
+
+func (v *visit) departments() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	list, err := d.Departments(v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("departments", "departments", "Departments", "department list "+d.Name(), list)
+}
+
+func (v *visit) changeDepartment() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	path := v.Value("path")
+	if v.Value("do") == "delete" {
+		_, err = d.DeleteDepartment(v.R.Context(), path)
+		return v.changed(err, "The department was deleted.", "/departments")
+	}
+	var f api.Faults
+	in := web.Check(v.Call, &api.Department{Path: path, Name: v.Value("name"), SendAs: []string{}}, &f)
+	_, err = d.PutDepartment(v.R.Context(), path, in, &f)
+	return v.changed(err, "The department was saved.", "/departments")
+}

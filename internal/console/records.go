@@ -1,0 +1,326 @@
+package console
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/web"
+)
+
+type loginsData struct {
+	Items   []api.LoginRecord
+	Next    string
+	Query   url.Values
+	Bars    []bar
+	Regions []counted
+}
+
+// bar is one period of the chart, with the heights of its parts in per cent.
+type bar struct {
+	From                          time.Time
+	X                             int
+	Allow, Deny, Next             int // logins
+	AllowHigh, DenyHigh, NextHigh int
+	AllowAt, DenyAt, NextAt       int
+}
+
+type counted struct {
+	Value string
+	N     int
+}
+
+// records returns login records of a domain.
+func (v *visit) records(d *admin.Domain, q url.Values, limit int) (*api.List[api.LoginRecord], error) {
+	logins, err := d.Logins(d.Name())
+	if err != nil {
+		return nil, err
+	}
+	query := store.RecordQuery{
+		Account: q.Get("account"), IP: q.Get("ip"), Outcome: q.Get("outcome"), Reason: q.Get("reason"), Policy: q.Get("policy"), Client: q.Get("client"),
+		Limit: limit, Cursor: q.Get("cursor"),
+	}
+	var f api.Faults
+	for _, t := range []struct {
+		name string
+		to   *time.Time
+	}{{"since", &query.Since}, {"until", &query.Until}} {
+		if text := q.Get(t.name); text != "" {
+			at, err := time.Parse("2006-01-02", text)
+			if err != nil {
+				f.Parameter(t.name, "invalid", "is not a date such as 2026-11-28")
+			}
+			*t.to = at
+		}
+	}
+	if err := f.Err(); err != nil {
+		return nil, err
+	}
+	return logins.List(v.R.Context(), query)
+}
+
+func (v *visit) logins() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	q := v.R.URL.Query()
+	for name := range q { // an empty field of the form is no filter
+		if q.Get(name) == "" {
+			q.Del(name)
+		}
+	}
+	command := "logins " + d.Name()
+	for _, name := range []string{"account", "ip", "outcome", "reason", "client"} {
+		if value := q.Get(name); value != "" {
+			command += " --" + name + " " + value
+		}
+	}
+	data := loginsData{Query: q}
+	view := v.view("logins", "Logins", command, &data)
+	list, err := v.records(d, q, 200)
+	if err != nil {
+		return v.refused("logins", view, err)
+	}
+	data.Items, data.Next = list.Items, list.Next
+	data.Bars, data.Regions = chart(list.Items), regions(list.Items)
+	return v.Show(pages, "logins", view)
+}
+
+// chart counts the listed logins in 24 periods of equal length.
+func chart(items []api.LoginRecord) []bar {
+	const n = 24
+	if len(items) < 2 {
+		return nil
+	}
+	first, last := items[len(items)-1].Time, items[0].Time
+	span := max(last.Sub(first), time.Minute)
+	bars, most := make([]bar, n), 1
+	for i := range bars {
+		bars[i].X, bars[i].From = i*10, first.Add(span*time.Duration(i)/n)
+	}
+	for _, r := range items {
+		b := &bars[min(int(int64(r.Time.Sub(first))*n/int64(span)), n-1)]
+		switch r.Outcome.String() {
+		case "allow":
+			b.Allow++
+		case "next":
+			b.Next++
+		default:
+			b.Deny++
+		}
+		most = max(most, b.Allow+b.Deny+b.Next)
+	}
+	for i := range bars {
+		b := &bars[i]
+		b.AllowHigh, b.DenyHigh, b.NextHigh = b.Allow*100/most, b.Deny*100/most, b.Next*100/most
+		b.AllowAt = 100 - b.AllowHigh
+		b.NextAt = b.AllowAt - b.NextHigh
+		b.DenyAt = b.NextAt - b.DenyHigh
+	}
+	return bars
+}
+
+// regions counts the listed logins by region, most first.
+func regions(items []api.LoginRecord) (list []counted) {
+	at := map[string]int{}
+	for _, r := range items {
+		name := cmp.Or(r.Region, "no region")
+		i, ok := at[name]
+		if !ok {
+			i = len(list)
+			at[name], list = i, append(list, counted{Value: name})
+		}
+		list[i].N++
+	}
+	return list
+}
+
+func (v *visit) login() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	logins, err := d.Logins(d.Name())
+	if err != nil {
+		return err
+	}
+	id := v.R.PathValue("id")
+	explained, err := logins.Explain(v.R.Context(), id)
+	if err != nil {
+		return err
+	}
+	return v.show("explain", "logins", "A login explained", "explain "+d.Name()+" "+id, explained)
+}
+
+func (v *visit) blocks() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	list, err := d.IPBlocks(v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("blocks", "ip-blocks", "Blocked addresses", "ip-block list "+d.Name(), list)
+}
+
+func (v *visit) changeBlocks() error {
+	d, err := v.domain(v.options())
+	if err != nil {
+		return err
+	}
+	if v.Value("do") == "delete" {
+		_, err = d.DeleteIPBlock(v.R.Context(), v.Value("id"))
+		return v.changed(err, "The address is not blocked any more.", "/ip-blocks")
+	}
+	var f api.Faults
+	in := &api.IPBlock{Network: v.Value("network"), Note: v.Value("note")}
+	if hours := v.Value("expires"); hours != "" {
+		span, err := time.ParseDuration(hours)
+		if err != nil || span <= 0 {
+			f.Add("/expires_at", "invalid", "is not a time such as 24h")
+		}
+		in.ExpiresAt = v.Now.Add(span)
+	}
+	ending := v.Open.Ending(d.Request, d.Name(), "")
+	_, err = d.CreateIPBlock(v.R.Context(), web.Check(v.Call, in, &f), &f)
+	if err != nil {
+		ending.Forget()
+	} else {
+		ending.Settle(v.R.Context())
+	}
+	return v.changed(err, "The address is blocked"+v.where()+".", "/ip-blocks")
+}
+
+func (v *visit) held() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	list, err := d.HeldMessages(v.R.Context(), v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("held", "held", "Held messages", "held list "+d.Name(), list)
+}
+
+func (v *visit) decideHeld() error {
+	do := v.Value("do")
+	if do != "approve" && do != "reject" {
+		return web.NotFound()
+	}
+	res, err := v.as(admin.Options{}).DecideHeld(v.R.Context(), v.R.PathValue("id"), do == "approve", v.R.PostFormValue("text"))
+	if err != nil {
+		return v.changed(err, "", "/held")
+	}
+	return v.done("The message is "+res.View.State+"; its node "+res.View.Node+" carries that out.", "/held")
+}
+
+func (v *visit) mailRules() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	list, err := v.Mail.Of(d).Rules(v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("mailrules", "mail-rules", "Mail rules", "mail-rule list "+d.Name(), list)
+}
+
+// newRule is what the form for a new mail rule starts with.
+func newRule() *api.MailRule {
+	on := true
+	return &api.MailRule{Name: "", Kind: "internal_only", Enabled: &on, Mode: "report", Direction: "both", Scope: &api.Scope{All: true}, ExceptDomains: []string{}}
+}
+
+func (v *visit) mailRule() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	id := v.R.PathValue("id")
+	if id == "new" {
+		return v.show("mailrule", "mail-rules", "New mail rule", "mail-rule create "+d.Name()+" KIND", newRule())
+	}
+	res, err := v.Mail.Of(d).Rule(id)
+	if err != nil {
+		return err
+	}
+	return v.show("mailrule", "mail-rules", "Mail rule: "+res.View.Name, "mail-rule show "+d.Name()+" "+id, &res.View)
+}
+
+func (v *visit) changeMailRule() error {
+	d, err := v.domain(v.options())
+	if err != nil {
+		return err
+	}
+	m, id := v.Mail.Of(d), v.R.PathValue("id")
+	switch do := v.Value("do"); do {
+	case "delete":
+		_, err := m.DeleteRule(v.R.Context(), id)
+		return v.changed(err, "The rule was deleted.", "/mail-rules")
+	case "enable", "disable":
+		on := do == "enable"
+		_, err := m.PatchRule(v.R.Context(), id, func(cur *api.MailRule, _ *api.Faults) (*api.MailRule, error) {
+			cur.Enabled = &on
+			return cur, nil
+		})
+		return v.changed(err, "The rule was changed"+v.where()+".", "/mail-rules")
+	}
+	text := []byte(v.Value("rule"))
+	decode := func(f *api.Faults) *api.MailRule { return web.DecodeJSON[api.MailRule](v.Call, text, f) }
+	if id == "new" {
+		_, err = m.CreateRule(v.R.Context(), "", decode)
+	} else {
+		_, err = m.PutRule(v.R.Context(), id, decode)
+	}
+	return v.changed(err, "The rule was saved"+v.where()+".", "/mail-rules")
+}
+
+func (v *visit) sessions() error {
+	d, err := v.domain(admin.Options{})
+	if err != nil {
+		return err
+	}
+	list, err := v.Open.OfDomain(v.R.Context(), d)
+	if err != nil && admin.ProblemOf(err).Code != "no_doveadm" {
+		return err
+	}
+	return v.show("sessions", "sessions", "Open sessions", "sessions "+d.Name(), list)
+}
+
+func (v *visit) endSession() error {
+	_, ended, err := v.Open.End(v.R.Context(), v.as(admin.Options{}), v.R.PathValue("id"))
+	if err != nil && admin.ProblemOf(err).Status != http.StatusNotFound {
+		return err
+	}
+	note := "The session was ended."
+	if ended != nil && ended.Failed > 0 {
+		note = "The session did not end yet; the daemon keeps trying."
+	}
+	return v.done(note, "/sessions")
+}
+
+type auditData struct {
+	Items        []api.AuditEntry
+	Next, Domain string
+}
+
+func (v *visit) audit() error {
+	domain := strings.TrimSpace(v.R.URL.Query().Get("domain"))
+	if v.caller.Role == store.RoleDomain {
+		domain = v.caller.Domain
+	}
+	list, err := v.as(admin.Options{}).Audit(v.R.Context(), domain, time.Time{}, v.page())
+	if err != nil {
+		return err
+	}
+	return v.show("audit", "audit", "Audit", strings.TrimSpace("audit "+domain), auditData{list.Items, list.Next, domain})
+}

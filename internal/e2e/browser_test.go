@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/json"
+	"html"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+var (
+	explainLink = regexp.MustCompile(`/domains/example\.org/logins/[^"]+`)
+	revertForm  = regexp.MustCompile(`/domains/example\.org/reverts/[^"]+`)
+)
+
+func randomWord() string { return strings.ToLower(rand.Text()) }
+
+// textarea returns the text of a page's field.
+func textarea(p answered, name string) string {
+	m := regexp.MustCompile(`(?s)<textarea name="` + name + `"[^>]*>(.*?)</textarea>`).FindStringSubmatch(p.text)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}
+
+// axe is axe-core 4.14.1 (MPL-2.0), which finds faults of accessibility.
+//
+//go:embed testdata/axe.min.js
+var axe string
+
+// faults runs axe over the open page, by the rules of WCAG 2.2 AA.
+const faults = `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then(r =>
+	JSON.stringify(r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes.map(n => n.html).join(" | "))))`
+
+// inBrowser runs the main flow in Debian's chromium with scripts, and looks for faults of
+// accessibility and for violations of the Content-Security-Policy on every kind of page.
+func (s *site) inBrowser() {
+	t := s.t
+	dir := t.TempDir()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.UserDataDir(dir),
+		chromedp.WindowSize(390, 844)) // a phone
+	allocator, stop := chromedp.NewExecAllocator(s.ctx, options...)
+	defer stop()
+	ctx, cancel := chromedp.NewContext(allocator)
+	defer cancel()
+	ctx, end := context.WithTimeout(ctx, 90*time.Second)
+	defer end()
+	base := "http://" + s.Daemons[0].ConsoleAddr
+	do := func(what string, actions ...chromedp.Action) {
+		t.Helper()
+		if err := chromedp.Run(ctx, actions...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	inspect := func(what string) {
+		t.Helper()
+		var found string
+		do(what, chromedp.Evaluate(axe+";0", nil), chromedp.Evaluate(faults, &found, awaitPromise))
+		var list []string
+		s.must(json.Unmarshal([]byte(found), &list))
+		for _, fault := range list {
+			t.Errorf("%s: %s", what, fault)
+		}
+	}
+	// Before any page runs: what the policy forbids is counted.
+	do("log-in page", chromedp.Navigate(base+"/account/login"), chromedp.WaitVisible("#account"))
+	do("log-in by keyboard", chromedp.SendKeys("#account", ann+"\t"+s.passwords[ann]+"\r"), chromedp.WaitVisible("#switch"))
+	do("new device", chromedp.Navigate(base+"/account/devices/new"), chromedp.WaitVisible("#label"))
+	var secret, state string
+	do("create it", chromedp.SendKeys("#label", "Browser\r"), chromedp.WaitVisible("#secret"), chromedp.Text("#secret", &secret))
+	inspect("created")
+	do("waiting", chromedp.Text("#state", &state))
+	if !strings.Contains(state, "Waiting for the first login") {
+		t.Errorf("state %q", state)
+	}
+	s.want("the device", s.imap(outside, ann, strings.TrimSpace(secret)), "OK ")
+	do("first login, without a reload", chromedp.Poll(`document.querySelector("#state").textContent.includes("Done: the device has logged in")`, nil, chromedp.WithPollingTimeout(20*time.Second)))
+	do("the console's log-in", chromedp.Navigate(base+"/login"), chromedp.WaitVisible("#key"),
+		chromedp.SendKeys("#key", s.createKey(object{"name": "browser", "role": "admin"})+"\r"), chromedp.WaitVisible("#attention"))
+	inspect("/")
+	if !allPages {
+		return
+	}
+	for _, path := range []string{"/account", "/account/devices/new", "/account/logins", "/account/sessions"} {
+		do(path, chromedp.Navigate(base+path), chromedp.WaitVisible("h1"))
+		inspect(path)
+	}
+	for _, path := range []string{"", "/logins", "/policies", "/policies/new", "/third-party", "/secure-passwords", "/accounts", "/batch", "/departments", "/ip-blocks", "/held", "/mail-rules", "/sessions", "/document"} {
+		do(path, chromedp.Navigate(base+"/domains/example.org"+path), chromedp.WaitVisible("h1"))
+		inspect(path)
+	}
+	for _, path := range []string{"/accounts/" + ann, "/keys", "/audit", "/store", "/login", "/account/login"} {
+		do(path, chromedp.Navigate(base+path), chromedp.WaitVisible("h1"))
+		inspect(path)
+	}
+}
+
+func awaitPromise(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }

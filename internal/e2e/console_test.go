@@ -1,0 +1,235 @@
+package e2e
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/trialstack"
+)
+
+// key creates an API key.
+func (s *site) createKey(body object) string {
+	s.t.Helper()
+	return s.api("POST", "/v1/keys", body)["key"].(string)
+}
+
+// administrator returns a browser that is logged in to the console.
+func (s *site) administrator(role, domain string) *browser {
+	s.t.Helper()
+	body := object{"name": role + " of the console", "role": role}
+	if domain != "" {
+		body["domain"] = domain
+	}
+	b := s.browse(office)
+	b.shows("log-in of "+role, b.post("/login", "key", s.createKey(body)), 200, "Logged in with the key")
+	return b
+}
+
+// An administrator tests and previews a policy before saving it, is stopped by the lock-out guard,
+// keeps the change for ten minutes, and undoes it.
+func (s *site) console() {
+	const at = "/domains/example.org"
+	s.want("a login on record", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	s.record("account="+bob+"&outcome=allow", func(object) bool { return true })
+	a := s.administrator("admin", "")
+	a.shows("the overview", a.get("/"), 200, "What needs attention")
+	logins := a.shows("logins", a.get(at+"/logins?account="+bob), 200, "drawbridge logins example.org --account "+bob)
+	explain := explainLink.FindString(logins.text)
+	a.shows("explained in one click", a.get(explain), 200, "By the present rules")
+
+	policy := []string{
+		"name", "Not <i>outside</i>", "type", "blacklist", "all", "true", "ips", outside, "clients", "third-party", "mode", "enforce",
+		"account", bob, "ip", outside, "protocol", "imap",
+	}
+	check := a.shows("the wizard's check", a.post(at+"/policies/check", policy...), 200, "admitted logins")
+	a.shows("the test login", check, 200, "The test login: deny, policy; the policy: match")
+	a.shows("before and after", check, 200, "<strong>policy</strong>")
+	if n := len(s.api("GET", "/v1"+at+"/policies", nil)["items"].([]any)); n != 1 {
+		s.t.Errorf("the check saved something: %d policies", n)
+	}
+	draft := a.field(check, "policy")
+	lockout := a.shows("locked out", a.post(at+"/policies", "policy", draft), 409, bob)
+	a.shows("the guard's buttons", lockout, 409, "undo it after ten minutes unless I keep it")
+	saved := a.shows("saved for ten minutes", a.post(at+"/policies", "policy", a.field(lockout, "policy"), "revert_after", "10m"), 200, "is undone at")
+	s.refuse("while it is in effect", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	if strings.Contains(saved.text, "<i>outside") {
+		s.t.Error("a policy's name is not escaped")
+	}
+	revert := revertForm.FindString(saved.text)
+	a.shows("undone", a.post(revert, "do", "undo"), 200, "is being undone")
+	s.eventually("the policy is gone", func() bool { return strings.HasPrefix(s.imap(outside, bob, s.passwords[bob]), "OK ") })
+
+	a.shows("third-party clients are blocked", a.post(at+"/third-party", "allow", "false", "mode", "enforce", "secure_login_ips", trialstack.Office), 200, "The switch was set")
+	s.refuse("outside", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	s.want("the office", s.imap(office, bob, s.passwords[bob]), "OK ")
+	a.shows("a wrong network", a.post(at+"/third-party", "allow", "false", "mode", "enforce", "secure_login_ips", "x"), 422, "/secure_login_ips/0")
+	a.shows("allowed again", a.post(at+"/third-party", "allow", "true", "mode", "enforce"), 200, "The switch was set")
+
+	a.shows("who would be kept out", a.post(at+"/secure-passwords", "enforced", "true", "all", "true", "do", "plan"), 200, "Accounts whose logins of the last 30 days would be refused")
+	s.want("a plan changes nothing", s.imap(outside, bob, s.passwords[bob]), "OK ")
+
+	a.shows("an account", a.post("/accounts/"+bob, "pop3", "off", "secure_passwords", "optional"), 200, "The account was changed")
+	s.refuse("pop3 is off", s.pop3(outside, bob, s.passwords[bob]), "+OK ")
+	a.shows("a batch's dry run", a.post(at+"/batch", "members", bob+"\n"+ann, "pop3", "on", "do", "plan"), 200, "Would change: 2 of 2 accounts")
+	a.shows("a batch", a.post(at+"/batch", "members", bob+"\n"+ann, "pop3", "on"), 200, "Changed: 2 of 2 accounts")
+	s.want("pop3 is on", s.pop3(outside, bob, s.passwords[bob]), "+OK ")
+	a.shows("a department", a.post(at+"/departments", "path", "sales/emea", "name", "EMEA"), 200, "sales/emea")
+
+	page := a.get(at + "/document")
+	text := strings.Replace(textarea(page, "document"), `"max_secure_passwords": 10`, `"max_secure_passwords": 7`, 1)
+	a.shows("a document's diff", a.post(at+"/document", "document", text, "do", "plan"), 200, "max_secure_passwords [10,7]")
+	a.shows("applied", a.post(at+"/document", "document", text), 200, "Applied")
+	if n := s.api("GET", "/v1"+at, nil)["max_secure_passwords"]; n != 7.0 {
+		s.t.Errorf("max_secure_passwords %v", n)
+	}
+	a.shows("a mail rule", a.post(at+"/mail-rules/new", "rule", `{"name":"Interns","kind":"internal_only","mode":"report","scope":{"members":["`+bob+`"]},"action":{}}`), 200, "Interns")
+	a.shows("a bad mail rule", a.post(at+"/mail-rules/new", "rule", `{"kind":"nonsense"}`), 422, "/kind")
+	a.shows("a blocked address", a.post(at+"/ip-blocks", "network", "198.51.100.7", "note", "abuse"), 200, "198.51.100.7")
+	key := a.shows("a key", a.post("/keys", "name", "backup", "role", "read"), 200, "It is shown only now")
+	a.shows("the audit", a.get("/audit"), 200, "key.create")
+	a.shows("the store", a.get("/store"), 200, "takes changes")
+	a.shows("sessions", a.get(at+"/sessions"), 200, "No session is open.")
+	a.shows("held messages", a.get(at+"/held"), 200, "No message waits")
+
+	// A session ends with its key.
+	reader := s.browse(office)
+	reader.shows("the new key", reader.post("/login", "key", shownSecret.FindStringSubmatch(key.text)[1]), 200, "role read")
+	for _, k := range s.api("GET", "/v1/keys", nil)["items"].([]any) {
+		if k := k.(object); k["name"] == "backup" {
+			a.shows("revoked", a.post("/keys/"+k["id"].(string)+"/revoke"), 200, "The key was revoked")
+		}
+	}
+	reader.shows("its session has ended", reader.get("/"), 200, "API key of role")
+}
+
+// Every page by every role: a domain's key sees its domain only, a reader changes nothing, and keys
+// of role login and self open nothing.
+func (s *site) consoleRoles() {
+	s.api("POST", "/v1/domains", object{"name": "other.example"})
+	for _, role := range []object{{"name": "l", "role": "login"}, {"name": "s", "role": "self", "account": ann}} {
+		b := s.browse(office)
+		b.shows("log-in", b.post("/login", "key", s.createKey(role)), 401, "opens no console")
+		b.shows("the console", b.get("/audit"), 200, "API key of role")
+	}
+	own, other := "/domains/example.org", "/domains/other.example"
+	reads := []string{"", "/logins", "/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/accounts", "/departments", "/ip-blocks", "/held", "/mail-rules", "/sessions", "/document"}
+	changes := []string{"/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/batch", "/departments", "/ip-blocks", "/mail-rules/new", "/document", "/sessions/x/end", "/reverts/x"}
+	domain, reader := s.administrator("domain", "example.org"), s.administrator("read", "")
+	get := func(b *browser, path string, status int) {
+		s.t.Helper()
+		if p := b.get(path); p.status != status || status == 200 && strings.HasPrefix(p.path, "/login") {
+			s.t.Errorf("GET %s: %d at %s, want %d", path, p.status, p.path, status)
+		}
+	}
+	post := func(b *browser, path string, status int) {
+		s.t.Helper()
+		if p := b.do(http.MethodPost, path, url.Values{}); p.status != status {
+			s.t.Errorf("POST %s: %d, want %d", path, p.status, status)
+		}
+	}
+	for _, path := range reads {
+		get(domain, own+path, 200)
+		get(domain, other+path, 404)
+		get(reader, own+path, 200)
+		get(reader, other+path, 200)
+	}
+	for _, path := range changes {
+		post(domain, other+path, 404)
+		post(reader, own+path, 403)
+	}
+	for _, path := range []string{"/accounts/eve@other.example", "/accounts/eve@other.example/delete"} {
+		post(domain, path, 404)
+		post(reader, path, 403)
+	}
+	get(domain, "/accounts/eve@other.example", 404)
+	get(domain, "/accounts/"+ann, 200)
+	get(domain, "/store", 403)
+	get(domain, "/keys", 200)
+	get(domain, "/", 200)
+	post(reader, "/keys", 403)
+	domain.shows("a stronger key", domain.post("/keys", "name", "x", "role", "admin"), 403, "Not allowed")
+	if text := domain.get("/audit?domain=other.example").text; strings.Contains(text, "other.example") {
+		s.t.Error("a domain's key reads another domain's audit")
+	}
+	if text := domain.get("/keys").text; strings.Contains(text, "read of the console") {
+		s.t.Error("a domain's key sees the site's keys")
+	}
+	s.api("DELETE", "/v1/domains/other.example?confirm=true", nil)
+}
+
+// What other sites, guessers and forgers try.
+func (s *site) pageAttacks() {
+	u := s.browse(outside)
+	u.shows("log-in", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
+	p := u.get("/account")
+	for name, want := range map[string]string{
+		"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+		"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+	} {
+		if !strings.Contains(p.header.Get(name), want) {
+			s.t.Errorf("%s: %q", name, p.header.Get(name))
+		}
+	}
+	if csp := p.header.Get("Content-Security-Policy"); strings.Contains(csp, "unsafe") {
+		s.t.Errorf("the policy allows something inline: %s", csp)
+	}
+	// Another site's page sends a form, by a browser that says so, or that only sends Origin.
+	for _, header := range []http.Header{{"Sec-Fetch-Site": {"cross-site"}}, {"Sec-Fetch-Site": {"same-site"}}, {"Origin": {"https://evil.example"}}, {"Origin": {"null"}}} {
+		u.header = header
+		u.shows("cross-site", u.post("/account/logout"), 403, "Another site sent this request")
+	}
+	// A name that resolves to this machine.
+	u.header = http.Header{"Host": {"evil.example:8482"}}
+	u.shows("DNS rebinding", u.get("/account"), 421, "another host")
+	// A proxy that is not trusted names a client.
+	u.header = http.Header{"X-Forwarded-For": {"203.0.113.77"}}
+	u.shows("forged address", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
+	s.record("account="+ann+"&client=console", func(r object) bool {
+		if r["ip"] == "203.0.113.77" {
+			s.t.Error("X-Forwarded-For of an untrusted client was believed")
+		}
+		return true
+	})
+	u.header = http.Header{}
+	// Open redirects.
+	for _, next := range []string{"https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)", "/account\r\nX: y"} {
+		b := s.browse(outside)
+		if p := b.post("/account/login", "account", ann, "password", s.passwords[ann], "next", next); p.path != "/account" {
+			s.t.Errorf("next=%q leads to %s", next, p.path)
+		}
+	}
+	// Session fixation: the token that a browser had before the log-in opens nothing.
+	b := s.browse(outside)
+	b.post("/account/login", "account", ann, "password", s.passwords[ann])
+	base, err := url.Parse(b.base)
+	s.must(err)
+	before := b.client.Jar.Cookies(base)
+	b.post("/account/login", "account", ann, "password", s.passwords[ann])
+	fixed := s.browse(outside)
+	fixed.client.Jar.SetCookies(base, before)
+	fixed.shows("the former token", fixed.get("/account"), 200, "Mailbox password")
+	// A secure password opens no page, and a label is shown as it is.
+	_, secret := s.device(ann, `"><script>alert(1)</script>`)
+	b = s.browse(outside)
+	b.shows("a secure password", b.post("/account/login", "account", ann, "password", secret), 401, "Address or password are wrong")
+	if strings.Contains(u.get("/account").text, "<script>alert") {
+		s.t.Error("a label is not escaped")
+	}
+	// Another account's device.
+	id, _ := s.device(bob, "Bob's")
+	u.shows("another's device", u.get("/account/devices/"+id+"/state"), 404, "Not found")
+	u.shows("another's device", u.post("/account/devices/"+id+"/delete"), 404, "Not found")
+	if n := len(s.api("GET", "/v1/accounts/"+bob+"/secure-passwords", nil)["items"].([]any)); n != 1 {
+		s.t.Errorf("%d devices of bob", n)
+	}
+	// A user who is suspended is logged out.
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+	u.shows("suspended", u.get("/account"), 200, "Mailbox password")
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+	// Guesses at keys.
+	guesser := s.browse("127.0.9.77")
+	s.eventually("guesses are refused", func() bool {
+		return guesser.post("/login", "key", "dbk_"+randomWord()).status == 429
+	})
+}

@@ -1,0 +1,104 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/api"
+)
+
+// away is a store that cannot be reached.
+type away struct{}
+
+func (away) FindPage(context.Context, string) ([]byte, error)             { return nil, errAway() }
+func (away) TakePage(context.Context, string) ([]byte, error)             { return nil, errAway() }
+func (away) PutPage(context.Context, string, []byte, time.Duration) error { return errAway() }
+
+func errAway() error { return api.Unavailable("store_unavailable", "the store is unavailable") }
+
+func site(t *testing.T, url string, proxies ...string) *Site {
+	t.Helper()
+	n, err := address.ParseNetworks(proxies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Options{Store: away{}, PublicURL: url, Proxies: n, Log: hclog.NewNullLogger(), ProblemOf: func(err error) *api.Problem {
+		p, _ := err.(*api.Problem)
+		return p
+	}})
+}
+
+func TestLocal(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/account": true, "/domains/example.org/logins?account=ann%40example.org": true,
+		"": false, "account": false, "//evil.example": false, "/\\evil.example": false, "https://evil.example/": false, "javascript:alert(1)": false, "/a\r\nb": false,
+	} {
+		if got := Local(path); (got != "") != want || got != "" && got != path {
+			t.Errorf("%q: %q", path, got)
+		}
+	}
+}
+
+func TestHost(t *testing.T) {
+	s := site(t, "https://mail.example.org:8443")
+	for host, want := range map[string]bool{
+		"mail.example.org:8443": true, "MAIL.example.org:8443": true, "127.0.0.1:8482": true, "[::1]:8482": true, "localhost": true,
+		"mail.example.org": false, "evil.example": false, "": false, "127.0.0.1.evil.example": false,
+	} {
+		if s.ownHost(host) != want {
+			t.Errorf("%q: %t", host, !want)
+		}
+	}
+}
+
+func TestClientIP(t *testing.T) {
+	s := site(t, "", "127.0.0.1", "192.0.2.0/24")
+	for _, tt := range []struct{ peer, forwarded, want string }{
+		{"127.0.0.1:1", "203.0.113.9", "203.0.113.9"},
+		{"127.0.0.1:1", "1.1.1.1, 203.0.113.9, 192.0.2.7", "203.0.113.9"},
+		{"127.0.0.1:1", "", "127.0.0.1"},
+		{"127.0.0.1:1", "203.0.113.9, nonsense", "127.0.0.1"},
+		{"203.0.113.1:1", "198.51.100.1", "203.0.113.1"},
+		{"[2001:db8::1]:1", "198.51.100.1", "2001:db8::1"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = tt.peer
+		r.Header.Set("X-Forwarded-For", tt.forwarded)
+		if got := s.clientIP(r).String(); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
+// While the store is away there is a page that says so, and no session.
+func TestStoreAway(t *testing.T) {
+	s := site(t, "https://mail.example.org").Secure(false)
+	mux := http.NewServeMux()
+	mux.Handle("/", s.Page(func(c *Call) error { return c.Redirect("/x") }))
+	r := httptest.NewRequest(http.MethodGet, "https://mail.example.org/", nil)
+	r.AddCookie(&http.Cookie{Name: "__Host-drawbridge", Value: "token"})
+	w := httptest.NewRecorder()
+	s.Handler(mux).ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "The store is away") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w.Header().Get("Strict-Transport-Security") == "" {
+		t.Error("https without Strict-Transport-Security")
+	}
+}
+
+// The cookie of a site with https is for https alone.
+func TestCookie(t *testing.T) {
+	for url, want := range map[string]string{"https://mail.example.org": "__Host-drawbridge", "": "drawbridge", "http://localhost:8482": "drawbridge"} {
+		if c := site(t, url).Secure(false).sessions.Cookie; c.Name != want || c.Secure != strings.HasPrefix(want, "__Host") || c.SameSite != http.SameSiteStrictMode || !c.HttpOnly || c.Path != "/" || c.Domain != "" {
+			t.Errorf("%q: %+v", url, c)
+		}
+	}
+}
