@@ -191,41 +191,56 @@ const scanned = 50_000
 
 // Records returns login records, newest first. next is the cursor of the next page, "" at the end.
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
-	limit := min(max(q.Limit, 1), 1000)
+	decode := func(page []redis.XMessage) ([]store.LoginRecord, error) { return r.closed(ctx, q.Domain, page) }
+	return search(ctx, r, loginsKey(q.Domain), window{q.Since, q.Cursor, q.Limit}, decode, func(rec *store.LoginRecord) bool { return matches(rec, &q) })
+}
+
+// window selects a part of a stream: records since a time, older than the cursor, 1 to 1000 of them.
+type window struct {
+	since  time.Time
+	cursor string
+	limit  int
+}
+
+// search returns the records of a stream that match, newest first, and the cursor of the next page,
+// "" at the end. It reads through a bounded number, see [scanned]. Decode returns a record for each
+// entry.
+func search[T any](ctx context.Context, r *Redis, key string, p window, decode func([]redis.XMessage) ([]T, error), match func(*T) bool) (items []T, next string, err error) {
+	limit := min(max(p.limit, 1), 1000)
 	// The stream is ordered by the time at which records were written, which may be later than that
-	// of the login: only the lower end can be cut off here.
+	// of the login or message: only the lower end can be cut off here.
 	upper, lower := "+", "-"
-	if !q.Since.IsZero() {
-		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)
+	if !p.since.IsZero() {
+		lower = strconv.FormatInt(p.since.UnixMilli(), 10)
 	}
-	if q.Cursor != "" {
-		if !isStreamID(q.Cursor) {
+	if p.cursor != "" {
+		if !isStreamID(p.cursor) {
 			return nil, "", store.ErrBadCursor
 		}
-		upper = "(" + q.Cursor
+		upper = "(" + p.cursor
 	}
 	for read := 0; read < scanned; {
-		page, err := r.client.XRevRangeN(ctx, loginsKey(q.Domain), upper, lower, 500).Result()
+		entries, err := r.client.XRevRangeN(ctx, key, upper, lower, 500).Result()
 		if err != nil {
 			return nil, "", wrap(err)
 		}
-		batch, err := r.closed(ctx, q.Domain, page)
+		batch, err := decode(entries)
 		if err != nil {
 			return nil, "", err
 		}
 		for i := range batch {
-			next = page[i].ID
-			if !matches(&batch[i], &q) {
+			next = entries[i].ID
+			if !match(&batch[i]) {
 				continue
 			}
 			if items = append(items, batch[i]); len(items) == limit {
 				return items, next, nil
 			}
 		}
-		if len(page) < 500 {
+		if len(entries) < 500 {
 			return items, "", nil
 		}
-		read += len(page)
+		read += len(entries)
 		upper = "(" + next
 	}
 	return items, next, nil

@@ -4,7 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -13,43 +14,18 @@ import (
 // Messages returns message records, newest first. next is the cursor of the next page, "" at the
 // end.
 func (r *Redis) Messages(ctx context.Context, q store.MessageQuery) (items []mailflow.Record, next string, err error) {
-	limit := min(max(q.Limit, 1), 1000)
-	upper, lower := "+", "-"
-	if !q.Since.IsZero() {
-		lower = strconv.FormatInt(q.Since.UnixMilli(), 10)
-	}
-	if q.Cursor != "" {
-		if !isStreamID(q.Cursor) {
-			return nil, "", store.ErrBadCursor
-		}
-		upper = "(" + q.Cursor
-	}
-	for read := 0; read < scanned; {
-		page, err := r.client.XRevRangeN(ctx, messagesKey(q.Domain), upper, lower, 500).Result()
-		if err != nil {
-			return nil, "", wrap(err)
-		}
-		for _, m := range page {
-			next = m.ID
-			var rec mailflow.Record
+	decode := func(page []redis.XMessage) ([]mailflow.Record, error) {
+		batch := make([]mailflow.Record, len(page))
+		for i, m := range page {
 			body, _ := m.Values["r"].(string)
-			if err := json.Unmarshal([]byte(body), &rec); err != nil {
-				return nil, "", fmt.Errorf("message record %s: %w", m.ID, err)
+			if err := json.Unmarshal([]byte(body), &batch[i]); err != nil {
+				return nil, fmt.Errorf("message record %s: %w", m.ID, err)
 			}
-			if rec.Domain = q.Domain; !messageMatches(&rec, &q) {
-				continue
-			}
-			if items = append(items, rec); len(items) == limit {
-				return items, next, nil
-			}
+			batch[i].Domain = q.Domain
 		}
-		if len(page) < 500 {
-			return items, "", nil
-		}
-		read += len(page)
-		upper = "(" + next
+		return batch, nil
 	}
-	return items, next, nil
+	return search(ctx, r, messagesKey(q.Domain), window{q.Since, q.Cursor, q.Limit}, decode, func(m *mailflow.Record) bool { return messageMatches(m, &q) })
 }
 
 func messageMatches(m *mailflow.Record, q *store.MessageQuery) bool {

@@ -583,18 +583,32 @@ local h = redis.call('HMGET', KEYS[1], 'store', 'n', 'hash', 'schema', 'count', 
 if h[1] ~= ARGV[1] then return redis.error_reply('FOREIGN another store') end
 if tonumber(h[4]) > tonumber(ARGV[5]) then return redis.error_reply('SCHEMA newer') end
 if h[2] ~= ARGV[2] or h[3] ~= ARGV[3] then return redis.error_reply('CONFLICT the head moved') end
+local found, audit = redis.pcall('HLEN', KEYS[2]), redis.pcall('XLEN', KEYS[4])
+if type(found) == 'table' or type(audit) == 'table' then
 ` + types + `
-local found = redis.call('HLEN', KEYS[2])
+end
 if not h[5] or not h[6] or #h[6] ~= 32 or found ~= tonumber(h[5]) then
   return redis.error_reply('DAMAGED ' .. KEYS[2] .. ' holds ' .. found .. ' documents instead of ' .. tostring(h[5]))
 end
-local sum = {}
+local n = string.format('%d', tonumber(ARGV[2]) + 1)
+local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
+if type(added) == 'table' then -- nothing is written yet
+` + types + `
+  return added
+end
+redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7], 'l', ARGV[11])
+local sub, number, xor = string.sub, tonumber, bit.bxor
+local a, b, c, d = 0, 0, 0, 0
 local function mix(hex)
-  for w = 1, 4 do sum[w] = bit.bxor(sum[w] or 0, tonumber(string.sub(hex, 8 * w - 7, 8 * w), 16)) end
+  a = xor(a, number(sub(hex, 1, 8), 16))
+  b = xor(b, number(sub(hex, 9, 16), 16))
+  c = xor(c, number(sub(hex, 17, 24), 16))
+  d = xor(d, number(sub(hex, 25, 32), 16))
 end
 -- Many documents by one command cost a fraction of a command for each. Each key occurs once in a
 -- portion, so that the document that it replaces is read.
 local function write(command, first, last, step)
+  local changed = 0
   while first <= last do
     local keys, seen, after = {}, {}, first
     while after <= last and #keys < 500 and not seen[ARGV[after]] do
@@ -604,21 +618,17 @@ local function write(command, first, last, step)
     for k, was in ipairs(redis.call('HMGET', KEYS[2], unpack(keys))) do
       if was then mix(redis.sha1hex(keys[k] .. '\n' .. was)) end
     end
-    redis.call(command, KEYS[2], unpack(ARGV, first, after - 1))
+    changed = changed + redis.call(command, KEYS[2], unpack(ARGV, first, after - 1))
     first = after
   end
+  return changed
 end
 mix(h[6])
 mix(ARGV[10])
-local n = string.format('%d', tonumber(ARGV[2]) + 1)
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[8], n .. '-0', 'p', ARGV[6], 'h', ARGV[4])
-redis.call('XADD', KEYS[4], n .. '-0', 'a', ARGV[7], 'l', ARGV[11])
 local dels = 12 + 2 * tonumber(ARGV[9])
-write('HSET', 12, dels - 1, 2)
-write('HDEL', dels, #ARGV, 1)
-local digest = ''
-for w = 1, 4 do digest = digest .. bit.tohex(sum[w]) end
-redis.call('HSET', KEYS[1], 'n', n, 'hash', ARGV[4], 'schema', ARGV[5], 'count', redis.call('HLEN', KEYS[2]), 'digest', digest)
+local count = found + write('HSET', 12, dels - 1, 2) - write('HDEL', dels, #ARGV, 1)
+local hex = bit.tohex
+redis.call('HSET', KEYS[1], 'n', n, 'hash', ARGV[4], 'schema', ARGV[5], 'count', count, 'digest', hex(a) .. hex(b) .. hex(c) .. hex(d))
 return 'OK'`)
 
 // Commit implements [store.Log].
