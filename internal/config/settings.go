@@ -116,13 +116,12 @@ readable by everyone. Required with an inet listener.`,
 			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin)),
 		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
-		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it, "next" passes it to the next
-passdb if login.unmanaged_domains names the domain.`,
-			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next)),
-		row("login.unmanaged_domains", `Domains that login.unmanaged = "next" applies to, such as ["example.net"]; ["*"] for all. Empty: none; logins to
-domains that are not managed are refused, as with "deny". With "*", a next passdb that looks up the local part only
-accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a passdb. Names without a domain
-belong to "*" unless login.default_domain is set.`,
+		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it; "next" passes it to the next passdb if
+login.unmanaged_domains, which must not be empty then, names the domain.`,
+			func(c *Config) *string { return &c.Login.Unmanaged }, oneOf(Deny, Next), needsDomains),
+		row("login.unmanaged_domains", `Domains that login.unmanaged = "next" applies to, such as ["example.net"]; ["*"] for all. With "*", a next passdb
+that looks up only the local part accepts bob@anything as bob, past bob's rules: drawbridge doctor reports such a
+passdb. Names without a domain belong to "*" unless login.default_domain is set.`,
 			func(c *Config) *[]string { return &c.Login.UnmanagedDomains }, unmanagedDomains),
 		row("login.default_domain", `Domain of login names that have none, such as "example.org". Such a name is returned to Dovecot without a
 domain, as system users (PAM) need it. Empty: such names are refused.`,
@@ -566,6 +565,14 @@ func apart(name string) func(*Config, []listen.Spec) []string {
 		}
 		return faults
 	}
+}
+
+// needsDomains refuses "next" without domains: whoever writes it expects that logins pass.
+func needsDomains(c *Config, v string) []string {
+	if v == Next && len(c.Login.UnmanagedDomains) == 0 {
+		return []string{`is "next", but login.unmanaged_domains names no domain: list the domains, or write login.unmanaged_domains = ["*"] for all of them`}
+	}
+	return nil
 }
 
 func unmanagedDomains(c *Config, v []string) (faults []string) {

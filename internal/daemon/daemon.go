@@ -172,7 +172,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
-		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg, log),
+		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg),
 		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision, MessageDecided: metrics.Message, Examine: watcher.Examine,
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
@@ -262,13 +262,10 @@ func refuseEviction(ctx context.Context, redis *redisstore.Redis) error {
 }
 
 // unmanaged returns which domains that are not managed are left to the next passdb.
-func unmanaged(cfg *config.Config, log hclog.Logger) gate.Unmanaged {
+func unmanaged(cfg *config.Config) gate.Unmanaged {
 	var u gate.Unmanaged
 	if cfg.Login.Unmanaged != config.Next {
 		return u
-	}
-	if len(cfg.Login.UnmanagedDomains) == 0 {
-		log.Warn(`login.unmanaged is "next", and login.unmanaged_domains names no domain: logins to domains that are not managed are refused; write ["*"] for all domains`)
 	}
 	u.Domains = make(map[string]bool, len(cfg.Login.UnmanagedDomains))
 	for _, domain := range cfg.Login.UnmanagedDomains {

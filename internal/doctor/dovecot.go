@@ -36,10 +36,6 @@ func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	all, apart := forUsers(conf.All, v)
 	base := v.check(conf.File)
 	base = append(base, view(conf.File, all)...)
-	if c.Login.Unmanaged == config.Next && len(c.Login.UnmanagedDomains) == 0 {
-		base.fail("login.unmanaged_domains", "the daemon's settings", "[login]\nunmanaged_domains = [\"elsewhere.example\"]   # or [\"*\"] for all",
-			"login.unmanaged = \"next\" names no domain: logins to domains that are not managed are refused")
-	}
 	if apart {
 		const check = "dovecot.passdb.smtp"
 		where := conf.File + ": protocol !smtp"

@@ -78,9 +78,6 @@ func TestNextPassdbNames(t *testing.T) {
 			}
 		})
 	}
-	expect(t, Dovecot(dovecotOf(t, goodDovecot()), settingsOf(t, "[login]\nunmanaged = \"next\"\n"+listen+bare)), Fail,
-		"login.unmanaged_domains", "settings", "names no domain")
-
 	lose := dovecotOf(t, goodDovecot()+"auth_username_format = %Ln\n")
 	expect(t, Dovecot(lose, settingsOf(t, all)), Fail, "dovecot.username_format", "auth_username_format", "lose their domain")
 	expectWell(t, Dovecot(lose, settingsOf(t, all+bare)), 10)
