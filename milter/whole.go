@@ -210,6 +210,7 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 		}
 		return s.refuse(m, code+v.Text, v.Cause), nil
 	}
+	w.Relayed = judgement.Relayed
 	held, refusal := s.keep(m, w, judgement.Recipients)
 	if refusal != nil {
 		return refusal, nil

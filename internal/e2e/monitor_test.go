@@ -109,6 +109,18 @@ func TestMonitoring(t *testing.T) {
 		settled(dave)
 		copies(dave, "filtered", 1)
 	})
+	t.Run("sent again by a client that is not of the site", func(t *testing.T) {
+		s := s.in(t)
+		for n := range 2 {
+			c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+			s.must(err)
+			_, err = c.Hello()
+			s.must(err)
+			s.want("message", s.send(c, "x@elsewhere.example", ann, message("repeated")), "250 ")
+			s.must(c.Close())
+			s.eventually("a copy of each", func() bool { return s.count(dave, "repeated") == n+1 })
+		}
+	})
 	t.Run("who sees it", func(t *testing.T) {
 		s := s.in(t)
 		self := s.with(s.api("POST", "/v1/keys", object{"name": "k", "role": "self", "account": ann})["key"].(string))

@@ -215,7 +215,7 @@ func (k *Keeper) approvers(e *mailflow.Effect, sender string) (list []string, al
 // copied reports whether a message that a program of this site returns was copied to a monitor
 // before.
 func (k *Keeper) copied(m *mailflow.Whole, p *mailflow.Parcel, now time.Time) bool {
-	if m.Envelope.MessageID == "" || m.Envelope.Login != "" || !m.Envelope.IP.IsLoopback() {
+	if m.Envelope.MessageID == "" || !m.Relayed {
 		return false
 	}
 	k.mu.Lock()

@@ -14,6 +14,7 @@ type Whole struct {
 	Header     []Field // in order, values as they were sent, with the space behind the colon
 	Body       []byte  // lines end in CRLF
 	Subject    string  // decoded
+	Relayed    bool    // see [Judgement]
 }
 
 // Addressee is a recipient of a message and the parameters of its RCPT.
