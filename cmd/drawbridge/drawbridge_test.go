@@ -16,6 +16,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 func TestPrintable(t *testing.T) {
@@ -196,6 +198,7 @@ func FuzzSplit(f *testing.F) {
 	for _, s := range []string{
 		"address\nann@a\nbob@b\n", "\ufeffaddress,x\r\nann@a,\"1\n2\"\r\nbob@b,", "x,address\n1,ann@a\n2,bob@b\n\n3,cat@a",
 		",address\n0\n,ann@a", "address\n\"", "address\nann@a\n\"open", "address\n", "address\nann\n", "",
+		"x;address\n1;ann@a\n2;bob@b", "address\tx\rann@a\t1\rbob@b\t2", "\xff\xfea\x00d\x00d\x00r\x00e\x00s\x00s\x00\n\x00a\x00@\x00b\x00",
 	} {
 		f.Add([]byte(s))
 	}
@@ -209,8 +212,12 @@ func FuzzSplit(f *testing.F) {
 			cells string
 		}
 		read := func(file []byte) (lines []line, whole bool) {
-			r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(file, []byte("\ufeff"))))
-			r.FieldsPerRecord, r.TrimLeadingSpace = -1, true
+			text, separator, err := api.Sheet(file)
+			if err != nil {
+				t.Fatalf("%q: %v", file, err)
+			}
+			r := csv.NewReader(bytes.NewReader(text))
+			r.Comma, r.FieldsPerRecord, r.TrimLeadingSpace = separator, -1, separator != '\t'
 			for {
 				cells, err := r.Read()
 				if err != nil {

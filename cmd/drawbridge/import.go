@@ -27,7 +27,8 @@ func (c *cli) accountImport() *cobra.Command {
 		Long: "Create and change accounts from a CSV file, or from standard input (-). Its first line names the columns:\n" +
 			"address, and any of departments, aliases, imap, pop3, smtp, sieve, preset, suspended, secure_passwords.\n" +
 			"Switches are on or off, or empty to follow the domain; departments and aliases are separated by semicolons, and\n" +
-			"empty means none. Settings without a column stay as they are. Importing a file twice changes nothing more.\n\n" +
+			"empty means none. Settings without a column stay as they are. Importing a file twice changes nothing more.\n" +
+			"Cells are separated by commas, or by semicolons or tabs where the first line has no comma.\n\n" +
 			"If the file has faults, all of them are reported and nothing is changed. A file with several domains is checked\n" +
 			"as a whole, then imported domain by domain.",
 		Example: "  drawbridge account import people.csv --create-departments --dry-run\n\n" +
@@ -129,23 +130,26 @@ const maxDomains = 1000
 // split divides a file by the domains of its addresses, in the order of their first. What is wrong
 // with the lines is for the daemon to say.
 func split(file []byte) ([]part, error) {
-	text := bytes.TrimPrefix(file, []byte("\ufeff"))
-	r := csv.NewReader(bytes.NewReader(text))
-	r.FieldsPerRecord, r.TrimLeadingSpace = -1, true
+	file, separator, err := api.Sheet(file)
+	if err != nil {
+		return nil, err
+	}
+	r := csv.NewReader(bytes.NewReader(file))
+	r.Comma = separator
+	r.FieldsPerRecord, r.TrimLeadingSpace = -1, separator != '\t'
 	header, err := r.Read()
 	column := slices.IndexFunc(header, func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), "address") })
 	if err != nil || column < 0 {
 		return nil, errors.New("the first line has no column address: start the file with the column names, such as address,departments,imap,pop3,smtp")
 	}
-	read := func() int { return len(file) - len(text) + int(r.InputOffset()) }
-	end := read()
+	end := int(r.InputOffset())
 	anybodys := []span{{0, end}} // the header and unreadable lines: the first domain's import reports them
 	var parts []part
 	for end < len(file) {
 		line := span{end, len(file)} // the rest, unless it can be read
 		domain := ""
 		if cells, err := r.Read(); err == nil {
-			line.to = read()
+			line.to = int(r.InputOffset())
 			if column < len(cells) {
 				address := strings.TrimSpace(cells[column])
 				if at := strings.LastIndexByte(address, '@'); at >= 0 {

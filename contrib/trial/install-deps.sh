@@ -25,7 +25,7 @@ version() {
 # Packages, by the versions that this machine has or would get.
 choose() {
 	dovecot=$(version dovecot-core)
-	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd dovecot-auth-lua postfix swaks libnet-ssleay-perl curl chromium"
+	packages="dovecot-imapd dovecot-pop3d dovecot-managesieved dovecot-lmtpd dovecot-submissiond dovecot-auth-lua postfix swaks libnet-ssleay-perl curl python3-yaml chromium"
 	case ${dovecot#*:} in
 	2.3.1[3-9]* | 2.3.[2-9][0-9]*) ;;
 	2.4.*) ;;

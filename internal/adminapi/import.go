@@ -2,14 +2,11 @@ package adminapi
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/csv"
 	"errors"
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -30,13 +27,13 @@ func importAccounts(c *call) (*answer, error) {
 func readImport(c *call, f *api.Faults) []admin.ImportedAccount {
 	defer func() { f.Line = 0 }()
 	f.Line = 1
-	text, err := importText(c.raw)
+	text, separator, err := api.Sheet(c.raw)
 	if err != nil {
 		f.Add("", "malformed", "%v", err)
 		return nil
 	}
 	r := csv.NewReader(bytes.NewReader(text))
-	r.Comma = importSeparator(text)
+	r.Comma = separator
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.ReuseRecord = -1, r.Comma != '\t', true
 	header, err := r.Read()
 	if err != nil {
@@ -97,48 +94,6 @@ func readImport(c *call, f *api.Faults) []admin.ImportedAccount {
 		e.Edit = patchOfAccount(c, with)
 		list = append(list, e)
 	}
-}
-
-// importText returns a file in UTF-8 with line feeds. Spreadsheets also write UTF-16, and old ones
-// lines that end in a carriage return alone.
-func importText(raw []byte) ([]byte, error) {
-	big := bytes.HasPrefix(raw, []byte("\xfe\xff"))
-	switch {
-	case big || bytes.HasPrefix(raw, []byte("\xff\xfe")):
-		if len(raw)%2 != 0 {
-			return nil, errors.New("the file is UTF-16 and ends within a character: save it again, as UTF-8")
-		}
-		order := binary.ByteOrder(binary.LittleEndian)
-		if big {
-			order = binary.BigEndian
-		}
-		units := make([]uint16, 0, len(raw)/2)
-		for pair := range slices.Chunk(raw[2:], 2) {
-			units = append(units, order.Uint16(pair))
-		}
-		raw = []byte(string(utf16.Decode(units)))
-	case bytes.IndexByte(raw, 0) >= 0:
-		return nil, errors.New("the file has NUL bytes, as UTF-16 without its mark has: save it as UTF-8")
-	case !utf8.Valid(raw):
-		return nil, errors.New("the file is not valid UTF-8: save it in that encoding")
-	}
-	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
-	if bytes.IndexByte(raw, '\n') < 0 {
-		raw = bytes.ReplaceAll(raw, []byte("\r"), []byte("\n"))
-	}
-	return raw, nil
-}
-
-// importSeparator returns the separator of the header's cells: a comma, or else a semicolon or a
-// tab, as spreadsheets of many languages write.
-func importSeparator(text []byte) rune {
-	header, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
-	for _, separator := range ",;\t" {
-		if bytes.ContainsRune(header, separator) {
-			return separator
-		}
-	}
-	return ','
 }
 
 // withoutEmptyEnd removes empty cells at the end, as trailing separators make, down to least cells.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,22 @@ func TestRulesAsCode(t *testing.T) {
 	if status != 0 || !strings.Contains(exported, "\npolicies:\n") {
 		t.Fatalf("export: %d %s %s", status, exported, errs)
 	}
+	// Readers of YAML 1.1 take bare words such as "no" for other types: exported texts are quoted.
+	odd := []string{"no", "on", "0o17", "1_0", "12:30", "1e3", "~", "2026-01-01", "=", "0x1f"}
+	for i, name := range odd {
+		s.api("PUT", fmt.Sprintf("/v1/domains/example.org/departments/d%d", i), object{"name": name})
+	}
+	status, exported, errs = s.status("export", "example.org")
+	if status != 0 {
+		t.Fatalf("export: %d %s", status, errs)
+	}
+	reader := exec.CommandContext(s.ctx, "python3", "-c", `import json, sys, yaml
+for d in yaml.safe_load(sys.stdin)["departments"]: print(json.dumps(d["name"]))`)
+	reader.Stdin = strings.NewReader(exported)
+	names, err := reader.CombinedOutput()
+	if want := `"` + strings.Join(odd, "\"\n\"") + "\"\n"; err != nil || string(names) != want {
+		t.Errorf("PyYAML (Debian package python3-yaml) reads %s %v, want %s", names, err, want)
+	}
 	old := write("old.yaml", exported)
 	edited := write("edited.yaml", strings.Replace(exported, "\npolicies:\n", `
 policies:
@@ -64,7 +81,7 @@ policies:
 	}
 	s.refuse("from outside", s.imap(outside, ann, pw), "OK ")
 	s.want("from the office", s.imap(office, ann, pw), "OK ")
-	r, err := open.Mail(ann)
+	r, err = open.Mail(ann)
 	if err == nil && strings.HasPrefix(r, "250 ") {
 		r, err = open.Recipient(bob)
 	}

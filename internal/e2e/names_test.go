@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -146,7 +150,9 @@ func TestNames(t *testing.T) {
 // Mailbox passwords kept here: no next passdb at all.
 func TestMailboxPasswordsKeptHere(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false, "throttle.wrong_secrets_per_address": 12}})
+	s := start(t, trialstack.Options{Settings: map[string]any{
+		"login.next_passdb": false, "throttle.wrong_secrets_per_address": 12, "throttle.exempt": []string{"127.0.8.5"},
+	}})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
 	s.refuse("before one is set", s.imap(outside, ann, s.passwords[ann]), "OK ")
@@ -206,13 +212,62 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 	// An address from which many accounts are guessed is throttled, the site's own webmail never.
 	s.api("PUT", "/v1/accounts/"+bob, object{})
 	s.api("PUT", "/v1/accounts/"+bob+"/mailbox-password", object{"password": "another long phrase"})
-	for _, from := range []string{webmail, "127.0.8.7"} {
+	// So is a user of the webmail, by the address that it forwards, and no other user of it.
+	guess := func(ip, realIP string) {
+		t.Helper()
 		for i := range 12 {
-			s.api("POST", "/v1/login", object{"account": fmt.Sprintf("nobody%d@example.org", i), "secret": "Summer2026", "protocol": "imap", "ip": from})
+			s.api("POST", "/v1/login", object{
+				"account": fmt.Sprintf("nobody%d@example.org", i), "secret": "Summer2026", "protocol": "imap", "ip": ip, "real_ip": realIP,
+			})
 		}
 	}
+	guess(webmail, webmail)
+	guess("127.0.8.7", "127.0.8.7")
+	guess("127.0.8.5", "127.0.8.5")
+	guess("203.0.113.7", webmail)
 	s.want("by webmail", s.imap(webmail, bob, "another long phrase"), "OK ")
 	s.refuse("from a throttled address", s.imap("127.0.8.7", bob, "another long phrase"), "OK ")
+	s.want("from a network of throttle.exempt", s.imap("127.0.8.5", bob, "another long phrase"), "OK ")
+	s.refuse("a throttled user of webmail", s.forwarded("203.0.113.7", bob, "another long phrase"), "OK ")
+	s.want("another user of webmail", s.forwarded("203.0.113.8", bob, "another long phrase"), "OK ")
+
+	// Hashes that cost too much are refused, by the API and by the command.
+	const costly = "{BLF-CRYPT}$2y$13$O6gmaX0nvqonALn6wDpSMuKZrabubmHQ4arX7QZiNpuLQHyuf4uF6"
+	refusal := s.refused(422, "invalid", "PUT", "/v1/accounts/"+bob+"/mailbox-password", object{"hash": costly})
+	if text := fmt.Sprint(refusal["errors"]); !strings.Contains(text, "cost=13 costs too much to verify") {
+		t.Errorf("the refusal of a costly hash: %s", text)
+	}
+	if status, _, errs := s.status("mailbox-password", "set", bob, "--hash-file", writeFile(t, costly+"\n")); status != 65 || !strings.Contains(errs, "cost of at most 12") {
+		t.Errorf("a costly hash by the command: %d %s", status, errs)
+	}
+	s.want("the password is as it was", s.imap(outside, bob, "another long phrase"), "OK ")
+	s.command("mailbox-password", "set", bob, "--hash-file", writeFile(t, "{SHA512-CRYPT}$6$lAmgP6OzuzwHLd//$uoFkDAeZbf9hyGHqzrSuj/mUPH/.aCEfJASDwQqs15vgx.mKnaUxpLtK6ASfGqWzIERGTB29Pn3WK/SFmCTjN0"))
+	s.want("a hash of usual cost", s.imap(outside, bob, s.passwords[bob]), "OK ")
+
+	// Tables as spreadsheets of many languages save them: semicolons, UTF-16 with its mark.
+	table := "address;suspended;pop3;\r\n" + ann + ";;off;\r\n" + bob + ";on;;\r\n"
+	s.command("account", "import", writeFile(t, table))
+	s.refuse("a suspended account", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	s.refuse("a protocol that is off", s.pop3(outside, ann, "a long enough phrase"), "+OK ")
+	wide := []byte{0xff, 0xfe}
+	for _, unit := range utf16.Encode([]rune(strings.ReplaceAll(table, "on", "off"))) {
+		wide = binary.LittleEndian.AppendUint16(wide, unit)
+	}
+	s.command("account", "import", writeFile(t, string(wide)))
+	s.want("no longer suspended", s.imap(outside, bob, s.passwords[bob]), "OK ")
+	if status, _, errs := s.status("account", "import", writeFile(t, table+"carl@example.org;maybe;;\r\n")); status != 65 || !strings.Contains(errs, "line 4") {
+		t.Errorf("a wrong cell in line 4: %d %s", status, errs)
+	}
+}
+
+// writeFile writes a file of a test and returns its path.
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // A name that the next passdb maps is judged again under its final name, through every door.

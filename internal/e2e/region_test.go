@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,15 +33,21 @@ func debian(t *testing.T) string {
 	return path
 }
 
-// from logs in by webmail, which forwards its user's address, and returns the server's words.
+// from logs ann in by webmail, which forwards her address, and returns the server's words.
 func (s *site) from(ip string) string {
+	s.t.Helper()
+	return s.forwarded(ip, ann, s.passwords[ann])
+}
+
+// forwarded logs in by webmail, which forwards its user's address, and returns the server's words.
+func (s *site) forwarded(ip, user, password string) string {
 	s.t.Helper()
 	c, err := mailclient.Client{From: webmail}.IMAP(s.ctx, s.IMAP())
 	s.must(err)
 	defer func() { _ = c.Close() }()
 	_, err = c.ID("name", "webmail", "x-originating-ip", ip)
 	s.must(err)
-	r, err := c.Login(ann, s.passwords[ann])
+	r, err := c.Login(user, password)
 	s.must(err)
 	return r.Status
 }
@@ -98,7 +105,17 @@ func TestRegions(t *testing.T) {
 		if d := s.tested(policies+"/home/test", ann, "imap", french4); d["verdict"] != "no_match" || d["region"] != "FR" || d["outcome"] != "deny" {
 			t.Errorf("the test does not say what happens: %v", d)
 		}
-		s.api("PATCH", policies+"/home", object{"regions": []string{"DE", "EU"}})
+		// The warning names the share: of these logins one came from an unknown country, one from
+		// EU.
+		count := func() int { return len(s.api("GET", "/v1/domains/example.org/logins", nil)["items"].([]any)) }
+		warned := s.api("PATCH", policies+"/home", object{"regions": []string{"DE"}})["warnings"].([]any)[0].(object)
+		if want := fmt.Sprintf("2 of the domain's %d most recent logins came from addresses without a country", count()); !strings.HasPrefix(warned["detail"].(string), want) {
+			t.Errorf("the warning is %v, want %s", warned, want)
+		}
+		warned = s.api("PATCH", policies+"/home", object{"regions": []string{"DE", "EU"}})["warnings"].([]any)[0].(object)
+		if want := fmt.Sprintf("1 of the domain's %d ", count()); !strings.HasPrefix(warned["detail"].(string), want) {
+			t.Errorf("the warning is %v, want %s", warned, want)
+		}
 		s.want("European, which is named", s.from(europe4), yes)
 		s.refuse("from the office, which is in no country", s.imap(office, ann, s.passwords[ann]), yes)
 		s.api("PATCH", policies+"/home", object{"ips": []string{"127.0.1.0/24"}})
