@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"net/netip"
 	"strings"
 	"testing"
 
 	gomilter "github.com/emersion/go-milter"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
@@ -64,7 +64,7 @@ func FuzzSession(f *testing.F) {
 		said = packet(said, gomilter.CodeMacro, "M{auth_authen}\x00"+ann+"\x00")
 		said = packet(said, gomilter.CodeMail, "<"+ann+">\x00")
 		said = packet(said, gomilter.CodeHeader, "From\x00"+from+"\x00")
-		s := checking(mailflow.CheckBoth, "").Submitter(ann, netip.Addr{}, 0)
+		s := checking(mailflow.CheckBoth, "").Submitter(access.Submission{Account: ann})
 		owned := !s.Header([]mailflow.Field{{Name: "From", Value: from}}).Refused
 		want := "Ocy"
 		if owned {

@@ -66,9 +66,9 @@ type Gate interface {
 	// Connected reports that an SMTP session of a client begins now, before anything can authenticate
 	// it, and is told by the function it returns that the session has ended.
 	Connected(ip netip.Addr, port uint16) (ended func())
-	// Submitter returns the rules for a message that login submits from an SMTP session of the
-	// given client. The address may be invalid.
-	Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter
+	// Submitter returns the rules for a message of an authenticated session, as MAIL begins. The
+	// client's address may be invalid.
+	Submitter(access.Submission) mailflow.Submitter
 	// Submission decides whether an authenticated session may still send. It is asked when a
 	// message has been received: the login may have been revoked since it began.
 	Submission(access.Submission) access.Decision

@@ -540,7 +540,7 @@ func (p panicking) Needs() mailflow.Needs {
 func (panicking) Connected(netip.Addr, uint16) func()          { return func() {} }
 func (panicking) Submission(access.Submission) access.Decision { return access.Decision{} }
 
-func (panicking) Submitter(string, netip.Addr, uint16) mailflow.Submitter {
+func (panicking) Submitter(access.Submission) mailflow.Submitter {
 	return mailflow.Submitter{}
 }
 

@@ -57,8 +57,8 @@ func (r *rules) Connected(ip netip.Addr, port uint16) func() {
 	}
 }
 
-func (r *rules) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
-	return r.submitter(login, netip.AddrPortFrom(ip, port))
+func (r *rules) Submitter(s access.Submission) mailflow.Submitter {
+	return r.submitter(s.Account, netip.AddrPortFrom(s.IP, s.Port))
 }
 
 func (r *rules) Submission(s access.Submission) access.Decision {

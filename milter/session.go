@@ -83,6 +83,7 @@ type message struct {
 	sender    string
 	ip        netip.Addr // of the client, as is the port
 	port      uint16
+	passed    bool // by another server, see [access.Submission]
 	submitter mailflow.Submitter
 	from      []mailflow.Field // originator fields
 	fromSize  int              // octets of their values, and of those left out
@@ -91,6 +92,11 @@ type message struct {
 	checked   bool             // the header fields were
 	refusal   gomilter.Response
 	whole     *whole // nil if nothing of it is collected
+}
+
+// submission is the session of the message.
+func (m *message) submission() access.Submission {
+	return access.Submission{Account: m.login, IP: m.ip, Port: m.port, Sender: m.sender, Passed: m.passed}
 }
 
 func newSession(s *Server, offer []byte) *session {
@@ -181,7 +187,8 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 	msg := &s.message
 	if msg.login != "" {
 		msg.ip, msg.port = s.client(m.Macros)
-		msg.submitter = s.gate.Submitter(msg.login, msg.ip, msg.port)
+		msg.passed = m.Macros["{auth_type}"] == "XCLIENT"
+		msg.submitter = s.gate.Submitter(msg.submission())
 		if msg.submitter.Unavailable {
 			return s.refuse(m, unavailable, nil), nil
 		}
@@ -302,7 +309,7 @@ func (s *session) check(m *gomilter.Modifier) gomilter.Response {
 	}
 	msg.checked = true
 	if msg.submitter.Account != "" {
-		d := s.gate.Submission(access.Submission{Account: msg.login, IP: msg.ip, Port: msg.port, Sender: msg.sender})
+		d := s.gate.Submission(msg.submission())
 		if text := ended(&d); text != "" {
 			return s.reject(m, mailflow.Reason(d.Reason), text, nil)
 		}

@@ -42,16 +42,16 @@ type reader struct {
 // mail is the message of a request. Its texts are valid until the next request is read.
 type mail struct{ state, recipient, recipients, instance, queueID, size []byte }
 
-// envelope copies the message of the last request. It does not exist where nobody asks
-// for it, because most requests differ in it.
-func (r *reader) envelope() *mailflow.Envelope {
+// envelope copies the message of the last request to e, and reuses the texts of the message before.
+func (r *reader) envelope(e *mailflow.Envelope) {
 	m := &r.mail
-	size, _ := strconv.ParseInt(string(m.size), 10, 64)
-	recipients, _ := strconv.Atoi(string(m.recipients))
-	return &mailflow.Envelope{
-		Login: r.last.Account, IP: r.last.IP, Port: r.last.Port, Sender: r.last.Sender, Recipient: string(m.recipient),
-		Size: size, Recipients: recipients, Instance: string(m.instance), QueueID: string(m.queueID),
-	}
+	e.Login, e.IP, e.Port, e.Sender = r.last.Account, r.last.IP, r.last.Port, r.last.Sender
+	e.Size, _ = strconv.ParseInt(string(m.size), 10, 64)
+	e.Recipients, _ = strconv.Atoi(string(m.recipients))
+	e.Data = false
+	reuse(&e.Recipient, m.recipient)
+	reuse(&e.Instance, m.instance)
+	reuse(&e.QueueID, m.queueID)
 }
 
 // newReader returns a reader of src, which needs no buffer of its own.
@@ -124,12 +124,14 @@ const (
 	seenInstance
 	seenQueueID
 	seenSize
+	seenMethod
 )
 
 // parse takes the next request out of the buffer and notes it in last.
 func (r *reader) parse() error {
 	last := &r.last
 	r.mail = mail{}
+	last.Passed = false
 	seen := 0
 	for n := 1; ; n++ {
 		line := r.buf[r.start:r.end]
@@ -157,6 +159,8 @@ func (r *reader) parse() error {
 		case "sasl_username":
 			bit = seenAccount
 			reuse(&last.Account, value)
+		case "sasl_method":
+			bit, last.Passed = seenMethod, string(value) == "XCLIENT"
 		case "sender":
 			bit = seenSender
 			reuse(&last.Sender, value)

@@ -74,7 +74,8 @@ type Gate interface {
 	Submission(access.Submission) access.Decision
 	// Needs reports whether any rules concern recipients.
 	Needs() mailflow.Needs
-	// Recipient judges a recipient of a message, which its instance identifies.
+	// Recipient judges a recipient of a message, which its instance identifies. The envelope is the
+	// caller's again afterwards.
 	Recipient(*mailflow.Envelope) mailflow.Verdict
 	// MessageEnded is called once for each message that Recipient was asked about. A message that
 	// was accepted may yet reach a limit that all daemons share.
@@ -146,12 +147,13 @@ func (s *Server) serve(c *conn) {
 // SMTP session at a time.
 type current struct {
 	gate     Gate
-	envelope *mailflow.Envelope // of the last recipient; nil for none
+	open     bool              // it has not come to its end
+	envelope mailflow.Envelope // of the last recipient
 }
 
 // message continues with the message of a request, for which verdict was found so far.
 func (c *current) message(r *reader, verdict string) string {
-	if c.envelope != nil && c.envelope.Instance != string(r.mail.instance) {
+	if c.open && c.envelope.Instance != string(r.mail.instance) {
 		c.abandon()
 	}
 	switch string(r.mail.state) {
@@ -159,17 +161,17 @@ func (c *current) message(r *reader, verdict string) string {
 		if verdict != permit || len(r.mail.instance) == 0 {
 			return verdict
 		}
-		c.envelope = r.envelope()
-		v := c.gate.Recipient(c.envelope)
+		r.envelope(&c.envelope)
+		c.open = true
+		v := c.gate.Recipient(&c.envelope)
 		return recipientAction(&v)
 	case "DATA":
-		if c.envelope != nil {
-			c.envelope.Data = verdict == permit
-		}
+		c.envelope.Data = c.open && verdict == permit
 	case "END-OF-MESSAGE":
-		if c.envelope != nil {
-			c.envelope = nil
-			if v := c.gate.MessageEnded(r.envelope(), verdict == permit); verdict == permit {
+		if c.open {
+			c.open = false
+			r.envelope(&c.envelope)
+			if v := c.gate.MessageEnded(&c.envelope, verdict == permit); verdict == permit {
 				return recipientAction(&v)
 			}
 		}
@@ -179,9 +181,9 @@ func (c *current) message(r *reader, verdict string) string {
 
 // abandon reports a message that did not come to its end here.
 func (c *current) abandon() {
-	if c.envelope != nil {
-		c.gate.MessageEnded(c.envelope, false)
-		c.envelope = nil
+	if c.open {
+		c.open = false
+		c.gate.MessageEnded(&c.envelope, false)
 	}
 }
 

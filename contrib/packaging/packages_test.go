@@ -233,6 +233,7 @@ smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, defer_u
 }
 auth_failure_delay = 0
 `)
+	m.run("rm -f /usr/share/dovecot/protocols.d/submissiond.protocol") // the site has no such service
 	m.run("cp /etc/postfix/master.cf.proto /etc/postfix/master.cf && systemctl enable postfix dovecot && systemctl restart postfix && systemctl restart dovecot")
 }
 

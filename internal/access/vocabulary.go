@@ -298,6 +298,9 @@ type Submission struct {
 	IP      netip.Addr
 	Port    uint16 // of the client: with IP it identifies the connection
 	Sender  string // MAIL FROM without its angle brackets; empty for the null sender
+	// Passed: another server of the site passed the login on (XCLIENT), so that it is older than the
+	// connection.
+	Passed bool
 }
 
 // Session is an open session of the mail server, as its login was recorded.

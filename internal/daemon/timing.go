@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -54,9 +53,9 @@ type timedMilter struct {
 }
 
 // Submitter times [gate.Gate.Submitter].
-func (t timedMilter) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
+func (t timedMilter) Submitter(sub access.Submission) mailflow.Submitter {
 	began := time.Now()
-	s := t.Gate.Submitter(login, ip, port)
+	s := t.Gate.Submitter(sub)
 	t.begin(time.Since(began))
 	return s
 }

@@ -1,6 +1,12 @@
 package e2e
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -202,7 +208,7 @@ func TestSenderCheckWithoutMilter(t *testing.T) {
 // An outsider's odd MAIL FROM is none of the policy service's business.
 func TestOddSenders(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{})
+	s := start(t, trialstack.Options{Settings: map[string]any{"milter.max_connections": 1}})
 	s.domain(nil)
 	for _, from := range []string{"\"a b\"@elsewhere.example", "x\x7fy@elsewhere.example", strings.Repeat("a", 300) + "@elsewhere.example"} {
 		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
@@ -215,6 +221,34 @@ func TestOddSenders(t *testing.T) {
 		}
 		s.must(c.Close())
 	}
+
+	// A second session waits for the milter's only connection, which the metrics and the log show.
+	first, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+	s.must(err)
+	s.eventually("the first session has the connection", func() bool {
+		_, err := first.Hello()
+		return err == nil
+	})
+	second, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+	s.must(err)
+	defer func() { _ = second.Close() }()
+	s.eventually("the limit is in the metrics", func() bool {
+		resp, err := s.request(0, "GET", "/metrics", nil)
+		s.must(err)
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		s.must(err)
+		return regexp.MustCompile(`(?m)^drawbridge_connections_limit_reached_total\{.*service="milter"\} [1-9]`).Match(text)
+	})
+	log, err := os.ReadFile(s.Daemons[0].LogPath)
+	s.must(err)
+	if !strings.Contains(string(log), "connection limit reached") {
+		t.Errorf("the log does not name the limit:\n%s", log)
+	}
+	s.must(first.Close())
+	reply, err := second.Hello()
+	s.must(err)
+	s.want("the second session", reply, "250")
 }
 
 // M10: submitted mail names the device; a forged header of that name does not last.
@@ -232,6 +266,84 @@ func TestTraceHeader(t *testing.T) {
 	}
 	if !strings.Contains(m, "client=third-party") || !strings.Contains(m, "id=") {
 		t.Errorf("the header does not name client and credential:\n%s", m)
+	}
+}
+
+// Dovecot's own submission service passes the login on to Postfix (XCLIENT LOGIN): the sender check,
+// the trace header and revocation hold as for a client of Postfix.
+func TestDovecotSubmissionService(t *testing.T) {
+	t.Parallel()
+	relay, listener := freePort(t), freePort(t)
+	conf := fmt.Sprintf(`
+submission_relay_host = 127.0.0.1
+submission_relay_port = %d
+submission_relay_trusted = yes
+service submission-login {
+  inet_listener submission {
+    port = %d
+  }
+}
+`, relay, listener)
+	s := start(t, trialstack.Options{
+		Ports: trialstack.Ports{SMTP: relay}, MainCF: "smtpd_authorized_xclient_hosts = 127.0.0.1\n",
+		DovecotConf: bySeries(t, "protocols = imap pop3 lmtp sieve submission\n", "protocols {\n  submission = yes\n}\n") + conf,
+	})
+	s.domain(object{"trace_header": true})
+	login := func(from, password, want string) *mailclient.SMTP {
+		t.Helper()
+		c, r, err := mailclient.Client{From: from}.Login(s.ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(listener)), ann, password)
+		s.must(err)
+		t.Cleanup(func() { _ = c.Close() })
+		s.want("auth", r, want)
+		return c
+	}
+	message := func(from, header, subject string) (envelope, recipient, text string) {
+		return from, bob, "From: " + header + "\nSubject: " + subject + "\n\nx\n"
+	}
+	refused := func(what string, c *mailclient.SMTP, from, header, subject string) {
+		t.Helper()
+		if r, err := c.Send(message(from, header, subject)); err == nil { // else Dovecot ended the session
+			s.refuse(what, r, "250 ")
+		}
+	}
+	id, secret := s.device(ann, "phone")
+	c := login(outside, secret, "235 ")
+	s.want("her own address", s.send(c, ann, bob, "From: "+ann+"\nSubject: relayed\n\nx\n"), "250 ")
+	if m := s.received(bob, "relayed"); !strings.Contains(m, "X-Drawbridge-Client: client=third-party") || !strings.Contains(m, id) {
+		t.Errorf("the message does not name the device:\n%s", m)
+	}
+	s.want("another's From", s.send(c, ann, bob, "From: "+bob+"\nSubject: header\n\nx\n"), "550 5.7.1 ")
+	s.eventually("the message is on record", func() bool {
+		for _, item := range s.api("GET", "/v1/domains/example.org/messages?credential="+id, nil)["items"].([]any) {
+			if r := item.(object); r["account"] == ann && r["ip"] == outside && r["verdict"] == "accepted" {
+				return true
+			}
+		}
+		return false
+	})
+	// Dovecot 2.3.19 crashes when the relay refuses MAIL, and the client reads no answer.
+	refused("another's address", login(outside, secret, "235 "), bob, ann, "envelope")
+
+	// Secure passwords stay enough where they are enforced: the session is known by its login.
+	s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": true, "scope": object{"all": true}})
+	enforced := login(office, secret, "235 ")
+	s.want("enforced", s.send(enforced, ann, bob, "From: "+ann+"\nSubject: enforced\n\nx\n"), "250 ")
+	s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": false})
+
+	tablet := login("127.0.1.8", s.passwords[ann], "235 ")
+	s.api("DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
+	refused("the revoked device, in its open session", c, ann, ann, "revoked")
+	refused("the revoked device, in another one", enforced, ann, ann, "revoked")
+	login(outside, secret, "535 ")
+	s.want("another device", s.send(tablet, ann, bob, "From: "+ann+"\nSubject: tablet\n\nx\n"), "250 ")
+	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"smtp": false}})
+	refused("switched off, in its open session", tablet, ann, ann, "off")
+	s.refuse("switched off", s.smtp(outside, ann, s.passwords[ann]), "235 ")
+	s.received(bob, "tablet")
+	for _, subject := range []string{"envelope", "header", "revoked", "off"} {
+		if s.count(bob, subject) > 0 {
+			t.Errorf("a message %s was delivered", subject)
+		}
 	}
 }
 

@@ -307,7 +307,7 @@ func TestSystemUsers(t *testing.T) {
 	files := "passdb {\n  driver = passwd-file\n  args = scheme=PLAIN /etc/dovecot/users\n}\n"
 	userdb := "userdb {\n  driver = passwd-file\n  args = /etc/dovecot/users\n}\n"
 	if d.next {
-		ports = strings.Replace(ports, "protocols = imap\n", "protocols {\n  imap = yes\n  lmtp = no\n  sieve = no\n  pop3 = no\n}\n", 1)
+		ports = strings.Replace(ports, "protocols = imap\n", "protocols {\n  imap = yes\n  lmtp = no\n  sieve = no\n  pop3 = no\n  submission = no\n}\n", 1)
 		files = "passdb passwd-file {\n  passwd_file_path = /etc/dovecot/users\n  default_password_scheme = PLAIN\n}\n"
 		userdb = "userdb passwd-file {\n  passwd_file_path = /etc/dovecot/users\n}\n"
 	}

@@ -73,7 +73,7 @@ func TestSenderDoesNotAllocate(t *testing.T) {
 		c.PutDepartment("example.org", &store.Department{Path: "dept7", SendAs: []string{"emea@example.com"}})
 		return nil
 	})
-	m := d.Submitter("ann@example.org", ip(home), 1)
+	m := d.Submitter(mail("ann@example.org", home, 1))
 	if n := testing.AllocsPerRun(100, func() {
 		if a := m.Address("emea+x@example.com"); !a.Granted {
 			t.Error("not granted")
@@ -135,7 +135,7 @@ func BenchmarkSubmitter(b *testing.B) {
 	d.want(smtp("ann@example.org", secret, home), "allow ok")
 	b.ReportAllocs()
 	for b.Loop() {
-		if m := d.Submitter("ann@example.org", ip(home), 1); m.Account == "" {
+		if m := d.Submitter(mail("ann@example.org", home, 1)); m.Account == "" {
 			b.Fatal("nobody")
 		}
 	}

@@ -64,7 +64,7 @@ func TestStoreNeverLoaded(t *testing.T) {
 	if got := d.Submission(mail("ann@example.org", home, 1)); end(got) != "tempfail store_unavailable" {
 		t.Errorf("submission: %s", end(got))
 	}
-	if got := d.Submitter("ann@example.org", ip(home), 1); !got.Unavailable || got.Account != "" {
+	if got := d.Submitter(mail("ann@example.org", home, 1)); !got.Unavailable || got.Account != "" {
 		t.Errorf("submitter: %+v", got)
 	}
 	d.Report(&access.Ending{Account: "ann@example.org", IP: ip(home), Service: "imap", Success: true}) // of whom nothing is known
@@ -85,7 +85,7 @@ func TestStoreAwayForTooLong(t *testing.T) {
 	if got := d.Submission(mail("ann@example.org", home, 1)); end(got) != "tempfail store_unavailable" {
 		t.Errorf("an open session: %s", end(got))
 	}
-	if got := d.Submitter("ann@example.org", ip(home), 1); !got.Unavailable {
+	if got := d.Submitter(mail("ann@example.org", home, 1)); !got.Unavailable {
 		t.Errorf("an open session's messages: %+v", got)
 	}
 
@@ -132,7 +132,7 @@ func TestRedisAway(t *testing.T) {
 			d.want(imap("ann@example.org", "right", home), "next ok")
 			d.Report(&access.Ending{Account: "ann@example.org", IP: ip(home), Service: "imap", Success: true})
 			d.wantMail(mail("ann@example.org", home, 1), "allow ok")
-			if got := d.Submitter("ann@example.org", ip(home), 1); got.Account != "ann@example.org" {
+			if got := d.Submitter(mail("ann@example.org", home, 1)); got.Account != "ann@example.org" {
 				t.Errorf("submitter: %+v", got)
 			}
 			if took := time.Since(began); took > time.Second {

@@ -629,7 +629,7 @@ func (g *Gate) describeClient(r *mailflow.Record, t *transaction, now time.Time)
 	}
 	s, _ := g.room.Get().(*session)
 	defer g.release(s)
-	if g.session(s, t.login, t.envelope.IP, t.envelope.Port, now) != 0 {
+	if g.session(s, &access.Submission{Account: t.login, IP: t.envelope.IP, Port: t.envelope.Port}, now) != 0 {
 		return
 	}
 	if s.bound.State() != submission.Bound {

@@ -97,13 +97,13 @@ func (g *Gate) release(s *session) {
 
 // session looks up who submits and binds the connection. The outcome is the zero value when rules
 // concern the session.
-func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now time.Time) access.Outcome {
+func (g *Gate) session(s *session, sub *access.Submission, now time.Time) access.Outcome {
 	if !g.Available(now) {
 		return access.TempFail
 	}
-	addr, err := address.Parse(name, g.DefaultDomain)
+	addr, err := address.Parse(sub.Account, g.DefaultDomain)
 	if err != nil {
-		if g.unreadable(name) {
+		if g.unreadable(sub.Account) {
 			return access.Next
 		}
 		return access.Deny
@@ -117,15 +117,15 @@ func (g *Gate) session(s *session, name string, ip netip.Addr, port uint16, now 
 	}
 	// No ports, no certificate: what the login did not carry must not make another client type of
 	// its session. The service is added by decide.
-	s.login = access.Login{Protocol: access.SMTP, IP: ip, RealIP: ip, Time: now}
+	s.login = access.Login{Protocol: access.SMTP, IP: sub.IP, RealIP: sub.IP, Time: now}
 	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
 	s.query.Region = g.region(s.login.IP)
 	// The client has authenticated, so it may get the reason.
 	if s.query.Site.Reveal == access.RevealWeb {
 		s.query.Site.Reveal = access.RevealVerified
 	}
-	if s.bound = g.sessions.Find(s.account, ip, port, now); s.bound == nil {
-		s.bound = g.sessions.Bind(s.account, ip, port, now, func(m submission.AuthMethod) bool { return s.decide(m).Outcome != access.Deny })
+	if s.bound = g.sessions.Find(s.account, sub.IP, sub.Port, now); s.bound == nil {
+		s.bound = g.sessions.Bind(s.account, sub, now, func(m submission.AuthMethod) bool { return s.decide(m).Outcome != access.Deny })
 	}
 	return 0
 }
@@ -188,7 +188,7 @@ func (g *Gate) Submission(sub access.Submission) access.Decision {
 	}
 	s, _ := g.room.Get().(*session)
 	defer g.release(s)
-	switch o := g.session(s, sub.Account, sub.IP, sub.Port, now); o {
+	switch o := g.session(s, &sub, now); o {
 	case access.TempFail:
 		return access.Decision{Outcome: o, Reason: access.ReasonStoreUnavailable}
 	case access.Deny, access.Next:
@@ -248,19 +248,20 @@ func (g *Gate) record(s *session, d *access.Decision) {
 	g.writes.record(rec)
 }
 
-// Submitter returns the rules for messages that apply to an authenticated session.
-func (g *Gate) Submitter(login string, ip netip.Addr, port uint16) mailflow.Submitter {
+// Submitter returns the rules for messages that apply to an authenticated session, whose sender does
+// not matter.
+func (g *Gate) Submitter(sub access.Submission) mailflow.Submitter {
 	s, _ := g.room.Get().(*session)
 	defer g.release(s)
 	var m mailflow.Submitter
-	switch g.session(s, login, ip, port, time.Now()) {
+	switch g.session(s, &sub, time.Now()) {
 	case access.TempFail:
 		return mailflow.Submitter{Unavailable: true}
 	case access.Deny, access.Next:
 		// No rules apply to the session: policyd decides whether it may submit at all. It may not
 		// use addresses of managed domains.
 		m = g.submitter(s)
-		m.Account, m.Check = login, mailflow.CheckOff
+		m.Account, m.Check = sub.Account, mailflow.CheckOff
 	default: // rules apply to the session
 		m = g.submitter(s)
 		if s.view.Settings.TraceHeader {

@@ -180,7 +180,7 @@ func TestBeginningAndAuthenticationOnTwoDaemons(t *testing.T) {
 	early.Time = time.Now().Add(-time.Second) // by another clock
 	logins.want(early, "allow ok")
 	redistest.Eventually(t, "the session is bound", func() bool {
-		return strings.Contains(mails.Submitter("ann@example.org", ip(home), 1).Trace, "phone")
+		return strings.Contains(mails.Submitter(mail("ann@example.org", home, 1)).Trace, "phone")
 	})
 	logins.revoke("ann@example.org", "phone")
 	redistest.Eventually(t, "the session ends", func() bool { return end(mails.Submission(mail("ann@example.org", home, 1))) == revoked })
@@ -359,7 +359,7 @@ func TestPermitsLeaveNothing(t *testing.T) {
 	for range 100 {
 		d.wantMail(mail("ann@example.org", home, 1), goesOn)
 		d.wantMail(mail("ann@example.org", cafe, 2), goesOn)
-		d.Submitter("ann@example.org", ip(home), 1)
+		d.Submitter(mail("ann@example.org", home, 1))
 	}
 	d.want(imap("ann@example.org", phone, home), "allow ok")
 	d.wantRecords("allow ok", "allow ok")
@@ -413,7 +413,7 @@ func TestAuthenticationHeardOfLate(t *testing.T) {
 	redistest.Eventually(t, "the account is known", func() bool { return logins.Store.State.Heads() == mails.Store.State.Heads() })
 	mails.wantMail(mail("ann@example.org", home, 1), goesOn)
 	logins.want(smtp("ann@example.org", phone, home), "allow ok")
-	trace := func() string { return mails.Submitter("ann@example.org", ip(home), 1).Trace }
+	trace := func() string { return mails.Submitter(mail("ann@example.org", home, 1)).Trace }
 	logins.domain(func(dom *store.Domain) { dom.TraceHeader = true })
 	redistest.Eventually(t, "the session is bound", func() bool { return strings.Contains(trace(), "phone") })
 	mails.wantMail(mail("ann@example.org", home, 1), goesOn)
@@ -496,7 +496,7 @@ func TestManyDevicesBehindOneAddress(t *testing.T) {
 		d.want(smtp("ann@example.org", secrets[i%len(secrets)], home), "allow ok")
 		d.wantMail(mail("ann@example.org", home, uint16(i)), goesOn)
 	}
-	if trace := d.Submitter("ann@example.org", ip(home), 199).Trace; strings.Count(trace, "phone") != 2*len(secrets) {
+	if trace := d.Submitter(mail("ann@example.org", home, 199)).Trace; strings.Count(trace, "phone") != 2*len(secrets) {
 		t.Errorf("the last connection is bound to %s", trace)
 	}
 	d.revoke("ann@example.org", "phone3")
@@ -548,7 +548,7 @@ func TestSessionKeepsClientTypeOfItsListener(t *testing.T) {
 	if got := d.wantMail(mail("ann@example.org", home, 1), goesOn); got.Client != "native-desktop" {
 		t.Errorf("the session is of type %s", got.Client)
 	}
-	if m := d.Submitter("ann@example.org", ip(home), 1); m.Account != "ann@example.org" {
+	if m := d.Submitter(mail("ann@example.org", home, 1)); m.Account != "ann@example.org" {
 		t.Errorf("submitter %+v", m)
 	}
 	port := uint16(100)
@@ -590,7 +590,7 @@ func TestSessionOfNextPassdbKeepsItsListener(t *testing.T) {
 		t.Errorf("the reports closed the wrong records: %+v", r)
 	}
 	d.wantMail(mail("ann@example.org", home, 1), goesOn2)
-	if m := d.Submitter("ann@example.org", ip(home), 1); m.Trace != `client=native-desktop,third-party; credential="mailbox"; id=mailbox` {
+	if m := d.Submitter(mail("ann@example.org", home, 1)); m.Trace != `client=native-desktop,third-party; credential="mailbox"; id=mailbox` {
 		t.Errorf("trace %q", m.Trace)
 	}
 }

@@ -18,7 +18,7 @@ func TestOwnedAddresses(t *testing.T) {
 	d.account("ann@example.org", func(a *store.Account) {
 		a.Aliases = []string{"info@example.org", "sales@example.net", "ann@elsewhere.example"}
 	})
-	ann := d.Submitter("Ann@example.net", ip(home), 1)
+	ann := d.Submitter(mail("Ann@example.net", home, 1))
 	if ann.Account != "ann@example.org" {
 		t.Fatalf("%+v", ann)
 	}
@@ -34,7 +34,7 @@ func TestOwnedAddresses(t *testing.T) {
 		}
 	}
 	// No record of one's own: the address alone.
-	bob := d.Submitter("bob@example.org", ip(home), 2)
+	bob := d.Submitter(mail("bob@example.org", home, 2))
 	if v := bob.Envelope("bob@example.net"); v.Refused {
 		t.Error("an account without a record may not write as itself")
 	}
@@ -60,7 +60,7 @@ func TestSendAs(t *testing.T) {
 	d.account("ann@example.org", func(a *store.Account) {
 		a.Departments, a.SendAs = []string{"sales/emea"}, []string{"info@example.com"}
 	})
-	ann, bob := d.Submitter("ann@example.org", ip(home), 1), d.Submitter("bob@example.org", ip(home), 2)
+	ann, bob := d.Submitter(mail("ann@example.org", home, 1)), d.Submitter(mail("bob@example.org", home, 2))
 	for from, c := range map[string]struct{ ann, bob bool }{
 		"ceo@example.com":      {false, false}, // example.org's setting does not open example.com
 		"info@example.com":     {true, false},
@@ -78,7 +78,7 @@ func TestSendAs(t *testing.T) {
 		}
 	}
 	d.domain(nil) // checks both
-	ann, bob = d.Submitter("ann@example.org", ip(home), 1), d.Submitter("bob@example.org", ip(home), 2)
+	ann, bob = d.Submitter(mail("ann@example.org", home, 1)), d.Submitter(mail("bob@example.org", home, 2))
 	if a, b := ann.Envelope("anybody@shop.example"), bob.Envelope("anybody@shop.example"); a.Refused || !b.Refused {
 		t.Errorf("a granted domain: ann %+v, bob %+v", a, b)
 	}
@@ -109,7 +109,7 @@ func TestUnmanagedAccountsUseNoManagedAddress(t *testing.T) {
 	d.Unmanaged = gate.Unmanaged{All: true}
 	d.domain(nil)
 	for _, login := range []string{"eve@other.example", "bob@nowhere.invalid"} {
-		m := d.Submitter(login, ip(home), 1)
+		m := d.Submitter(mail(login, home, 1))
 		for from, refused := range map[string]bool{login: false, "x@elsewhere.example": false, "": false, "bob@example.org": true, "x%example.org": true} {
 			if v := m.Envelope(from); v.Refused != refused {
 				t.Errorf("%s, MAIL FROM:<%s>: %+v", login, from, v)
@@ -137,7 +137,7 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 	}
 	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckEnvelope })
 	for what, login := range map[string]string{"of a domain not managed": "eve@other.example", "of nobody": "", "of no address": "no address"} {
-		m := d.Submitter(login, ip(home), 1)
+		m := d.Submitter(mail(login, home, 1))
 		if m.Account != login || m.Unavailable || m.Envelope("x@y").Refused || m.Trace != "" {
 			t.Errorf("a session %s: %+v", what, m)
 		}
@@ -145,7 +145,7 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 			t.Errorf("a session %s sends as an account: %+v", what, v)
 		}
 	}
-	m := d.Submitter("ann@example.org", ip(home), 1)
+	m := d.Submitter(mail("ann@example.org", home, 1))
 	if m.Account == "" || m.Check != mailflow.CheckEnvelope || m.ChecksHeader() || m.Trace != "" {
 		t.Errorf("%+v", m)
 	}
@@ -157,7 +157,7 @@ func TestWhomMessageRulesConcern(t *testing.T) {
 		t.Error("no headers are wanted though the trace goes there")
 	}
 	d.domain(func(dom *store.Domain) { dom.SenderCheck = mailflow.CheckBoth })
-	if m := d.Submitter("ann@example.org", ip(home), 1); !d.Needs().Headers || !m.ChecksHeader() {
+	if m := d.Submitter(mail("ann@example.org", home, 1)); !d.Needs().Headers || !m.ChecksHeader() {
 		t.Errorf("%+v, %+v", d.Needs(), m)
 	}
 }
@@ -173,7 +173,7 @@ func TestTrace(t *testing.T) {
 		a.Secrets = append([]store.SecurePassword{}, a.Secrets...)
 		a.Secrets[0].Label, a.Secrets[1].Label = "My iPhone", "Büro"
 	})
-	trace := func(from string, port uint16) string { return d.Submitter("ann@example.org", ip(from), port).Trace }
+	trace := func(from string, port uint16) string { return d.Submitter(mail("ann@example.org", from, port)).Trace }
 	if got, want := trace(office, 1), "client=third-party"; got != want {
 		t.Errorf("of a session of which nothing is known: %s, want %s", got, want)
 	}
@@ -209,7 +209,7 @@ func TestTraceOfOddLabels(t *testing.T) {
 			a.Secrets = append([]store.SecurePassword{}, a.Secrets...)
 			a.Secrets[0].Label = label
 		})
-		got := d.Submitter("ann@example.org", ip(home), 1).Trace
+		got := d.Submitter(mail("ann@example.org", home, 1)).Trace
 		for _, c := range []byte(got) {
 			if c != '\t' && (c < ' ' || c > '~') {
 				t.Errorf("label %q: octet %#x in %q", label, c, got)

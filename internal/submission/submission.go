@@ -32,7 +32,9 @@
 // # Binding
 //
 // If the milter reported when the connection began, the session is bound to all authentications of
-// the account from that address since then: usually one.
+// the account from that address since then: usually one. If another server passed the login on, as
+// Dovecot's submission service does, the login is older than the connection, and this does not
+// apply.
 //
 // Otherwise it is bound to all usable ones of the last day. If an unusable one is among them, the
 // session also needs an authentication of its own: a verified, usable one that no other session was
@@ -379,10 +381,10 @@ func (s *Sessions) known(account string, ip netip.Addr, now time.Time) bool {
 	return ok
 }
 
-// Bind binds a session that [Sessions.Find] did not find. Usable reports whether a session with
-// that method may continue; it is called under the lock.
-func (s *Sessions) Bind(account string, ip netip.Addr, port uint16, now time.Time, usable func(AuthMethod) bool) *Session {
-	p := peer{ip, port}
+// Bind binds a session of an account that [Sessions.Find] did not find. Usable reports whether a
+// session with that method may continue; it is called under the lock.
+func (s *Sessions) Bind(account string, sub *access.Submission, now time.Time, usable func(AuthMethod) bool) *Session {
+	p := peer{sub.IP, sub.Port}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.connections.Get(p, now)
@@ -395,8 +397,8 @@ func (s *Sessions) Bind(account string, ip netip.Addr, port uint16, now time.Tim
 		return before // another request of the same session was first
 	}
 	b := &Session{account: account, begun: c.begun, bound: now}
-	list, _ := s.authentications.Get(origin{account, ip}, now)
-	reported := c.begun > 0
+	list, _ := s.authentications.Get(origin{account, sub.IP}, now)
+	reported := c.begun > 0 && !sub.Passed
 	if reported {
 		b.methods = list.since(c.first)
 	}

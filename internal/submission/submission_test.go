@@ -27,8 +27,11 @@ func (s *Sessions) request(port uint16, now time.Time, usable func(AuthMethod) b
 	if b := s.Find("ann", home, port, now); b != nil {
 		return b
 	}
-	return s.Bind("ann", home, port, now, usable)
+	return s.Bind("ann", from(port), now, usable)
 }
+
+// from is a request on a connection from home.
+func from(port uint16) *access.Submission { return &access.Submission{IP: home, Port: port} }
 
 func (s *Sessions) login(m AuthMethod, at time.Time) {
 	s.Authenticated("ann", home, Authentication{AuthMethod: m, Time: at})
@@ -106,6 +109,19 @@ func TestRemoteLoginBeforeConnection(t *testing.T) {
 	check(t, "two seconds early", s.request(1, t0, all), Bound, "phone")
 }
 
+// A login that another server passed on is older than the connection, and still its own.
+func TestPassedLogin(t *testing.T) {
+	s := New()
+	s.login(phone, t0)
+	s.login(tablet, t0.Add(time.Second))
+	s.Connected(home, 1, t0.Add(2*time.Second))
+	now := t0.Add(3 * time.Second)
+	check(t, "a client's", s.Bind("ann", from(1), now, all), Waiting)
+	passed := from(1)
+	passed.Passed = true
+	check(t, "another server's", s.Bind("ann", passed, now, all), Bound, "phone", "tablet")
+}
+
 func TestPermit(t *testing.T) {
 	s := New()
 	now := t0.Add(time.Second)
@@ -166,14 +182,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	for i := range maxEntries + 100 {
 		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		s.Authenticated("ann", ip, Authentication{AuthMethod: phone, Time: t0})
-		s.Bind("ann", ip, 1, t0, all)
+		s.Bind("ann", &access.Submission{IP: ip, Port: 1}, t0, all)
 		s.Connected(ip, 2, t0)
 	}
 	if s.authentications.Len() != maxEntries || s.connections.Len() != maxEntries {
 		t.Errorf("%d authentications, %d connections", s.authentications.Len(), s.connections.Len())
 	}
 	for i := range 100 {
-		s.Bind(fmt.Sprint(i), home, 1, t0, all)
+		s.Bind(fmt.Sprint(i), from(1), t0, all)
 	}
 	if c, _ := s.connections.Get(peer{home, 1}, t0); len(c.sessions) != maxAccounts {
 		t.Errorf("%d sessions of one connection", len(c.sessions))
@@ -213,8 +229,8 @@ func TestAuthenticationsOfOneAddress(t *testing.T) {
 func TestBoundOnce(t *testing.T) {
 	s := New()
 	s.login(phone, t0)
-	a := s.Bind("ann", home, 1, t0, all)
-	if b := s.Bind("ann", home, 1, t0, none); a != b || s.Find("ann", home, 1, t0) != a {
+	a := s.Bind("ann", from(1), t0, all)
+	if b := s.Bind("ann", from(1), t0, none); a != b || s.Find("ann", home, 1, t0) != a {
 		t.Error("bound twice")
 	}
 }

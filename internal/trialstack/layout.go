@@ -65,6 +65,7 @@ func checkPrograms(opts Options) (series string, err error) {
 		{"/usr/lib/dovecot/pop3", "dovecot-pop3d"},
 		{"/usr/lib/dovecot/lmtp", "dovecot-lmtpd"},
 		{"/usr/lib/dovecot/managesieve", "dovecot-managesieved"},
+		{"/usr/lib/dovecot/submission", "dovecot-submissiond"},
 		{postfixProgram, "postfix"},
 	}
 	if _, err := os.Stat(dovecotProgram); err == nil {
