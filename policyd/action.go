@@ -35,7 +35,7 @@ func refusal(d *access.Decision) string {
 		return "421 4.7.0 " + textReauthenticate
 	case access.ReasonOK, access.ReasonPolicy, access.ReasonIPBlocked, access.ReasonProtocol, access.ReasonSuspended,
 		access.ReasonThrottled, access.ReasonPasswordExpired, access.ReasonUnknownAccount, access.ReasonUnmanagedDomain,
-		access.ReasonStoreUnavailable, access.ReasonSenderNotOwned:
+		access.ReasonStoreUnavailable, access.ReasonSenderNotOwned, access.ReasonSecondFactor:
 	}
 	if d.Message == "" {
 		return "554 5.7.1 " + textRefused

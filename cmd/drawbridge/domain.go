@@ -33,6 +33,14 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.list("password-keyword", "password_policy.forbidden_keywords", "forbidden `word` in new mailbox passwords")
 	s.number("password-history", "password_policy.history", "`number` of latest passwords that must not be used again; 0 for none")
 	s.text("password-max-age", "password_policy.max_age", "`age` at which mailbox passwords expire, such as 180d; \"\" for never")
+	factor := choose(cmd, "second-factor", "require a second factor of all accounts, at pages and clients that ask for one; for other scopes use the API", "required", "off")
+	s.add("second-factor", func(body, _ object) error {
+		body.put("second_factor", nil)
+		if *factor == "required" {
+			body.put("second_factor", object{"required": true, "scope": object{"all": true}})
+		}
+		return nil
+	})
 	s.list("administrator", "administrators", "`address` of an administrator, protected against lock-outs; default: the postmaster")
 	return s
 }

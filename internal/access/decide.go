@@ -480,6 +480,15 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	set(Allow, ReasonOK, "the mailbox password", assumed)
 }
 
+// RefuseFactor refuses a login that the rules admit, for the lack of a second factor; kinds are those
+// that the account has.
+func (q *Query) RefuseFactor(d *Decision, kinds []string, note string) {
+	d.Outcome, d.Reason, d.Note, d.SecondFactors = Deny, ReasonSecondFactor, note, kinds
+	if q.reveals(d) {
+		d.Message = text(d.Reason, false)
+	}
+}
+
 // passwordExpired returns why a mailbox password kept here must be changed, "" if it need not.
 func (r *Rules) passwordExpired(acc *Account, now time.Time) string {
 	switch {
@@ -538,6 +547,8 @@ func text(r Reason, place bool) string {
 		return textExpired
 	case ReasonSecretScope:
 		return textScope
+	case ReasonSecondFactor:
+		return textFactor
 	case ReasonOK, ReasonBadSecret, ReasonRevokedSecret, ReasonUnknownAccount, ReasonUnmanagedDomain, ReasonStoreUnavailable, ReasonSenderNotOwned:
 	}
 	return ""

@@ -17,6 +17,7 @@ type Settings struct {
 	EnforceFor  Scope // ... for these
 	Blocked     []string
 	MaxAge      time.Duration // of mailbox passwords kept here; 0 for ever (F17)
+	FactorFor   *Scope        // a second factor is required for these (F18); nil for none
 }
 
 // PutPolicy adds a policy, or replaces the one with its id.
@@ -43,7 +44,8 @@ func (s *Settings) policy(id string) int {
 // costs time for the policies that apply to the account, not for other policies, accounts or
 // prefixes.
 //
-// Scopes are numbered: policies by position, then the scope of enforcement.
+// Scopes are numbered: policies by position, then the scope of enforcement, then that of second
+// factors.
 type Rules struct {
 	protocols  Switched
 	policies   []policy // enabled ones, in order
@@ -55,6 +57,7 @@ type Rules struct {
 	near       address.Networks          // networks of all policies, including exceptions and some removed policies
 	gone       int                       // number of those removed policies
 	enforced   bool
+	factors    bool          // second factors are required for some
 	maxAge     time.Duration // of mailbox passwords kept here; 0 for ever
 	blocked    address.Networks
 	blockList  []string // as written, for explanations
@@ -130,6 +133,9 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 		}
 	}
 	said.add(n.enforcement(), &s.EnforceFor)
+	if n.factors = s.FactorFor != nil; n.factors {
+		said.add(n.enforcement()+1, s.FactorFor)
+	}
 	n.scopes = said.scopes(s.Departments)
 	n.anyClient.everyone = n.scopes.everyone.only(n.anyClient.policies)
 	for _, sel := range n.byClient {
@@ -162,6 +168,18 @@ func (r *Rules) nearby(last *Rules, before map[string]*policy) {
 
 // enforcement is the number of the scope of enforced secure passwords.
 func (r *Rules) enforcement() uint32 { return uint32(len(r.policies)) } //nolint:gosec // bounded far below 2^32
+
+// FactorRequired reports whether a second factor is required for an account (nil without a record).
+func (r *Rules) FactorRequired(addr string, acc *Account) bool {
+	if !r.factors {
+		return false
+	}
+	if acc == nil {
+		acc = &Account{}
+	}
+	sub := r.scopes.subject(addr, acc.Departments, new(subjectRoom))
+	return sub.covered(r.enforcement() + 1)
+}
 
 // selects records the client types and protocols of a policy.
 func (r *Rules) selects(p *Policy, number uint32) {

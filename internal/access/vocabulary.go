@@ -65,8 +65,9 @@ const (
 	ReasonProtocol         Reason = "protocol_disabled"
 	ReasonSecureRequired   Reason = "secure_password_required"
 	ReasonBadSecret        Reason = "bad_secret"
-	ReasonRevokedSecret    Reason = "revoked_secret"        // a revoked or expired secure password of the account
-	ReasonSecretScope      Reason = "secure_password_scope" // a secure password outside of its protocols or networks
+	ReasonRevokedSecret    Reason = "revoked_secret"         // a revoked or expired secure password of the account
+	ReasonSecretScope      Reason = "secure_password_scope"  // a secure password outside of its protocols or networks
+	ReasonSecondFactor     Reason = "second_factor_required" // the client asks, and none or a wrong one was given
 	ReasonSuspended        Reason = "suspended"
 	ReasonThrottled        Reason = "throttled"
 	ReasonPasswordExpired  Reason = "password_expired"
@@ -215,6 +216,7 @@ const (
 type Login struct {
 	Account    string // as typed
 	Secret     []byte
+	OTP        string // a second factor: a code, or the proof of a passkey
 	Service    string
 	Protocol   Protocol
 	IP         netip.Addr // the user's address; invalid if unknown
@@ -241,6 +243,10 @@ func (l *Login) NoLogin() bool {
 	return l.Lookup == LookupUser || l.Lookup == LookupCredentials && l.Protocol == 0 && l.Mechanism == ""
 }
 
+// AsksFactor reports whether the client takes part in second factors: the site's own pages, a webmail
+// that asks for them, and whoever sends one. Mail programs do not.
+func (l *Login) AsksFactor() bool { return l.Protocol == Web || l.OTP != "" }
+
 // RelayedSession is the prefix of the session ids that the SASL door generates for logins with
 // Relayed.
 const RelayedSession = "sasl-"
@@ -261,7 +267,9 @@ type Decision struct {
 	Note string `json:"note,omitempty"`
 	// WouldRefuse lists the policies in report mode that match.
 	WouldRefuse []string `json:"would_refuse,omitempty"`
-	Trace       []Step   `json:"trace,omitempty"`
+	// SecondFactors are the kinds that the account has, with reason second_factor_required.
+	SecondFactors []string `json:"second_factors,omitempty"`
+	Trace         []Step   `json:"trace,omitempty"`
 
 	// Guess: the secret is wrong and counts towards the throttle.
 	Guess bool `json:"-"`
@@ -288,6 +296,7 @@ const (
 	textSuspended = "This account is suspended."
 	textThrottled = "Too many failed logins. Try again later."
 	textScope     = "This secure password is not accepted for this service or from this address."
+	textFactor    = "A second factor is required to log in."
 	textExpired   = "Your password has expired. Set a new one to log in again."
 )
 

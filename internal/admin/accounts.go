@@ -153,13 +153,45 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 		view := patchable(a.address, cur)
 		before := view.AccountSettings
 		in, err := edit(&view, f)
-		if err == nil && self && !onlySecurePasswords(before, in.AccountSettings) {
+		if err != nil || !self {
+			return in, err
+		}
+		if !onlySecurePasswords(before, in.AccountSettings) {
 			return nil, api.Forbidden("a key of role self may change secure_passwords only")
 		}
-		return in, err
+		if f.Has("/secure_passwords") {
+			return in, nil
+		}
+		return in, a.mayChoose(cur, before.SecurePasswords, in.SecurePasswords)
 	})
 	res.View.Warnings = warnings
 	return res, err
+}
+
+// mayChoose refuses the owner of the account to change its mode of secure passwords without a second
+// factor, to lower it while the domain enforces them, and to lower it unconfirmed (F7).
+func (a *Account) mayChoose(cur *store.Account, before, after string) error {
+	if before == after {
+		return nil
+	}
+	if err := a.stepUp(); err != nil {
+		return err
+	}
+	if after == string(access.SecureRequired) || before == string(access.SecureOff) {
+		return nil
+	}
+	_, v := a.Store.State.View(a.address)
+	if required, by := v.Rules.SecureRequired(a.address, v.Account.Facts(new(access.Account))); required && by == "domain" {
+		return api.Conflict("enforced", "secure passwords are enforced by the domain, so they cannot be switched off")
+	}
+	if a.Confirm || a.DryRun {
+		return nil
+	}
+	what := "the mailbox password would open mail programs again"
+	if cur != nil && after == string(access.SecureOff) {
+		what = counted(len(cur.Live(a.Time)), "secure password") + " would become inactive, and " + what
+	}
+	return api.Conflict("confirm_required", "%s", what).OrRepeat("confirm=true")
 }
 
 func onlySecurePasswords(before, after api.AccountSettings) bool {

@@ -20,6 +20,9 @@ type Caller struct {
 	// Local is root or the daemon's own user: the only caller who may create keys of role admin.
 	Local bool
 	Actor store.Actor // in the audit
+	// Proven is when the caller last proved a second factor of the account; zero for never. Role self
+	// needs it for some changes, see [Account.StepUp].
+	Proven time.Time
 	// From is the address of the caller, which the lock-out guard keeps open; the zero Addr if no
 	// policy concerns the caller, as on a unix socket.
 	From netip.Addr

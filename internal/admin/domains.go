@@ -22,7 +22,7 @@ func ViewDomain(d *store.Domain) api.Domain {
 	return api.Domain{
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
-		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), CreatedAt: d.CreatedAt,
+		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), SecondFactor: viewSecondFactor(d.SecondFactor), CreatedAt: d.CreatedAt,
 	}
 }
 
@@ -115,6 +115,7 @@ func (r *Request) CreateDomain(ctx context.Context, in *api.NewDomain, f *api.Fa
 		next.Name = name
 	}
 	ReadSettings(&in.Domain, next, f)
+	next.SecondFactor = (&Domain{Request: r, name: next.Name}).ReadSecondFactor(in.SecondFactor, f)
 	third := in.ThirdPartyAccess
 	if third == nil {
 		third = &api.ThirdPartyAccess{}
@@ -213,6 +214,28 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	return res, nil
 }
 
+func viewSecondFactor(p *store.SecondFactorPolicy) *api.SecondFactorPolicy {
+	if p == nil {
+		return nil
+	}
+	return &api.SecondFactorPolicy{Required: p.Required, Scope: ViewScope(&p.Scope)}
+}
+
+// ReadSecondFactor validates for whom a second factor is to be required.
+func (d *Domain) ReadSecondFactor(in *api.SecondFactorPolicy, f *api.Faults) *store.SecondFactorPolicy {
+	if in == nil || !in.Required && in.Scope == nil {
+		return nil
+	}
+	p := &store.SecondFactorPolicy{Required: in.Required, Scope: access.Scope{All: true}}
+	if in.Scope != nil {
+		p.Scope = d.ReadScope(in.Scope, "/second_factor/scope", f)
+	}
+	if in.Required && in.Scope != nil && emptyScope(in.Scope) {
+		f.Add("/second_factor/scope", "required", `selects no account: send "all":true, departments or members; or set required to false`)
+	}
+	return p
+}
+
 // patched returns the domain as it is, and as an edit makes it.
 func (d *Domain) patched(edit Edit[api.Domain]) (cur store.Revised[store.Domain], next *store.Domain, err error) {
 	cur, ok := d.Store.State.Domain(d.name)
@@ -227,6 +250,7 @@ func (d *Domain) patched(edit Edit[api.Domain]) (cur store.Revised[store.Domain]
 	}
 	copied := *cur.Doc
 	ReadSettings(in, &copied, &f)
+	copied.SecondFactor = d.ReadSecondFactor(in.SecondFactor, &f)
 	if name, err := address.ParseDomain(in.Name); err != nil || name != d.name {
 		f.Add("/name", "conflict", "cannot be changed: create the new domain and delete this one")
 	}

@@ -132,6 +132,7 @@ var reasonWords = map[access.Reason]struct{ was, is string }{
 	access.ReasonBadSecret:      {"its secret was wrong", "its secret is wrong"},
 	access.ReasonRevokedSecret:  {"its secure password was revoked", "its secure password is revoked"},
 	access.ReasonSecretScope:    {"its secure password was not valid there", "its secure password is not valid there"},
+	access.ReasonSecondFactor:   {"a second factor was missing or wrong", "a second factor is required"},
 	access.ReasonSuspended:      {"the account was suspended", "the account is suspended"},
 	access.ReasonThrottled:      {"it was throttled", "it is throttled"},
 	access.ReasonUnknownAccount: {"the account had no record", "the account has no record"},

@@ -100,6 +100,9 @@ func (a *Account) SecurePassword(ctx context.Context, id string) (*Result[api.Se
 // CreateSecurePassword generates a secure password. The caller clears its secret once it is sent; a
 // dry run has none.
 func (a *Account) CreateSecurePassword(ctx context.Context, in *api.NewSecurePassword, f *api.Faults) (*Result[api.CreatedSecurePassword], error) {
+	if err := a.stepUp(); err != nil {
+		return nil, err
+	}
 	CheckText(in.Label, "/label", f)
 	p := store.SecurePassword{ID: store.NewID(), Label: in.Label, PepperID: a.Pepper.ID()}
 	a.readBounds(&in.SecretBounds, &p, f)

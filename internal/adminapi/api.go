@@ -27,7 +27,9 @@
 // /v1/login); domain (its domain); self (one account: its secure passwords, its own switch, its
 // login records). A resource out of a key's reach is 404, an operation that its role does not allow
 // 403. A key creates only weaker keys: admin any but admin, domain those of its accounts; a key that expires
-// creates none that lasts longer. /livez, /readyz, /metrics and /openapi.json need no key: they
+// creates none that lasts longer. Where the account has a second factor, a key of role self needs one
+// of its codes in the header Second-Factor to create a secure password, to switch them off, and to
+// change second factors; the code is used up. /livez, /readyz, /metrics and /openapi.json need no key: they
 // name no account.
 //
 // # Changes
@@ -81,11 +83,17 @@
 //	400 bad_cursor               the cursor is of another list or batch
 //	401 unauthorized, key_expired
 //	403 forbidden                the key's role does not allow it
+//	403 second_factor_required   send the header Second-Factor, or set up a second factor
+//	403 second_factor_refused    the code or the passkey is not accepted
 //	404 not_found                also for resources out of the key's reach
 //	405 method_not_allowed       the header Allow lists the methods
 //	409 exists                   the name is taken
 //	409 limit                    the maximum number is reached
 //	409 in_use                   referrers counts by what
+//	409 cannot_send              the site cannot send codes in this way
+//	409 confirmed                the second factor counts already
+//	409 no_passkeys, no_passkey  console.public_url is not set; the account has no passkey
+//	409 enforced                 secure passwords are enforced by the domain
 //	409 confirm_required         detail says what would be deleted; repeat_with has confirm=true
 //	409 suspended                lift the suspension before deleting the account
 //	409 unknown_account          the account has no record, and accounts are listed; repeat_with has create=true
@@ -105,6 +113,7 @@
 //	415 unsupported_media_type
 //	421 misdirected              the Host header names another site: without a key, use localhost, drawbridge or an IP address
 //	422 invalid
+//	429 too_many_codes           wait an hour
 //	429 busy                     too many long operations, bodies over 1 MiB, or requests of one domain's keys (16) are running; Retry-After
 //	500 internal                 the log has the cause
 //	503 damaged_store            documents of the store are missing or altered; nothing was changed
@@ -154,6 +163,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -172,7 +182,9 @@ const (
 type API struct {
 	*admin.Admin
 	Open opensessions.Site
-	Mail mail.Site
+	// Factors has what verifies second factors.
+	Factors factors.Site
+	Mail    mail.Site
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
 	// Hypothetical reads a hypothetical login as POST /v1/login reads a real one.

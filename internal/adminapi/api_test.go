@@ -21,6 +21,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -29,6 +30,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/redistest"
+	"github.com/drawbridge/drawbridge/internal/secondfactor"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -86,6 +88,7 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 			Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
 			Site: access.Site{NextPassdb: next}, Version: "1.2.3",
 		},
+		Factors:   factors.Site{Verifier: &secondfactor.Verifier{Store: st, Memory: red, Pepper: pepper}},
 		Metrics:   adminapi.NewMetrics(),
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded }, MilterNeeded: func() bool { return true },
 		Distributed: func() int { return 0 },

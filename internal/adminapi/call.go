@@ -105,6 +105,9 @@ func (c *call) answer() (*answer, error) {
 	if err := c.read(); err != nil {
 		return nil, err
 	}
+	if err := c.prove(); err != nil {
+		return nil, err
+	}
 	if !c.op.ends {
 		return c.op.serve(c)
 	}
@@ -122,6 +125,19 @@ func (c *call) answer() (*answer, error) {
 	}
 	ans.ended = ending.Settle(c.ctx)
 	return ans, nil
+}
+
+// prove verifies the second factor that a key of role self sends with a change.
+func (c *call) prove() error {
+	otp := c.r.Header.Get("Second-Factor")
+	if otp == "" || c.account == nil || c.caller.Role != store.RoleSelf || c.r.Method == http.MethodGet {
+		return nil
+	}
+	if err := c.Factors.Of(c.account).Prove(c.ctx, otp); err != nil {
+		return err
+	}
+	c.req.Caller.Proven = c.req.Time
+	return nil
 }
 
 // authorise checks the caller's role, and resolves the domain or account in the path. Whatever the

@@ -85,6 +85,8 @@ func operations() []operation {
 		account     = "/v1/accounts/{address}"
 		secures     = account + "/secure-passwords"
 		secure      = secures + "/{id}"
+		factorsPath = account + "/second-factors"
+		factorPath  = factorsPath + "/{id}"
 		types       = "/v1/client-types"
 		keys        = "/v1/keys"
 		regions     = "/v1/regions"
@@ -151,6 +153,19 @@ func operations() []operation {
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),
 		ends(write(patch, secure, "patch-secure-password", "Change a secure password's label or bounds", admin.ForDomain|admin.ForSelf, api.SecurePassword{}, api.SecurePassword{}, patchSecurePassword)),
 		ends(remove(secure, "delete-secure-password", "Revoke a secure password", admin.ForDomain|admin.ForSelf, deleteSecurePassword)),
+
+		get(factorsPath, "list-second-factors", "List an account's second factors, without their secrets", accountReads, api.List[api.Factor]{}, listFactors),
+		write(post, factorsPath+"/totp", "create-totp", "Add an authenticator app; only this response has its secret", admin.ForDomain|admin.ForSelf, api.NewFactor{}, api.CreatedFactor{}, createTOTP),
+		write(post, factorsPath+"/passkeys", "create-passkey", "Begin to register a passkey", admin.ForDomain|admin.ForSelf, api.NewFactor{}, api.CreatedFactor{}, createPasskey),
+		write(post, factorsPath+"/recovery-codes", "create-recovery-codes", "Replace the recovery codes; only this response has them", admin.ForDomain|admin.ForSelf, nil, api.CreatedFactor{}, createRecoveryCodes),
+		write(post, factorsPath+"/mail", "create-mail-factor", "Add an address that codes are sent to", admin.ForDomain|admin.ForSelf, api.NewFactor{}, api.CreatedFactor{}, createMailFactor),
+		write(post, factorsPath+"/sms", "create-sms-factor", "Add a telephone that codes are sent to", admin.ForDomain|admin.ForSelf, api.NewFactor{}, api.CreatedFactor{}, createSMSFactor),
+		write(post, factorsPath+"/challenge", "challenge-passkey", "Begin a proof with a passkey", admin.ForDomain|admin.ForSelf, nil, api.FactorChallenge{}, challengePasskey),
+		write(post, factorsPath+"/challenge/answer", "answer-passkey", "End a proof with a passkey: the response is accepted once as otp", admin.ForDomain|admin.ForSelf, api.PasskeyProof{}, api.FactorAnswer{}, answerPasskey),
+		write(post, factorPath+"/confirm", "confirm-second-factor", "Confirm a new second factor with a code of it", admin.ForDomain|admin.ForSelf, api.FactorProof{}, api.Factor{}, confirmFactor),
+		write(post, factorPath+"/send", "send-code", "Send a code to the address or number of a second factor", admin.ForDomain|admin.ForSelf, nil, api.SentCode{}, sendCode),
+		remove(factorPath, "delete-second-factor", "Delete a second factor", admin.ForDomain|admin.ForSelf, deleteFactor),
+		remove(factorsPath, "reset-second-factors", "Delete all second factors of an account", admin.ForDomain, resetFactors),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,
 			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),

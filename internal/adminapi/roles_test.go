@@ -76,6 +76,18 @@ func matrix() []operation {
 		{"GET", "/v1/accounts/{A}/secure-passwords/{id}", "", "read domain self"},
 		{"PATCH", "/v1/accounts/{A}/secure-passwords/{id}", `{"label":"y"}`, "domain self"},
 		{"DELETE", "/v1/accounts/{A}/secure-passwords/{id}", "", "domain self"},
+		{"GET", "/v1/accounts/{A}/second-factors", "", "read domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/totp", `{"label":"x"}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/passkeys", `{"label":"x"}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/recovery-codes", "", "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/mail", `{"address":"x@elsewhere.example"}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/sms", `{"number":"+491701234567"}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/challenge", "", "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/challenge/answer", `{"id":"x","credential":{}}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/{factor}/confirm", `{"code":"000000"}`, "domain self"},
+		{"POST", "/v1/accounts/{A}/second-factors/{factor}/send", "", "domain self"},
+		{"DELETE", "/v1/accounts/{A}/second-factors/{factor}", "", "domain self"},
+		{"DELETE", "/v1/accounts/{A}/second-factors", "", "domain"},
 		{"GET", "/v1/domains/{D}/logins", "", "read domain self"},
 		{"GET", "/v1/domains/{D}/logins/{login}", "", "read domain self"},
 		{"GET", "/v1/domains/{D}/logins/{login}/explain", "", "read domain"},
@@ -133,7 +145,7 @@ func matrix() []operation {
 
 func TestRoles(t *testing.T) {
 	d := start(t, false)
-	ids, keys, blocks := map[string]string{}, map[string]string{}, map[string]string{}
+	ids, keys, blocks, factors := map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
 	reverts, logins, held := map[string]string{}, map[string]string{}, map[string]string{}
 	for _, dn := range []string{"example.org", "example.net"} {
 		d.admin.post("/v1/domains", `{"name":"`+dn+`"}`).want(201)
@@ -147,6 +159,7 @@ func TestRoles(t *testing.T) {
 			d.admin.put("/v1/accounts/"+who+dn, `{}`).want(201)
 			d.admin.put("/v1/groups/"+who+dn, `{}`).want(201)
 			ids[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/secure-passwords", `{"label":"x"}`).want(201).text("id")
+			factors[who+dn] = d.admin.post("/v1/accounts/"+who+dn+"/second-factors/totp", `{"label":"x"}`).want(201).text("id")
 			logins[who+dn] = d.records(func(r *store.LoginRecord) { r.Domain, r.Account = dn, who+dn })[0]
 		}
 		held[dn] = d.held(dn)
@@ -169,7 +182,7 @@ func TestRoles(t *testing.T) {
 		// The caller's own account, a colleague's, and a stranger's.
 		for _, target := range []string{"ann@example.org", "bob@example.org", "ann@example.net"} {
 			_, dn, _ := strings.Cut(target, "@")
-			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn], "{login}", logins[target], "{held}", held[dn])
+			fill := strings.NewReplacer("{D}", dn, "{A}", target, "{id}", ids[target], "{factor}", factors[target], "{key}", keys[dn], "{block}", blocks[dn], "{revert}", reverts[dn], "{login}", logins[target], "{held}", held[dn])
 			path, body := fill.Replace(op.path), fill.Replace(op.body)
 			var headers []string
 			if strings.HasPrefix(body, "address\n") {
@@ -245,7 +258,7 @@ func expect(op *operation, role, target string) int {
 func missing(t *testing.T, d *daemon, covered []string) {
 	t.Helper()
 	open := []string{"/livez", "/readyz", "/metrics", "/openapi.json"}
-	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x", "/v1/held/{id}", "/v1/held/{held}", "mail-rules/{id}", "mail-rules/inside", "suspensions/{id}", "suspensions/s{D}", "throttle/{subject}", "throttle/{A}")
+	normal := strings.NewReplacer("{domain}", "{D}", "{address}", "{A}", "departments/{path}", "departments/sales", "client-types/{type}", "client-types/web", "regions/{ip}", "regions/127.0.0.1", "keys/{id}", "keys/{key}", "policies/{id}", "policies/third-party-access", "ip-blocks/{id}", "ip-blocks/{block}", "reverts/{id}", "reverts/{revert}", "logins/{id}", "logins/{login}", "sessions/{id}", "sessions/x", "/v1/held/{id}", "/v1/held/{held}", "mail-rules/{id}", "mail-rules/inside", "suspensions/{id}", "suspensions/s{D}", "throttle/{subject}", "throttle/{A}", "second-factors/{id}", "second-factors/{factor}")
 	for _, o := range documented(t, d) {
 		at := o.method + " " + normal.Replace(o.path)
 		if !slices.ContainsFunc(covered, func(c string) bool {
@@ -290,7 +303,12 @@ func TestSelf(t *testing.T) {
 	d := start(t, true).site()
 	self := d.key(`"role":"self","account":"Ann@Alias.example"`)
 	self.patch("/v1/accounts/ann@example.org", `{"secure_passwords":"required"}`).want(200).has("secure_passwords", `"required"`)
-	self.patch("/v1/accounts/ann@alias.example", `{"secure_passwords":null}`).want(200)
+	self.patch("/v1/accounts/ann@alias.example", `{"secure_passwords":"off"}`).want(409, "confirm_required")
+	d.admin.put(dom+"/secure-password-policy", `{"enforced":true}`).want(200)
+	self.patch("/v1/accounts/ann@example.org?confirm=true", `{"secure_passwords":"off"}`).want(409, "enforced")
+	d.admin.put(dom+"/secure-password-policy", `{"enforced":false}`).want(200)
+	d.admin.get("/v1/accounts/ann@example.org").want(200).has("secure_passwords", `"required"`) // survives enforcement
+	self.patch("/v1/accounts/ann@alias.example?confirm=true", `{"secure_passwords":null}`).want(200)
 	for _, body := range []string{`{"suspended":false}`, `{"secure_passwords":"off","aliases":[]}`, `{"address":"ann@example.org"}`, `{"unknown":1}`} {
 		self.patch("/v1/accounts/ann@example.org", body).want(403, "forbidden")
 	}

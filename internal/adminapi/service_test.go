@@ -94,6 +94,10 @@ func TestOpenAPI(t *testing.T) {
 	for _, name := range []string{"test", "preview"} {
 		paths[rules+name] = append(paths[rules+name], paths[rules+"{id}"]...)
 	}
+	const factors = "/v1/accounts/{address}/second-factors/"
+	for _, name := range []string{"totp", "passkeys", "recovery-codes", "mail", "sms", "challenge"} {
+		paths[factors+name] = append(paths[factors+name], paths[factors+"{id}"]...)
+	}
 	for path, methods := range paths {
 		concrete := regexp.MustCompile(`\{\w+\}`).ReplaceAllString(path, "x")
 		a := d.anybody().do("OPTIONS", concrete, "").want(405, "method_not_allowed")

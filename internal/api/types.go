@@ -16,16 +16,17 @@ import (
 
 // Domain is a mail domain under management.
 type Domain struct {
-	Name               string          `json:"name" required:"true" maxLength:"254" doc:"The domain; internationalised names in their xn-- form. Cannot be changed." example:"example.org"`
-	AliasDomains       []string        `json:"alias_domains" maxItems:"1000" doc:"Other names of the domain: their addresses are addresses of this domain."`
-	Protocols          Protocols       `json:"protocols" doc:"The switches of accounts without switches of their own."`
-	MaxSecurePasswords int             `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Maximum number of secure passwords per account. Lowering it revokes none."`
-	Accounts           string          `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
-	SenderCheck        string          `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
-	TraceHeader        bool            `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
-	Administrators     []string        `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
-	PasswordPolicy     *PasswordPolicy `json:"password_policy,omitempty" doc:"Of mailbox passwords that are kept here. Missing: none."`
-	CreatedAt          time.Time       `json:"created_at,omitzero" readOnly:"true"`
+	Name               string              `json:"name" required:"true" maxLength:"254" doc:"The domain; internationalised names in their xn-- form. Cannot be changed." example:"example.org"`
+	AliasDomains       []string            `json:"alias_domains" maxItems:"1000" doc:"Other names of the domain: their addresses are addresses of this domain."`
+	Protocols          Protocols           `json:"protocols" doc:"The switches of accounts without switches of their own."`
+	MaxSecurePasswords int                 `json:"max_secure_passwords" minimum:"1" maximum:"100" default:"10" doc:"Maximum number of secure passwords per account. Lowering it revokes none."`
+	Accounts           string              `json:"accounts" enum:"open,listed" default:"open" doc:"listed: every account has a record here, and settings or secrets for an address without one need create=true. open: any address of the domain may get them. Where mailbox passwords are kept here, accounts are always listed."`
+	SenderCheck        string              `json:"sender_check" enum:"both,envelope,off" default:"both" doc:"Which sender addresses must belong to the login: MAIL FROM and header From, MAIL FROM, or none."`
+	TraceHeader        bool                `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
+	Administrators     []string            `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
+	PasswordPolicy     *PasswordPolicy     `json:"password_policy,omitempty" doc:"Of mailbox passwords that are kept here. Missing: none."`
+	SecondFactor       *SecondFactorPolicy `json:"second_factor,omitempty" doc:"For whom a second factor is required to log in to pages, and to the site's own clients that ask for one. Missing: nobody; who has one is asked for it."`
+	CreatedAt          time.Time           `json:"created_at,omitzero" readOnly:"true"`
 
 	CutOff           *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
 	ExpiredPasswords int     `json:"expired_passwords,omitempty" readOnly:"true" doc:"Of a dry run that lowers max_age: the mailbox passwords that are older, and would be refused at once."`
@@ -761,6 +762,7 @@ type Login struct {
 	LoginFacts
 	Secret    string `json:"secret" format:"password" writeOnly:"true"`
 	SecretB64 string `json:"secret_b64" writeOnly:"true" doc:"The secret in base64, if it is not UTF-8."`
+	OTP       string `json:"otp" writeOnly:"true" doc:"A second factor: a time-based code, a recovery code, a code that was sent, or the otp of a passkey assertion. Logins with protocol web or with otp need one if the account has one or its domain requires it; otherwise they are refused with second_factor_required."`
 }
 
 // LoginFacts is a login without its secret.

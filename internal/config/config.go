@@ -169,9 +169,11 @@ type Notify struct {
 	SMTP    string // host and port
 	LinkURL string // "" for no links
 
-	WebhookURL     string // "" for none
-	WebhookKeyFile string
-	AbnormalLogins string // ToUsers or ReportOnly
+	WebhookURL        string // "" for none
+	WebhookKeyFile    string
+	AbnormalLogins    string // ToUsers or ReportOnly
+	SMSWebhookURL     string // "" for none
+	SMSWebhookKeyFile string
 }
 
 // OneOrMore is a list that may be written as a string.

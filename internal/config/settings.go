@@ -228,6 +228,11 @@ notify.webhook_key_file (header X-Drawbridge-Signature), and tried again for thr
 before: "mail" sends the account a message, once for each; "report" sends none. Login records have "abnormal" and the webhook
 is called in both cases.`,
 			func(c *Config) *string { return &c.Notify.AbnormalLogins }, oneOf(ToUsers, ReportOnly)),
+		row("notify.sms_webhook_url", `Address of the site's SMS gateway that one-time codes are posted to, such as "https://sms.example.org/send": JSON with account,
+number and text, signed with the key in notify.sms_webhook_key_file (header X-Drawbridge-Signature). Empty: none.`,
+			func(c *Config) *string { return &c.Notify.SMSWebhookURL }, linkURL, needsOther("notify.sms_webhook_key_file", func(c *Config) string { return c.Notify.SMSWebhookKeyFile })),
+		row("notify.sms_webhook_key_file", `File with the key that signs these requests, in one line, not readable by everyone.`,
+			func(c *Config) *string { return &c.Notify.SMSWebhookKeyFile }, absolute, needsOther("notify.sms_webhook_url", func(c *Config) string { return c.Notify.SMSWebhookURL })),
 
 		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,
 			func(c *Config) *string { return &c.Log.Level }, oneOf("trace", "debug", "info", "warn", "error"))),

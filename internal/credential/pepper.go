@@ -2,6 +2,8 @@ package credential
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -33,6 +35,8 @@ type Pepper struct {
 	fingerprint string
 	secrets     *keyed
 	tokens      *keyed
+	codes       *keyed
+	sealing     cipher.AEAD
 	links       []byte
 }
 
@@ -166,6 +170,8 @@ func newPepper(key []byte) *Pepper {
 		links:       derive("drawbridge link 1"),
 		secrets:     newKeyed(derive("drawbridge secure password 1")),
 		tokens:      newKeyed(derive("drawbridge throttle token 1")),
+		codes:       newKeyed(derive("drawbridge one-time code 1")),
+		sealing:     newSealing(derive("drawbridge second factor 1")),
 	}
 }
 
@@ -192,6 +198,40 @@ func (p *Pepper) Hash(account string, normalised []byte) Hash {
 func (p *Pepper) Token(account string, secret []byte) uint64 {
 	sum := p.tokens.sum(account, secret)
 	return binary.BigEndian.Uint64(sum[:])
+}
+
+// Code returns the stored form of a code that opens something of an account once. The name
+// distinguishes what for.
+func (p *Pepper) Code(account, name, code string) []byte {
+	sum := p.codes.sum(account+"\x00"+name, []byte(code))
+	return sum[:16]
+}
+
+func newSealing(key []byte) cipher.AEAD {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // keys have 32 bytes
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err) // for ciphers of other block sizes
+	}
+	return aead
+}
+
+// Seal encrypts data that belongs to a name (AES-256-GCM): without the pepper nobody reads it, and
+// under another name it cannot be opened.
+func (p *Pepper) Seal(name string, data []byte) []byte {
+	return p.sealing.Seal(nil, nil, data, []byte(name))
+}
+
+// Open returns what was sealed under a name.
+func (p *Pepper) Open(name string, sealed []byte) ([]byte, error) {
+	data, err := p.sealing.Open(nil, nil, sealed, []byte(name))
+	if err != nil {
+		return nil, fmt.Errorf("opening sealed data of %s: it was altered, or sealed with another pepper", name)
+	}
+	return data, nil
 }
 
 // keyed computes HMAC-SHA-256 of (account, secret) under one key, without allocation. It is safe

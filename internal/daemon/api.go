@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
@@ -20,7 +21,7 @@ import (
 func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 	h := &adminapi.API{
 		Admin: a,
-		Open:  opensessions.Site{Live: p.live},
+		Open:  opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors},
 		Mail:  mailSite(p),
 		Login: loginapi.Login(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "api")}), Hypothetical: loginapi.Hypothetical,
 		Available: func() bool { return p.gate.Available(time.Now()) },

@@ -206,6 +206,11 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		g.Pass, g.ForwardingRefused = keeper.PassOf, keeper.ForwardingRefused
 		go reportNode(ctx, redis, keeper.Node)
 	}
+	factors, err := secondFactors(cfg, st, redis, pepper, client)
+	if err != nil {
+		return err
+	}
+	g.Factor = factors.Verify
 	gateCtx, stopGate := context.WithCancel(context.WithoutCancel(ctx))
 	var gateDone sync.WaitGroup
 	gateDone.Go(func() { g.Run(gateCtx) })
@@ -240,7 +245,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key, watcher: watcher, live: live, links: links, keeper: keeper,
+		loginKey: key, watcher: watcher, live: live, links: links, keeper: keeper, factors: factors,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause

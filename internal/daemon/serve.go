@@ -27,6 +27,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/saslauth"
+	"github.com/drawbridge/drawbridge/internal/secondfactor"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/internal/unusual"
@@ -106,6 +107,7 @@ type parts struct {
 	live     *livesessions.Sessions // nil if no doveadm is known
 	links    *approval.Links
 	keeper   *hold.Keeper // not nil if there is a milter
+	factors  *secondfactor.Verifier
 }
 
 // serve runs all services until ctx ends and requests in flight are answered.

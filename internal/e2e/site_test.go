@@ -52,6 +52,7 @@ type site struct {
 	ctx       context.Context //nolint:containedctx // as long as its test
 	passwords map[string]string
 	key       string // of the API; empty for root
+	proof     string // a second factor that requests carry
 }
 
 type object = map[string]any
@@ -152,6 +153,13 @@ func (s *site) with(key string) *site {
 	return &c
 }
 
+// proving returns the site as asked with a second factor.
+func (s *site) proving(otp string) *site {
+	c := *s
+	c.proof = otp
+	return &c
+}
+
 // request sends a request to daemon n's API, as root or with the site's key.
 func (s *site) request(n int, method, path string, body any) (*http.Response, error) {
 	s.t.Helper()
@@ -169,6 +177,9 @@ func (s *site) request(n int, method, path string, body any) (*http.Response, er
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.proof != "" {
+		req.Header.Set("Second-Factor", s.proof)
 	}
 	if s.key != "" {
 		req.Header.Set("Authorization", "Bearer "+s.key)

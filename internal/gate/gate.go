@@ -64,6 +64,9 @@ type Options struct {
 	// ForwardingRefused notifies the owner of a mailbox, once a day at most, that its mail is not
 	// forwarded to a target; nil if nobody is notified.
 	ForwardingRefused func(domain, account, target string) error
+	// Factor verifies a second factor of an account from an address: the refusal says why it is not
+	// accepted, "" if it is. nil verifies none: logins that need one are refused.
+	Factor func(ctx context.Context, account, otp string, from netip.Addr) (refusal string, err error)
 	// Pass returns what is known about the message that this daemon sends from an address and port;
 	// nil for nothing.
 	Pass func(netip.Addr, uint16) *mailflow.Pass
@@ -186,8 +189,11 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 			d.Guess, d.Note = false, fmt.Sprintf("the secret has %d bytes: mailbox passwords kept here have at most %d", n, credential.MaxPassword)
 		}
 	}
+	if err == nil && (d.Outcome == access.Allow || d.Outcome == access.Next) && l.AsksFactor() {
+		err = g.prove(ctx, l, q, &v, &d)
+	}
 	if err != nil {
-		// Too many slow hashes at once: nothing was verified, and the client gets no reason.
+		// Too many slow hashes at once, or no store for a second factor: the client gets no reason.
 		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
 	}
 	if d.Outcome == access.Allow || d.Outcome == access.Next {

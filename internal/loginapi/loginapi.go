@@ -73,6 +73,7 @@ type Request struct {
 	Account    string `json:"account"`
 	Secret     string `json:"secret"`
 	SecretB64  string `json:"secret_b64"` // instead of Secret, when it is not UTF-8
+	OTP        string `json:"otp"`        // a second factor
 	Service    string `json:"service"`
 	Protocol   string `json:"protocol"`
 	IP         string `json:"ip"`
@@ -127,7 +128,7 @@ func (r *Request) Login() (*access.Login, []Fault) {
 		Account: r.Account, Service: r.Service,
 		IP: ip("ip", r.IP), RealIP: ip("real_ip", r.RealIP), LocalIP: ip("local_ip", r.LocalIP),
 		LocalPort: r.LocalPort, ServerName: r.ServerName, TLS: r.TLS, ClientCert: r.ClientCert,
-		Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID,
+		Mechanism: r.Mechanism, Session: r.Session, MasterUser: r.MasterUser, ClientID: r.ClientID, OTP: r.OTP,
 	}
 	if r.RealIP == "" {
 		l.RealIP = l.IP

@@ -205,7 +205,7 @@ func TestLoginRefuses(t *testing.T) {
 		"too long":                 {`{"account":"a@b","service":"imap"}` + strings.Repeat(" ", maxBody), 413, nil},
 		"null":                     {`null`, 422, []string{"/protocol", "/account"}},
 		"no field":                 {`{}`, 422, []string{"/protocol", "/account"}},
-		"unknown field":            {`{"account":"a@b","service":"imap","otp":"123456"}`, 422, []string{"/otp"}},
+		"unknown field":            {`{"account":"a@b","service":"imap","otp_code":"123456"}`, 422, []string{"/otp_code"}},
 		"unknown field with signs": {`{"a/b~c.d\"":1}`, 422, []string{`/a~1b~0c.d"`}},
 		"number for text":          {`{"account":7}`, 422, []string{"/account"}},
 		"text for number":          {`{"local_port":"993"}`, 422, []string{"/local_port"}},

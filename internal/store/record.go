@@ -14,6 +14,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/factor"
 )
 
 // Record is an account as the state, the snapshot and Redis keep it: in one piece of memory without
@@ -29,7 +30,7 @@ type Record struct{ packed string }
 //	address, flags (two bytes, the lower first), revision
 //	mode of secure passwords, departments, switches, aliases, send_as: each with a flag
 //	time of creation, time when the mailbox password was set, its hash: each with a flag
-//	secure passwords, batches, hashes of former mailbox passwords: each with a flag
+//	secure passwords, batches, hashes of former mailbox passwords, second factors: each with a flag
 //
 // A secure password is its marks, id, label, hash, id of the pepper unless it is that of the one
 // before, time of creation, time of revocation if it is revoked, and if it is bound its protocols
@@ -51,6 +52,7 @@ const (
 	flagBatches
 	flagMustChange
 	flagFormer
+	flagFactors
 	flagsEnd
 )
 
@@ -145,6 +147,15 @@ func appendRecord(b []byte, addr string, a *Account, rev uint64) []byte {
 	}
 	if set(flagFormer, len(a.FormerHashes) > 0) {
 		b = appendTexts(b, a.FormerHashes)
+	}
+	if set(flagFactors, len(a.Factors) > 0) {
+		b = binary.AppendUvarint(b, uint64(len(a.Factors)))
+		for i := range a.Factors {
+			f := &a.Factors[i]
+			b = appendText(appendText(appendText(b, f.ID), string(f.Kind)), f.Label)
+			b = appendTimeSince(appendTimeSince(b, f.CreatedAt, epoch), f.ConfirmedAt, epoch)
+			b = appendText(b, string(f.Data))
+		}
 	}
 	b[at], b[at+1] = byte(flags), byte(flags>>8)
 	return b
@@ -590,6 +601,28 @@ func (r Record) mayUse(match func(entry string) bool) bool {
 	return f.anyText(flags&flagAliases, match) || f.anyText(flags&flagSendAs, match)
 }
 
+// FactorKinds returns the kinds of the second factors that count, each once; nil for none. Recovery
+// codes alone are none.
+func (r Record) FactorKinds() []string {
+	if !r.Exists() {
+		return nil
+	}
+	if _, flags := r.fields(); flags&flagFactors == 0 {
+		return nil
+	}
+	a := r.Account()
+	if !a.HasFactor() {
+		return nil
+	}
+	var kinds []string
+	for i := range a.Factors {
+		if kind := string(a.Factors[i].Kind); a.Factors[i].Confirmed() && !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
 // Account returns the whole document, the caller's own; nil of no record.
 func (r Record) Account() *Account { return r.revised().Doc }
 
@@ -650,7 +683,22 @@ func (r Record) revised() Revised[Account] {
 	if flags&flagFormer != 0 {
 		a.FormerHashes = f.texts(int(f.number())) //nolint:gosec // a length
 	}
+	if flags&flagFactors != 0 {
+		a.Factors = make([]Factor, f.number())
+		for i := range a.Factors {
+			a.Factors[i] = f.factor()
+		}
+	}
 	return Revised[Account]{a, rev}
+}
+
+func (r *reader) factor() Factor {
+	f := Factor{ID: r.text(), Kind: factor.Kind(r.text()), Label: r.text()}
+	f.CreatedAt, f.ConfirmedAt = r.timeSince(epoch), r.timeSince(epoch)
+	if data := r.text(); data != "" {
+		f.Data = []byte(data)
+	}
+	return f
 }
 
 func (r *reader) batch() BatchMark {
@@ -696,6 +744,15 @@ func (r Record) check() (err error) {
 		}
 	}
 	f.anyText(flags&flagFormer, nil)
+	if flags&flagFactors != 0 {
+		n := f.number()
+		if n == 0 {
+			return fmt.Errorf("%w: it has an empty list", errPacked)
+		}
+		for ; n > 0; n-- {
+			f.factor()
+		}
+	}
 	if f != "" {
 		return fmt.Errorf("%w: it has %d bytes too many", errPacked, len(f))
 	}

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/factor"
 )
 
 func drawTime(t *rapid.T, what string) time.Time {
@@ -62,6 +63,16 @@ func drawAccount(t *rapid.T) *Account {
 			p.Hash[i] = rapid.Byte().Draw(t, "hash")
 		}
 		a.Secrets = append(a.Secrets, p)
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "factors") {
+		f := Factor{
+			ID: rapid.String().Draw(t, "id"), Kind: factor.Kind(rapid.SampledFrom([]string{"totp", "of a newer version"}).Draw(t, "kind")), Label: rapid.String().Draw(t, "label"),
+			CreatedAt: drawTime(t, "created"), ConfirmedAt: drawTime(t, "confirmed"),
+		}
+		if data := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "data"); len(data) > 0 {
+			f.Data = data
+		}
+		a.Factors = append(a.Factors, f)
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "batches") {
 		a.Batches = append(a.Batches, BatchMark{
@@ -147,6 +158,7 @@ func FuzzRecord(f *testing.F) {
 		Secrets:    []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p", Protocols: []string{"smtp"}, Networks: []string{"192.0.2.1", "2001:db8::/32"}, ExpiresAt: at}},
 		Batches:    []BatchMark{{At: at, By: "b", Scope: "s", Settings: []string{"x"}}},
 		MustChange: true, FormerHashes: []string{"{X}z"},
+		Factors: []Factor{{ID: NewID(), Kind: factor.TOTP, Label: "phone", CreatedAt: at, ConfirmedAt: at, Data: []byte{0, 1}}, {ID: "x", Kind: factor.Mail}},
 	}
 	f.Add([]byte(pack(a.Address, a, 7).packed))
 	f.Add([]byte(pack("b@example.org", &Account{}, 0).packed))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/credential"
+	"github.com/drawbridge/drawbridge/internal/factor"
 	"github.com/drawbridge/drawbridge/internal/mailflow"
 )
 
@@ -49,6 +50,7 @@ type Domain struct {
 	Administrators     []string             `json:"administrators,omitempty"` // addresses; none means the postmaster
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
 	Passwords          *PasswordPolicy      `json:"password_policy,omitempty"` // of mailbox passwords kept here; nil demands nothing
+	SecondFactor       *SecondFactorPolicy  `json:"second_factor,omitempty"`   // nil requires none
 	CreatedAt          time.Time            `json:"created_at"`
 }
 
@@ -176,12 +178,43 @@ type Account struct {
 	FormerHashes []string `json:"former_hashes,omitempty"`
 	// Secrets are the live secure passwords and the revoked ones still recognised.
 	Secrets []SecurePassword `json:"secrets,omitempty"`
+	// Factors are the second factors, oldest first.
+	Factors []Factor `json:"factors,omitempty"`
+}
+
+// Factor is a second factor of an account (contrib/adr/0017-second-factors.md).
+type Factor struct {
+	ID        string      `json:"id"`
+	Kind      factor.Kind `json:"kind"`
+	Label     string      `json:"label,omitempty"`
+	CreatedAt time.Time   `json:"created_at"`
+	// ConfirmedAt is when its owner proved to have it; zero for a pending one, which opens nothing.
+	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
+	// Data is the secret of a time-based code, the registration or public key of a passkey, and the
+	// address or number that codes are sent to, each sealed with the pepper; of recovery codes their
+	// keyed hashes.
+	Data []byte `json:"data,omitempty"`
+}
+
+// Confirmed reports whether the factor counts.
+func (f *Factor) Confirmed() bool { return !f.ConfirmedAt.IsZero() }
+
+// HasFactor reports whether the account has a second factor other than recovery codes that counts.
+func (a *Account) HasFactor() bool {
+	return slices.ContainsFunc(a.Factors, func(f Factor) bool { return f.Confirmed() && f.Kind != factor.Recovery })
+}
+
+// SecondFactorPolicy says for which accounts of a domain a second factor is required (F18).
+type SecondFactorPolicy struct {
+	Required bool         `json:"required"`
+	Scope    access.Scope `json:"scope"`
 }
 
 // KeepSecrets gives the account the secrets of its present record, which no document contains.
 func (a *Account) KeepSecrets(of *Account) {
 	a.Secrets, a.MailboxHash, a.MailboxSetAt = of.Secrets, of.MailboxHash, of.MailboxSetAt
 	a.FormerHashes, a.MustChange = of.FormerHashes, of.MustChange
+	a.Factors = of.Factors
 }
 
 // BatchMark remembers a batch in the accounts that it changed.

@@ -571,6 +571,9 @@ func (r *domainRules) settings(now time.Time) (set access.Settings) {
 		EnforceFor:  r.doc.doc.SecurePasswords.Scope,
 		MaxAge:      r.doc.doc.Passwords.maxAge(),
 	}
+	if p := r.doc.doc.SecondFactor; p != nil && p.Required {
+		set.FactorFor = &p.Scope
+	}
 	for i, p := range r.inOrder {
 		set.Policies[i] = p.Doc.Policy
 	}

@@ -718,7 +718,7 @@ func Changes(before, after any) map[string]json.RawMessage {
 		switch {
 		case bytes.Equal(old, v), name == "batches": // the audit shows by itself where a value is from
 			delete(a, name)
-		case name == "mailbox_hash" || name == "former_hashes" || name == "secrets" || name == "hash":
+		case name == "mailbox_hash" || name == "former_hashes" || name == "secrets" || name == "factors" || name == "hash":
 			a[name] = json.RawMessage(`"changed"`)
 		default:
 			a[name] = json.RawMessage("[" + string(old) + "," + string(v) + "]")

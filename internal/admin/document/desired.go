@@ -34,6 +34,7 @@ func desired(d *admin.Domain, in *api.DomainDocument, cur *content, ch *store.Ch
 		if in.Domain != nil {
 			f.Under = "/domain"
 			admin.ReadSettings(in.Domain, next.domain, f)
+			next.domain.SecondFactor = d.ReadSecondFactor(in.Domain.SecondFactor, f)
 		}
 		if in.SecurePasswordPolicy != nil {
 			f.Under = "/secure_password_policy"

@@ -1,0 +1,40 @@
+package gate
+
+import (
+	"context"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/store"
+)
+
+// prove demands a second factor of a login that the rules admit and whose client takes part: if the
+// account has one, or its domain requires one. It is asked after the password was verified, so that
+// the answer to a wrong password does not reveal whether there is one. A password that the next
+// passdb verifies is unknown yet: the refusal says nothing about it.
+func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *store.View, d *access.Decision) error {
+	if !v.Known || l.MasterUser != "" {
+		return nil
+	}
+	kinds := v.Account.FactorKinds()
+	if len(kinds) == 0 {
+		if v.Rules.FactorRequired(q.Address, q.Account) {
+			q.RefuseFactor(d, nil, "a second factor is required, and the account has none")
+		}
+		return nil
+	}
+	if l.OTP == "" {
+		q.RefuseFactor(d, kinds, "no second factor was given")
+		return nil
+	}
+	refusal := "second factors cannot be verified here"
+	if g.Factor != nil {
+		var err error
+		if refusal, err = g.Factor(ctx, q.Address, l.OTP, l.IP); err != nil {
+			return err
+		}
+	}
+	if refusal != "" {
+		q.RefuseFactor(d, kinds, refusal)
+	}
+	return nil
+}
