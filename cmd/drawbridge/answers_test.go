@@ -57,6 +57,8 @@ var answers = routesOf(map[string]any{
 	"POST /v1/domains/{domain}/logins/{id}/it-was-me": api.LoginRecord{},
 	"GET /v1/domains/{domain}/inspection":             api.Inspection{},
 	"POST /v1/domains/{domain}/inspection/reclaim":    api.Reclaimed{},
+	"POST /v1/domains/{domain}/withdraw":              api.Withdrawn{},
+	"GET /v1/domains/{domain}/logins/export":          nil,
 	"GET /v1/throttle":                                api.Throttle{},
 	"DELETE /v1/sessions/{id}":                        api.Session{},
 	"GET /v1/audit":                                   api.List[api.AuditEntry]{},

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 var loginColumns = [...]column{
@@ -39,25 +45,12 @@ func (c *cli) logins() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
 	f := cmd.Flags()
-	f.String("account", "", "only logins of this `address`")
-	f.String("ip", "", "only logins from this `address`")
-	f.String("client", "", "only logins with this client `type`, such as third-party or web")
-	_ = cmd.RegisterFlagCompletionFunc("client", c.completeClient) // the flag is there
-	choose(cmd, "outcome", "only logins with this outcome", "allow", "deny", "next", "tempfail")
-	f.String("reason", "", "only logins with this reason `code`, such as policy or bad_secret")
-	f.String("policy", "", "only logins that the policy with this `id` refused, or would refuse outside report mode")
-	f.String("since", "", "only logins since this `time`")
-	f.String("until", "", "only logins until this `time`")
+	query := c.loginFilters(cmd)
 	follow := f.BoolP("follow", "f", false, "wait for new records and print them")
 	limit := limited(cmd, 100)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		q := url.Values{}
-		for _, name := range []string{"account", "ip", "client", "outcome", "reason", "policy"} {
-			if v := f.Lookup(name).Value.String(); v != "" {
-				q.Set(name, v)
-			}
-		}
-		if err := periodInto(q, f); err != nil {
+		q, err := query()
+		if err != nil {
 			return err
 		}
 		if !*follow {
@@ -71,7 +64,84 @@ func (c *cli) logins() *cobra.Command {
 		}
 		return c.follow(cmd, domainPath(args[0], "logins"), q, *limit)
 	}
-	cmd.AddCommand(c.loginsItWasMe())
+	cmd.AddCommand(c.loginsItWasMe(), c.loginsExport())
+	return cmd
+}
+
+// loginFilters adds the flags that select login records.
+func (c *cli) loginFilters(cmd *cobra.Command) (query func() (url.Values, error)) {
+	f := cmd.Flags()
+	f.String("account", "", "only logins of this `address`")
+	f.String("ip", "", "only logins from this `address`")
+	f.String("network", "", "only logins from this `network`, such as 203.0.113.0/24")
+	f.String("region", "", "only logins from this `region`, such as DE")
+	f.String("client", "", "only logins with this client `type`, such as third-party or web")
+	_ = cmd.RegisterFlagCompletionFunc("client", c.completeClient) // the flag is there
+	f.String("device", "", "only logins with this secure password, by `id` or label")
+	f.Bool("abnormal", false, "only logins that are unusual for their account")
+	choose(cmd, "outcome", "only logins with this outcome", "allow", "deny", "next", "tempfail")
+	f.String("reason", "", "only logins with this reason `code`, such as policy or bad_secret")
+	f.String("policy", "", "only logins that the policy with this `id` refused, or would refuse outside report mode")
+	f.String("since", "", "only logins since this `time`")
+	f.String("until", "", "only logins until this `time`")
+	return func() (url.Values, error) {
+		q := url.Values{}
+		for _, name := range []string{"account", "ip", "network", "region", "client", "device", "abnormal", "outcome", "reason", "policy"} {
+			if v := f.Lookup(name).Value.String(); v != "" && v != "false" {
+				q.Set(name, v)
+			}
+		}
+		return q, periodInto(q, f)
+	}
+}
+
+func (c *cli) loginsExport() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "export DOMAIN FILE",
+		Short: "Write login records to a file",
+		Long: "Write the login records of a domain to a new file, oldest first: as JSON Lines, as CSV for spreadsheets, or as syslog\n" +
+			"messages (RFC 5424). The file gets its name when it is complete.",
+		Example: "  drawbridge logins export example.org logins.csv --format csv --since 30d",
+		Args:    takes("DOMAIN", "FILE"),
+	}
+	query := c.loginFilters(cmd)
+	choose(cmd, "format", "form of the file, jsonl by default", "csv", "jsonl", "syslog")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		q, err := query()
+		if err != nil {
+			return err
+		}
+		if v := cmd.Flags().Lookup("format").Value.String(); v != "" {
+			q.Set("format", v)
+		}
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		var lines int64
+		shown := time.Now()
+		out, terminal := cmd.ErrOrStderr().(*os.File)
+		terminal = terminal && isTerminal(out)
+		err = writeNew(args[1], func(w io.Writer) error {
+			r := adminclient.Request{Method: http.MethodGet, Path: domainPath(args[0], "logins", "export"), Query: q}
+			return client.Download(cmd.Context(), r, w, func(part []byte, records int64) {
+				lines += int64(bytes.Count(part, []byte("\n")))
+				if terminal && records > 0 && time.Since(shown) > time.Second/4 {
+					shown = time.Now()
+					_, _ = fmt.Fprintf(out, "%s%d of about %d records", wipeLine, lines, records)
+				}
+			})
+		})
+		if terminal {
+			_, _ = io.WriteString(out, wipeLine)
+		}
+		if err != nil {
+			return err
+		}
+		c.note(cmd, "%d lines are written", lines)
+		return nil
+	}
 	return cmd
 }
 

@@ -33,7 +33,7 @@ func (c *cli) root() *cobra.Command {
 			c.domain(), c.thirdParty(), c.securePasswordPolicy(), c.policy(), c.ipBlock(), c.revert(), c.export(), c.apply(),
 		}},
 		{"accounts", "Accounts:", []*cobra.Command{c.account(), c.department(), c.securePassword(), c.mailboxPassword(), c.factor()}},
-		{"mail", "Messages:", []*cobra.Command{c.mailRule(), c.mailGroup(), c.held(), c.messages()}},
+		{"mail", "Messages:", []*cobra.Command{c.mailRule(), c.mailGroup(), c.held(), c.messages(), c.withdraw()}},
 		{"records", "Logins and changes:", []*cobra.Command{c.logins(), c.explain(), c.tryLogin(), c.sessions(), c.throttle(), c.inspect(), c.audit()}},
 		{"site", "The site:", []*cobra.Command{c.status(), doctor.Command(), c.store(), c.backup(), c.restore(), c.region(), c.clientType(), c.key(), c.rawAPI(), c.versionCommand()}},
 	} {

@@ -29,6 +29,19 @@ func (r *Request) Logins(domain string) (*Logins, error) {
 // List returns one page of login records, newest first. The domain of the query is that of the
 // records; its account, IP address and client are validated.
 func (l *Logins) List(ctx context.Context, q store.RecordQuery) (*api.List[api.LoginRecord], error) {
+	q, err := l.Selected(q)
+	if err != nil {
+		return nil, err
+	}
+	records, next, err := l.domain.Journal.Records(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &api.List[api.LoginRecord]{Items: list(records), Next: next}, nil
+}
+
+// Selected validates a query, as [Logins.List] does, and limits it to what the caller may see.
+func (l *Logins) Selected(q store.RecordQuery) (store.RecordQuery, error) {
 	d := l.domain
 	q.Domain, q.Limit = d.name, cmp.Or(q.Limit, defaultLimit)
 	var f api.Faults
@@ -44,17 +57,11 @@ func (l *Logins) List(ctx context.Context, q store.RecordQuery) (*api.List[api.L
 		f.Parameter("client", "unknown_client_type", "there is no client type %q%s", q.Client, api.Suggest(q.Client, texts(known)))
 	}
 	if err := f.Err(); err != nil {
-		return nil, err
+		return q, err
 	}
 	var err error
-	if q.Account, err = d.recordsOf(q.Account); err != nil {
-		return nil, err
-	}
-	records, next, err := d.Journal.Records(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	return &api.List[api.LoginRecord]{Items: list(records), Next: next}, nil
+	q.Account, err = d.recordsOf(q.Account)
+	return q, err
 }
 
 // readRecordFilters validates the filters that all queries of records have, and returns the

@@ -168,6 +168,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
+	"github.com/drawbridge/drawbridge/internal/withdraw"
 )
 
 // Limits of requests that are processed at the same time.
@@ -185,6 +186,8 @@ type API struct {
 	// Factors has what verifies second factors.
 	Factors factors.Site
 	Mail    mail.Site
+	// Withdraw is where messages can be taken back.
+	Withdraw *withdraw.Site
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
 	// Hypothetical reads a hypothetical login as POST /v1/login reads a real one.

@@ -168,7 +168,9 @@ func operations() []operation {
 		remove(factorsPath, "reset-second-factors", "Delete all second factors of an account", admin.ForDomain, resetFactors),
 
 		get(domain+"/logins", "list-logins", "List a domain's login records, newest first", accountReads, api.List[api.LoginRecord]{}, listLogins,
-			"account", "ip", "client", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
+			"account", "ip", "network", "region", "client", "device", "abnormal", "outcome", "reason", "policy", "since", "until", "limit", "cursor"),
+		get(domain+"/logins/export", "export-logins", "Export a domain's login records, oldest first, as CSV, JSON Lines or syslog messages", accountReads, "", exportLogins,
+			"format", "account", "ip", "network", "region", "client", "device", "abnormal", "outcome", "reason", "policy", "since", "until"),
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
 		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the present rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
 		write(post, domain+"/logins/{id}/it-was-me", "confirm-login", "Learn that a login was its account's own: what was unusual about it is usual from now on", admin.ForDomain|admin.ForSelf, nil, api.LoginRecord{}, confirmLogin),
@@ -196,6 +198,7 @@ func operations() []operation {
 		remove(groupPath, "delete-group", "Delete a group", admin.ForDomain, deleteGroup),
 		get(domain+"/suspensions", "list-suspensions", "List the credentials that reached a sending limit and are suspended", domainReads, api.List[api.Suspension]{}, listSuspensions, "limit", "cursor"),
 		remove(domain+"/suspensions/{id}", "delete-suspension", "Lift the suspension of a credential", admin.ForDomain, deleteSuspension),
+		write(post, domain+"/withdraw", "withdraw", "Delete what a credential sent from the queue and from mailboxes", admin.ForDomain, api.Withdrawal{}, api.Withdrawn{}, withdrawMessages),
 		get(domain+"/messages", "list-messages", "List a domain's message records, newest first", accountReads, api.List[api.MessageRecord]{}, listMessages,
 			"account", "credential", "queue_id", "message_id", "verdict", "rule", "since", "until", "limit", "cursor"),
 		get(domain+"/messages/explain", "explain-message", "Explain a recorded message by its queue id or Message-ID", domainReads, api.ExplainedMessages{}, explainMessages, "queue_id", "message_id"),
@@ -282,6 +285,16 @@ func parameter(name string) rest.Param {
 		return rest.Param{Doc: "Only records since this time.", Kind: rest.Time}
 	case "until":
 		return rest.Param{Doc: "Only records until this time.", Kind: rest.Time}
+	case "network":
+		return rest.Param{Doc: "Only records of logins from this network, such as 203.0.113.0/24.", Kind: rest.Text}
+	case "region":
+		return rest.Param{Doc: "Only records of logins from this region.", Kind: rest.Text}
+	case "device":
+		return rest.Param{Doc: "Only records of logins with this secure password, by id or label, or with this IMAP ID.", Kind: rest.Text}
+	case "abnormal":
+		return rest.Param{Doc: "true: only records of abnormal logins.", Kind: rest.Flag}
+	case "format":
+		return rest.Param{Doc: "csv, jsonl (the default) or syslog (RFC 5424).", Enum: []string{"csv", "jsonl", "syslog"}}
 	case "days":
 		return rest.Param{Doc: "What was not used for so many days counts as unused: 0 to 3650, by default 90. 0: what was never used.", Kind: rest.Text}
 	case "anchor":

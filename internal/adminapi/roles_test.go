@@ -137,6 +137,8 @@ func matrix() []operation {
 		{"POST", "/v1/domains/{D}/logins/{login}/it-was-me", "", "domain self"},
 		{"GET", "/v1/domains/{D}/inspection", "", "read domain"},
 		{"POST", "/v1/domains/{D}/inspection/reclaim", `{"kinds":["unused_protocol"]}`, "domain"},
+		{"GET", "/v1/domains/{D}/logins/export", "", "read domain self"},
+		{"POST", "/v1/domains/{D}/withdraw", `{"credential_id":"x","since":"2026-01-01T00:00:00Z"}`, "domain"},
 		{"GET", "/v1/audit/verify", "", "read"},
 		{"GET", "/v1/audit/export", "", "read"},
 		{"POST", "/v1/login", `{}`, "login"},

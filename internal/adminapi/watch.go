@@ -1,12 +1,17 @@
 package adminapi
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"net/http"
+	"os"
 	"strconv"
 
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin/recall"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/recordtext"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
@@ -87,4 +92,59 @@ func reclaimDomain(c *call) (*answer, error) {
 	var f api.Faults
 	in := decode[api.Reclaim](c, &f)
 	return reported(c.domain.Reclaim(c.ctx, in, &f))
+}
+
+func withdrawMessages(c *call) (*answer, error) {
+	var f api.Faults
+	in := decode[api.Withdrawal](c, &f)
+	return reported(recall.Withdraw(c.ctx, c.Withdraw, c.domain, in, &f))
+}
+
+// exportLogins streams records. The header Records says about how many there are. If Redis fails on the
+// way, the connection is cut off, so that nobody takes a part for the whole.
+func exportLogins(c *call) (*answer, error) {
+	q, err := recordQuery(c)
+	if err != nil {
+		return nil, err
+	}
+	if q, err = c.logins.Selected(q); err != nil {
+		return nil, err
+	}
+	done, err := c.lasting.Take(c.caller.Tenant())
+	if err != nil {
+		return nil, err
+	}
+	format := cmp.Or(c.query.Get("format"), recordtext.JSONL)
+	return &answer{handler: func(w http.ResponseWriter, _ *http.Request) {
+		defer done()
+		host, _ := os.Hostname()
+		var b bytes.Buffer
+		count := 0
+		flush := func() error {
+			_, err := w.Write(b.Bytes())
+			b.Reset()
+			rest.Extend(w)
+			return err
+		}
+		err := c.ExportRecords(c.ctx, q, format != recordtext.JSONL, func(total int64) {
+			h := w.Header()
+			h.Set("Content-Type", recordtext.Types[format])
+			h.Set("Cache-Control", "no-store")
+			h.Set("Records", strconv.FormatInt(total, 10))
+			b.WriteString(recordtext.Header(format))
+		}, func(text []byte, rec *access.LoginRecord) error {
+			recordtext.Append(&b, format, cmp.Or(host, "-"), text, rec)
+			if count++; b.Len() > 256<<10 {
+				return flush()
+			}
+			return nil
+		})
+		if err == nil {
+			err = flush()
+		}
+		if err != nil {
+			c.Log.Warn("exporting login records", "domain", q.Domain, "records", count, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+	}}, nil
 }

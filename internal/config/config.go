@@ -162,6 +162,9 @@ type Mail struct {
 
 	HoldDir string // "" for the directory held in StateDir
 	Node    string // "" for the host's name
+
+	Postqueue []string // the command that lists Postfix' queue
+	Postsuper []string // the command that deletes from it
 }
 
 // Notify is the table [notify].
@@ -246,7 +249,7 @@ func Default() *Config {
 			Window:                 15 * time.Minute, Exempt: []string{},
 			DistributedAddresses: 100, Distributed: ReportOnly,
 		},
-		Mail:  Mail{InternalNetworks: []string{}},
+		Mail:  Mail{InternalNetworks: []string{}, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }

@@ -212,6 +212,11 @@ own. Empty: the directory "held" in state_dir.`,
 		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
 name.`,
 			func(c *Config) *string { return &c.Mail.Node }, printable),
+		row("mail.postqueue", `Command that lists Postfix' queue, as a list of words; "-j" is added. "drawbridge withdraw" uses it. []: the queue is not looked at.`,
+			func(c *Config) *[]string { return &c.Mail.Postqueue }, commandWords),
+		row("mail.postsuper", `Command that deletes from Postfix' queue; "-d" and "-" are added. Only root may run postsuper: a daemon with a user of its own
+needs a wrapper. []: withdraw names what is queued and deletes it from mailboxes only.`,
+			func(c *Config) *[]string { return &c.Mail.Postsuper }, commandWords),
 
 		row("notify.smtp", `Address and port of the Postfix that takes released messages, copies and notices, over plain SMTP without authentication. It must
 be the one whose milter and policy service this daemon is, and permit relaying from this machine.`,
@@ -339,6 +344,13 @@ func publicServer(_ *Config, v string) []string {
 	_, bad := address.ParseDomain(host)
 	if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || wrong != nil || n == 0 {
 		return []string{fmt.Sprintf("%q is not a server name and port: write mail.example.org:993", v)}
+	}
+	return nil
+}
+
+func commandWords(_ *Config, v []string) []string {
+	if len(v) > 0 && !filepath.IsAbs(v[0]) {
+		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v[0])}
 	}
 	return nil
 }

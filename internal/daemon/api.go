@@ -24,6 +24,7 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		Open:  opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors},
 		Mail:  mailSite(p),
 		Login: loginapi.Login(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "api")}), Hypothetical: loginapi.Hypothetical,
+		Withdraw:  p.withdraw,
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()
@@ -57,8 +58,9 @@ func newAdmin(p *parts) *admin.Admin {
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Regions: p.regions, Nodes: p.redis.Nodes,
 		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
-		Learn:       p.watcher.Confirm,
-		VerifyAudit: p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
+		ExportRecords: p.redis.ExportRecords,
+		Learn:         p.watcher.Confirm,
+		VerifyAudit:   p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {
 		a.WouldEnd = p.live.WouldEnd

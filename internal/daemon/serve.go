@@ -31,6 +31,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/internal/unusual"
+	"github.com/drawbridge/drawbridge/internal/withdraw"
 	"github.com/drawbridge/drawbridge/milter"
 	"github.com/drawbridge/drawbridge/policyd"
 )
@@ -104,6 +105,7 @@ type parts struct {
 
 	loginKey *loginKey
 	watcher  *unusual.Watcher
+	withdraw *withdraw.Site
 	live     *livesessions.Sessions // nil if no doveadm is known
 	links    *approval.Links
 	keeper   *hold.Keeper // not nil if there is a milter

@@ -12,6 +12,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
+	"github.com/drawbridge/drawbridge/internal/withdraw"
 )
 
 // liveSessions returns what ends open sessions; nil if the settings name no doveadm.
@@ -38,4 +39,19 @@ func liveSessions(cfg *config.Config, st *store.Store, redis *redisstore.Redis, 
 	return livesessions.New(livesessions.Options{
 		State: st.State, Judge: g, Records: redis.Records, Services: cfg.Login.Services, Log: log.Named("sessions"),
 	}, dovecots...), nil
+}
+
+// withdrawSite returns where messages can be taken back: this machine's queue and the site's Dovecots.
+func withdrawSite(cfg *config.Config) *withdraw.Site {
+	w := &withdraw.Site{Node: nodeName(cfg), Postqueue: cfg.Mail.Postqueue, Postsuper: cfg.Mail.Postsuper}
+	var key []byte
+	if cfg.Sessions.KeyFile != "" {
+		key, _ = config.ReadSecret(cfg.Sessions.KeyFile) // was read before
+	}
+	for _, text := range cfg.Sessions.Doveadm {
+		if d, err := doveadm.Parse(text, key); err == nil { // was parsed before
+			w.Dovecots = append(w.Dovecots, d)
+		}
+	}
+	return w
 }

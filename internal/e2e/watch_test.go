@@ -12,9 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -24,12 +26,12 @@ import (
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	hook := newHook(t)
-	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: map[string]any{
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Outgoing: []string{"example.com"}, MainCF: "defer_transports = drawbridge-outgoing\n", Settings: map[string]any{
 		"notify.abnormal_logins": "mail", "notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile,
 		"login.next_passdb": false, "throttle.wrong_secrets_per_account": 3, "throttle.wrong_secrets_per_address": 4, "throttle.distributed_addresses": 20,
 	}})
 	s.domain(nil)
-	for _, account := range []string{ann, bob} {
+	for _, account := range []string{ann, bob, carol} {
 		s.api("PUT", "/v1/accounts/"+account, object{})
 		s.api("PUT", "/v1/accounts/"+account+"/mailbox-password", object{"password": s.passwords[account]})
 	}
@@ -38,7 +40,10 @@ func TestWatch(t *testing.T) {
 	ours := s.api("POST", "/v1/keys", object{"name": "ours", "role": "domain", "domain": "example.org"})["key"].(string)
 
 	t.Run("throttle", func(t *testing.T) { s.in(t).throttles(theirs, ours) })
+	t.Run("withdraw", func(t *testing.T) { s.in(t).withdraws(theirs) })
 	t.Run("abnormal logins", func(t *testing.T) { s.in(t).abnormal(hook, theirs) })
+	t.Run("records", func(t *testing.T) { s.in(t).exports(theirs) })
+	t.Run("metrics", func(t *testing.T) { s.in(t).measures() })
 	t.Run("inspection", func(t *testing.T) { s.in(t).inspects(theirs) })
 	t.Run("audit", func(t *testing.T) { s.in(t).verifiesAudit(ours) })
 	t.Run("distributed guessing", func(t *testing.T) { s.in(t).distributed(theirs, ours) })
@@ -312,4 +317,113 @@ func (s *site) inspects(theirs string) {
 		s.t.Error("the undo did not give pop3 back")
 	}
 	s.want("POP3 after the undo", s.pop3(office, ann, s.passwords[ann]), "+OK ")
+}
+
+// What a stolen device has sent is taken back: from the queue, and from a mailbox; nothing else is.
+func (s *site) withdraws(theirs string) {
+	id, secret := s.device(carol, "stolen")
+	other, own := s.device(carol, "own")
+	send := func(password, to, subject string) {
+		c, reply := s.submit(office, carol, password)
+		s.want("submission", reply, "235 ")
+		s.want(subject, s.send(c, carol, to, "From: "+carol+"\r\nTo: "+to+"\r\nSubject: "+subject+"\r\nMessage-ID: <"+strings.ReplaceAll(subject, " ", "-")+"@example.org>\r\n\r\nx\r\n"), "250 ")
+	}
+	send(secret, ann, "stolen inside")
+	send(secret, "zoe@example.com", "stolen outside")
+	send(own, ann, "kept inside")
+	s.received(ann, "stolen inside")
+	s.received(ann, "kept inside")
+	what := object{"credential_id": id, "since": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)}
+	const path = "/v1/domains/example.org/withdraw"
+	var preview object
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the preview: %v", preview)
+		}
+	}()
+	s.eventually("both are found", func() bool {
+		preview = s.api("POST", path+"?dry_run=true", what)
+		return preview["queued"] == 1.0 && preview["delivered"] == 1.0
+	})
+	if preview["removed"] != 0.0 || preview["problems"] != nil {
+		s.t.Errorf("the preview: %v", preview)
+	}
+	s.received(ann, "stolen inside")
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "POST", path, what)
+	if text := s.command("withdraw", "example.org", "--credential", id, "--since", "1h"); !strings.Contains(text, "removed") {
+		s.t.Errorf("the command prints\n%s", text)
+	}
+	messages, err := s.Inbox(ann)
+	s.must(err)
+	if all := strings.Join(messages, "\n"); strings.Contains(all, "Subject: stolen inside") || !strings.Contains(all, "Subject: kept inside") {
+		s.t.Errorf("ann's mailbox:\n%s", all)
+	}
+	if after := s.api("POST", path+"?dry_run=true", what); after["queued"] != 0.0 || after["delivered"] != 0.0 {
+		s.t.Errorf("after it was withdrawn: %v", after)
+	}
+	what["credential_id"] = other
+	if kept := s.api("POST", path+"?dry_run=true", what); kept["delivered"] != 1.0 {
+		s.t.Errorf("the other device's message: %v", kept)
+	}
+	if !strings.Contains(s.command("audit", "example.org", "--wide"), "message.withdraw") {
+		s.t.Error("the audit does not show it")
+	}
+}
+
+// Records are selected by network and device, and exported as CSV, JSON Lines and syslog messages.
+func (s *site) exports(theirs string) {
+	list := func(query string) int {
+		return len(s.api("GET", "/v1/domains/example.org/logins?"+query, nil)["items"].([]any))
+	}
+	if list("network=127.0.9.0/24") == 0 || list("network=192.0.2.0/24") != 0 || list("device=stolen") == 0 || list("device=nobody") != 0 {
+		s.t.Error("network or device select other records")
+	}
+	s.refused(http.StatusUnprocessableEntity, "invalid", "GET", "/v1/domains/example.org/logins?network=nonsense", nil)
+	dir := s.t.TempDir()
+	for format, want := range map[string]string{
+		"csv": `,bob@example.org,127.0.1.7,`, "jsonl": `"account":"bob@example.org"`, "syslog": `[login@32473 id="`,
+	} {
+		file := filepath.Join(dir, format)
+		s.command("logins", "export", "example.org", file, "--format", format, "--account", bob)
+		text, err := os.ReadFile(file)
+		s.must(err)
+		if !strings.Contains(string(text), want) || strings.Contains(string(text), ann) {
+			s.t.Errorf("%s:\n%.2000s", format, text)
+		}
+	}
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "GET", "/v1/domains/example.org/logins/export", nil)
+}
+
+var metricName = regexp.MustCompile(`drawbridge_[a-z_]+`)
+
+// The dashboard and the alert rules name only metrics that there are, and the contract's are there.
+func (s *site) measures() {
+	resp, err := s.request(0, "GET", "/metrics", nil)
+	s.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	s.must(err)
+	names := map[string]bool{}
+	for _, line := range strings.Split(string(text), "\n") {
+		if name := metricName.FindString(line); strings.HasPrefix(line, name) {
+			names[name] = true
+		}
+	}
+	for _, name := range []string{
+		"drawbridge_login_duration_seconds_bucket", "drawbridge_policy_duration_seconds_bucket", "drawbridge_milter_duration_seconds_bucket",
+		"drawbridge_sessions", "drawbridge_throttle_entries", "drawbridge_region_database_age_seconds", "drawbridge_feed_lag_seconds", "drawbridge_held_messages",
+	} {
+		if !names[name] {
+			s.t.Errorf("%s is missing", name)
+		}
+	}
+	for _, file := range []string{"dashboard.json", "alerts.yml"} {
+		text, err := os.ReadFile("../../contrib/monitoring/" + file)
+		s.must(err)
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			if !names[name] {
+				s.t.Errorf("%s names %s, which is not measured", file, name)
+			}
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/mailflow"
@@ -219,10 +220,21 @@ type RecordQuery struct {
 	Reason  string
 	Policy  string
 	Client  string // a client type
-	Since   time.Time
-	Until   time.Time
-	Limit   int    // 1 to 1000
-	Cursor  string // "" or the next of an earlier answer
+	Network netip.Prefix
+	Region  string
+	Device  string // a secure password's id or label, or an IMAP ID
+	// Abnormal selects abnormal logins only.
+	Abnormal bool
+	Since    time.Time
+	Until    time.Time
+	Limit    int    // 1 to 1000
+	Cursor   string // "" or the next of an earlier answer
+}
+
+// Filtered reports whether the query selects by more than the domain.
+func (q *RecordQuery) Filtered() bool {
+	all := RecordQuery{Domain: q.Domain, Limit: q.Limit, Cursor: q.Cursor}
+	return *q != all
 }
 
 // AuditQuery selects audit entries, newest first.

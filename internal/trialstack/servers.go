@@ -215,6 +215,8 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		// Its mode is 0600, and all runs as root.
 		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
 		"notify.smtp":      s.SMTP(),
+		"mail.postqueue":   []string{"/usr/sbin/postqueue", "-c", s.PostfixDir()},
+		"mail.postsuper":   []string{"/usr/sbin/postsuper", "-c", s.PostfixDir()},
 		// Not the database that this machine may have.
 		"regions.database": "none",
 	}

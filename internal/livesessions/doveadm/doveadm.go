@@ -69,6 +69,7 @@ type row []string
 // command is what is asked, in the words of the command line and of the HTTP API.
 type command struct {
 	name    string
+	user    string   // whose mailboxes it is about; "" for none
 	options []string // before the masks
 	params  map[string]any
 	masks   []string

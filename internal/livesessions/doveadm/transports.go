@@ -74,6 +74,9 @@ func (a *api) run(ctx context.Context, c command) ([]row, bool, error) {
 	if len(c.masks) > 0 {
 		params["mask"] = c.masks
 	}
+	if c.user != "" {
+		params["user"] = c.user
+	}
 	body, err := json.Marshal([]any{[]any{c.name, params, "drawbridge"}})
 	if err != nil {
 		return nil, false, err
@@ -137,7 +140,7 @@ func apiAnswer(text []byte) ([]row, bool, error) {
 type program []string
 
 func (p program) run(ctx context.Context, c command) ([]row, bool, error) {
-	cmd := exec.CommandContext(ctx, p[0], slices.Concat(p[1:], []string{"-f", "json"}, c.words())...) //nolint:gosec // G204: the setting names it; no shell
+	cmd := exec.CommandContext(ctx, p[0], slices.Concat(p[1:], []string{"-f", "json"}, c.line())...) //nolint:gosec // G204: the setting names it; no shell
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	cmd.WaitDelay = Timeout
@@ -149,6 +152,9 @@ func (p program) run(ctx context.Context, c command) ([]row, bool, error) {
 	case err != nil:
 		first, _, _ := strings.Cut(said.String(), "\n")
 		return nil, false, fmt.Errorf("%w: %.200q", err, first)
+	}
+	if exit == nil && c.name == "expunge" {
+		return nil, true, nil
 	}
 	if c.name == "kick" && !bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
 		return nil, true, nil // 2.3 prints a sentence
@@ -197,8 +203,8 @@ func (s *socket) run(ctx context.Context, c command) ([]row, bool, error) {
 	case err != nil:
 		return nil, false, err
 	}
-	// No flags, no user, then the command.
-	line := "\t"
+	// No flags, the user, then the command.
+	line := "\t" + escapeField(c.user)
 	for _, w := range c.words() {
 		line += "\t" + escapeField(w)
 	}
@@ -209,13 +215,19 @@ func (s *socket) run(ctx context.Context, c command) ([]row, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	if strings.HasPrefix(text, "-") && c.user != "" { // no answer, but why not
+		if text == "-NOUSER\n" || text == "-NOTFOUND\n" {
+			return nil, false, nil
+		}
+		return nil, false, fmt.Errorf("doveadm refuses: %.80q", strings.TrimSpace(text))
+	}
 	status, err := in.ReadString('\n')
 	if err != nil {
 		return nil, false, err
 	}
 	switch status {
 	case "+\n":
-	case "-NOTFOUND\n":
+	case "-NOTFOUND\n", "-NOUSER\n":
 		return nil, false, nil
 	default:
 		return nil, false, fmt.Errorf("doveadm refuses: %.80q", strings.TrimSpace(status))

@@ -343,6 +343,10 @@ func matches(rec *store.LoginRecord, q *store.RecordQuery) bool {
 		(q.Reason == "" || string(rec.Reason) == q.Reason) &&
 		(q.Policy == "" || rec.PolicyID == q.Policy || slices.Contains(rec.WouldRefuse, q.Policy)) &&
 		(q.Client == "" || string(rec.Client) == q.Client) &&
+		(q.Region == "" || rec.Region == q.Region) &&
+		(q.Device == "" || rec.CredentialID == q.Device || rec.Credential == q.Device || rec.ClientID == q.Device) &&
+		(!q.Abnormal || len(rec.Abnormal) > 0) &&
+		(!q.Network.IsValid() || q.Network.Contains(address.IPOf(rec.IP))) &&
 		(q.Since.IsZero() || !rec.Time.Before(q.Since)) &&
 		(q.Until.IsZero() || !rec.Time.After(q.Until))
 }

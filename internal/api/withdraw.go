@@ -1,0 +1,42 @@
+package api
+
+import "time"
+
+// Withdrawal selects the messages that a credential sent between two times.
+type Withdrawal struct {
+	CredentialID string    `json:"credential_id" required:"true" doc:"A secure password's id, or mailbox with account."`
+	Account      string    `json:"account" doc:"Only messages of this account; needed for mailbox."`
+	Since        time.Time `json:"since" required:"true"`
+	Until        time.Time `json:"until,omitzero" doc:"Now if it is left out."`
+}
+
+// Withdrawn is what was found and what became of it.
+type Withdrawn struct {
+	Node      string             `json:"node,omitempty" doc:"This daemon's node: the queue of no other was looked at."`
+	Messages  []WithdrawnMessage `json:"messages"`
+	Queued    int                `json:"queued" doc:"Number of messages that were in the queue."`
+	Delivered int                `json:"delivered" doc:"Number of copies in mailboxes."`
+	Removed   int                `json:"removed" doc:"Number of both that were deleted."`
+	Left      int                `json:"left" doc:"Number of both that are still there after it."`
+	Outside   int                `json:"outside" doc:"Number of recipients outside of the site, where nothing can be withdrawn."`
+	Elsewhere []string           `json:"elsewhere,omitempty" doc:"Nodes that took some of the messages: ask their daemons too."`
+	More      bool               `json:"more,omitempty" doc:"There are further messages: repeat it, with an earlier until."`
+	Problems  []string           `json:"problems,omitempty" doc:"What could not be done."`
+}
+
+// WithdrawnMessage is one message.
+type WithdrawnMessage struct {
+	QueueID   string             `json:"queue_id"`
+	MessageID string             `json:"message_id"`
+	Time      time.Time          `json:"time"`
+	Account   string             `json:"account" doc:"The sender's."`
+	Node      string             `json:"node,omitempty"`
+	Queued    bool               `json:"queued"`
+	Mailboxes []WithdrawnMailbox `json:"mailboxes"`
+}
+
+// WithdrawnMailbox is an account that has the message.
+type WithdrawnMailbox struct {
+	Account string `json:"account"`
+	Copies  int    `json:"copies"`
+}

@@ -1,0 +1,166 @@
+// Package withdraw takes back what a credential sent: from Postfix' queue of this machine, and from the
+// mailboxes of the site's accounts.
+//
+// What has left the site cannot be taken back; it is counted. A message is found by the records of
+// sent messages, never by what a message says about itself alone: in the queue by its queue id, in a
+// mailbox by the queue id that Postfix wrote into its Received field, and by Message-ID where a rule made
+// the milter read it.
+package withdraw
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
+)
+
+// Message is a recorded message.
+type Message struct {
+	QueueID   string
+	MessageID string
+	Node      string
+	Time      time.Time
+	Accounts  []string // recipients whose mailboxes may be looked into
+}
+
+// Found is where a message is.
+type Found struct {
+	Queued    bool
+	Mailboxes []Mailbox // those that contain it, or could not be asked
+	Err       error     // why it could not be looked for
+}
+
+// Mailbox is an account whose mailboxes contain a message.
+type Mailbox struct {
+	Account string
+	Copies  int
+	Err     error
+}
+
+// Mailboxes searches mailboxes, as [doveadm.Doveadm] does.
+type Mailboxes interface {
+	Count(ctx context.Context, user string, s *doveadm.Sent) (int, error)
+	Expunge(ctx context.Context, user string, s *doveadm.Sent) error
+}
+
+// Site is where messages may be: this machine's queue and the site's Dovecots.
+type Site struct {
+	Node      string
+	Postqueue []string // the command that lists the queue
+	Postsuper []string // the command that deletes from it
+	Dovecots  []Mailboxes
+}
+
+// within bounds one command of Postfix.
+const within = 30 * time.Second
+
+// queued returns the queue ids of this machine.
+func (s *Site) queued(ctx context.Context) (map[string]bool, error) {
+	if len(s.Postqueue) == 0 {
+		return nil, errors.New("the queue is not known: set mail.postqueue")
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.Postqueue[0], append(s.Postqueue[1:len(s.Postqueue):len(s.Postqueue)], "-j")...) //nolint:gosec // G204: the setting names it; no shell
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing the queue: %w", said(err))
+	}
+	ids := map[string]bool{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var entry struct {
+			ID string `json:"queue_id"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+			return nil, fmt.Errorf("reading the queue: %w", err)
+		}
+		ids[entry.ID] = true
+	}
+	return ids, lines.Err()
+}
+
+// said adds what a program printed to its error.
+func said(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		first, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		return fmt.Errorf("%w: %.200q", err, first)
+	}
+	return err
+}
+
+// Find looks where messages are. The error is that of the queue; the mailboxes are searched all the same.
+func (s *Site) Find(ctx context.Context, list []Message) ([]Found, error) {
+	queue, err := s.queued(ctx)
+	found := make([]Found, len(list))
+	for i := range list {
+		m := &list[i]
+		found[i].Queued = m.Node == s.Node && queue[m.QueueID]
+		for _, account := range m.Accounts {
+			box := Mailbox{Account: account}
+			for _, d := range s.Dovecots {
+				n, err := d.Count(ctx, account, sent(m))
+				box.Copies += n
+				box.Err = errors.Join(box.Err, err)
+			}
+			if box.Copies > 0 || box.Err != nil {
+				found[i].Mailboxes = append(found[i].Mailboxes, box)
+			}
+		}
+	}
+	return found, err
+}
+
+func sent(m *Message) *doveadm.Sent {
+	return &doveadm.Sent{MessageID: m.MessageID, QueueID: m.QueueID, Since: m.Time.Add(-time.Hour)}
+}
+
+// Remove deletes a message from where it was found. It looks again afterwards: what it returns is what is
+// left.
+func (s *Site) Remove(ctx context.Context, list []Message, found []Found) ([]Found, error) {
+	var ids []string
+	for i := range found {
+		if found[i].Queued {
+			ids = append(ids, list[i].QueueID)
+		}
+	}
+	var fault error
+	if len(ids) > 0 {
+		fault = s.unqueue(ctx, ids)
+	}
+	for i := range found {
+		for _, box := range found[i].Mailboxes {
+			for _, d := range s.Dovecots {
+				if err := d.Expunge(ctx, box.Account, sent(&list[i])); err != nil {
+					fault = errors.Join(fault, err)
+				}
+			}
+		}
+	}
+	left, err := s.Find(ctx, list)
+	return left, errors.Join(fault, err)
+}
+
+// unqueue deletes messages from the queue.
+func (s *Site) unqueue(ctx context.Context, ids []string) error {
+	if len(s.Postsuper) == 0 {
+		return errors.New("the queue cannot be changed: set mail.postsuper, or run postsuper -d for each message as root")
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.Postsuper[0], append(s.Postsuper[1:len(s.Postsuper):len(s.Postsuper)], "-d", "-")...) //nolint:gosec // G204: the setting names it; no shell
+	cmd.Stdin = strings.NewReader(strings.Join(ids, "\n") + "\n")
+	if _, err := cmd.Output(); err != nil {
+		return fmt.Errorf("deleting from the queue: %w", said(err))
+	}
+	return nil
+}
