@@ -40,6 +40,7 @@ func newLab(ctx context.Context) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	redisstore.SetLogger(hclog.NewNullLogger())
 	server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(dir, "redis"), Log: hclog.NewNullLogger()})
 	if err != nil {
 		return nil, err
@@ -112,6 +113,16 @@ func fill(ctx context.Context, s *store.Store, pepper *credential.Pepper, secret
 	return err
 }
 
+// residentOf is the resident memory of a process, in bytes; 0 if there is none.
+func residentOf(pid int) float64 {
+	var size, resident float64
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err == nil {
+		_, _ = fmt.Sscan(string(text), &size, &resident) // 0 where it is not there
+	}
+	return resident * float64(os.Getpagesize())
+}
+
 // ownCPU is the processor time of this program.
 func ownCPU() time.Duration {
 	var t unix.Timespec
@@ -136,9 +147,11 @@ func benchMillion(ctx context.Context) error {
 	}
 	secret, _ := credential.Normalise(text)
 	one := l.follow(ctx)
+	empty := residentOf(l.server.PID())
 	if err := fill(ctx, one, pepper, secret); err != nil {
 		return err
 	}
+	line("memory of Redis, an account", fmt.Sprintf("%.0f B", (residentOf(l.server.PID())-empty)/million), "-")
 	if err := startTimes(ctx, l); err != nil {
 		return err
 	}

@@ -25,10 +25,12 @@ type servers interface {
 // cluster is what [begin] returns instead of a server of the test's own; nil for such a server.
 var cluster *redistest.Cluster
 
-// begin returns empty servers.
+// begin returns empty servers, and is called once by a test. Tests with a server of their own run at
+// once, after those of the Cluster, which share it.
 func begin(t *testing.T) servers {
 	t.Helper()
 	if cluster == nil {
+		t.Parallel()
 		return redistest.Start(t)
 	}
 	if _, err := cluster.Masters[0].Try("PING"); err != nil {
