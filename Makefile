@@ -94,7 +94,7 @@ test-pages: sudo install-deps build
 
 # Minutes, beside the faults that "make test" tries.
 test-faults: sudo install-deps build
-	@command -v ip >/dev/null && command -v tc >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
+	@command -v ip >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e ./internal/store/redisstore
 
 SOAK ?= 15m

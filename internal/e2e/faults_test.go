@@ -320,8 +320,9 @@ func TestFaultsThatNeedPeople(t *testing.T) {
 // is cut off in two ways.
 func TestFaultsOfANetwork(t *testing.T) {
 	for i, c := range []struct{ name, begin, end string }{
-		{"network: link down", "link set dev %[1]s down", "link set dev %[1]s up"},
-		{"network: packets dropped", "tc qdisc add dev %[1]s root netem loss 100%%", "tc qdisc del dev %[1]s root"},
+		{"network: link down", "ip link set dev LINK down", "ip link set dev LINK up"},
+		// To an address of Ethernet that nobody has.
+		{"network: packets vanish", "ip neigh replace ADDRESS lladdr 02:00:00:00:00:01 nud permanent dev LINK", "ip neigh del ADDRESS dev LINK"},
 	} {
 		n := cutOffNetwork(t, i)
 		r := n.redis()
@@ -329,9 +330,9 @@ func TestFaultsOfANetwork(t *testing.T) {
 			m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "redis://" + n.address + ":" + namespacePort}})
 			m.writers(2)
 			m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
-			n.run(fmt.Sprintf(c.begin, n.device))
+			n.run(strings.NewReplacer("LINK", n.device, "ADDRESS", n.address).Replace(c.begin))
 			time.Sleep(6 * time.Second) // the fault itself, and no wait for an event
-			n.run(fmt.Sprintf(c.end, n.device))
+			n.run(strings.NewReplacer("LINK", n.device, "ADDRESS", n.address).Replace(c.end))
 			m.end(c.name, m.recovered())
 			if m.temporary.Load() > 0 {
 				t.Errorf("%d temporary failures", m.temporary.Load())
@@ -353,11 +354,11 @@ type network struct {
 // cutOffNetwork makes the i-th network namespace, to end with the test.
 func cutOffNetwork(t *testing.T, i int) *network {
 	t.Helper()
-	n := &network{t: t, name: fmt.Sprintf("drawbridge-faults-%d-%d", os.Getpid(), i), device: fmt.Sprintf("dbf%d-%d", os.Getpid()%100000, i), address: fmt.Sprintf("169.254.77.%d", 4*i+2)}
+	n := &network{t: t, name: fmt.Sprintf("drawbridge-faults-%d-%d", os.Getpid(), i), device: fmt.Sprintf("dbf%d-%d", os.Getpid()%100000, i), address: fmt.Sprintf("169.254.%d.%d", 1+os.Getpid()%250, 4*i+2)}
 	n.run("ip netns add " + n.name)
 	t.Cleanup(func() { n.run("ip netns del " + n.name) }) // and the link with it
 	n.run("ip link add " + n.device + " type veth peer name eth0 netns " + n.name)
-	n.run(fmt.Sprintf("ip addr add 169.254.77.%d/30 dev %s", 4*i+1, n.device))
+	n.run(fmt.Sprintf("ip addr add 169.254.%d.%d/30 dev %s", 1+os.Getpid()%250, 4*i+1, n.device))
 	n.run("ip link set dev " + n.device + " up")
 	n.run("ip -n " + n.name + " addr add " + n.address + "/30 dev eth0")
 	n.run("ip -n " + n.name + " link set dev eth0 up")
@@ -365,13 +366,10 @@ func cutOffNetwork(t *testing.T, i int) *network {
 	return n
 }
 
-// run runs ip, or tc.
+// run runs ip.
 func (n *network) run(command string) {
 	n.t.Helper()
 	words := strings.Fields(command)
-	if words[0] == "link" {
-		words = append([]string{"ip"}, words...)
-	}
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil { //nolint:gosec // G204: words above
 		n.t.Fatalf("%s: %v: %s (install the package iproute2)", command, err, out)
 	}
