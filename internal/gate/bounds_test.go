@@ -85,7 +85,7 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 // dropped; then all that is left is written, in order.
 // Events are written at once, because other daemons decide by them; records share a write.
 func TestRecordsAreGathered(t *testing.T) {
-	b := newWriteBehind(nil, nil, hclog.NewNullLogger())
+	b := newWriteBehind(nil, nil, nil, hclog.NewNullLogger())
 	taken := func(at time.Duration) (events, records int) {
 		d := b.takeDue(time.Unix(0, 0).Add(time.Hour + at))
 		if d == nil {
