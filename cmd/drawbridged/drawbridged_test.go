@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +45,26 @@ type process struct {
 	states redistest.Lines // what it reported to the service manager
 	cmd    *exec.Cmd
 	log    *redistest.Lines
+
+	mu     sync.Mutex
+	stored []*os.File // sockets that the service manager keeps
+}
+
+// store keeps the sockets that a message brings, as systemd does.
+func (p *process) store(state string, rights []byte) {
+	_, name, found := strings.Cut(state, "FDSTORE=1\nFDNAME=")
+	messages, err := syscall.ParseSocketControlMessage(rights)
+	if !found || err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range messages {
+		fds, _ := syscall.ParseUnixRights(&messages[i])
+		for _, fd := range fds {
+			p.stored = append(p.stored, os.NewFile(uintptr(fd), name))
+		}
+	}
 }
 
 // newProcess writes the settings, in which DIR is the process's directory.
@@ -66,12 +89,13 @@ func newProcess(t *testing.T, settings string) *process {
 	}
 	t.Cleanup(func() { _ = notify.Close() })
 	go func() { // systemd reads at once, too: a full queue would block the daemon
-		buf := make([]byte, 4096)
+		buf, rights := make([]byte, 4096), make([]byte, 4096)
 		for {
-			n, err := notify.Read(buf)
+			n, m, _, _, err := notify.ReadMsgUnix(buf, rights)
 			if err != nil {
 				return
 			}
+			p.store(string(buf[:n]), rights[:m])
 			_, _ = p.states.Write(append(buf[:n:n], '\n'))
 		}
 	}()
@@ -97,8 +121,19 @@ func (p *process) start(front ...string) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	p.t.Cleanup(cancel)
 	argv := append(front, os.Args[0], "-c", p.path("drawbridge.toml"))
+	p.mu.Lock()
+	kept, names := slices.Clone(p.stored), make([]string, len(p.stored))
+	p.mu.Unlock()
+	for i, f := range kept {
+		names[i] = f.Name()
+	}
+	if len(kept) > 0 {
+		argv = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, argv...)
+	}
 	p.cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
-	p.cmd.Env = append(os.Environ(), asDaemon+"=yes", "NOTIFY_SOCKET="+p.path("notify"), "WATCHDOG_USEC=2000")
+	p.cmd.ExtraFiles = kept
+	p.cmd.Env = append(os.Environ(), asDaemon+"=yes", "NOTIFY_SOCKET="+p.path("notify"), "WATCHDOG_USEC=2000",
+		fmt.Sprint("LISTEN_FDS=", len(kept)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
 	p.log = &redistest.Lines{}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -270,6 +305,38 @@ func TestUser(t *testing.T) {
 			t.Errorf("status %d\n%s", status, log)
 		}
 	}
+}
+
+// Who connects while the daemon restarts, or has died, waits for the next one.
+func TestSocketsOutliveRestarts(t *testing.T) {
+	p := newProcess(t, "login.next_passdb = false\nlogin.listen = []\nsasl.listen = [\"unix:DIR/sasl.sock\"]\n")
+	p.start()
+	p.reported("READY=1", 0)
+	for i, end := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		_ = p.cmd.Process.Signal(end)
+		_ = p.cmd.Wait()
+		c, err := net.Dial("unix", p.path("sasl.sock"))
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", end, err, p.log)
+		}
+		p.start()
+		p.reported("READY=1", i+1)
+		_ = c.SetDeadline(time.Now().Add(limit))
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(line, "VERSION\t1") {
+			t.Errorf("%v: %q, %v\n%s", end, line, err, p.log)
+		}
+		_ = c.Close()
+	}
+	if status, log := p.stop(); status != 0 {
+		t.Errorf("status %d: %s", status, log)
+	}
+	p.write("login.listen = [\"unix:DIR/login.sock\"]\nsasl.listen = []\n")
+	p.start()
+	p.reported("READY=1", 3)
+	if _, err := os.Lstat(p.path("sasl.sock")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket that no setting names any more is left: %v", err)
+	}
+	p.reported("FDSTOREREMOVE=1", 0)
 }
 
 // A daemon that cannot become its user does not start, whatever keeps it.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,9 +55,10 @@ type socket struct {
 func open(cfg *config.Config, uid int, log hclog.Logger) (*sockets, error) {
 	s := &sockets{}
 	var faults []error
+	kept := inherit(cfg, uid, log)
 	each := func(name string, list *[]socket, specs []listen.Spec, o listen.Options) {
 		for _, spec := range specs {
-			o.Log, o.Owner = log.Named(name), uid
+			o.Log, o.Owner, o.Kept = log.Named(name), uid, kept
 			l, err := listen.Open(spec, o)
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && (name == "policyd" || name == "milter" || name == "sasl"):
@@ -79,14 +81,19 @@ func open(cfg *config.Config, uid int, log hclog.Logger) (*sockets, error) {
 		s.close()
 		return nil, errors.Join(faults...)
 	}
+	for _, l := range s.all() {
+		keep(l, log)
+	}
 	return s, nil
 }
 
+func (s *sockets) all() []socket {
+	return slices.Concat(s.login, s.sasl, s.policyd, s.milter, s.api, s.console)
+}
+
 func (s *sockets) close() {
-	for _, list := range [][]socket{s.login, s.sasl, s.policyd, s.milter, s.api, s.console} {
-		for _, l := range list {
-			_ = l.Close() // closed before, when all went well
-		}
+	for _, l := range s.all() {
+		_ = l.Close() // closed before, when all went well
 	}
 }
 

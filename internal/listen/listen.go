@@ -23,7 +23,8 @@
 // another process has the socket. A connection that is refused is logged with its peer. A reached
 // connection limit is logged at most once a minute. Running out of files is logged and waited out.
 //
-// It does not rate connections, and does not take sockets from systemd.
+// It does not rate connections. Systemd opens no sockets for it, but keeps them through a restart
+// ([Listener.Keep], [Kept]).
 package listen
 
 import (
@@ -61,6 +62,8 @@ type Options struct {
 	// Owner is the user that this process changes to after Open: unix sockets whose Spec names no
 	// user belong to it. 0 leaves the process's own.
 	Owner int
+	// Kept are the sockets of the former run: one of the same Spec is used again.
+	Kept Kept
 	// Log records refused connections, accept errors and a reached limit. nil discards.
 	Log hclog.Logger
 }
@@ -89,6 +92,9 @@ type Listener struct {
 	net.Listener
 	limit *limited
 	spec  Spec
+	unix  *net.UnixListener                // nil for an inet listener
+	kept  bool                             // by the service manager, since an earlier run
+	owner int                              // of the options
 	cert  *atomic.Pointer[tls.Certificate] // nil without TLS
 }
 
@@ -122,16 +128,22 @@ func open(s Spec, o Options) (*Listener, error) {
 		if uid < 0 && o.Owner > 0 {
 			uid = o.Owner
 		}
-		l, err := openUnix(s, uid, gid)
+		raw, err := o.Kept.take(s, o.Owner)
 		if err != nil {
 			return nil, err
 		}
-		l = newPatient(l, o.Log)
+		kept := raw != nil
+		if !kept {
+			if raw, err = openUnix(s, uid, gid); err != nil {
+				return nil, err
+			}
+		}
+		var l net.Listener = newPatient(raw, o.Log)
 		if o.OwnersOnly {
 			l = &filtered{Listener: l, admit: admitPeers(owners(uid, gid)), log: o.Log}
 		}
 		limit := newLimited(l, o.MaxConns, o.Log)
-		return &Listener{Listener: limit, limit: limit, spec: s}, nil
+		return &Listener{Listener: limit, limit: limit, spec: s, unix: raw, kept: kept, owner: o.Owner}, nil
 	}
 
 	var certificate *atomic.Pointer[tls.Certificate]
@@ -228,7 +240,7 @@ func openInet(s Spec) (net.Listener, error) {
 
 // openUnix creates the socket. The directory is locked, so that only one process at a time examines
 // an existing file.
-func openUnix(s Spec, uid, gid int) (net.Listener, error) {
+func openUnix(s Spec, uid, gid int) (*net.UnixListener, error) {
 	if len(s.Path) > maxPath {
 		return nil, fmt.Errorf("path of %d bytes is too long for a unix socket: at most %d", len(s.Path), maxPath)
 	}
@@ -257,7 +269,7 @@ func openUnix(s Spec, uid, gid int) (net.Listener, error) {
 	if err := handOver(s, uid, gid); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return l, nil
+	return l.(*net.UnixListener), nil //nolint:forcetypeassert // of a unix address
 }
 
 // lockDir opens and locks the directory of a socket. Other processes hold the lock for milliseconds,
