@@ -125,6 +125,7 @@ bench: sudo install-deps build
 	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
 	$(GO) test -run '^$$' -bench 'Million|Snapshot' -benchtime 7x ./internal/store
 	$(GO) test -run '^$$' -bench StartOfMillion -benchtime 7x ./internal/store/redisstore
+	$(GO) test -run '^$$' -bench Pages -benchtime 50x ./internal/console
 
 bench-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'

@@ -14,7 +14,7 @@ import (
 )
 
 // look is how many accounts and policies the overviews look at.
-const look = 1000
+const look = 200
 
 // attention is what an administrator should look at.
 type attention struct{ Text, Link string }
@@ -61,7 +61,7 @@ func (v *visit) overview() error {
 			}
 		}
 	}
-	for _, d := range list.Items[:min(len(list.Items), 20)] {
+	for _, d := range list.Items[:min(len(list.Items), 10)] {
 		items, err := v.attention(d.Name)
 		if err != nil {
 			return err

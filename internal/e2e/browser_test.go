@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -69,7 +70,16 @@ func (s *site) inBrowser() {
 			t.Errorf("%s: %s", what, fault)
 		}
 	}
-	// Before any page runs: what the policy forbids is counted.
+	chromedp.ListenTarget(ctx, func(event any) {
+		switch e := event.(type) {
+		case *log.EventEntryAdded: // violations of the Content-Security-Policy, files that are missing
+			if e.Entry.Level == log.LevelError {
+				t.Errorf("the browser reports: %s %s", e.Entry.Text, e.Entry.URL)
+			}
+		case *runtime.EventExceptionThrown:
+			t.Errorf("a script fails: %s", e.ExceptionDetails.Error())
+		}
+	})
 	do("log-in page", chromedp.Navigate(base+"/account/login"), chromedp.WaitVisible("#account"))
 	do("log-in by keyboard", chromedp.SendKeys("#account", ann+"\t"+s.passwords[ann]+"\r"), chromedp.WaitVisible("#switch"))
 	do("new device", chromedp.Navigate(base+"/account/devices/new"), chromedp.WaitVisible("#label"))
