@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -26,6 +27,13 @@ type Caller struct {
 	// From is the address of the caller, which the lock-out guard keeps open; the zero Addr if no
 	// policy concerns the caller, as on a unix socket.
 	From netip.Addr
+}
+
+// Owner returns the owner of an account as a caller, for pages that know who it is.
+func Owner(account string, from netip.Addr, proven time.Time) Caller {
+	return Caller{
+		Role: store.RoleSelf, Domain: address.Domain(account), Account: account, Actor: store.Actor{Name: account}, From: from, Proven: proven,
+	}
 }
 
 // Roles is a set of roles. Admin is always in it.

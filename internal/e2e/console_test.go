@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -232,4 +233,24 @@ func (s *site) pageAttacks() {
 	s.eventually("guesses are refused", func() bool {
 		return guesser.post("/login", "key", "dbk_"+randomWord()).status == 429
 	})
+}
+
+// A user adds a second factor; the page asks for it from then on, whichever server verifies the
+// password, and accepts a code once.
+func (s *site) pageFactors() {
+	u := s.browse(outside)
+	u.shows("log-in", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "My devices")
+	made := u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
+	id := regexp.MustCompile(`/account/factors/([^/"]+)/confirm`).FindStringSubmatch(made.text)[1]
+	secret := regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1]
+	u.shows("a wrong code", u.post("/account/factors/"+id+"/confirm", "code", "000000"), 401, "The code is wrong")
+	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
+	codes := regexp.MustCompile(`<li><code>([^<]+)</code>`).FindStringSubmatch(u.shows("recovery codes", u.post("/account/factors/recovery-codes"), 200, "They are shown only now").text)
+	other := s.browse(outside)
+	other.shows("without a code", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 403, "A second factor is required to log in")
+	other.shows("a wrong password with a code", other.post("/account/login", "account", bob, "password", "x", "code", s.otp(secret, 0)), 401, "Address or password are wrong")
+	other.shows("the code again", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", s.otp(secret, 0)), 403, "A second factor is required to log in")
+	other.shows("a recovery code", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", codes[1]), 200, "My devices")
+	other.shows("a device", other.post("/account/devices", "once", other.field(other.get("/account/devices/new"), "once"), "label", "Laptop", "as", "show"), 200, "shown only now")
+	other.shows("deleted", other.post("/account/factors/"+id+"/delete"), 200, "The second factor was deleted")
 }

@@ -121,6 +121,7 @@ func TestPages(t *testing.T) {
 		{"console", (*site).console},
 		{"roles", (*site).consoleRoles},
 		{"attacks", (*site).pageAttacks},
+		{"factors", (*site).pageFactors},
 		{"browser", (*site).inBrowser},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(s.in(t)) })

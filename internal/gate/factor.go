@@ -12,7 +12,7 @@ import (
 // the answer to a wrong password does not reveal whether there is one. A password that the next
 // passdb verifies is unknown yet: the refusal says nothing about it.
 func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *store.View, d *access.Decision) error {
-	if !v.Known || l.MasterUser != "" {
+	if !v.Known || l.MasterUser != "" || g.proven(l) {
 		return nil
 	}
 	kinds := v.Account.FactorKinds()
@@ -37,4 +37,10 @@ func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *s
 		q.RefuseFactor(d, kinds, refusal)
 	}
 	return nil
+}
+
+// proven reports whether a login repeats one of Drawbridge's own pages, behind which a passdb asks
+// again: its second factor was verified, and is not shown to the passdb.
+func (g *Gate) proven(l *access.Login) bool {
+	return !l.Page && l.Protocol == access.Web && g.pending.same(l.Session, false) != nil
 }

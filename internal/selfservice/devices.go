@@ -224,6 +224,7 @@ func (v *visit) ownSwitch() error {
 		}
 		return v.showDevices(choice, view.Problem)
 	}
+	v.account.Confirm = true
 	ending := v.Open.Ending(v.account.Request, "", v.account.Address())
 	_, err := v.account.Patch(v.R.Context(), func(cur *api.Account, f *api.Faults) (*api.Account, error) {
 		cur.SecurePasswords = choice

@@ -27,8 +27,8 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/phonesetup"
@@ -51,6 +51,8 @@ const formFor = time.Hour
 type Pages struct {
 	Admin *admin.Admin
 	Open  opensessions.Site
+	// Factors are the second factors, which a log-in shows if the account has one.
+	Factors factors.Site
 	// Login decides and records a login by its mailbox password. The outcome is never next.
 	Login func(context.Context, *access.Login) access.Decision
 	// Servers are those that mail programs connect to; its other fields are not used.
@@ -65,20 +67,25 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 	mux.Handle("POST /account/phone/{token}", site.Page(p.phone))
 	mux.Handle("POST /language", site.Page(web.ChooseLanguage))
 	for pattern, serve := range map[string]func(*visit) error{
-		"GET /account":                      (*visit).devices,
-		"GET /account/{$}":                  func(v *visit) error { return v.Redirect("/account") },
-		"GET /account/devices/new":          (*visit).newDevice,
-		"POST /account/devices":             (*visit).createDevice,
-		"GET /account/devices/{id}/state":   (*visit).deviceState,
-		"POST /account/devices/{id}/rename": (*visit).renameDevice,
-		"GET /account/devices/{id}/delete":  (*visit).askDelete,
-		"POST /account/devices/{id}/delete": (*visit).deleteDevice,
-		"POST /account/secure-passwords":    (*visit).ownSwitch,
-		"GET /account/logins":               (*visit).logins,
-		"GET /account/sessions":             (*visit).sessions,
-		"POST /account/sessions/{id}/end":   (*visit).endSession,
-		"POST /account/logout":              (*visit).logout,
-		"POST /account/logout-everywhere":   (*visit).logoutEverywhere,
+		"GET /account":                         (*visit).devices,
+		"GET /account/{$}":                     func(v *visit) error { return v.Redirect("/account") },
+		"GET /account/devices/new":             (*visit).newDevice,
+		"POST /account/devices":                (*visit).createDevice,
+		"GET /account/devices/{id}/state":      (*visit).deviceState,
+		"POST /account/devices/{id}/rename":    (*visit).renameDevice,
+		"GET /account/devices/{id}/delete":     (*visit).askDelete,
+		"POST /account/devices/{id}/delete":    (*visit).deleteDevice,
+		"POST /account/secure-passwords":       (*visit).ownSwitch,
+		"GET /account/factors":                 (*visit).factors,
+		"POST /account/factors/totp":           (*visit).createTOTP,
+		"POST /account/factors/recovery-codes": (*visit).createCodes,
+		"POST /account/factors/{id}/confirm":   (*visit).confirmFactor,
+		"POST /account/factors/{id}/delete":    (*visit).deleteFactor,
+		"GET /account/logins":                  (*visit).logins,
+		"GET /account/sessions":                (*visit).sessions,
+		"POST /account/sessions/{id}/end":      (*visit).endSession,
+		"POST /account/logout":                 (*visit).logout,
+		"POST /account/logout-everywhere":      (*visit).logoutEverywhere,
 	} {
 		mux.Handle(pattern, site.Page(func(c *web.Call) error { return p.visit(c, serve) }))
 	}
@@ -99,7 +106,7 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 	}
 	var a *admin.Account
 	if who != "" {
-		if a, err = p.open(c, who); err != nil && admin.ProblemOf(err).OfServer() {
+		if a, err = p.open(c, who, c.ProvedAt(web.Account)); err != nil && admin.ProblemOf(err).OfServer() {
 			return err
 		}
 	}
@@ -116,13 +123,13 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 	return serve(&visit{c, p, a})
 }
 
-// open returns an account as its user sees it.
-func (p *Pages) open(c *web.Call, who string) (*admin.Account, error) {
+// open returns an account as its user sees it. Whoever proved the password proved a second factor with
+// it, if the account has one.
+func (p *Pages) open(c *web.Call, who string, proven time.Time) (*admin.Account, error) {
 	if loaded, _ := p.Admin.Store.State.Ready(); !loaded {
 		return nil, store.ErrUnavailable
 	}
-	caller := admin.Caller{Role: store.RoleSelf, Domain: address.Domain(who), Account: who, Actor: store.Actor{Name: who}, From: c.IP}
-	a, err := p.Admin.As(caller, admin.Options{}).Account(who)
+	a, err := p.Admin.As(admin.Owner(who, c.IP, proven), admin.Options{}).Account(who)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +142,7 @@ func (p *Pages) open(c *web.Call, who string) (*admin.Account, error) {
 // verify decides a login with the form's password. It returns the account, or what to answer.
 func (p *Pages) verify(c *web.Call, name string) (string, *api.Problem) {
 	l := &access.Login{
-		Account: name, Secret: []byte(c.R.PostFormValue("password")), Service: "web", Protocol: access.Web,
+		Account: name, Secret: []byte(c.R.PostFormValue("password")), OTP: c.Value("code"), Service: "web", Protocol: access.Web,
 		IP: c.IP, RealIP: c.IP, TLS: strings.HasPrefix(c.Base(), "https:"), ClientID: "Drawbridge", Page: true,
 	}
 	token := fnv.New64a()
@@ -143,7 +150,7 @@ func (p *Pages) verify(c *web.Call, name string) (string, *api.Problem) {
 	_, _ = token.Write(l.Secret)
 	d := p.Login(c.R.Context(), l)
 	clear(l.Secret)
-	_, err := p.open(c, d.Account)
+	_, err := p.open(c, d.Account, time.Time{})
 	switch {
 	case d.Outcome == access.Allow && err == nil:
 		return d.Account, nil
@@ -212,6 +219,7 @@ func (v *visit) identified() error {
 		return api.Refuse(http.StatusUnauthorized, "wrong", "%s", v.T("Address or password are wrong"))
 	}
 	v.Prove(web.Account)
+	v.account.Caller.Proven = v.Now
 	return nil
 }
 
@@ -259,7 +267,7 @@ func (p *Pages) phone(c *web.Call) error {
 	if b == nil || json.Unmarshal(b, &allowed) != nil {
 		return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{}})
 	}
-	a, err := p.open(c, allowed.Account)
+	a, err := p.open(c, allowed.Account, c.Now) // proved when the link was made
 	if err != nil {
 		return err
 	}

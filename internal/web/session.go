@@ -93,8 +93,12 @@ func (c *Call) Prove(a Area) { c.sessions.Put(c.R.Context(), string(a)+".proved"
 
 // Proved reports whether the password or key was entered recently enough for a dangerous change.
 func (c *Call) Proved(a Area) bool {
-	at := c.sessions.GetInt64(c.R.Context(), string(a)+".proved")
-	return c.Now.Sub(time.Unix(at, 0)) < provedIn
+	return c.Now.Sub(c.ProvedAt(a)) < provedIn
+}
+
+// ProvedAt returns when the password or key was last entered.
+func (c *Call) ProvedAt(a Area) time.Time {
+	return time.Unix(c.sessions.GetInt64(c.R.Context(), string(a)+".proved"), 0)
 }
 
 // Note keeps a text for the next page that this browser shows.
