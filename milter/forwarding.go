@@ -17,7 +17,7 @@ func (s *session) forwarded(to string, m *gomilter.Modifier) gomilter.Response {
 	if original == "" || strings.EqualFold(original, to) {
 		return gomilter.RespContinue
 	}
-	v := s.rules.Forwarded(&mailflow.Envelope{
+	v := s.server.Envelopes.Forwarded(&mailflow.Envelope{
 		IP: s.ip, Port: s.port, Sender: s.message.sender, Recipient: to, Redirected: original, QueueID: m.Macros["i"],
 	})
 	if !v.Refused {

@@ -63,8 +63,8 @@ type Gate interface {
 	// Needs returns the parts of messages that enforced rules use. It is asked as each connection
 	// opens.
 	Needs() mailflow.Needs
-	// Connected reports that an SMTP session of a client begins now, before anything can authenticate
-	// it, and is told by the function it returns that the session has ended.
+	// Connected reports that an SMTP session of a client begins now, before anything can
+	// authenticate it, and is told by the function it returns that the session has ended.
 	Connected(ip netip.Addr, port uint16) (ended func())
 	// Submitter returns the rules for a message of an authenticated session, as MAIL begins. The
 	// client's address may be invalid.
@@ -76,10 +76,12 @@ type Gate interface {
 
 // Server answers milter connections.
 type Server struct {
-	Gate   Gate
-	Rules  Rules  // nil if no rule is to be evaluated
-	Keeper Keeper // nil if nothing can be held or copied
-	Log    hclog.Logger
+	Gate  Gate
+	Rules Rules // nil if no rule is to be evaluated
+	// Envelopes says what is known before a message is there; nil if nothing is.
+	Envelopes Envelopes
+	Keeper    Keeper // nil if nothing can be held or copied
+	Log       hclog.Logger
 	// MaxMemory bounds the octets of messages that are collected at the same time; 0 for 256 MiB.
 	// All listeners of a daemon share one server.
 	MaxMemory int64

@@ -99,6 +99,7 @@ type mta struct {
 	out      []byte
 	actions  gomilter.OptAction
 	protocol gomilter.OptProtocol
+	skipped  bool // the milter wants no more of the body
 }
 
 // dial connects without a word.

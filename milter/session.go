@@ -20,7 +20,7 @@ import (
 
 const (
 	// traceHeader names the field that states how a message was submitted (M10).
-	traceHeader = "X-Drawbridge-Client"
+	traceHeader = mailflow.FieldTrace
 	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message
 	// for each that is removed.
 	maxForged = 20
@@ -50,7 +50,12 @@ func choose(needs mailflow.Needs, offer []byte) options {
 		o.protocol |= gomilter.OptNoRcptTo
 	}
 	if needs.Body { // with the space behind the colon, so that the message is kept as it was sent
-		o.protocol |= gomilter.OptNoBodyReply | gomilter.OptHeaderLeadingSpace
+		o.protocol |= gomilter.OptHeaderLeadingSpace
+		if skips := gomilter.OptProtocol(binary.BigEndian.Uint32(offer[8:]))&gomilter.OptSkip != 0; skips {
+			o.protocol |= gomilter.OptSkip
+		} else {
+			o.protocol |= gomilter.OptNoBodyReply
+		}
 		o.actions |= gomilter.OptChangeBody
 	} else {
 		o.protocol |= gomilter.OptNoBody
@@ -72,6 +77,7 @@ type session struct {
 	offer   []byte // of the MTA
 	ip      netip.Addr
 	port    uint16
+	name    string // of the client; "" if it is not known
 	passing bool   // the MTA passes on mail that was received before: see outgoing
 	ended   func() // nil before the MTA has reported a connection
 	message message
@@ -158,6 +164,9 @@ func (s *session) continueUnless(agreed gomilter.OptProtocol) gomilter.Response 
 // Connect notes the client's address.
 func (s *session) Connect(_, _ string, port uint16, addr net.IP, m *gomilter.Modifier) (gomilter.Response, error) {
 	s.passing = m.Macros["{daemon_name}"] == outgoing
+	if s.name, _, _ = strings.Cut(m.Macros["_"], " "); strings.HasPrefix(s.name, "[") || s.name == "unknown" {
+		s.name = ""
+	}
 	ip, _ := netip.AddrFromSlice(addr)
 	s.ip, s.port = ip.Unmap(), port
 	s.end()
@@ -206,7 +215,7 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 		return s.refuse(m, reconnect, nil), nil
 	}
 	if s.passing {
-		if !s.seesRecipients() || s.rules == nil {
+		if !s.seesRecipients() || s.server.Envelopes == nil {
 			return gomilter.RespAccept, nil
 		}
 		return gomilter.RespContinue, nil
@@ -215,7 +224,9 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 		msg.whole = &whole{}
 		msg.whole.Params = s.params()
 		if s.keeper != nil && msg.login == "" {
-			msg.whole.pass = s.keeper.Pass(s.ip, s.port)
+			if msg.whole.pass = s.keeper.Pass(s.ip, s.port); msg.whole.pass != nil {
+				msg.submitter.Trace = msg.whole.pass.Trace
+			}
 		}
 	}
 	if !s.seesHeaders() && !s.seesRecipients() && msg.submitter.Trace == "" {
@@ -297,6 +308,9 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 	if s.message.forged == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
 		return gomilter.RespAccept, nil
 	}
+	if w := s.message.whole; w != nil && w.pass == nil && s.seesBody() && s.server.Envelopes != nil {
+		w.bare = !s.server.Envelopes.WantsBody(&w.Envelope, s.envelope(m))
+	}
 	return gomilter.RespContinue, nil
 }
 
@@ -334,11 +348,24 @@ func (s *session) reject(m *gomilter.Modifier, reason mailflow.Reason, text stri
 
 // BodyChunk collects a part of the body.
 func (s *session) BodyChunk(chunk []byte, _ *gomilter.Modifier) (gomilter.Response, error) {
-	if w := s.message.whole; w != nil {
+	w := s.message.whole
+	if w != nil {
 		s.addBody(chunk)
+	}
+	if s.options.protocol&gomilter.OptSkip != 0 && (w == nil || w.bare || w.long || w.full) {
+		return skip{}, nil
 	}
 	return s.continueUnless(gomilter.OptNoBodyReply), nil
 }
+
+// skip is the answer to a part of the body that wants no further ones (SMFIR_SKIP).
+type skip struct{}
+
+// Response implements [gomilter.Response].
+func (skip) Response() *gomilter.Message { return &gomilter.Message{Code: byte(gomilter.ActSkip)} }
+
+// Continue implements [gomilter.Response]: the message goes on.
+func (skip) Continue() bool { return true }
 
 // Body ends the message: changes are possible only now. Had the MTA left out the end of the header,
 // it would be decided now.

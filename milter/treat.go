@@ -62,7 +62,7 @@ func (s *session) change(m *gomilter.Modifier, t *mailflow.Treatment) (gomilter.
 // banner returns the changes for a banner.
 func (s *session) banner(t *mailflow.Treatment) (mime.Changes, error) {
 	w := s.message.whole
-	if w.long || !s.seesBody() || s.options.actions&gomilter.OptChangeBody == 0 {
+	if w.long || w.bare || !s.seesBody() || s.options.actions&gomilter.OptChangeBody == 0 {
 		return mime.Changes{}, errUnchangeable
 	}
 	parsed, err := w.parsed()

@@ -21,11 +21,18 @@ type Rules interface {
 	// Treated notes that a message is accepted: if a content filter hands it in again, it is not
 	// treated twice.
 	Treated(e *mailflow.Envelope, recipients []string)
-	// Forwarded decides whether the MTA may pass a message on to a recipient that it made of another
-	// one, which the envelope names as Redirected.
-	Forwarded(e *mailflow.Envelope) mailflow.Verdict
 	// NotReceived reports that a message was refused before Message was asked.
 	NotReceived(queueID string, reason mailflow.Reason)
+}
+
+// Envelopes judges messages before they are there.
+type Envelopes interface {
+	// WantsBody reports whether some rule may use the body of a message; without, it is not
+	// collected.
+	WantsBody(e *mailflow.Envelope, recipients []string) bool
+	// Forwarded decides whether the MTA may pass a message on to a recipient that it made of
+	// another one, which the envelope names as Redirected.
+	Forwarded(e *mailflow.Envelope) mailflow.Verdict
 }
 
 // Keeper keeps held messages and copies on the disk.
@@ -65,6 +72,7 @@ type whole struct {
 	body   int64 // the part of it that the chunks take
 	long   bool  // it is longer than what is collected, and not complete here
 	full   bool  // there was no memory for it: it is refused for now
+	bare   bool  // no rule uses its body, which is not collected
 
 	// Once it is parsed:
 	text      []byte
@@ -114,6 +122,9 @@ func (s *session) lacksMemory(m *gomilter.Modifier) gomilter.Response {
 func (s *session) addBody(chunk []byte) {
 	w := s.message.whole
 	w.size += int64(len(chunk))
+	if w.bare {
+		return
+	}
 	if s.collect(len(chunk)) {
 		w.body += int64(len(chunk)) + overhead
 		w.chunks = append(w.chunks, chunk) // go-milter does not use it again
@@ -188,17 +199,9 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	if refusal := s.lacksMemory(m); refusal != nil {
 		return refusal, nil
 	}
+	recipients := s.envelope(m)
 	e := &w.Envelope
-	e.Login, e.IP, e.Port, e.Sender, e.QueueID = s.message.login, s.ip, s.port, s.message.sender, m.Macros["i"]
-	if s.message.login != "" {
-		e.IP, e.Port = s.message.ip, s.message.port
-	}
-	e.Size = w.size
-	described := w.content(s.seesBody())
-	recipients := make([]string, len(w.Recipients))
-	for i := range recipients {
-		recipients[i] = w.Recipients[i].Address
-	}
+	described := w.content(s.seesBody() && !w.bare)
 	envelope := *e
 	judgement := s.rules.Message(&envelope, recipients, described)
 	t := judgement.Treat()
@@ -244,6 +247,24 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	return nil, nil
 }
 
+// envelope completes the envelope of the message, and returns its recipients.
+func (s *session) envelope(m *gomilter.Modifier) []string {
+	w := s.message.whole
+	e := &w.Envelope
+	e.Login, e.IP, e.Port, e.Sender, e.QueueID = s.message.login, s.ip, s.port, s.message.sender, m.Macros["i"]
+	if s.message.login != "" {
+		e.IP, e.Port = s.message.ip, s.message.port
+	}
+	if e.Size = w.size; w.bare {
+		e.Size = 0 // policyd knows it
+	}
+	recipients := make([]string, len(w.Recipients))
+	for i := range recipients {
+		recipients[i] = w.Recipients[i].Address
+	}
+	return recipients
+}
+
 // confirm records that a message of the daemon's own is accepted; nil if it may be.
 func (s *session) confirm(m *gomilter.Modifier, w *whole) gomilter.Response {
 	if w.pass == nil {
@@ -261,10 +282,11 @@ func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged)
 	if len(mailflow.Parcels(judged)) == 0 {
 		return nil, nil
 	}
-	if s.keeper == nil || w.long || !s.seesBody() || s.options.actions&gomilter.OptRemoveRcpt == 0 {
+	if s.keeper == nil || w.long || w.bare || !s.seesBody() || s.options.actions&gomilter.OptRemoveRcpt == 0 {
 		return nil, s.refuse(m, notKept, errIncomplete)
 	}
 	w.join()
+	w.Trace, w.Client = s.message.submitter.Trace, s.name
 	held, err := s.keeper.Keep(&w.Whole, judged)
 	if err != nil {
 		return nil, s.refuse(m, notKept, err)

@@ -158,7 +158,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	stage := func(name string) func(time.Duration) { return p.metrics.Took(adminapi.MilterSeconds, name) }
 	timed := timedMilter{p.gate, stage("begin"), stage("session"), stage("end")}
-	mail := &milter.Server{Gate: timed, Rules: timed, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
+	mail := &milter.Server{Gate: timed, Rules: timed, Envelopes: p.gate, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
 	for _, l := range s.milter {
 		start("milter", l, func(n net.Listener) error { return mail.Serve(ctx, n) })
 	}

@@ -27,11 +27,17 @@ const (
 	passedFor = time.Hour
 	// maxMessages bounds the messages that are being received, and the recipients remembered.
 	maxMessages = 100_000
+	// maxRecipients bounds the recipients of a message that are remembered, accepted or not.
+	maxRecipients = 10_000
+	// maxOpen bounds those of all messages that are being received.
+	maxOpen = 1_000_000
 	// maxListed bounds the domains and accounts that a record lists.
 	maxListed = 50
 	// identified is how long a received message waits for the milter to report its Message-ID.
 	identified = 5 * time.Second
 )
+
+const textTooMany = "The message has too many recipients, please send it to fewer."
 
 const textUnavailable = "The message cannot be checked now, please try again later."
 
@@ -44,6 +50,7 @@ type mails struct {
 
 	mu      sync.Mutex
 	open    *expiring.Map[string, *transaction]  // by instance
+	parties int                                  // recipients of those messages, at least
 	queued  *expiring.Map[string, *transaction]  // by queue id: accepted, not yet recorded
 	passed  *expiring.Map[fingerprint, passedAt] // recipients that were accepted, by MAIL FROM and recipient
 	treated *expiring.Map[fingerprint, passedAt] // the same of whole messages, by Message-ID, too
@@ -81,7 +88,8 @@ type transaction struct {
 	envelope mailflow.Envelope
 	message  mailflow.Message
 	to       []mailflow.Party
-	domains  []string // of the recipients
+	accepted map[string]bool // the addresses in to, if there are many
+	domains  []string        // of the recipients
 	refused  []refusedRecipient
 	reported []string
 	warned   []string
@@ -147,11 +155,18 @@ func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
 	w, _ := g.mailRoom.Get().(*mailView)
 	defer g.mailRoom.Put(w)
 	g.lookUpMail(w, e, now)
+	if v, ok := g.rerouted(e.Recipient); ok {
+		g.logRefused(&w.message, e, &v)
+		return v
+	}
 	if w.rules.None() && w.message.Sender.Account == "" {
 		return mailflow.Verdict{}
 	}
-	if g.acceptedBefore(e.Instance, w.to.Address, now) {
+	switch again, full := g.acceptedBefore(e.Instance, w.to.Address, now); {
+	case again:
 		return mailflow.Verdict{} // several restriction lists may name the service
+	case full:
+		return mailflow.Verdict{Refused: true, Temporary: true, Text: textTooMany}
 	}
 	var charges []charge
 	var warned []string
@@ -175,6 +190,7 @@ func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
 	}
 	t.reported = union(t.reported, v.Reported)
 	t.warned = union(t.warned, warned)
+	g.mails.parties++
 	if v.Refused {
 		g.limits.giveBack(charges, now)
 		t.refused = append(t.refused, refusedRecipient{to, v.Reason, v.Rule})
@@ -182,15 +198,79 @@ func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
 		return v
 	}
 	t.to, t.charges = append(t.to, to), append(t.charges, charges...)
+	t.accept()
 	return v
 }
 
-// acceptedBefore reports whether a recipient of the message was accepted already.
-func (g *Gate) acceptedBefore(instance, recipient string, now time.Time) bool {
+// rerouted refuses recipients of which Postfix may make an address with rules of its own, where the
+// rest names this machine: team%example.org@host, example.org!team@host, "team@example.org"@host.
+// No account has an address of these forms.
+func (g *Gate) rerouted(text string) (v mailflow.Verdict, ok bool) {
+	for range 4 {
+		if text = unrouted(text); text == "" {
+			return v, false
+		}
+		addr, err := address.Parse(text, g.DefaultDomain)
+		if err != nil {
+			continue
+		}
+		if _, view := g.Store.State.Recipient(addr); view.Mail != nil {
+			return mailflow.Verdict{Refused: true, Reason: mailflow.ReasonFiltered, Text: "Write the recipient's address without a route."}, true
+		}
+	}
+	return v, false
+}
+
+// unrouted returns the address within the local part of another one; "" for none.
+func unrouted(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		at = len(text)
+	}
+	if !strings.ContainsAny(text[:at], "@!%") {
+		return ""
+	}
+	local := strings.Trim(text[:at], `"`)
+	if strings.Contains(local, "@") {
+		return local
+	}
+	if domain, rest, ok := strings.Cut(local, "!"); ok {
+		return rest + "@" + domain
+	}
+	i := strings.LastIndexByte(local, '%')
+	return local[:i] + "@" + local[i+1:]
+}
+
+// accept notes the last address of to.
+func (t *transaction) accept() {
+	const many = 32
+	switch n := len(t.to); {
+	case n < many:
+	case n == many:
+		t.accepted = make(map[string]bool, 2*many)
+		for i := range t.to {
+			t.accepted[t.to[i].Address] = true
+		}
+	default:
+		t.accepted[t.to[n-1].Address] = true
+	}
+}
+
+// has reports whether an address is in to.
+func (t *transaction) has(addr string) bool {
+	if t.accepted != nil {
+		return t.accepted[addr]
+	}
+	return slices.ContainsFunc(t.to, func(p mailflow.Party) bool { return p.Address == addr })
+}
+
+// acceptedBefore reports whether a recipient of the message was accepted already, and whether no
+// more are remembered.
+func (g *Gate) acceptedBefore(instance, recipient string, now time.Time) (again, full bool) {
 	g.mails.mu.Lock()
 	defer g.mails.mu.Unlock()
 	t, ok := g.mails.open.Get(instance, now)
-	return ok && slices.ContainsFunc(t.to, func(p mailflow.Party) bool { return p.Address == recipient })
+	return ok && t.has(recipient), g.mails.parties >= maxOpen || ok && len(t.to)+len(t.refused) >= maxRecipients
 }
 
 // pass returns the [mailflow.Pass] of a message that this daemon sends itself; nil for others.
@@ -383,6 +463,9 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		} else {
 			v = mailflow.Evaluate(&w.message, &w.to, &w.rules, g.allowance(w, e, now, &charges, &warned), false)
 		}
+		if refusal, ok := g.rerouted(recipient); ok && !released {
+			v = refusal
+		}
 		again := g.secondPass
 		if v.Reason == mailflow.ReasonFiltered {
 			again = func(_ *mailView, e *mailflow.Envelope, now time.Time) bool {
@@ -400,7 +483,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		j.Again = j.Again && j.Relayed && pass == nil && g.treatedBefore(e, now)
 		for i := range v.Effects {
 			if effect := &v.Effects[i]; effect.Rule != nil && effect.Rule.Kind == mailflow.KindWarning {
-				effect.Level = w.rules.Recipient.Level(effect.Rule, content, g.known)
+				effect.Level = w.rules.Recipient.Level(effect.Rule, content, g.known, func(name string) bool { return g.Store.State.Named(to.Domain, name) })
 			}
 		}
 		for _, leaves := range []*mailflow.Rules{w.rules.Sender, w.rules.Redirected} {
@@ -452,6 +535,23 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 		g.recordMessage(t, now)
 	}
 	return j
+}
+
+// WantsBody reports whether some rule may use the body of a message.
+func (g *Gate) WantsBody(e *mailflow.Envelope, recipients []string) bool {
+	if g.pass(e) != nil {
+		return true
+	}
+	w, _ := g.mailRoom.Get().(*mailView)
+	defer g.mailRoom.Put(w)
+	now, at := time.Now(), *e
+	for _, recipient := range recipients {
+		at.Recipient = recipient
+		if g.lookUpMail(w, &at, now); mailflow.WantsBody(&w.message, &w.to, &w.rules) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuseAll refuses a message at all its recipients.
@@ -541,7 +641,11 @@ func (g *Gate) followMessages(ctx context.Context) {
 func (g *Gate) sweepMails(now time.Time) {
 	g.mails.mu.Lock()
 	due := g.mails.queued.Take(func(t *transaction) bool { return now.Sub(t.began) >= identified })
-	lost := g.mails.open.Take(func(t *transaction) bool { return t.Expired(now) })
+	g.mails.parties = 0
+	lost := g.mails.open.Take(func(t *transaction) bool {
+		g.mails.parties += len(t.to) + len(t.refused)
+		return t.Expired(now)
+	})
 	g.mails.passed.Sweep(now)
 	g.mails.treated.Sweep(now)
 	g.mails.mu.Unlock()

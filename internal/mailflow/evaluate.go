@@ -49,6 +49,7 @@ type compiled struct {
 	except domains
 	trusts domains // the whitelist of a warning
 	match  matcher
+	body   bool // it uses the body
 }
 
 // Compile compiles the rules of a domain. Expressions that cannot be compiled are faults of their
@@ -70,7 +71,7 @@ func Compile(s *Settings) *Rules {
 				if rule.Kind != kind || !rule.Enabled || !rule.applies(direction) {
 					continue
 				}
-				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), newDomains(rule.Action.Whitelist), compileMatch(rule)})
+				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), newDomains(rule.Action.Whitelist), compileMatch(rule), rule.needs().Body})
 				scopes = append(scopes, &rule.Scope)
 				r.needs = r.needs.Or(rule.needs())
 				if kind == KindWarning && slices.Contains(rule.Action.How, HowSubject) && !slices.Contains(r.tags, rule.tag()) {
@@ -83,8 +84,11 @@ func Compile(s *Settings) *Rules {
 		}
 	}
 	r.groups = compileGroups(s.Groups)
-	if len(s.Groups) > 0 {
+	for i := range s.Groups {
 		r.needs.Recipients = true
+		if len(s.Groups[i].Approvers) > 0 { // messages are held
+			r.needs.Headers, r.needs.Body = true, true
+		}
 	}
 	return r
 }
@@ -167,7 +171,31 @@ type evaluation struct {
 	rules     *Applying
 	allowance Allowance
 	tracing   bool
+	probing   bool // for rules that use the body, which are not evaluated
+	body      bool
 	v         Verdict
+}
+
+// WantsBody reports whether some rule or group may use the body of a message at a recipient, as far
+// as the envelope shows.
+func WantsBody(m *Message, to *Party, rules *Applying) bool {
+	e := evaluation{m: m, to: to, rules: rules, probing: true}
+	if r := rules.Recipient; r != nil && r.groups[to.Account] != nil {
+		for _, in := range r.groups[to.Account].inner {
+			e.body = e.body || len(in.Approvers) > 0
+		}
+	}
+	for k := range Kinds {
+		for side := range sides {
+			if e.body {
+				return true
+			}
+			if Kinds[k].Matches() {
+				e.kind(k, side)
+			}
+		}
+	}
+	return e.body
 }
 
 // kind evaluates the rules of one kind on one side.
@@ -203,6 +231,11 @@ func (e *evaluation) rule(r *compiled, side int) {
 	}
 	if r.excepted(e.m, e.to, side) {
 		e.step(r, "not_applicable", "the domain of the other party is excepted")
+		return
+	}
+	if e.probing {
+		inside := r.Kind == KindWarning && e.m.internalTo(e.to.Domain)
+		e.body = e.body || r.body && !inside && r.match.envelope(e.m, e.to)
 		return
 	}
 	switch r.Kind {

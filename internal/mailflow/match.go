@@ -56,13 +56,7 @@ func (c *matcher) message(m *Message, to *Party) (bool, error) {
 	if c.fault != nil {
 		return false, c.fault
 	}
-	if !c.recipientDomains.empty() && !c.recipientDomains.has(address.Domain(to.Address)) && !c.recipientDomains.has(to.Domain) {
-		return false, nil
-	}
-	if len(c.Senders) > 0 && !c.senders.has(m.From.Address, m.From.Account, m.Sender.Account) {
-		return false, nil
-	}
-	if len(c.Recipients) > 0 && !c.recipients.has(to.Address, to.Account) {
+	if !c.envelope(m, to) {
 		return false, nil
 	}
 	if c.MinSize > 0 && m.Size < c.MinSize {
@@ -83,6 +77,19 @@ func (c *matcher) message(m *Message, to *Party) (bool, error) {
 		return c.attachment(m.Content)
 	}
 	return true, nil
+}
+
+// envelope reports whether the envelope of a message matches.
+func (c *matcher) envelope(m *Message, to *Party) bool {
+	switch {
+	case !c.recipientDomains.empty() && !c.recipientDomains.has(address.Domain(to.Address)) && !c.recipientDomains.has(to.Domain):
+		return false
+	case len(c.Senders) > 0 && !c.senders.has(m.From.Address, m.From.Account, m.Sender.Account):
+		return false
+	case len(c.Recipients) > 0 && !c.recipients.has(to.Address, to.Account):
+		return false
+	}
+	return true
 }
 
 // header reports whether some field of the header matches.
