@@ -41,6 +41,7 @@ var (
 
 func accountSettings(cmd *cobra.Command) *settings {
 	s := &settings{cmd: cmd}
+	s.text("display-name", "display_name", "the person's `name`, which warnings recognise before addresses elsewhere")
 	s.onOff("suspended", "suspended", "refuse every login of the account")
 	s.protocols("as set for the domain")
 	s.word("preset", "preset", "set IMAP, POP3 and SMTP at once", presets...)

@@ -17,7 +17,7 @@ import (
 func ViewAccount(a *store.Account) api.Account {
 	v := api.Account{
 		AccountSettings: api.AccountSettings{
-			Address: a.Address, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
+			Address: a.Address, DisplayName: a.DisplayName, Suspended: a.Suspended, Departments: list(a.Departments), Aliases: list(a.Aliases), SendAs: list(a.SendAs),
 			Protocols: viewProtocols(a.Protocols), SecurePasswords: secureMode(a),
 		},
 		MailboxPasswordSet: a.MailboxHash != "", MustChangePassword: a.MustChange, SecurePasswordCount: len(a.Live(time.Now())), CreatedAt: a.CreatedAt,
@@ -68,8 +68,8 @@ func (d *Domain) checkListed(addr string) error {
 }
 
 // unknownWarning reports that a record is created for an address that nothing knows: none of the
-// domain's recent logins, unless they were refused, is of it. There is no warning if the caller said
-// that the account is new, or if the records cannot be read.
+// domain's recent logins, unless they were refused, is of it. There is no warning if the caller
+// said that the account is new, or if the records cannot be read.
 func (a *Account) unknownWarning(ctx context.Context) []api.Warning {
 	if a.Create || a.Caller.Role == store.RoleSelf {
 		return nil
@@ -98,7 +98,8 @@ func (d *Domain) ReadAccount(in *api.AccountSettings, cur *store.Account, f *api
 func (d *Domain) readAccount(in *api.AccountSettings, cur *store.Account, exists func(department string) bool, f *api.Faults) *store.Account {
 	next := new(store.Account)
 	*next = *cur
-	next.Suspended = in.Suspended
+	next.DisplayName, next.Suspended = in.DisplayName, in.Suspended
+	CheckText(in.DisplayName, "/display_name", f)
 	next.Departments = make([]string, 0, len(in.Departments))
 	for i, path := range in.Departments {
 		switch pointer := api.At("/departments", i); {
@@ -258,8 +259,8 @@ func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.
 	return res, err
 }
 
-// Delete deletes the account's record and secrets, and returns its former view. Its secrets are lost,
-// so it must be confirmed; a dry run need not.
+// Delete deletes the account's record and secrets, and returns its former view. Its secrets are
+// lost, so it must be confirmed; a dry run need not.
 func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 	if err := a.Caller.May(ForDomain); err != nil {
 		return nil, err

@@ -386,6 +386,7 @@ type EffectiveSummary struct {
 // AccountSettings are the settings of an account.
 type AccountSettings struct {
 	Address         string    `json:"address" maxLength:"320" doc:"local@domain, in lower case. Cannot be changed." example:"ann@example.org"`
+	DisplayName     string    `json:"display_name,omitempty" maxLength:"100" doc:"The person's name, as it stands before the address in mail. Warnings of level advanced recognise it before addresses elsewhere." example:"Ann Smith"`
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
 	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Other addresses of the account. Their domains must be managed."`
@@ -748,6 +749,7 @@ type Health struct {
 	// DistributedGuessing names no domain: the answer needs no key.
 	DistributedGuessing int `json:"distributed_guessing,omitzero" doc:"Number of domains at which many addresses guess; drawbridge throttle lists them. Logins are not affected."`
 	// MilterNeeded is for "drawbridge doctor".
+	HoldDirFull  bool `json:"hold_dir_full,omitzero" doc:"More than nine tenths of mail.hold_quota are used: soon messages that have to be held are refused for now."`
 	MilterNeeded bool `json:"milter_needed,omitzero" doc:"Rules in force read headers or bodies of messages, which only the milter sees."`
 }
 

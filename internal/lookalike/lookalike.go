@@ -3,11 +3,12 @@
 // colleague before a foreign address.
 //
 // It compares skeletons (Unicode Technical Standard 39, section 4): texts that look alike have the
-// same one. Compared with that standard it goes further where mail programs make differences hard to
-// see: capitals, accents, i and l, 0 and o, "rn" and m, "vv" and w.
+// same one. Compared with that standard it goes further where mail programs make differences hard
+// to see: capitals, accents, i and l, 0 and o, "rn" and m, "vv" and w.
 package lookalike
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -169,3 +170,11 @@ var plain = func() map[rune]string {
 	}
 	return m
 }()
+
+// Name returns a text that is the same for display names that readers take for one, whatever the
+// order of their words: "Smith, Ann" and "Ánn Smith (sales)". It is "" for a name without words.
+func Name(name string) string {
+	w := words(name)
+	slices.Sort(w)
+	return Skeleton(strings.Join(w, " "))
+}

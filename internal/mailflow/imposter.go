@@ -9,8 +9,9 @@ import (
 
 // imposter reports whether mail from outside gives itself for mail of a domain: its From field has
 // an address of the domain, or one of a domain that looks like it, or the name of an account of the
-// domain. Values of the field are given decoded. Known reports whether an address has an account.
-func imposter(values []string, domains []string, known func(addr string) bool) bool {
+// domain. Values of the field are given decoded. Known reports whether an address has an account,
+// and named whether an account of the domains has a display name.
+func imposter(values []string, domains []string, known, named func(text string) bool) bool {
 	for _, value := range values {
 		name, addr := value, ""
 		if i := strings.LastIndexByte(value, '<'); i >= 0 {
@@ -24,6 +25,9 @@ func imposter(values []string, domains []string, known func(addr string) bool) b
 			if _, d, ok := strings.Cut(word, "@"); ok && resembles(d, domains) {
 				return true
 			}
+		}
+		if plain := strings.NewReplacer(`"`, "", `\`, "").Replace(name); NameKey(plain) != "" && named(plain) {
+			return true
 		}
 		for _, local := range lookalike.Locals(strings.NewReplacer(`"`, "", `\`, "").Replace(name)) {
 			for _, d := range domains {
@@ -48,3 +52,7 @@ func resembles(domain string, ours []string) bool {
 	}
 	return false
 }
+
+// NameKey is the same for display names that readers take for one: whatever the case, the order of
+// the words, accents and letters that look alike. "" for a name without words.
+func NameKey(name string) string { return lookalike.Name(name) }

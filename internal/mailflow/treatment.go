@@ -42,6 +42,7 @@ type Treatment struct {
 // The names of our header fields.
 const (
 	FieldPrefix   = "X-Drawbridge-"
+	FieldTrace    = "X-Drawbridge-Client"
 	FieldExternal = "X-Drawbridge-External"
 	FieldFolder   = "X-Drawbridge-Folder"
 	FieldDomain   = "X-Drawbridge-Folder-Domain"
@@ -243,8 +244,8 @@ func (r *Rules) Tags() []string {
 
 // Level returns the level of a warning about a message from outside: advanced if the rule looks for
 // imposters and the From field looks like one. Known reports whether an address of the recipient's
-// domain has an account.
-func (r *Rules) Level(rule *Rule, content *Content, known func(addr string) bool) string {
+// domain has an account, and named whether one of its accounts has a display name.
+func (r *Rules) Level(rule *Rule, content *Content, known, named func(text string) bool) string {
 	if rule.Action.Level != LevelAdvanced || content == nil {
 		return LevelGeneral
 	}
@@ -254,7 +255,7 @@ func (r *Rules) Level(rule *Rule, content *Content, known func(addr string) bool
 			values = append(values, f.Value)
 		}
 	}
-	if imposter(values, slices.Sorted(maps.Keys(r.names)), known) {
+	if imposter(values, slices.Sorted(maps.Keys(r.names)), known, named) {
 		return LevelAdvanced
 	}
 	return LevelGeneral

@@ -76,11 +76,14 @@ func TestImposter(t *testing.T) {
 		"ann@example.com":                             true,
 		"Pat <pat@example-partners.example>":          false,
 		"":                                            false,
+		"Dr. Zoë Müller <z@partner.example>":          false,
+		"Muller, Zoe <z@partner.example>":             true, // the display name of an account
+		"\"ZOË  MÜLLER (sales)\" <z@partner.example>": true,
 		"Ann Smith":                                   true,
 		"<>":                                          false,
 		"Pat <ann@example.org> <pat@partner.example>": true,
 	} {
-		if got := imposter([]string{from}, []string{"example.org"}, known); got != want {
+		if got := imposter([]string{from}, []string{"example.org"}, known, func(name string) bool { return NameKey(name) == NameKey("Zoë Müller") }); got != want {
 			t.Errorf("%q: %v", from, got)
 		}
 	}

@@ -30,7 +30,8 @@ type Record struct{ packed string }
 //	address, flags (two bytes, the lower first), revision
 //	mode of secure passwords, departments, switches, aliases, send_as: each with a flag
 //	time of creation, time when the mailbox password was set, its hash: each with a flag
-//	secure passwords, batches, hashes of former mailbox passwords, second factors: each with a flag
+//	secure passwords, batches, hashes of former mailbox passwords, second factors, display name:
+//	each with a flag
 //
 // A secure password is its marks, id, label, hash, id of the pepper unless it is that of the one
 // before, time of creation, time of revocation if it is revoked, and if it is bound its protocols
@@ -53,6 +54,7 @@ const (
 	flagMustChange
 	flagFormer
 	flagFactors
+	flagDisplay
 	flagsEnd
 )
 
@@ -156,6 +158,9 @@ func appendRecord(b []byte, addr string, a *Account, rev uint64) []byte {
 			b = appendTimeSince(appendTimeSince(b, f.CreatedAt, epoch), f.ConfirmedAt, epoch)
 			b = appendText(b, string(f.Data))
 		}
+	}
+	if set(flagDisplay, a.DisplayName != "") {
+		b = appendText(b, a.DisplayName)
 	}
 	b[at], b[at+1] = byte(flags), byte(flags>>8)
 	return b
@@ -623,6 +628,17 @@ func (r Record) FactorKinds() []string {
 	return kinds
 }
 
+// DisplayName returns the name of the person; "" if it is not set.
+func (r Record) DisplayName() string {
+	if !r.Exists() {
+		return ""
+	}
+	if _, flags := r.fields(); flags&flagDisplay == 0 {
+		return ""
+	}
+	return r.Account().DisplayName
+}
+
 // Account returns the whole document, the caller's own; nil of no record.
 func (r Record) Account() *Account { return r.revised().Doc }
 
@@ -689,6 +705,9 @@ func (r Record) revised() Revised[Account] {
 			a.Factors[i] = f.factor()
 		}
 	}
+	if flags&flagDisplay != 0 {
+		a.DisplayName = f.text()
+	}
 	return Revised[Account]{a, rev}
 }
 
@@ -752,6 +771,9 @@ func (r Record) check() (err error) {
 		for ; n > 0; n-- {
 			f.factor()
 		}
+	}
+	if flags&flagDisplay != 0 {
+		f.text()
 	}
 	if f != "" {
 		return fmt.Errorf("%w: it has %d bytes too many", errPacked, len(f))

@@ -45,7 +45,7 @@ func drawAccount(t *rapid.T) *Account {
 		Secure:      access.SecureMode(rapid.SampledFrom([]string{"", "optional", "required", "off", "of a newer version"}).Draw(t, "mode")),
 		CreatedAt:   drawTime(t, "created"),
 		MailboxHash: rapid.StringN(0, 200, 600).Draw(t, "mailbox hash"), MailboxSetAt: drawTime(t, "mailbox password set"),
-		MustChange: rapid.Bool().Draw(t, "must change"), FormerHashes: rapid.SliceOfN(rapid.StringN(0, 100, 300), 0, 3).Draw(t, "former"),
+		MustChange: rapid.Bool().Draw(t, "must change"), DisplayName: rapid.StringN(0, 20, 60).Draw(t, "display name"), FormerHashes: rapid.SliceOfN(rapid.StringN(0, 100, 300), 0, 3).Draw(t, "former"),
 	}
 	if len(a.FormerHashes) == 0 {
 		a.FormerHashes = nil
@@ -148,8 +148,8 @@ func fill(t *testing.T, v reflect.Value) {
 	}
 }
 
-// Whatever bytes stand in Redis or a snapshot, reading them as an account fails, or gives a document
-// that packs to the same.
+// Whatever bytes stand in Redis or a snapshot, reading them as an account fails, or gives a
+// document that packs to the same.
 func FuzzRecord(f *testing.F) {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 123_000_000, time.UTC)
 	a := &Account{
@@ -157,7 +157,7 @@ func FuzzRecord(f *testing.F) {
 		Protocols: access.Switches{"imap": false}, Secure: access.SecureRequired, CreatedAt: at, MailboxHash: "{X}y", MailboxSetAt: at.Add(1),
 		Secrets:    []SecurePassword{{ID: NewID(), Label: "phone", PepperID: "p", CreatedAt: at, RevokedAt: at}, {ID: "x", PepperID: "p", Protocols: []string{"smtp"}, Networks: []string{"192.0.2.1", "2001:db8::/32"}, ExpiresAt: at}},
 		Batches:    []BatchMark{{At: at, By: "b", Scope: "s", Settings: []string{"x"}}},
-		MustChange: true, FormerHashes: []string{"{X}z"},
+		MustChange: true, DisplayName: "Ann Smith", FormerHashes: []string{"{X}z"},
 		Factors: []Factor{{ID: NewID(), Kind: factor.TOTP, Label: "phone", CreatedAt: at, ConfirmedAt: at, Data: []byte{0, 1}}, {ID: "x", Kind: factor.Mail}},
 	}
 	f.Add([]byte(pack(a.Address, a, 7).packed))

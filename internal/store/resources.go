@@ -64,7 +64,8 @@ type SecurePasswordPolicy struct {
 	Scope    access.Scope `json:"scope"`
 }
 
-// PasswordPolicy is the requirements of a domain for mailbox passwords that are kept here (F16, F17).
+// PasswordPolicy is the requirements of a domain for mailbox passwords that are kept here (F16,
+// F17).
 type PasswordPolicy struct {
 	MinLength         int      `json:"min_length,omitempty"`   // in characters
 	MinStrength       int      `json:"min_strength,omitempty"` // zxcvbn's score, 1 to [credential.MaxStrength]
@@ -115,8 +116,8 @@ type Group struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Suspension is a credential of an account that reached a sending limit: a suspended secure password
-// is refused everywhere, a suspended mailbox password in submissions.
+// Suspension is a credential of an account that reached a sending limit: a suspended secure
+// password is refused everywhere, a suspended mailbox password in submissions.
 type Suspension struct {
 	ID         string    `json:"id"`
 	Account    string    `json:"account"`
@@ -127,8 +128,8 @@ type Suspension struct {
 	At         time.Time `json:"at"`
 }
 
-// Revert restores what a change of a domain's policies and blocked addresses replaced, unless it
-// is confirmed in time (F24).
+// Revert restores what a change of a domain's policies and blocked addresses replaced, unless it is
+// confirmed in time (F24).
 type Revert struct {
 	ID        string    `json:"id"`
 	At        time.Time `json:"at"` // when it is due
@@ -157,6 +158,7 @@ func (b *Block) Expired(now time.Time) bool { return !b.ExpiresAt.IsZero() && !n
 // Account is one address.
 type Account struct {
 	Address     string            `json:"address"`
+	DisplayName string            `json:"display_name,omitempty"` // of the person, for rules about imposters
 	Suspended   bool              `json:"suspended"`
 	Departments []string          `json:"departments"`
 	Aliases     []string          `json:"aliases"`           // further addresses of the account (M1)
@@ -243,7 +245,8 @@ type SecurePassword struct {
 	PepperID  string          `json:"pepper_id"`
 	CreatedAt time.Time       `json:"created_at"`
 	RevokedAt time.Time       `json:"revoked_at,omitzero"`
-	// Where and until when it is accepted, see [access.Bounds]; nothing means everywhere and for ever.
+	// Where and until when it is accepted, see [access.Bounds]; nothing means everywhere and for
+	// ever.
 	Protocols []string  `json:"protocols,omitempty"`
 	Networks  []string  `json:"networks,omitempty"` // without spaces inside
 	ExpiresAt time.Time `json:"expires_at,omitzero"`

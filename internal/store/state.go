@@ -61,6 +61,7 @@ type Revised[T any] struct {
 type domainState struct {
 	*domainRules // the one in place
 	accounts     accounts
+	names        map[string]int // how many accounts have a display name, by [mailflow.NameKey]
 }
 
 // domainRules is a domain without its accounts. Once in place it never changes: a new one replaces
@@ -652,11 +653,35 @@ func (st *State) putAccount(addr string, r Record) {
 	for _, alias := range after {
 		st.setAlias(alias, append(slices.Clone(st.aliases[alias]), addr))
 	}
+	d.countName(d.accounts.get(addr).DisplayName(), -1)
+	d.countName(r.DisplayName(), 1)
 	if r.Exists() {
 		d.accounts.put(r)
 	} else {
 		d.accounts.remove(addr)
 	}
+}
+
+// countName counts an account more, or less, that has a display name.
+func (d *domainState) countName(name string, n int) {
+	if name == "" {
+		return
+	}
+	if d.names == nil {
+		d.names = map[string]int{}
+	}
+	key := mailflow.NameKey(name)
+	if d.names[key] += n; d.names[key] == 0 {
+		delete(d.names, key)
+	}
+}
+
+// Named reports whether an account of a domain has a display name that reads like this one.
+func (st *State) Named(domain, name string) bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	return d != nil && len(d.names) > 0 && d.names[mailflow.NameKey(name)] > 0
 }
 
 func (st *State) setAlias(alias string, owners []string) {
