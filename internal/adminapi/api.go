@@ -42,8 +42,8 @@
 //
 // A change that ends open sessions of Dovecot waits for them, for at most two seconds. Its answer
 // has the header "Sessions: ended=2, failed=0, unreachable=0" and, if it has a body, a member
-// sessions with the same counts. A dry run of enforcement, switches or suspension has cut_off: whose
-// logins of the last 30 days it would refuse, and how many open sessions it would end.
+// sessions with the same counts. A dry run of enforcement, switches or suspension has cut_off:
+// whose logins of the last 30 days it would refuse, and how many open sessions it would end.
 //
 // A whole domain is written as one document (GET …/export, POST …/apply). The answer is the plan;
 // that of a dry run has the ETag for If-Match of the change. A document with the revision that it
@@ -198,6 +198,9 @@ type API struct {
 	MilterNeeded func() bool
 	// Distributed returns the number of domains at which many addresses guess.
 	Distributed func() int
+	// HoldUsage returns the octets of held messages and copies on this node, and their bound; nil
+	// if none are kept here.
+	HoldUsage func() (used, quota int64)
 	// PeerUID returns the user at the other end of a unix socket; without it everybody needs a key.
 	// See [API.ConnContext].
 	PeerUID func(net.Conn) (uid uint32, ok bool)
@@ -232,7 +235,7 @@ func (a *API) Handler() (http.Handler, error) {
 	}
 	s.document = doc
 	if a.Metrics != nil {
-		if err := a.Metrics.watch(a.VersionText(), a.Store); err != nil {
+		if err := a.Metrics.watch(a.VersionText(), a.Store, a.HoldUsage); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
 	}

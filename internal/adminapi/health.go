@@ -27,7 +27,12 @@ func getReady(c *call) (*answer, error) {
 	case evicting:
 		status = "evicting"
 	}
-	return &answer{body: api.Health{Status: status, MilterNeeded: c.MilterNeeded(), DistributedGuessing: c.Distributed()}}, nil
+	h := api.Health{Status: status, MilterNeeded: c.MilterNeeded(), DistributedGuessing: c.Distributed()}
+	if c.HoldUsage != nil {
+		used, quota := c.HoldUsage()
+		h.HoldDirFull = quota > 0 && used >= quota/10*9
+	}
+	return &answer{body: h}, nil
 }
 
 func getOpenAPI(c *call) (*answer, error) {

@@ -73,8 +73,9 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// watch adds the metrics that are read from the store.
-func (m *Metrics) watch(version string, st *store.Store) error {
+// watch adds the metrics that are read from the store, and from the held messages if there are any
+// here.
+func (m *Metrics) watch(version string, st *store.Store, usage func() (used, quota int64)) error {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
@@ -82,7 +83,15 @@ func (m *Metrics) watch(version string, st *store.Store) error {
 		Name: "drawbridge_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	info.Set(1)
+	var held error
+	if usage != nil {
+		held = m.registry.Register(gauge("drawbridge_hold_dir_bytes", "Octets of held messages, copies and notices on this node.", func() float64 {
+			used, _ := usage()
+			return float64(used)
+		}))
+	}
 	return errors.Join(
+		held,
 		m.registry.Register(info),
 		m.registry.Register(gauge("drawbridge_store_up", "1 when changes are taken, 0 when they are refused.", func() float64 {
 			if loaded, _ := st.State.Ready(); !loaded || admin.Trouble(st) != nil {

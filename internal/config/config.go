@@ -160,8 +160,9 @@ type Sessions struct {
 type Mail struct {
 	InternalNetworks []string // addresses, prefixes and ranges
 
-	HoldDir string // "" for the directory held in StateDir
-	Node    string // "" for the host's name
+	HoldDir   string // "" for the directory held in StateDir
+	HoldQuota int    // in MiB
+	Node      string // "" for the host's name
 
 	Postqueue []string // the command that lists Postfix' queue
 	Postsuper []string // the command that deletes from it
@@ -249,7 +250,7 @@ func Default() *Config {
 			Window:                 15 * time.Minute, Exempt: []string{},
 			DistributedAddresses: 100, Distributed: ReportOnly,
 		},
-		Mail:  Mail{InternalNetworks: []string{}, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}},
+		Mail:  Mail{InternalNetworks: []string{}, HoldQuota: 10 << 10, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }

@@ -209,6 +209,9 @@ outside, nor of Dovecot's Sieve redirects.`,
 		row("mail.hold_dir", `Directory of the messages that wait for approval, of copies and of notices, on a disk of this machine; each daemon needs its
 own. Empty: the directory "held" in state_dir.`,
 			func(c *Config) *string { return &c.Mail.HoldDir }, absolute),
+		row("mail.hold_quota", `Space in MiB, 1 to 16777216, for the messages in mail.hold_dir. A message that has to be held or copied when it is used up is
+refused for now (451). Notices are still written.`,
+			func(c *Config) *int { return &c.Mail.HoldQuota }, between(1, 16<<20)),
 		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
 name.`,
 			func(c *Config) *string { return &c.Mail.Node }, printable),

@@ -37,6 +37,9 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		},
 		Metrics: p.metrics,
 	}
+	if p.keeper != nil {
+		h.HoldUsage = p.keeper.Usage
+	}
 	handler, err := h.Handler()
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func openKeeper(cfg *config.Config, st *store.Store, client *inject.Client, link
 		return nil, fmt.Errorf("mail.hold_dir: %w", err)
 	}
 	k := &hold.Keeper{
-		Dir: dir, Client: client, Store: st, Node: nodeName(cfg), Log: log.Named("held"), Link: links.Link,
+		Dir: dir, Client: client, Store: st, Node: nodeName(cfg), Quota: int64(cfg.Mail.HoldQuota) << 20, Log: log.Named("held"), Link: links.Link,
 	}
 	if err := k.Load(); err != nil {
 		_ = dir.Close()

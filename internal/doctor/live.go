@@ -235,9 +235,14 @@ func milterUse(c *config.Config, readyz []byte) findings {
 	var f findings
 	var health struct {
 		Needed bool `json:"milter_needed"`
+		Full   bool `json:"hold_dir_full"`
 	}
 	if err := json.Unmarshal(readyz, &health); err != nil {
 		return nil // reported as the daemon's readiness
+	}
+	if health.Full {
+		f.warn("daemon.hold_quota", "mail.hold_quota", fmt.Sprintf("# decide about held messages (drawbridge held list DOMAIN), or: [mail] hold_quota = %d", 2*c.Mail.HoldQuota),
+			"more than nine tenths of %d MiB are used: messages that have to be held or copied will be refused for now", c.Mail.HoldQuota)
 	}
 	switch off := len(c.Milter.Listen) == 0; {
 	case off && health.Needed:

@@ -259,11 +259,16 @@ func TestMilterUse(t *testing.T) {
 	}{
 		"missing":     {without, `{"status":"ok","milter_needed":true}`, Fail, "they are not evaluated"},
 		"left out":    {without, `{"status":"ok"}`, OK, "no rule in force needs the milter"},
+		"almost full": {site(t), `{"status":"ok","hold_dir_full":true}`, Warn, "nine tenths"},
 		"needed":      {site(t), `{"status":"ok","milter_needed":true}`, OK, "rules in force need the milter"},
 		"superfluous": {site(t), `{"status":"ok"}`, OK, "can be left out"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			expect(t, milterUse(c.config, []byte(c.readyz)), c.severity, "daemon.milter.use", "milter.listen", c.what)
+			check, where := "daemon.milter.use", "milter.listen"
+			if c.severity == Warn {
+				check, where = "daemon.hold_quota", "mail.hold_quota"
+			}
+			expect(t, milterUse(c.config, []byte(c.readyz)), c.severity, check, where, c.what)
 		})
 	}
 	if f := milterUse(without, []byte("hello")); len(f) != 0 {

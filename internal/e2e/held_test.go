@@ -88,7 +88,7 @@ func TestHeldMessages(t *testing.T) {
 		Daemons: 2, SharedRedis: true, Settings: object{"notify.link_url": "https://mail.example.org"},
 		MainCF: "virtual_alias_maps = inline:{ { staff@example.org=bob@example.org, dave@example.org } }\n",
 	})
-	s.domain(nil)
+	s.domain(object{"trace_header": true})
 	s.api("PUT", "/v1/accounts/"+ann, object{})
 	s.rule(object{
 		"id": "contracts", "name": "Contracts leave with approval", "kind": "audit", "scope": object{"all": true}, "direction": "sent",
@@ -119,7 +119,7 @@ func TestHeldMessages(t *testing.T) {
 				t.Errorf("lacks %q: %q", want, m)
 			}
 		}
-		if strings.Contains(m, "X-Drawbridge") {
+		if strings.Count(m, "X-Drawbridge") != 1 || !strings.Contains(m, "\nX-Drawbridge-Client: ") || !strings.Contains(m, "with ESMTPA id ") {
 			t.Errorf("%q", m)
 		}
 		report := s.received(ann, "Successful Mail Delivery Report") // DSN options survive
@@ -287,8 +287,8 @@ func TestHeldMessages(t *testing.T) {
 	})
 }
 
-// postfixStored does what the note of a stuck message says: it looks for the queue id in the log, and
-// reports whether Postfix has the message.
+// postfixStored does what the note of a stuck message says: it looks for the queue id in the log,
+// and reports whether Postfix has the message.
 func (s *site) postfixStored(note string) (stored bool) {
 	s.t.Helper()
 	id := regexp.MustCompile(`stored it as (\w+)`).FindStringSubmatch(note)

@@ -59,6 +59,8 @@ type Item struct {
 	// Login and IP are those of the client that sent the message.
 	Login string     `json:"login,omitempty"`
 	IP    netip.Addr `json:"ip,omitzero"`
+	// Trace is the field that names client and credential, as the milter adds it; "" for none.
+	Trace string `json:"trace,omitempty"`
 	// Rules are ids of the rules that do not hold the message again.
 	Rules []string `json:"rules,omitempty"`
 	// QueueID is Postfix's, of the message as it was accepted when it was sent.

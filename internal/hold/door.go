@@ -40,7 +40,7 @@ func (k *Keeper) PassOf(ip netip.Addr, port uint16) *mailflow.Pass {
 		return nil
 	}
 	return &mailflow.Pass{
-		ID: p.ID, Login: e.item.Login, IP: e.item.IP, Rules: p.Rules, Notice: p.Notice, Sender: p.Sender, Recipients: p.Recipients,
+		ID: p.ID, Login: e.item.Login, IP: e.item.IP, Trace: e.item.Trace, Rules: p.Rules, Notice: p.Notice, Sender: p.Sender, Recipients: p.Recipients,
 	}
 }
 
@@ -93,13 +93,13 @@ func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, 
 			item.Envelope.Recipients = append(item.Envelope.Recipients, inject.Recipient(m.Recipients[i]))
 		}
 		held = append(held, p.Recipients...)
-		item.Kind, item.State = KindHeld, Held
+		item.Kind, item.State, item.Trace = KindHeld, Held, m.Trace
 		item.Held = about(m, &p, approvers[p.Effect.Domain+"/"+p.Effect.ID()], now)
 		if item.Held.Account = ""; m.Envelope.Login != "" {
 			item.Held.Account = judged[p.Recipients[0]].Sender
 		}
 		if pass := k.PassOf(m.Envelope.IP, m.Envelope.Port); pass != nil { // another rule held it before
-			item.Login, item.IP, item.Rules = pass.Login, pass.IP, pass.Rules
+			item.Login, item.IP, item.Rules, item.Trace = pass.Login, pass.IP, pass.Rules, pass.Trace
 			item.Held.Account = judged[p.Recipients[0]].Sender
 		}
 		items = append(items, item)
@@ -132,6 +132,9 @@ func (k *Keeper) write(m *mailflow.Whole, field string, items []*Item) error {
 	defer text.Discard()
 	if field == "" {
 		field = k.received(m)
+		if m.Trace != "" { // for a Postfix without our milter
+			field = mailflow.FieldTrace + ": " + line(m.Trace) + "\r\n" + field
+		}
 	}
 	_, _ = io.WriteString(text, field)
 	text.sum = sha256.New() // without the field, which has the time in it
@@ -147,8 +150,12 @@ func (k *Keeper) received(m *mailflow.Whole) string {
 	if m.Envelope.Login != "" {
 		with = "ESMTPA"
 	}
-	return fmt.Sprintf("Received: from [%s] by %s (Drawbridge)\r\n\twith %s id %s; %s\r\n",
-		m.Envelope.IP, line(k.Node), with, line(m.Envelope.QueueID), time.Now().Format(time.RFC1123Z))
+	name := ""
+	if m.Client != "" {
+		name = line(m.Client) + " "
+	}
+	return fmt.Sprintf("Received: from %s[%s] by %s (Drawbridge)\r\n\twith %s id %s; %s\r\n",
+		name, m.Envelope.IP, line(k.Node), with, line(m.Envelope.QueueID), time.Now().Format(time.RFC1123Z))
 }
 
 // copyField names the envelope of a copied message, which its header does not show: blind copies.

@@ -60,6 +60,7 @@ type Keeper struct {
 	Client *inject.Client
 	Store  *store.Store
 	Node   string // name of this node in the store
+	Quota  int64  // octets of held messages and copies; 0 for no bound
 	Log    hclog.Logger
 	// Link returns the address of a page on which an approver decides; nil for none.
 	Link func(domain, id, approver string, expires time.Time) string
@@ -113,6 +114,10 @@ func (k *Keeper) add(text *Text, items ...*Item) error {
 	now := time.Now().UTC()
 	var fresh []*Item
 	k.mu.Lock()
+	if used := k.used(); k.Quota > 0 && items[0].Kind != KindNotice && used+int64(len(items))*text.size > k.Quota {
+		k.mu.Unlock()
+		return fmt.Errorf("mail.hold_quota: %d of %d octets are used, and the message needs %d", used, k.Quota, int64(len(items))*text.size)
+	}
 	for _, item := range items {
 		item.Digest, item.Created = text.Digest(&item.Envelope)+item.reason(), now
 		if item.ID == "" {
@@ -134,6 +139,21 @@ func (k *Keeper) add(text *Text, items ...*Item) error {
 	}
 	k.wake()
 	return err
+}
+
+// used returns how many octets the messages take. The lock is held.
+func (k *Keeper) used() (n int64) {
+	for _, e := range k.entries {
+		n += e.item.Size
+	}
+	return n
+}
+
+// Usage returns how many octets the messages take, and how many they may take; 0 for no bound.
+func (k *Keeper) Usage() (used, quota int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used(), k.Quota
 }
 
 // reason distinguishes messages with the same text and envelope.

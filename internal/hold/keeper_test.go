@@ -418,3 +418,24 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%v %v", items, err)
 	}
 }
+
+// Beyond the quota nothing is held, and notices are still written.
+func TestQuota(t *testing.T) {
+	n := start(t, site(t), t.TempDir(), newPostfix(t))
+	n.hold(nil)
+	used, _ := n.Usage()
+	if used < int64(len(body)) {
+		t.Errorf("%d octets are used", used)
+	}
+	n.Quota = used + 10
+	text := n.Dir.NewText()
+	defer text.Discard()
+	_, _ = io.WriteString(text, body)
+	err := n.add(text, &Item{Kind: KindHeld, State: Held, Held: &About{Domain: domain}})
+	if err == nil || !strings.Contains(err.Error(), "mail.hold_quota") {
+		t.Errorf("beyond the quota: %v", err)
+	}
+	if err := n.ForwardingRefused(domain, ann, bob); err != nil {
+		t.Errorf("a notice: %v", err)
+	}
+}

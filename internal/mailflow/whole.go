@@ -15,6 +15,8 @@ type Whole struct {
 	Body       []byte  // lines end in CRLF
 	Subject    string  // decoded
 	Relayed    bool    // see [Judgement]
+	Trace      string  // names client and credential (M10); "" for none
+	Client     string  // the name of the client, if the MTA knows it
 }
 
 // Addressee is a recipient of a message and the parameters of its RCPT.
@@ -29,6 +31,8 @@ type Pass struct {
 	// Login and IP are those of the client that sent the message first.
 	Login string
 	IP    netip.Addr
+	// Trace is that of the message as it was received.
+	Trace string
 	// Rules are ids of audit rules, and addresses of groups, that have held the message already.
 	Rules []string
 	// Notice: it is a copy or a notice, to which no rule applies.
@@ -102,8 +106,8 @@ func Parcels(judged []Judged) []Parcel {
 	return list
 }
 
-// Head returns the header with the empty line after it, with CRLF for the ends of lines, and room for
-// so many octets of body.
+// Head returns the header with the empty line after it, with CRLF for the ends of lines, and room
+// for so many octets of body.
 func (w *Whole) Head(room int) []byte {
 	size := 2 + room
 	for i := range w.Header {
