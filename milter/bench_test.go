@@ -27,6 +27,8 @@ import (
 //	trace       no rule wants headers or body; a field is added to each message
 //	from        the From header is checked
 //	floor       a loop that asks for the packets of from, and does not look at them
+//	rules       rules about recipients (M5, M7, M9): each message is judged at its end
+//	headers     rules about recipients and header fields
 //
 // The client honours what was agreed and writes when it needs an answer, as Postfix does, and shares
 // the processors.
@@ -34,20 +36,37 @@ func BenchmarkMessages(b *testing.B) {
 	b.Run("everything", func(b *testing.B) { benchmark(b, serveEverything) })
 	b.Run("floor", func(b *testing.B) { benchmark(b, serveFloor) })
 	nobody := &rules{submitter: func(string, netip.AddrPort) mailflow.Submitter { return mailflow.Submitter{} }}
+	needs := func(n mailflow.Needs) *rules {
+		r := checking(mailflow.CheckOff, "")
+		r.needs = n
+		return r
+	}
 	for _, c := range []struct {
 		name  string
-		rules *rules
+		gate  *rules
+		rules Rules
 	}{
-		{"norule", nobody},
-		{"trace", checking(mailflow.CheckEnvelope, "third-party")},
-		{"from", checking(mailflow.CheckBoth, "")},
+		{"norule", nobody, nil},
+		{"trace", checking(mailflow.CheckEnvelope, "third-party"), nil},
+		{"from", checking(mailflow.CheckBoth, ""), nil},
+		{"rules", needs(mailflow.Needs{Recipients: true}), unmoved{}},
+		{"headers", needs(mailflow.Needs{Recipients: true, Headers: true}), unmoved{}},
 	} {
-		s := &Server{Gate: c.rules, Log: hclog.NewNullLogger()}
+		s := &Server{Gate: c.gate, Rules: c.rules, Log: hclog.NewNullLogger()}
 		b.Run(c.name, func(b *testing.B) {
 			benchmark(b, func(ctx context.Context, ln net.Listener) { _ = s.Serve(ctx, ln) })
 		})
 	}
 }
+
+// unmoved has no objection to any message.
+type unmoved struct{}
+
+func (unmoved) Message(_ *mailflow.Envelope, recipients []string, _ *mailflow.Content) mailflow.Judgement {
+	return mailflow.Judgement{Recipients: make([]mailflow.Judged, len(recipients))}
+}
+func (unmoved) Treated(*mailflow.Envelope, []string) {}
+func (unmoved) NotReceived(string, mailflow.Reason)  {}
 
 func serveEverything(ctx context.Context, ln net.Listener) {
 	context.AfterFunc(ctx, func() { _ = ln.Close() })

@@ -45,6 +45,7 @@ type setup struct {
 	goal   string
 	secure bool   // a secure password; else the mailbox password, which the next passdb validates
 	check  string // the domain's sender_check, "" means both
+	rules  bool   // a group, an internal-only rule and a limit are in force (M5, M7, M9)
 	opts   trialstack.Options
 
 	stack    *trialstack.Stack
@@ -74,6 +75,11 @@ func (s *setup) prepare(ctx context.Context) error {
 	if _, err := call(ctx, api, "POST", "/v1/domains", domain); err != nil {
 		return err
 	}
+	if s.rules {
+		if err := s.mailRules(ctx); err != nil {
+			return err
+		}
+	}
 	if !s.secure {
 		return nil
 	}
@@ -82,6 +88,24 @@ func (s *setup) prepare(ctx context.Context) error {
 		return err
 	}
 	s.password, _ = made["secret"].(string)
+	return nil
+}
+
+// mailRules puts rules in force that concern each message, and permit it.
+func (s *setup) mailRules(ctx context.Context) error {
+	api := s.stack.Daemons[0].HTTP()
+	for path, body := range map[string]map[string]any{
+		"/v1/groups/team@example.org":               {"members": []string{"ann@example.org"}, "who_may_send": "members"},
+		"/v1/domains/example.org/mail-rules/inside": {"name": "inside", "kind": "internal_only", "scope": map[string]any{"all": true}},
+		"/v1/domains/example.org/mail-rules/few": {
+			"name": "few", "kind": "limit", "scope": map[string]any{"all": true},
+			"action": map[string]any{"per": "credential", "recipients_per_hour": 100_000_000, "messages_per_day": 100_000_000},
+		},
+	} {
+		if _, err := call(ctx, api, "PUT", path, body); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -103,6 +127,7 @@ func benchSubmissions(ctx context.Context) error {
 		{name: "… mailbox password, relayed to the next passdb", goal: "≥ 0.85", check: "envelope", opts: door(noMilters)},
 		{name: "… the same without Dovecot's auth-policy requests", check: "envelope", opts: relayed},
 		{name: "… secure password, and the milter (M1)", goal: "≥ 0.74", secure: true, opts: door("")},
+		{name: "… the same with a group, an internal-only rule and a limit (M5, M7, M9)", goal: "≥ 0.85", secure: true, rules: true, opts: door("")},
 		{name: "… and a milter that asks for the same and does not look", secure: true, check: "envelope", opts: door(asking)},
 		{name: "… and go-milter taking everything instead", secure: true, check: "envelope", opts: door(taking)},
 	}
