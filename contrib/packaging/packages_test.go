@@ -255,7 +255,13 @@ func lifecycle(t *testing.T, suite, dovecot string) {
 
 	// System users log in without a domain. The edited settings survive the upgrade below.
 	m.edit("/etc/drawbridge/drawbridge.toml", "# default_domain =", "default_domain =")
+	// systemd keeps the sockets through a restart and through a crash: those are the same files.
+	const inodes = "stat -c %i /run/drawbridge/login.sock /var/spool/postfix/drawbridge/policy"
+	before := m.run(inodes)
 	m.run("drawbridged check && systemctl restart drawbridge && systemctl reload drawbridge")
+	m.want(inodes, before)
+	m.run("systemctl kill --signal KILL --kill-whom main drawbridge; until systemctl is-active drawbridge; do sleep 0.2; done")
+	m.want(inodes, before)
 	m.run("drawbridge domain create example.org --third-party allow --sender-check both")
 	m.edit("/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext", "!include /etc/drawbridge/dovecot-"+dovecot+".conf.ext\n!include auth-system.conf.ext")
 	m.edit("/etc/postfix/main.cf", "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n", "")
