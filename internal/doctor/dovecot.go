@@ -135,6 +135,7 @@ func dovecotView(d dovecotChecks) findings {
 	d.userdbs()
 	d.exposure()
 	d.penalty()
+	d.clientCertificates()
 	d.authClients()
 	d.submission()
 	return d.findings
@@ -660,6 +661,20 @@ func (d *dovecotChecks) penalty() {
 	d.warn(check, d.at("service anvil"), "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
 		"after wrong passwords, every login from that address waits up to 15 s, right ones of other accounts too: one attacker delays a whole office or webmail, "+
 			"and Postfix gives up after 10 s; login_trusted_networks exempts the webmail, Drawbridge's throttle replaces the delay; restart Dovecot after this change, a reload is not enough")
+}
+
+// clientCertificates checks that certificates of clients are recognised where they are asked for: by
+// default one counts as none if its authority has no revocation list.
+func (d *dovecotChecks) clientCertificates() {
+	if d.all.Get("ssl_verify_client_cert", "no") != "yes" || d.all.Get("ssl_require_crl", "yes") == "no" {
+		return
+	}
+	setting, file := "ssl_require_crl", "ssl_ca"
+	if d.version.is24() {
+		setting, file = "ssl_server_require_crl", "ssl_server_ca_file"
+	}
+	d.warn("dovecot.client_cert", d.at(setting), setting+" = no",
+		"a valid certificate of a client counts as none, and rules by certificate never match, unless %s contains the revocation list of its authority", file)
 }
 
 // authClients compares the connections that service auth takes with the login processes that may

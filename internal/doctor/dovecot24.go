@@ -16,6 +16,7 @@ import (
 //	fields { nopassword = yes }           default_fields = nopassword=yes
 //	auth_policy { server_url = U }        auth_policy_server_url = U
 //	protocols { imap = yes }              protocols = imap
+//	ssl_server { require_crl = no }       ssl_require_crl = no
 //	auth_allow_cleartext = yes            disable_plaintext_auth = no
 //	auth_username_format = %{user | …}    %u, %n, %d
 func from24(all doveconf.Section) doveconf.Section {
@@ -43,6 +44,12 @@ func from24(all doveconf.Section) doveconf.Section {
 			}
 			slices.Sort(names)
 			out.Settings["protocols"] = strings.Join(names, " ")
+		case "ssl_server":
+			for name, old := range map[string]string{"request_client_cert": "ssl_verify_client_cert", "require_crl": "ssl_require_crl"} {
+				if v, ok := s.Settings[name]; ok {
+					out.Settings[old] = v
+				}
+			}
 		default:
 			out.Sections = append(out.Sections, s)
 		}

@@ -58,6 +58,7 @@ func TestDovecotTraps(t *testing.T) {
 		"master users only":            {driver, driver + "  master = yes\n", "", Fail, "dovecot.passdb.present", "passdb", "master = yes"},
 		"Lua of another":               {driver, "  driver = lua\n", "", Fail, "dovecot.passdb.present", "passdb", "no passdb runs Drawbridge"},
 		"penalty":                      {"    mode = 0\n", "", "", Warn, "dovecot.penalty", "service anvil", "up to 15 s"},
+		"certificates without lists":   {"", "", "ssl_verify_client_cert = yes\n", Warn, "dovecot.client_cert", "ssl_require_crl", "counts as none"},
 		"too few auth clients":         {"vsz_limit = 1G", "vsz_limit = 1G\n  client_limit = 90", "", Warn, "dovecot.auth.client_limit", "service auth", "is 90, and up to 100 login"},
 		"too many login processes":     {"", "", "service imap-login {\n process_limit = 1500\n}\n", Warn, "dovecot.auth.client_limit", "service auth", "is 1000, and up to 1500 login"},
 		"submission":                   {"protocols = imap", "protocols = imap submission", "", Fail, "dovecot.submission", "protocols", "without naming the login"},
@@ -208,6 +209,7 @@ func TestDovecotHarmless(t *testing.T) {
 		"HAProxy not in use":   "haproxy_trusted_networks = 0.0.0.0/0\n",
 		"TLS is a must":        "disable_plaintext_auth = no\nssl = required\nssl_cert = </dev/null\nssl_key = </dev/null\n",
 		"prefetch and another": "userdb {\n driver = prefetch\n}\n",
+		"certificates":         "ssl_verify_client_cert = yes\nssl_require_crl = no\n",
 		"another deny list":    "",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,6 +265,7 @@ func TestDovecot24(t *testing.T) {
 		"anonymous":               {"plain login", "plain anonymous", Fail, "dovecot.mechanisms", "auth_mechanisms", "ANONYMOUS", ""},
 		"cleartext":               {"ssl = no", "auth_allow_cleartext = yes", Warn, "dovecot.plaintext", "auth_allow_cleartext", "without encryption", "auth_allow_cleartext = no"},
 		"penalty":                 {"mode = 0\n", "mode = 0600\n", Warn, "dovecot.penalty", "service anvil", "up to 15 s", "mode = 0"},
+		"certificates":            {"service anvil", "ssl_server {\n  request_client_cert = yes\n}\nservice anvil", Warn, "dovecot.client_cert", "ssl_server_require_crl", "counts as none", "ssl_server_require_crl = no"},
 		"workers":                 {"service anvil", "service auth-worker {\n  process_limit = 5\n}\nservice anvil", Warn, "dovecot.auth_worker", "process_limit", "is 5", "remove process_limit"},
 		"submission":              {"  imap = yes\n", "  imap = yes\n  submission = yes\n", Fail, "dovecot.submission", "protocols", "without naming the login", "submission_relay_trusted = yes"},
 	} {
