@@ -51,8 +51,8 @@ type matrix struct {
 
 const suspended = "carol@example.org"
 
-// faults starts a site whose store is as the settings say, and its logins and changes.
-func faults(t *testing.T, opts trialstack.Options) *matrix {
+// startMatrix starts a site whose store is as the settings say, and its logins and changes.
+func startMatrix(t *testing.T, opts trialstack.Options) *matrix {
 	t.Helper()
 	m := &matrix{site: start(t, opts), changed: map[string]bool{}}
 	m.domain(nil)
@@ -193,7 +193,7 @@ func (m *matrix) row(name string, recovery time.Duration, lost int) {
 // oneServer runs a fault of a single Redis, which lasts as long as given, and what ends it.
 func oneServer(t *testing.T, name, socket string, begin, end func(), lasts time.Duration) {
 	t.Run(name, func(t *testing.T) {
-		m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "unix://" + socket}})
+		m := startMatrix(t, trialstack.Options{Settings: map[string]any{"store.url": "unix://" + socket}})
 		m.writers(2)
 		m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 		begin()
@@ -287,7 +287,7 @@ func TestFaultsThatNeedPeople(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := redistest.Start(t)
-			m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "unix://" + r.Socket}})
+			m := startMatrix(t, trialstack.Options{Settings: map[string]any{"store.url": "unix://" + r.Socket}})
 			m.eventually("changes are made", func() bool { m.change(); return m.acknowledged.Load() > 20 })
 			c.do(m, r)
 			m.eventually("it is noticed", func() bool { return !m.change() })
@@ -327,7 +327,7 @@ func TestFaultsOfANetwork(t *testing.T) {
 		n := cutOffNetwork(t, i)
 		r := n.redis()
 		t.Run(c.name, func(t *testing.T) {
-			m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": "redis://" + n.address + ":" + namespacePort}})
+			m := startMatrix(t, trialstack.Options{Settings: map[string]any{"store.url": "redis://" + n.address + ":" + namespacePort}})
 			m.writers(2)
 			m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 			n.run(strings.NewReplacer("LINK", n.device, "ADDRESS", n.address).Replace(c.begin))
@@ -407,7 +407,7 @@ func (n *network) redis() (r *redistest.Server) {
 
 func TestFaultsOfSentinels(t *testing.T) {
 	r := redistest.StartSentinels(t)
-	m := faults(t, trialstack.Options{Settings: map[string]any{"store.url": r.Addresses(), "store.master": redistest.MasterName}})
+	m := startMatrix(t, trialstack.Options{Settings: map[string]any{"store.url": r.Addresses(), "store.master": redistest.MasterName}})
 	m.writers(2)
 	m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 	// The replica gets no more, so that the failover loses acknowledged changes.
@@ -437,7 +437,7 @@ func TestFaultsOfACluster(t *testing.T) {
 	settings := map[string]any{"store.url": r.Addresses()}
 	shard := "drawbridge:{s09}:head"
 	t.Run("slots move", func(t *testing.T) {
-		m := faults(t, trialstack.Options{Settings: settings})
+		m := startMatrix(t, trialstack.Options{Settings: settings})
 		m.writers(2)
 		m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 		for s := range 33 {
@@ -453,7 +453,7 @@ func TestFaultsOfACluster(t *testing.T) {
 		s.Do("FLUSHALL")
 	}
 	t.Run("a node is lost", func(t *testing.T) {
-		m := faults(t, trialstack.Options{Settings: settings})
+		m := startMatrix(t, trialstack.Options{Settings: settings})
 		m.writers(2)
 		m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 		victim, _ := r.Owner(shard)

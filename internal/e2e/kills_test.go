@@ -135,7 +135,7 @@ func (w *writer) check() (lost, admitted int) {
 // The daemon, the Redis, or both are killed with kill -9 at random moments while changes are in
 // flight on many connections and logins go on: nothing acknowledged is lost.
 func TestFaultsKills(t *testing.T) {
-	m := faults(t, trialstack.Options{SharedRedis: true, MainCF: "smtpd_milters =\n"})
+	m := startMatrix(t, trialstack.Options{SharedRedis: true, MainCF: "smtpd_milters =\n"})
 	m.ctx = t.Context() // longer than other tests
 	d := m.Daemons[0]
 	var acknowledged, unanswered, refused atomic.Int64
