@@ -70,8 +70,9 @@ type Admin struct {
 	AuditEntry func(ctx context.Context, id string) (*store.AuditEntry, error)
 	// AuditEntries passes the audit entries of a shard as they are stored.
 	AuditEntries func(ctx context.Context, s store.Shard, pass func(n uint64, link string, entry []byte) error) (upTo uint64, err error)
-	// ExportRecords passes the login records that a query selects, oldest first; see redisstore.
-	ExportRecords func(ctx context.Context, q store.RecordQuery, whole bool, begin func(total int64), pass func(text []byte, rec *store.LoginRecord) error) error
+	// ExportLogins writes the login records that a query selects, oldest first, in parts of a format:
+	// csv, syslog, or jsonl if it is "". total is about how many records there are.
+	ExportLogins func(ctx context.Context, q store.RecordQuery, format string, begin func(contentType string, total int64), write func([]byte) error) error
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
 	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that

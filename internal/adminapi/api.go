@@ -154,6 +154,7 @@
 package adminapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -168,7 +169,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
-	"github.com/drawbridge/drawbridge/internal/withdraw"
 )
 
 // Limits of requests that are processed at the same time.
@@ -186,8 +186,8 @@ type API struct {
 	// Factors has what verifies second factors.
 	Factors factors.Site
 	Mail    mail.Site
-	// Withdraw is where messages can be taken back.
-	Withdraw *withdraw.Site
+	// Withdraw deletes what a credential of a domain has sent; a dry run only looks.
+	Withdraw func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error)
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
 	// Hypothetical reads a hypothetical login as POST /v1/login reads a real one.

@@ -32,7 +32,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/secondfactor"
 	"github.com/drawbridge/drawbridge/internal/store"
-	"github.com/drawbridge/drawbridge/internal/withdraw"
 )
 
 // daemon is the API over a real store, on TCP and on a unix socket.
@@ -112,7 +111,12 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	})
 	d.api.Explain, d.api.ReadMessages, d.api.Hypothetical = g.Explain, red.Messages, loginapi.Hypothetical
 	d.api.Throttled, d.api.Lift = func(time.Time) api.Throttle { return api.Throttle{} }, g.Lift
-	d.api.ExportRecords, d.api.Withdraw = red.ExportRecords, &withdraw.Site{}
+	d.api.ExportLogins = func(context.Context, store.RecordQuery, string, func(string, int64), func([]byte) error) error {
+		return nil
+	}
+	d.api.Withdraw = func(context.Context, *admin.Domain, *api.Withdrawal, *api.Faults) (*api.Withdrawn, error) {
+		return &api.Withdrawn{}, nil
+	}
 	d.api.Learn = func(context.Context, *store.LoginRecord) error { return nil }
 	d.api.VerifyAudit, d.api.AuditEntries, d.api.AuditEntry = red.VerifyAudit, red.AuditEntries, red.AuditEntry
 	d.api.Mail = mail.Site{Explain: g.ExplainMail, PreviewLimit: g.PreviewLimit}

@@ -1,17 +1,12 @@
 package adminapi
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"net/http"
-	"os"
 	"strconv"
 
-	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/admin/recall"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/recordtext"
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
@@ -97,7 +92,7 @@ func reclaimDomain(c *call) (*answer, error) {
 func withdrawMessages(c *call) (*answer, error) {
 	var f api.Faults
 	in := decode[api.Withdrawal](c, &f)
-	return reported(recall.Withdraw(c.ctx, c.Withdraw, c.domain, in, &f))
+	return reported(c.Withdraw(c.ctx, c.domain, in, &f))
 }
 
 // exportLogins streams records. The header Records says about how many there are. If Redis fails on the
@@ -114,36 +109,20 @@ func exportLogins(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	format := cmp.Or(c.query.Get("format"), recordtext.JSONL)
 	return &answer{handler: func(w http.ResponseWriter, _ *http.Request) {
 		defer done()
-		host, _ := os.Hostname()
-		var b bytes.Buffer
-		count := 0
-		flush := func() error {
-			_, err := w.Write(b.Bytes())
-			b.Reset()
-			rest.Extend(w)
-			return err
-		}
-		err := c.ExportRecords(c.ctx, q, format != recordtext.JSONL, func(total int64) {
+		err := c.ExportLogins(c.ctx, q, c.query.Get("format"), func(contentType string, total int64) {
 			h := w.Header()
-			h.Set("Content-Type", recordtext.Types[format])
+			h.Set("Content-Type", contentType)
 			h.Set("Cache-Control", "no-store")
 			h.Set("Records", strconv.FormatInt(total, 10))
-			b.WriteString(recordtext.Header(format))
-		}, func(text []byte, rec *access.LoginRecord) error {
-			recordtext.Append(&b, format, cmp.Or(host, "-"), text, rec)
-			if count++; b.Len() > 256<<10 {
-				return flush()
-			}
-			return nil
+		}, func(text []byte) error {
+			_, err := w.Write(text)
+			rest.Extend(w)
+			return err
 		})
-		if err == nil {
-			err = flush()
-		}
 		if err != nil {
-			c.Log.Warn("exporting login records", "domain", q.Domain, "records", count, "error", err)
+			c.Log.Warn("exporting login records", "domain", q.Domain, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 	}}, nil

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
+	"github.com/drawbridge/drawbridge/internal/admin/recall"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/content"
@@ -24,7 +26,9 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		Open:  opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors},
 		Mail:  mailSite(p),
 		Login: loginapi.Login(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "api")}), Hypothetical: loginapi.Hypothetical,
-		Withdraw:  p.withdraw,
+		Withdraw: func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error) {
+			return recall.Withdraw(ctx, p.withdraw, d, in, f)
+		},
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()
@@ -61,9 +65,9 @@ func newAdmin(p *parts) *admin.Admin {
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Regions: p.regions, Nodes: p.redis.Nodes,
 		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
-		ExportRecords: p.redis.ExportRecords,
-		Learn:         p.watcher.Confirm,
-		VerifyAudit:   p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
+		ExportLogins: exportLogins(p.redis),
+		Learn:        p.watcher.Confirm,
+		VerifyAudit:  p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {
 		a.WouldEnd = p.live.WouldEnd
