@@ -2,6 +2,7 @@ package selfservice
 
 import (
 	"html/template"
+	"net/http"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/web"
@@ -79,10 +80,9 @@ func (v *visit) deleteFactor() error {
 }
 
 func (v *visit) factorsChanged(err error, note string) error {
-	if p := new(api.Problem); err != nil {
-		p = v.ProblemOf(err)
-		if p.Code == "second_factor_refused" {
-			err = api.Refuse(401, p.Code, "%s", v.T("The code is wrong, or was used before"))
+	if err != nil {
+		if p := v.ProblemOf(err); p.Code == "second_factor_refused" {
+			err = api.Refuse(http.StatusUnauthorized, p.Code, "%s", v.T("The code is wrong, or was used before"))
 		}
 		return v.showFactors(factorsData{}, err)
 	}

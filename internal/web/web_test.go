@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -30,7 +31,8 @@ func site(t *testing.T, url string, proxies ...string) *Site {
 		t.Fatal(err)
 	}
 	return New(Options{Store: away{}, PublicURL: url, Proxies: n, Log: hclog.NewNullLogger(), ProblemOf: func(err error) *api.Problem {
-		p, _ := err.(*api.Problem)
+		p := api.Internal()
+		_ = errors.As(err, &p)
 		return p
 	}})
 }
