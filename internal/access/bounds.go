@@ -18,7 +18,8 @@ type Bounds struct {
 	Expires   time.Time // zero for never
 }
 
-// Expired reports whether the secure password is no longer valid.
+// Expired reports whether the secure password is no longer valid at a time: from Expires on.
+// Without Expires it never expires. The time is an argument.
 func (b *Bounds) Expired(now time.Time) bool { return !b.Expires.IsZero() && !now.Before(b.Expires) }
 
 // outside returns which limit excludes a login, "" for none. A network whose entry cannot be read,

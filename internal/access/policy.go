@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// PolicyType is whitelist or blacklist.
+// PolicyType is whitelist or blacklist: a whitelist admits only what it matches, a blacklist
+// refuses what it matches. There are no other types.
 type PolicyType string
 
 // The policy types.
@@ -64,7 +65,8 @@ func (s *Scope) RenameDepartments(moved func(path string) (string, bool)) (renam
 	return renamed
 }
 
-// Exceptions are subtracted from a scope.
+// Exceptions are departments and members that are subtracted from a scope: an exception wins over
+// everything that the scope names.
 type Exceptions struct {
 	Departments []ScopeDepartment `json:"departments,omitempty"`
 	Members     []string          `json:"members,omitempty"`
@@ -76,7 +78,8 @@ type ScopeDepartment struct {
 	Sub  bool   `json:"sub,omitempty"`
 }
 
-// Has reports whether the entry includes a department.
+// Has reports whether the entry includes a department, by its path: the same one, or with Sub any
+// below it.
 func (d ScopeDepartment) Has(path string) bool {
 	return path == d.Path || d.Sub && strings.HasPrefix(path, d.Path+"/")
 }

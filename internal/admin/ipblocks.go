@@ -14,13 +14,16 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// MaxIPBlocks is the number of blocked addresses of a domain.
+// MaxIPBlocks is the number of blocked addresses that a domain may have; one more is refused with
+// 409. It bounds the time in which the domain's rules are compiled.
 const MaxIPBlocks = 10_000
 
-// ViewIPBlock shows a blocked address.
+// ViewIPBlock shows a blocked address as the API does; the network stays as it was written, not in
+// canonical form.
 func ViewIPBlock(b *store.Block) api.IPBlock { return api.IPBlock(*b) }
 
-// LiveIPBlocks returns the blocked addresses that have not expired.
+// LiveIPBlocks returns the blocked addresses of the domain that have not expired by a time, oldest
+// first. Expired ones have no effect.
 func (d *Domain) LiveIPBlocks(now time.Time) []store.Revised[store.Block] {
 	var live []store.Revised[store.Block]
 	for _, b := range d.Store.State.Blocks(d.name) {
@@ -31,12 +34,14 @@ func (d *Domain) LiveIPBlocks(now time.Time) []store.Revised[store.Block] {
 	return live
 }
 
-// IPBlocks returns one page of the blocked addresses, oldest first.
+// IPBlocks returns one page of the blocked addresses that have not expired, oldest first. Whoever
+// reaches the domain may read them.
 func (d *Domain) IPBlocks(p Page) (*api.List[api.IPBlock], error) {
 	return PageOf(p, d.LiveIPBlocks(d.Time), func(b *store.Block) string { return ByAge(b.CreatedAt, b.ID) }, ViewIPBlock)
 }
 
-// ReadIPBlock validates a blocked address. It returns its network in canonical form, too.
+// ReadIPBlock validates a blocked address and gives it an id. It also returns its network as a
+// range, for comparison; faults go to f.
 func ReadIPBlock(in *api.IPBlock, f *api.Faults) (*store.Block, netipx.IPRange) {
 	b := &store.Block{ID: store.NewID(), Network: in.Network, Note: in.Note}
 	if !in.ExpiresAt.IsZero() {
@@ -50,7 +55,8 @@ func ReadIPBlock(in *api.IPBlock, f *api.Faults) (*store.Block, netipx.IPRange) 
 	return b, network
 }
 
-// CreateIPBlock blocks an IP address or range.
+// CreateIPBlock blocks an IP address, prefix or range until it expires. The lock-out guard may
+// refuse it with 409 unless the request confirms it.
 func (d *Domain) CreateIPBlock(ctx context.Context, in *api.IPBlock, f *api.Faults) (*Result[api.IPBlock], error) {
 	b, network := ReadIPBlock(in, f)
 	if b.Expired(d.Time) {

@@ -50,10 +50,12 @@ func hashKey(key []byte) string {
 // user of the result to check.
 func (a *Admin) Holder(key []byte) (Caller, bool) { return a.HolderOf(hashKey(key)) }
 
-// HashKey returns the hash of a key, by which [Admin.HolderOf] finds its holder.
+// HashKey returns the SHA-256 of a key in hex, as the store keeps it, by which [Admin.HolderOf]
+// finds its holder. Keys are random: no salt is needed.
 func HashKey(key []byte) string { return hashKey(key) }
 
-// HolderOf is [Admin.Holder] for the hash of a key.
+// HolderOf is [Admin.Holder] for the hash of a key, as [HashKey] returns it, for callers that must
+// not keep the key.
 func (a *Admin) HolderOf(hash string) (Caller, bool) {
 	k, ok := a.Store.State.KeyByHash(hash)
 	if !ok {
@@ -77,7 +79,8 @@ func (c *Caller) sees(k *store.Key) bool {
 	return c.Role != store.RoleDomain || k.Domain == c.Domain
 }
 
-// Keys returns one page of the API keys that the caller may see, without their secrets.
+// Keys returns one page of the API keys that the caller may see, by id, without their secrets: role
+// domain sees those of its domain.
 func (r *Request) Keys(p Page) (*api.List[api.Key], error) {
 	if err := r.Caller.May(ForRead | ForDomain); err != nil {
 		return nil, err

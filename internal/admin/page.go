@@ -12,7 +12,8 @@ import (
 // defaultLimit is the number of items on a page that does not ask for another.
 const defaultLimit = 100
 
-// Page selects a part of a list.
+// Page selects a part of a list. The zero value is the first 100 items; an unknown cursor is
+// [store.ErrBadCursor].
 type Page struct {
 	// Limit is the number of items; 100 when zero.
 	Limit int
@@ -34,7 +35,8 @@ func (p Page) after() (string, error) {
 // cursorOf hides a name in a cursor, so that nobody depends on its form.
 func cursorOf(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
 
-// PageOf returns one page of documents that are sorted by name.
+// PageOf returns one page of documents, which the caller has sorted by the name that the function
+// returns, each as its view.
 func PageOf[D, V any](p Page, docs []store.Revised[D], name func(*D) string, view func(*D) V) (*api.List[V], error) {
 	after, err := p.after()
 	if err != nil {
@@ -65,7 +67,8 @@ func firstPage[T any](p Page, items []T, name func(T) string) *api.List[T] {
 	return &api.List[T]{Items: items, Next: cursorOf(name(items[limit-1]))}
 }
 
-// ByAge sorts by creation time in a list that is oldest first.
+// ByAge returns a name for [PageOf] that sorts by creation time, and by id among documents of one
+// time, in a list that is oldest first.
 func ByAge(created time.Time, id string) string {
 	return created.UTC().Format("20060102150405.000000000") + id
 }

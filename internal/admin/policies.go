@@ -12,11 +12,13 @@ import (
 
 const (
 	maxPolicyID = 64 // characters
-	// MaxPolicies is the number of access policies of a domain: each change compiles all of them.
+	// MaxPolicies is the number of access policies that a domain may have: each change compiles all
+	// of them, so one more is refused.
 	MaxPolicies = 10_000
 )
 
-// ViewPolicy shows a policy.
+// ViewPolicy shows a policy as the API does, with empty lists in place of missing ones. It shares
+// no memory that a caller could change.
 func ViewPolicy(p *store.Policy) api.Policy {
 	enabled := p.Enabled // a view must not point into a document, which is shared
 	return api.Policy{
@@ -26,12 +28,14 @@ func ViewPolicy(p *store.Policy) api.Policy {
 	}
 }
 
-// Policies returns one page of the access policies, oldest first.
+// Policies returns one page of the access policies, enabled or not, oldest first, without their
+// pending reverts.
 func (d *Domain) Policies(p Page) (*api.List[api.Policy], error) {
 	return PageOf(p, d.Store.State.Policies(d.name), func(v *store.Policy) string { return ByAge(v.CreatedAt, v.ID) }, ViewPolicy)
 }
 
-// Policy returns an access policy, with its pending revert.
+// Policy returns an access policy by its id with its revision and its pending revert, if any; 404
+// if there is none.
 func (d *Domain) Policy(id string) (*Result[api.Policy], error) {
 	p, ok := d.Store.State.Policy(d.name, id)
 	if !ok {
@@ -42,7 +46,8 @@ func (d *Domain) Policy(id string) (*Result[api.Policy], error) {
 	return &Result[api.Policy]{View: view, Rev: p.Rev}, nil
 }
 
-// CheckPolicyID refuses ids that would be something else in a path.
+// CheckPolicyID refuses ids that would be something else in a path: 1 to 64 letters, digits,
+// hyphens and underscores, and no reserved name.
 func CheckPolicyID(id string, fault func(code, format string, args ...any)) {
 	switch {
 	case id == "" || len(id) > maxPolicyID || strings.ContainsFunc(id, func(r rune) bool {
@@ -54,8 +59,8 @@ func CheckPolicyID(id string, fault func(code, format string, args ...any)) {
 	}
 }
 
-// CreatePolicy creates a policy; with id "", its id is generated. decode returns the
-// request's value.
+// CreatePolicy creates a policy; with id "", its id is generated. An id that is taken is 409
+// exists. decode returns the request's value with its faults.
 func (d *Domain) CreatePolicy(ctx context.Context, id string, decode func(*api.Faults) *api.Policy) (*Result[api.Policy], error) {
 	if id == "" {
 		id = store.NewID()
@@ -70,7 +75,8 @@ func (d *Domain) CreatePolicy(ctx context.Context, id string, decode func(*api.F
 	})
 }
 
-// PutPolicy creates or replaces a policy. decode returns the request's value.
+// PutPolicy creates or replaces a policy as a whole. decode returns the request's value, and adds
+// its faults to those of the policy.
 func (d *Domain) PutPolicy(ctx context.Context, id string, decode func(*api.Faults) *api.Policy) (*Result[api.Policy], error) {
 	return d.editPolicy(ctx, id, func(_ *store.Policy, f *api.Faults) (*api.Policy, error) {
 		CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
@@ -78,7 +84,8 @@ func (d *Domain) PutPolicy(ctx context.Context, id string, decode func(*api.Faul
 	})
 }
 
-// PatchPolicy changes a policy.
+// PatchPolicy changes a policy: edit receives its present view, again after a conflict, and returns
+// the wanted one. 404 if there is none.
 func (d *Domain) PatchPolicy(ctx context.Context, id string, edit Edit[api.Policy]) (*Result[api.Policy], error) {
 	return d.editPolicy(ctx, id, func(cur *store.Policy, f *api.Faults) (*api.Policy, error) {
 		if cur == nil {

@@ -12,12 +12,14 @@ func viewRevert(r *store.Revert) api.Revert {
 	return api.Revert{ID: r.ID, At: r.At, CreatedAt: r.CreatedAt, By: api.Actor(r.By), Action: r.Action, Target: r.Target}
 }
 
-// Reverts returns one page of the pending reverts, by due time.
+// Reverts returns one page of the changes that undo themselves unless they are confirmed, the next
+// one due first.
 func (d *Domain) Reverts(p Page) (*api.List[api.Revert], error) {
 	return PageOf(p, d.Store.State.Reverts(d.name), func(r *store.Revert) string { return ByAge(r.At, r.ID) }, viewRevert)
 }
 
-// Revert returns a pending revert.
+// Revert returns a pending revert by its id; 404 if it was confirmed, reverted or replaced by one
+// of a later change.
 func (d *Domain) Revert(id string) (*Result[api.Revert], error) {
 	r, ok := guard.Find(d.Store.State, d.name, id)
 	if !ok {
@@ -30,7 +32,8 @@ func errNoRevert() error {
 	return api.Missing("no revert of this id is pending: it was confirmed, reverted or replaced")
 }
 
-// ConfirmRevert keeps a change: it cancels the pending revert.
+// ConfirmRevert keeps a change: it cancels the pending revert and returns it. 404 if it is no
+// longer pending.
 func (d *Domain) ConfirmRevert(ctx context.Context, id string) (*api.Revert, error) {
 	view := &api.Revert{}
 	err := d.Change(ctx, func(ch *store.Change) error {

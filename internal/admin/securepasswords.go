@@ -46,7 +46,8 @@ func (r *Request) readBounds(in *api.SecretBounds, p *store.SecurePassword, f *a
 	}
 }
 
-// SecurePasswords returns one page of the account's live secure passwords, without the secrets.
+// SecurePasswords returns one page of the account's live secure passwords with their last use,
+// without the secrets. Revoked ones are not listed.
 func (a *Account) SecurePasswords(ctx context.Context, p Page) (*api.List[api.SecurePassword], error) {
 	after, err := p.after()
 	if err != nil {
@@ -84,7 +85,8 @@ func (a *Account) live(id string) (cur store.Revised[store.Account], p *store.Se
 	return cur, nil, api.NotFound("secure password")
 }
 
-// SecurePassword returns a live secure password, without the secret.
+// SecurePassword returns a live secure password by its id, with its last use and without the
+// secret; 404 for a revoked one.
 func (a *Account) SecurePassword(ctx context.Context, id string) (*Result[api.SecurePassword], error) {
 	cur, p, err := a.live(id)
 	if err != nil {

@@ -13,14 +13,16 @@ import (
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// CheckText validates a text for people: a name, a label or a note.
+// CheckText validates a text of one line for people (a name, a label, a note): it must print,
+// without space at its ends.
 func CheckText(text, pointer string, f *api.Faults) {
 	if strings.TrimSpace(text) != text || strings.ContainsFunc(text, unprintable) {
 		f.Add(pointer, "unprintable", "begins or ends with a space, or has a character that does not print")
 	}
 }
 
-// CheckLines validates a text for people that may have several lines.
+// CheckLines validates a text for people that may have several lines: at most 2000 bytes, and all
+// characters but line breaks and tabs must print.
 func CheckLines(text, pointer string, f *api.Faults) {
 	const most = 2000
 	switch {
@@ -46,7 +48,8 @@ func list[T any](items []T) []T {
 	return items
 }
 
-// Same reports whether two documents are stored alike.
+// Same reports whether two documents are stored alike: their JSON is equal. What cannot be encoded
+// is never the same.
 func Same(a, b any) bool {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)

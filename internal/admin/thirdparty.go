@@ -13,7 +13,8 @@ import (
 
 // The simple switch for third-party clients (F1, F2) is a view of one managed policy.
 
-// ThirdPartyAccess returns whether third-party clients are blocked.
+// ThirdPartyAccess returns the simple switch for third-party clients. If its policy was deleted,
+// nothing blocks them: they are allowed.
 func (d *Domain) ThirdPartyAccess() (*Result[api.ThirdPartyAccess], error) {
 	p, ok := d.Store.State.Policy(d.name, store.ManagedThirdParty)
 	if !ok { // deleted: nothing blocks any more
@@ -37,7 +38,8 @@ func checkThirdParty(t *api.ThirdPartyAccess, pointer string, f *api.Faults) {
 	checkNetworks(t.SecureLoginIPs, pointer+"/secure_login_ips", f)
 }
 
-// PutThirdPartyAccess blocks or allows third-party clients.
+// PutThirdPartyAccess blocks or allows third-party clients by the managed policy. A missing list of
+// addresses keeps the present one. The guard does not refuse it.
 func (d *Domain) PutThirdPartyAccess(ctx context.Context, in *api.ThirdPartyAccess, f *api.Faults) (*Result[api.ThirdPartyAccess], error) {
 	checkThirdParty(in, "", f)
 	if err := f.Err(); err != nil {

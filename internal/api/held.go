@@ -2,7 +2,8 @@ package api
 
 import "time"
 
-// Held is a message that waits for approval.
+// Held is a message that waits for approval on the disk of one node, as the store lists it for all.
+// Its text is not part of it.
 type Held struct {
 	ID         string     `json:"id"`
 	Domain     string     `json:"domain" doc:"Whose rule holds it."`
@@ -28,7 +29,8 @@ type Held struct {
 	Note       string     `json:"note,omitempty" doc:"Why it is stuck."`
 }
 
-// Rejection says why a message is rejected.
+// Rejection says why a message is rejected, in at most 2000 characters. Only an authenticated
+// sender is notified.
 type Rejection struct {
 	Text string `json:"text" maxLength:"2000" doc:"For the sender, if they authenticated. Others are not notified."`
 }

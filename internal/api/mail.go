@@ -38,7 +38,8 @@ type MailMatch struct {
 	MinSize          int64            `json:"min_size,omitempty" minimum:"0" doc:"Octets."`
 }
 
-// HeaderMatch matches a header field by its decoded value.
+// HeaderMatch matches a header field of any case by its decoded value: text that it contains, or an
+// RE2 regular expression, never both.
 type HeaderMatch struct {
 	Name     string `json:"name" required:"true" maxLength:"100" example:"List-Id"`
 	Contains string `json:"contains,omitempty" maxLength:"1000" doc:"A text, in any case."`
@@ -105,16 +106,19 @@ type Suspension struct {
 	At         time.Time `json:"at"`
 }
 
-// MessageRecord is what is kept of a message.
+// MessageRecord is what is kept of a message: envelope, client, verdict and rule, but nothing of
+// its content. It has the form that the store has.
 type MessageRecord = mailflow.Record
 
-// MailRuleTest is a message to evaluate, with a draft of a rule or without.
+// MailRuleTest is a message to evaluate, with a draft of a rule or without, by all rules in force.
+// Nothing is counted or recorded.
 type MailRuleTest struct {
 	Rule    *MailRule   `json:"rule,omitempty" doc:"A draft, evaluated as if enabled beside all other rules, in place of the stored rule in the path, if any."`
 	Message TestMessage `json:"message" required:"true"`
 }
 
-// TestMessage is a message that nobody sent.
+// TestMessage is a message that nobody sent, to be evaluated: nothing is delivered, counted or
+// recorded. Only the parts that rules look at are needed.
 type TestMessage struct {
 	Login        string   `json:"login,omitempty" doc:"Who authenticated; empty for mail from outside." example:"ann@example.org"`
 	IP           string   `json:"ip,omitempty" doc:"The client's address." example:"203.0.113.9"`
@@ -125,12 +129,14 @@ type TestMessage struct {
 	Text         string   `json:"text,omitempty" maxLength:"900000" doc:"The message: its header, and its body if rules look at it."`
 }
 
-// MailDecision is the decision on a message at each of its recipients.
+// MailDecision is the decision on a message at each of its recipients, in the order of the request,
+// because rules can differ for each.
 type MailDecision struct {
 	Recipients []RecipientDecision `json:"recipients"`
 }
 
-// RecipientDecision is the decision on a message at one recipient.
+// RecipientDecision is the decision on a message at one recipient: verdict, reason, rule and the
+// steps that led to it.
 type RecipientDecision struct {
 	Recipient   string     `json:"recipient"`
 	Refused     bool       `json:"refused"`
@@ -173,7 +179,8 @@ type PreviewedSender struct {
 	Messages int    `json:"messages"`
 }
 
-// ExplainedMessages are the records of one message.
+// ExplainedMessages are the records of one message, found by its queue id or Message-ID: one for
+// each domain that it concerned and the caller reaches.
 type ExplainedMessages struct {
 	Items []ExplainedMessage `json:"items"`
 }

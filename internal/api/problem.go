@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Problem is a refusal, RFC 9457. Code is stable; texts are not.
+// Problem is a refusal, RFC 9457, with an HTTP status. Code is stable, for programs; texts are for
+// people and may change.
 type Problem struct {
 	Type   string  `json:"type"` // always about:blank
 	Title  string  `json:"title"`
@@ -61,7 +62,8 @@ func (f Fault) String() string {
 	return f.Pointer + ": " + f.Detail
 }
 
-// Refuse returns a problem with an HTTP status and a stable code.
+// Refuse returns a problem with an HTTP status and a stable code; the detail is formatted and shown
+// to the caller, so it must not contain secrets.
 func Refuse(status int, code, format string, args ...any) *Problem {
 	return &Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code,
@@ -69,53 +71,63 @@ func Refuse(status int, code, format string, args ...any) *Problem {
 	}
 }
 
-// NotFound refuses a resource that does not exist, or that the caller may not see.
+// NotFound refuses a resource that does not exist, or that the caller may not see, which must not
+// be distinguishable: 404 not_found.
 func NotFound(what string) *Problem {
 	return Refuse(http.StatusNotFound, "not_found", "there is no such %s", what)
 }
 
-// Missing is [NotFound] in other words.
+// Missing is [NotFound] for resources that need more words than their kind: the text is the whole
+// detail. Also 404 not_found.
 func Missing(format string, args ...any) *Problem {
 	return Refuse(http.StatusNotFound, "not_found", format, args...)
 }
 
-// Unavailable refuses an operation that the store does not take now.
+// Unavailable refuses an operation that the store does not take now: 503 with a code such as
+// store_unavailable. The caller may try again.
 func Unavailable(code, format string, args ...any) *Problem {
 	return Refuse(http.StatusServiceUnavailable, code, format, args...)
 }
 
-// Internal reports an unexpected error, whose text is for the log only.
+// Internal reports an unexpected error: 500 internal. Its text is for the log only; the caller
+// reads that the log has the cause.
 func Internal() *Problem {
 	return Refuse(http.StatusInternalServerError, "internal", "internal error: the log of the daemon has the cause")
 }
 
-// BadCursor refuses a cursor that another list or batch handed out.
+// BadCursor refuses a cursor that another list or batch returned, or that is altered: 400
+// bad_cursor. The list begins again without one.
 func BadCursor(format string, args ...any) *Problem {
 	return Refuse(http.StatusBadRequest, "bad_cursor", format, args...)
 }
 
-// Forbidden refuses an operation that the role of the caller does not allow.
+// Forbidden refuses an operation that the role of the caller does not allow, whatever the resource:
+// 403 forbidden. See [NotFound] for resources out of reach.
 func Forbidden(format string, args ...any) *Problem {
 	return Refuse(http.StatusForbidden, "forbidden", format, args...)
 }
 
-// Conflict refuses an operation that the present state does not allow.
+// Conflict refuses an operation that the present state does not allow, such as a name that is
+// taken: 409 with a stable code.
 func Conflict(code, format string, args ...any) *Problem {
 	return Refuse(http.StatusConflict, code, format, args...)
 }
 
-// OrRepeat adds parameters of the query that would make the request acceptable.
+// OrRepeat adds parameters of the query, such as "confirm=true", that would make the same request
+// acceptable; each client words them for its users.
 func (p *Problem) OrRepeat(parameters ...string) *Problem {
 	p.RepeatWith = append(p.RepeatWith, parameters...)
 	return p
 }
 
-// Malformed refuses a request that cannot be read.
+// Malformed refuses a request that cannot be read, such as broken JSON: 400 malformed. What can be
+// read and is wrong is a fault instead.
 func Malformed(format string, args ...any) *Problem {
 	return Refuse(http.StatusBadRequest, "malformed", format, args...)
 }
 
-// Invalid is the code of the problem that [Faults.Err] returns.
+// Invalid is the code of the problem, HTTP status 422, that [Faults.Err] returns: errors lists all
+// faults of the request.
 const Invalid = "invalid"
 
 // maxFaults is the number of faults that one problem lists.
@@ -134,12 +146,14 @@ type Faults struct {
 	more int
 }
 
-// Add adds a fault of a field.
+// Add adds a fault of a field, by its JSON pointer below f.Under and with the present line. Beyond
+// 500 faults only their number is kept.
 func (f *Faults) Add(pointer, code, format string, args ...any) {
 	f.put(Fault{Pointer: f.Under + pointer, Line: f.Line, Code: code, Detail: fmt.Sprintf(format, args...)})
 }
 
-// Parameter adds a fault of a parameter of the query or the path.
+// Parameter adds a fault of a parameter of the query or the path, by its name; the detail begins
+// with it. The same bound holds.
 func (f *Faults) Parameter(name, code, format string, args ...any) {
 	f.put(Fault{Parameter: name, Code: code, Detail: fmt.Sprintf("parameter %s: %s", name, fmt.Sprintf(format, args...))})
 }
@@ -163,12 +177,14 @@ func (f *Faults) put(fault Fault) {
 	f.List = append(f.List, fault)
 }
 
-// Has reports whether there is a fault at a pointer.
+// Has reports whether there is a fault at exactly this pointer, on any line. f.Under is not put
+// before it, unlike in [Faults.Within].
 func (f *Faults) Has(pointer string) bool {
 	return slices.ContainsFunc(f.List, func(fault Fault) bool { return fault.Pointer == pointer })
 }
 
-// Within reports whether there is a fault at a pointer below f.Under, or below that.
+// Within reports whether there is a fault at a pointer below f.Under, or at a field inside of what
+// it points to.
 func (f *Faults) Within(pointer string) bool {
 	pointer = f.Under + pointer
 	return slices.ContainsFunc(f.List, func(fault Fault) bool {
@@ -190,7 +206,8 @@ func cellOf(pointer string) string {
 	}
 }
 
-// Err returns a problem that lists the faults, or nil if there are none.
+// Err returns a problem with status 422 that lists the faults, at most 500 with the number of all,
+// or nil if there are none.
 func (f *Faults) Err() error {
 	if len(f.List) == 0 {
 		return nil
@@ -203,7 +220,8 @@ func (f *Faults) Err() error {
 	return p
 }
 
-// At appends a part to a JSON pointer (RFC 6901).
+// At appends a part, a name or an index, to a JSON pointer, and escapes "~" and "/" in it (RFC
+// 6901, section 3).
 func At(pointer string, part any) string {
 	text := fmt.Sprint(part)
 	if strings.ContainsAny(text, "~/") {

@@ -41,13 +41,15 @@ type PasswordPolicy struct {
 	MaxAge            string   `json:"max_age,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"How long a password is valid after it was set, as days, hours, minutes or seconds; then logins with it are refused with password_expired. Empty: for ever." example:"180d"`
 }
 
-// NewDomain is a domain to be created.
+// NewDomain is a domain to be created. Unless it says otherwise, third-party clients are blocked in
+// the new domain.
 type NewDomain struct {
 	Domain
 	ThirdPartyAccess *ThirdPartyAccess `json:"third_party_access,omitempty" doc:"Whether third-party clients may log in. By default they are blocked."`
 }
 
-// Protocols are switches; a missing one, or null, is inherited.
+// Protocols are switches for IMAP, POP3, SMTP and ManageSieve; a missing one, or null, is inherited
+// from the domain, where all are on.
 type Protocols struct {
 	IMAP  *bool `json:"imap,omitempty"`
 	POP3  *bool `json:"pop3,omitempty"`
@@ -56,6 +58,7 @@ type Protocols struct {
 }
 
 // ThirdPartyAccess is the simple switch for third-party clients: a view of the managed policy.
+// Customised says that the policy is more than the view.
 type ThirdPartyAccess struct {
 	Allow          bool     `json:"allow" required:"true"`
 	Mode           string   `json:"mode" enum:"enforce,report" default:"enforce" doc:"In report mode, matching logins are recorded and not refused."`
@@ -71,13 +74,15 @@ type SessionsEnded struct {
 	Unreachable int `json:"unreachable,omitempty" doc:"Dovecots that did not answer: their sessions end when they do."`
 }
 
-// Sessions lists open sessions.
+// Sessions lists the open sessions of a domain or an account, and names the Dovecots that did not
+// answer: their sessions are missing.
 type Sessions struct {
 	Items       []Session `json:"items"`
 	Unreachable int       `json:"unreachable,omitempty" doc:"Dovecots that did not answer: their sessions are missing."`
 }
 
-// Session is an open session of the mail server.
+// Session is an open session of the mail server. Dovecot 2.3 cannot tell those of one account and
+// address apart; then label names several devices.
 type Session struct {
 	ID           string            `json:"id" doc:"As long as the session is open."`
 	Account      string            `json:"account"`
@@ -131,13 +136,15 @@ type Scope struct {
 	Except      *Exceptions       `json:"except,omitempty"`
 }
 
-// Exceptions are excluded from a scope.
+// Exceptions are departments and members that are excluded from a scope, whatever else it names: an
+// exception always wins.
 type Exceptions struct {
 	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
 	Members     []string          `json:"members,omitempty" maxItems:"10000"`
 }
 
-// ScopeDepartment selects the members of a department, with or without its subdepartments.
+// ScopeDepartment selects the members of a department by its path, with or without those of its
+// subdepartments.
 type ScopeDepartment struct {
 	Path string `json:"path" required:"true" example:"sales"`
 	Sub  bool   `json:"sub,omitempty" doc:"With all its subdepartments."`
@@ -163,7 +170,8 @@ type Policy struct {
 	Pending *PendingRevert `json:"pending,omitempty" readOnly:"true" doc:"The policy is reverted at this time unless the change is confirmed."`
 }
 
-// PendingRevert says when a change is reverted unless it is confirmed.
+// PendingRevert says when a change is reverted unless it is confirmed before, and by which id it is
+// confirmed.
 type PendingRevert struct {
 	ID string    `json:"id"`
 	At time.Time `json:"at"`
@@ -179,7 +187,8 @@ type Revert struct {
 	Target    string    `json:"target"`
 }
 
-// Lockout lists the people whom a change would lock out.
+// Lockout lists the people whom a change would lock out: it is part of a 409 problem, which
+// confirming overrides.
 type Lockout struct {
 	Active    int   `json:"active" doc:"Members who logged in recently and still could before the change."`
 	LockedOut int   `json:"locked_out" doc:"Those of them whom the change would refuse in every way they used."`
@@ -198,7 +207,8 @@ type Who struct {
 	PolicyID  string            `json:"policy_id,omitempty" doc:"The policy that would refuse it."`
 }
 
-// Migration is the settings of an earlier system, which access policies replace.
+// Migration is the settings of an earlier system, which access policies replace. Migrating the same
+// settings again creates nothing.
 type Migration struct {
 	ThirdPartyAllowed *bool          `json:"third_party_allowed,omitempty" doc:"Whether third-party clients could log in. If missing, their switch is not changed."`
 	SecureLoginIPs    []string       `json:"secure_login_ips" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges from which they could log in anyway. If missing, the list is not changed." example:"203.0.113.0/24"`
@@ -225,13 +235,15 @@ type MigratedPolicy struct {
 	Result string `json:"result" enum:"created,changed,kept" doc:"Only the managed policy is changed; other existing policies are kept."`
 }
 
-// PolicyTest is a hypothetical login, and a policy to evaluate it with.
+// PolicyTest is a hypothetical login, and a policy to evaluate it with beside those in force. It
+// leaves no record and no count.
 type PolicyTest struct {
 	Policy *Policy            `json:"policy,omitempty" doc:"A draft, evaluated as if active with all other policies. It replaces the stored policy of its id or, without an id, of its name."`
 	Login  *HypotheticalLogin `json:"login" required:"true"`
 }
 
-// HypotheticalLogin is a login without its secret.
+// HypotheticalLogin is a login without its secret: credential_id names a secure password of the
+// account, live or revoked; without it, the mailbox password counts as verified.
 type HypotheticalLogin struct {
 	LoginFacts
 	CredentialID string `json:"credential_id" doc:"A secure password of the account, live or revoked. If missing: the mailbox password, verified."`
@@ -243,7 +255,8 @@ type PolicyTested struct {
 	Verdict string `json:"verdict,omitempty" enum:"match,no_match,not_applicable,not_evaluated" doc:"The result of the policy itself. not_applicable: it does not select the account, client type or protocol. not_evaluated: it is disabled."`
 }
 
-// PolicyPreview requests an evaluation of recorded logins with one policy changed.
+// PolicyPreview requests an evaluation of recorded logins with one policy changed, over some days.
+// Nothing is changed by it.
 type PolicyPreview struct {
 	Policy *Policy `json:"policy,omitempty" doc:"A draft, evaluated as if enabled and enforced with all other policies. It replaces the stored policy of its id or, without an id, of its name. Required unless remove is given."`
 	Remove string  `json:"remove,omitempty" maxLength:"64" doc:"The id of a stored policy whose removal is evaluated."`
@@ -308,7 +321,8 @@ type PolicyPreviewLine struct {
 	Problem  *Problem         `json:"problem,omitempty"`
 }
 
-// IPBlock blocks an address or a range for a whole domain.
+// IPBlock blocks an address, a prefix or a range for all logins to a domain, until it expires or is
+// deleted.
 type IPBlock struct {
 	ID        string    `json:"id,omitempty" readOnly:"true"`
 	Network   string    `json:"network" required:"true" maxLength:"100" doc:"An address, a prefix or an a-b range." example:"198.51.100.0/24"`
@@ -351,7 +365,8 @@ type PlanItem struct {
 	Changes map[string]json.RawMessage `json:"changes,omitempty" doc:"For changes: the field, and its value before and after."`
 }
 
-// Department is a node in the tree of a domain's departments.
+// Department is a node in the tree of a domain's departments, named by its path, such as
+// "sales/emea". Accounts belong to any number.
 type Department struct {
 	Path string `json:"path" maxLength:"255" doc:"Names from the top down, separated by slashes. PATCH renames the department and updates all references." example:"sales/emea"`
 	Name string `json:"name" maxLength:"100" doc:"A name for people; by default the last part of the path."`
@@ -359,7 +374,8 @@ type Department struct {
 	SendAs []string `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that its members and those of the departments below may use in addition to their own."`
 }
 
-// Account is one address.
+// Account is the record of one address. The rules of the domain hold for addresses without a
+// record, too.
 type Account struct {
 	AccountSettings
 	MailboxPasswordSet  bool      `json:"mailbox_password_set" readOnly:"true" doc:"A mailbox password is stored here."`
@@ -455,7 +471,8 @@ type MailboxPassword struct {
 	MustChange bool   `json:"must_change,omitempty" writeOnly:"true" doc:"Refuse logins with this password, with password_expired, until another one is set."`
 }
 
-// MailboxPasswordSet is the response to a change of the mailbox password.
+// MailboxPasswordSet is the response to a change of the mailbox password; the password is in it
+// only if it was generated.
 type MailboxPasswordSet struct {
 	Address    string `json:"address"`
 	Scheme     string `json:"scheme" doc:"The scheme of the stored hash." example:"ARGON2ID"`
@@ -504,7 +521,8 @@ type BatchAccount struct {
 	Errors  []Fault           `json:"errors,omitempty"`
 }
 
-// BatchProgress is the progress of a batch: accounts counted as done are durable.
+// BatchProgress is the progress of a batch: accounts counted as done are durable, and stay so if
+// the request is cut off.
 type BatchProgress struct {
 	Done     int    `json:"done"`
 	Selected int    `json:"selected"`
@@ -529,7 +547,8 @@ type ImportResult struct {
 	Departments []string `json:"departments" doc:"The departments that were created."`
 }
 
-// SecurePassword describes the secret of one device, without the secret.
+// SecurePassword describes the secret of one device, its last use included, without the secret, of
+// which only a keyed hash is stored.
 type SecurePassword struct {
 	ID    string `json:"id" readOnly:"true"`
 	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
@@ -548,13 +567,15 @@ type SecretBounds struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"When it expires; if missing, never."`
 }
 
-// NewSecurePassword requests a secure password. The secret is generated.
+// NewSecurePassword requests a secure password for one device. The secret is generated here; one
+// that is sent is a fault.
 type NewSecurePassword struct {
 	Label string `json:"label" required:"true" minLength:"1" maxLength:"64" doc:"The device." example:"My iPhone"`
 	SecretBounds
 }
 
-// CreatedSecurePassword is a new secure password with its secret, which no other response has.
+// CreatedSecurePassword is a new secure password with its secret, which no other response has:
+// whoever loses it makes another.
 type CreatedSecurePassword struct {
 	ID     string `json:"id"`
 	Label  string `json:"label"`
@@ -564,13 +585,15 @@ type CreatedSecurePassword struct {
 	Warnings  []Warning `json:"warnings" doc:"Why the new secret cannot log in now."`
 }
 
-// Warning reports a possible mistake in a change that was made.
+// Warning reports a possible mistake in a change that was made all the same. Code is stable; the
+// detail is for people.
 type Warning struct {
 	Code   string `json:"code" doc:"unknown_address; postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_reported, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 
-// ClientType is a kind of client and the evidence that proves it.
+// ClientType is a kind of client and the evidence that proves it: any one evidence suffices;
+// without evidence nothing proves it.
 type ClientType struct {
 	Type     string     `json:"type" maxLength:"40"`
 	Evidence []Evidence `json:"evidence" required:"true" maxItems:"100" doc:"Any one of them suffices."`
@@ -578,7 +601,8 @@ type ClientType struct {
 	Warnings []Warning  `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: evidence that a mail server does not report."`
 }
 
-// Evidence proves a client type if all its fields match.
+// Evidence proves a client type if all its fields match. Only networks and client certificates are
+// proof; the others narrow it.
 type Evidence struct {
 	Networks    []string `json:"networks" maxItems:"10000" doc:"Addresses, prefixes and a-b ranges of the TCP peer."`
 	ClientCert  string   `json:"client_cert" maxLength:"255" doc:"What the server reports about a certificate that it verified. Dovecot 2.3 reports only valid, Postfix nothing; callers of POST /v1/login may send a fingerprint."`
@@ -587,7 +611,8 @@ type Evidence struct {
 	Services    []string `json:"services" maxItems:"100" maxLength:"64" doc:"Narrows: Dovecot's service name. For Postfix it is smtp, or the smtpd_sasl_service of the listener."`
 }
 
-// Key describes an API key, without the key.
+// Key describes an API key with its role and reach, without the key itself, of which only a hash is
+// stored.
 type Key struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -598,7 +623,8 @@ type Key struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// NewKey requests an API key.
+// NewKey requests an API key. A key makes only weaker keys, within its own domain; the secret is
+// generated.
 type NewKey struct {
 	Name      string    `json:"name" required:"true" minLength:"1" maxLength:"64" doc:"Names the key in the audit."`
 	Role      string    `json:"role" required:"true" enum:"admin,domain,read,login,self"`
@@ -607,7 +633,7 @@ type NewKey struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"If missing, the key does not expire. A key that expires cannot create one that expires later."`
 }
 
-// CreatedKey is a new key with its secret, which no other response has.
+// CreatedKey is a new key with its secret, which no other response has: only its hash is stored.
 type CreatedKey struct {
 	Key
 	Secret Secret `json:"key,omitempty" doc:"Only in this response. A dry run creates none."`
@@ -616,14 +642,16 @@ type CreatedKey struct {
 // LoginRecord is one decision on a login. The log of logins stores the same JSON.
 type LoginRecord = access.LoginRecord
 
-// Actor is who made a change.
+// Actor is who made a change: an API key by its name and id, root or the daemon's user on the unix
+// socket by number, or the daemon itself.
 type Actor struct {
 	Name string `json:"name"`          // of the key, "root" or "daemon"
 	Key  string `json:"key,omitempty"` // id of the key
 	UID  string `json:"uid,omitempty"` // of the peer on the unix socket
 }
 
-// ExplainedLogin is a recorded login, evaluated by the present rules.
+// ExplainedLogin is a recorded login, evaluated again by the present rules with each step, and what
+// has changed since it was recorded.
 type ExplainedLogin struct {
 	Record     LoginRecord     `json:"record"`
 	Decision   access.Decision `json:"decision" doc:"The decision by the present rules, with client type, address and secure password of the record, or a wrong secret."`
@@ -631,7 +659,8 @@ type ExplainedLogin struct {
 	WhyDiffers string          `json:"why_differs,omitempty"`
 }
 
-// AuditEntry is one recorded change.
+// AuditEntry is one recorded change: when, by whom, of what, and which fields changed. Secrets are
+// named in it, never shown.
 type AuditEntry struct {
 	ID      string                     `json:"id"`
 	Time    time.Time                  `json:"time"`
@@ -682,7 +711,8 @@ type StoreRepair struct {
 	Shards int `json:"shards" doc:"Parts of the store that were replaced, or would be."`
 }
 
-// StoreStatus is the status of the store and of its replication to this daemon.
+// StoreStatus is the status of the store and of its replication to this daemon: servers, lag,
+// damage, and what is refused meanwhile.
 type StoreStatus struct {
 	StoreID   string     `json:"store_id" doc:"Empty while nothing is loaded."`
 	Loaded    bool       `json:"loaded"`
@@ -717,7 +747,8 @@ type Sentinel struct {
 	Fault   string `json:"fault,omitempty" doc:"Why a failover is not possible by it: it does not answer, or too few Sentinels are there."`
 }
 
-// RegionStatus describes the region database.
+// RegionStatus describes the region database: its kind, age and ranges, and why newer files are not
+// in use, if so.
 type RegionStatus struct {
 	Kind     string    `json:"kind" enum:"csv,mmdb,none"`
 	Paths    []string  `json:"paths" doc:"The files that were read."`
@@ -731,19 +762,22 @@ type RegionStatus struct {
 	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists admit none."`
 }
 
-// Region is a region that policies can select.
+// Region is a region that policies can select: a country of ISO 3166-1, or EU, AP or ZZ, which
+// databases also answer.
 type Region struct {
 	Region string `json:"region" example:"DE"`
 	Name   string `json:"name" doc:"The English name; empty for codes that only the database knows." example:"Germany"`
 }
 
-// AddressRegion is the region of an address.
+// AddressRegion is the region of an address as decisions see it; empty for private and other
+// addresses that have none.
 type AddressRegion struct {
 	IP string `json:"ip"`
 	Region
 }
 
-// Health is the response of /livez and /readyz.
+// Health is the response of /livez and /readyz. readyz answers 200 with status degraded as long as
+// decisions are possible.
 type Health struct {
 	Status string `json:"status" enum:"ok,evicting,degraded,damaged,unavailable" doc:"evicting: Redis may delete rules, because its maxmemory-policy is not noeviction. degraded: logins are decided, changes are refused. damaged: the same, until the store is repaired; with 503 logins are not decided either."`
 	// DistributedGuessing names no domain: the answer needs no key.
@@ -753,7 +787,8 @@ type Health struct {
 	MilterNeeded bool `json:"milter_needed,omitzero" doc:"Rules in force read headers or bodies of messages, which only the milter sees."`
 }
 
-// List is one page of a list.
+// List is one page of a list. Next is the cursor of the next page, "" at the end; items is empty,
+// never null.
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty" doc:"The cursor of the next page; missing on the last page."`
@@ -787,10 +822,12 @@ type LoginFacts struct {
 	Time       time.Time `json:"time,omitzero" doc:"Ignored: the time of a login is now."`
 }
 
-// Secret is a secret in a request or response. Formatting it prints a placeholder.
+// Secret is a secret in a request or response. Formatting it prints a placeholder, so that it
+// reaches no log by mistake.
 type Secret []byte
 
-// Format implements [fmt.Formatter] for every verb.
+// Format implements [fmt.Formatter] for every verb, also %x and %#v: the placeholder is printed,
+// never the secret.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
 
 // MarshalText implements [encoding.TextMarshaler].

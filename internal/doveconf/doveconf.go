@@ -29,7 +29,8 @@ const (
 	maxDepth = 16        // nested sections
 )
 
-// A Section is a block of the configuration. The zero Section is an empty configuration.
+// A Section is a block of the configuration: its settings in file order, and the blocks within it.
+// The zero Section is an empty configuration.
 type Section struct {
 	Kind     string // "passdb", "service", "protocol"; "" for the whole configuration
 	Name     string // "auth", "imap"; "" where the kind has none
@@ -111,7 +112,8 @@ func (s Section) Get(name, preset string) string {
 	return preset
 }
 
-// All returns the sections of a kind, in file order.
+// All returns the sections of a kind within s, such as "passdb", in file order, which is the order
+// in which Dovecot asks them.
 func (s Section) All(kind string) (found []Section) {
 	for _, sub := range s.Sections {
 		if sub.Kind == kind {
@@ -131,7 +133,8 @@ func (s Section) One(kind, name string) Section {
 	return Section{Kind: kind, Name: name}
 }
 
-// Title returns the section's first line without the brace: "service auth".
+// Title returns the section's first line without the brace, such as "service auth"; "" for the
+// configuration as a whole.
 func (s Section) Title() string { return strings.TrimSpace(s.Kind + " " + s.Name) }
 
 // ParseSize reads a size in bytes as doveconf prints it: "1 G", "256 M", "0".

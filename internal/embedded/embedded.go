@@ -159,7 +159,8 @@ func start(ctx context.Context, o Options) (*Server, error) {
 // URL is the store.url under which the server is reached; the same for its whole life.
 func (s *Server) URL() string { return "unix://" + s.socket }
 
-// PID is that of the running redis-server, or 0 between two.
+// PID is the process id of the running redis-server, or 0 between the end of one and the start of
+// the next.
 func (s *Server) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,18 +11,21 @@ import (
 // Value is an entry that knows whether it has expired. It may be extended while it is in the map.
 type Value interface{ Expired(now time.Time) bool }
 
-// Map holds at most a fixed number of entries.
+// Map holds at most a fixed number of entries. It is not safe for concurrent use: callers lock it
+// with what belongs to it.
 type Map[K comparable, V Value] struct {
 	limit   int
 	entries map[K]V
 }
 
-// New returns an empty map that holds at most limit entries.
+// New returns an empty map that holds at most limit entries, which must be positive. Memory grows
+// with the entries, not with the limit.
 func New[K comparable, V Value](limit int) *Map[K, V] {
 	return &Map[K, V]{limit, map[K]V{}}
 }
 
-// Get returns the entry of a key unless it has expired.
+// Get returns the entry of a key unless it has expired by now; an expired one stays until it is
+// replaced or swept.
 func (m *Map[K, V]) Get(k K, now time.Time) (V, bool) {
 	v, ok := m.entries[k]
 	if ok && !v.Expired(now) {
@@ -44,10 +47,11 @@ func (m *Map[K, V]) Put(k K, v V) {
 	m.entries[k] = v
 }
 
-// Delete removes the entry of a key, if there is one.
+// Delete removes the entry of a key, expired or not; it does nothing if there is none.
 func (m *Map[K, V]) Delete(k K) { delete(m.entries, k) }
 
-// Len returns the number of entries, including expired ones that [Map.Sweep] has not removed yet.
+// Len returns the number of entries, including expired ones that [Map.Sweep] has not removed yet:
+// what the limit counts.
 func (m *Map[K, V]) Len() int { return len(m.entries) }
 
 // All goes through the entries that have not expired, in no order. Entries may be deleted meanwhile.
@@ -61,7 +65,8 @@ func (m *Map[K, V]) All(now time.Time) iter.Seq2[K, V] {
 	}
 }
 
-// Sweep removes all expired entries.
+// Sweep removes all entries that have expired by now. It looks at every entry, so its time grows
+// with the map.
 func (m *Map[K, V]) Sweep(now time.Time) {
 	for k, v := range m.entries {
 		if v.Expired(now) {
@@ -70,7 +75,8 @@ func (m *Map[K, V]) Sweep(now time.Time) {
 	}
 }
 
-// Take removes the entries that f selects, and returns them.
+// Take removes the entries that f selects, expired or not, and returns them in no order. It looks
+// at every entry.
 func (m *Map[K, V]) Take(f func(V) bool) (taken []V) {
 	for k, v := range m.entries {
 		if f(v) {

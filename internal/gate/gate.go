@@ -72,7 +72,8 @@ type Options struct {
 	Pass func(netip.Addr, uint16) *mailflow.Pass
 }
 
-// Sessions follows the sessions that logins open at the mail server.
+// Sessions follows the sessions that logins open at the mail server, so that a changed rule can end
+// them. It must not block.
 type Sessions interface {
 	// Opened is called for each login that is allowed or left to the next passdb. The version is
 	// that of the state it was decided on.
@@ -94,7 +95,8 @@ type Journal interface {
 	FollowEvents(ctx context.Context, after string, last time.Duration, deliver func(store.Event)) error
 }
 
-// Buckets are the sending limits that all daemons share.
+// Buckets are the sending limits that all daemons share, in Redis. Messages wait for them only as
+// long as the context allows.
 type Buckets interface {
 	// Take takes from all buckets of a domain. If one has not enough, short is its index and
 	// nothing is taken; else short is -1. Repeated with the same id it takes nothing more.
@@ -103,7 +105,8 @@ type Buckets interface {
 	Spend(ctx context.Context, s *store.Spend) error
 }
 
-// Gate decides. It is safe for concurrent use.
+// Gate decides logins, submission sessions and messages from memory, and records them behind the
+// decision. It is safe for concurrent use.
 type Gate struct {
 	Options
 	origin    string // distinguishes this daemon's events from others'
@@ -119,7 +122,8 @@ type Gate struct {
 	limits    limits
 }
 
-// New returns a gate; [Gate.Run] starts its background work.
+// New returns a gate that decides at once; [Gate.Run] starts its background work, without which
+// nothing is recorded or followed.
 func New(o Options) *Gate {
 	g := &Gate{
 		Options:   o,
@@ -149,7 +153,8 @@ func (g *Gate) Run(ctx context.Context) {
 	beside.Wait()
 }
 
-// Available reports whether decisions are possible now.
+// Available reports whether decisions are possible now: the rules were loaded once, and agreed with
+// the store within store.max_staleness.
 func (g *Gate) Available(now time.Time) bool {
 	loaded, synced := g.Store.State.Ready()
 	return loaded && now.Sub(synced) <= g.MaxStaleness

@@ -94,7 +94,8 @@ func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Acc
 	return d
 }
 
-// AccountOf returns the account that a user name of the mail server means, "" for none.
+// AccountOf returns the account that a user name of the mail server means, "" for none: a bare name
+// has the default domain.
 func (g *Gate) AccountOf(user string) string {
 	addr, err := address.Parse(user, g.DefaultDomain)
 	if err != nil {

@@ -248,8 +248,8 @@ func (g *Gate) record(s *session, d *access.Decision) {
 	g.writes.record(rec)
 }
 
-// Submitter returns the rules for messages that apply to an authenticated session, whose sender does
-// not matter.
+// Submitter returns the rules for messages that apply to an authenticated session. The sender of
+// sub does not matter; its session is bound as by [Gate.Submission].
 func (g *Gate) Submitter(sub access.Submission) mailflow.Submitter {
 	s, _ := g.room.Get().(*session)
 	defer g.release(s)

@@ -33,7 +33,8 @@ type Spool interface {
 	Add(text []byte) (dropped int, err error)
 	// First returns the oldest batch. One that cannot be read is put aside with an error.
 	First() ([]byte, error)
-	// Remove removes the oldest batch.
+	// Remove removes the oldest batch, once Redis has it. An error leaves it: it is delivered
+	// again, and counts once.
 	Remove() error
 }
 

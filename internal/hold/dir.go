@@ -222,7 +222,8 @@ func (d *Dir) NewText() *Text {
 	return t
 }
 
-// Write adds to the text. Lines end in CRLF.
+// Write adds to the text, whose lines end in CRLF. After an error of the disk, all further writes
+// return the same error.
 func (t *Text) Write(b []byte) (int, error) {
 	_, _ = t.sum.Write(b)
 	if t.err != nil {
@@ -268,7 +269,8 @@ func (t *Text) Commit(items ...*Item) error {
 	return nil
 }
 
-// Discard ends the text, committed or not.
+// Discard ends the text, committed or not, and removes what was not committed. It is to be deferred
+// right after [Dir.NewText].
 func (t *Text) Discard() {
 	if t.file != nil {
 		_ = t.file.Close()

@@ -73,7 +73,8 @@ func (p *Pass) Covers(sender, recipient string) bool {
 	return p != nil && p.Sender == sender && slices.Contains(p.Recipients, recipient)
 }
 
-// Message is a message to be sent.
+// Message is a message to be sent: its envelope, its text, whose lines end in CRLF, and what
+// happens just before its end is sent.
 type Message struct {
 	Envelope Envelope
 	Pass     Pass // Sender and Recipients are filled in
@@ -91,7 +92,8 @@ type Reply struct {
 
 func (r *Reply) Error() string { return fmt.Sprintf("%d %s", r.Code, r.Text) }
 
-// Permanent reports whether trying again is of no use.
+// Permanent reports whether trying again is of no use: the reply is 5xx (RFC 5321, section 4.2.1).
+// Others may succeed later.
 func (r *Reply) Permanent() bool { return r.Code >= 500 }
 
 // Result says what became of a message that the server answered about.

@@ -87,7 +87,8 @@ func Open(s Spec, o Options) (*Listener, error) {
 	return l, nil
 }
 
-// A Listener accepts the connections that its Spec and Options admit.
+// A Listener accepts the connections that its Spec and Options admit, and closes others at once. It
+// survives passing errors of Accept.
 type Listener struct {
 	net.Listener
 	limit *limited
@@ -111,7 +112,8 @@ func (l *Listener) LoadCertificate() (apply func(), err error) {
 	return func() { l.cert.Store(&cert) }, nil
 }
 
-// Connections returns how many connections are open and how many may be.
+// Connections returns how many connections are open and how many may be; further ones wait in the
+// kernel's queue.
 func (l *Listener) Connections() (open, limit int) {
 	return int(l.limit.open.Load()), cap(l.limit.slots)
 }

@@ -21,7 +21,8 @@ type Peer struct {
 // In reports whether gid is the peer's primary group or one of its supplementary ones.
 func (p Peer) In(gid uint32) bool { return p.GID == gid || slices.Contains(p.Groups, gid) }
 
-// String names the peer as an operator looks for it.
+// String names the peer of a unix socket as an operator looks for it: process, user and group by
+// their numbers, as ps shows them.
 func (p Peer) String() string { return fmt.Sprintf("pid %d (uid %d, gid %d)", p.PID, p.UID, p.GID) }
 
 // PeerCred asks the kernel who is at the other end of c, a unix socket's connection or anything

@@ -33,13 +33,16 @@ type Spec struct {
 	TLSKey    string         // absolute path of its PEM private key
 }
 
-// Unix reports whether s is a unix socket.
+// Unix reports whether s is a unix socket. Otherwise it is an address and port, and peers have no
+// credentials.
 func (s Spec) Unix() bool { return s.Path != "" }
 
-// TLS reports whether connections to s are encrypted.
+// TLS reports whether connections to s are encrypted: it names a certificate and a key. A unix
+// socket never is.
 func (s Spec) TLS() bool { return s.TLSCert != "" }
 
-// Network returns "unix" or "tcp", as package net names it.
+// Network returns "unix" or "tcp", the name of the network for [net.Listen] and [net.Dial],
+// together with [Spec.Address].
 func (s Spec) Network() string {
 	if s.Unix() {
 		return "unix"

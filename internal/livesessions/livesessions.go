@@ -47,7 +47,8 @@ type Judge interface {
 	AccountOf(user string) string
 }
 
-// Dovecot is one server whose sessions are ended, as *doveadm.Doveadm is.
+// Dovecot is one server whose sessions are listed and ended, as *doveadm.Doveadm is. Calls may take
+// seconds, and end with their context.
 type Dovecot interface {
 	String() string
 	Who(ctx context.Context) ([]doveadm.Connection, error)

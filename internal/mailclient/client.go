@@ -119,7 +119,8 @@ func (s *Session) encrypt() error {
 	return nil
 }
 
-// Close closes the connection without logging out.
+// Close closes the connection without logging out, as a client that crashes does. Calling it twice
+// returns an error of the connection.
 func (s *Session) Close() error { return s.conn.Close() }
 
 // Ended waits until the server closes the connection, and returns its last line. The error is that

@@ -6,28 +6,33 @@ import (
 	"strings"
 )
 
-// IMAP is a session with an IMAP server.
+// IMAP is a session with an IMAP server (RFC 9051), one command at a time; each answer is read
+// before the next command.
 type IMAP struct {
 	*Session
 	Greeting string
 	tag      int
 }
 
-// An IMAPReply is the server's whole answer to one command.
+// An IMAPReply is the server's whole answer to one command, unchanged: untagged lines in order,
+// then the tagged status.
 type IMAPReply struct {
 	Status   string   // the tagged line without its tag: "OK …", "NO [AUTHENTICATIONFAILED] …"
 	Untagged []string // the lines before it, without "* ", with their literals
 }
 
-// OK reports whether the command succeeded.
+// OK reports whether the command succeeded: the tagged status is OK, not NO or BAD. The zero reply
+// is none.
 func (r IMAPReply) OK() bool { return strings.HasPrefix(r.Status, "OK") }
 
-// IMAP connects without TLS and reads the greeting.
+// IMAP connects without TLS and reads the greeting; [IMAP.StartTLS] may follow. The connection is
+// the caller's to close.
 func (c Client) IMAP(ctx context.Context, addr string) (*IMAP, error) {
 	return c.imap(ctx, addr, false)
 }
 
-// IMAPS connects over TLS and reads the greeting.
+// IMAPS connects over TLS from the first octet and reads the greeting. Any certificate is accepted.
+// The connection is the caller's to close.
 func (c Client) IMAPS(ctx context.Context, addr string) (*IMAP, error) {
 	return c.imap(ctx, addr, true)
 }
@@ -61,7 +66,8 @@ func (c *IMAP) Command(line string) (IMAPReply, error) {
 	}
 }
 
-// StartTLS sends STARTTLS and switches to TLS if the server accepts.
+// StartTLS sends STARTTLS and switches to TLS if the server says OK; otherwise it returns the
+// refusal, and the session stays as it was.
 func (c *IMAP) StartTLS() (IMAPReply, error) {
 	reply, err := c.Command("STARTTLS")
 	if err != nil || !reply.OK() {
@@ -80,12 +86,14 @@ func (c *IMAP) ID(pairs ...string) (IMAPReply, error) {
 	return c.Command("ID (" + strings.Join(words, " ") + ")")
 }
 
-// Login uses the command LOGIN.
+// Login uses the command LOGIN with both words quoted, in which CR and LF cannot stand. A refusal
+// is a reply, not an error.
 func (c *IMAP) Login(user, password string) (IMAPReply, error) {
 	return c.Command("LOGIN " + quoted(user) + " " + quoted(password))
 }
 
-// Authenticate uses AUTHENTICATE PLAIN with an initial response.
+// Authenticate uses AUTHENTICATE PLAIN (RFC 4616) with an initial response. A refusal is a reply,
+// not an error.
 func (c *IMAP) Authenticate(user, password string) (IMAPReply, error) {
 	return c.Command("AUTHENTICATE PLAIN " + plain(user, password))
 }

@@ -5,18 +5,21 @@ import (
 	"strings"
 )
 
-// POP3 is a session with a POP3 server.
+// POP3 is a session with a POP3 server (RFC 1939), one command at a time. Greeting is its first
+// line, unchanged.
 type POP3 struct {
 	*Session
 	Greeting string
 }
 
-// POP3 connects without TLS and reads the greeting.
+// POP3 connects without TLS and reads the greeting; [POP3.StartTLS] may follow. The connection is
+// the caller's to close.
 func (c Client) POP3(ctx context.Context, addr string) (*POP3, error) {
 	return c.pop3(ctx, addr, false)
 }
 
-// POP3S connects over TLS and reads the greeting.
+// POP3S connects over TLS from the first octet and reads the greeting. Any certificate is accepted.
+// The connection is the caller's to close.
 func (c Client) POP3S(ctx context.Context, addr string) (*POP3, error) {
 	return c.pop3(ctx, addr, true)
 }
@@ -50,7 +53,8 @@ func (c *POP3) Retrieve(number string) (status string, lines []string, err error
 	return status, lines, err
 }
 
-// StartTLS sends STLS and switches to TLS if the server accepts.
+// StartTLS sends STLS (RFC 2595) and switches to TLS if the server says +OK; otherwise it returns
+// the refusal.
 func (c *POP3) StartTLS() (string, error) {
 	reply, err := c.Command("STLS")
 	if err != nil || !strings.HasPrefix(reply, "+OK") {
@@ -68,7 +72,8 @@ func (c *POP3) Login(user, password string) (string, error) {
 	return c.Command("PASS " + password)
 }
 
-// Authenticate uses AUTH PLAIN with an initial response.
+// Authenticate uses AUTH PLAIN (RFC 5034) with an initial response. A refusal is the reply "-ERR
+// …", not an error.
 func (c *POP3) Authenticate(user, password string) (string, error) {
 	return c.Command("AUTH PLAIN " + plain(user, password))
 }

@@ -12,7 +12,8 @@ type Sieve struct {
 	Greeting []string // the capabilities
 }
 
-// Sieve connects without TLS and reads the greeting.
+// Sieve connects without TLS and reads the greeting, the server's capabilities; [Sieve.StartTLS]
+// may follow. The connection is the caller's to close.
 func (c Client) Sieve(ctx context.Context, addr string) (*Sieve, error) {
 	s, err := c.dial(ctx, addr, false)
 	if err != nil {
@@ -51,7 +52,8 @@ func (c *Sieve) Command(line string) (lines []string, status string, err error) 
 	return c.answer()
 }
 
-// StartTLS sends STARTTLS and switches to TLS if the server accepts.
+// StartTLS sends STARTTLS and switches to TLS if the server says OK, then reads the capabilities
+// again; otherwise it returns the refusal.
 func (c *Sieve) StartTLS() (status string, err error) {
 	_, status, err = c.Command("STARTTLS")
 	if err != nil || !strings.HasPrefix(status, "OK") {
@@ -64,13 +66,15 @@ func (c *Sieve) StartTLS() (status string, err error) {
 	return status, err
 }
 
-// Authenticate uses AUTHENTICATE "PLAIN" with an initial response.
+// Authenticate uses AUTHENTICATE "PLAIN" (RFC 4616) with an initial response. A refusal is the
+// status "NO …", not an error.
 func (c *Sieve) Authenticate(user, password string) (status string, err error) {
 	_, status, err = c.Command(`AUTHENTICATE "PLAIN" ` + quoted(plain(user, password)))
 	return status, err
 }
 
-// Install uploads a script and activates it.
+// Install uploads a script under a name (PUTSCRIPT) and activates it (SETACTIVE). It returns the
+// status of the last command that was sent.
 func (c *Sieve) Install(name, script string) (status string, err error) {
 	_, status, err = c.Command(fmt.Sprintf("PUTSCRIPT %s {%d+}\r\n%s", quoted(name), len(script), script))
 	if err != nil || !strings.HasPrefix(status, "OK") {

@@ -12,12 +12,14 @@ type SMTP struct {
 	Greeting string
 }
 
-// SMTP connects without TLS and sends nothing.
+// SMTP connects without TLS and reads the greeting. It sends nothing: EHLO is the caller's, see
+// [SMTP.Hello]. The connection is the caller's to close.
 func (c Client) SMTP(ctx context.Context, addr string) (*SMTP, error) {
 	return c.smtp(ctx, addr, false)
 }
 
-// SMTPS connects over TLS and sends nothing.
+// SMTPS connects over TLS from the first octet and reads the greeting. Any certificate is accepted.
+// It sends nothing else; EHLO is the caller's.
 func (c Client) SMTPS(ctx context.Context, addr string) (*SMTP, error) {
 	return c.smtp(ctx, addr, true)
 }
@@ -94,7 +96,8 @@ func (s *SMTP) reply() (string, error) {
 // Hello sends EHLO.
 func (s *SMTP) Hello() (string, error) { return s.Command("EHLO client.example.com") }
 
-// StartTLS sends STARTTLS and switches to TLS if the server accepts.
+// StartTLS sends STARTTLS (RFC 3207) and switches to TLS if the server says 220; otherwise it
+// returns the refusal. EHLO has to follow.
 func (s *SMTP) StartTLS() (string, error) {
 	reply, err := s.Command("STARTTLS")
 	if err != nil || !strings.HasPrefix(reply, "220") {
@@ -103,7 +106,8 @@ func (s *SMTP) StartTLS() (string, error) {
 	return reply, s.encrypt()
 }
 
-// Authenticate uses AUTH PLAIN with an initial response.
+// Authenticate uses AUTH PLAIN (RFC 4616) with an initial response and returns the last reply: 235,
+// or a refusal such as 535.
 func (s *SMTP) Authenticate(user, password string) (string, error) {
 	return s.Command("AUTH PLAIN " + plain(user, password))
 }
@@ -120,10 +124,12 @@ func (s *SMTP) AuthenticateLogin(user, password string) (string, error) {
 	return reply, err
 }
 
-// Mail sends MAIL FROM; "" is the null sender.
+// Mail sends MAIL FROM with an address, "" for the null sender, without parameters, and returns the
+// reply: 250, or a refusal.
 func (s *SMTP) Mail(from string) (string, error) { return s.Command("MAIL FROM:<" + from + ">") }
 
-// Recipient sends RCPT TO.
+// Recipient sends RCPT TO with an address, without parameters, and returns the reply: 250, or a
+// refusal, which is no error.
 func (s *SMTP) Recipient(to string) (string, error) { return s.Command("RCPT TO:<" + to + ">") }
 
 // Data sends a message with its header, whose lines end in LF or CRLF. It returns the answer to the

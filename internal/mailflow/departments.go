@@ -47,7 +47,8 @@ func (r *Rule) NamesAny(f func(addr string) bool) bool {
 	return false
 }
 
-// NamesAny reports whether the group names an address that satisfies f.
+// NamesAny reports whether the group names an address, as a member, sender or approver, that
+// satisfies f. Departments are not addresses: see [Group.RenameDepartments].
 func (g *Group) NamesAny(f func(addr string) bool) bool {
 	return slices.ContainsFunc(g.Members, f) || slices.ContainsFunc(g.Senders, f) || slices.ContainsFunc(g.Approvers, f)
 }

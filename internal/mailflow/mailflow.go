@@ -17,7 +17,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// SenderCheck selects where sender addresses are checked.
+// SenderCheck selects where sender addresses of a domain are checked: in MAIL FROM and the header,
+// or in MAIL FROM alone. The zero value checks both.
 type SenderCheck string
 
 // The settings of a domain's sender_check; the zero value means [CheckBoth].
@@ -27,7 +28,8 @@ const (
 	CheckOff      SenderCheck = "off"
 )
 
-// Headers reports whether header fields are checked.
+// Headers reports whether header fields are checked, too. The zero value, of a domain that names
+// none, checks them.
 func (c SenderCheck) Headers() bool { return c == CheckBoth || c == "" }
 
 // Needs are the parts of messages that rules in force use.
@@ -39,7 +41,7 @@ type Needs struct {
 	Unknown bool
 }
 
-// Or returns what one or the other needs.
+// Or returns what one or the other needs. It is commutative; the zero Needs adds nothing.
 func (n Needs) Or(o Needs) Needs {
 	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body, n.Unknown || o.Unknown}
 }
@@ -111,7 +113,8 @@ func (s *Submitter) Envelope(from string) Verdict {
 		shown(from), shown(s.Account))
 }
 
-// Field is a header field.
+// Field is a header field as it was received: the name in the client's spelling, the value with its
+// folding.
 type Field struct{ Name, Value string }
 
 // Originator reports whether a header field names whom a message is from. Space before the colon is

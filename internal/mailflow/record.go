@@ -2,7 +2,8 @@ package mailflow
 
 import "time"
 
-// Outcome is what became of a message.
+// Outcome is what became of a message, at all its recipients together: accepted, refused, or
+// refused for some of them.
 type Outcome string
 
 // The outcomes.

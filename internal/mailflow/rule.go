@@ -89,7 +89,7 @@ type Match struct {
 	MinSize          int64         `json:"min_size,omitempty"` // octets
 }
 
-// Empty reports whether all messages match.
+// Empty reports whether all messages match, because no condition is given. The zero Match is empty.
 func (m *Match) Empty() bool {
 	return len(m.RecipientDomains)+len(m.Senders)+len(m.Recipients)+len(m.Headers)+len(m.Subject)+len(m.Text)+
 		len(m.Attachments.Names)+len(m.Attachments.Types) == 0 && m.MinSize == 0
@@ -176,7 +176,8 @@ const (
 	HowBanner  = "banner"
 )
 
-// WhoMaySend says who may write to a group.
+// WhoMaySend says who may write to a group: anyone, internal mail of the domain, its members, or
+// those listed. The zero value means anyone.
 type WhoMaySend string
 
 // The settings of a group's who_may_send. The zero value means anyone.

@@ -49,7 +49,8 @@ func (p *Pass) Covers(sender, recipient string) bool {
 // Has reports whether the effect has held the message already.
 func (p *Pass) Has(e *Effect) bool { return slices.Contains(p.Rules, e.ID()) }
 
-// ID returns the id of the rule, or the address of the group.
+// ID returns what names the effect in records and lists: the id of the rule, or the address of the
+// group.
 func (e *Effect) ID() string {
 	if e.Rule != nil {
 		return e.Rule.ID
@@ -57,7 +58,8 @@ func (e *Effect) ID() string {
 	return e.Group.Address
 }
 
-// Holds reports whether the effect wants an approver's decision.
+// Holds reports whether the effect wants an approver's decision before the message is delivered: of
+// an audit rule, or a group with approvers.
 func (e *Effect) Holds() bool { return e.Rule == nil || e.Rule.Kind == KindAudit }
 
 // Parcel is a message for some of its recipients that is held, or for one monitor that is copied.

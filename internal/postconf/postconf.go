@@ -29,7 +29,8 @@ const (
 	maxDepth    = 16        // of $name within $name
 )
 
-// A Service is one entry of master.cf.
+// A Service is one entry of master.cf: what listens where, its command, and the -o overrides of
+// main.cf for it.
 type Service struct {
 	Name         string // "submission", "127.0.0.1:10025"
 	Type         string // "inet", "unix", "pass"
@@ -266,7 +267,8 @@ func braced(text string) (inner, rest string) {
 	return text, ""
 }
 
-// SplitList splits a list at commas and white space outside of braces.
+// SplitList splits a list as Postfix does, at commas and white space outside of braces, which stay
+// around what they group.
 func SplitList(text string) (items []string) {
 	depth, start := 0, -1
 	for i := range len(text) {
@@ -326,7 +328,8 @@ func isBuiltIn(lower string) bool {
 	return slices.Contains([]string{"permit", "check", "reject", "defer", "warn", "sleep"}, word)
 }
 
-// TakesArgument reports whether the next word belongs to a restriction of that name.
+// TakesArgument reports whether the next word belongs to a restriction of that name, as
+// "check_policy_service" takes the address of a service.
 func TakesArgument(name string) bool {
 	switch name {
 	case "check_recipient_maps", "check_relay_domains":

@@ -127,7 +127,8 @@ func ping(socket string) error {
 	return err
 }
 
-// Kill ends the server as kill -9 does.
+// Kill ends the server as kill -9 does: what it has not written to its disk is lost.
+// [Server.Restart] starts it again on its data.
 func (s *Server) Kill() {
 	if s.cmd == nil {
 		return
@@ -137,10 +138,12 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Pause stops the server in mid-traffic, without closing its connections.
+// Pause stops the server in mid-traffic (SIGSTOP), without closing its connections: clients wait
+// until their time-outs.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused server continue.
+// Resume lets a paused server continue (SIGCONT) where it was; clients that waited get their
+// answers then.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {

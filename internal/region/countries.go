@@ -6,13 +6,16 @@ import (
 	"strings"
 )
 
-// A Country is a code of ISO 3166-1 alpha-2 and its name in English.
+// A Country is a code of ISO 3166-1 alpha-2, two capitals, and its name in English. Codes of
+// [Wider] are no countries.
 type Country struct{ Code, Name string }
 
-// Countries returns the 249 codes of ISO 3166-1, in their order.
+// Countries returns the 249 codes of ISO 3166-1 alpha-2 in their order; the slice is the caller's
+// own.
 func Countries() []Country { return slices.Clone(countries[:]) }
 
-// Wider are the codes, besides countries, that databases use for addresses without a known country.
+// Wider returns the codes, besides countries, that databases use for addresses without a known
+// country: AP, EU and ZZ, in this order.
 func Wider() []Country { return slices.Clone(wider[:]) }
 
 var wider = [...]Country{

@@ -149,12 +149,14 @@ func (d *Database) Missing() string {
 	return ""
 }
 
-// Holds reports whether the database contains addresses of a region.
+// Holds reports whether the database contains addresses of a region, by its code in capitals. The
+// nil Database contains none.
 func (d *Database) Holds(code string) bool {
 	return d != nil && slices.Contains(d.names[1:], code)
 }
 
-// Codes returns the regions with addresses in the database, sorted.
+// Codes returns the codes of the regions with addresses in the database, sorted; none for the nil
+// Database. The slice is the caller's own.
 func (d *Database) Codes() []string {
 	if d == nil {
 		return nil

@@ -18,7 +18,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Debian is the database of Debian's tor-geoipdb.
+// Debian is the path of the IPv4 file of Debian's package tor-geoipdb; its IPv6 file has the same
+// name with a 6.
 const Debian = "/usr/share/tor/geoip"
 
 const pollEvery = 2 * time.Second
@@ -154,7 +155,8 @@ func identify(path string) ([]identity, error) {
 	return list, nil
 }
 
-// Database returns the active database, nil for none.
+// Database returns the active database, nil for none. It is immutable: later changes of the files
+// give another one.
 func (s *Source) Database() *Database {
 	if s == nil {
 		return nil
@@ -162,7 +164,8 @@ func (s *Source) Database() *Database {
 	return s.current.Load()
 }
 
-// Lookup is [Database.Lookup] in the current database, for NAT64 addresses too.
+// Lookup is [Database.Lookup] in the current database; addresses of the source's NAT64 prefixes
+// have the region of the IPv4 address inside.
 func (s *Source) Lookup(ip netip.Addr) string {
 	if s == nil {
 		return (*Database)(nil).Lookup(ip)
@@ -199,7 +202,8 @@ func (s *Source) Replace(next *Source) (apply func(), err error) {
 	}, nil
 }
 
-// Fault returns the reason why the present files are not active, or nil.
+// Fault returns the reason why the present files are not active (broken, missing or truncated), or
+// nil. The former content stays active meanwhile.
 func (s *Source) Fault() error {
 	if s == nil {
 		return nil

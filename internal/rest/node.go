@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// MaxBody is the size of an ordinary body, in bytes.
+	// MaxBody is the size of an ordinary request body in bytes; a longer one is 413. Operations
+	// that are marked large take more.
 	MaxBody = 1 << 20
 	// MaxLarge is the size of the body of a large operation, or of an imported file, in bytes.
 	MaxLarge = 16 << 20
@@ -51,7 +52,8 @@ const (
 	Object
 )
 
-// Get returns the value of a member, or nil.
+// Get returns the value of a member of an object by its name, or nil if there is none, or the node
+// is no object.
 func (n *Node) Get(name string) *Node {
 	for i := range n.Fields {
 		if n.Fields[i].Name == name {
@@ -185,7 +187,7 @@ func Unquote(quoted []byte) string {
 	return s
 }
 
-// Quote returns a text as a node.
+// Quote returns a text as a node of kind string, escaped as JSON wants it (RFC 8259, section 7).
 func Quote(s string) *Node {
 	b, _ := json.Marshal(s) // a string always has a JSON form
 	return &Node{Kind: String, Raw: b}
@@ -249,7 +251,8 @@ func (n *Node) Encode(b []byte) []byte {
 	return append(b, n.Raw...)
 }
 
-// Clone returns a deep copy.
+// Clone returns a deep copy, which shares no memory that can change with the node. Texts are
+// immutable and shared.
 func (n *Node) Clone() *Node {
 	c := *n
 	c.Fields = make([]Field, len(n.Fields))

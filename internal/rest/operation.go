@@ -30,7 +30,7 @@ type Operation struct {
 	Unavailable  bool     // also responds 503 with its usual body
 }
 
-// CSV reports whether the body is text/csv.
+// CSV reports whether the body is text/csv: a table of a spreadsheet, which is not decoded as JSON.
 func (op *Operation) CSV() bool { _, ok := op.In.(string); return ok }
 
 // Status is the status of success; operations that create or replace set 201 themselves.
@@ -79,9 +79,11 @@ const (
 )
 
 const (
-	// DefaultLimit is the number of items on a page that does not ask for another.
+	// DefaultLimit is the number of items on a page that does not ask for another by the parameter
+	// limit.
 	DefaultLimit = 100
-	// MaxLimit is the largest number of items on a page.
+	// MaxLimit is the largest number of items on a page; the parameter limit is refused above it,
+	// with status 422.
 	MaxLimit = 1000
 
 	maxSpan = 7 * 24 * time.Hour

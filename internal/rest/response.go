@@ -7,7 +7,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 )
 
-// WriteProblem responds with a problem document.
+// WriteProblem responds with a problem document (application/problem+json, RFC 9457) and its
+// status. It must come before any other part of the response.
 func WriteProblem(w http.ResponseWriter, p *api.Problem) {
 	switch p.Status {
 	case http.StatusUnauthorized:

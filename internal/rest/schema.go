@@ -22,7 +22,8 @@ type Schemas struct{ huma.Registry }
 
 const schemaPrefix = "#/components/schemas/"
 
-// NewSchemas returns an empty registry.
+// NewSchemas returns an empty registry of the schemas of types, for one table of operations. It is
+// not safe for concurrent use.
 func NewSchemas() Schemas {
 	return Schemas{huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer)}
 }

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// LinesType is the media type of a response of one JSON document per line.
+	// LinesType is the media type of a response of one JSON document per line (NDJSON), which
+	// clients ask for by Accept.
 	LinesType = "application/x-ndjson"
 	// lineEvery is the interval between two lines of progress.
 	lineEvery = 250 * time.Millisecond
@@ -23,7 +24,8 @@ const (
 // is gone.
 type Progress = func(far any) error
 
-// AcceptsLines reports whether a request accepts [LinesType].
+// AcceptsLines reports whether a request accepts [LinesType] by its Accept header, so that the
+// response may be streamed with progress.
 func AcceptsLines(r *http.Request) bool {
 	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
 		if kind, _, err := mime.ParseMediaType(part); err == nil && kind == LinesType {

@@ -71,11 +71,13 @@ import (
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
-// Gate decides logins. It must be safe for concurrent use.
+// Gate decides logins. It must be safe for concurrent use; it may take as long as a slow hash, and
+// Postfix gives up after ten seconds.
 type Gate interface {
 	// Login decides and records a login.
 	Login(ctx context.Context, l *access.Login) access.Decision
-	// Report records how a login with outcome next ended.
+	// Report records how a login with outcome next ended at the server that verified its secret. It
+	// is called once for each.
 	Report(e *access.Ending)
 	// Recheck evaluates the rules for the name that the site's own server has given a login, and
 	// records refusals. The typed name was judged by Login.

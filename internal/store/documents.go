@@ -13,7 +13,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 )
 
-// NewID returns a random identifier of 16 hex digits.
+// NewID returns a random identifier of 16 lower-case hex digits (64 bits), such as those of secure
+// passwords, policies and records. It cannot fail.
 func NewID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
@@ -80,10 +81,12 @@ func byTime[T any](m map[string]*revised[T], of func(*T) (at time.Time, id strin
 	return list
 }
 
-// Domain returns a managed domain by its own name (not an alias).
+// Domain returns a managed domain by its own canonical name; an alias domain is not found (see
+// [State.ResolveDomain]). The document is shared.
 func (st *State) Domain(name string) (Revised[Domain], bool) { return get(st.rulesOf(name).doc) }
 
-// Domains returns up to limit managed domains whose names follow after, sorted.
+// Domains returns up to limit managed domains, 0 for all, whose names are greater than after,
+// sorted by name: a page of a list.
 func (st *State) Domains(after string, limit int) []Revised[Domain] {
 	var list []named[Domain]
 	st.mu.RLock()
@@ -96,17 +99,20 @@ func (st *State) Domains(after string, limit int) []Revised[Domain] {
 	return page(list, limit)
 }
 
-// Department returns a department of a domain.
+// Department returns a department of a domain by its whole path, such as "sales/emea". Domain is
+// the canonical name, not an alias.
 func (st *State) Department(domain, path string) (Revised[Department], bool) {
 	return get(st.rulesOf(domain).departments[path])
 }
 
-// Departments returns all departments of a domain, sorted by path.
+// Departments returns all departments of a domain, sorted by path, so that each follows the one
+// above it. It is empty for an unknown domain.
 func (st *State) Departments(domain string) []Revised[Department] {
 	return page(behind(st.rulesOf(domain).departments, ""), 0)
 }
 
-// Policy returns an access policy of a domain.
+// Policy returns an access policy of a domain by its id, enabled or not. The document is shared and
+// must not be changed.
 func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
 	return get(st.rulesOf(domain).policies[id])
 }
@@ -115,7 +121,8 @@ func (st *State) Policy(domain, id string) (Revised[Policy], bool) {
 // be changed.
 func (st *State) Policies(domain string) []Revised[Policy] { return st.rulesOf(domain).inOrder }
 
-// NamingRegions returns the domains with a policy in force that names regions, in order.
+// NamingRegions returns the names of the domains with an enabled access policy that names regions,
+// sorted: they depend on the region database.
 func (st *State) NamingRegions() []string {
 	domains := st.domainsWhere(func(r *domainRules) bool {
 		return r.doc != nil && slices.ContainsFunc(r.inOrder, func(p Revised[Policy]) bool { return p.Doc.Enabled && len(p.Doc.Regions) > 0 })
@@ -136,12 +143,14 @@ func (st *State) Rules(domain string, now time.Time, edit func(*access.Settings)
 	return r.rules.Recompile(&set)
 }
 
-// Block returns a blocked address of a domain, expired or not.
+// Block returns a blocked address of a domain by its id, expired or not: an expired one stays until
+// it is deleted, without effect.
 func (st *State) Block(domain, id string) (Revised[Block], bool) {
 	return get(st.rulesOf(domain).blocks[id])
 }
 
-// Blocks returns all blocked addresses of a domain, expired or not, oldest first.
+// Blocks returns all blocked addresses of a domain, expired or not, oldest first and those of one
+// time by id.
 func (st *State) Blocks(domain string) []Revised[Block] {
 	return byTime(st.rulesOf(domain).blocks, func(b *Block) (time.Time, string) { return b.CreatedAt, b.ID })
 }
@@ -157,37 +166,44 @@ func (st *State) dueReverts(now time.Time) []string {
 	})
 }
 
-// MailRule returns a mail rule of a domain.
+// MailRule returns a mail rule of a domain by its id, enabled or not. The document is shared and
+// must not be changed.
 func (st *State) MailRule(domain, id string) (Revised[MailRule], bool) {
 	return get(st.rulesOf(domain).mailRules[id])
 }
 
-// MailRules returns all mail rules of a domain, oldest first.
+// MailRules returns all mail rules of a domain, enabled or not, oldest first and those of one time
+// by id.
 func (st *State) MailRules(domain string) []Revised[MailRule] {
 	return byTime(st.rulesOf(domain).mailRules, func(m *MailRule) (time.Time, string) { return m.CreatedAt, m.ID })
 }
 
-// Group returns a group of a domain by its address.
+// Group returns a group of a domain by its canonical address; its aliases and extensions are not
+// resolved (see [State.Recipient]).
 func (st *State) Group(domain, addr string) (Revised[Group], bool) {
 	return get(st.rulesOf(domain).groups[addr])
 }
 
-// Groups returns all groups of a domain, sorted by address.
+// Groups returns all groups of a domain, sorted by address. It is empty for an unknown domain, or
+// for an alias of one.
 func (st *State) Groups(domain string) []Revised[Group] {
 	return page(behind(st.rulesOf(domain).groups, ""), 0)
 }
 
-// Suspension returns a suspended credential of a domain.
+// Suspension returns a credential of a domain that a sending limit has suspended, by the id of the
+// suspension, not of the credential.
 func (st *State) Suspension(domain, id string) (Revised[Suspension], bool) {
 	return get(st.rulesOf(domain).suspensions[id])
 }
 
-// Suspensions returns all suspended credentials of a domain, oldest first.
+// Suspensions returns all credentials of a domain that sending limits have suspended, oldest first
+// and those of one time by id.
 func (st *State) Suspensions(domain string) []Revised[Suspension] {
 	return byTime(st.rulesOf(domain).suspensions, func(s *Suspension) (time.Time, string) { return s.At, s.ID })
 }
 
-// Account returns the record of a canonical address.
+// Account returns the record of a canonical address: the caller's own copy, unpacked. Aliases and
+// extensions are not resolved; see [State.View].
 func (st *State) Account(addr string) (Revised[Account], bool) {
 	r := st.record(addr)
 	return r.revised(), r.Exists()
@@ -255,14 +271,16 @@ func firstRecords(list []Record, limit int) []Record {
 	return list
 }
 
-// ClientType returns a client type that has evidence.
+// ClientType returns what proves a client type. A type without a document, predefined ones
+// included, is not found: nothing proves it.
 func (st *State) ClientType(name access.ClientType) (Revised[ClientType], bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	return get(st.types[name])
 }
 
-// ClientTypes returns the client types that have evidence, sorted.
+// ClientTypes returns the client types that have evidence, predefined ones and those of the site,
+// sorted by name.
 func (st *State) ClientTypes() []Revised[ClientType] {
 	st.mu.RLock()
 	list := behind(st.types, "")
@@ -270,7 +288,8 @@ func (st *State) ClientTypes() []Revised[ClientType] {
 	return page(list, 0)
 }
 
-// Keys returns all API keys, sorted by id.
+// Keys returns all API keys, expired ones too, sorted by id. They hold the hashes of the secrets,
+// never the secrets.
 func (st *State) Keys() []Revised[Key] {
 	st.mu.RLock()
 	list := behind(st.keys, "")
@@ -278,7 +297,8 @@ func (st *State) Keys() []Revised[Key] {
 	return page(list, 0)
 }
 
-// Claim returns for which domain a domain name was claimed.
+// Claim returns the claim on a domain name, its own or an alias: for which managed domain it is
+// taken, in all shards.
 func (st *State) Claim(name string) (Claim, bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -288,37 +308,46 @@ func (st *State) Claim(name string) (Claim, bool) {
 
 // Put adds a resource to the change. Resources must be complete: they replace what was there.
 
-// PutDomain adds a domain.
+// PutDomain adds a domain to the change, or replaces it. All Put methods need the complete
+// document; an encoding fault fails the change.
 func (c *Change) PutDomain(d *Domain) { c.put(kindDomain+"/"+d.Name, d) }
 
-// PutDepartment adds a department of a domain.
+// PutDepartment adds a department of a domain under its path, or replaces it. The departments above
+// it are the caller's to add.
 func (c *Change) PutDepartment(domain string, d *Department) {
 	c.put(kindDepartment+"/"+domain+"/"+d.Path, d)
 }
 
-// PutPolicy adds an access policy of a domain.
+// PutPolicy adds an access policy of a domain under its id, or replaces it. The caller has
+// validated it: the state compiles it as it is.
 func (c *Change) PutPolicy(domain string, p *Policy) { c.put(kindPolicy+"/"+domain+"/"+p.ID, p) }
 
-// PutBlock adds a blocked address of a domain.
+// PutBlock adds a blocked address of a domain under its id, or replaces it. One that is expired
+// already has no effect.
 func (c *Change) PutBlock(domain string, b *Block) { c.put(kindBlock+"/"+domain+"/"+b.ID, b) }
 
-// PutMailRule adds a mail rule of a domain.
+// PutMailRule adds a mail rule of a domain under its id, or replaces it. The caller has validated
+// it, regular expressions included.
 func (c *Change) PutMailRule(domain string, m *MailRule) {
 	c.put(kindMailRule+"/"+domain+"/"+m.ID, m)
 }
 
-// PutGroup adds a group of a domain.
+// PutGroup adds a group of a domain under its address, or replaces it. The mail server expands it;
+// nothing here does.
 func (c *Change) PutGroup(domain string, g *Group) { c.put(kindGroup+"/"+domain+"/"+g.Address, g) }
 
-// PutSuspension suspends a credential of a domain's account.
+// PutSuspension suspends a credential of a domain's account under an id: a secure password
+// everywhere, the mailbox password for submissions.
 func (c *Change) PutSuspension(domain string, s *Suspension) {
 	c.put(kindSuspension+"/"+domain+"/"+s.ID, s)
 }
 
-// PutRevert adds a change that undoes itself.
+// PutRevert adds what a domain returns to at a time unless the revert is deleted before. Any daemon
+// applies it when it is due.
 func (c *Change) PutRevert(domain string, r *Revert) { c.put(kindRevert+"/"+domain+"/"+r.ID, r) }
 
-// PutAccount adds an account.
+// PutAccount adds an account with its secrets, or replaces it: [Account.KeepSecrets] keeps those of
+// the present record. It is packed here.
 func (c *Change) PutAccount(a *Account) {
 	c.put(kindAccount+"/"+a.Address, a)
 	if c.err == nil {
@@ -326,16 +355,19 @@ func (c *Change) PutAccount(a *Account) {
 	}
 }
 
-// PutClientType adds a client type. Shard [Global].
+// PutClientType adds what proves a client type, or replaces it. The change must be one of shard
+// [Global].
 func (c *Change) PutClientType(t *ClientType) { c.put(kindClient+"/"+string(t.Type), t) }
 
-// PutKey adds an API key. Shard [Global].
+// PutKey adds an API key under its id, or replaces it. The change must be one of shard [Global].
 func (c *Change) PutKey(k *Key) { c.put(kindKey+"/"+k.ID, k) }
 
-// PutClaim claims a domain name for a domain. Shard [Global].
+// PutClaim claims a domain name, own or alias, for a domain: no other may take it. The change must
+// be one of shard [Global].
 func (c *Change) PutClaim(name string, claim Claim) { c.put(kindName+"/"+name, claim) }
 
-// PutPepper notes the fingerprint of the pepper in use. Shard [Global].
+// PutPepper records the fingerprint of the pepper in use, which daemons compare with theirs. The
+// change must be one of shard [Global].
 func (c *Change) PutPepper(fingerprint string) { c.put(kindPepper+"/fingerprint", fingerprint) }
 
 // DeleteDomain removes a domain with all that belongs to it, but no more than so many accounts: a
@@ -371,44 +403,56 @@ func (c *Change) DeleteDomain(st *State, name string, accounts int) {
 	c.del(kindDomain + "/" + name)
 }
 
-// DeleteDepartment removes a department.
+// DeleteDepartment removes a department by its path. References in accounts, policies and rules are
+// the caller's to refuse or to change.
 func (c *Change) DeleteDepartment(domain, path string) {
 	c.del(kindDepartment + "/" + domain + "/" + path)
 }
 
-// DeletePolicy removes an access policy.
+// DeletePolicy removes an access policy of a domain. One that does not exist is no error: Redis
+// deletes nothing.
 func (c *Change) DeletePolicy(domain, id string) { c.del(kindPolicy + "/" + domain + "/" + id) }
 
-// DeleteBlock removes a blocked address.
+// DeleteBlock removes a blocked address of a domain, expired or not. One that does not exist is no
+// error.
 func (c *Change) DeleteBlock(domain, id string) { c.del(kindBlock + "/" + domain + "/" + id) }
 
-// DeleteMailRule removes a mail rule.
+// DeleteMailRule removes a mail rule of a domain. What it has counted for a limit, held or
+// suspended stays.
 func (c *Change) DeleteMailRule(domain, id string) { c.del(kindMailRule + "/" + domain + "/" + id) }
 
-// DeleteGroup removes a group.
+// DeleteGroup removes a group of a domain by its address: afterwards it is an address like others,
+// to which anyone may write.
 func (c *Change) DeleteGroup(domain, addr string) { c.del(kindGroup + "/" + domain + "/" + addr) }
 
-// DeleteSuspension lifts a suspension.
+// DeleteSuspension lifts a suspension of a domain by its id. The credential works again at once, on
+// every daemon that follows the shard.
 func (c *Change) DeleteSuspension(domain, id string) {
 	c.del(kindSuspension + "/" + domain + "/" + id)
 }
 
-// DeleteRevert removes a revert: the change that it was for stays.
+// DeleteRevert removes a pending revert of a domain, which confirms the change that it was for:
+// that stays as it is.
 func (c *Change) DeleteRevert(domain, id string) { c.del(kindRevert + "/" + domain + "/" + id) }
 
-// DeleteAccount removes an account's record with its secrets.
+// DeleteAccount removes an account's record with its secrets, suspension and switches. The domain's
+// rules still hold for the address.
 func (c *Change) DeleteAccount(addr string) { c.del(kindAccount + "/" + addr) }
 
-// DeleteClientType removes a client type's evidence. Shard [Global].
+// DeleteClientType removes what proves a client type: afterwards nothing does. The change must be
+// one of shard [Global].
 func (c *Change) DeleteClientType(t access.ClientType) { c.del(kindClient + "/" + string(t)) }
 
-// DeleteKey removes an API key. Shard [Global].
+// DeleteKey removes an API key by its id, and so revokes it. The change must be one of shard
+// [Global].
 func (c *Change) DeleteKey(id string) { c.del(kindKey + "/" + id) }
 
-// DeleteClaim gives up a domain name. Shard [Global].
+// DeleteClaim gives up the claim on a domain name, so that another domain may take it. The change
+// must be one of shard [Global].
 func (c *Change) DeleteClaim(name string) { c.del(kindName + "/" + name) }
 
-// InDepartment reports whether an account belongs to a department or one below it.
+// InDepartment reports whether an account belongs to a department, given by its path, or to one
+// below it at any depth.
 func (a *Account) InDepartment(path string) bool {
 	return slices.ContainsFunc(a.Departments, func(d string) bool { return d == path || strings.HasPrefix(d, path+"/") })
 }

@@ -33,7 +33,8 @@ type Held struct {
 	Note      string     `json:"note,omitempty"` // why it is stuck
 }
 
-// HeldState says whether a held message is decided.
+// HeldState says how far the decision on a held message is. A decided message stays in this list
+// until its node has carried the decision out.
 type HeldState string
 
 // The states of held messages.
@@ -46,10 +47,12 @@ const (
 	HeldStuck HeldState = "stuck"
 )
 
-// Open reports whether the message needs a decision.
+// Open reports whether a held message needs a decision: it waits for its first one, or is stuck and
+// waits for another.
 func (h *Held) Open() bool { return h.State == HeldWaiting || h.State == HeldStuck }
 
-// Decision is what an approver, an administrator or the daemon decides about a held message.
+// Decision is what an approver, an administrator or the daemon, when a message expires, decides
+// about it. The zero value rejects without a text.
 type Decision struct {
 	Approve bool
 	Text    string // to the sender of a rejected message
@@ -58,7 +61,8 @@ type Decision struct {
 	By       string // name in the records
 }
 
-// DecidedError reports that a held message is decided already.
+// DecidedError reports that a held message, or the part of an approver in it, is decided already,
+// and by whom: the first decision counts.
 type DecidedError struct{ Held Held }
 
 func (e *DecidedError) Error() string {
@@ -88,17 +92,20 @@ func (h *Held) Decide(d Decision, now time.Time) (*Held, error) {
 	return &next, nil
 }
 
-// Held returns a held message of a domain.
+// Held returns a held message of a domain by its id, decided or not; false once its node has sent
+// or deleted it.
 func (st *State) Held(domain, id string) (Revised[Held], bool) {
 	return get(st.rulesOf(domain).held[id])
 }
 
-// HeldIn returns the held messages of a domain, oldest first.
+// HeldIn returns the held messages of a domain on all nodes, decided ones that are not carried out
+// included, oldest first.
 func (st *State) HeldIn(domain string) []Revised[Held] {
 	return byTime(st.rulesOf(domain).held, func(h *Held) (time.Time, string) { return h.HeldAt, h.ID })
 }
 
-// FindHeld returns a held message and the domain whose rule held it.
+// FindHeld returns a held message by its id alone, and the domain whose rule held it. It looks
+// through all domains.
 func (st *State) FindHeld(id string) (domain string, h Revised[Held], ok bool) {
 	for _, name := range st.domainsWhere(func(r *domainRules) bool { return r.held[id] != nil }) {
 		h, ok = st.Held(name, id)
@@ -107,7 +114,8 @@ func (st *State) FindHeld(id string) (domain string, h Revised[Held], ok bool) {
 	return "", Revised[Held]{}, false
 }
 
-// HeldCount returns how many messages are held, in all domains.
+// HeldCount returns how many messages are held, in all domains and on all nodes, decided ones that
+// are not carried out included.
 func (st *State) HeldCount() (n int) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -117,8 +125,10 @@ func (st *State) HeldCount() (n int) {
 	return n
 }
 
-// PutHeld writes a held message of a domain.
+// PutHeld adds a held message of a domain under its id, or replaces it after a decision. The text
+// stays on the disk of its node.
 func (c *Change) PutHeld(domain string, h *Held) { c.put(kindHeld+"/"+domain+"/"+h.ID, h) }
 
-// DeleteHeld removes a held message.
+// DeleteHeld removes a held message of a domain from the list, once its node has sent or deleted
+// it, for good.
 func (c *Change) DeleteHeld(domain, id string) { c.del(kindHeld + "/" + domain + "/" + id) }

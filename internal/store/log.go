@@ -28,7 +28,8 @@ const (
 	Shards       = int(Global) + 1
 )
 
-// ShardOf returns the shard of a domain.
+// ShardOf returns the shard of a domain by a hash of its canonical name: 0 to 31, and never
+// [Global]. Accounts are in their domain's.
 func ShardOf(domain string) Shard {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(domain))
@@ -75,7 +76,8 @@ func (h Head) Chain(payload []byte) Head {
 
 // The errors of a [Log] that callers distinguish.
 var (
-	// ErrUnavailable: Redis did not take or answer the command. Nothing was acknowledged.
+	// ErrUnavailable: Redis did not take the command or did not answer it. Nothing was
+	// acknowledged; a change may be in effect all the same.
 	ErrUnavailable = errors.New("the store cannot be reached")
 	// ErrRefused is an ErrUnavailable: Redis answers and refuses the command, as with a full disk
 	// (MISCONF), without memory (OOM) or as a replica (READONLY).
@@ -83,25 +85,35 @@ var (
 	// ErrDamaged: documents are missing, changed or added beside the changes of Drawbridge, or a
 	// key in Redis is not of its type. Trying again does not help.
 	ErrDamaged = errors.New("the store is damaged: run 'drawbridge store repair' against a daemon that was running before the damage")
-	// ErrNothingToRepair: the store is not damaged.
+	// ErrNothingToRepair: count and digest of every shard agree with its documents, so that a
+	// repair has nothing to do.
 	ErrNothingToRepair = errors.New("the store is not damaged: there is nothing to repair")
-	// ErrCannotRepair: this daemon does not know the store's last change.
+	// ErrCannotRepair: this daemon does not know the store's last change, so that its memory would
+	// undo it. Another daemon may be able to repair.
 	ErrCannotRepair = errors.New("this daemon does not hold the last change of the damaged shards in memory: repair from a daemon that does, restore a backup, or accept the documents that are left with 'drawbridge store adopt'")
-	// ErrUnconfirmed: Redis took the change, and too few replicas did in time.
+	// ErrUnconfirmed: Redis took the change, and fewer replicas than store.min_replicas confirmed
+	// it within a second. It is in effect.
 	ErrUnconfirmed = errors.New("the change was not confirmed by enough replicas")
-	// ErrConflict: another daemon changed the shard first.
+	// ErrConflict: another daemon changed the shard first. Nothing was written; the change is
+	// decided again on the new state.
 	ErrConflict = errors.New("the shard was changed by another daemon")
-	// ErrForeign: the store that answers is not the one that this daemon knows.
+	// ErrForeign: the store that answers is not the one that this daemon knows: another, an empty
+	// or an older one. An administrator may adopt it.
 	ErrForeign = errors.New("the store is empty, older or another than the one known; see drawbridge store")
-	// ErrNothingToAdopt: the store is the one known.
+	// ErrNothingToAdopt: the store that answers is the one that this daemon knows, so that there is
+	// nothing to adopt.
 	ErrNothingToAdopt = errors.New("the store is the one known: there is nothing to adopt")
-	// ErrBadCursor: the cursor of a list is not one that was handed out.
+	// ErrBadCursor: the cursor of a list is not one that an earlier page returned. Cursors are
+	// opaque: they must be passed on unchanged.
 	ErrBadCursor = errors.New("the cursor is not one that was handed out: leave it out to begin anew")
-	// ErrNoRecord: there is no login record of this id, or it is forgotten.
+	// ErrNoRecord: the domain has no login record of this id: it never had one, or the record is
+	// older than records.retention.
 	ErrNoRecord = errors.New("there is no such login record")
-	// ErrGap: the change stream does not continue at the reader's position.
+	// ErrGap: the change stream does not continue at the reader's position, because it was trimmed,
+	// emptied or replaced: the shard is loaded again.
 	ErrGap = errors.New("the change stream has a gap")
-	// ErrNewerSchema: a newer version of Drawbridge wrote to the store.
+	// ErrNewerSchema: a newer version of Drawbridge wrote to the store in a form that this one
+	// cannot read. Upgrade this daemon.
 	ErrNewerSchema = fmt.Errorf("the store was written by a newer version of Drawbridge (this one knows schema %d): upgrade", Schema)
 )
 
@@ -110,14 +122,16 @@ type refused struct{}
 func (refused) Error() string { return "Redis refuses the command" }
 func (refused) Unwrap() error { return ErrUnavailable }
 
-// Received is one entry of a change stream as it was read.
+// Received is one entry of a change stream as it was read, not yet compared with the chain of its
+// shard.
 type Received struct {
 	N       uint64
 	Payload []byte
 	Hash    string
 }
 
-// Log is where changes become durable. Its errors wrap those above.
+// Log is where changes become durable and are followed. It is safe for concurrent use; its errors
+// wrap those above.
 type Log interface {
 	// Heads returns the head of every shard, the zero Head for one that is missing. damage wraps
 	// [ErrDamaged] when a shard does not hold as many documents as its head says.
@@ -135,17 +149,20 @@ type Log interface {
 	Follow(ctx context.Context, after [Shards]uint64, deliver func(Shard, []Received) error) error
 }
 
-// Upkeep creates, examines and repairs shards. Its errors wrap those above.
+// Upkeep creates, examines and repairs shards, for administrators and the daemon's own checks. Its
+// errors wrap those above.
 type Upkeep interface {
 	// Create begins an empty store with an id. It completes an interrupted call, and changes
 	// nothing in a complete store.
 	Create(ctx context.Context, storeID string) error
-	// Probe reports whether Redis would take a change of the shard, by a write that changes
-	// nothing.
+	// Probe reports whether Redis would take a change of the shard now, by a write that changes
+	// nothing: nil if so, else the reason.
 	Probe(ctx context.Context, s Shard, storeID string) error
-	// Restore replaces a shard's documents if its head is still h or is missing.
+	// Restore replaces a shard's documents by those given, if its head is still h or is missing.
+	// The stream must not be ahead of h.
 	Restore(ctx context.Context, s Shard, h Head, docs []Doc) error
-	// Accept declares the documents that a damaged shard holds as correct.
+	// Accept declares the documents that a damaged shard holds as correct: what is missing is lost.
+	// An undamaged shard stays as it is.
 	Accept(ctx context.Context, s Shard) error
 }
 

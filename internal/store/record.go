@@ -362,10 +362,12 @@ func (s *secret) state() access.SecretState {
 	return access.SecretRevoked
 }
 
-// Exists reports whether there is a record.
+// Exists reports whether there is a record. The zero Record is none: the rules of the domain hold
+// for the address all the same.
 func (r Record) Exists() bool { return r.packed != "" }
 
-// Address returns the canonical address.
+// Address returns the canonical address, which shares memory with the record and does not allocate;
+// "" of the zero Record.
 func (r Record) Address() string {
 	if !r.Exists() {
 		return ""
@@ -374,10 +376,12 @@ func (r Record) Address() string {
 	return f.text()
 }
 
-// String returns the address alone: hashes must not be printed.
+// String returns the address alone, so that a record that is printed or logged shows no hash; "" of
+// the zero Record.
 func (r Record) String() string { return r.Address() }
 
-// GoString returns the address.
+// GoString returns the address alone, so that the verb %#v shows no hash either; "" of the zero
+// Record.
 func (r Record) GoString() string { return r.Address() }
 
 // Facts writes the fields that decisions need into room and returns it; nil if there is no record.
@@ -471,7 +475,8 @@ func (r Record) mailbox() (set time.Time, hash string, base int64, rest reader, 
 	return set, hash, base, f, flags
 }
 
-// MailboxHash returns the mailbox password kept here, in Dovecot's {SCHEME} form.
+// MailboxHash returns the hash of the mailbox password kept here, in Dovecot's {SCHEME} form; "" if
+// there is none, or no record.
 func (r Record) MailboxHash() string {
 	if !r.Exists() {
 		return ""
@@ -480,7 +485,8 @@ func (r Record) MailboxHash() string {
 	return hash
 }
 
-// MailboxSetAt returns when the mailbox password was last set; zero if it is not known.
+// MailboxSetAt returns when the mailbox password was last set, to the millisecond. A rehash does
+// not count. Zero if it is not known.
 func (r Record) MailboxSetAt() time.Time {
 	if !r.Exists() {
 		return time.Time{}
@@ -508,7 +514,8 @@ func (r Record) secrets(yield func(secret) bool) {
 	}
 }
 
-// Secrets goes through the live secure passwords and the revoked ones still recognised.
+// Secrets goes through the live secure passwords and the revoked ones that are still recognised, in
+// the order of the record, with their hashes.
 func (r Record) Secrets() iter.Seq[SecurePassword] {
 	return func(yield func(SecurePassword) bool) {
 		r.secrets(func(p secret) bool { return yield(p.document()) })
@@ -531,7 +538,8 @@ func words(text string) []string {
 	return strings.Split(text, " ")
 }
 
-// Secret returns a secure password by its id; false when the account no longer has it.
+// Secret returns a secure password by its id, live or revoked; false when the account never had it,
+// or no longer recognises it.
 func (r Record) Secret(id string) (found SecurePassword, ok bool) {
 	r.secrets(func(p secret) bool {
 		if ok = p.has(id); ok {
@@ -568,7 +576,8 @@ func (r Record) Match(pepperID string, hash credential.Hash) (s access.Secret, o
 	return s, ok
 }
 
-// Aliases returns the account's aliases. Most accounts have none, and these cost nothing.
+// Aliases returns the account's aliases, canonical when they were added. Most accounts have none,
+// and these cost no memory.
 func (r Record) Aliases() []string {
 	if !r.Exists() {
 		return nil
@@ -639,7 +648,8 @@ func (r Record) DisplayName() string {
 	return r.Account().DisplayName
 }
 
-// Account returns the whole document, the caller's own; nil of no record.
+// Account unpacks the whole document with its secrets. It is the caller's own, to be changed and
+// put; nil of the zero Record.
 func (r Record) Account() *Account { return r.revised().Doc }
 
 // revised returns the whole document with its revision.

@@ -22,23 +22,28 @@ import (
 const (
 	DefaultMaxSecurePasswords = 10
 	MaxSecurePasswords        = 100
-	// RevokedKept is for how long a revoked secure password is recognised.
+	// RevokedKept is for how long a revoked secure password is recognised, so that a device that
+	// still tries it is named and never counted as guessing.
 	RevokedKept = 90 * 24 * time.Hour
 	// maxRevoked bounds the revoked secure passwords kept of one account; the oldest go first.
 	maxRevoked = 20
-	// ManagedThirdParty is the id and the mark of the policy behind the simple switch (F1).
+	// ManagedThirdParty is the id, and the mark in the field managed, of the policy behind the
+	// simple switch for third-party clients (F1).
 	ManagedThirdParty = "third-party-access"
-	// ManagedThirdPartyName is the name of that policy when it is created.
+	// ManagedThirdPartyName is the name of that policy when a domain is created; administrators may
+	// change it as that of any other.
 	ManagedThirdPartyName = "Third-party Client Access Policy"
 )
 
-// SenderCheck says where the sender addresses of a domain are checked.
+// SenderCheck says where the sender addresses of a domain are checked: in the envelope, in the
+// header too, or nowhere. The zero value checks both.
 type SenderCheck = mailflow.SenderCheck
 
-// DefaultSenderCheck is that of a domain that does not set another.
+// DefaultSenderCheck is the sender check of a new domain that names none: envelope and header.
 const DefaultSenderCheck = mailflow.CheckBoth
 
-// Domain is a mail domain under management.
+// Domain is a mail domain under management, the unit of delegation. Its name and its aliases are
+// canonical: lower case, A-labels, no trailing dot.
 type Domain struct {
 	Name               string               `json:"name"`
 	AliasDomains       []string             `json:"alias_domains"`
@@ -58,14 +63,15 @@ type Domain struct {
 // here: an address without one is taken for a mistake.
 const AccountsListed = "listed"
 
-// SecurePasswordPolicy enforces secure passwords for a scope (F5).
+// SecurePasswordPolicy enforces secure passwords at third-party clients for a scope (F5). The zero
+// value enforces them for nobody.
 type SecurePasswordPolicy struct {
 	Enforced bool         `json:"enforced"`
 	Scope    access.Scope `json:"scope"`
 }
 
 // PasswordPolicy is the requirements of a domain for mailbox passwords that are kept here (F16,
-// F17).
+// F17). A nil or zero policy demands nothing.
 type PasswordPolicy struct {
 	MinLength         int      `json:"min_length,omitempty"`   // in characters
 	MinStrength       int      `json:"min_strength,omitempty"` // zxcvbn's score, 1 to [credential.MaxStrength]
@@ -75,7 +81,8 @@ type PasswordPolicy struct {
 	MaxAge time.Duration `json:"max_age,omitempty"`
 }
 
-// Rules returns the requirements for a new password.
+// Rules returns the requirements for a new password, without its maximum age, which concerns
+// logins; none for a nil policy.
 func (p *PasswordPolicy) Rules() credential.Rules {
 	if p == nil {
 		return credential.Rules{}
@@ -152,10 +159,12 @@ type Block struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Expired reports whether the block has ended.
+// Expired reports whether the block has ended by a time: at ExpiresAt it has, and one without
+// ExpiresAt never does.
 func (b *Block) Expired(now time.Time) bool { return !b.ExpiresAt.IsZero() && !now.Before(b.ExpiresAt) }
 
-// Account is one address.
+// Account is the record of one address: its settings and secrets. An address needs none to be
+// governed by the rules of its domain.
 type Account struct {
 	Address     string            `json:"address"`
 	DisplayName string            `json:"display_name,omitempty"` // of the person, for rules about imposters
@@ -212,14 +221,16 @@ type SecondFactorPolicy struct {
 	Scope    access.Scope `json:"scope"`
 }
 
-// KeepSecrets gives the account the secrets of its present record, which no document contains.
+// KeepSecrets gives the account the secrets of its present record (passwords, hashes, must-change
+// mark), which no document of the API contains.
 func (a *Account) KeepSecrets(of *Account) {
 	a.Secrets, a.MailboxHash, a.MailboxSetAt = of.Secrets, of.MailboxHash, of.MailboxSetAt
 	a.FormerHashes, a.MustChange = of.FormerHashes, of.MustChange
 	a.Factors = of.Factors
 }
 
-// BatchMark remembers a batch in the accounts that it changed.
+// BatchMark remembers in an account which batch changed it, when and by whom, as long as one of its
+// settings is in effect.
 type BatchMark struct {
 	At       time.Time `json:"at"`
 	By       string    `json:"by"`       // the actor's name

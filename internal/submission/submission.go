@@ -87,7 +87,8 @@ type AuthMethod struct {
 	PasswordSet int64
 }
 
-// Authentication is one login for submission.
+// Authentication is one login for submission, as the gate or an event of another daemon reports it.
+// Time is when it was decided.
 type Authentication struct {
 	AuthMethod
 	Time       time.Time
@@ -96,17 +97,20 @@ type Authentication struct {
 	matched    bool // a session counts on it
 }
 
-// Version is the version of everything that a permit depends on.
+// Version is the version of everything that a permit depends on; a permit of another version is
+// decided again.
 type Version struct{ State, Regions uint64 }
 
-// Sessions remembers authentications, connections and sessions. It is safe for concurrent use.
+// Sessions remembers authentications, connections and sessions, each up to 200 000 entries. It is
+// safe for concurrent use.
 type Sessions struct {
 	mu              sync.RWMutex
 	authentications *expiring.Map[origin, authentications]
 	connections     *expiring.Map[peer, *connection]
 }
 
-// New returns a Sessions that knows nothing.
+// New returns a Sessions that knows nothing: every session waits until an authentication becomes
+// known.
 func New() *Sessions {
 	return &Sessions{
 		authentications: expiring.New[origin, authentications](maxEntries),
@@ -157,7 +161,8 @@ func (c *connection) session(account string, now time.Time) *Session {
 	return nil
 }
 
-// Session is one account on one connection.
+// Session is one account on one connection, in one of the states of the package comment. Its
+// methods never change once it is bound.
 type Session struct {
 	account string
 	methods []AuthMethod
@@ -174,7 +179,7 @@ type permit struct {
 	access.Decision
 }
 
-// State is the state of a session.
+// State is the state of a session; the package comment has the diagram. The zero value is Waiting.
 type State uint8
 
 // The states of a session; see the package comment.
@@ -184,7 +189,8 @@ const (
 	Refused
 )
 
-// State returns the state of the session.
+// State returns the state of the session now. A refusal before it was bound makes it Refused; after
+// that it stays Bound.
 func (s *Session) State() State {
 	switch {
 	case len(s.methods) > 0:
@@ -212,7 +218,8 @@ func (s *Session) expired(now time.Time) bool {
 	return now.Sub(s.bound)-time.Duration(s.seen.Load()) >= sessionMemory
 }
 
-// Connected notes that a connection begins.
+// Connected notes that a connection begins, as the milter reports it. A second one of the same
+// address and port has the sessions bound again.
 func (s *Sessions) Connected(ip netip.Addr, port uint16, at time.Time) {
 	p := peer{ip, port}
 	s.mu.Lock()
@@ -255,7 +262,8 @@ func (l authentications) Expired(now time.Time) bool {
 	return !slices.ContainsFunc(l, func(a Authentication) bool { return now.Sub(a.Time) < authenticationMemory })
 }
 
-// Authenticated notes a login for submission. One that is delivered twice counts once.
+// Authenticated notes a login for submission from an address, for a day. One that is delivered
+// twice, with the same time and method, counts once.
 func (s *Sessions) Authenticated(account string, ip netip.Addr, a Authentication) {
 	key := origin{account, ip}
 	s.mu.Lock()
@@ -349,7 +357,8 @@ func (s *Sessions) Permitted(sub access.Submission, v Version, now time.Time) (a
 	return access.Decision{}, false
 }
 
-// Permit remembers the decision that lets a session continue.
+// Permit remembers the decision that lets a session continue, in place of the one before, with the
+// request and the version it was made for.
 func (s *Sessions) Permit(b *Session, sub access.Submission, v Version, d access.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -430,7 +439,8 @@ func (c *connection) put(b *Session, now time.Time) {
 	c.sessions = append(c.sessions, b)
 }
 
-// Sweep removes expired entries.
+// Sweep removes expired entries, which otherwise only stop counting. It looks at every entry, under
+// the lock: call it every few minutes.
 func (s *Sessions) Sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

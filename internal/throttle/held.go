@@ -137,7 +137,8 @@ func (t *Throttle) wasLifted(p pair, at time.Time) bool {
 	return false
 }
 
-// Entries returns how many accounts, sources and known pairs of both have counters.
+// Entries returns how many accounts, sources and known pairs of both have counters, including
+// expired ones that are not swept yet.
 func (t *Throttle) Entries() (accounts, sources, known int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -33,7 +33,8 @@ type fullAt time.Time
 // Expired implements [expiring.Value]: a full bucket needs no entry.
 func (f fullAt) Expired(now time.Time) bool { return !now.Before(time.Time(f)) }
 
-// NewMeter returns a meter of full buckets.
+// NewMeter returns a meter of full buckets: each key may at once take its whole rate. It keeps only
+// buckets that are not full.
 func NewMeter() *Meter { return &Meter{full: expiring.New[string, fullAt](maxEntries)} }
 
 // Take takes n from the bucket of a key, if it has as many. used is what is missing from the bucket
@@ -69,7 +70,8 @@ func (m *Meter) Spend(key string, r Rate, n int, at, now time.Time) {
 	}
 }
 
-// Used returns what is missing from a bucket.
+// Used returns what is missing from the bucket of a key now, rounded up: 0 for a full one, at most
+// the rate's number.
 func (m *Meter) Used(key string, r Rate, now time.Time) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,7 +91,8 @@ func (r Rate) used(full, now time.Time) int {
 	return int((full.Sub(now) + each - 1) / each)
 }
 
-// Sweep removes the entries of full buckets.
+// Sweep removes the entries of buckets that are full by now, which are as good as none. It looks at
+// every entry, under the lock.
 func (m *Meter) Sweep(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

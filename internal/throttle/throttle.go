@@ -26,7 +26,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/expiring"
 )
 
-// Limits are the settings of [throttle].
+// Limits are the settings of [throttle] in drawbridge.toml; config validates their bounds.
 type Limits struct {
 	PerAddress int           // different wrong (account, secret) pairs from one source
 	PerAccount int           // different wrong secrets of one account
@@ -45,7 +45,8 @@ const (
 	maxEntries = 100_000
 )
 
-// Throttle counts wrong secrets. It is safe for concurrent use.
+// Throttle counts different wrong secrets by account and by source in bounded memory. It is safe
+// for concurrent use.
 type Throttle struct {
 	limits Limits
 
@@ -84,7 +85,8 @@ type window struct {
 // Expired implements [expiring.Value].
 func (w *window) Expired(now time.Time) bool { return now.Sub(w.newest) >= w.length }
 
-// New returns a throttle that has counted nothing.
+// New returns a throttle that has counted nothing. Its maps hold a fixed number of entries; an
+// attacker cannot choose which one is dropped.
 func New(l Limits) *Throttle {
 	return &Throttle{
 		limits:   l,

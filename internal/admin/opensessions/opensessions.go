@@ -17,7 +17,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Site has the open sessions of the site's Dovecots.
+// Site has the open sessions of the site's Dovecots. Without a doveadm (setting sessions.doveadm),
+// lists are refused with 409 no_doveadm.
 type Site struct {
 	Live *livesessions.Sessions // nil if no doveadm is known
 }
@@ -26,7 +27,8 @@ type Site struct {
 // account is "", of an account. One of its methods must be called.
 type Ending struct{ change *livesessions.Change }
 
-// Ending begins to count. Of a dry run it counts nothing.
+// Ending begins to count, before the change is made. Of a dry run, and without a doveadm, it counts
+// nothing, and the result is empty.
 func (s Site) Ending(r *admin.Request, domain, account string) Ending {
 	if s.Live == nil || r.DryRun {
 		return Ending{}
@@ -34,14 +36,16 @@ func (s Site) Ending(r *admin.Request, domain, account string) Ending {
 	return Ending{s.Live.Expect(domain, account)}
 }
 
-// Forget is for a change that was not made.
+// Forget stops counting, for a change that was not made: it was refused, or the store did not take
+// it.
 func (e Ending) Forget() {
 	if e.change != nil {
 		e.change.Forget()
 	}
 }
 
-// Settle waits, for a bounded time, until the sessions have ended. nil means that there were none.
+// Settle waits until the sessions have ended, for a bounded time, and returns how many ended and
+// how many could not be; nil if there were none.
 func (e Ending) Settle(ctx context.Context) *api.SessionsEnded {
 	if e.change == nil {
 		return nil
@@ -61,12 +65,14 @@ func errNoDoveadm() error {
 	return api.Conflict("no_doveadm", "the daemon knows no doveadm, so open sessions are not known: set sessions.doveadm")
 }
 
-// OfDomain returns the open sessions of a domain.
+// OfDomain returns the open sessions of a domain, and the Dovecots that did not answer. Role domain
+// does not see which server has them.
 func (s Site) OfDomain(ctx context.Context, d *admin.Domain) (*api.Sessions, error) {
 	return s.list(ctx, d, "")
 }
 
-// OfAccount returns the open sessions of an account.
+// OfAccount returns the open sessions of an account that the caller reaches, and the Dovecots that
+// did not answer.
 func (s Site) OfAccount(ctx context.Context, a *admin.Account) (*api.Sessions, error) {
 	return s.list(ctx, a.Domain, a.Address())
 }

@@ -31,7 +31,8 @@ import (
 	"unicode"
 )
 
-// Field is the name of the field that holds a session's id on Dovecot 2.4.
+// Field is the name of the passdb field by which Dovecot 2.4 finds one session, with the id that
+// Drawbridge gave it. Dovecot 2.3 has none.
 const Field = "user_session"
 
 // Timeout bounds one command.
