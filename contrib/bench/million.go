@@ -52,7 +52,7 @@ func (l *lab) end() {
 	for _, stop := range l.stop {
 		stop()
 	}
-	_ = l.server.Stop(context.Background()) //nolint:contextcheck // whatever has ended
+	_ = l.server.Stop(context.Background())
 	_ = os.RemoveAll(l.dir)
 }
 
@@ -136,7 +136,7 @@ func benchMillion(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.end() //nolint:contextcheck // ctx may have ended by then
 	pepper, err := credential.CreatePepper(filepath.Join(l.dir, "pepper"))
 	if err != nil {
 		return err
@@ -308,7 +308,7 @@ func benchFollowers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.end() //nolint:contextcheck // ctx may have ended by then
 	writer := l.follow(ctx)
 	all := make([]*store.Store, followers)
 	for i := range all {
