@@ -38,7 +38,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -96,6 +96,10 @@ test-pages: sudo install-deps build
 test-faults: sudo install-deps build
 	@command -v ip >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e ./internal/store/redisstore
+
+# With Debian's promtool, fail2ban-regex, perl and grep.
+test-monitoring:
+	sh contrib/monitoring/check.sh
 
 SOAK ?= 15m
 

@@ -1,0 +1,46 @@
+package recordtext
+
+import (
+	"bytes"
+	"encoding/csv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+)
+
+// What a client sent is no formula in a spreadsheet, no further column or line, and no further field of a
+// syslog message.
+func TestOutsidersText(t *testing.T) {
+	r := &access.LoginRecord{
+		ID: "1", Time: time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC), Account: `=cmd|"x"`, ClientID: "a,b\r\nc\"] evil", Outcome: access.Deny, Reason: access.ReasonBadSecret,
+	}
+	var b bytes.Buffer
+	b.WriteString(Header(CSV))
+	Append(&b, CSV, "mx1", nil, r)
+	rows, err := csv.NewReader(&b).ReadAll()
+	if err != nil || len(rows) != 2 || rows[1][2] != `'=cmd|"x"` {
+		t.Errorf("%v %q", err, rows)
+	}
+	b.Reset()
+	Append(&b, Syslog, "mx1", nil, r)
+	line := b.String()
+	if strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "<85>1 2026-11-28T09:00:00.000Z mx1 drawbridged - login [login@32473 ") ||
+		!strings.Contains(line, `client_id="a,b  c\"\] evil"`) {
+		t.Errorf("%s", line)
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	r := &access.LoginRecord{ID: "1", Time: time.Now(), Account: "ann@example.org", IP: "203.0.113.9", Outcome: access.Allow, Reason: access.ReasonOK}
+	for _, format := range []string{CSV, Syslog} {
+		b.Run(format, func(b *testing.B) {
+			var out bytes.Buffer
+			for b.Loop() {
+				out.Reset()
+				Append(&out, format, "mx1", nil, r)
+			}
+		})
+	}
+}
