@@ -261,16 +261,16 @@ func serveContinue(ctx context.Context, l net.Listener) error {
 				if err != nil {
 					return
 				}
-				code := gomilter.Code(head[4])
+				code := head[4]
 				if _, err := in.Discard(4 + int(binary.BigEndian.Uint32(head))); err != nil {
 					return
 				}
 				switch code {
-				case gomilter.CodeOptNeg:
+				case byte(gomilter.CodeOptNeg):
 					_, err = c.Write(agreed)
-				case gomilter.CodeConn, gomilter.CodeMail:
+				case byte(gomilter.CodeConn), byte(gomilter.CodeMail):
 					_, err = c.Write([]byte("\x00\x00\x00\x01c"))
-				case gomilter.CodeEOH, gomilter.CodeEOB:
+				case byte(gomilter.CodeEOH), byte(gomilter.CodeEOB):
 					_, err = c.Write([]byte("\x00\x00\x00\x01a"))
 				}
 				if err != nil {

@@ -40,8 +40,8 @@ func fileIdentity(info fs.FileInfo) string {
 func (k Kept) take(s Spec, owner int) (*net.UnixListener, error) {
 	name, err := s.identity(owner)
 	file := k[name]
-	if err != nil || file == nil {
-		return nil, nil //nolint:nilerr // no file, nothing kept
+	if err != nil || file == nil { // no socket there, or none that was kept
+		return nil, nil
 	}
 	delete(k, name)
 	defer file.Close() //nolint:errcheck // it is duplicated
@@ -69,7 +69,7 @@ func (k Kept) Discard(specs []Spec, owner int) (names []string) {
 		if wanted[name] {
 			continue
 		}
-		if address, err := unix.Getsockname(int(file.Fd())); err == nil { //nolint:gosec // G115: a descriptor
+		if address, err := unix.Getsockname(int(file.Fd())); err == nil {
 			if u, ok := address.(*unix.SockaddrUnix); ok && u.Name != "" {
 				if info, err := os.Lstat(u.Name); err == nil && strings.HasPrefix(name, fileIdentity(info)+"-") {
 					_ = os.Remove(u.Name) // if it stays, Open says so
@@ -98,7 +98,7 @@ func (l *Listener) Keep(send func(name string, fd int) error) error {
 		return err
 	}
 	var sent error
-	if err := raw.Control(func(fd uintptr) { sent = send(name, int(fd)) }); err != nil { //nolint:gosec // G115: a descriptor
+	if err := raw.Control(func(fd uintptr) { sent = send(name, int(fd)) }); err != nil {
 		return err
 	}
 	if sent == nil {
