@@ -385,6 +385,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 		set(Allow, ReasonOK, "master login: the secret is not checked", "")
 		return
 	case q.Login.Lookup == LookupCredentials:
+		q.Rules.foresee(third, sub, d)
 		switch {
 		case required:
 			set(Deny, ReasonSecureRequired, "this mechanism does not show the secret, and a secure password is required by the ", by)
@@ -446,6 +447,7 @@ func (q *Query) secret(acc *Account, known bool, sub subject, ask Asker, d *Deci
 	case SecretOther:
 	}
 	given := q.guessable()
+	q.Rules.foresee(third, sub, d)
 
 	if required && q.Site.NextPassdb {
 		set(Deny, ReasonSecureRequired, "a secure password is required by the ", by)
@@ -498,6 +500,16 @@ func (r *Rules) passwordExpired(acc *Account, now time.Time) string {
 		return "the mailbox password is older than the domain allows"
 	}
 	return ""
+}
+
+// EnforcementID is the id in [Decision.WouldRefuse] of secure passwords that are not enforced yet.
+const EnforcementID = "secure-password-policy"
+
+// foresee records a login that the enforcement of secure passwords would refuse.
+func (r *Rules) foresee(third bool, sub subject, d *Decision) {
+	if r.later && third && sub.covered(r.enforcement()) {
+		d.WouldRefuse = append(d.WouldRefuse, EnforcementID)
+	}
 }
 
 // guessable reports whether the login carries a secret that may be a guess at the mailbox password.

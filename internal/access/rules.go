@@ -13,11 +13,13 @@ type Settings struct {
 	Protocols   Switches // the domain's defaults; absent means enabled
 	Departments []string // all paths of the domain's tree
 	Policies    []Policy
-	Enforced    bool  // secure passwords are enforced (F5) ...
-	EnforceFor  Scope // ... for these
-	Blocked     []string
-	MaxAge      time.Duration // of mailbox passwords kept here; 0 for ever (F17)
-	FactorFor   *Scope        // a second factor is required for these (F18); nil for none
+	Enforced    bool // secure passwords are enforced (F5) ...
+	// EnforceLater: they are not enforced yet, and logins that this would refuse are recorded (F33).
+	EnforceLater bool
+	EnforceFor   Scope // ... for these
+	Blocked      []string
+	MaxAge       time.Duration // of mailbox passwords kept here; 0 for ever (F17)
+	FactorFor    *Scope        // a second factor is required for these (F18); nil for none
 }
 
 // PutPolicy adds a policy, or replaces the one with its id.
@@ -57,6 +59,7 @@ type Rules struct {
 	near       address.Networks          // networks of all policies, including exceptions and some removed policies
 	gone       int                       // number of those removed policies
 	enforced   bool
+	later      bool          // secure passwords will be enforced
 	factors    bool          // second factors are required for some
 	maxAge     time.Duration // of mailbox passwords kept here; 0 for ever
 	blocked    address.Networks
@@ -111,7 +114,7 @@ func (r *Rules) Recompile(s *Settings) *Rules {
 	for i := range r.policies {
 		before[r.policies[i].id] = &r.policies[i]
 	}
-	n := &Rules{protocols: s.Protocols.Compile(), enforced: s.Enforced, maxAge: s.MaxAge, byClient: map[ClientType]*selection{}}
+	n := &Rules{protocols: s.Protocols.Compile(), enforced: s.Enforced, later: s.EnforceLater, maxAge: s.MaxAge, byClient: map[ClientType]*selection{}}
 	n.blocked, _ = address.ParseNetworks(s.Blocked)
 	n.blockList = s.Blocked
 	sources := slices.Clone(s.Policies)

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -12,11 +13,17 @@ import (
 )
 
 // SetMailboxPassword sets the mailbox password that is stored here, or expires the present one. A
-// password must meet the domain's policy; a generated one need not. The caller clears the passwords
-// that it sent and received.
+// password must meet the domain's policy; a generated one need not. Role self, whose present password
+// the caller has verified, may set no hash. The caller clears the passwords that it sent and received.
 func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPassword, f *api.Faults) (*Result[api.MailboxPasswordSet], error) {
-	if err := a.Caller.May(ForDomain); err != nil {
+	if err := a.Caller.May(ForDomain | ForSelf); err != nil {
 		return nil, err // before the hash is computed
+	}
+	if self := a.Caller.Role == store.RoleSelf; self && (in.Hash != nil || in.MustChange) {
+		return nil, api.Forbidden("role self may set password or generate, and revoke")
+	}
+	if err := a.stepUp(); err != nil {
+		return nil, err
 	}
 	if a.Site.NextPassdb {
 		return nil, api.Conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or set login.next_passdb = false to keep them here")
@@ -26,7 +33,7 @@ func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPasswor
 		return nil, err
 	}
 	res := &Result[api.MailboxPasswordSet]{View: api.MailboxPasswordSet{Address: a.address, Password: generated, MustChange: in.MustChange}}
-	err = a.Change(ctx, func(ch *store.Change) error {
+	err = a.ChangeAs(ctx, ForDomain|ForSelf, func(ch *store.Change) error {
 		cur, ok := a.Store.State.Account(a.address)
 		if !ok {
 			return api.Missing("there is no such account: create it first")
@@ -48,10 +55,36 @@ func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPasswor
 		}
 		res.View.Scheme = scheme(next.MailboxHash)
 		res.Rev, ch.Audit.Note = ch.Rev, res.View.Scheme
+		if err := revokeWith(in.Revoke, &next, ch, &res.View); err != nil {
+			return err
+		}
 		ch.PutAccount(&next)
 		return nil
 	})
 	return res, err
+}
+
+// revokeWith revokes the secure passwords that a new mailbox password is to revoke.
+func revokeWith(ids []string, next *store.Account, ch *store.Change, view *api.MailboxPasswordSet) error {
+	view.Revoked = []string{}
+	var f api.Faults
+	all := len(ids) == 1 && ids[0] == "all"
+	for i, id := range ids {
+		if !all && !slices.ContainsFunc(next.Live(ch.Now), func(p store.SecurePassword) bool { return p.ID == id }) {
+			f.Add(api.At("/revoke", i), "unknown_credential", `is no live secure password of the account: list them, or send ["all"]`)
+		}
+	}
+	for _, p := range next.Live(ch.Now) {
+		if all || slices.Contains(ids, p.ID) {
+			next.Revoke(p.ID, ch.Now)
+			view.Revoked = append(view.Revoked, p.Label)
+		}
+	}
+	view.SecurePasswords = len(next.Live(ch.Now))
+	if len(view.Revoked) > 0 {
+		ch.Audit.Note += fmt.Sprintf(", with %s revoked: %q", counted(len(view.Revoked), "secure password"), view.Revoked)
+	}
+	return f.Err()
 }
 
 // newMailboxHash validates a request and returns the hash to be stored, "" if the present one only

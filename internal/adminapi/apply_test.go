@@ -538,7 +538,7 @@ func anyDocument(t *rapid.T) *api.DomainDocument {
 		}
 		return s
 	}
-	doc.SecurePasswordPolicy = &api.SecurePasswordPolicy{Enforced: yes("enforced"), Scope: scope("enforcement")}
+	doc.SecurePasswordPolicy = &api.SecurePasswordPolicy{Mode: "enforce", Enforced: yes("enforced"), Scope: scope("enforcement")}
 	for _, id := range some("policy", "p1", "p2", "third-party-access", "null") {
 		doc.Policies = append(doc.Policies, api.Policy{
 			ID: id, Name: id + one("name of "+id, "", " later", ": # quoted"), Type: one("type", "whitelist", "blacklist"), Enabled: onOff("enabled"), Mode: one("mode", "enforce", "report"),

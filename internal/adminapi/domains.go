@@ -92,3 +92,7 @@ func patchDepartment(c *call) (*answer, error) {
 func deleteDepartment(c *call) (*answer, error) {
 	return deleted(c.domain.DeleteDepartment(c.ctx, c.r.PathValue("path")))
 }
+
+func getEnforcementProgress(c *call) (*answer, error) {
+	return reported(c.domain.EnforcementProgress(c.ctx))
+}

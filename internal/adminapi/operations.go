@@ -112,6 +112,8 @@ func operations() []operation {
 		get(enforcement, "get-secure-password-policy", "Show for whom secure passwords are enforced", domainReads, api.SecurePasswordPolicy{}, getSecurePolicy),
 		ends(write(put, enforcement, "put-secure-password-policy", "Enforce secure passwords, or stop enforcing them", admin.ForDomain, api.SecurePasswordPolicy{}, api.SecurePasswordPolicy{}, putSecurePolicy)),
 
+		get(enforcement+"/progress", "get-enforcement-progress", "Show who still uses the mailbox password in third-party clients", domainReads, api.EnforcementProgress{}, getEnforcementProgress),
+
 		get(policies, "list-policies", "List a domain's access policies, oldest first", domainReads, api.List[api.Policy]{}, listPolicies, "limit", "cursor"),
 		ends(write(post, policies, "create-policy", "Create an access policy", admin.ForDomain, api.Policy{}, api.Policy{}, createPolicy, revertAfter)),
 		write(post, policies+"/test", "test-policy", "Evaluate a hypothetical login, with a draft policy or without", domainReads, api.PolicyTest{}, api.PolicyTested{}, testPolicy),

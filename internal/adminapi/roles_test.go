@@ -57,6 +57,7 @@ func matrix() []operation {
 		{"GET", "/v1/domains/{D}/reverts", "", "read domain"},
 		{"GET", "/v1/domains/{D}/reverts/{revert}", "", "read domain"},
 		{"POST", "/v1/domains/{D}/reverts/{revert}/confirm", "", "domain"},
+		{"GET", "/v1/domains/{D}/secure-password-policy/progress", "", "read domain"},
 		{"GET", "/v1/domains/{D}/departments", "", "read domain"},
 		{"GET", "/v1/domains/{D}/departments/sales", "", "read domain"},
 		{"PUT", "/v1/domains/{D}/departments/x/y", `{}`, "domain"},

@@ -118,6 +118,7 @@ type CutOffLogin struct {
 	IP       string            `json:"ip,omitempty"`
 	Protocol string            `json:"protocol"`
 	Client   access.ClientType `json:"client"`
+	ClientID string            `json:"client_id,omitempty" doc:"What the program says it is."`
 }
 
 // SecurePasswordPolicy enforces secure passwords for a scope.
@@ -125,7 +126,23 @@ type SecurePasswordPolicy struct {
 	Enforced bool   `json:"enforced" required:"true"`
 	Scope    *Scope `json:"scope,omitempty" doc:"If missing: everybody."`
 
-	CutOff *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that enforces: whom it would keep out."`
+	Mode       string    `json:"mode,omitempty" enum:"enforce,report" default:"enforce" doc:"In report mode, logins that it would refuse are recorded with would_refuse secure-password-policy, and not refused."`
+	GraceUntil time.Time `json:"grace_until,omitzero" doc:"Enforce at this time, by itself; until then as in report mode."`
+	Paused     bool      `json:"paused,omitempty" doc:"As in report mode, whatever grace_until says, until it is false again."`
+	State      string    `json:"state,omitempty" readOnly:"true" enum:"off,report,paused,grace,enforced" doc:"At present."`
+
+	CutOff   *CutOff         `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that enforces: whom it would keep out."`
+	Accounts []CutOffAccount `json:"accounts,omitzero" readOnly:"true" doc:"Those of cut_off."`
+	Sessions *int            `json:"sessions,omitempty" readOnly:"true" doc:"That of cut_off."`
+}
+
+// EnforcementProgress is who still uses the mailbox password in third-party clients.
+type EnforcementProgress struct {
+	State      string    `json:"state" enum:"off,report,paused,grace,enforced"`
+	GraceUntil time.Time `json:"grace_until,omitzero"`
+	InScope    int       `json:"in_scope" doc:"Accounts with a record in the scope."`
+	Ready      int       `json:"ready" doc:"Those of them with a live secure password."`
+	CutOff
 }
 
 // Scope selects accounts: all, or departments and members, minus exceptions.
@@ -469,6 +486,8 @@ type MailboxPassword struct {
 	Hash       Secret `json:"hash,omitempty" writeOnly:"true" doc:"In Dovecot's notation. Not compared with the domain's password_policy." example:"{BLF-CRYPT}$2y$…"`
 	Generate   bool   `json:"generate,omitempty" writeOnly:"true" doc:"Generate a password; only the response shows it."`
 	MustChange bool   `json:"must_change,omitempty" writeOnly:"true" doc:"Refuse logins with this password, with password_expired, until another one is set."`
+	// Revoke names the devices that may have been stolen with the password.
+	Revoke []string `json:"revoke,omitempty" maxItems:"100" writeOnly:"true" doc:"Ids of secure passwords to revoke at the same time, or [\"all\"]. Missing: none."`
 }
 
 // MailboxPasswordSet is the response to a change of the mailbox password; the password is in it
@@ -478,6 +497,9 @@ type MailboxPasswordSet struct {
 	Scheme     string `json:"scheme" doc:"The scheme of the stored hash." example:"ARGON2ID"`
 	Password   Secret `json:"password,omitempty" doc:"A generated password, shown once."`
 	MustChange bool   `json:"must_change,omitempty"`
+
+	Revoked         []string `json:"revoked" doc:"Labels of the secure passwords that were revoked."`
+	SecurePasswords int      `json:"secure_passwords" doc:"Live ones that keep working."`
 }
 
 // Batch changes many accounts at once.

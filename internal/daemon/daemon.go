@@ -245,7 +245,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
 		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
-		loginKey: key, watcher: watcher, withdraw: withdrawSite(cfg), live: live, links: links, keeper: keeper, factors: factors,
+		loginKey: key, watcher: watcher, withdraw: withdrawSite(cfg), live: live, links: links, keeper: keeper, factors: factors, notify: notifier.Notify,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause

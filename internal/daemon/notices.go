@@ -1,16 +1,37 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/inject"
 	"github.com/drawbridge/drawbridge/internal/notify"
+	"github.com/drawbridge/drawbridge/internal/reminders"
+	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/spool"
 )
+
+// remind notifies users ahead of time until ctx ends.
+func remind(ctx context.Context, p *parts, a *admin.Admin) {
+	caller := admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "daemon"}}
+	site := &reminders.Site{
+		State: p.store.State, Advance: p.redis.Advance, Notify: p.notify, Log: p.log.Named("reminders"),
+		Progress: func(ctx context.Context, domain string) (*api.EnforcementProgress, error) {
+			d, err := a.As(caller, admin.Options{}).Domain(domain)
+			if err != nil {
+				return nil, err
+			}
+			return d.EnforcementProgress(ctx)
+		},
+	}
+	site.Run(ctx)
+}
 
 // maxNotices bounds the notices that wait on the disk, of each kind, in bytes.
 const maxNotices = 16 << 20

@@ -26,6 +26,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/notify"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/saslauth"
 	"github.com/drawbridge/drawbridge/internal/secondfactor"
@@ -117,11 +118,13 @@ type parts struct {
 	links    *approval.Links
 	keeper   *hold.Keeper // not nil if there is a milter
 	factors  *secondfactor.Verifier
+	notify   func(*notify.Notice)
 }
 
 // serve runs all services until ctx ends and requests in flight are answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
 	a := newAdmin(p) // one for all: it serialises changes of domain names
+	go remind(ctx, p, a)
 	api, err := apiServer(p, a)
 	if err != nil {
 		return err

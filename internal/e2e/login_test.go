@@ -364,6 +364,34 @@ func TestSecurePasswords(t *testing.T) {
 		}
 		s.refused(409, "secure_password_limit", "POST", "/v1/accounts/"+ann+"/secure-passwords", object{"label": "one too many"})
 	})
+	t.Run("a campaign enforces by itself, and can be paused", func(t *testing.T) {
+		s := s.in(t)
+		const policy = "/v1/domains/example.org/secure-password-policy"
+		grace := time.Now().Add(4 * time.Second)
+		view := s.api("PUT", policy, object{"enforced": true, "grace_until": grace.UTC().Format(time.RFC3339Nano)})
+		if view["state"] != "grace" {
+			t.Errorf("the policy: %v", view)
+		}
+		s.want("during the grace", s.imap(outside, ann, pw), "OK ")
+		s.record("account="+ann+"&outcome=allow", func(r object) bool { return toJSON(r["would_refuse"]) == `["secure-password-policy"]` })
+		progress := s.api("GET", policy+"/progress", nil)
+		if accounts := toJSON(progress["accounts"]); !strings.Contains(accounts, `"address":"ann@example.org"`) || !strings.Contains(accounts, `"ip":"`+outside+`"`) {
+			t.Errorf("the progress: %v", progress)
+		}
+		dry := s.api("PUT", policy+"?dry_run=true", object{"enforced": true})
+		if dry["sessions"] == nil || !strings.Contains(toJSON(dry["accounts"]), `"secure_passwords":`) {
+			t.Errorf("the dry run: %v", dry)
+		}
+		s.eventually("it is enforced", func() bool { return s.api("GET", policy, nil)["state"] == "enforced" })
+		s.eventually("the mailbox password stops", func() bool { return !strings.HasPrefix(s.imap(outside, ann, pw), "OK ") })
+		s.command("secure-password-policy", "pause", "example.org")
+		s.want("while it is paused", s.imap(outside, ann, pw), "OK ")
+		s.command("secure-password-policy", "resume", "example.org")
+		s.refuse("after it", s.imap(outside, ann, pw), "OK ")
+		if out := s.command("secure-password-policy", "progress", "example.org"); !strings.Contains(out, ann) {
+			t.Errorf("the progress: %s", out)
+		}
+	})
 	t.Run("nobody chooses one", func(t *testing.T) {
 		s := s.in(t)
 		if status, a := s.call(0, "POST", "/v1/accounts/"+bob+"/secure-passwords", object{"label": "x", "secret": "chosen"}); status != 422 {

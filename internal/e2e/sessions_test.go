@@ -462,6 +462,7 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 		return c
 	}
 	sending, device := submits("old-mailbox"), submits(secret)
+	s.refused(422, "invalid", "PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "new-mailbox-2026", "revoke": []string{"x"}})
 	answer := s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "new-mailbox-2026"})
 	if n, failed := ended(answer); n != 1 || failed != 0 {
 		t.Errorf("the answer: %v", answer)
@@ -472,6 +473,12 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 	s.want("a message of the former password's session", s.send(sending, ann, bob, letter), "421 4.7.0 ")
 	s.want("a message of the phone's session", s.send(device, ann, bob, letter), "250 ")
 	s.want("a message after logging in again", s.send(submits("new-mailbox-2026"), ann, bob, letter), "250 ")
+	answer = s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "newer-mailbox-2026", "revoke": []string{"all"}})
+	if toJSON(answer["revoked"]) != `["phone"]` || answer["secure_passwords"] != float64(0) {
+		t.Errorf("the answer: %v", answer)
+	}
+	s.ends(phone)
+	s.refuse("the phone", s.imap(office, ann, secret), "OK ")
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.

@@ -60,7 +60,7 @@ func (h *History) CutOff(ctx context.Context, since time.Time, draft Draft) (*ap
 				n = len(out.Accounts)
 				at[l.Address] = n
 				out.Accounts = append(out.Accounts, api.CutOffAccount{
-					Address: l.Address, LastLogin: api.CutOffLogin{Time: rec.Time, IP: rec.IP, Protocol: rec.Protocol, Client: rec.Client},
+					Address: l.Address, LastLogin: api.CutOffLogin{Time: rec.Time, IP: rec.IP, Protocol: rec.Protocol, Client: rec.Client, ClientID: rec.ClientID},
 				})
 			}
 			out.Accounts[n].Logins++

@@ -68,6 +68,37 @@ const AccountsListed = "listed"
 type SecurePasswordPolicy struct {
 	Enforced bool         `json:"enforced"`
 	Scope    access.Scope `json:"scope"`
+	// A campaign (F33): until it is in force, logins that it would refuse are only recorded.
+	Report     bool      `json:"report,omitempty"`
+	Paused     bool      `json:"paused,omitempty"`
+	GraceUntil time.Time `json:"grace_until,omitzero"`
+}
+
+// EnforcementState is how far the enforcement of secure passwords is.
+type EnforcementState string
+
+// The states.
+const (
+	EnforceOff      EnforcementState = "off"
+	EnforceReport   EnforcementState = "report"
+	EnforcePaused   EnforcementState = "paused"
+	EnforceGrace    EnforcementState = "grace"
+	EnforceInEffect EnforcementState = "enforced"
+)
+
+// State returns how far the enforcement is at a time.
+func (p *SecurePasswordPolicy) State(now time.Time) EnforcementState {
+	switch {
+	case !p.Enforced:
+		return EnforceOff
+	case p.Report:
+		return EnforceReport
+	case p.Paused:
+		return EnforcePaused
+	case now.Before(p.GraceUntil):
+		return EnforceGrace
+	}
+	return EnforceInEffect
 }
 
 // PasswordPolicy is the requirements of a domain for mailbox passwords that are kept here (F16,

@@ -568,9 +568,15 @@ func (r *domainRules) settings(now time.Time) (set access.Settings) {
 		Protocols:   r.doc.doc.Protocols,
 		Departments: slices.Sorted(maps.Keys(r.departments)),
 		Policies:    make([]access.Policy, len(r.inOrder)),
-		Enforced:    r.doc.doc.SecurePasswords.Enforced,
 		EnforceFor:  r.doc.doc.SecurePasswords.Scope,
 		MaxAge:      r.doc.doc.Passwords.maxAge(),
+	}
+	switch p := &r.doc.doc.SecurePasswords; p.State(now) {
+	case EnforceInEffect:
+		set.Enforced = true
+	case EnforceGrace, EnforceReport, EnforcePaused:
+		set.EnforceLater = true
+	case EnforceOff:
 	}
 	if p := r.doc.doc.SecondFactor; p != nil && p.Required {
 		set.FactorFor = &p.Scope
@@ -587,7 +593,7 @@ func (r *domainRules) settings(now time.Time) (set access.Settings) {
 }
 
 // blockTimes returns when the first block that is in effect at a time ends, and when the last one
-// ended that is not.
+// ended that is not. The grace before secure passwords are enforced counts as a block.
 func (r *domainRules) blockTimes(now time.Time) (expires, ended time.Time) {
 	for _, b := range r.blocks {
 		if !b.doc.Expired(now) {
@@ -595,6 +601,15 @@ func (r *domainRules) blockTimes(now time.Time) (expires, ended time.Time) {
 		} else if b.doc.ExpiresAt.After(ended) {
 			ended = b.doc.ExpiresAt
 		}
+	}
+	switch p := &r.doc.doc.SecurePasswords; p.State(now) {
+	case EnforceGrace:
+		expires = earlier(expires, p.GraceUntil)
+	case EnforceInEffect:
+		if p.GraceUntil.After(ended) {
+			ended = p.GraceUntil
+		}
+	case EnforceOff, EnforceReport, EnforcePaused:
 	}
 	return expires, ended
 }
