@@ -272,6 +272,8 @@ func TestDeliveryOnDisk(t *testing.T) {
 			f.Set(reflect.ValueOf(at))
 		case []string:
 			f.Set(reflect.ValueOf([]string{"p"}))
+		case access.Marks:
+			f.Set(reflect.ValueOf(access.Marks{"new_network"}))
 		case access.Outcome:
 			f.Set(reflect.ValueOf(access.Deny))
 		default:
@@ -281,6 +283,7 @@ func TestDeliveryOnDisk(t *testing.T) {
 			f.SetString("text")
 		}
 	}
+	want.Records[1].Abnormal = access.Marks{} // no marks are written as an empty list
 	text, err := want.encode()
 	if err != nil {
 		t.Fatal(err)
