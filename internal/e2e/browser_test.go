@@ -98,7 +98,7 @@ func (s *site) inBrowser() {
 	if !allPages {
 		return
 	}
-	for _, path := range []string{"/account", "/account/devices/new", "/account/logins", "/account/sessions"} {
+	for _, path := range []string{"/account", "/account/devices/new", "/account/factors", "/account/logins", "/account/sessions"} {
 		do(path, chromedp.Navigate(base+path), chromedp.WaitVisible("h1"))
 		inspect(path)
 	}
