@@ -38,7 +38,7 @@ func (c *Client) Download(ctx context.Context, r Request, w io.Writer, read func
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // a reader returns it as it is
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return c.unreachable(r.Method, err)

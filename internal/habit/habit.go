@@ -233,7 +233,7 @@ func (m *Memory) Pack() []byte {
 	b = append(b, m.hours[:]...)
 	b = binary.AppendVarint(b, m.last.Time.Unix())
 	for _, text := range []string{string(m.last.IP.AsSlice()), m.last.Region, m.last.Device} {
-		b = append(append(b, byte(len(text))), text...)
+		b = append(append(b, byte(len(text))), text...) //nolint:gosec // at most maxText
 	}
 	for _, t := range m.traits {
 		b = append(b, t.kind, t.days)
