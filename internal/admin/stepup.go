@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -42,7 +41,7 @@ func (a *Account) stepUp() error {
 }
 
 func errFactor(detail string) error {
-	return api.Refuse(http.StatusForbidden, "second_factor_required", "%s", detail)
+	return api.Unproven("second_factor_required", "%s", detail)
 }
 
 // ChangeAs is [Domain.Change] for callers of other roles too.

@@ -162,7 +162,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
@@ -190,8 +189,8 @@ type API struct {
 	Withdraw func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error)
 	// Login serves POST /v1/login, for roles admin and login.
 	Login http.Handler
-	// Hypothetical reads a hypothetical login as POST /v1/login reads a real one.
-	Hypothetical func(in *api.HypotheticalLogin, f *api.Faults) *access.Login
+	// TestPolicy evaluates a hypothetical login with a stored policy, "" for none, and a draft.
+	TestPolicy func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error)
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// MilterNeeded reports whether rules in force read headers or bodies.
@@ -204,7 +203,11 @@ type API struct {
 	// PeerUID returns the user at the other end of a unix socket; without it everybody needs a key.
 	// See [API.ConnContext].
 	PeerUID func(net.Conn) (uid uint32, ok bool)
-	Metrics *Metrics
+	// Metrics counts the requests and reports all metrics; nil counts and reports none.
+	Metrics interface {
+		http.Handler
+		Request(operation string, status int)
+	}
 }
 
 // server is an API with the values derived from it at its start.
@@ -234,11 +237,6 @@ func (a *API) Handler() (http.Handler, error) {
 		return nil, fmt.Errorf("making the OpenAPI document: %w", err)
 	}
 	s.document = doc
-	if a.Metrics != nil {
-		if err := a.Metrics.watch(a.VersionText(), a.Store, a.HoldUsage); err != nil {
-			return nil, fmt.Errorf("registering metrics: %w", err)
-		}
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := misdirected(r)
 		switch {
@@ -250,8 +248,14 @@ func (a *API) Handler() (http.Handler, error) {
 			p = unrouted(mux, w, r)
 		}
 		rest.WriteProblem(w, p)
-		s.Metrics.request("none", p.Status)
+		s.count("none", p.Status)
 	}), nil
+}
+
+func (s *server) count(operation string, status int) {
+	if s.Metrics != nil {
+		s.Metrics.Request(operation, status)
+	}
 }
 
 // openAPI describes the operations, and completes the schemas that bodies are validated against.

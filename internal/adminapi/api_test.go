@@ -29,6 +29,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/metrics"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/secondfactor"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -40,6 +41,7 @@ type daemon struct {
 	api     *adminapi.API
 	redis   *redistest.Server
 	journal gate.Journal // the same Redis, as a gate writes to it
+	metrics *metrics.Metrics
 	log     *redistest.Lines
 	// stranger gives the peer on the unix socket another user id.
 	stranger atomic.Bool
@@ -82,14 +84,17 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.journal = red
+	d.journal, d.metrics = red, metrics.New()
+	if err := d.metrics.Watch("1.2.3", st, admin.Trouble, nil); err != nil {
+		t.Fatal(err)
+	}
 	d.api = &adminapi.API{
 		Admin: &admin.Admin{
 			Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
 			Site: access.Site{NextPassdb: next}, Version: "1.2.3",
 		},
 		Factors:   factors.Site{Verifier: &secondfactor.Verifier{Store: st, Memory: red, Pepper: pepper}},
-		Metrics:   adminapi.NewMetrics(),
+		Metrics:   d.metrics,
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded }, MilterNeeded: func() bool { return true },
 		Distributed: func() int { return 0 },
 		Login: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -109,7 +114,10 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 	g := gate.New(gate.Options{
 		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
 	})
-	d.api.Explain, d.api.ReadMessages, d.api.Hypothetical = g.Explain, red.Messages, loginapi.Hypothetical
+	d.api.Explain, d.api.ReadMessages = g.Explain, red.Messages
+	d.api.TestPolicy = func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error) {
+		return d.TestPolicy(id, in, loginapi.Hypothetical(in.Login, f), f)
+	}
 	d.api.Throttled, d.api.Lift = func(time.Time) api.Throttle { return api.Throttle{} }, g.Lift
 	d.api.ExportLogins = func(context.Context, store.RecordQuery, string, func(string, int64), func([]byte) error) error {
 		return nil
@@ -160,7 +168,6 @@ func (d *daemon) socket(handler http.Handler, limit time.Duration) (*httptest.Se
 func (d *daemon) limited(limit time.Duration, journal admin.Journal) *client {
 	d.t.Helper()
 	api := *d.api
-	api.Metrics = nil // has been registered
 	if journal != nil {
 		a := d.api.Admin
 		api.Admin = &admin.Admin{

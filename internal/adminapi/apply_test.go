@@ -93,7 +93,7 @@ func TestExport(t *testing.T) {
 	d, secrets := rich(t)
 	a := d.admin.get(export).want(200)
 	a.has("format", `1`).has("domain.name", `"example.org"`).has("domain.alias_domains", `["alias.example"]`).has("domain.created_at", `null`).
-		has("secure_password_policy", `{"enforced":true,"scope":{"departments":[{"path":"board"}]}}`).
+		has("secure_password_policy", `{"enforced":true,"mode":"enforce","scope":{"departments":[{"path":"board"}]}}`).
 		has("ip_blocks", `[{"expires_at":"2099-01-01T00:00:00Z","network":"198.51.100.0/24","note":"guesses"}]`).
 		has("accounts.0", `{"address":"ann@example.org","aliases":["a@example.org"],"departments":["sales/emea"],"protocols":{"imap":true,"pop3":false,"smtp":true},"secure_passwords":"optional","send_as":[],"suspended":false}`)
 	if got := a.each("departments", "path"); !slices.Equal(got, []string{"board", "sales", "sales/emea"}) {

@@ -58,12 +58,12 @@ func (s *server) serve(op *operation, w http.ResponseWriter, r *http.Request) {
 		ans, err = c.answer()
 	}
 	if err == nil {
-		s.Metrics.request(op.ID, ans.write(c))
+		s.count(op.ID, ans.write(c))
 		return
 	}
 	p := c.problem(err)
 	rest.WriteProblem(w, p)
-	s.Metrics.request(op.ID, p.Status)
+	s.count(op.ID, p.Status)
 }
 
 // problem returns the problem for an error, and logs the errors that callers do not see.

@@ -4,7 +4,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/factor"
 )
 
 func (c *call) factors() *factors.Owned { return c.Factors.Of(c.account) }
@@ -36,14 +35,16 @@ func createRecoveryCodes(c *call) (*answer, error) {
 	return c.createdFactor(c.factors().CreateRecoveryCodes(c.ctx))
 }
 
-func createMailFactor(c *call) (*answer, error) { return createSending(c, factor.Mail) }
-
-func createSMSFactor(c *call) (*answer, error) { return createSending(c, factor.SMS) }
-
-func createSending(c *call, kind factor.Kind) (*answer, error) {
+func createMailFactor(c *call) (*answer, error) {
 	var f api.Faults
 	in := decode[api.NewFactor](c, &f)
-	return c.createdFactor(c.factors().CreateSending(c.ctx, kind, in, &f))
+	return c.createdFactor(c.factors().CreateMail(c.ctx, in, &f))
+}
+
+func createSMSFactor(c *call) (*answer, error) {
+	var f api.Faults
+	in := decode[api.NewFactor](c, &f)
+	return c.createdFactor(c.factors().CreateSMS(c.ctx, in, &f))
 }
 
 func confirmFactor(c *call) (*answer, error) {

@@ -41,3 +41,10 @@ func getOpenAPI(c *call) (*answer, error) {
 		_, _ = w.Write(c.document)
 	}}, nil
 }
+
+func getMetrics(c *call) (*answer, error) {
+	if c.Metrics == nil {
+		return nil, api.NotFound("metric")
+	}
+	return &answer{handler: c.Metrics.ServeHTTP}, nil
+}

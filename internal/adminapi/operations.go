@@ -3,7 +3,6 @@ package adminapi
 import (
 	"net/http"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -228,7 +227,7 @@ func operations() []operation {
 		large(write(post, "/v1/store/restore", "restore-store", "Put documents of a backup into an empty store", admin.ForAdmin, api.StoreRestore{}, api.StoreRestored{}, restoreStore)),
 		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", admin.ForAdmin, nil, api.StoreStatus{}, adoptStore)),
 		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", admin.ForAdmin, nil, api.StoreRepair{}, repairStore)),
-		always(write(post, "/v1/login", "login", "Decide a login", admin.ForLogin, api.Login{}, access.Decision{}, nil)),
+		always(write(post, "/v1/login", "login", "Decide a login", admin.ForLogin, api.Login{}, api.Decision{}, nil)),
 
 		public(get("/livez", "livez", "Report that the daemon runs", admin.ForAdmin, api.Health{}, getLive)),
 		public(readiness(get("/readyz", "readyz", "Report whether logins can be decided", admin.ForAdmin, api.Health{}, getReady))),
@@ -268,7 +267,7 @@ func parameter(name string) rest.Param {
 	case "client":
 		return rest.Param{Doc: "Only records of logins by this client type.", Kind: rest.Text}
 	case "outcome":
-		return rest.Param{Doc: "Only records with this outcome.", Enum: outcomes()}
+		return rest.Param{Doc: "Only records with this outcome.", Enum: api.Outcomes()}
 	case "reason":
 		return rest.Param{Doc: "Only records with this reason code.", Kind: rest.Text}
 	case "policy":
@@ -306,8 +305,4 @@ func parameter(name string) rest.Param {
 	default:
 		return rest.Param{}
 	}
-}
-
-func outcomes() []string {
-	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
 }

@@ -66,7 +66,7 @@ func tryPolicy(c *call, id string) (*answer, error) {
 		}
 	}
 	in := decode[api.PolicyTest](c, &f)
-	return reported(c.domain.TestPolicy(id, in, c.Hypothetical(in.Login, &f), &f))
+	return reported(c.TestPolicy(c.domain, id, in, &f))
 }
 
 func previewPolicy(c *call) (*answer, error) {

@@ -210,7 +210,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	c := d.anybody()
 	c.get("/livez").want(200).has("status", `"ok"`)
 	c.get("/readyz").want(200).has("status", `"ok"`)
-	d.api.Metrics.Decision(access.IMAP, &access.Decision{Outcome: access.Deny, Reason: access.ReasonPolicy})
+	d.metrics.Decision(access.IMAP, &access.Decision{Outcome: access.Deny, Reason: access.ReasonPolicy})
 	got := string(c.get("/metrics").want(200).body)
 	for _, line := range []string{
 		`drawbridge_decisions_total{outcome="deny",protocol="imap",reason="policy"} 1`,

@@ -107,6 +107,16 @@ func Forbidden(format string, args ...any) *Problem {
 	return Refuse(http.StatusForbidden, "forbidden", format, args...)
 }
 
+// Unproven refuses an operation until the caller proves a second factor: 403 with a stable code.
+func Unproven(code, format string, args ...any) *Problem {
+	return Refuse(http.StatusForbidden, code, format, args...)
+}
+
+// TooMany refuses an operation that was repeated too often: 429 with a stable code.
+func TooMany(code, format string, args ...any) *Problem {
+	return Refuse(http.StatusTooManyRequests, code, format, args...)
+}
+
 // Conflict refuses an operation that the present state does not allow, such as a name that is
 // taken: 409 with a stable code.
 func Conflict(code, format string, args ...any) *Problem {

@@ -661,6 +661,14 @@ type CreatedKey struct {
 	Secret Secret `json:"key,omitempty" doc:"Only in this response. A dry run creates none."`
 }
 
+// Decision is the answer to a login: outcome, reason and, in tests, the trace.
+type Decision = access.Decision
+
+// Outcomes returns the outcomes of a [Decision] as JSON has them.
+func Outcomes() []string {
+	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
+}
+
 // LoginRecord is one decision on a login. The log of logins stores the same JSON.
 type LoginRecord = access.LoginRecord
 

@@ -281,7 +281,7 @@ func (p *Pages) login(c *web.Call) error {
 		return err
 	}
 	if c.Throttled() {
-		return api.Refuse(http.StatusTooManyRequests, "throttled", "too many wrong keys from your address: try again in a quarter of an hour")
+		return api.TooMany("throttled", "too many wrong keys from your address: try again in a quarter of an hour")
 	}
 	if loaded, _ := p.Admin.Store.State.Ready(); !loaded {
 		return store.ErrUnavailable

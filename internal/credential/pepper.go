@@ -29,15 +29,15 @@ const pepperLen = 32
 // store, so that a copy of the store is not enough to test guesses. A Pepper comes from
 // [LoadPepper] or [CreatePepper]; the zero value panics. It is safe for concurrent use.
 //
-// Printing a Pepper shows its fingerprint at most: the keys are behind pointers, which fmt does not
-// follow.
+// Printing a Pepper shows its fingerprint at most: the keys are in pools and functions, which fmt
+// does not look into.
 type Pepper struct {
 	fingerprint string
 	secrets     *keyed
 	tokens      *keyed
 	codes       *keyed
-	sealing     cipher.AEAD
-	links       []byte
+	sealing     func() cipher.AEAD
+	links       func() []byte
 }
 
 // LoadPepper reads the pepper from a file: one line of 64 hexadecimal digits. The file must be
@@ -165,13 +165,14 @@ func newPepper(key []byte) *Pepper {
 		mac.Write([]byte(label))
 		return mac.Sum(nil)
 	}
+	links, sealing := derive("drawbridge link 1"), newSealing(derive("drawbridge second factor 1"))
 	return &Pepper{
 		fingerprint: hex.EncodeToString(derive("drawbridge pepper fingerprint 1")),
-		links:       derive("drawbridge link 1"),
+		links:       func() []byte { return links },
 		secrets:     newKeyed(derive("drawbridge secure password 1")),
 		tokens:      newKeyed(derive("drawbridge throttle token 1")),
 		codes:       newKeyed(derive("drawbridge one-time code 1")),
-		sealing:     newSealing(derive("drawbridge second factor 1")),
+		sealing:     func() cipher.AEAD { return sealing },
 	}
 }
 
@@ -179,7 +180,7 @@ func newPepper(key []byte) *Pepper {
 func (p *Pepper) Fingerprint() string { return p.fingerprint }
 
 // LinkKey returns the key that links in mail are signed with.
-func (p *Pepper) LinkKey() []byte { return p.links }
+func (p *Pepper) LinkKey() []byte { return p.links() }
 
 // ID returns the first 8 digits of the fingerprint, which are stored with each hash.
 func (p *Pepper) ID() string { return p.fingerprint[:8] }
@@ -222,12 +223,12 @@ func newSealing(key []byte) cipher.AEAD {
 // Seal encrypts data that belongs to a name (AES-256-GCM): without the pepper nobody reads it, and
 // under another name it cannot be opened.
 func (p *Pepper) Seal(name string, data []byte) []byte {
-	return p.sealing.Seal(nil, nil, data, []byte(name))
+	return p.sealing().Seal(nil, nil, data, []byte(name))
 }
 
 // Open returns what was sealed under a name.
 func (p *Pepper) Open(name string, sealed []byte) ([]byte, error) {
-	data, err := p.sealing.Open(nil, nil, sealed, []byte(name))
+	data, err := p.sealing().Open(nil, nil, sealed, []byte(name))
 	if err != nil {
 		return nil, fmt.Errorf("opening sealed data of %s: it was altered, or sealed with another pepper", name)
 	}

@@ -310,7 +310,7 @@ func TestPepperPrintsNoKey(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "% x", "%o"} {
 		for _, v := range values {
 			out := fmt.Sprintf(verb, v)
-			for _, leak := range []string{pepperDigits[:16], "[0 1 2", "0x0, 0x1, 0x2", "00 01 02", fmt.Sprintf(verb, key)} {
+			for _, leak := range []string{pepperDigits[:16], "[0 1 2", "0x0, 0x1, 0x2", "00 01 02", fmt.Sprintf(verb, key), fmt.Sprintf(verb, p.LinkKey())} {
 				if strings.Contains(strings.ToLower(out), strings.ToLower(leak)) {
 					t.Errorf("%s of %T shows the key: %s", verb, v, out)
 				}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/content"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/metrics"
 )
 
 // apiServer returns a function that creates the server of an API listener.
@@ -24,8 +26,9 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 	h := &adminapi.API{
 		Admin: a,
 		Open:  opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors},
-		Mail:  mailSite(p),
-		Login: loginapi.Login(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "api")}), Hypothetical: loginapi.Hypothetical,
+		Mail:       mailSite(p),
+		Login:      loginapi.Login(timedLogins{p.gate, p.metrics.Took(metrics.LoginSeconds, "api")}),
+		TestPolicy: testPolicy,
 		Withdraw: func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error) {
 			return recall.Withdraw(ctx, p.withdraw, d, in, f)
 		},
@@ -44,6 +47,9 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 	if p.keeper != nil {
 		h.HoldUsage = p.keeper.Usage
 	}
+	if err := p.metrics.Watch(a.VersionText(), a.Store, admin.Trouble, h.HoldUsage); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
 	handler, err := h.Handler()
 	if err != nil {
 		return nil, err
@@ -54,6 +60,10 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		s.ConnContext = h.ConnContext
 		return s
 	}, nil
+}
+
+func testPolicy(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error) {
+	return d.TestPolicy(id, in, loginapi.Hypothetical(in.Login, f), f)
 }
 
 // newAdmin returns the administrators' operations, for the API and for the pages.

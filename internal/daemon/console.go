@@ -7,9 +7,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
-	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/console"
-	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/phonesetup"
 	"github.com/drawbridge/drawbridge/internal/saslauth"
 	"github.com/drawbridge/drawbridge/internal/selfservice"
@@ -32,9 +30,7 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 	}
 	administrators := &console.Pages{
 		Admin: a, Open: opensessions.Site{Live: p.live}, Mail: mailSite(p),
-		TestPolicy: func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error) {
-			return d.TestPolicy(id, in, loginapi.Hypothetical(in.Login, f), f)
-		},
+		TestPolicy: testPolicy,
 	}
 	return func(tls bool) http.Handler {
 		mux, s := http.NewServeMux(), site.Secure(tls)

@@ -29,12 +29,12 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
-	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/embedded"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/metrics"
 	"github.com/drawbridge/drawbridge/internal/notify"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -112,7 +112,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		}()
 		opt.Addrs = []string{strings.TrimPrefix(server.URL(), "unix://")}
 	}
-	metrics := adminapi.NewMetrics()
+	metrics := metrics.New()
 	opt.Took = metrics.StoreTook()
 	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
+	"github.com/drawbridge/drawbridge/internal/metrics"
 	"github.com/drawbridge/drawbridge/internal/region"
 )
 
 // watchGate adds the metrics of what the gate keeps in memory.
-func watchGate(m *adminapi.Metrics, g *gate.Gate) {
+func watchGate(m *metrics.Metrics, g *gate.Gate) {
 	entries := func(pick func(accounts, addresses, known int) int) func() float64 {
 		return func() float64 { return float64(pick(g.ThrottleEntries())) }
 	}
@@ -45,7 +45,7 @@ func watchGate(m *adminapi.Metrics, g *gate.Gate) {
 }
 
 // watchFiles adds the metrics of files: the region database and the snapshot.
-func watchFiles(m *adminapi.Metrics, regions *region.Source, stateDir string) {
+func watchFiles(m *metrics.Metrics, regions *region.Source, stateDir string) {
 	m.Gauge("drawbridge_region_database_age_seconds", "Age of the data of the region database; 0 without one.", func() float64 {
 		d := regions.Database()
 		if d == nil {
@@ -70,7 +70,7 @@ func watchFiles(m *adminapi.Metrics, regions *region.Source, stateDir string) {
 
 // countSessions adds the open sessions of Dovecot. doveadm is asked every sessionsEvery, whoever reads
 // the metrics how often.
-func countSessions(ctx context.Context, m *adminapi.Metrics, live *livesessions.Sessions) {
+func countSessions(ctx context.Context, m *metrics.Metrics, live *livesessions.Sessions) {
 	var mu sync.Mutex
 	counts := map[access.Protocol]int{}
 	for _, p := range []access.Protocol{access.IMAP, access.POP3, access.Sieve} {

@@ -17,7 +17,6 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/approval"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/credential"
@@ -26,6 +25,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
+	"github.com/drawbridge/drawbridge/internal/metrics"
 	"github.com/drawbridge/drawbridge/internal/notify"
 	"github.com/drawbridge/drawbridge/internal/region"
 	"github.com/drawbridge/drawbridge/internal/saslauth"
@@ -108,7 +108,7 @@ type parts struct {
 	pepper  *credential.Pepper
 	hasher  *credential.Hasher
 	gate    *gate.Gate
-	metrics *adminapi.Metrics
+	metrics *metrics.Metrics
 	regions *region.Source
 
 	loginKey *loginKey
@@ -144,22 +144,22 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 			authorised = p.loginKey.is
 		}
 		start("login", l, func(n net.Listener) error {
-			return serveHTTP(ctx, n, httpServer(loginapi.Handler(timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "login")}, authorised), p.log))
+			return serveHTTP(ctx, n, httpServer(loginapi.Handler(timedLogins{p.gate, p.metrics.Took(metrics.LoginSeconds, "login")}, authorised), p.log))
 		})
 	}
 	for _, l := range s.sasl {
-		timed := timedLogins{p.gate, p.metrics.Took(adminapi.LoginSeconds, "sasl")}
+		timed := timedLogins{p.gate, p.metrics.Took(metrics.LoginSeconds, "sasl")}
 		start("sasl", l, func(n net.Listener) error {
 			return (&saslauth.Server{Gate: timed, Log: p.log.Named("sasl"), Next: p.cfg.SASL.Next, MasterSeparator: p.cfg.SASL.MasterSeparator}).Serve(ctx, n)
 		})
 	}
 	for _, l := range s.policyd {
-		timed := timedPolicy{p.gate, p.metrics.Took(adminapi.PolicySeconds, "submission"), p.metrics.Took(adminapi.PolicySeconds, "recipient")}
+		timed := timedPolicy{p.gate, p.metrics.Took(metrics.PolicySeconds, "submission"), p.metrics.Took(metrics.PolicySeconds, "recipient")}
 		start("policyd", l, func(n net.Listener) error {
 			return (&policyd.Server{Gate: timed, Log: p.log.Named("policyd")}).Serve(ctx, n)
 		})
 	}
-	stage := func(name string) func(time.Duration) { return p.metrics.Took(adminapi.MilterSeconds, name) }
+	stage := func(name string) func(time.Duration) { return p.metrics.Took(metrics.MilterSeconds, name) }
 	timed := timedMilter{p.gate, stage("begin"), stage("session"), stage("end")}
 	mail := &milter.Server{Gate: timed, Rules: timed, Envelopes: p.gate, Keeper: p.keeper, Log: p.log.Named("milter"), MaxMemory: int64(p.cfg.Milter.MaxMemory) << 20}
 	for _, l := range s.milter {

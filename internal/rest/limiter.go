@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"net/http"
 	"sync"
 
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -28,7 +27,7 @@ func (l *Limiter) Take(tenant string) (done func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running >= l.most || tenant != "" && l.by[tenant] >= l.each {
-		return nil, api.Refuse(http.StatusTooManyRequests, "busy", "too many requests of this kind are running: try again in a moment")
+		return nil, api.TooMany("busy", "too many requests of this kind are running: try again in a moment")
 	}
 	l.running++
 	l.by[tenant]++

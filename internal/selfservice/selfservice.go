@@ -174,7 +174,7 @@ func (p *Pages) login(c *web.Call) error {
 		return err
 	}
 	if c.Throttled() {
-		return api.Refuse(http.StatusTooManyRequests, "throttled", "%s", c.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
+		return api.TooMany("throttled", "%s", c.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
 	}
 	name, next := c.Value("account"), web.Local(c.Value("next"))
 	who, problem := p.verify(c, name)
@@ -207,7 +207,7 @@ func (v *visit) identified() error {
 		return nil
 	}
 	if v.Throttled() {
-		return api.Refuse(http.StatusTooManyRequests, "throttled", "%s", v.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
+		return api.TooMany("throttled", "%s", v.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
 	}
 	who, problem := v.verify(v.Call, v.account.Address())
 	switch {

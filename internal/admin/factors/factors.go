@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -180,23 +179,29 @@ func (o *Owned) CreateTOTP(ctx context.Context, in *api.NewFactor, f *api.Faults
 	return res, nil
 }
 
-// CreateSending adds an address or a number that codes are sent to, and sends the first one.
-// An administrator vouches for it: it counts at once.
-func (o *Owned) CreateSending(ctx context.Context, kind factor.Kind, in *api.NewFactor, f *api.Faults) (*admin.Result[api.CreatedFactor], error) {
-	admin.CheckText(in.Label, "/label", f)
-	to := in.Number
-	if kind == factor.Mail {
-		to = o.readAddress(in.Address, f)
-	} else if digits, plus := strings.CutPrefix(to, "+"); !plus || len(digits) < 6 || len(digits) > 15 || strings.Trim(digits, "0123456789") != "" {
+// CreateMail adds an address outside of the mailbox's domain that codes are sent to, and sends the
+// first one. An administrator vouches for it: it counts at once.
+func (o *Owned) CreateMail(ctx context.Context, in *api.NewFactor, f *api.Faults) (*admin.Result[api.CreatedFactor], error) {
+	return o.createSending(ctx, factor.Mail, o.Verifier.Mail != nil, in.Label, o.readAddress(in.Address, f), f)
+}
+
+// CreateSMS adds a telephone number in the same way: + and 6 to 15 digits.
+func (o *Owned) CreateSMS(ctx context.Context, in *api.NewFactor, f *api.Faults) (*admin.Result[api.CreatedFactor], error) {
+	if digits, plus := strings.CutPrefix(in.Number, "+"); !plus || len(digits) < 6 || len(digits) > 15 || strings.Trim(digits, "0123456789") != "" {
 		f.Add("/number", "invalid_number", "is not a telephone number: write + and the country code, as in +491701234567")
 	}
-	if kind == factor.Mail && o.Verifier.Mail == nil || kind == factor.SMS && o.SMS == nil {
+	return o.createSending(ctx, factor.SMS, o.SMS != nil, in.Label, in.Number, f)
+}
+
+func (o *Owned) createSending(ctx context.Context, kind factor.Kind, possible bool, label, to string, f *api.Faults) (*admin.Result[api.CreatedFactor], error) {
+	admin.CheckText(label, "/label", f)
+	if !possible {
 		return nil, api.Conflict("cannot_send", "the site cannot send codes in this way: see notify.smtp and notify.sms_webhook_url")
 	}
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	fac := store.Factor{Kind: kind, Label: in.Label}
+	fac := store.Factor{Kind: kind, Label: label}
 	vouched := o.account.Caller.Role != store.RoleSelf
 	if vouched {
 		fac.ConfirmedAt = o.account.Time.UTC().Truncate(time.Millisecond)
@@ -256,7 +261,7 @@ func problemOf(err error) error {
 	case errors.Is(err, secondfactor.ErrNoSending):
 		return api.Conflict("cannot_send", "this second factor receives no codes, or the site cannot send them")
 	case errors.Is(err, secondfactor.ErrTooMany):
-		return api.Refuse(http.StatusTooManyRequests, "too_many_codes", "too many codes were sent to this account: wait an hour")
+		return api.TooMany("too_many_codes", "too many codes were sent to this account: wait an hour")
 	case errors.Is(err, secondfactor.ErrNoPasskey):
 		return api.Conflict("no_passkey", "the account has no passkey")
 	case errors.Is(err, passkey.ErrRefused):
@@ -266,7 +271,7 @@ func problemOf(err error) error {
 }
 
 func refused(why string) error {
-	return api.Refuse(http.StatusForbidden, "second_factor_refused", "%s", why)
+	return api.Unproven("second_factor_refused", "%s", why)
 }
 
 // CreatePasskey begins the registration of a passkey; the options are for the browser.

@@ -1,7 +1,10 @@
-package adminapi
+// Package metrics counts what one daemon decides and answers, and reports it in the Prometheus text
+// format. internal/adminapi lists the metrics; contrib/monitoring has a dashboard and alert rules.
+package metrics
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -10,20 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/drawbridge/drawbridge/internal/access"
-	"github.com/drawbridge/drawbridge/internal/admin"
-	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-func getMetrics(c *call) (*answer, error) {
-	if c.Metrics == nil {
-		return nil, api.NotFound("metric")
-	}
-	return &answer{handler: promhttp.HandlerFor(c.Metrics.registry, promhttp.HandlerOpts{}).ServeHTTP}, nil
-}
-
-// Metrics are those of the package comment, in a registry of their own. A nil *Metrics counts
-// nothing.
+// Metrics are those of one daemon, in a registry of their own. A nil *Metrics counts nothing.
 type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
@@ -44,8 +37,8 @@ const (
 // slow hash is computed or Redis waits for a disk.
 var seconds = []float64{.000_01, .000_05, .000_1, .000_5, .001, .005, .01, .05, .1, .5, 1, 5, 10}
 
-// NewMetrics returns the metrics of one daemon. [API.Handler] adds those of its store.
-func NewMetrics() *Metrics {
+// New returns the metrics of one daemon. [Metrics.Watch] adds those of its store.
+func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -73,9 +66,15 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// watch adds the metrics that are read from the store, and from the held messages if there are any
-// here.
-func (m *Metrics) watch(version string, st *store.Store, usage func() (used, quota int64)) error {
+// ServeHTTP reports all metrics in the Prometheus text format.
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// Watch adds the metrics that are read from the store, and from the directory of held messages if
+// usage is not nil. Refused returns why changes are refused, nil while they are taken. A second
+// call fails: the metrics are there already.
+func (m *Metrics) Watch(version string, st *store.Store, refused func(*store.Store) error, usage func() (used, quota int64)) error {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
@@ -94,7 +93,7 @@ func (m *Metrics) watch(version string, st *store.Store, usage func() (used, quo
 		held,
 		m.registry.Register(info),
 		m.registry.Register(gauge("drawbridge_store_up", "1 when changes are taken, 0 when they are refused.", func() float64 {
-			if loaded, _ := st.State.Ready(); !loaded || admin.Trouble(st) != nil {
+			if loaded, _ := st.State.Ready(); !loaded || refused(st) != nil {
 				return 0
 			}
 			return 1
@@ -173,7 +172,8 @@ func (m *Metrics) Decision(p access.Protocol, d *access.Decision) {
 	}
 }
 
-func (m *Metrics) request(operation string, status int) {
+// Request counts a request that the API answered with an HTTP status.
+func (m *Metrics) Request(operation string, status int) {
 	if m != nil {
 		m.requests.WithLabelValues(operation, strconv.Itoa(status)).Inc()
 	}
