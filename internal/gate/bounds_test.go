@@ -81,9 +81,8 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	}
 }
 
-// While the store is away the queue is bounded, drops the oldest first, and logs how many it
-// dropped; then all that is left is written, in order.
-// Events are written at once, because other daemons decide by them; records share a write.
+// Events are written at once, because other daemons decide by them. Records are, too, until there
+// are many of them: then they share a write.
 func TestRecordsAreGathered(t *testing.T) {
 	b := newWriteBehind(nil, nil, nil, hclog.NewNullLogger())
 	taken := func(at time.Duration) (events, records int) {
@@ -95,17 +94,19 @@ func TestRecordsAreGathered(t *testing.T) {
 	}
 	for _, step := range []struct {
 		at              time.Duration
-		adds            bool
+		adds            int
 		events, records int
 	}{
-		{0, true, 1, 1},
-		{100 * time.Millisecond, true, 1, 0},
-		{150 * time.Millisecond, false, 0, 0},
-		{200 * time.Millisecond, true, 1, 0},
-		{250 * time.Millisecond, false, 0, 2},
-		{300 * time.Millisecond, false, 0, 0},
+		{0, 1, 1, 1},
+		{50 * time.Millisecond, 1, 1, 1},
+		{100 * time.Millisecond, manyRecords, manyRecords, manyRecords},
+		{200 * time.Millisecond, 1, 1, 0},
+		{250 * time.Millisecond, 0, 0, 0},
+		{300 * time.Millisecond, 1, 1, 0},
+		{350 * time.Millisecond, 0, 0, 2},
+		{400 * time.Millisecond, 1, 1, 1},
 	} {
-		if step.adds {
+		for range step.adds {
 			b.event(store.Event{})
 			b.record(&store.LoginRecord{})
 		}
@@ -113,12 +114,18 @@ func TestRecordsAreGathered(t *testing.T) {
 			t.Errorf("after %v: %d events and %d records, want %d and %d", step.at, events, records, step.events, step.records)
 		}
 	}
+	for range manyRecords {
+		b.record(&store.LoginRecord{})
+	}
+	taken(time.Second)
 	b.record(&store.LoginRecord{})
 	if b.ending = true; b.takeDue(time.Unix(0, 0).Add(time.Hour)) == nil {
 		t.Error("at the end a record is left over")
 	}
 }
 
+// While the store is away the queue is bounded, drops the oldest first, and logs how many it
+// dropped; then all that is left is written, in order.
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}

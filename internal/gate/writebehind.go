@@ -52,6 +52,7 @@ type writeBehind struct {
 	failed   *delivery // taken from the queue, neither delivered nor in the spool
 	away     bool      // Redis did not take the last batch
 	recorded time.Time // when records were last taken from the queue
+	busy     bool      // many were taken then
 	ending   bool      // nothing is put off any more
 
 	wake chan struct{}
@@ -178,12 +179,14 @@ func (b *writeBehind) work(ctx context.Context) {
 	}
 }
 
-// gather is the least time between two writes, and gatherRecords between two that contain more than
-// events. A single entry is written at once; on a busy daemon many logins share the round trips, and
-// Redis' writes to disk. Other daemons decide by the events, and administrators read the records.
+// gather is the least time between two writes. A single entry is written at once; on a busy daemon
+// many logins share the round trips, and Redis' writes to disk. Other daemons decide by the events;
+// only administrators read the records, so a write of many records is not followed by another one
+// for gatherRecords.
 const (
 	gather        = 50 * time.Millisecond
 	gatherRecords = 250 * time.Millisecond
+	manyRecords   = 4 // a write: 80 logins a second
 )
 
 // run writes until ctx ends, then writes the remaining records.
@@ -286,12 +289,12 @@ func decodeDelivery(text []byte) (*delivery, error) {
 	return &s.delivery, nil
 }
 
-// takeDue removes a batch from the queue as take does, and leaves records for later if some were
+// takeDue removes a batch from the queue as take does, and leaves records for later if many were
 // written a moment ago.
 func (b *writeBehind) takeDue(now time.Time) *delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ending || now.Sub(b.recorded) >= gatherRecords || len(b.records) >= batch || len(b.messages) >= batch {
+	if b.ending || !b.busy || now.Sub(b.recorded) >= gatherRecords || len(b.records) >= batch || len(b.messages) >= batch {
 		return b.takeAll(now)
 	}
 	if len(b.records)+len(b.closings)+len(b.messages)+len(b.uses) > 0 {
@@ -325,7 +328,7 @@ func (b *writeBehind) takeAll(now time.Time) *delivery {
 		return nil
 	}
 	b.uses = map[string]map[string]store.LastUse{}
-	b.recorded = now
+	b.recorded, b.busy = now, len(d.Records)+len(d.Messages) >= manyRecords
 	return b.numbered(d)
 }
 
