@@ -25,7 +25,8 @@ type gateFunc func(access.Submission) access.Decision
 
 func (f gateFunc) Submission(s access.Submission) access.Decision { return f(s) }
 
-func (gateFunc) Needs() mailflow.Needs                                      { return mailflow.Needs{} }
+func (gateFunc) Needs() mailflow.Needs { return mailflow.Needs{} }
+
 func (gateFunc) Recipient(*mailflow.Envelope) mailflow.Verdict              { return mailflow.Verdict{} }
 func (gateFunc) MessageEnded(*mailflow.Envelope, bool) (v mailflow.Verdict) { return v }
 

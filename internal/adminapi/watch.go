@@ -35,7 +35,7 @@ func exportAudit(c *call) (*answer, error) {
 	return &answer{handler: func(http.ResponseWriter, *http.Request) {
 		defer done()
 		lines, count := c.stream(), 0
-		result, err := c.req.ExportAudit(c.ctx, func(l *api.AuditLine) error {
+		result, err := c.req.ExportAudit(c.ctx, func(l *api.AuditLine) error { //nolint:contextcheck // the request's own
 			if count++; count%1000 == 0 {
 				rest.Extend(c.w)
 			}
@@ -111,7 +111,7 @@ func exportLogins(c *call) (*answer, error) {
 	}
 	return &answer{handler: func(w http.ResponseWriter, _ *http.Request) {
 		defer done()
-		err := c.ExportLogins(c.ctx, q, c.query.Get("format"), func(contentType string, total int64) {
+		err := c.ExportLogins(c.ctx, q, c.query.Get("format"), func(contentType string, total int64) { //nolint:contextcheck // the request's own
 			h := w.Header()
 			h.Set("Content-Type", contentType)
 			h.Set("Cache-Control", "no-store")

@@ -22,9 +22,9 @@ func TestForwarding(t *testing.T) {
 		MainCF: "virtual_alias_maps = inline:{ { carol@example.org = carol@example.org, eve@example.net }, { staff@example.org = eve@example.net } }\n" +
 			"smtpd_discard_ehlo_keywords = dsn\nmydestination = host.test\nlocal_transport = local\nalias_maps = inline:{ { dave = eve@example.net } }\nforward_path = " + forward + "/$user\n",
 	})
-	s.must(os.Chmod(filepath.Dir(forward), 0o755))                  //nolint:gosec // G302: local(8) reads it as the user
-	s.must(os.Chmod(forward, 0o755))                                //nolint:gosec // G302: local(8) reads it as the user
-	s.must(os.WriteFile(forward+"/games", []byte(eve+"\n"), 0o644)) //nolint:gosec // G306: likewise
+	s.must(os.Chmod(filepath.Dir(forward), 0o755))
+	s.must(os.Chmod(forward, 0o755))
+	s.must(os.WriteFile(forward+"/games", []byte(eve+"\n"), 0o644))
 	s.domain(nil)
 	s.api("POST", "/v1/domains", object{"name": "host.test"})
 	s.api("PATCH", "/v1/accounts/"+bob, object{})

@@ -11,7 +11,7 @@ import (
 
 // wrong counts a wrong secret of any daemon.
 func (g *Gate) wrong(account string, ip netip.Addr, token uint64, at time.Time) {
-	if !g.throttle.Wrong(account, ip, token, at) || time.Since(at) > g.Options.Throttle.Window {
+	if !g.throttle.Wrong(account, ip, token, at) || time.Since(at) > g.Throttle.Window {
 		return
 	}
 	for _, d := range g.throttle.Distributed(at) {

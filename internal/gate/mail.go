@@ -632,7 +632,7 @@ func (g *Gate) followMessages(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			g.sweepMails(now)
+			g.sweepMails(now) //nolint:contextcheck // what was taken is given back after ctx has ended, too
 		}
 	}
 }

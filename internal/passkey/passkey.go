@@ -88,7 +88,7 @@ func encode(options any, s *webauthn.SessionData, err error) ([]byte, []byte, er
 	return o, session, errors.Join(err1, err2)
 }
 
-// ErrRefused: the response does not prove a passkey.
+// ErrRefused reports that the response does not prove a passkey.
 var ErrRefused = errors.New("the passkey is not accepted")
 
 func refused(err error) error {

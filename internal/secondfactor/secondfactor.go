@@ -237,10 +237,10 @@ func (v *Verifier) recovery(ctx context.Context, account, code string) (refusal 
 	return refusal, err
 }
 
-// ErrNoSending: the site cannot send codes in this way.
+// ErrNoSending reports that the site cannot send codes in this way.
 var ErrNoSending = errors.New("the site cannot send codes in this way")
 
-// ErrTooMany: too many codes were sent lately.
+// ErrTooMany reports that too many codes were sent to the account within an hour.
 var ErrTooMany = errors.New("too many codes were sent lately")
 
 // Send sends a code to the address or number of a factor. It replaces the code that was sent before.
@@ -349,7 +349,7 @@ func (v *Verifier) Registered(ctx context.Context, account string, f *store.Fact
 	return v.Passkeys.Registered(account, session, response)
 }
 
-// ErrNoPasskey: the account has no passkey that counts.
+// ErrNoPasskey reports that the account has no passkey that counts.
 var ErrNoPasskey = errors.New("the account has no passkey")
 
 // Challenge begins a proof with a passkey of the account: id and options are for the browser.

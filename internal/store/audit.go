@@ -9,7 +9,7 @@ import (
 // AuditHead is the end of a shard's chain of audit entries.
 type AuditHead = auditchain.Head
 
-// ErrBadAnchor: a text is no anchor of the audit.
+// ErrBadAnchor reports that a text is no anchor of the audit.
 var ErrBadAnchor = errors.New("is no anchor: take it from an earlier verification, as it is")
 
 // AuditReport is the result of verifying the audit.

@@ -182,7 +182,7 @@ func (o *Owned) CreateTOTP(ctx context.Context, in *api.NewFactor, f *api.Faults
 // CreateMail adds an address outside of the mailbox's domain that codes are sent to, and sends the
 // first one. An administrator vouches for it: it counts at once.
 func (o *Owned) CreateMail(ctx context.Context, in *api.NewFactor, f *api.Faults) (*admin.Result[api.CreatedFactor], error) {
-	return o.createSending(ctx, factor.Mail, o.Verifier.Mail != nil, in.Label, o.readAddress(in.Address, f), f)
+	return o.createSending(ctx, factor.Mail, o.Mail != nil, in.Label, o.readAddress(in.Address, f), f)
 }
 
 // CreateSMS adds a telephone number in the same way: + and 6 to 15 digits.
