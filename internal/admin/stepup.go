@@ -12,8 +12,8 @@ import (
 // ProvenFor is for how long a second factor that was proven is enough.
 const ProvenFor = 10 * time.Minute
 
-// NeedsFactor returns whether a second factor is required of the account, and whether it has one that
-// counts.
+// NeedsFactor returns whether a second factor is required of the account, and whether it has one
+// that counts.
 func (a *Account) NeedsFactor() (required, has bool) {
 	_, v := a.Store.State.View(a.address)
 	if !v.Known {
@@ -22,11 +22,16 @@ func (a *Account) NeedsFactor() (required, has bool) {
 	return v.Rules.FactorRequired(a.address, v.Account.Facts(new(access.Account))), len(v.Account.FactorKinds()) > 0
 }
 
-// StepUp refuses a caller of role self who has not proven a second factor lately, if the account has
-// one. The first one may be added without.
+// StepUp refuses a caller of role self who has not proven a second factor lately, if the account
+// has one. The first one may be added without.
 func (a *Account) StepUp() error {
 	_, has := a.NeedsFactor()
-	if a.Caller.Role != store.RoleSelf || !has || a.Time.Sub(a.Caller.Proven) < ProvenFor {
+	if a.Caller.Role != store.RoleSelf || !has {
+		return nil
+	}
+	// What a page proved before the account had one was the password alone.
+	cur, ok := a.Store.State.Account(a.address)
+	if proven := a.Caller.Proven; ok && a.Time.Sub(proven) < ProvenFor && !proven.Before(cur.Doc.FactorSince()) {
 		return nil
 	}
 	return errFactor("prove a second factor of the account first: with a header Second-Factor")

@@ -93,6 +93,7 @@
 //	409 cannot_send              the site cannot send codes in this way
 //	409 confirmed                the second factor counts already
 //	409 no_passkeys, no_passkey  console.public_url is not set; the account has no passkey
+//	409 no_second_factor         recovery codes need another second factor
 //	409 enforced                 secure passwords are enforced by the domain
 //	409 confirm_required         detail says what would be deleted; repeat_with has confirm=true
 //	409 suspended                lift the suspension before deleting the account

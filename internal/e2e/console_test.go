@@ -243,9 +243,12 @@ func (s *site) pageFactors() {
 	made := u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
 	id := regexp.MustCompile(`/account/factors/([^/"]+)/confirm`).FindStringSubmatch(made.text)[1]
 	secret := regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1]
+	thief := s.browse(office)
+	thief.shows("log-in by the password alone", thief.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "My devices")
 	u.shows("a wrong code", u.post("/account/factors/"+id+"/confirm", "code", "000000"), 401, "The code is wrong")
 	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
 	codes := regexp.MustCompile(`<li><code>([^<]+)</code>`).FindStringSubmatch(u.shows("recovery codes", u.post("/account/factors/recovery-codes"), 200, "They are shown only now").text)
+	thief.shows("the password is no second factor", thief.post("/account/factors/"+id+"/delete", "password", s.passwords[bob]), 422, "A second factor is required to log in")
 	other := s.browse(outside)
 	other.shows("without a code", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 403, "A second factor is required to log in")
 	other.shows("a wrong password with a code", other.post("/account/login", "account", bob, "password", "x", "code", s.otp(secret, 0)), 401, "Address or password are wrong")

@@ -45,8 +45,12 @@ func TestSecondFactors(t *testing.T) {
 	if d := webLogin(0, password, ""); d["outcome"] != "allow" {
 		t.Errorf("a pending factor is asked for: %v", d)
 	}
+	// Whoever knows the password alone prepares nothing that outlasts the first factor.
+	self.refused(409, "no_second_factor", "POST", path+"/second-factors/recovery-codes", nil)
+	prepared := self.api("POST", path+"/second-factors/totp", object{"label": "thief"})
 	self.refused(403, "second_factor_refused", "POST", path+"/second-factors/"+id+"/confirm", object{"code": "000000"})
 	self.api("POST", path+"/second-factors/"+id+"/confirm", object{"code": s.otp(secret, -1)})
+	self.refused(404, "not_found", "POST", path+"/second-factors/"+prepared["id"].(string)+"/confirm", object{"code": s.otp(prepared["secret"].(string), 0)})
 
 	t.Run("at a login that asks", func(t *testing.T) {
 		s := s.in(t)

@@ -54,7 +54,7 @@ func (v *visit) newDevice() error {
 	if err != nil {
 		return err
 	}
-	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, "", "show", !v.Proved(web.Account), v.Servers}})
+	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, "", "show", !v.proved(), v.Servers}})
 }
 
 // createdData is a new device, whose secret is shown once.
@@ -71,7 +71,7 @@ type createdData struct {
 func (v *visit) createDevice() error {
 	label, as, once := v.Value("label"), v.Value("as"), v.Value("once")
 	again := func(err error) error {
-		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, label, as, !v.Proved(web.Account), v.Servers}}, err)
+		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, label, as, !v.proved(), v.Servers}}, err)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package selfservice
 import (
 	"html/template"
 	"net/http"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/web"
@@ -25,7 +26,7 @@ func (v *visit) showFactors(data factorsData, problem error) error {
 	if err != nil {
 		return err
 	}
-	data.Items, data.Ask = list.Items, !v.Proved(web.Account)
+	data.Items, data.Ask = list.Items, !v.proved()
 	view := web.View{Title: v.T("Second factors"), Nav: v.nav("factors"), Data: data}
 	if problem != nil {
 		if view, err = v.Again(view, problem); err != nil {
@@ -68,6 +69,10 @@ func (v *visit) createCodes() error {
 
 func (v *visit) confirmFactor() error {
 	_, err := v.Factors.Of(v.account).Confirm(v.R.Context(), v.R.PathValue("id"), &api.FactorProof{Code: v.Value("code")})
+	if err == nil && v.Proved(web.Account) { // a code of it was entered, after the password
+		v.Now = time.Now()
+		v.Prove(web.Account)
+	}
 	return v.factorsChanged(err, v.T("The second factor is in use: log-ins to this page ask for it."))
 }
 

@@ -1,13 +1,14 @@
 // Package selfservice is the users' own page, /account: their devices and secure passwords, their
 // logins and open sessions.
 //
-// A user logs in with the mailbox password, which is verified like that of a login with protocol web
-// and client type console, and recorded as one. Access policies for the client type console
+// A user logs in with the mailbox password, which is verified like that of a login with protocol
+// web and client type console, and recorded as one. Access policies for the client type console
 // therefore apply to the page. What a user may do is what package admin allows the role self.
 //
 // A secure password is shown once, in the answer to the form that creates it; sending that form
-// again creates none. A phone can be set up by a one-time link, which is valid for five minutes: its
-// page shows nothing of the account until the user confirms on the phone, which uses the link up.
+// again creates none. A phone can be set up by a one-time link, which is valid for five minutes:
+// its page shows nothing of the account until the user confirms on the phone, which uses the link
+// up.
 //
 // # Diagnostics
 //
@@ -123,8 +124,8 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 	return serve(&visit{c, p, a})
 }
 
-// open returns an account as its user sees it. Whoever proved the password proved a second factor with
-// it, if the account has one.
+// open returns an account as its user sees it. Whoever proved the password proved a second factor
+// with it, if the account has one.
 func (p *Pages) open(c *web.Call, who string, proven time.Time) (*admin.Account, error) {
 	if loaded, _ := p.Admin.Store.State.Ready(); !loaded {
 		return nil, store.ErrUnavailable
@@ -201,9 +202,13 @@ func (v *visit) logoutEverywhere() error {
 	return v.logout()
 }
 
+// proved reports whether the password was entered a short while ago, with the second factor that
+// the account has now.
+func (v *visit) proved() bool { return v.Proved(web.Account) && v.account.StepUp() == nil }
+
 // identified checks the password in the form, unless it was entered a short while ago.
 func (v *visit) identified() error {
-	if v.Proved(web.Account) {
+	if v.proved() {
 		return nil
 	}
 	if v.Throttled() {

@@ -233,8 +233,8 @@ type Factor struct {
 	// ConfirmedAt is when its owner proved to have it; zero for a pending one, which opens nothing.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	// Data is the secret of a time-based code, the registration or public key of a passkey, and the
-	// address or number that codes are sent to, each sealed with the pepper; of recovery codes their
-	// keyed hashes.
+	// address or number that codes are sent to, each sealed with the pepper; of recovery codes
+	// their keyed hashes.
 	Data []byte `json:"data,omitempty"`
 }
 
@@ -244,6 +244,17 @@ func (f *Factor) Confirmed() bool { return !f.ConfirmedAt.IsZero() }
 // HasFactor reports whether the account has a second factor other than recovery codes that counts.
 func (a *Account) HasFactor() bool {
 	return slices.ContainsFunc(a.Factors, func(f Factor) bool { return f.Confirmed() && f.Kind != factor.Recovery })
+}
+
+// FactorSince returns when the first of those that HasFactor counts was confirmed; zero for none.
+func (a *Account) FactorSince() (first time.Time) {
+	for i := range a.Factors {
+		f := &a.Factors[i]
+		if f.Confirmed() && f.Kind != factor.Recovery && (first.IsZero() || f.ConfirmedAt.Before(first)) {
+			first = f.ConfirmedAt
+		}
+	}
+	return first
 }
 
 // SecondFactorPolicy says for which accounts of a domain a second factor is required (F18).

@@ -89,7 +89,7 @@ func (c *Call) EndSessions(a Area, who string) error {
 }
 
 // Prove notes that the password or key has just been entered.
-func (c *Call) Prove(a Area) { c.sessions.Put(c.R.Context(), string(a)+".proved", c.Now.Unix()) }
+func (c *Call) Prove(a Area) { c.sessions.Put(c.R.Context(), string(a)+".proved", c.Now.UnixMilli()) }
 
 // Proved reports whether the password or key was entered recently enough for a dangerous change.
 func (c *Call) Proved(a Area) bool {
@@ -98,7 +98,7 @@ func (c *Call) Proved(a Area) bool {
 
 // ProvedAt returns when the password or key was last entered.
 func (c *Call) ProvedAt(a Area) time.Time {
-	return time.Unix(c.sessions.GetInt64(c.R.Context(), string(a)+".proved"), 0)
+	return time.UnixMilli(c.sessions.GetInt64(c.R.Context(), string(a)+".proved"))
 }
 
 // Note keeps a text for the next page that this browser shows.

@@ -1,13 +1,14 @@
-// Package factors has the operations on second factors: for their owner, who proves with one of them
-// to change the others, and for administrators, who reset them.
+// Package factors has the operations on second factors: for their owner, who proves with one of
+// them to change the others, and for administrators, who reset them.
 //
 //	o := factors.Site{Verifier: v, Issuer: "example.org"}.Of(account)
 //	new, err := o.CreateTOTP(ctx, "phone")            the secret, shown once
 //	_, err = o.Confirm(ctx, new.View.ID, &api.FactorProof{Code: "492039"})
 //	err = o.Prove(ctx, "492039")                      step-up of a page: then [admin.Caller.Proven]
 //
-// A factor counts once it is confirmed. A caller of role self who has one, or needs one, must have
-// proven it within [admin.ProvenFor] to add or delete factors; see [admin.Account.StepUp].
+// A factor counts once it is confirmed. The first one ends pending ones. A caller of role self who
+// has one, or needs one, must have proven it within [admin.ProvenFor] to add or delete factors; see
+// [admin.Account.StepUp].
 package factors
 
 import (
@@ -93,7 +94,8 @@ func masked(to string) string {
 	return local[:min(1, len(local))] + "***@" + domain
 }
 
-// change makes one change of the account's factors. It forgets pending ones that have expired.
+// change makes one change of the account's factors. It forgets pending ones that have expired, and
+// with the first factor that counts all pending ones and recovery codes.
 func (o *Owned) change(ctx context.Context, action string, edit func(ch *store.Change, next *store.Account) error) (rev uint64, err error) {
 	a := o.account
 	err = a.ChangeAs(ctx, admin.ForDomain|admin.ForSelf, func(ch *store.Change) error {
@@ -116,6 +118,10 @@ func (o *Owned) change(ctx context.Context, action string, edit func(ch *store.C
 		if err := edit(ch, next); err != nil {
 			return err
 		}
+		if next.HasFactor() && !(exists && cur.Doc.HasFactor()) {
+			// Whatever was begun before was begun with the password alone, by whoever knew it.
+			next.Factors = slices.DeleteFunc(next.Factors, func(f store.Factor) bool { return !f.Confirmed() || f.Kind == factor.Recovery })
+		}
 		if len(next.Factors) > maxFactors {
 			return api.Conflict("limit", "the account has the maximum of %d second factors: delete some", maxFactors)
 		}
@@ -137,6 +143,12 @@ func (o *Owned) add(ctx context.Context, f store.Factor, data []byte) (*admin.Re
 	}
 	var err error
 	res.Rev, err = o.change(ctx, "second_factor.create", func(ch *store.Change, next *store.Account) error {
+		if err := o.account.StepUp(); err != nil { // another request may have added the first one
+			return err
+		}
+		if f.Kind == factor.Recovery && !next.HasFactor() {
+			return api.Conflict("no_second_factor", "recovery codes stand in for another second factor, and the account has none: add one first")
+		}
 		f.CreatedAt = ch.Now
 		if f.Kind == factor.Recovery { // new ones replace the old ones
 			f.ConfirmedAt = ch.Now
@@ -384,6 +396,9 @@ func (o *Owned) Delete(ctx context.Context, id string) (*admin.Result[api.Factor
 	}
 	res := &admin.Result[api.Factor]{}
 	_, err := o.change(ctx, "second_factor.delete", func(ch *store.Change, next *store.Account) error {
+		if err := o.account.StepUp(); err != nil {
+			return err
+		}
 		i := slices.IndexFunc(next.Factors, func(o store.Factor) bool { return o.ID == id })
 		if i < 0 {
 			return api.NotFound("second factor")
