@@ -61,8 +61,11 @@ type Site struct {
 // within bounds one command of Postfix.
 const within = 30 * time.Second
 
-// queued returns the queue ids of this machine.
-func (s *Site) queued(ctx context.Context) (map[string]bool, error) {
+// arrivalSlack is how far the clock may be set back while a message is received.
+const arrivalSlack = time.Minute
+
+// queued returns the queue ids of this machine, and when their messages arrived.
+func (s *Site) queued(ctx context.Context) (map[string]time.Time, error) {
 	if len(s.Postqueue) == 0 {
 		return nil, errors.New("the queue is not known: set mail.postqueue")
 	}
@@ -73,17 +76,18 @@ func (s *Site) queued(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the queue: %w", said(err))
 	}
-	ids := map[string]bool{}
+	ids := map[string]time.Time{}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		var entry struct {
-			ID string `json:"queue_id"`
+			ID      string `json:"queue_id"`
+			Arrived int64  `json:"arrival_time"` // in seconds since 1970
 		}
 		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
 			return nil, fmt.Errorf("reading the queue: %w", err)
 		}
-		ids[entry.ID] = true
+		ids[entry.ID] = time.Unix(entry.Arrived, 0)
 	}
 	return ids, lines.Err()
 }
@@ -104,7 +108,9 @@ func (s *Site) Find(ctx context.Context, list []Message) ([]Found, error) {
 	found := make([]Found, len(list))
 	for i := range list {
 		m := &list[i]
-		found[i].Queued = m.Node == s.Node && queue[m.QueueID]
+		// Postfix uses short queue ids again: what arrived later is another message, of anybody.
+		arrived, ok := queue[m.QueueID]
+		found[i].Queued = ok && m.Node == s.Node && !arrived.After(m.Time.Add(arrivalSlack))
 		for _, account := range m.Accounts {
 			box := Mailbox{Account: account}
 			for _, d := range s.Dovecots {
