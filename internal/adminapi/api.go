@@ -192,6 +192,9 @@ type API struct {
 	Login http.Handler
 	// TestPolicy evaluates a hypothetical login with a stored policy, "" for none, and a draft.
 	TestPolicy func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error)
+	// EndPages ends the sessions of an account's owner, or of who passes for that, on the users'
+	// page; nil where there is none.
+	EndPages func(ctx context.Context, account string) error
 	// Available reports whether decisions are possible now.
 	Available func() bool
 	// MilterNeeded reports whether rules in force read headers or bodies.

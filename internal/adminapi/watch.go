@@ -45,13 +45,19 @@ func exportAudit(c *call) (*answer, error) {
 	}}, nil
 }
 
-// secureAccount also ends sessions that the rules still permit, if it is asked to.
+// secureAccount also ends sessions on the users' page, and those that the rules still permit, if it is
+// asked to.
 func secureAccount(c *call) (*answer, error) {
 	var f api.Faults
 	in := decode[api.Secure](c, &f)
 	res, err := c.account.Secure(c.ctx, in, &f)
 	if err != nil {
 		return nil, err
+	}
+	if c.EndPages != nil && !c.dryRun { // there, devices can be created without the password for a while
+		if err := c.EndPages(c.ctx, c.account.Address()); err != nil {
+			return nil, err
+		}
 	}
 	if in.EndSessions && !c.dryRun {
 		list, err := c.Open.OfAccount(c.ctx, c.account)

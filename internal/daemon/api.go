@@ -19,6 +19,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/metrics"
+	"github.com/drawbridge/drawbridge/internal/web"
 )
 
 // apiServer returns a function that creates the server of an API listener.
@@ -32,6 +33,7 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		Withdraw: func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error) {
 			return recall.Withdraw(ctx, p.withdraw, d, in, f)
 		},
+		EndPages:  func(ctx context.Context, account string) error { return web.Account.EndSessions(ctx, p.redis, account) },
 		Available: func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()

@@ -272,6 +272,20 @@ func (s *site) abnormal(h *hook, theirs string) {
 		s.t.Errorf("after it was bob: %v", again["abnormal"])
 	}
 
+	// Whoever is logged in to the users' page just before has to log in again.
+	loggedIn := func(password string) *browser {
+		thief := s.browse(office)
+		thief.shows("the users' page", thief.post("/account/login", "account", bob, "password", password), 200, "My devices")
+		return thief
+	}
+	thief := loggedIn(s.passwords[bob])
+	s.api("POST", "/v1/accounts/"+bob+"/secure", object{"revoke_secure_passwords": true})
+	thief.shows("after it was secured", thief.get("/account/devices/new"), 200, "Mailbox password")
+	thief = loggedIn(s.passwords[bob])
+	s.api("PUT", "/v1/accounts/"+bob+"/mailbox-password", object{"password": s.passwords[bob]})
+	thief.shows("after the password was set", thief.get("/account/devices/new"), 200, "Mailbox password")
+	_, phone = s.device(bob, "phone")
+
 	secured := s.api("POST", "/v1/accounts/"+bob+"/secure", object{"block_ip": away, "revoke_secure_passwords": true, "reset_mailbox_password": true, "switch_off": true})
 	if secured["blocked_ip"] != away || len(secured["revoked"].([]any)) != 1 || len(secured["switched_off"].([]any)) != 4 || secured["password"] == "" {
 		s.t.Errorf("secured: %v", secured)

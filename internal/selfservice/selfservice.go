@@ -111,7 +111,10 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 			return err
 		}
 	}
-	if a == nil { // nobody, or an account that is suspended or not managed any more
+	if a != nil && p.replaced(a, c.ProvedAt(web.Account)) {
+		a = nil
+	}
+	if a == nil { // nobody, or an account that is suspended, not managed any more, or has another password
 		to := "/account/login"
 		if c.R.Method == http.MethodGet && c.R.URL.Path != "/account" {
 			to += "?next=" + template.URLQueryEscaper(c.R.URL.RequestURI())
@@ -122,6 +125,12 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 		return err
 	}
 	return serve(&visit{c, p, a})
+}
+
+// replaced reports whether the mailbox password that was entered is not that of the account any more.
+func (p *Pages) replaced(a *admin.Account, entered time.Time) bool {
+	rec, ok := p.Admin.Store.State.Account(a.Address())
+	return ok && !p.Admin.Site.NextPassdb && entered.Before(rec.Doc.MailboxSetAt)
 }
 
 // open returns an account as its user sees it. Whoever proved the password proved a second factor

@@ -85,7 +85,12 @@ func (c *Call) SignOut() error { return c.sessions.Destroy(c.R.Context()) }
 
 // EndSessions ends all sessions of somebody in an area, on all nodes, this one included.
 func (c *Call) EndSessions(a Area, who string) error {
-	return c.Store.PutPage(c.R.Context(), a.epochKey(who), nil, 0)
+	return a.EndSessions(c.R.Context(), c.Store, who)
+}
+
+// EndSessions ends all sessions of somebody, on all nodes.
+func (a Area) EndSessions(ctx context.Context, s Store, who string) error {
+	return s.PutPage(ctx, a.epochKey(who), nil, 0)
 }
 
 // Prove notes that the password or key has just been entered.
