@@ -279,8 +279,10 @@ func (s *site) abnormal(h *hook, theirs string) {
 		return thief
 	}
 	thief := loggedIn(s.passwords[bob])
+	link := phoneLink.FindStringSubmatch(thief.post("/account/devices", "once", thief.field(thief.get("/account/devices/new"), "once"), "label", "thief", "as", "link").text)[1]
 	s.api("POST", "/v1/accounts/"+bob+"/secure", object{"revoke_secure_passwords": true})
 	thief.shows("after it was secured", thief.get("/account/devices/new"), 200, "Mailbox password")
+	thief.shows("a link made before", thief.post(link, "as", "show"), 200, "This link was used")
 	thief = loggedIn(s.passwords[bob])
 	s.api("PUT", "/v1/accounts/"+bob+"/mailbox-password", object{"password": s.passwords[bob]})
 	thief.shows("after the password was set", thief.get("/account/devices/new"), 200, "Mailbox password")

@@ -126,7 +126,11 @@ func (v *visit) createDevice() error {
 
 // offerLink shows a one-time link with which a phone sets itself up.
 func (v *visit) offerLink(label string) error {
-	b, err := json.Marshal(permission{v.account.Address(), label})
+	epoch, err := v.Epoch(web.Account, v.account.Address())
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(permission{v.account.Address(), label, v.Now, epoch})
 	if err != nil {
 		return err
 	}

@@ -249,10 +249,12 @@ type nav struct{ Account, Area string }
 
 func (v *visit) nav(area string) nav { return nav{v.account.Address(), area} }
 
-// permission is what a one-time link allows.
+// permission is what a one-time link allows. It ends with the sessions that could have made it.
 type permission struct {
-	Account string `json:"account"`
-	Label   string `json:"label"`
+	Account string    `json:"account"`
+	Label   string    `json:"label"`
+	Made    time.Time `json:"made"`
+	Epoch   string    `json:"epoch"` // see [web.Call.Epoch]
 }
 
 func (p *Pages) phoneForm(c *web.Call) error {
@@ -281,9 +283,16 @@ func (p *Pages) phone(c *web.Call) error {
 	if b == nil || json.Unmarshal(b, &allowed) != nil {
 		return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{}})
 	}
+	epoch, err := c.Epoch(web.Account, allowed.Account)
+	if err != nil {
+		return err
+	}
 	a, err := p.open(c, allowed.Account, c.Now) // proved when the link was made
 	if err != nil {
 		return err
+	}
+	if epoch != allowed.Epoch || epoch == "" || p.replaced(a, allowed.Made) {
+		return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{}})
 	}
 	res, err := a.CreateSecurePassword(c.R.Context(), &api.NewSecurePassword{Label: allowed.Label}, &api.Faults{})
 	if err != nil {

@@ -73,11 +73,17 @@ func (c *Call) SignedIn(a Area) (string, error) {
 	if who == "" {
 		return "", nil
 	}
-	epoch, err := c.Store.FindPage(ctx, a.epochKey(who))
-	if err != nil || epoch == nil || string(epoch) != c.sessions.GetString(ctx, string(a)+".epoch") {
+	epoch, err := c.Epoch(a, who)
+	if err != nil || epoch == "" || epoch != c.sessions.GetString(ctx, string(a)+".epoch") {
 		return "", err
 	}
 	return who, nil
+}
+
+// Epoch returns a value that changes when all sessions of somebody end.
+func (c *Call) Epoch(a Area, who string) (string, error) {
+	b, err := c.Store.FindPage(c.R.Context(), a.epochKey(who))
+	return string(b), err
 }
 
 // SignOut ends the session of this browser.
