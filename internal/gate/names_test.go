@@ -1,9 +1,13 @@
 package gate_test
 
 import (
+	"context"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/factor"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -180,4 +184,30 @@ func TestPastedSecrets(t *testing.T) {
 	wrong[0] = "ab"[(wrong[0]-'a'+1)%2]
 	d.want(imap("ann@example.org", string(wrong), home), "deny bad_secret")
 	d.want(imap("bob@example.org", string(wrong), home), "next ok") // has none: it may be a mailbox password
+}
+
+// A page asks for the second factor of the account whose name the next passdb has given the login,
+// too: the account of the typed name may have none.
+func TestRecheckAsksForTheFactor(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, func(o *gate.Options) {
+		next(o)
+		o.Factor = func(_ context.Context, account, otp string, _ netip.Addr) (string, error) {
+			if account != "ann@example.org" || otp != "492039" {
+				return "wrong", nil
+			}
+			return "", nil
+		}
+	})
+	d.domain(nil)
+	d.account("ann@example.org", func(a *store.Account) {
+		a.Factors = []store.Factor{{ID: "app", Kind: factor.TOTP, CreatedAt: time.Now(), ConfirmedAt: time.Now(), Data: []byte("x")}}
+	})
+	for otp, want := range map[string]string{"": "deny second_factor_required", "000000": "deny second_factor_required", "492039": "next ok"} {
+		l := imap("ann@example.org", "", home)
+		l.Protocol, l.Service, l.Page, l.OTP = access.Web, "web", true, otp
+		if got := d.Recheck(l, "nick@example.org"); end(got) != want {
+			t.Errorf("with %q: %s, want %s", otp, end(got), want)
+		}
+	}
 }

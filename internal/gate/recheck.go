@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"context"
+
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -25,6 +27,13 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	}
 	q.Secret = access.Secret{State: access.SecretAuthenticated}
 	d := access.Decide(q, noAsker{}, false)
+	if d.Outcome != access.Deny && l.AsksFactor() { // the typed name's account may have had none to prove
+		if err := g.prove(context.Background(), l, q, &v, &d); err != nil {
+			d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
+			g.ended(l, &d, v.Domain)
+			return d
+		}
+	}
 	switch {
 	case d.Outcome == access.Deny:
 		session := bounded(l.Session)
