@@ -1,5 +1,5 @@
 // Package opensessions has the operations of administrators on open sessions of Dovecot: list them,
-// end one, and wait for those that a change ends.
+// end one, and wait until a change has ended sessions.
 //
 // Role domain sees the sessions of its domain, and not which of the site's servers have them.
 package opensessions
@@ -62,7 +62,7 @@ func viewEnded(o livesessions.Outcome) *api.SessionsEnded {
 
 // errNoDoveadm refuses where open sessions are not known.
 func errNoDoveadm() error {
-	return api.Conflict("no_doveadm", "the daemon knows no doveadm, so open sessions are not known: set sessions.doveadm")
+	return api.Conflict("no_doveadm", "open sessions cannot be listed without doveadm: set sessions.doveadm")
 }
 
 // OfDomain returns the open sessions of a domain, and the Dovecots that did not answer. Role domain
@@ -94,7 +94,7 @@ func (s Site) list(ctx context.Context, d *admin.Domain, account string) (*api.S
 func view(r *admin.Request, o *livesessions.Open) api.Session {
 	v := api.Session{ID: o.ID, Account: o.Account, Protocol: o.Protocol.String(), IP: o.IP, Node: o.Node}
 	if r.Caller.Role == store.RoleDomain || r.Caller.Role == store.RoleSelf {
-		v.Node = "" // which servers there are is the site's business
+		v.Node = "" // only roles of the site see its servers
 	}
 	var labels []string
 	var began time.Time
@@ -107,8 +107,7 @@ func view(r *admin.Request, o *livesessions.Open) api.Session {
 				}
 			}
 		}
-		switch label {
-		case store.CredentialUnverified:
+		if label == store.CredentialUnverified {
 			label = store.CredentialMailbox
 		}
 		if !slices.Contains(labels, label) {
