@@ -118,7 +118,7 @@ func (o *Owned) change(ctx context.Context, action string, edit func(ch *store.C
 		if err := edit(ch, next); err != nil {
 			return err
 		}
-		if next.HasFactor() && !(exists && cur.Doc.HasFactor()) {
+		if next.HasFactor() && (!exists || !cur.Doc.HasFactor()) {
 			// Whatever was begun before was begun with the password alone, by whoever knew it.
 			next.Factors = slices.DeleteFunc(next.Factors, func(f store.Factor) bool { return !f.Confirmed() || f.Kind == factor.Recovery })
 		}
