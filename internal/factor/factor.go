@@ -30,7 +30,8 @@ import (
 	"time"
 )
 
-// Kind is a kind of second factor.
+// Kind is a kind of second factor, as the API and the store name it. Of these only [TOTP] is
+// verified by this package: see [Match].
 type Kind string
 
 // The kinds.
@@ -49,7 +50,8 @@ const (
 	secretSz = 20 // bytes, as long as SHA-1's result
 )
 
-// NewSecret returns a secret for time-based codes. It is the caller's to wipe.
+// NewSecret returns a secret for time-based codes: 20 random bytes (RFC 4226 section 4). It is the caller's
+// to wipe.
 func NewSecret() ([]byte, error) {
 	secret := make([]byte, secretSz)
 	if _, err := rand.Read(secret); err != nil {
@@ -60,10 +62,12 @@ func NewSecret() ([]byte, error) {
 
 var secretText = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// Text returns a secret as people type it into an authenticator.
+// Text returns a secret as people type it into an authenticator: base32 without padding (RFC 4648), 32
+// characters for 20 bytes.
 func Text(secret []byte) []byte { return secretText.AppendEncode(nil, secret) }
 
-// URI returns what an authenticator reads from a QR code.
+// URI returns what an authenticator reads from a QR code: an otpauth address with the secret in clear.
+// Colons of the issuer are left out.
 func URI(issuer, account string, secret []byte) string {
 	u := url.URL{Scheme: "otpauth", Host: "totp", Path: "/" + strings.ReplaceAll(issuer, ":", "") + ":" + account}
 	q := url.Values{
@@ -74,10 +78,10 @@ func URI(issuer, account string, secret []byte) string {
 	return u.String()
 }
 
-// Step is the step of a time.
+// Step is the step of a time: the number of whole periods of 30 seconds since 1970 (RFC 6238 section 4).
 func Step(t time.Time) int64 { return t.Unix() / period }
 
-// CodeAt returns the code of a step (RFC 4226 section 5.3).
+// CodeAt returns the code of a step: six digits with leading zeros, by HMAC-SHA-1 (RFC 4226 section 5.3).
 func CodeAt(secret []byte, step int64) string {
 	mac := hmac.New(sha1.New, secret)
 	var counter [8]byte
@@ -101,7 +105,8 @@ func Match(secret []byte, code string, now time.Time) (step int64, ok bool) {
 	return step, ok
 }
 
-// NewCode returns a one-time code of six digits.
+// NewCode returns a one-time code of six random digits, leading zeros included, for sending. It fails
+// only if the system has no randomness.
 func NewCode() (string, error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
 	if err != nil {
@@ -119,7 +124,8 @@ const (
 	RecoveryCodes = 10
 )
 
-// NewRecoveryCode returns a recovery code, in two groups.
+// NewRecoveryCode returns a recovery code: 10 characters without look-alikes, 50 random bits, in two groups
+// with a dash between them.
 func NewRecoveryCode() (string, error) {
 	code, err := letters(recoveryLen)
 	if err != nil {
@@ -128,7 +134,8 @@ func NewRecoveryCode() (string, error) {
 	return code[:recoveryLen/2] + "-" + code[recoveryLen/2:], nil
 }
 
-// NewProof returns what stands for a verified passkey at one login.
+// NewProof returns what stands for a verified passkey at one login: 26 characters, 130 random bits. The
+// caller keeps it, and accepts it once.
 func NewProof() (string, error) { return letters(proofLen) }
 
 func letters(n int) (string, error) {
@@ -142,7 +149,7 @@ func letters(n int) (string, error) {
 	return string(b), nil
 }
 
-// Form is the form of what somebody typed.
+// Form is the form of what somebody typed, by its length and characters alone. The zero value is no code.
 type Form uint8
 
 // The forms.
@@ -153,7 +160,8 @@ const (
 	ProofForm                // a proof
 )
 
-// Read returns a typed code in normal form, without spaces and dashes and in lower case.
+// Read returns a typed code in normal form, without spaces and dashes and in lower case; "" if it has the
+// form of none. More than 64 bytes are never one.
 func Read(typed string) (code string, form Form) {
 	if len(typed) > 64 {
 		return "", Unreadable

@@ -43,7 +43,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/inject"
 )
 
-// Notice is one event that somebody is to know of.
+// Notice is one event that somebody is to know of. Its JSON is the body of the webhook; ID distinguishes
+// repetitions.
 type Notice struct {
 	ID      string    `json:"id"` // random
 	Event   string    `json:"event"`
@@ -56,7 +57,8 @@ type Notice struct {
 	Text    string `json:"-"`
 }
 
-// Spool keeps texts on disk, oldest first.
+// Spool keeps texts on disk, oldest first, through restarts. Add returns how many of the oldest it dropped
+// to stay within its bound.
 type Spool interface {
 	Len() int
 	Add(text []byte) (dropped int, err error)
@@ -72,13 +74,15 @@ const (
 // errPermanent: trying again does not help.
 var errPermanent = errors.New("it is refused for good")
 
-// Notifier sends notices. Either queue may be nil.
+// Notifier sends notices by mail and by webhook. Either queue may be nil: then nothing is sent that way.
+// It is safe for concurrent use.
 type Notifier struct {
 	Mail, Webhook *Queue
 	Log           hclog.Logger
 }
 
-// Notify queues a notice for the mail and the webhook.
+// Notify queues a notice for the mail and the webhook, and does not wait for either. What cannot be queued
+// is logged.
 func (n *Notifier) Notify(notice *Notice) {
 	if n.Mail != nil && notice.Subject != "" {
 		n.Mail.put(mailed{ID: notice.ID, Domain: notice.Domain, To: notice.Account, Subject: notice.Subject, Text: notice.Text, Time: notice.Time}, notice.Time)
@@ -88,7 +92,8 @@ func (n *Notifier) Notify(notice *Notice) {
 	}
 }
 
-// Run sends what is queued until ctx ends.
+// Run sends what is queued until ctx ends, also what was queued before a restart. Failures are tried again
+// after 1 second to 10 minutes, for 72 hours.
 func (n *Notifier) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	for _, q := range []*Queue{n.Mail, n.Webhook} {
@@ -99,7 +104,8 @@ func (n *Notifier) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// Queue is a spool of texts and what sends one.
+// Queue is a spool of texts and what sends one. A text leaves the spool after it was sent, or when it is
+// refused for good.
 type Queue struct {
 	name  string
 	send  func(ctx context.Context, body []byte) error
@@ -119,7 +125,8 @@ func newQueue(name string, spool Spool, log hclog.Logger, send func(context.Cont
 	return &Queue{name: name, send: send, log: log, spool: spool, wake: make(chan struct{}, 1)}
 }
 
-// Waiting returns how many notices wait.
+// Waiting returns how many notices wait to be sent, those that failed before included; for the metrics.
+// It is safe for concurrent use.
 func (q *Queue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -209,7 +216,8 @@ func (q *Queue) first(ctx context.Context) (sent bool, err error) {
 	return true, nil
 }
 
-// NewWebhook returns the queue of a webhook. The key signs.
+// NewWebhook returns the queue of a webhook, which gets each notice by POST, signed with the key. Answers
+// 4xx but 408 and 429 drop it; redirects are not followed.
 func NewWebhook(url string, key []byte, spool Spool, log hclog.Logger) *Queue {
 	client := &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return newQueue("webhook", spool, log, func(ctx context.Context, body []byte) error {
@@ -235,7 +243,8 @@ func NewWebhook(url string, key []byte, spool Spool, log hclog.Logger) *Queue {
 	})
 }
 
-// Sign returns the signature of a body at a time, for the header X-Drawbridge-Signature.
+// Sign returns the signature of a body at a time, for the header X-Drawbridge-Signature: t=SECONDS,v1=HEX of
+// HMAC-SHA-256 over "SECONDS." and the body.
 func Sign(key []byte, at time.Time, body []byte) string {
 	t := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, key)
@@ -254,7 +263,8 @@ type mailed struct {
 	Time    time.Time `json:"time"`
 }
 
-// NewMail returns the queue of mails that a client sends. The node names this daemon in Message-IDs.
+// NewMail returns the queue of mails that a client sends, with the null sender, so that nothing bounces. The
+// node names this daemon in Message-IDs.
 func NewMail(client *inject.Client, node string, spool Spool, log hclog.Logger) *Queue {
 	return newQueue("mail", spool, log, func(ctx context.Context, body []byte) error {
 		var m mailed

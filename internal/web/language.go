@@ -38,7 +38,8 @@ var languages = func() []*Language {
 	return list
 }()
 
-// T returns a text in the language, formatted like [fmt.Sprintf] if there are arguments.
+// T returns a text in the language, formatted like [fmt.Sprintf] if there are arguments. What the catalogue
+// lacks stays English.
 func (l *Language) T(text string, args ...any) string {
 	if t, ok := l.texts[text]; ok {
 		text = t
@@ -49,13 +50,14 @@ func (l *Language) T(text string, args ...any) string {
 	return fmt.Sprintf(text, args...)
 }
 
-// Has reports whether the catalogue has a text.
+// Has reports whether the catalogue has a text; English has all, since the texts are English in the code.
 func (l *Language) Has(text string) bool {
 	_, ok := l.texts[text]
 	return ok || l.texts == nil
 }
 
-// Languages returns all languages, English first.
+// Languages returns all languages, English first, then by their codes. The list is shared: callers must
+// not change it.
 func (*Language) Languages() []*Language { return languages }
 
 const languageCookie = "drawbridge-language"
@@ -82,7 +84,8 @@ func languageOf(r *http.Request) *Language {
 	return languages[0]
 }
 
-// ChooseLanguage handles the form with which a user chooses a language.
+// ChooseLanguage handles the form with which a user chooses a language: it is kept in a cookie for a year.
+// Unknown codes change nothing.
 func ChooseLanguage(c *Call) error {
 	if err := c.Form(); err != nil {
 		return err

@@ -20,7 +20,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
-// Call is one request of a page.
+// Call is one request of a page, with the language of its user. It is for the goroutine of the request
+// alone.
 type Call struct {
 	*Site
 	*Language
@@ -32,10 +33,12 @@ type Call struct {
 	bare bool // outside of sessions
 }
 
-// Pages are parsed templates: each file but layout.html defines "content" of a page.
+// Pages are parsed templates, by the name of their file without ".html": each file but layout.html
+// defines "content" of a page.
 type Pages map[string]*template.Template
 
-// View is what a template gets.
+// View is what a template gets. [Call.Show] fills in Call and Note; with a Problem, its status is that of
+// the answer.
 type View struct {
 	*Call
 	Title   string
@@ -47,7 +50,8 @@ type View struct {
 	Data    any
 }
 
-// Repeat is a button that sends a refused form again with another field.
+// Repeat is a button that sends a refused form again with another field, such as confirm. The label is
+// translated where it is shown.
 type Repeat struct{ Name, Value, Label string }
 
 var shared = template.Must(template.New("shared").Funcs(functions).Parse(`
@@ -96,7 +100,8 @@ var functions = template.FuncMap{
 	"list":    func(v ...any) []any { return v },
 }
 
-// Parse reads the templates of a directory.
+// Parse reads the templates of a directory: templates/*.html with templates/layout.html and those of
+// templates/parts. It panics on a fault, since they are embedded.
 func Parse(files fs.FS) Pages {
 	layout := template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/layout.html", "templates/parts/*.html"))
 	names, err := fs.Glob(files, "templates/*.html")
@@ -112,7 +117,8 @@ func Parse(files fs.FS) Pages {
 	return pages
 }
 
-// Show sends a page.
+// Show sends a page within its layout, with status 200 or that of the problem. The error is a fault of
+// the template; nothing was sent then.
 func (c *Call) Show(p Pages, name string, v View) error {
 	v.Call = c
 	status := http.StatusOK
@@ -125,7 +131,8 @@ func (c *Call) Show(p Pages, name string, v View) error {
 	return c.send(p[name], "layout.html", status, v)
 }
 
-// Part sends one template of a page, for a script that asks for it alone.
+// Part sends one template of a page, without the layout, for a script that asks for it alone. The status
+// is 200.
 func (c *Call) Part(p Pages, name, part string, data any) error {
 	return c.send(p[name], part, http.StatusOK, View{Call: c, Data: data})
 }
@@ -167,7 +174,8 @@ func (c *Call) Again(v View, err error) (View, error) {
 	return v, nil
 }
 
-// Field is a field of a form.
+// Field is a field of a form that is sent again: its name and one of its values, as [Call.Resend]
+// returns them.
 type Field struct{ Name, Value string }
 
 // Resend returns the fields of the form that was sent, but secrets and do, for a form that sends
@@ -188,7 +196,8 @@ func secret(name string) bool {
 	return slices.Contains([]string{"password", "new_password", "key", "code"}, name)
 }
 
-// Explain describes a problem to somebody who sees no fields of an API.
+// Explain describes a problem to somebody who sees no fields of an API: as a sentence, which begins with
+// a capital and ends with a full stop.
 func (c *Call) Explain(p *api.Problem) string {
 	if len(p.Errors) > 0 {
 		return c.T("Please correct what follows; nothing was changed.")
@@ -196,7 +205,8 @@ func (c *Call) Explain(p *api.Problem) string {
 	return strings.ToUpper(p.Detail[:min(1, len(p.Detail))]) + p.Detail[min(1, len(p.Detail)):] + "."
 }
 
-// Redirect continues at a path of this site.
+// Redirect continues at a path of this site by 303, so that a form is not sent twice. Any other address
+// leads to "/".
 func (c *Call) Redirect(path string) error {
 	if path = Local(path); path == "" {
 		path = "/"
@@ -205,7 +215,8 @@ func (c *Call) Redirect(path string) error {
 	return nil
 }
 
-// NotFound is the error for what is not there.
+// NotFound is the error for what is not there, or out of the reach of whoever asks, which must look the
+// same: 404.
 func NotFound() error { return api.Missing("there is no such page") }
 
 func (c *Call) fail(err error) {
@@ -242,7 +253,8 @@ func (c *Call) showProblem(p *api.Problem) {
 	}
 }
 
-// Form reads the form of a request.
+// Form reads the form of a request, at most 1 MiB. The errors are problems: 413 if it is longer, 400 if
+// it cannot be read.
 func (c *Call) Form() error {
 	if err := c.R.ParseForm(); err != nil {
 		if long := new(http.MaxBytesError); errors.As(err, &long) {
@@ -253,10 +265,12 @@ func (c *Call) Form() error {
 	return nil
 }
 
-// Value returns a field of the form, without blanks around it.
+// Value returns a field of the form, without blanks around it; "" if it was not sent. Of several values
+// it is the first.
 func (c *Call) Value(name string) string { return strings.TrimSpace(c.R.PostFormValue(name)) }
 
-// Lines returns the lines or words of a field.
+// Lines returns the lines or words of a field: what lies between line ends, commas, blanks and tabs, never
+// empty.
 func (c *Call) Lines(name string) []string {
 	return strings.FieldsFunc(c.R.PostFormValue(name), func(r rune) bool { return r == '\n' || r == '\r' || r == ',' || r == ' ' || r == '\t' })
 }
@@ -280,7 +294,8 @@ func Check[T any](c *Call, v *T, f *api.Faults) *T {
 	return decode[T](c, n, f)
 }
 
-// DecodeJSON reads a value from JSON by the schema of its type.
+// DecodeJSON reads a value from JSON by the schema of its type, as the API does. Faults go to f; the
+// value is not nil.
 func DecodeJSON[T any](c *Call, text []byte, f *api.Faults) *T {
 	n, err := rest.Parse(text)
 	if err != nil || n.Kind != rest.Object {

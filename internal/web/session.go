@@ -32,7 +32,8 @@ func (s sessionStore) Delete(string) error                    { return nil }
 func (s sessionStore) Find(string) ([]byte, bool, error)      { return nil, false, nil }
 func (s sessionStore) Commit(string, []byte, time.Time) error { return nil }
 
-// Area is a part of the pages with log-ins of its own.
+// Area is a part of the pages with log-ins of its own: one browser may be logged in to both, as
+// different people.
 type Area string
 
 // The areas.
@@ -44,7 +45,8 @@ const (
 // epochKey names the value that all sessions of somebody share; another value ends them.
 func (a Area) epochKey(who string) string { return "epoch:" + string(a) + ":" + who }
 
-// SignIn begins a session under a new token, and so ends the one that the browser had.
+// SignIn begins a session under a new token, and so ends the one that the browser had: a token that
+// was planted in it is worthless. Errors are those of the store.
 func (c *Call) SignIn(a Area, who string) error {
 	ctx := c.R.Context()
 	epoch, err := c.Store.FindPage(ctx, a.epochKey(who))
@@ -66,7 +68,8 @@ func (c *Call) SignIn(a Area, who string) error {
 	return nil
 }
 
-// SignedIn returns who is logged in to an area; "" for nobody.
+// SignedIn returns who is logged in to an area; "" for nobody, and after [Call.EndSessions]. Errors
+// are those of the store, and mean that nobody may continue.
 func (c *Call) SignedIn(a Area) (string, error) {
 	ctx := c.R.Context()
 	who := c.sessions.GetString(ctx, string(a))
@@ -80,53 +83,64 @@ func (c *Call) SignedIn(a Area) (string, error) {
 	return who, nil
 }
 
-// Epoch returns a value that changes when all sessions of somebody end.
+// Epoch returns a value that changes when all sessions of somebody end; "" if there are none. What
+// is bound to it ends with them.
 func (c *Call) Epoch(a Area, who string) (string, error) {
 	b, err := c.Store.FindPage(c.R.Context(), a.epochKey(who))
 	return string(b), err
 }
 
-// SignOut ends the session of this browser.
+// SignOut ends the session of this browser, in both areas: it is deleted from the store, and its
+// cookie is removed.
 func (c *Call) SignOut() error { return c.sessions.Destroy(c.R.Context()) }
 
-// EndSessions ends all sessions of somebody in an area, on all nodes, this one included.
+// EndSessions ends all sessions of somebody in an area, on all nodes, this one included. Those of the
+// other area continue.
 func (c *Call) EndSessions(a Area, who string) error {
 	return a.EndSessions(c.R.Context(), c.Store, who)
 }
 
-// EndSessions ends all sessions of somebody, on all nodes.
+// EndSessions ends all sessions of somebody, on all nodes, from their next request on. It needs no
+// request of a page, so that other doors can call it.
 func (a Area) EndSessions(ctx context.Context, s Store, who string) error {
 	return s.PutPage(ctx, a.epochKey(who), nil, 0)
 }
 
-// Prove notes that the password or key has just been entered.
+// Prove records in the session that the password or key of an area has just been entered, which
+// permits dangerous changes for ten minutes.
 func (c *Call) Prove(a Area) { c.sessions.Put(c.R.Context(), string(a)+".proved", c.Now.UnixMilli()) }
 
-// Proved reports whether the password or key was entered recently enough for a dangerous change.
+// Proved reports whether the password or key was entered recently enough for a dangerous change: less
+// than ten minutes ago.
 func (c *Call) Proved(a Area) bool {
 	return c.Now.Sub(c.ProvedAt(a)) < provedIn
 }
 
-// ProvedAt returns when the password or key was last entered.
+// ProvedAt returns when the password or key was last entered, to the millisecond; 1970 if it was not
+// in this session.
 func (c *Call) ProvedAt(a Area) time.Time {
 	return time.UnixMilli(c.sessions.GetInt64(c.R.Context(), string(a)+".proved"))
 }
 
-// Note keeps a text for the next page that this browser shows.
+// Note keeps a text for the next page that this browser shows; a later text replaces it. It is kept
+// in the session.
 func (c *Call) Note(text string) { c.sessions.Put(c.R.Context(), "note", text) }
 
-// Permit keeps a permission for a time, and returns the token with which it is taken once.
+// Permit keeps a permission for a time, and returns the token with which it is taken once. The store
+// has only the hash of the token.
 func (c *Call) Permit(kind string, value []byte, keep time.Duration) (token string, err error) {
 	token = rand.Text()
 	return token, c.Store.PutPage(c.R.Context(), permission(kind, token), value, keep)
 }
 
-// Permitted returns what a token permits, without taking it; nil for nothing.
+// Permitted returns what a token permits, without taking it; nil for an unknown token, and for one that
+// was taken or has expired.
 func (c *Call) Permitted(kind, token string) ([]byte, error) {
 	return c.Store.FindPage(c.R.Context(), permission(kind, token))
 }
 
-// TakePermit takes a permission: of two requests, one gets it.
+// TakePermit takes a permission: of two requests at once, on whichever nodes, one gets it and the
+// other nil.
 func (c *Call) TakePermit(kind, token string) ([]byte, error) {
 	return c.Store.TakePage(c.R.Context(), permission(kind, token))
 }

@@ -57,7 +57,8 @@ const (
 // guesses bounds wrong log-ins from one address; there are no accounts to guess at.
 var guesses = throttle.Limits{PerAddress: 20, PerAccount: 1 << 30, Window: 15 * time.Minute}
 
-// Options are the parts and settings of the pages.
+// Options are the parts and settings of the pages. All are needed but PublicURL and Proxies, whose zero
+// values mean none.
 type Options struct {
 	Store Store
 	// PublicURL is the address of the site, such as "https://mail.example.org"; "" for none.
@@ -68,7 +69,8 @@ type Options struct {
 	ProblemOf func(error) *api.Problem
 }
 
-// Site serves pages.
+// Site serves pages: it has their sessions, their protection against other sites, and the counters of
+// wrong log-ins. It is safe for concurrent use.
 type Site struct {
 	Options
 	sessions *scs.SessionManager
@@ -78,7 +80,8 @@ type Site struct {
 	schemas  rest.Schemas
 }
 
-// New returns a site without pages.
+// New returns a site without pages, for plain http unless PublicURL is https; see [Site.Secure] for
+// listeners with TLS. [Site.Page] makes handlers of pages.
 func New(o Options) *Site {
 	s := &Site{Options: o, sessions: scs.New(), guesses: throttle.New(guesses), schemas: rest.NewSchemas()}
 	s.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
@@ -122,7 +125,8 @@ func (s *Site) Secure(tls bool) *Site {
 	return &c
 }
 
-// Handler protects the pages of mux.
+// Handler protects the pages of mux: it refuses requests of other sites (403) and for other hosts (421),
+// bounds bodies to 1 MiB, and sets the headers of security.
 func (s *Site) Handler(mux http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	if s.PublicURL != "" {
@@ -191,7 +195,8 @@ func parseIP(text string) netip.Addr {
 	return ip.Unmap().WithZone("")
 }
 
-// Local returns a path of this site, "" for an address that leads elsewhere.
+// Local returns a path of this site, with its query; "" for an address that leads elsewhere or that
+// browsers read in different ways.
 func Local(path string) string {
 	u, err := url.Parse(path)
 	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(path, "/") ||
@@ -201,7 +206,8 @@ func Local(path string) string {
 	return path
 }
 
-// Page handles requests by a function that shows a page or redirects. An error becomes a page.
+// Page handles requests by a function that shows a page or redirects. An error becomes a page that
+// describes its problem, and is logged if it is internal.
 func (s *Site) Page(serve func(*Call) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := s.call(w, r)
@@ -222,13 +228,16 @@ func (s *Site) refuse(w http.ResponseWriter, r *http.Request, p *api.Problem) {
 	c.showProblem(p)
 }
 
-// Throttled reports whether an address has entered too many wrong log-ins.
+// Throttled reports whether an address has entered too many wrong log-ins: 20 within a quarter of an
+// hour, counted by this daemon.
 func (c *Call) Throttled() bool { return c.guesses.Throttled("", c.IP, false, c.Now) }
 
-// Wrong counts a wrong log-in of this address. The token distinguishes secrets.
+// Wrong counts a wrong log-in of this address. The token distinguishes secrets: the same one again counts
+// once.
 func (c *Call) Wrong(token uint64) { c.guesses.Wrong("", c.IP, token, c.Now) }
 
-// Base returns the address of the site, for links that are opened elsewhere.
+// Base returns the address of the site, for links that are opened elsewhere: PublicURL, or scheme and host
+// of the request.
 func (c *Call) Base() string {
 	scheme := "http://"
 	if c.sessions.Cookie.Secure {
@@ -237,12 +246,15 @@ func (c *Call) Base() string {
 	return cmp.Or(c.PublicURL, scheme+c.R.Host)
 }
 
-// Store keeps sessions and one-time permissions. The errors wrap those of package store.
+// Store keeps sessions and one-time permissions for all nodes. The errors wrap those of package store. It
+// is safe for concurrent use.
 type Store interface {
-	// FindPage returns nil for what is not there.
+	// FindPage returns the value at a key; nil, without an error, for what is not there or has
+	// expired.
 	FindPage(ctx context.Context, key string) ([]byte, error)
-	// TakePage is FindPage that deletes: of two callers, one gets the value.
+	// TakePage is FindPage that deletes, in one step: of two callers at once, one gets the value and
+	// the other nil.
 	TakePage(ctx context.Context, key string) ([]byte, error)
-	// PutPage keeps a value for a time; 0 deletes it.
+	// PutPage keeps a value for a time, and replaces the one that is there; a time of 0 deletes it.
 	PutPage(ctx context.Context, key string, value []byte, keep time.Duration) error
 }

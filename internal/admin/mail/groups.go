@@ -13,12 +13,14 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Groups returns one page of the groups, by address.
+// Groups returns one page of the groups of the domain, by address, as this daemon has them in memory. The
+// error is a bad cursor.
 func (d *Domain) Groups(p admin.Page) (*api.List[api.Group], error) {
 	return admin.PageOf(p, d.Store.State.Groups(d.Name()), func(g *store.Group) string { return g.Address }, ViewGroup)
 }
 
-// ViewGroup shows a group.
+// ViewGroup returns a group as the API shows it. Its lists are copies, and empty rather than nil, so that
+// JSON has [].
 func ViewGroup(g *store.Group) api.Group {
 	return api.Group{
 		Address: g.Address, Aliases: append([]string{}, g.Aliases...), Members: append([]string{}, g.Members...),
@@ -27,7 +29,8 @@ func ViewGroup(g *store.Group) api.Group {
 	}
 }
 
-// Group returns the group at an account's address.
+// Group returns the group at an account's address with its revision; 404 not_found if the
+// domain has no such group.
 func (s Site) Group(a *admin.Account) (*admin.Result[api.Group], error) {
 	g, ok := a.Store.State.Group(a.Name(), a.Address())
 	if !ok {
@@ -36,7 +39,8 @@ func (s Site) Group(a *admin.Account) (*admin.Result[api.Group], error) {
 	return &admin.Result[api.Group]{View: ViewGroup(g.Doc), Rev: g.Rev}, nil
 }
 
-// PutGroup creates or replaces the group at an account's address.
+// PutGroup creates or replaces the group at an account's address. All faults are reported at once; an
+// unchanged group keeps its revision and leaves no audit entry.
 func (s Site) PutGroup(ctx context.Context, a *admin.Account, in *api.Group, f *api.Faults) (*admin.Result[api.Group], error) {
 	res := &admin.Result[api.Group]{}
 	err := a.Change(ctx, func(ch *store.Change) error {
@@ -80,7 +84,8 @@ func (s Site) PutGroup(ctx context.Context, a *admin.Account, in *api.Group, f *
 	return res, err
 }
 
-// DeleteGroup deletes the group at an account's address, and returns its last state.
+// DeleteGroup deletes the group at an account's address, and returns its last state. Whoever may write to
+// the address is then no longer limited.
 func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[api.Group], error) {
 	res := &admin.Result[api.Group]{}
 	err := a.Change(ctx, func(ch *store.Change) error {
@@ -97,7 +102,8 @@ func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[
 	return res, err
 }
 
-// ReadGroup validates a group of an address.
+// ReadGroup validates a group of an address: its members, senders, departments and approvers. Faults go to
+// f; the result is not nil.
 func (d *Domain) ReadGroup(in *api.Group, addr string, f *api.Faults) *store.Group {
 	g := &store.Group{Group: mailflow.Group{
 		Address: addr, Aliases: d.readParties(in.Aliases, "/aliases", f), Members: d.readParties(in.Members, "/members", f),
@@ -125,7 +131,8 @@ func (d *Domain) ReadGroup(in *api.Group, addr string, f *api.Faults) *store.Gro
 	return g
 }
 
-// CheckGroup reports addresses of a group that lead to other groups.
+// CheckGroup reports addresses of a group that lead to other groups of all: its address or aliases that
+// are theirs, as faults with their pointers.
 func CheckGroup(g *store.Group, all iter.Seq[*store.Group], f *api.Faults) {
 	for other := range all {
 		if other.Address == g.Address {

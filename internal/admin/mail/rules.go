@@ -19,7 +19,8 @@ import (
 // MaxRules is the number of mail rules of a domain: each change compiles all of them.
 const MaxRules = 10_000
 
-// ViewRule shows a mail rule.
+// ViewRule returns a mail rule as the API shows it, with each default spelled out. Its lists belong to
+// the stored rule.
 func ViewRule(r *store.MailRule) api.MailRule {
 	enabled := r.Enabled
 	v := api.MailRule{
@@ -64,7 +65,8 @@ func (d *Domain) Rules(p admin.Page) (*api.List[api.MailRule], error) {
 	return admin.PageOf(p, d.Store.State.MailRules(d.Name()), func(r *store.MailRule) string { return admin.ByAge(r.CreatedAt, r.ID) }, ViewRule)
 }
 
-// Rule returns a mail rule.
+// Rule returns a mail rule of the domain with its revision, as this daemon has it in memory; 404 not_found
+// if there is none.
 func (d *Domain) Rule(id string) (*admin.Result[api.MailRule], error) {
 	r, ok := d.Store.State.MailRule(d.Name(), id)
 	if !ok {
@@ -89,7 +91,8 @@ func (d *Domain) CreateRule(ctx context.Context, id string, decode func(*api.Fau
 	})
 }
 
-// PutRule creates or replaces a mail rule. decode returns the request's value.
+// PutRule creates or replaces a mail rule. decode returns the request's value. The kind of a rule cannot be
+// changed.
 func (d *Domain) PutRule(ctx context.Context, id string, decode func(*api.Faults) *api.MailRule) (*admin.Result[api.MailRule], error) {
 	return d.editRule(ctx, id, func(_ *store.MailRule, f *api.Faults) (*api.MailRule, error) {
 		admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Parameter("id", code, format, args...) })
@@ -97,7 +100,8 @@ func (d *Domain) PutRule(ctx context.Context, id string, decode func(*api.Faults
 	})
 }
 
-// PatchRule changes a mail rule.
+// PatchRule changes a mail rule by an edit of its view (RFC 7396), and validates the outcome as a whole;
+// 404 not_found if there is none.
 func (d *Domain) PatchRule(ctx context.Context, id string, edit admin.Edit[api.MailRule]) (*admin.Result[api.MailRule], error) {
 	return d.editRule(ctx, id, func(cur *store.MailRule, f *api.Faults) (*api.MailRule, error) {
 		if cur == nil {
@@ -152,7 +156,8 @@ func (d *Domain) editRule(ctx context.Context, id string, edit func(cur *store.M
 	return res, err
 }
 
-// DeleteRule deletes a mail rule and returns its last state.
+// DeleteRule deletes a mail rule, and returns its last state for the answer and the audit; 404 not_found
+// if there is no such rule.
 func (d *Domain) DeleteRule(ctx context.Context, id string) (*admin.Result[api.MailRule], error) {
 	res := &admin.Result[api.MailRule]{}
 	err := d.Change(ctx, func(ch *store.Change) error {
