@@ -42,6 +42,6 @@ func (s *Server) give(n int64) { s.memory.used.Add(-n) }
 func (s *Server) reportLack(now time.Time) {
 	next := s.memory.next.Load()
 	if now.UnixNano() >= next && s.memory.next.CompareAndSwap(next, now.Add(lackEvery).UnixNano()) {
-		s.Log.Warn("messages are refused for now: no memory to check them, see milter.max_memory", "used", s.memory.used.Load(), "of", s.maxMemory())
+		s.Log.Warn("messages are refused temporarily: milter.max_memory is reached", "used", s.memory.used.Load(), "of", s.maxMemory())
 	}
 }

@@ -86,6 +86,6 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 		return refused
 	}
 	p.end()
-	v.Log.Warn("sasl.next reports a temporary failure about a log-in, or answers nothing of use")
+	v.Log.Warn("sasl.next reports a temporary failure of a log-in, or an answer that cannot be read")
 	return away
 }

@@ -70,7 +70,7 @@ func (w *Watcher) Examine(ctx context.Context, records []store.LoginRecord, clos
 	}
 	packed, err := w.Memories.Habits(ctx, accounts)
 	if err != nil {
-		w.Log.Debug("reading what is usual", "error", err)
+		w.Log.Debug("reading the usual logins of accounts", "error", err)
 		return nil // the records will not be stored either, and are examined again
 	}
 	for account, b := range packed {
@@ -98,7 +98,7 @@ func (w *Watcher) Examine(ctx context.Context, records []store.LoginRecord, clos
 			fresh[account] = m.Pack()
 		}
 		if err := w.Memories.PutHabits(ctx, fresh); err != nil {
-			w.Log.Debug("storing what is usual", "error", err)
+			w.Log.Debug("writing the usual logins of accounts", "error", err)
 		}
 		for _, n := range notices {
 			w.Log.Info("abnormal login", "account", n.Account, "ip", n.Data.(*Event).Login.IP, "abnormal", n.Data.(*Event).Abnormal)

@@ -225,7 +225,7 @@ func (c *Call) fail(err error) {
 		p = api.Refuse(http.StatusRequestEntityTooLarge, "too_large", "the form is over 1 MiB")
 	}
 	if p.Status == http.StatusInternalServerError {
-		c.Log.Error("page", "path", c.R.URL.Path, "error", err)
+		c.Log.Error("showing a page", "path", c.R.URL.Path, "error", err)
 	}
 	c.showProblem(p)
 }
@@ -249,7 +249,7 @@ func (c *Call) showProblem(p *api.Problem) {
 		title = "That did not work"
 	}
 	if err := c.send(problemPage, problemPage.Name(), p.Status, View{Call: c, Title: c.T(title), Data: p}); err != nil {
-		c.Log.Error("page", "error", err)
+		c.Log.Error("showing a page", "error", err)
 	}
 }
 
