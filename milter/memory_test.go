@@ -105,7 +105,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if n := len(rules.judged); n == 0 || n == len(open) {
 		t.Errorf("%d of %d messages were judged", n, len(open))
 	}
-	if n := strings.Count(tr.Log.String(), "no memory to check them"); n != 1 {
+	if n := strings.Count(tr.Log.String(), "milter.max_memory is reached"); n != 1 {
 		t.Errorf("reported %d times", n)
 	}
 	m := open[0]
@@ -185,7 +185,7 @@ func TestLackIsReportedOnceAMinute(t *testing.T) {
 	for _, after := range []time.Duration{0, 1, lackEvery - 1, lackEvery, lackEvery + 1} {
 		s.reportLack(now.Add(after))
 	}
-	if n := strings.Count(out.String(), "no memory"); n != 2 {
+	if n := strings.Count(out.String(), "milter.max_memory is reached"); n != 2 {
 		t.Errorf("reported %d times", n)
 	}
 }
