@@ -40,3 +40,26 @@ func (c *call) stream() *rest.Stream {
 	}
 	return rest.NewStream(c.w, c.r, func(err error) any { return c.problem(err) })
 }
+
+// streamed sends what run passes to each, a line for each item, then its result or problem, to a
+// client that accepts lines; others get the result alone.
+func streamed[T, V any](c *call, run func(each func(*T) error) (*V, error)) (*answer, error) {
+	if !rest.AcceptsLines(c.r) {
+		return reported(run(func(*T) error { return nil }))
+	}
+	done, err := c.lasting.Take(c.caller.Tenant())
+	if err != nil {
+		return nil, err
+	}
+	return &answer{handler: func(http.ResponseWriter, *http.Request) {
+		defer done()
+		lines, count := c.stream(), 0
+		result, err := run(func(item *T) error {
+			if count++; count%1000 == 0 {
+				rest.Extend(c.w)
+			}
+			return lines.Item(item)
+		})
+		lines.End(result, err)
+	}}, nil
+}

@@ -1,12 +1,10 @@
 package adminapi
 
 import (
-	"net/http"
 	"net/url"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
 func listClientTypes(c *call) (*answer, error) { return reported(c.req.ClientTypes(c.page())) }
@@ -58,24 +56,7 @@ func backupStore(c *call) (*answer, error) {
 	if err := c.caller.May(admin.ForAdmin); err != nil {
 		return nil, err
 	}
-	if !rest.AcceptsLines(c.r) {
-		return reported(c.req.Backup(func(*api.StoreDocument) error { return nil }))
-	}
-	done, err := c.lasting.Take(c.caller.Tenant())
-	if err != nil {
-		return nil, err
-	}
-	return &answer{handler: func(http.ResponseWriter, *http.Request) {
-		defer done()
-		lines, count := c.stream(), 0
-		result, err := c.req.Backup(func(d *api.StoreDocument) error {
-			if count++; count%1000 == 0 {
-				rest.Extend(c.w)
-			}
-			return lines.Item(d)
-		})
-		lines.End(result, err)
-	}}, nil
+	return streamed(c, c.req.Backup)
 }
 
 func restoreStore(c *call) (*answer, error) {

@@ -25,24 +25,7 @@ func verifyAudit(c *call) (*answer, error) {
 // exportAudit streams the entries to a client that accepts lines; others get their number and the ends
 // of the chains.
 func exportAudit(c *call) (*answer, error) {
-	if !rest.AcceptsLines(c.r) {
-		return reported(c.req.ExportAudit(c.ctx, func(*api.AuditLine) error { return nil }))
-	}
-	done, err := c.lasting.Take(c.caller.Tenant())
-	if err != nil {
-		return nil, err
-	}
-	return &answer{handler: func(http.ResponseWriter, *http.Request) {
-		defer done()
-		lines, count := c.stream(), 0
-		result, err := c.req.ExportAudit(c.ctx, func(l *api.AuditLine) error { //nolint:contextcheck // the request's own
-			if count++; count%1000 == 0 {
-				rest.Extend(c.w)
-			}
-			return lines.Item(l)
-		})
-		lines.End(result, err)
-	}}, nil
+	return streamed(c, func(each func(*api.AuditLine) error) (*api.AuditExport, error) { return c.req.ExportAudit(c.ctx, each) })
 }
 
 // secureAccount also ends sessions on the users' page, and those that the rules still permit, if it is

@@ -108,6 +108,19 @@ func desiredNames(d *admin.Domain, in []api.Policy) map[string]string {
 	return names
 }
 
+// checkID validates the id of a policy or rule of the document, and adds it to those that were seen.
+func checkID(id, what string, seen map[string]bool, f *api.Faults) {
+	switch {
+	case id == "":
+		f.Add("/id", "required", "is needed in a document: it identifies the %s when the document is applied again", what)
+	case seen[id]:
+		f.Add("/id", "duplicate", "is the id of another %s of the document: choose another", what)
+	default:
+		admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
+	}
+	seen[id] = true
+}
+
 func desiredPolicies(d *admin.Domain, in []api.Policy, cur []*store.Policy, now time.Time, f *api.Faults) []*store.Policy {
 	byID := map[string]*store.Policy{}
 	for _, p := range cur {
@@ -117,15 +130,7 @@ func desiredPolicies(d *admin.Domain, in []api.Policy, cur []*store.Policy, now 
 	for i := range in {
 		f.Under = api.At("/policies", i)
 		id := in[i].ID
-		switch {
-		case id == "":
-			f.Add("/id", "required", "is needed in a document: it identifies the policy when the document is applied again")
-		case seen[id]:
-			f.Add("/id", "duplicate", "is the id of another policy of the document: choose another")
-		default:
-			admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
-		}
-		seen[id] = true
+		checkID(id, "policy", seen, f)
 		p := d.ReadPolicy(&in[i], id, byID[id], "", f)
 		if byID[id] == nil {
 			p.CreatedAt = now
@@ -184,15 +189,7 @@ func desiredRules(d *admin.Domain, in []api.MailRule, cur []*store.MailRule, now
 	for i := range in {
 		f.Under = api.At("/mail_rules", i)
 		id := in[i].ID
-		switch {
-		case id == "":
-			f.Add("/id", "required", "is needed in a document: it identifies the rule when the document is applied again")
-		case seen[id]:
-			f.Add("/id", "duplicate", "is the id of another rule of the document: choose another")
-		default:
-			admin.CheckPolicyID(id, func(code, format string, args ...any) { f.Add("/id", code, format, args...) })
-		}
-		seen[id] = true
+		checkID(id, "rule", seen, f)
 		r := reader.ReadRule(&in[i], id, byID[id], "", f)
 		if byID[id] == nil {
 			r.CreatedAt = now
