@@ -80,7 +80,7 @@ func naive(m *Message, to *Party, set *Settings) (refused bool, reason Reason, r
 		if !slices.Contains(reached, g.Address) || !slices.ContainsFunc(set.Groups, func(x Group) bool { return x.Address == to.Account }) {
 			continue
 		}
-		members := []string{g.Address}
+		members := slices.Clone(g.Members)
 		for range set.Groups {
 			for _, x := range set.Groups {
 				if slices.Contains(members, x.Address) {
