@@ -2,6 +2,7 @@ package livesessions
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -18,15 +19,16 @@ type Outcome struct{ Ended, Failed, Unreachable int }
 
 // Change counts the sessions that end from [Sessions.Expect] on.
 type Change struct {
-	s       *Sessions
-	scope   scope
-	outcome Outcome
+	s     *Sessions
+	scope scope
+	ended int
+	left  map[*node]int // those that did not end in the last pass
 }
 
 // Expect begins to count the sessions of an account, or of all accounts of a domain if account is
 // "". It comes before the change; [Change.Settle] must follow.
 func (s *Sessions) Expect(domain, account string) *Change {
-	c := &Change{s: s, scope: scope{domains: map[string]bool{domain: true}}}
+	c := &Change{s: s, scope: scope{domains: map[string]bool{domain: true}}, left: map[*node]int{}}
 	if account != "" {
 		c.scope = scope{accounts: map[string]bool{account: true}}
 	}
@@ -48,19 +50,25 @@ func (c *Change) Settle(ctx context.Context) Outcome {
 	for i, n := range c.s.nodes {
 		numbers[i] = n.request(c.scope)
 	}
-	late, unreachable := 0, 0
+	var away []*node
 	for i, n := range c.s.nodes {
-		if !n.wait(ctx, numbers[i]) {
-			late = len(n.refusedKnown(&c.scope))
-			unreachable++
-		} else if n.unreachable() {
-			unreachable++
+		if !n.wait(ctx, numbers[i]) || n.unreachable() {
+			away = append(away, n)
 		}
+	}
+	o := Outcome{Unreachable: len(away)}
+	for _, n := range away { // when the others have ended theirs
+		o.Failed += n.left(ctx, &c.scope)
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	c.outcome.Failed, c.outcome.Unreachable = max(c.outcome.Failed, late), unreachable
-	return c.outcome
+	o.Ended = c.ended
+	for n, left := range c.left {
+		if !slices.Contains(away, n) {
+			o.Failed += left
+		}
+	}
+	return o
 }
 
 // idle reports whether nobody that a scope covers has a session, as far as is known: then a change
@@ -84,22 +92,14 @@ func (c *Change) Forget() {
 	delete(c.s.waiting, c)
 }
 
-// report counts sessions, by their accounts, for the changes that wait.
-func (s *Sessions) report(accounts []string, ended bool) {
+// report counts the sessions that a pass ended, and those that it left, by their accounts, for the
+// changes that wait.
+func (s *Sessions) report(n *node, ended, left []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.waiting {
-		count := 0
-		for _, account := range accounts {
-			if c.scope.covers(account) {
-				count++
-			}
-		}
-		if ended {
-			c.outcome.Ended += count
-		} else {
-			c.outcome.Failed = max(c.outcome.Failed, count)
-		}
+		c.ended += c.scope.count(ended)
+		c.left[n] = c.scope.count(left)
 	}
 }
 

@@ -82,9 +82,9 @@ const pollEvery = time.Minute
 
 // New returns Sessions of some Dovecots, at least one.
 func New(o Options, dovecots ...Dovecot) *Sessions {
-	s := &Sessions{Options: o, logins: newLogins(), waiting: map[*Change]bool{}}
+	s := &Sessions{Options: o, logins: newLogins(len(dovecots)), waiting: map[*Change]bool{}}
 	for _, d := range dovecots {
-		s.nodes = append(s.nodes, newNode(s, d))
+		s.nodes = append(s.nodes, newNode(s, len(s.nodes), d))
 	}
 	return s
 }
@@ -222,4 +222,14 @@ func (c *scope) add(other scope) {
 
 func (c *scope) covers(account string) bool {
 	return c.all || c.accounts[account] || c.domains[address.Domain(account)]
+}
+
+// count returns how many of some accounts the scope covers.
+func (c *scope) count(accounts []string) (n int) {
+	for _, account := range accounts {
+		if c.covers(account) {
+			n++
+		}
+	}
+	return n
 }

@@ -2,6 +2,7 @@ package livesessions
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -44,6 +45,7 @@ type server struct {
 	open    []doveadm.Connection
 	asked   int
 	hangs   bool
+	fails   bool
 	release chan struct{}
 	ended   chan string // what was ended
 }
@@ -53,8 +55,11 @@ func (d *server) String() string { return "test" }
 func (d *server) Who(ctx context.Context) ([]doveadm.Connection, error) {
 	d.mu.Lock()
 	d.asked++
-	hangs := d.hangs
+	hangs, fails := d.hangs, d.fails
 	d.mu.Unlock()
+	if fails {
+		return nil, errors.New("no answer")
+	}
 	if hangs {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -209,5 +214,95 @@ func TestHanging(t *testing.T) {
 	defer well.mu.Unlock()
 	if got.Unreachable != 1 || got.Ended != 1 || len(well.open) != 0 {
 		t.Errorf("%+v, open: %v", got, well.open)
+	}
+}
+
+func (d *server) fail(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails = on
+}
+
+// A kick at one Dovecot ends nothing at another one, whose session of the same account and address
+// is not forgotten: it ends when that Dovecot answers again.
+func TestEndsAtEachDovecot(t *testing.T) {
+	judge, first, second := &revoked{}, &server{open: []doveadm.Connection{connection()}}, &server{open: []doveadm.Connection{connection()}, ended: make(chan string, 1)}
+	s := start(t, judge, first, second)
+	s.Opened(login("a", "phone", time.Now().Add(-time.Hour)), s.State.Version())
+	if !s.nodes[1].wait(t.Context(), 1) {
+		t.Fatal("no pass")
+	}
+	second.fail(true)
+	change := s.Expect("example.org", ann)
+	judge.revoke("phone")
+	if got, want := change.Settle(t.Context()), (Outcome{Ended: 1, Failed: 1, Unreachable: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	second.fail(false)
+	select {
+	case <-second.ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the session at the second is still open")
+	}
+}
+
+// Only what the Dovecot that does not answer may have counts as failed.
+func TestFailedIsExact(t *testing.T) {
+	long, bobs := time.Now().Add(-time.Hour), connection()
+	bobs.User = "bob@example.org"
+	for name, c := range map[string]struct {
+		first, second []doveadm.Connection
+		since         bool // the login is newer than the last answer of the second
+		want          Outcome
+	}{
+		"it was at the first":                 {[]doveadm.Connection{connection()}, []doveadm.Connection{bobs}, false, Outcome{Ended: 1, Unreachable: 1}},
+		"it was at the first, since":          {[]doveadm.Connection{connection()}, nil, true, Outcome{Ended: 1, Unreachable: 1}},
+		"with a name at the first, since":     {[]doveadm.Connection{connection("a")}, nil, true, Outcome{Ended: 1, Unreachable: 1}},
+		"two are at the second":               {nil, []doveadm.Connection{connection(), connection()}, false, Outcome{Failed: 2, Unreachable: 1}},
+		"one of two there, by its name":       {nil, []doveadm.Connection{connection("a"), connection("b")}, false, Outcome{Failed: 1, Unreachable: 1}},
+		"it may be at the second, since":      {nil, nil, true, Outcome{Failed: 1, Unreachable: 1}},
+		"it was at the second, and has ended": {nil, nil, false, Outcome{Unreachable: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			judge, first, second := &revoked{}, &server{}, &server{open: c.second}
+			s := start(t, judge, first, second)
+			if !s.nodes[0].wait(t.Context(), 1) || !s.nodes[1].wait(t.Context(), 1) {
+				t.Fatal("no pass")
+			}
+			began := long
+			if c.since {
+				began = time.Now()
+			}
+			s.Opened(login("a", "phone", began), s.State.Version())
+			s.Opened(login("b", "laptop", long), s.State.Version())
+			first.mu.Lock()
+			first.open = c.first
+			first.mu.Unlock()
+			second.fail(true)
+			change := s.Expect("example.org", ann)
+			judge.revoke("phone")
+			if got := change.Settle(t.Context()); got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+// A session that was ended at one Dovecot is not taken for another device's that connects to another
+// from the same address.
+func TestEndedIsNotElsewhere(t *testing.T) {
+	judge, first, second := &revoked{}, &server{open: []doveadm.Connection{connection()}}, &server{}
+	s := start(t, judge, first, second)
+	s.Opened(login("a", "phone", time.Now().Add(-time.Hour)), s.State.Version())
+	judge.revoke("phone")
+	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 1 {
+		t.Fatalf("%+v", got)
+	}
+	s.Opened(login("b", "laptop", time.Now()), s.State.Version())
+	second.mu.Lock()
+	second.open = []doveadm.Connection{connection()}
+	second.mu.Unlock()
+	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 0 || len(second.open) != 1 {
+		t.Errorf("%+v, open: %v", got, second.open)
 	}
 }

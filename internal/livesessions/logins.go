@@ -49,15 +49,29 @@ func placeOf(s *access.Session) place {
 
 // logins remembers how sessions logged in.
 type logins struct {
+	nodes int // number of Dovecots
+
 	mu     sync.Mutex
 	ids    map[string]*access.Session
 	places map[place][]*access.Session // those that differ, oldest first
 	recent []*access.Session           // by time
-	ended  map[origin]time.Time        // when all sessions from there were ended last
+	ended  map[ending]ended
 }
 
-func newLogins() logins {
-	return logins{ids: map[string]*access.Session{}, places: map[place][]*access.Session{}, ended: map[origin]time.Time{}}
+// ending is an origin whose sessions were ended at one Dovecot. Others may still have some.
+type ending struct {
+	node int
+	origin
+}
+
+// ended is when all sessions from an origin were ended last, or not among the open ones.
+type ended struct {
+	at     time.Time
+	kicked bool // there were some
+}
+
+func newLogins(nodes int) logins {
+	return logins{nodes: nodes, ids: map[string]*access.Session{}, places: map[place][]*access.Session{}, ended: map[ending]ended{}}
 }
 
 // add remembers a login that is decided now.
@@ -76,9 +90,24 @@ func (l *logins) add(s *access.Session) {
 func (l *logins) recall(s *access.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at, ok := l.ended[origin{s.Account, s.IP}]; !ok || s.Began.After(at) {
+	if s.Began.After(l.over(origin{s.Account, s.IP})) {
 		l.keep(s)
 	}
+}
+
+// over returns when the sessions from an origin were ended at all Dovecots; the zero Time if some
+// may have sessions from before.
+func (l *logins) over(o origin) (first time.Time) {
+	for i := range l.nodes {
+		at := l.ended[ending{i, o}].at
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+		if at.IsZero() {
+			break
+		}
+	}
+	return first
 }
 
 func (l *logins) keep(s *access.Session) {
@@ -153,12 +182,12 @@ func (l *logins) byID(id string) *access.Session {
 	return l.ids[id]
 }
 
-// at returns the logins that a session of a place may be of: not those whose sessions were all
-// ended.
-func (l *logins) at(p place, now time.Time) []*access.Session {
+// at returns the logins that a session of a place at a Dovecot may be of: not those whose sessions
+// there were all ended.
+func (l *logins) at(node int, p place, now time.Time) []*access.Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ended := l.ended[p.origin]
+	ended := l.ended[ending{node, p.origin}].at
 	return slices.DeleteFunc(slices.Clone(l.places[p]), func(s *access.Session) bool {
 		return s.Began.Before(ended) && !arriving(s, now)
 	})
@@ -192,11 +221,33 @@ func (l *logins) all(c *scope) []*access.Session {
 	return list
 }
 
-// kicked notes that all sessions from an origin that began before a time were ended.
-func (l *logins) kicked(o origin, before time.Time) {
+// end notes that all sessions from an origin that began before a time are over at a Dovecot: they
+// were kicked, or it has none.
+func (l *logins) end(node int, o origin, before time.Time, kicked bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended[o] = before
+	e := ending{node, o}
+	l.ended[e] = ended{before, kicked || l.ended[e].kicked}
+}
+
+// forgetOne forgets the login of a session that was ended.
+func (l *logins) forgetOne(s *access.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(s)
+}
+
+// kickedElsewhere reports whether sessions from the origin of a login were ended at another Dovecot
+// after it.
+func (l *logins) kickedElsewhere(node int, s *access.Session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.nodes {
+		if e := l.ended[ending{i, origin{s.Account, s.IP}}]; i != node && e.kicked && s.Began.Before(e.at) {
+			return true
+		}
+	}
+	return false
 }
 
 // forget forgets the logins that have no session any more: those from before since, and not in
@@ -205,7 +256,7 @@ func (l *logins) forget(open map[place]bool, ids map[string]bool, since time.Tim
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := func(s *access.Session) bool { return s.Began.Before(since) && !arriving(s, since) }
-	ended := func(s *access.Session) bool { return old(s) && s.Began.Before(l.ended[origin{s.Account, s.IP}]) }
+	ended := func(s *access.Session) bool { return old(s) && s.Began.Before(l.over(origin{s.Account, s.IP})) }
 	for p, list := range l.places {
 		gone := old
 		if open[p] {
@@ -223,8 +274,8 @@ func (l *logins) forget(open map[place]bool, ids map[string]bool, since time.Tim
 		}
 	}
 	l.recent = slices.DeleteFunc(l.recent, old)
-	for o, at := range l.ended {
-		if since.Sub(at) > 24*time.Hour {
+	for o, e := range l.ended {
+		if since.Sub(e.at) > 24*time.Hour {
 			delete(l.ended, o)
 		}
 	}

@@ -23,11 +23,15 @@ const (
 	recallDays, recallPages = 30, 20
 	// recallWithin bounds the time of reading records in one pass.
 	recallWithin = 3 * time.Second
+	// appearsWithin is how long after its login a session may appear at most: Dovecot gives an
+	// authentication up after 150 seconds.
+	appearsWithin = 3 * time.Minute
 )
 
 // node is one Dovecot and the work pending there.
 type node struct {
 	*Sessions
+	number  int // among the nodes
 	dovecot Dovecot
 	wake    chan struct{}
 
@@ -39,10 +43,12 @@ type node struct {
 	failing  bool
 	accounts map[string]bool // that had sessions when it was last asked
 	listed   time.Time       // when that was; zero if it did not answer
+	last     []doveadm.Connection
+	answered time.Time // when last was the answer
 }
 
-func newNode(s *Sessions, d Dovecot) *node {
-	return &node{Sessions: s, dovecot: d, wake: make(chan struct{}, 1), finished: make(chan struct{})}
+func newNode(s *Sessions, number int, d Dovecot) *node {
+	return &node{Sessions: s, number: number, dovecot: d, wake: make(chan struct{}, 1), finished: make(chan struct{})}
 }
 
 // request adds a scope to the sessions to evaluate.
@@ -142,6 +148,8 @@ func (n *node) list(ctx context.Context) ([]doveadm.Connection, error) {
 	n.accounts, n.listed = accounts, began
 	if err != nil {
 		n.listed = time.Time{}
+	} else {
+		n.last, n.answered = list, began
 	}
 	return list, err
 }
@@ -171,30 +179,50 @@ func (n *node) unreachable() bool {
 // pass judges the open sessions that a scope covers, ends the refused ones, and returns the scope
 // of what is to be looked at again.
 func (n *node) pass(ctx context.Context, c scope) (again scope) {
+	began := time.Now()
 	list, err := n.list(ctx)
 	if err != nil {
-		n.report(n.refusedKnown(&c), false)
 		return c
 	}
 	open := n.identify(ctx, list, &c)
+	var ended, left []string
 	for _, group := range n.refused(open) {
-		ended, err := n.end(ctx, group)
+		ok, err := n.end(ctx, group)
 		account := group[0].account
-		if err != nil || !ended {
+		if err != nil || !ok {
 			n.Log.Warn("a session has not ended: trying again", "account", account, "ip", group[0].IP, "error", err)
-			n.report(accountsOf(group), false)
+			left = append(left, accountsOf(group)...)
 			again.add(scope{accounts: map[string]bool{account: true}})
 			continue
 		}
 		n.Log.Info("ended sessions that the rules refuse", "account", account, "ip", group[0].IP, "sessions", len(group), "doveadm", n.dovecot)
-		n.report(accountsOf(group), true)
+		ended = append(ended, accountsOf(group)...)
 	}
+	n.report(n, ended, left)
+	n.without(open, &c, began)
 	for _, s := range n.logins.arriving(&c, time.Now()) {
 		if n.denies(s) {
 			again.add(scope{accounts: map[string]bool{s.Account: true}})
 		}
 	}
 	return again
+}
+
+// without notes which refused logins have no session here, so that later sessions from their
+// addresses are not taken for theirs. With one Dovecot they are forgotten anyway.
+func (n *node) without(open []session, c *scope, listed time.Time) {
+	if len(n.nodes) < 2 {
+		return
+	}
+	has := make(map[origin]bool, len(open))
+	for i := range open {
+		has[open[i].origin] = true
+	}
+	for _, s := range n.logins.all(c) {
+		if o := (origin{s.Account, s.IP}); !has[o] && listed.Sub(s.Began) > appearsWithin && n.denies(s) {
+			n.logins.end(n.number, o, listed, false)
+		}
+	}
 }
 
 func accountsOf(group []session) []string {
@@ -237,7 +265,9 @@ func (n *node) identify(ctx context.Context, list []doveadm.Connection, c *scope
 	if len(missing) == 0 {
 		return open
 	}
-	n.recall(ctx, missing)
+	if ctx.Err() == nil {
+		n.recall(ctx, missing)
+	}
 	for i := range open {
 		s := &open[i]
 		if missing[s.account] {
@@ -261,7 +291,7 @@ func (n *node) find(s *session, named bool) {
 			return
 		}
 	}
-	s.logins = n.logins.at(s.place, time.Now())
+	s.logins = n.logins.at(n.number, s.place, time.Now())
 	if named && len(s.Fields) == 0 {
 		// Where the sessions of logins decided here have names, one without is of another.
 		s.logins = slices.DeleteFunc(s.logins, func(l *access.Session) bool {
@@ -371,6 +401,9 @@ func (n *node) end(ctx context.Context, group []session) (ended bool, err error)
 				break
 			}
 		}
+		if ended {
+			n.logins.forgetOne(first.logins[0])
+		}
 		return ended, err
 	}
 	began := time.Now()
@@ -386,19 +419,40 @@ func (n *node) end(ctx context.Context, group []session) (ended bool, err error)
 		}
 	}
 	if ended {
-		n.logins.kicked(first.origin, began)
+		n.logins.end(n.number, first.origin, began, true)
 	}
 	return ended, nil
 }
 
-// refusedKnown returns the accounts of the sessions that were open when the Dovecot was last asked,
-// or began since, and that are refused now: one entry for each.
-func (n *node) refusedKnown(c *scope) []string {
-	var accounts []string
+// left returns how many refused sessions a Dovecot that does not answer may still have: those that it
+// had when it last answered, and logins since then whose sessions no other Dovecot has or had.
+func (n *node) left(ctx context.Context, c *scope) (count int) {
+	n.mu.Lock()
+	last, answered := n.last, n.answered
+	n.mu.Unlock()
+	open := n.identify(ctx, last, c)
+	for _, group := range n.refused(open) {
+		count += len(group)
+	}
 	for _, s := range n.logins.all(c) {
-		if n.denies(s) {
-			accounts = append(accounts, s.Account)
+		if s.Began.Before(answered) || !n.denies(s) || n.logins.kickedElsewhere(n.number, s) {
+			continue
+		}
+		p := placeOf(s)
+		here := slices.ContainsFunc(open, func(o session) bool { return o.place == p })
+		if !here && !slices.ContainsFunc(n.nodes, func(o *node) bool { return o != n && o.has(p) }) {
+			count++
 		}
 	}
-	return accounts
+	return count
+}
+
+// has reports whether a Dovecot had a session of a place when it last answered.
+func (n *node) has(p place) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.last, func(c doveadm.Connection) bool {
+		at, ok := n.place(&c)
+		return ok && at == p
+	})
 }
