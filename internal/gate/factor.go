@@ -7,10 +7,15 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
+// provesNow reports whether a login proves its second factor before it is answered. Where the next
+// passdb verifies the password, a page's log-in proves it in [Gate.Recheck], after the password.
+// Other clients are not heard of again, so they prove it first.
+func (g *Gate) provesNow(l *access.Login, d *access.Decision) bool {
+	return l.AsksFactor() && (d.Outcome == access.Allow || d.Outcome == access.Next && !l.Page)
+}
+
 // prove demands a second factor of a login that the rules admit and whose client takes part: if the
-// account has one, or its domain requires one. It is asked after the password was verified, so that
-// the answer to a wrong password does not reveal whether there is one. A password that the next
-// passdb verifies is unknown yet: the refusal says nothing about it.
+// account has one, or its domain requires one.
 func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *store.View, d *access.Decision) error {
 	if !v.Known || l.MasterUser != "" || g.proven(l) {
 		return nil
@@ -40,7 +45,7 @@ func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *s
 }
 
 // proven reports whether a login repeats one of Drawbridge's own pages, behind which a passdb asks
-// again: its second factor was verified, and is not shown to the passdb.
+// again: the page proves its second factor, which the passdb is not shown.
 func (g *Gate) proven(l *access.Login) bool {
 	return !l.Page && l.Protocol == access.Web && g.pending.same(l.Session, false) != nil
 }

@@ -194,7 +194,7 @@ func (g *Gate) login(ctx context.Context, l *access.Login) access.Decision {
 			d.Guess, d.Note = false, fmt.Sprintf("the secret has %d bytes: mailbox passwords kept here have at most %d", n, credential.MaxPassword)
 		}
 	}
-	if err == nil && (d.Outcome == access.Allow || d.Outcome == access.Next) && l.AsksFactor() {
+	if err == nil && g.provesNow(l, &d) {
 		err = g.prove(ctx, l, q, &v, &d)
 	}
 	if err != nil {

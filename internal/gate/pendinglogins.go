@@ -166,21 +166,21 @@ func (g *Gate) Report(r *access.Ending) {
 		g.guess(p.rec.Account, p.key.ip, p.token, now)
 	}
 	if r.Success {
-		g.close(p, access.Allow, access.ReasonOK, now)
+		g.close(p, access.Allow, access.ReasonOK, "", now)
 	} else {
-		g.close(p, access.Deny, access.ReasonBadSecret, now)
+		g.close(p, access.Deny, access.ReasonBadSecret, "", now)
 	}
 	if g.Sessions != nil && p.rec.Session != "" {
 		g.Sessions.Closed(p.rec.Session, r.Success)
 	}
 }
 
-// close records how a pending login ended.
-func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, now time.Time) {
+// close records how a pending login ended. The note is added to that of the record.
+func (g *Gate) close(p *pendingLogin, o access.Outcome, reason access.Reason, note string, now time.Time) {
 	rec := *p.rec
 	rec.Outcome, rec.Reason = o, reason
 	g.Log.Info(line("login", &rec))
-	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Time: now.UTC(), Login: &rec})
+	g.writes.close(store.Closing{Domain: rec.Domain, ID: rec.ID, Outcome: o, Reason: reason, Note: note, Time: now.UTC(), Login: &rec})
 }
 
 // repeated closes the record of a pending login if the passdb behind the SASL door gets another
@@ -190,7 +190,7 @@ func (g *Gate) repeated(p *pendingLogin, d *access.Decision, now time.Time) {
 		return
 	}
 	g.pending.take(p.rec.Session, p.key)
-	g.close(p, d.Outcome, d.Reason, now)
+	g.close(p, d.Outcome, d.Reason, d.Note, now)
 }
 
 // pendingKey identifies the pending login of a typed name where no session id does.

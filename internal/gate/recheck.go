@@ -11,10 +11,11 @@ import (
 // whose password it has verified, before the login is admitted. The typed name is what Drawbridge
 // judged. Recheck refuses and never admits: the outcome is Deny, Next or TempFail.
 //
-// If both names are one account, or no rules apply to the final name, nothing is left to evaluate.
+// If both names are one account, or no rules apply to the final name, no rules are left to evaluate.
 // Otherwise all rules are evaluated for the final account, including enforced secure passwords: the
-// mailbox password was used. A refusal closes the record of the typed name with the same reason and
-// adds one for the final name; it does not count as a wrong password.
+// mailbox password was used. A log-in to a page proves its second factor here, after its password. A
+// refusal closes the record of the typed name with the same reason and adds one for the final name,
+// if that is another account; it does not count as a wrong password.
 func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	g.complete(l)
 	if !g.Available(l.Time) {
@@ -22,29 +23,34 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	}
 	q, v := g.query(l)
 	key := g.pendingKey(typed, l.IP, l.Service)
-	if !v.Known || key.account == q.Address {
-		return access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address}
+	same := key.account == q.Address
+	d := access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address, Client: q.Client, Verified: true}
+	if !v.Known || same && !l.Page {
+		return d
 	}
-	q.Secret = access.Secret{State: access.SecretAuthenticated}
-	d := access.Decide(q, noAsker{}, false)
-	if d.Outcome != access.Deny && l.AsksFactor() { // the typed name's account may have had none to prove
+	if !same {
+		q.Secret = access.Secret{State: access.SecretAuthenticated}
+		d = access.Decide(q, noAsker{}, false)
+	}
+	if d.Outcome != access.Deny && l.AsksFactor() {
 		if err := g.prove(context.Background(), l, q, &v, &d); err != nil {
 			d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
-			g.ended(l, &d, v.Domain)
-			return d
 		}
 	}
 	switch {
-	case d.Outcome == access.Deny:
+	case d.Outcome == access.Deny, d.Outcome == access.TempFail:
 		session := bounded(l.Session)
 		first := g.pending.same(session, true) // of the SASL door, even if Dovecot has reported it as a success
 		if p := g.pending.take(session, key); p != nil {
 			first = p
 		}
 		if first != nil {
-			g.close(first, d.Outcome, d.Reason, l.Time)
+			g.close(first, d.Outcome, d.Reason, d.Note, l.Time)
 		}
-		g.ended(l, &d, v.Domain)
+		if first == nil || !same {
+			g.ended(l, &d, v.Domain)
+		}
+	case same:
 	case g.opened(l, &d, v):
 	case l.Protocol == access.SMTP:
 		g.authenticated(d.Account, l.IP, store.CredentialMailbox, l.Service, l.Time)
