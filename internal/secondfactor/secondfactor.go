@@ -150,10 +150,7 @@ func (v *Verifier) Verify(ctx context.Context, account, typed string, from netip
 	case factor.RecoveryForm:
 		refusal, err = v.recovery(ctx, account, code)
 	case factor.ProofForm:
-		var found []byte
-		if found, err = v.Memory.TakeKept(ctx, address.Domain(account), "proof:"+account, v.Pepper.Code(account, "proof", code)); found != nil {
-			refusal = ""
-		}
+		refusal, err = v.taken(ctx, cur.Doc, "proof", code, factor.Passkey)
 	case factor.Unreadable:
 	}
 	if refusal == "" && err == nil {
@@ -174,11 +171,28 @@ func (v *Verifier) digits(ctx context.Context, account string, a *store.Account,
 			return refusal, err
 		}
 	}
-	found, err := v.Memory.TakeKept(ctx, address.Domain(account), "code:"+account, v.Pepper.Code(account, "sent", code))
-	if err != nil || found == nil {
-		return refusalWrong, err
+	return v.taken(ctx, a, "code", code, factor.Mail, factor.SMS)
+}
+
+// keep remembers a code or proof of a factor. It ends with the factor: see [Verifier.taken].
+func (v *Verifier) keep(ctx context.Context, account, what, code string, f *store.Factor, valid time.Duration) error {
+	return v.Memory.Keep(ctx, address.Domain(account), what+":"+account, v.Pepper.Code(account, what+":"+f.ID, code), valid)
+}
+
+// taken uses up a code or proof that was kept for one of the factors of some kinds that the account
+// still has.
+func (v *Verifier) taken(ctx context.Context, a *store.Account, what, code string, kinds ...factor.Kind) (refusal string, err error) {
+	for i := range a.Factors {
+		f := &a.Factors[i]
+		if !f.Confirmed() || !slices.Contains(kinds, f.Kind) {
+			continue
+		}
+		found, err := v.Memory.TakeKept(ctx, address.Domain(a.Address), what+":"+a.Address, v.Pepper.Code(a.Address, what+":"+f.ID, code))
+		if err != nil || found != nil {
+			return "", err
+		}
 	}
-	return "", nil
+	return refusalWrong, nil
 }
 
 // TOTP verifies a code of one factor, confirmed or not, and uses it up: neither it nor an earlier one
@@ -267,12 +281,12 @@ func (v *Verifier) Send(ctx context.Context, account string, f *store.Factor) er
 	if err != nil {
 		return err
 	}
-	// A pending factor's code proves the address, and nothing else.
-	name := "code:" + account
-	if !f.Confirmed() {
-		name = "confirm:" + f.ID
+	if f.Confirmed() {
+		err = v.keep(ctx, account, "code", code, f, CodeValid)
+	} else { // the code proves the address, and nothing else
+		err = v.Memory.Keep(ctx, address.Domain(account), "confirm:"+f.ID, v.Pepper.Code(account, "sent", code), CodeValid)
 	}
-	if err := v.Memory.Keep(ctx, address.Domain(account), name, v.Pepper.Code(account, "sent", code), CodeValid); err != nil {
+	if err != nil {
 		return err
 	}
 	return send(ctx, account, string(to), code)
@@ -400,7 +414,7 @@ func (v *Verifier) Answer(ctx context.Context, account, id string, response []by
 	if proof, err = factor.NewProof(); err != nil {
 		return "", err
 	}
-	return proof, v.Memory.Keep(ctx, address.Domain(account), "proof:"+account, v.Pepper.Code(account, "proof", proof), ChallengeValid)
+	return proof, v.keep(ctx, account, "proof", proof, &factors[which], ChallengeValid)
 }
 
 // update stores a passkey whose counter has grown. Most have none.

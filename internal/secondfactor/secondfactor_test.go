@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,29 @@ func TestGuesses(t *testing.T) {
 	}
 }
 
-// A code that was sent opens its account once. A copy of the store shows neither code nor secret.
+// change changes the account of ann at one daemon, and waits until the other one has the change.
+func change(t *testing.T, v [2]*secondfactor.Verifier, edit func(*store.Account)) {
+	t.Helper()
+	var next store.Account
+	err := v[0].Store.Update(t.Context(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		cur, _ := v[0].Store.State.Account(ann)
+		next = *cur.Doc
+		next.Factors = slices.Clone(next.Factors)
+		edit(&next)
+		c.PutAccount(&next)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the other daemon has it", func() bool {
+		cur, _ := v[1].Store.State.Account(ann)
+		return len(cur.Doc.Factors) == len(next.Factors)
+	})
+}
+
+// A code that was sent opens its account once, and not after its factor was deleted. A copy of the
+// store shows neither code nor secret.
 func TestSentCode(t *testing.T) {
 	t.Parallel()
 	v, _, _ := two(t)
@@ -138,17 +161,20 @@ func TestSentCode(t *testing.T) {
 			return nil
 		}
 	}
-	f := &store.Factor{ID: "mail", Kind: factor.Mail, ConfirmedAt: time.Now(), Data: v[0].Seal(ann, "mail", []byte("ann@elsewhere.example"))}
+	f := store.Factor{ID: "mail", Kind: factor.Mail, ConfirmedAt: time.Now(), Data: v[0].Seal(ann, "mail", []byte("ann@elsewhere.example"))}
+	other := store.Factor{ID: "other", Kind: factor.Mail, ConfirmedAt: time.Now(), Data: v[0].Seal(ann, "other", []byte("ann@elsewhere.example"))}
+	change(t, v, func(a *store.Account) { a.Factors = append(a.Factors, f, other) })
 	if strings.Contains(string(f.Data), "elsewhere") {
 		t.Error("the address is not sealed")
 	}
-	for range 5 {
-		if err := v[0].Send(t.Context(), ann, f); err != nil {
+	send := func() {
+		t.Helper()
+		if err := v[0].Send(t.Context(), ann, &f); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := v[0].Send(t.Context(), ann, f); err == nil {
-		t.Error("a sixth code within an hour was sent")
+	for range 4 {
+		send()
 	}
 	if refusal := verify(t, v[1], sent); refusal != "" {
 		t.Errorf("the code at the other daemon: %s", refusal)
@@ -156,8 +182,20 @@ func TestSentCode(t *testing.T) {
 	if verify(t, v[0], sent) == "" {
 		t.Error("the code twice")
 	}
+	send()
+	if err := v[0].Send(t.Context(), ann, &f); err == nil {
+		t.Error("a sixth code within an hour was sent")
+	}
+	change(t, v, func(a *store.Account) {
+		a.Factors = slices.DeleteFunc(a.Factors, func(o store.Factor) bool { return o.ID == f.ID })
+	})
+	for i := range v {
+		if verify(t, v[i], sent) == "" {
+			t.Errorf("daemon %d accepts a code that was sent to a factor that is deleted", i)
+		}
+	}
 	f.Data[len(f.Data)-1] ^= 1
-	if _, err := v[0].Open(ann, f); err == nil {
+	if _, err := v[0].Open(ann, &f); err == nil {
 		t.Error("altered data was opened")
 	}
 }
