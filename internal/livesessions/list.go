@@ -31,7 +31,7 @@ type Open struct {
 
 // List returns the open sessions of a domain, "" for all, or of one account unless that is "", and
 // the number of Dovecots that did not answer.
-func (s *Sessions) List(ctx context.Context, domain, account string) (list []Open, unreachable int) {
+func (s *Sessions) List(ctx context.Context, domain, account string) (list []Open, unreachable []string) {
 	c := scope{all: domain == "", domains: map[string]bool{domain: true}}
 	if account != "" {
 		c = scope{accounts: map[string]bool{account: true}}
@@ -55,7 +55,7 @@ func (s *Sessions) List(ctx context.Context, domain, account string) (list []Ope
 	for i := range found {
 		list = append(list, found[i]...)
 		if failed[i] {
-			unreachable++
+			unreachable = append(unreachable, s.nodes[i].dovecot.String())
 		}
 	}
 	slices.SortFunc(list, func(a, b Open) int { return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.ID, b.ID)) })

@@ -259,19 +259,24 @@ func (v *visit) logins() error {
 	return v.Show(pages, "logins", web.View{Title: v.T("My logins"), Nav: v.nav("logins"), Data: loginsData{list.Items, list.Next}})
 }
 
-func (v *visit) sessions() error {
+func (v *visit) sessions() error { return v.showSessions(nil) }
+
+func (v *visit) showSessions(problem *api.Problem) error {
 	list, err := v.Open.OfAccount(v.R.Context(), v.account)
 	if err != nil && admin.ProblemOf(err).Code != "no_doveadm" {
 		return err
 	}
-	return v.Show(pages, "sessions", web.View{Title: v.T("Open sessions"), Nav: v.nav("sessions"), Data: list})
+	return v.Show(pages, "sessions", web.View{Title: v.T("Open sessions"), Nav: v.nav("sessions"), Problem: problem, Data: list})
 }
 
 func (v *visit) endSession() error {
 	_, _, err := v.Open.End(v.R.Context(), v.account.Request, v.R.PathValue("id"))
-	if err != nil && admin.ProblemOf(err).Status != http.StatusNotFound { // it has ended meanwhile
-		return err
+	switch p := admin.ProblemOf(err); {
+	case err == nil, p.Status == http.StatusNotFound: // or it has ended meanwhile
+		v.Note(v.T("The session was ended."))
+		return v.Redirect("/account/sessions")
+	case p.Code == "server_unreachable":
+		return v.showSessions(api.Unavailable(p.Code, "%s", v.T("The mail server of this session does not answer: it may still be open. Try again in a few minutes")))
 	}
-	v.Note(v.T("The session was ended."))
-	return v.Redirect("/account/sessions")
+	return err
 }

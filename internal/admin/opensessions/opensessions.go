@@ -65,6 +65,21 @@ func errNoDoveadm() error {
 	return api.Conflict("no_doveadm", "open sessions cannot be listed without doveadm: set sessions.doveadm")
 }
 
+// errUnreachable refuses to end a session that may be on a server that does not answer. Only roles of
+// the site see which servers those are.
+func errUnreachable(r *admin.Request, servers []string) error {
+	names := "a Dovecot"
+	if seesServers(r) {
+		names = strings.Join(servers, ", ")
+	}
+	return api.Unavailable("server_unreachable", "no such session is known, but %s did not answer: it may be there; try again later", names)
+}
+
+// seesServers reports whether the caller sees which of the site's servers has a session.
+func seesServers(r *admin.Request) bool {
+	return r.Caller.Role != store.RoleDomain && r.Caller.Role != store.RoleSelf
+}
+
 // OfDomain returns the open sessions of a domain, and the Dovecots that did not answer. Role domain
 // does not see which server has them.
 func (s Site) OfDomain(ctx context.Context, d *admin.Domain) (*api.Sessions, error) {
@@ -82,7 +97,7 @@ func (s Site) list(ctx context.Context, d *admin.Domain, account string) (*api.S
 		return nil, errNoDoveadm()
 	}
 	list, unreachable := s.Live.List(ctx, d.Name(), account)
-	v := &api.Sessions{Items: make([]api.Session, len(list)), Unreachable: unreachable}
+	v := &api.Sessions{Items: make([]api.Session, len(list)), Unreachable: len(unreachable)}
 	for i := range list {
 		v.Items[i] = view(d.Request, &list[i])
 	}
@@ -93,8 +108,8 @@ func (s Site) list(ctx context.Context, d *admin.Domain, account string) (*api.S
 // names each of their devices.
 func view(r *admin.Request, o *livesessions.Open) api.Session {
 	v := api.Session{ID: o.ID, Account: o.Account, Protocol: o.Protocol.String(), IP: o.IP, Node: o.Node}
-	if r.Caller.Role == store.RoleDomain || r.Caller.Role == store.RoleSelf {
-		v.Node = "" // only roles of the site see its servers
+	if !seesServers(r) {
+		v.Node = ""
 	}
 	var labels []string
 	var began time.Time
@@ -138,9 +153,12 @@ func (s Site) End(ctx context.Context, r *admin.Request, id string) (*api.Sessio
 	if s.Live == nil {
 		return nil, nil, errNoDoveadm()
 	}
-	list, _ := s.Live.List(ctx, r.Caller.Domain, r.Caller.Account) // those of the caller
+	list, unreachable := s.Live.List(ctx, r.Caller.Domain, r.Caller.Account) // those of the caller
 	at := slices.IndexFunc(list, func(o livesessions.Open) bool { return o.ID == id })
-	if at < 0 {
+	switch {
+	case at < 0 && len(unreachable) > 0:
+		return nil, nil, errUnreachable(r, unreachable)
+	case at < 0:
 		return nil, nil, api.NotFound("session")
 	}
 	open := list[at]

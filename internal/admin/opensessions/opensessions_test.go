@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -247,6 +248,17 @@ func TestEnd(t *testing.T) {
 	}
 	if got := d.users(); !slices.Equal(got, []string{"ann@example.net", "bob@example.net"}) {
 		t.Errorf("left are %q", got)
+	}
+
+	// A session that may be on a server that does not answer is not reported as ended.
+	d.mu.Lock()
+	d.away = true
+	d.mu.Unlock()
+	for name, named := range map[string]bool{"admin": true, "domain": false, "self": false} {
+		_, _, err := site.End(t.Context(), callers(a)[name], ids["ann@example.org"])
+		if code(err) != "server_unreachable" || strings.Contains(err.Error(), "imap1") != named {
+			t.Errorf("%s, while the server does not answer: %v", name, err)
+		}
 	}
 }
 
