@@ -22,7 +22,9 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
@@ -169,7 +171,21 @@ func (p *Pages) visit(c *web.Call, r route) error {
 			return err
 		}
 	}
+	for _, long := range []bool{false, true} {
+		if !long || lasts(r.pattern) {
+			done, err := c.Take(caller.Tenant(), long)
+			if err != nil {
+				return err
+			}
+			defer done()
+		}
+	}
 	return r.serve(v)
+}
+
+// lasts reports whether a page reads many records or changes many accounts.
+func lasts(pattern string) bool {
+	return strings.HasPrefix(pattern, "POST ") && (strings.HasSuffix(pattern, "/check") || strings.HasSuffix(pattern, "/batch") || strings.HasSuffix(pattern, "/document"))
 }
 
 // holder returns the caller that the hash of a key names, if that key opens the console.
@@ -233,6 +249,24 @@ type nav struct {
 // show sends a page. The command is what does the same, without the program's name.
 func (v *visit) show(name, area, title, command string, data any) error {
 	return v.Show(pages, name, v.view(area, title, command, data))
+}
+
+// word returns a text as one word of a command that people copy into a shell. It may come from a link
+// that somebody else made.
+func word(text string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("@._+-:/,", r)
+	}
+	if !strings.ContainsFunc(text, func(r rune) bool { return !plain(r) }) {
+		return text
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func (v *visit) view(area, title, command string, data any) web.View {

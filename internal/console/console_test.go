@@ -1,6 +1,7 @@
 package console
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,14 @@ func TestRoutes(t *testing.T) {
 		}
 		if method == "GET" && r.danger != harmless {
 			t.Errorf("%s wants the key again", r.pattern)
+		}
+		if r.danger == unlessPlanned && !lasts(r.pattern) && path != "/domains/{domain}/secure-passwords" {
+			t.Errorf("%s changes much, and any number may run", r.pattern)
+		}
+	}
+	for _, path := range []string{"policies/check", "batch", "document"} { // renamed, they would not be limited
+		if !slices.ContainsFunc(routes(), func(r route) bool { return r.pattern == "POST /domains/{domain}/"+path && lasts(r.pattern) }) {
+			t.Errorf("any number of %s may run", path)
 		}
 	}
 }
@@ -43,5 +52,23 @@ func TestChart(t *testing.T) {
 	}
 	if chart(items[:1]) != nil || chart(nil) != nil {
 		t.Error("one login has a chart")
+	}
+}
+
+// A page's command is copied into a shell: a link that somebody else made adds no word or command to it.
+func TestWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                        "",
+		"ann@example.org":         "ann@example.org",
+		"2001:db8::1":             "2001:db8::1",
+		"x; rm -rf ~":             "'x; rm -rf ~'",
+		"$(id)`id`":               "'$(id)`id`'",
+		"it's":                    `'it'\''s'`,
+		"a\nreboot\u009b":         "'a reboot '",
+		"--key-file=/dev/stdin x": "'--key-file=/dev/stdin x'",
+	} {
+		if got := word(text); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
 	}
 }

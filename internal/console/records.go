@@ -78,7 +78,7 @@ func (v *visit) logins() error {
 	command := "logins " + d.Name()
 	for _, name := range []string{"account", "ip", "outcome", "reason", "client"} {
 		if value := q.Get(name); value != "" {
-			command += " --" + name + " " + value
+			command += " --" + name + " " + word(value)
 		}
 	}
 	data := loginsData{Query: q}
@@ -322,5 +322,5 @@ func (v *visit) audit() error {
 	if err != nil {
 		return err
 	}
-	return v.show("audit", "audit", "Audit", strings.TrimSpace("audit "+domain), auditData{list.Items, list.Next, domain})
+	return v.show("audit", "audit", "Audit", strings.TrimSpace("audit "+word(domain)), auditData{list.Items, list.Next, domain})
 }

@@ -29,7 +29,7 @@ import (
 // Limits are the settings of [throttle] in drawbridge.toml; config validates their bounds.
 type Limits struct {
 	PerAddress int           // different wrong (account, secret) pairs from one source
-	PerAccount int           // different wrong secrets of one account
+	PerAccount int           // different wrong secrets of one account; 0: accounts are not counted
 	Window     time.Duration // how long a wrong secret counts
 	// Distributed is the number of sources of wrong secrets in a domain that is reported; 0 for none.
 	Distributed int
@@ -119,11 +119,11 @@ func (t *Throttle) Throttled(account string, ip netip.Addr, exempt bool, now tim
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.known.Get(p, now); ok {
-		return count(t.pairs, p, now) >= t.limits.PerAccount
+		return t.limits.PerAccount > 0 && count(t.pairs, p, now) >= t.limits.PerAccount
 	}
 	return !exempt && count(t.sources, p.source, now) >= t.limits.PerAddress ||
 		!exempt && t.limits.KnownOnly && t.underAttack(account, now) ||
-		count(t.accounts, account, now) >= t.limits.PerAccount
+		t.limits.PerAccount > 0 && count(t.accounts, account, now) >= t.limits.PerAccount
 }
 
 // count returns the number of tokens that count now.
@@ -154,8 +154,10 @@ func (t *Throttle) Wrong(account string, ip netip.Addr, token uint64, at time.Ti
 	if t.wasLifted(p, at) {
 		return false
 	}
-	add(t.accounts, account, token, at, t.limits.PerAccount, t.limits.Window)
-	add(t.pairs, p, token, at, t.limits.PerAccount, t.limits.Window)
+	if t.limits.PerAccount > 0 {
+		add(t.accounts, account, token, at, t.limits.PerAccount, t.limits.Window)
+		add(t.pairs, p, token, at, t.limits.PerAccount, t.limits.Window)
+	}
 	add(t.sources, p.source, token, at, t.limits.PerAddress, t.limits.Window)
 	return t.spreads(p, at)
 }

@@ -44,6 +44,30 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 }
 
+// Without a limit for accounts, only addresses are counted: what all of them try together takes no
+// memory of one account.
+func TestAddressesAlone(t *testing.T) {
+	g, now := New(Limits{PerAddress: 5, Window: time.Hour}), time.Now()
+	for i := range 1000 {
+		g.Wrong("", netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), uint64(i), now)
+	}
+	if accounts, sources, _ := g.Entries(); accounts != 0 || g.pairs.Len() != 0 || sources != 1000 {
+		t.Errorf("%d accounts, %d pairs, %d sources", accounts, g.pairs.Len(), sources)
+	}
+	ip := netip.MustParseAddr("203.0.113.9")
+	g.Succeeded("", ip, now)
+	if g.Throttled("", ip, false, now) || g.Throttled("", netip.MustParseAddr("203.0.113.10"), false, now) {
+		t.Error("an address without guesses is throttled")
+	}
+	g = New(Limits{PerAddress: 5, Window: time.Hour})
+	for i := range 5 {
+		g.Wrong("", ip, uint64(i), now)
+	}
+	if !g.Throttled("", ip, false, now) {
+		t.Error("five guesses from one address are not throttled")
+	}
+}
+
 // Guesses at other accounts from a known address do not push its own guesses out of the count.
 func TestOthersDoNotHideGuessesFromKnownAddress(t *testing.T) {
 	g := limited()

@@ -23,12 +23,13 @@
 // 303 to the log-in page: not logged in, or the session has ended. 403: another site's page sent the
 // request. 404: also for what belongs to others. 413: the form is over 1 MiB. 421: the Host header
 // names another site: set console.public_url. 422: the form again, with all of its faults. 429: too
-// many wrong log-ins from this address. 503: the store is away; sessions cannot be read without it.
+// many wrong log-ins from this address, or too many requests of one domain's administrators at the same time. 503: the store is away; sessions cannot be read without it.
 package web
 
 import (
 	"cmp"
 	"context"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -52,10 +53,15 @@ const (
 	lasting  = 12 * time.Hour
 	provedIn = 10 * time.Minute // how long a password or key that was entered counts
 	maxBody  = 1 << 20
+
+	// maxEach is the number of requests of one tenant at the same time. maxLong and maxLongEach are
+	// those of requests that read many records or change many accounts.
+	maxEach              = 8
+	maxLong, maxLongEach = 4, 2
 )
 
 // guesses bounds wrong log-ins from one address; there are no accounts to guess at.
-var guesses = throttle.Limits{PerAddress: 20, PerAccount: 1 << 30, Window: 15 * time.Minute}
+var guesses = throttle.Limits{PerAddress: 20, Window: 15 * time.Minute}
 
 // Options are the parts and settings of the pages. All are needed but PublicURL and Proxies, whose zero
 // values mean none.
@@ -75,6 +81,8 @@ type Site struct {
 	Options
 	sessions *scs.SessionManager
 	guesses  *throttle.Throttle
+	working  *rest.Limiter
+	lasting  *rest.Limiter
 	host     string // of PublicURL, with its port
 	https    bool
 	schemas  rest.Schemas
@@ -83,7 +91,10 @@ type Site struct {
 // New returns a site without pages, for plain http unless PublicURL is https; see [Site.Secure] for
 // listeners with TLS. [Site.Page] makes handlers of pages.
 func New(o Options) *Site {
-	s := &Site{Options: o, sessions: scs.New(), guesses: throttle.New(guesses), schemas: rest.NewSchemas()}
+	s := &Site{
+		Options: o, sessions: scs.New(), guesses: throttle.New(guesses), schemas: rest.NewSchemas(),
+		working: rest.NewLimiter(math.MaxInt, maxEach), lasting: rest.NewLimiter(maxLong, maxLongEach),
+	}
 	s.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
 	if u, err := url.Parse(s.PublicURL); err == nil {
 		s.host, s.https = u.Host, u.Scheme == "https"
@@ -235,6 +246,15 @@ func (c *Call) Throttled() bool { return c.guesses.Throttled("", c.IP, false, c.
 // Wrong counts a wrong log-in of this address. The token distinguishes secrets: the same one again counts
 // once.
 func (c *Call) Wrong(token uint64) { c.guesses.Wrong("", c.IP, token, c.Now) }
+
+// Take starts a request of a tenant, "" for the site, or refuses it with 429 because too many are
+// running: all of the tenant's, or long ones. The caller calls done once.
+func (c *Call) Take(tenant string, long bool) (done func(), err error) {
+	if long {
+		return c.lasting.Take(tenant)
+	}
+	return c.working.Take(tenant)
+}
 
 // Base returns the address of the site, for links that are opened elsewhere: PublicURL, or scheme and host
 // of the request.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,48 @@ func TestCookie(t *testing.T) {
 	for url, want := range map[string]string{"https://mail.example.org": "__Host-drawbridge", "": "drawbridge", "http://localhost:8482": "drawbridge"} {
 		if c := site(t, url).Secure(false).sessions.Cookie; c.Name != want || c.Secure != strings.HasPrefix(want, "__Host") || c.SameSite != http.SameSiteStrictMode || !c.HttpOnly || c.Path != "/" || c.Domain != "" {
 			t.Errorf("%q: %+v", url, c)
+		}
+	}
+}
+
+// Wrong log-ins from many addresses take memory for each address alone, and no time that grows with
+// those of others.
+func TestWrongLogInsAreBounded(t *testing.T) {
+	s := site(t, "")
+	for i := range 1000 {
+		r := httptest.NewRequest(http.MethodPost, "/login", nil)
+		r.RemoteAddr = netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}).String() + ":1"
+		s.call(httptest.NewRecorder(), r).Wrong(uint64(i))
+	}
+	if accounts, sources, _ := s.guesses.Entries(); accounts != 0 || sources != 1000 {
+		t.Errorf("%d accounts, %d addresses", accounts, sources)
+	}
+}
+
+// One tenant's requests leave room for those of others.
+func TestTake(t *testing.T) {
+	c := site(t, "").call(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	for _, long := range []bool{false, true} {
+		most := maxEach
+		if long {
+			most = maxLongEach
+		}
+		var done []func()
+		for i := range most + 1 {
+			d, err := c.Take("example.org", long)
+			if (err != nil) != (i == most) {
+				t.Fatalf("request %d, long %t: %v", i+1, long, err)
+			}
+			done = append(done, d)
+		}
+		other, err := c.Take("example.net", long)
+		if err != nil {
+			t.Errorf("long %t: another tenant: %v", long, err)
+		}
+		other()
+		done[0]()
+		if _, err := c.Take("example.org", long); err != nil {
+			t.Errorf("long %t, after one: %v", long, err)
 		}
 	}
 }
