@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 )
@@ -42,7 +43,11 @@ func Append(b *bytes.Buffer, format, host string, text []byte, r *access.LoginRe
 	case CSV:
 		w := csv.NewWriter(b)
 		w.UseCRLF = true
-		_ = w.Write(values(r)) // to memory
+		list := values(r)
+		for i, v := range list {
+			list[i] = cell(v)
+		}
+		_ = w.Write(list) // to memory
 		w.Flush()
 	case Syslog:
 		syslog(b, host, r)
@@ -53,18 +58,30 @@ func Append(b *bytes.Buffer, format, host string, text []byte, r *access.LoginRe
 }
 
 func values(r *access.LoginRecord) []string {
-	list := []string{
+	return []string{
 		r.ID, stamp(r.Time), r.Account, r.IP, r.RealIP, r.Region, r.Protocol, r.Service, r.Mechanism, strconv.FormatBool(r.TLS), string(r.Client), r.ClientID,
 		r.Session, r.MasterUser, r.CredentialID, r.Credential, r.Outcome.String(), string(r.Reason), r.PolicyID, strings.Join(r.WouldRefuse, " "),
 		strings.Join(r.Abnormal, " "), r.Note, stamp(r.ClosedAt),
 	}
-	for i, v := range list {
-		// A spreadsheet would take it for a formula.
-		if v != "" && strings.ContainsRune("=+-@\t\r", rune(v[0])) {
-			list[i] = "'" + v
+}
+
+// cell puts an apostrophe before what a spreadsheet would take for a formula: at the beginning of a
+// value, and behind what separates cells in the spreadsheets of other languages.
+func cell(v string) string {
+	begins, last := true, 0
+	var b strings.Builder
+	for i, c := range v {
+		separates := strings.ContainsRune(";|\t\r\n", c)
+		if begins && strings.ContainsRune("=+-@＝＋－＠", c) || i == 0 && separates {
+			b.WriteString(v[last:i] + "'")
+			last = i
 		}
+		begins = separates || begins && (c == ' ' || c == '"')
 	}
-	return list
+	if b.Len() == 0 {
+		return v
+	}
+	return b.String() + v[last:]
 }
 
 func stamp(t time.Time) string {
@@ -89,12 +106,12 @@ func syslog(b *bytes.Buffer, host string, r *access.LoginRecord) {
 			continue
 		}
 		b.WriteString(" " + name + `="`)
-		for _, c := range strings.TrimPrefix(v[i], "'") {
+		for _, c := range v[i] {
 			switch {
 			case c == '"', c == '\\', c == ']':
 				b.WriteByte('\\')
 				b.WriteRune(c)
-			case c < ' ', c == 0x7f:
+			case unicode.IsControl(c), c == '\u2028', c == '\u2029':
 				b.WriteByte(' ')
 			default:
 				b.WriteRune(c)

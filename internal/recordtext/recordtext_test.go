@@ -32,6 +32,37 @@ func TestOutsidersText(t *testing.T) {
 	}
 }
 
+// A cell begins no formula either where a spreadsheet takes semicolons or tabs for separators.
+func TestCells(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                     "",
+		"ann@example.org":      "ann@example.org",
+		`"name" "Mail" "3.0"`:  `"name" "Mail" "3.0"`,
+		"'quoted@example.org":  "'quoted@example.org",
+		"=1+1":                 "'=1+1",
+		" =1+1":                " '=1+1",
+		"＝1":                   "'＝1",
+		"Mail;=HYPERLINK(1)":   "Mail;'=HYPERLINK(1)",
+		`Mail"; "@SUM(1)`:      `Mail"; "'@SUM(1)`,
+		"a\t+1\r\n-1;x":        "a\t'+1\r\n'-1;x",
+		"=a;=b":                "'=a;'=b",
+		"outside; from DE - x": "outside; from DE - x",
+	} {
+		if got := cell(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// An apostrophe in front of a name is part of it: without it, the message would name another account.
+func TestApostrophe(t *testing.T) {
+	var b bytes.Buffer
+	Append(&b, Syslog, "mx1", nil, &access.LoginRecord{ID: "1", Account: "'ann@example.org", ClientID: "a\u009b2J\u2028b", Outcome: access.Deny})
+	if line := b.String(); !strings.Contains(line, ` account="'ann@example.org" `) || !strings.Contains(line, ` client_id="a 2J b"`) {
+		t.Error(line)
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	r := &access.LoginRecord{ID: "1", Time: time.Now(), Account: "ann@example.org", IP: "203.0.113.9", Outcome: access.Allow, Reason: access.ReasonOK}
 	for _, format := range []string{CSV, Syslog} {
