@@ -44,7 +44,11 @@ func notices(cfg *config.Config, client *inject.Client, log hclog.Logger) (*noti
 	if err != nil {
 		return nil, fmt.Errorf("state_dir: opening the notices: %w", err)
 	}
-	n.Mail = notify.NewMail(client, nodeName(cfg), mails, log)
+	later, err := spool.Open(filepath.Join(cfg.StateDir, "notices", "mail-later"), maxNotices)
+	if err != nil {
+		return nil, fmt.Errorf("state_dir: opening the notices: %w", err)
+	}
+	n.Mail = notify.NewMail(client, nodeName(cfg), mails, later, log)
 	if cfg.Notify.WebhookURL == "" {
 		return n, nil
 	}

@@ -16,7 +16,9 @@
 // # Diagnostics
 //
 // 4xx answers other than 408 and 429, and permanent answers of the mail server, end the attempts: the
-// notice is dropped and logged. A full queue drops its oldest notices, which is logged.
+// notice is dropped and logged. A mail that the server refuses for now, as it does for a mailbox that
+// is full, is tried again apart from the others, which do not wait for it. A full queue drops its
+// oldest notices, which is logged.
 package notify
 
 import (
@@ -69,10 +71,18 @@ type Spool interface {
 const (
 	firstPause, lastPause = time.Second, 10 * time.Minute
 	giveUp                = 72 * time.Hour
+	// laterEvery is the time between two attempts at texts that were deferred, unless an attempt at all
+	// of them takes more than a laterShare of it.
+	laterEvery = time.Minute
+	laterShare = 20
 )
 
-// errPermanent: trying again does not help.
-var errPermanent = errors.New("it is refused for good")
+var (
+	// errPermanent: trying again does not help.
+	errPermanent = errors.New("it is refused for good")
+	// errDeferred: this text is refused for now; others may be accepted.
+	errDeferred = errors.New("it is refused for now")
+)
 
 // Notifier sends notices by mail and by webhook. Either queue may be nil: then nothing is sent that way.
 // It is safe for concurrent use.
@@ -105,14 +115,28 @@ func (n *Notifier) Run(ctx context.Context) {
 }
 
 // Queue is a spool of texts and what sends one. A text leaves the spool after it was sent, or when it is
-// refused for good.
+// refused for good. One that is deferred waits in another spool, if there is one.
 type Queue struct {
-	name  string
-	send  func(ctx context.Context, body []byte) error
-	log   hclog.Logger
-	mu    sync.Mutex
-	spool Spool
-	wake  chan struct{}
+	name         string
+	send         func(ctx context.Context, body []byte) error
+	log          hclog.Logger
+	mu           sync.Mutex
+	spool, later *texts // later is nil if nothing is deferred
+	wake         chan struct{}
+	laterEvery   time.Duration
+}
+
+// texts is a spool that counts the texts that it dropped. The oldest one may be among them while it
+// is being sent.
+type texts struct {
+	Spool
+	dropped int
+}
+
+func (t *texts) add(text []byte) (dropped int, err error) {
+	dropped, err = t.Add(text)
+	t.dropped += dropped
+	return dropped, err
 }
 
 // queued is a text of the spool.
@@ -122,7 +146,7 @@ type queued struct {
 }
 
 func newQueue(name string, spool Spool, log hclog.Logger, send func(context.Context, []byte) error) *Queue {
-	return &Queue{name: name, send: send, log: log, spool: spool, wake: make(chan struct{}, 1)}
+	return &Queue{name: name, send: send, log: log, spool: &texts{Spool: spool}, wake: make(chan struct{}, 1), laterEvery: laterEvery}
 }
 
 // Waiting returns how many notices wait to be sent, those that failed before included; for the metrics.
@@ -130,7 +154,11 @@ func newQueue(name string, spool Spool, log hclog.Logger, send func(context.Cont
 func (q *Queue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.spool.Len()
+	n := q.spool.Len()
+	if q.later != nil {
+		n += q.later.Len()
+	}
+	return n
 }
 
 func (q *Queue) put(v any, at time.Time) {
@@ -141,7 +169,7 @@ func (q *Queue) put(v any, at time.Time) {
 	if err == nil {
 		q.mu.Lock()
 		var dropped int
-		if dropped, err = q.spool.Add(body); dropped > 0 {
+		if dropped, err = q.spool.add(body); dropped > 0 {
 			q.log.Warn("notices were dropped: too many wait", "to", q.name, "count", dropped)
 		}
 		q.mu.Unlock()
@@ -156,9 +184,10 @@ func (q *Queue) put(v any, at time.Time) {
 }
 
 func (q *Queue) run(ctx context.Context) {
-	pause := firstPause
+	pause, later := firstPause, time.NewTimer(q.laterEvery)
+	defer later.Stop()
 	for {
-		sent, err := q.first(ctx)
+		sent, err := q.first(ctx, q.spool)
 		switch {
 		case err != nil:
 			q.log.Warn("a notice could not be sent, and is tried again", "to", q.name, "pause", pause, "error", err)
@@ -175,19 +204,39 @@ func (q *Queue) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-q.wake:
+			case begin := <-later.C:
+				q.again(ctx)
+				later.Reset(max(q.laterEvery, laterShare*time.Since(begin)))
 			}
 		}
 	}
 }
 
-// first sends the oldest notice. It reports false if there is none; after an error it stays.
-func (q *Queue) first(ctx context.Context) (sent bool, err error) {
+// again tries the deferred texts once.
+func (q *Queue) again(ctx context.Context) {
+	if q.later == nil {
+		return
+	}
 	q.mu.Lock()
-	if q.spool.Len() == 0 {
+	n := q.later.Len()
+	q.mu.Unlock()
+	for range n {
+		if sent, err := q.first(ctx, q.later); !sent || err != nil {
+			return // the next notice says why
+		}
+	}
+}
+
+// first sends the oldest notice of a spool, or defers it. It reports false if there is none; after an
+// error it stays.
+func (q *Queue) first(ctx context.Context, from *texts) (done bool, err error) {
+	q.mu.Lock()
+	if from.Len() == 0 {
 		q.mu.Unlock()
 		return false, nil
 	}
-	text, err := q.spool.First()
+	text, err := from.First()
+	dropped := from.dropped
 	q.mu.Unlock()
 	if err != nil {
 		q.log.Error("a notice was lost", "to", q.name, "error", err)
@@ -204,16 +253,35 @@ func (q *Queue) first(ctx context.Context) (sent bool, err error) {
 		case err == nil:
 		case errors.Is(err, errPermanent), time.Since(item.At) > giveUp:
 			q.log.Error("a notice was dropped", "to", q.name, "error", err)
+		case errors.Is(err, errDeferred) && q.later != nil:
+			q.log.Warn("a notice is refused for now, and is tried again", "to", q.name, "error", err)
+			if err := q.deferText(text); err != nil {
+				return false, err
+			}
 		default:
 			return false, err
 		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.spool.Remove(); err != nil {
+	if from.dropped != dropped {
+		return true, nil // it was among them
+	}
+	if err := from.Remove(); err != nil {
 		q.log.Error("removing a notice from its queue", "to", q.name, "error", err)
 	}
 	return true, nil
+}
+
+// deferText puts a text at the end of those that are tried later.
+func (q *Queue) deferText(text []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	dropped, err := q.later.add(text)
+	if dropped > 0 {
+		q.log.Warn("notices were dropped: too many wait", "to", q.name, "count", dropped)
+	}
+	return err
 }
 
 // NewWebhook returns the queue of a webhook, which gets each notice by POST, signed with the key. Answers
@@ -264,9 +332,9 @@ type mailed struct {
 }
 
 // NewMail returns the queue of mails that a client sends, with the null sender, so that nothing bounces. The
-// node names this daemon in Message-IDs.
-func NewMail(client *inject.Client, node string, spool Spool, log hclog.Logger) *Queue {
-	return newQueue("mail", spool, log, func(ctx context.Context, body []byte) error {
+// node names this daemon in Message-IDs. Mails that the server defers wait in the second spool.
+func NewMail(client *inject.Client, node string, spool, later Spool, log hclog.Logger) *Queue {
+	q := newQueue("mail", spool, log, func(ctx context.Context, body []byte) error {
 		var m mailed
 		if err := json.Unmarshal(body, &m); err != nil {
 			return fmt.Errorf("%w: %w", errPermanent, err)
@@ -280,15 +348,19 @@ func NewMail(client *inject.Client, node string, spool Spool, log hclog.Logger) 
 		switch {
 		case errors.As(err, &reply) && reply.Permanent():
 			return fmt.Errorf("%w: %w", errPermanent, err)
+		case reply != nil && reply.Code != 421: // which closes the connection to everybody
+			return fmt.Errorf("%w: %w", errDeferred, err)
 		case err != nil:
 			return err
 		case len(result.Refused) > 0:
 			return fmt.Errorf("%w: %w", errPermanent, result.Refused[m.To])
 		case len(result.Deferred) > 0:
-			return result.Deferred[m.To]
+			return fmt.Errorf("%w: %w", errDeferred, result.Deferred[m.To])
 		}
 		return nil
 	})
+	q.later = &texts{Spool: later}
+	return q
 }
 
 // compose writes a notice as a message.

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -86,5 +87,62 @@ func TestCompose(t *testing.T) {
 	head, body, _ := strings.Cut(text, "\r\n\r\n")
 	if strings.Contains(head, "\r\nBcc") || strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\n") || !strings.Contains(body, "Ger=C3=A4t") {
 		t.Errorf("%s", text)
+	}
+}
+
+// A server that refuses a mail for now delays no other mail, and gets it again.
+func TestDeferredMailDelaysNoOther(t *testing.T) {
+	q := newQueue("mail", dir(t), hclog.NewNullLogger(), nil)
+	q.later, q.laterEvery = &texts{Spool: dir(t)}, 10*time.Millisecond
+	got, full := make(chan string, 100), true
+	q.send = func(_ context.Context, body []byte) error {
+		text := string(body)
+		if text == `"full"` && full {
+			full = false
+			return fmt.Errorf("%w: 452 the mailbox is full", errDeferred)
+		}
+		got <- text
+		return nil
+	}
+	for _, text := range []string{"full", "other"} {
+		q.put(text, time.Now())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { q.run(ctx); close(done) }()
+	for _, want := range []string{`"other"`, `"full"`} {
+		if text := <-got; text != want {
+			t.Errorf("sent %s, want %s", text, want)
+		}
+	}
+	cancel()
+	<-done
+	if n := q.Waiting(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// A notice that a full queue drops while it is being sent is not removed in place of the next one.
+func TestDroppedWhileSent(t *testing.T) {
+	small, err := spool.Open(t.TempDir(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := newQueue("mail", small, hclog.NewNullLogger(), nil)
+	var sent []string
+	q.send = func(_ context.Context, body []byte) error {
+		if sent = append(sent, string(body[1:2])); len(sent) == 1 {
+			q.put("b"+strings.Repeat("x", 600), time.Now())
+		}
+		return nil
+	}
+	q.put("a"+strings.Repeat("x", 600), time.Now())
+	for range 2 {
+		if _, err := q.first(t.Context(), q.spool); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Join(sent, "") != "ab" {
+		t.Errorf("sent %v", sent)
 	}
 }
