@@ -52,20 +52,26 @@ type Previous struct {
 // Finding is what is unusual about a login.
 type Finding struct {
 	Kinds []Kind
-	// Fresh reports that some of it was not unusual before: users are notified once.
+	// Fresh reports that some of it was not unusual before: users are notified once, and at most
+	// maxNotices times a day.
 	Fresh bool
+	// Last reports that no further login is fresh today.
+	Last bool
 	// Doubt says how an impossible travel may be explained; "" if there is none.
 	Doubt    string
 	Previous Previous
 }
 
 const (
-	// maxTraits bounds the traits of an account; the ones that were not seen for longest go first.
+	// maxTraits bounds the traits of an account; unusual ones that were not seen for longest go first.
 	maxTraits = 48
 	// forgetAfter is the number of days after which a trait that was not seen is forgotten.
 	forgetAfter = 90
 	// usualAfter is the number of days on which a trait must be seen to be usual by itself.
 	usualAfter = 3
+	// maxNotices bounds the fresh findings of a day. Whoever has a password could otherwise bury the
+	// notice of a login under others: clients choose what they say about themselves.
+	maxNotices = 10
 	// confirmed in place of the number of days.
 	confirmed = 255
 	// enoughHours is the number of logins after which hours are judged.
@@ -96,11 +102,23 @@ type trait struct {
 
 func (t *trait) usual() bool { return t.days >= usualAfter }
 
+// before reports whether a trait is dropped before another: usual ones last, so that nobody pushes
+// them out by many unusual ones.
+func (t *trait) before(o *trait) bool {
+	if t.usual() != o.usual() {
+		return o.usual()
+	}
+	return t.seen < o.seen
+}
+
 // Memory is what is usual for one account. The zero Memory knows nothing.
 type Memory struct {
 	traits []trait
 	hours  [24]byte // logins in each hour of the day, UTC, halved when one is full
 	last   Previous
+	// The day on which a finding was fresh last, and how many were.
+	noticed uint16
+	notices byte
 }
 
 // Network returns the part of an address that counts as one network: /24 of IPv4, /48 of IPv6.
@@ -113,8 +131,11 @@ func Network(ip netip.Addr) netip.Prefix {
 	return p
 }
 
+// dayOf numbers days in UTC.
+func dayOf(t time.Time) uint16 { return uint16(t.Unix() / 86400) } //nolint:gosec // until the year 2149
+
 func traits(l *Login) (list [4]trait) {
-	day := uint16(l.Time.Unix() / 86400) //nolint:gosec // until the year 2149
+	day := dayOf(l.Time)
 	for i, text := range [...]string{traitNetwork: "", traitRegion: l.Region, traitDevice: l.Device, traitClient: l.Client} {
 		if i == traitNetwork && l.IP.IsValid() {
 			text = Network(l.IP).String()
@@ -150,6 +171,7 @@ func (m *Memory) Judge(l *Login) Finding {
 		f.Doubt = fmt.Sprintf("from %s %d minutes after %s: a VPN, a relay of the mobile network or an inexact region database may explain it",
 			l.Region, int(max(0, apart).Minutes()), m.last.Region)
 	}
+	m.ration(&f, dayOf(l.Time))
 	if m.hours[l.Time.UTC().Hour()]++; m.hours[l.Time.UTC().Hour()] == 255 {
 		for i := range m.hours {
 			m.hours[i] /= 2
@@ -159,6 +181,20 @@ func (m *Memory) Judge(l *Login) Finding {
 		m.last = Previous{l.Time, l.IP, bounded(l.Region), bounded(l.Device)}
 	}
 	return f
+}
+
+// ration bounds the fresh findings of a day.
+func (m *Memory) ration(f *Finding, day uint16) {
+	if !f.Fresh {
+		return
+	}
+	if m.noticed != day {
+		m.noticed, m.notices = day, 0
+	}
+	if f.Fresh = m.notices < maxNotices; f.Fresh {
+		m.notices++
+		f.Last = m.notices == maxNotices
+	}
 }
 
 func bounded(s string) string { return s[:min(len(s), maxText)] }
@@ -172,7 +208,7 @@ func (m *Memory) learn(t trait, first bool) (usual, fresh bool) {
 	for i := range m.traits {
 		k := &m.traits[i]
 		if k.kind != t.kind || k.hash != t.hash {
-			if k.seen < m.traits[oldest].seen {
+			if k.before(&m.traits[oldest]) {
 				oldest = i
 			}
 			continue
@@ -223,14 +259,15 @@ func (m *Memory) Confirm(l *Login) {
 	m.hours[l.Time.UTC().Hour()] = max(1, m.hours[l.Time.UTC().Hour()])
 }
 
-// format is the first byte of a packed memory.
-const format = 1
+// format is the first byte of a packed memory. That of format 1 does not count notices.
+const format = 2
 
 // Pack encodes a memory.
 func (m *Memory) Pack() []byte {
 	b := make([]byte, 0, 64+8*len(m.traits))
 	b = append(b, format)
 	b = append(b, m.hours[:]...)
+	b = append(binary.LittleEndian.AppendUint16(b, m.noticed), m.notices)
 	b = binary.AppendVarint(b, m.last.Time.Unix())
 	for _, text := range []string{string(m.last.IP.AsSlice()), m.last.Region, m.last.Device} {
 		b = append(append(b, byte(len(text))), text...) //nolint:gosec // at most maxText
@@ -245,11 +282,15 @@ func (m *Memory) Pack() []byte {
 
 // Parse decodes a memory. One that cannot be read is like none: it is learned anew.
 func Parse(b []byte) (m Memory, ok bool) {
-	if len(b) < 1+24+1 || b[0] != format {
+	if len(b) < 1+24+3+1 || b[0] != format && b[0] != 1 {
 		return Memory{}, false
 	}
 	copy(m.hours[:], b[1:])
-	b = b[25:]
+	counted := b[0] == format
+	if b = b[25:]; counted {
+		m.noticed, m.notices = binary.LittleEndian.Uint16(b), b[2]
+		b = b[3:]
+	}
 	at, n := binary.Varint(b)
 	if n <= 0 {
 		return Memory{}, false

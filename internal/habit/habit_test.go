@@ -121,6 +121,45 @@ func TestBoundedAndPacked(t *testing.T) {
 	}
 }
 
+// Whoever has a password causes a bounded number of notices a day, whatever the client says about
+// itself; the last one is known to be the last, also by the next daemon.
+func TestNoticesOfADayAreBounded(t *testing.T) {
+	var m Memory
+	m.Judge(home(0))
+	for day := 1; day <= 2; day++ {
+		fresh, last := 0, 0
+		for i := range 100 {
+			l := home(day)
+			l.Device = fmt.Sprint(day, "x", i)
+			f := m.Judge(l)
+			if kinds(f) != "[new_device]" {
+				t.Fatalf("day %d, device %d: %v", day, i, f)
+			}
+			if f.Fresh {
+				fresh++
+			}
+			if f.Last {
+				last++
+			}
+			m, _ = Parse(m.Pack())
+		}
+		if fresh != maxNotices || last != 1 {
+			t.Errorf("day %d: %d fresh, %d the last", day, fresh, last)
+		}
+	}
+}
+
+// What an earlier version packed is read.
+func TestEarlierFormat(t *testing.T) {
+	var m Memory
+	m.Judge(home(0))
+	b := m.Pack()
+	early := slices.Concat([]byte{1}, b[1:25], b[28:])
+	if n, ok := Parse(early); !ok || kinds(n.Judge(home(1))) != "[]" {
+		t.Errorf("%t", ok)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	var m Memory
 	m.Judge(home(0))

@@ -183,6 +183,9 @@ func notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
 		e.Previous = &Previous{p.Time, address.IPText(p.IP), p.Region}
 		fmt.Fprintf(&b, "\nThe login before was at %s from %s.\n", stamp(p.Time), place(address.IPText(p.IP), p.Region))
 	}
+	if f.Last {
+		b.WriteString("\nNo further messages about logins are sent today: the list of your logins has them.\n")
+	}
 	fmt.Fprintf(&b, "\nIf it was you, nothing needs to be done. If not, change your password and tell your administrator:\nlogin %s.\n", r.ID)
 	rec.Abnormal = e.Abnormal
 	return &notify.Notice{
