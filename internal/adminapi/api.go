@@ -130,6 +130,7 @@
 //	drawbridge_policy_duration_seconds{question}         the same for policy requests
 //	drawbridge_milter_duration_seconds{stage}            the same for messages in the milter
 //	drawbridge_store_duration_seconds{operation}         histogram: writes to Redis
+//	drawbridge_hash_duration_seconds{scheme}             histogram: slow hashes of mailbox passwords kept here
 //	drawbridge_sessions{server,protocol}                 open sessions
 //	drawbridge_connections{service,listener}             open connections, their limit and how often it was reached
 //	drawbridge_throttle_entries{kind}                    counters of wrong passwords

@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -63,7 +64,7 @@ func CheckStored(stored string) error {
 	return s.excess
 }
 
-// Typical returns one of the stored hashes whose cost is the most common one, "" without any.
+// Typical returns one of the stored hashes whose scheme and cost are the most common ones, "" without any.
 func Typical(stored []string) string {
 	count := map[cost]int{}
 	typical, most := "", 0
@@ -82,6 +83,10 @@ func Typical(stored []string) string {
 // Hasher computes and verifies hashes of mailbox passwords. Memory and processors bound how many
 // run at once. It is safe for concurrent use.
 type Hasher struct {
+	// Took, unless nil, receives the scheme of every slow hash and the time that it took, without the
+	// wait for its turn. Set it before the first use.
+	Took func(scheme string, d time.Duration)
+
 	slots  *semaphore.Weighted // in bytes of memory
 	budget int64               // bytes in all
 	share  int64               // bytes of the budget that a busy processor counts as
@@ -220,7 +225,11 @@ func (h *Hasher) run(ctx context.Context, c cost, f func()) error {
 		return err
 	}
 	defer h.slots.Release(weight)
+	began := time.Now()
 	f()
+	if h.Took != nil {
+		h.Took(c.scheme, time.Since(began))
+	}
 	return nil
 }
 

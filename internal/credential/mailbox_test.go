@@ -566,10 +566,13 @@ func TestImportLimits(t *testing.T) {
 func TestTypical(t *testing.T) {
 	const tail = "$WX/Pjc73wtw94um2HaMtcQ$pcE7iVRziu2rAuZRbF9vvL0AvKxinzPyFh1Wa74qYvw"
 	today, dovecots, quick := "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1"+tail, "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1"+tail, "{SHA}TkmXn7Dc4BFlDrJ6ET3l9TprS/E="
+	const sha = "{SHA256-CRYPT}$5$0sLqc7dB1GNIfdgt$HF9LmmD19KJExj4ssC2HH9vakujlMyMe5hKG0YsvwH7"
+	const pbkdf2 = "{PBKDF2}$1$pqq6eCFwOSVGQVgB$5000$19ce4eb7a3a627ef05ee4e86eb0741e1503816ae" // 5000 rounds, as sha has
 	for want, stored := range map[string][]string{
 		"":       {"", "{PLAIN}secret"},
 		today:    {quick, today, today, dovecots},
 		dovecots: {"", today, dovecots, dovecots, quick},
+		sha:      {sha, sha, pbkdf2},
 	} {
 		if got := Typical(stored); got != want {
 			t.Errorf("Typical(%q) = %q, want %q", stored, got, want)

@@ -55,6 +55,7 @@ func above(name string, n, limit int) error {
 
 // cost is the cost of verifying a hash, known in advance.
 type cost struct {
+	scheme  string
 	memory  int64 // bytes, when it is more than a few
 	threads int   // processors at once; zero is one
 	rounds  int   // in the scheme's own unit; zero is a single digest
@@ -112,9 +113,9 @@ func parseScheme(scheme, suffix, value string) (storedHash, error) {
 	case "PBKDF2":
 		return parseText(suffix, value, parsePBKDF2)
 	case "SCRAM-SHA-256":
-		return parseText(suffix, value, func(value string) (storedHash, error) { return parseSCRAM(sha256.New, value) })
+		return parseText(suffix, value, func(value string) (storedHash, error) { return parseSCRAM("scram-sha-256", sha256.New, value) })
 	case "SCRAM-SHA-1":
-		return parseText(suffix, value, func(value string) (storedHash, error) { return parseSCRAM(sha1.New, value) })
+		return parseText(suffix, value, func(value string) (storedHash, error) { return parseSCRAM("scram-sha-1", sha1.New, value) })
 	case "SSHA512":
 		return parseDigest(sha512.New, true, suffix, value)
 	case "SSHA256":
@@ -213,13 +214,13 @@ func parsePBKDF2(value string) (storedHash, error) {
 		return storedHash{}, errors.New("key is not of 40 hexadecimal digits")
 	}
 	salt := []byte(f[2])
-	return storedHash{cost: cost{rounds: rounds}, excess: above("rounds", rounds, importIterations), outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: "pbkdf2", rounds: rounds}, excess: above("rounds", rounds, importIterations), outdated: true, match: func(password []byte) bool {
 		return equal(pbkdf2.Key(password, salt, rounds, sha1.Size, sha1.New), key)
 	}}, nil
 }
 
 // parseSCRAM reads iterations,salt,StoredKey,ServerKey; the names are those of RFC 5802, section 3.
-func parseSCRAM(newHash func() hash.Hash, value string) (storedHash, error) {
+func parseSCRAM(scheme string, newHash func() hash.Hash, value string) (storedHash, error) {
 	f := strings.Split(value, ",")
 	if len(f) != 4 {
 		return storedHash{}, errors.New("not of the form iterations,salt,stored key,server key")
@@ -236,7 +237,7 @@ func parseSCRAM(newHash func() hash.Hash, value string) (storedHash, error) {
 		len(salt) == 0 || len(storedKey) != size || len(serverKey) != size {
 		return storedHash{}, fmt.Errorf("salt or keys are not base64, or the keys not of %d bytes", size)
 	}
-	return storedHash{cost: cost{rounds: iterations}, excess: above("iterations", iterations, importIterations), outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: scheme, rounds: iterations}, excess: above("iterations", iterations, importIterations), outdated: true, match: func(password []byte) bool {
 		salted := pbkdf2.Key(password, salt, iterations, size, newHash)
 		defer clear(salted)
 		mac := hmac.New(newHash, salted)
@@ -261,9 +262,9 @@ func parseCrypt(value string) (storedHash, error) {
 	case "2a", "2b", "2y":
 		return parseBcrypt(value, f)
 	case "5":
-		return parseSHACrypt(sha256.New, 43, f)
+		return parseSHACrypt("sha256-crypt", sha256.New, 43, f)
 	case "6":
-		return parseSHACrypt(sha512.New, 86, f)
+		return parseSHACrypt("sha512-crypt", sha512.New, 86, f)
 	case "y":
 		return parseYescrypt(value, f)
 	default:
@@ -277,13 +278,13 @@ func parseMD5Crypt(f []string) (storedHash, error) {
 		return storedHash{}, errors.New("not of the form $1$salt$key with a salt of up to 8 characters and a key of 22")
 	}
 	salt, key := []byte(f[0]), []byte(f[1])
-	return storedHash{cost: cost{rounds: 1000}, outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: "md5-crypt", rounds: 1000}, outdated: true, match: func(password []byte) bool {
 		return equal(crypt.KeyMD5Crypt(password, salt), key)
 	}}, nil
 }
 
 // parseSHACrypt reads salt and key, with rounds= before them unless it is the default of 5000.
-func parseSHACrypt(newHash func() hash.Hash, keyLen int, f []string) (storedHash, error) {
+func parseSHACrypt(scheme string, newHash func() hash.Hash, keyLen int, f []string) (storedHash, error) {
 	rounds := 5000
 	if len(f) == 3 {
 		text, ok := strings.CutPrefix(f[0], "rounds=")
@@ -300,7 +301,7 @@ func parseSHACrypt(newHash func() hash.Hash, keyLen int, f []string) (storedHash
 		return storedHash{}, fmt.Errorf("not of the form $id$salt$key with a salt of up to 16 characters and a key of %d", keyLen)
 	}
 	salt, key := []byte(f[0]), []byte(f[1])
-	return storedHash{cost: cost{rounds: rounds}, excess: above("rounds", rounds, importCryptRounds), outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: scheme, rounds: rounds}, excess: above("rounds", rounds, importCryptRounds), outdated: true, match: func(password []byte) bool {
 		return equal(crypt.KeySHACrypt(newHash, password, salt, rounds), key)
 	}}, nil
 }
@@ -316,7 +317,7 @@ func parseBcrypt(value string, f []string) (storedHash, error) {
 		return storedHash{}, err
 	}
 	key := []byte(value)
-	return storedHash{cost: cost{rounds: 1 << n}, excess: above("cost", n, importBcryptCost), outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: "bcrypt", rounds: 1 << n}, excess: above("cost", n, importBcryptCost), outdated: true, match: func(password []byte) bool {
 		// The package truncates silently: a longer password must not match by its beginning, nor be
 		// recognisable by a quicker answer.
 		looked := password[:min(len(password), maxPassword)]
@@ -341,7 +342,7 @@ func parseYescrypt(value string, f []string) (storedHash, error) {
 			log2N, r, maxMemory>>20)
 	}
 	key := []byte(value)
-	return storedHash{cost: cost{rounds: r << log2N, memory: int64(128*r) << log2N}, excess: above("N*r", r<<log2N, importYescrypt), outdated: true, match: func(password []byte) bool {
+	return storedHash{cost: cost{scheme: "yescrypt", rounds: r << log2N, memory: int64(128*r) << log2N}, excess: above("N*r", r<<log2N, importYescrypt), outdated: true, match: func(password []byte) bool {
 		computed, err := yescrypt.Hash(password, key) // parameters and salt are read from the hash
 		return err == nil && equal(computed, key)
 	}}, nil
@@ -445,7 +446,7 @@ func (a argon2Hash) String() string {
 }
 
 func (a argon2Hash) cost() cost {
-	return cost{memory: int64(a.memory) << 10, threads: int(a.threads), rounds: int(a.memory) * int(a.time)}
+	return cost{scheme: a.variant, memory: int64(a.memory) << 10, threads: int(a.threads), rounds: int(a.memory) * int(a.time)}
 }
 
 // outdated reports whether a hash of today's cost would be stronger.

@@ -112,8 +112,8 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		}()
 		opt.Addrs = []string{strings.TrimPrefix(server.URL(), "unix://")}
 	}
-	metrics := metrics.New()
-	opt.Took = metrics.StoreTook()
+	meters := metrics.New()
+	opt.Took = meters.TookEach(metrics.StoreSeconds)
 	redisstore.SetLogger(log.Named("redis"))
 	redis := redisstore.Open(opt)
 	defer func() { _ = redis.Close() }()
@@ -154,6 +154,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		return err
 	}
 	hasher := credential.NewHasher(credential.DefaultMemory)
+	hasher.Took = meters.TookEach(metrics.HashSeconds)
 	exempt, _ := address.ParseNetworks(cfg.Throttle.Exempt) // validated when the settings were read
 	internal, _ := address.ParseNetworks(cfg.Mail.InternalNetworks)
 	client := &inject.Client{Addr: cfg.Notify.SMTP}
@@ -173,15 +174,15 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg),
-		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: metrics.Decision, MessageDecided: metrics.Message, Examine: watcher.Examine,
+		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: meters.Decision, MessageDecided: meters.Message, Examine: watcher.Examine,
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 			Distributed: cfg.Throttle.DistributedAddresses, KnownOnly: cfg.Throttle.Distributed == config.KnownOnly,
 		},
 		Exempt: exempt, Internal: internal, Node: nodeName(cfg),
 	})
-	watchGate(metrics, g)
-	watchFiles(metrics, regions, cfg.StateDir)
+	watchGate(meters, g)
+	watchFiles(meters, regions, cfg.StateDir)
 	live, err := liveSessions(cfg, st, redis, g, log)
 	if err != nil {
 		return err
@@ -230,7 +231,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 			live.JudgeAll()
 		}
 		go live.Run(ctx)
-		go countSessions(ctx, metrics, live)
+		go countSessions(ctx, meters, live)
 	}
 	go regions.Run(ctx, log.Named("regions"), regionsChanged)
 	go feedWatchdog(ctx, log, func() { g.Explain(&access.Login{Account: "watchdog@invalid"}, "", nil) })
@@ -244,7 +245,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		},
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
-		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: metrics, regions: regions,
+		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: meters, regions: regions,
 		loginKey: key, watcher: watcher, withdraw: withdrawSite(cfg), live: live, links: links, keeper: keeper, factors: factors, notify: notifier.Notify,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {

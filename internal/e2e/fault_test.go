@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -204,19 +205,34 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // open.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{})
+	ipv4, err := filepath.Abs("testdata/ipv4.mmdb") // 198.51.100.0/24 is DE, nothing else is known
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, trialstack.Options{Settings: map[string]any{"regions.database": ipv4}})
 	d := s.Daemons[0]
-	examine := func(dovecotConf string) (string, int) {
-		cmd := d.Command(s.ctx, "doctor", "--dovecot-config", dovecotConf, "--postfix-config", s.PostfixDir(), "--config", d.Config)
+	examineAll := func(dovecotConf, postfixDir, settings string) (string, int) {
+		cmd := d.Command(s.ctx, "doctor", "--dovecot-config", dovecotConf, "--postfix-config", postfixDir, "--config", settings)
 		out, err := cmd.CombinedOutput()
 		if cmd.ProcessState == nil {
 			t.Fatal(err)
 		}
 		return string(out), cmd.ProcessState.ExitCode()
 	}
+	examine := func(dovecotConf string) (string, int) { return examineAll(dovecotConf, s.PostfixDir(), d.Config) }
 	out, status := examine(s.DovecotConf())
 	if status != 0 || !strings.Contains(out, "the milter can be left out") {
 		t.Errorf("status %d:\n%s", status, out)
+	}
+	// The database of regions lacks a family, which everything that shows it says.
+	log, err := os.ReadFile(d.LogPath)
+	s.must(err)
+	for text, want := range map[string]string{
+		out: "it has no IPv6 addresses", string(log): "the database of regions has no IPv6 addresses", s.command("region", "status"): "missing    IPv6",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("without %q:\n%s", want, text)
+		}
 	}
 	s.domain(nil) // whose sender check reads headers
 	if out, status = examine(s.DovecotConf()); status != 0 || !strings.Contains(out, "rules in force need the milter") {
@@ -225,6 +241,11 @@ func TestDoctor(t *testing.T) {
 	conf, err := os.ReadFile(s.DovecotConf())
 	s.must(err)
 	const include = "!include drawbridge.conf.ext"
+	write := func(instead string) string {
+		bad := s.DovecotConf() + ".bad"
+		s.must(os.WriteFile(bad, []byte(strings.Replace(string(conf), include, instead, 1)), 0o600))
+		return bad
+	}
 	for name, c := range map[string]struct{ instead, want string }{
 		"a passdb before ours that admits everybody": {bySeries(t,
 			"passdb {\n  driver = static\n  args = nopassword=y\n}\n",
@@ -236,11 +257,42 @@ func TestDoctor(t *testing.T) {
 			"passdb checkpassword {\n" + bySeries(t, "  driver = checkpassword\n", "") + "}\n" + include,
 			bySeries(t, "dovecot.passdb.first", "2.4"),
 		},
+		"a submission service that names no login": {include + bySeries(t,
+			"\nprotocols = imap submission\nsubmission_relay_host = 127.0.0.1\n",
+			"\nprotocols {\n  submission = yes\n}\nsubmission_relay_host = 127.0.0.1\n"), "without naming the login"},
 	} {
-		bad := s.DovecotConf() + ".bad"
-		s.must(os.WriteFile(bad, []byte(strings.Replace(string(conf), include, c.instead, 1)), 0o600))
-		if out, status := examine(bad); status != 1 || !strings.Contains(out, c.want) {
+		if out, status := examine(write(c.instead)); status != 1 || !strings.Contains(out, c.want) {
 			t.Errorf("%s: status %d, without %q:\n%s", name, status, c.want, out)
+		}
+	}
+
+	// Postfix asks another server for passwords, has another delimiter and runs more processes than
+	// the daemon serves; Dovecot relays submissions to a port where nobody takes the login; a
+	// directory looks accounts up by the local part alone, of every domain.
+	postfix := t.TempDir()
+	for _, name := range []string{"main.cf", "master.cf"} {
+		text, err := os.ReadFile(filepath.Join(s.PostfixDir(), name))
+		s.must(err)
+		if name == "main.cf" {
+			text = append(text, "recipient_delimiter = -\ndefault_process_limit = 500\nsmtpd_sasl_path = private/elsewhere\n"...)
+		}
+		s.must(os.WriteFile(filepath.Join(postfix, name), text, 0o600))
+	}
+	settings, err := os.ReadFile(d.Config)
+	s.must(err)
+	open := filepath.Join(t.TempDir(), "drawbridge.toml")
+	s.must(os.WriteFile(open, bytes.Replace(settings, []byte("[login]\n"), []byte("[login]\nunmanaged = \"next\"\nunmanaged_domains = [\"*\"]\n"), 1), 0o600))
+	ldap := writeFile(t, "hosts = localhost\npass_filter = (uid=%n)\n")
+	out, status = examineAll(write(include+bySeries(t,
+		"\nprotocols = imap submission\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
+			"passdb {\n  driver = ldap\n  args = "+ldap+"\n}\n",
+		"\nprotocols {\n  submission = yes\n}\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
+			"passdb ldap {\n  ldap_filter = (uid=%{user | username})\n}\n")), postfix, open)
+	for _, want := range []string{
+		"private/elsewhere", "ann-x@ is another account", "smtpd processes", "port 9, where no smtpd of this Postfix listens", "local part alone",
+	} {
+		if status != 1 || !strings.Contains(out, want) {
+			t.Errorf("status %d, without %q:\n%s", status, want, out)
 		}
 	}
 }

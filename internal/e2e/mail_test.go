@@ -1,14 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
@@ -233,12 +234,7 @@ func TestOddSenders(t *testing.T) {
 	s.must(err)
 	defer func() { _ = second.Close() }()
 	s.eventually("the limit is in the metrics", func() bool {
-		resp, err := s.request(0, "GET", "/metrics", nil)
-		s.must(err)
-		defer func() { _ = resp.Body.Close() }()
-		text, err := io.ReadAll(resp.Body)
-		s.must(err)
-		return regexp.MustCompile(`(?m)^drawbridge_connections_limit_reached_total\{.*service="milter"\} [1-9]`).Match(text)
+		return s.metric("drawbridge_connections_limit_reached_total", `service="milter"`) > 0
 	})
 	log, err := os.ReadFile(s.Daemons[0].LogPath)
 	s.must(err)
@@ -249,6 +245,24 @@ func TestOddSenders(t *testing.T) {
 	reply, err := second.Hello()
 	s.must(err)
 	s.want("the second session", reply, "250")
+	s.must(second.Close())
+
+	// A peer that never speaks gets the only connection, and is dropped: mail goes on.
+	silent, err := net.Dial("unix", s.Daemons[0].MilterSocket)
+	s.must(err)
+	defer func() { _ = silent.Close() }()
+	third, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
+	s.must(err)
+	defer func() { _ = third.Close() }()
+	reply, err = third.Hello()
+	s.must(err)
+	s.want("the third session", reply, "250")
+	s.want("its message", s.send(third, "x@elsewhere.example", ann, "From: x@elsewhere.example\nSubject: after silence\n\nx\n"), "250 ")
+	s.received(ann, "after silence")
+	s.must(silent.SetReadDeadline(time.Now().Add(20 * time.Second)))
+	if n, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the silent peer read %d octets, %v, want the end", n, err)
+	}
 }
 
 // M10: submitted mail names the device; a forged header of that name does not last.

@@ -167,6 +167,7 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 		s.want(d.name+" with combining characters", d.login(s, outside, ann, "gru\u0308\u00dfe an alle"), d.yes)
 	}
 	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"password": "a long enough phrase"})
+	s.hashing()
 	// Dovecot passes no name and password of more than 509 bytes to a checkpassword program: it
 	// refuses them itself, and nothing is recorded. Lua receives them. The API records the length.
 	long := strings.Repeat("x", 600)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -227,6 +228,37 @@ func (s *site) api(method, path string, body any) object {
 		s.t.Fatalf("%s %s: %d %v", method, path, status, answer)
 	}
 	return answer
+}
+
+// metrics returns what the first daemon measures, in Prometheus' text format.
+func (s *site) metrics() string {
+	s.t.Helper()
+	resp, err := s.request(0, "GET", "/metrics", nil)
+	s.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	s.must(err)
+	return string(b)
+}
+
+// metric returns the sum of the series of a metric that have all the labels, such as `kind="known"`.
+func (s *site) metric(name string, labels ...string) (sum float64) {
+	s.t.Helper()
+series:
+	for line := range strings.Lines(s.metrics()) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, set, _ := strings.Cut(series, "{"); n == name {
+			for _, label := range labels {
+				if !strings.Contains(set, label) {
+					continue series
+				}
+			}
+			v, err := strconv.ParseFloat(value, 64)
+			s.must(err)
+			sum += v
+		}
+	}
+	return sum
 }
 
 // refused asks the first daemon and fails the test unless it refuses so.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -34,11 +33,8 @@ type gauges struct {
 // read reads the gauges of the first daemon from its metrics.
 func (s *site) gauges() (g gauges) {
 	s.t.Helper()
-	resp, err := s.request(0, "GET", "/metrics", nil)
-	s.must(err)
-	defer func() { _ = resp.Body.Close() }()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
+	for line := range strings.Lines(s.metrics()) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		v, _ := strconv.ParseFloat(value, 64)
 		switch name {
 		case "process_resident_memory_bytes":

@@ -412,13 +412,8 @@ var metricName = regexp.MustCompile(`drawbridge_[a-z_]+`)
 
 // The dashboard and the alert rules name only metrics that there are, and the contract's are there.
 func (s *site) measures() {
-	resp, err := s.request(0, "GET", "/metrics", nil)
-	s.must(err)
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	s.must(err)
 	names := map[string]bool{}
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.Lines(s.metrics()) {
 		if name := metricName.FindString(line); strings.HasPrefix(line, name) {
 			names[name] = true
 		}

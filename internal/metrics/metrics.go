@@ -31,6 +31,7 @@ const (
 	PolicySeconds = "drawbridge_policy_duration_seconds"
 	MilterSeconds = "drawbridge_milter_duration_seconds"
 	StoreSeconds  = "drawbridge_store_duration_seconds"
+	HashSeconds   = "drawbridge_hash_duration_seconds"
 )
 
 // seconds are the bounds of the histograms' buckets: decisions take microseconds, and seconds where a
@@ -57,6 +58,7 @@ func New() *Metrics {
 		{PolicySeconds, "question", "Time to answer Postfix' policy requests, by question: submission or recipient."},
 		{MilterSeconds, "stage", "Time to decide in the milter, by stage: begin, session or end of a message."},
 		{StoreSeconds, "operation", "Time of writes to Redis: change, records, events or uses."},
+		{HashSeconds, "scheme", "Time to compute a slow hash of a mailbox password kept here, by scheme."},
 	} {
 		m.durations[h[0]] = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: h[0], Help: h[2], Buckets: seconds}, []string{h[1]})
 		m.registry.MustRegister(m.durations[h[0]])
@@ -134,10 +136,11 @@ func (m *Metrics) Took(histogram, value string) func(time.Duration) {
 	return func(d time.Duration) { o.Observe(d.Seconds()) }
 }
 
-// StoreTook observes the durations of writes to Redis.
-func (m *Metrics) StoreTook() func(operation string, d time.Duration) {
-	h := m.durations[StoreSeconds]
-	return func(operation string, d time.Duration) { h.WithLabelValues(operation).Observe(d.Seconds()) }
+// TookEach returns what observes durations in a histogram whose label has many values: writes to
+// Redis by operation, slow hashes by scheme.
+func (m *Metrics) TookEach(histogram string) func(value string, d time.Duration) {
+	h := m.durations[histogram]
+	return func(value string, d time.Duration) { h.WithLabelValues(value).Observe(d.Seconds()) }
 }
 
 // Gauge adds a value that is read whenever the metrics are. Labels are pairs of a name and a value.
