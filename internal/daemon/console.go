@@ -22,7 +22,7 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 	proxies, _ := address.ParseNetworks(p.cfg.Console.TrustedProxies) // validated when the settings were read
 	site := web.New(web.Options{Store: p.redis, PublicURL: p.cfg.Console.PublicURL, Proxies: proxies, Log: log, ProblemOf: admin.ProblemOf})
 	users := &selfservice.Pages{
-		Admin: a, Open: opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors}, Login: verifier.Login,
+		Admin: a, Open: opensessions.Site{Live: p.live}, Factors: factors.Site{Verifier: p.factors}, Login: verifier.Login, Resume: p.gate.Resume,
 		Servers: phonesetup.Settings{
 			IMAP: phonesetup.ParseServer(p.cfg.Console.IMAP), POP3: phonesetup.ParseServer(p.cfg.Console.POP3),
 			SMTP: phonesetup.ParseServer(p.cfg.Console.SMTP),

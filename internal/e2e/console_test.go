@@ -238,6 +238,7 @@ func (s *site) pageAttacks() {
 // A user adds a second factor; the page asks for it from then on, whichever server verifies the
 // password, and accepts a code once.
 func (s *site) pageFactors() {
+	t := s.t
 	u := s.browse(outside)
 	u.shows("log-in", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "My devices")
 	made := u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
@@ -248,15 +249,43 @@ func (s *site) pageFactors() {
 	u.shows("a wrong code", u.post("/account/factors/"+id+"/confirm", "code", "000000"), 401, "The code is wrong")
 	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
 	codes := regexp.MustCompile(`<li><code>([^<]+)</code>`).FindStringSubmatch(u.shows("recovery codes", u.post("/account/factors/recovery-codes"), 200, "They are shown only now").text)
-	thief.shows("the password is no second factor", thief.post("/account/factors/"+id+"/delete", "password", s.passwords[bob]), 422, "A second factor is required to log in")
+	thief.shows("the first factor ends what the password alone began", thief.get("/account"), 200, "Mailbox password")
 	other := s.browse(outside)
-	other.shows("without a code", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 403, "A second factor is required to log in")
 	other.shows("a wrong password with a code", other.post("/account/login", "account", bob, "password", "x", "code", s.otp(secret, 0)), 401, "Address or password are wrong")
-	other.shows("that code was not used up", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", s.otp(secret, 0)), 200, "My devices")
+	step := other.shows("the password", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Your password was accepted")
+	other.shows("nothing is open yet", other.get("/account"), 200, "Mailbox password")
+	token := other.field(step, "token")
+	other.shows("a wrong code", other.post("/account/login/factor", "token", token, "code", "000000"), 401, "The code is wrong, or was used before")
+	other.shows("the token again", other.post("/account/login/factor", "token", token, "code", s.otp(secret, 0)), 401, "The log-in has expired")
+	step = other.post("/account/login", "account", bob, "password", s.passwords[bob])
+	other.shows("the code, which was not used up", other.post("/account/login/factor", "token", other.field(step, "token"), "code", s.otp(secret, 0)), 200, "My devices")
+	s.record("account="+bob+"&client=console&outcome=allow", func(r object) bool { return r["protocol"] == "web" })
 	other.shows("logged out", other.post("/account/logout"), 200, "Mailbox password")
-	other.shows("the code again", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", s.otp(secret, 0)), 403, "A second factor is required to log in")
+	other.shows("the code again, with the password", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", s.otp(secret, 0)), 403, "A second factor is required to log in")
 	s.record("account="+bob+"&reason=second_factor_required&client=console", func(r object) bool { return r["note"] == "the time-based code was used before" })
 	other.shows("a recovery code", other.post("/account/login", "account", bob, "password", s.passwords[bob], "code", codes[1]), 200, "My devices")
 	other.shows("a device", other.post("/account/devices", "once", other.field(other.get("/account/devices/new"), "once"), "label", "Laptop", "as", "show"), 200, "shown only now")
 	other.shows("deleted", other.post("/account/factors/"+id+"/delete"), 200, "The second factor was deleted")
+
+	// Where a factor is required, the password alone opens the page that adds the first one.
+	s.command("domain", "set", "example.org", "--second-factor", "required")
+	other.shows("without one", other.get("/account"), 200, "Your administrator requires a second factor")
+	u.shows("log-in", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Your administrator requires a second factor")
+	for _, path := range []string{"/account", "/account/logins", "/account/sessions", "/account/devices/new"} {
+		if p := u.get(path); p.path != "/account/factors" {
+			t.Errorf("%s leads to %s", path, p.path)
+		}
+	}
+	if p := u.post("/account/devices", "label", "x", "as", "show"); p.path != "/account/factors" {
+		t.Errorf("a device leads to %s", p.path)
+	}
+	made = u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
+	id = regexp.MustCompile(`/account/factors/([^/"]+)/confirm`).FindStringSubmatch(made.text)[1]
+	secret = regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1]
+	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
+	u.shows("logged in", u.get("/account"), 200, "My devices")
+	other.shows("whoever had the password alone", other.get("/account"), 200, "Mailbox password")
+	s.command("factor", "reset", bob)
+	u.shows("after a reset it is asked for again", u.get("/account"), 200, "Your administrator requires a second factor")
+	s.command("domain", "set", "example.org", "--second-factor", "off")
 }

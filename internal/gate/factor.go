@@ -44,6 +44,38 @@ func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *s
 	return nil
 }
 
+// Resume decides a page's log-in that was refused for the lack of a second factor, when its user shows
+// one: the page has kept, for a few minutes, that the mailbox password was accepted. All rules are
+// evaluated again, and the login is recorded as one of its own. The outcome is never next.
+func (g *Gate) Resume(ctx context.Context, l *access.Login) access.Decision {
+	g.complete(l)
+	if !g.Available(l.Time) {
+		return g.unavailable(l)
+	}
+	q, v := g.query(l)
+	q.Secret = access.Secret{State: access.SecretAuthenticated}
+	d := access.Decide(q, noAsker{}, false)
+	var err error
+	switch {
+	case !v.Known:
+		d.Outcome, d.Reason = access.Deny, access.ReasonUnmanagedDomain
+	case d.Outcome == access.Allow, d.Outcome == access.Next:
+		d.Outcome = access.Allow
+		err = g.prove(ctx, l, q, &v, &d)
+	}
+	if err != nil {
+		d = access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: q.Address, Client: q.Client}
+	}
+	if d.Outcome == access.Allow {
+		g.success(d.Account, l.IP, l.Time)
+	}
+	g.ended(l, &d, v.Domain)
+	if g.Decided != nil {
+		g.Decided(l.Protocol, &d)
+	}
+	return d
+}
+
 // proven reports whether a login repeats one of Drawbridge's own pages, behind which a passdb asks
 // again: the page proves its second factor, which the passdb is not shown.
 func (g *Gate) proven(l *access.Login) bool {

@@ -80,6 +80,23 @@ func TestPageProvesFactorAfterPassword(t *testing.T) {
 		t.Errorf("%d codes were verified, want 2", verified)
 	}
 
+	// The page asks for the factor that was missing.
+	resume := func(account, otp, want string) {
+		t.Helper()
+		l := page("", otp)
+		l.Account, l.Secret = account, nil
+		if got := d.Resume(t.Context(), l); end(got) != want {
+			t.Errorf("resumed by %s with code %q: %s, want %s", account, otp, end(got), want)
+		}
+	}
+	resume("bob@example.org", "bad", "deny second_factor_required")
+	resume("bob@example.org", "right", "allow ok")
+	resume("eve@elsewhere.example", "right", "deny unmanaged_domain")
+	d.suspend("bob@example.org")
+	resume("bob@example.org", "right", "deny suspended")
+	d.wantRecords(append(ends, "deny second_factor_required", "allow ok", "deny suspended")...)
+	d.account("bob@example.org", func(a *store.Account) { a.Suspended = false })
+
 	// A webmail does not come back after its password, so it is asked first.
 	l := passdb("")
 	d.want(l, "deny second_factor_required")

@@ -45,7 +45,6 @@ func (v *visit) showDevices(confirm string, problem *api.Problem) error {
 // newData is the form for a new device.
 type newData struct {
 	Once, Label, As string
-	Ask             bool // for the password
 	Servers         phonesetup.Settings
 }
 
@@ -54,7 +53,7 @@ func (v *visit) newDevice() error {
 	if err != nil {
 		return err
 	}
-	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, "", "show", !v.proved(), v.Servers}})
+	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, "", "show", v.Servers}})
 }
 
 // createdData is a new device, whose secret is shown once.
@@ -71,14 +70,14 @@ type createdData struct {
 func (v *visit) createDevice() error {
 	label, as, once := v.Value("label"), v.Value("as"), v.Value("once")
 	again := func(err error) error {
-		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, label, as, !v.proved(), v.Servers}}, err)
+		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, label, as, v.Servers}}, err)
 		if err != nil {
 			return err
 		}
 		return v.Show(pages, "new", view)
 	}
-	if err := v.identified(); err != nil {
-		return again(err)
+	if ok, err := v.identified(); !ok {
+		return err
 	}
 	in := &api.NewSecurePassword{Label: label}
 	var f api.Faults
@@ -221,12 +220,8 @@ func (v *visit) ownSwitch() error {
 	if v.Value("confirm") == "" {
 		return v.showDevices(choice, nil)
 	}
-	if err := v.identified(); err != nil {
-		view, err := v.Again(web.View{}, err)
-		if err != nil {
-			return err
-		}
-		return v.showDevices(choice, view.Problem)
+	if ok, err := v.identified(); !ok {
+		return err
 	}
 	v.account.Confirm = true
 	ending := v.Open.Ending(v.account.Request, "", v.account.Address())

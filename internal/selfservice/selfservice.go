@@ -10,6 +10,13 @@
 // its page shows nothing of the account until the user confirms on the phone, which uses the link
 // up.
 //
+// # Second factors
+//
+// A log-in of an account that has second factors has two steps: the password, then a code or passkey.
+// Between them the browser has a token for five minutes, which is used up by each try. Where a factor
+// is required and the account has none, the password opens the page that adds one, and nothing else.
+// The first factor ends the sessions that began without it.
+//
 // # Diagnostics
 //
 // A wrong password, an unknown account and a domain that is not managed are one answer. When the
@@ -17,14 +24,11 @@
 package selfservice
 
 import (
-	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
-	"hash/fnv"
 	"html/template"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -56,6 +60,8 @@ type Pages struct {
 	Factors factors.Site
 	// Login decides and records a login by its mailbox password. The outcome is never next.
 	Login func(context.Context, *access.Login) access.Decision
+	// Resume decides a login whose password was accepted, and records it. The outcome is never next.
+	Resume func(context.Context, *access.Login) access.Decision
 	// Servers are those that mail programs connect to; its other fields are not used.
 	Servers phonesetup.Settings
 }
@@ -64,10 +70,17 @@ type Pages struct {
 func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 	mux.Handle("GET /account/login", site.Page(p.loginForm))
 	mux.Handle("POST /account/login", site.Page(p.login))
+	mux.Handle("POST /account/login/factor", site.Page(p.loginFactor))
+	mux.Handle("POST /account/login/passkey", site.Page(p.loginPasskey))
 	mux.Handle("GET /account/phone/{token}", site.Page(p.phoneForm))
 	mux.Handle("POST /account/phone/{token}", site.Page(p.phone))
 	mux.Handle("POST /language", site.Page(web.ChooseLanguage))
-	for pattern, serve := range map[string]func(*visit) error{
+	handle := func(enrolling bool, list map[string]func(*visit) error) {
+		for pattern, serve := range list {
+			mux.Handle(pattern, site.Page(func(c *web.Call) error { return p.visit(c, enrolling, serve) }))
+		}
+	}
+	handle(false, map[string]func(*visit) error{
 		"GET /account":                         (*visit).devices,
 		"GET /account/{$}":                     func(v *visit) error { return v.Redirect("/account") },
 		"GET /account/devices/new":             (*visit).newDevice,
@@ -77,19 +90,23 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 		"GET /account/devices/{id}/delete":     (*visit).askDelete,
 		"POST /account/devices/{id}/delete":    (*visit).deleteDevice,
 		"POST /account/secure-passwords":       (*visit).ownSwitch,
-		"GET /account/factors":                 (*visit).factors,
-		"POST /account/factors/totp":           (*visit).createTOTP,
 		"POST /account/factors/recovery-codes": (*visit).createCodes,
-		"POST /account/factors/{id}/confirm":   (*visit).confirmFactor,
-		"POST /account/factors/{id}/delete":    (*visit).deleteFactor,
 		"GET /account/logins":                  (*visit).logins,
 		"GET /account/sessions":                (*visit).sessions,
 		"POST /account/sessions/{id}/end":      (*visit).endSession,
-		"POST /account/logout":                 (*visit).logout,
-		"POST /account/logout-everywhere":      (*visit).logoutEverywhere,
-	} {
-		mux.Handle(pattern, site.Page(func(c *web.Call) error { return p.visit(c, serve) }))
-	}
+		"POST /account/passkey":                (*visit).challenge,
+	})
+	handle(true, map[string]func(*visit) error{
+		"GET /account/factors":               (*visit).factors,
+		"POST /account/factors/totp":         (*visit).createTOTP,
+		"POST /account/factors/passkeys":     (*visit).createPasskey,
+		"POST /account/factors/mail":         (*visit).createMail,
+		"POST /account/factors/sms":          (*visit).createSMS,
+		"POST /account/factors/{id}/confirm": (*visit).confirmFactor,
+		"POST /account/factors/{id}/delete":  (*visit).deleteFactor,
+		"POST /account/logout":               (*visit).logout,
+		"POST /account/logout-everywhere":    (*visit).logoutEverywhere,
+	})
 }
 
 // visit is a request of a user who is logged in.
@@ -97,10 +114,12 @@ type visit struct {
 	*web.Call
 	*Pages
 	account *admin.Account
+	lacks   bool // the second factor that is required
 }
 
-// visit serves a page to a user who is logged in, and asks others to log in.
-func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
+// visit serves a page to a user who is logged in, and asks others to log in. Who lacks a required
+// second factor reaches the pages that add one, and no others.
+func (p *Pages) visit(c *web.Call, enrolling bool, serve func(*visit) error) error {
 	who, err := c.SignedIn(web.Account)
 	if err != nil {
 		return err
@@ -124,13 +143,19 @@ func (p *Pages) visit(c *web.Call, serve func(*visit) error) error {
 	if err := c.Form(); err != nil {
 		return err
 	}
-	return serve(&visit{c, p, a})
+	required, has := a.NeedsFactor()
+	v := &visit{c, p, a, required && !has}
+	if v.lacks && !enrolling {
+		return c.Redirect("/account/factors")
+	}
+	return serve(v)
 }
 
-// replaced reports whether the mailbox password that was entered is not that of the account any more.
+// replaced reports whether what was entered at a time opens the account no longer: it has another
+// mailbox password, or a first second factor, since.
 func (p *Pages) replaced(a *admin.Account, entered time.Time) bool {
 	rec, ok := p.Admin.Store.State.Account(a.Address())
-	return ok && !p.Admin.Site.NextPassdb && entered.Before(rec.Doc.MailboxSetAt)
+	return ok && (entered.Before(rec.Doc.FactorSince()) || !p.Admin.Site.NextPassdb && entered.Before(rec.Doc.MailboxSetAt))
 }
 
 // open returns an account as its user sees it. Whoever proved the password proved a second factor
@@ -149,94 +174,6 @@ func (p *Pages) open(c *web.Call, who string, proven time.Time) (*admin.Account,
 	return a, nil
 }
 
-// verify decides a login with the form's password. It returns the account, or what to answer.
-func (p *Pages) verify(c *web.Call, name string) (string, *api.Problem) {
-	l := &access.Login{
-		Account: name, Secret: []byte(c.R.PostFormValue("password")), OTP: c.Value("code"), Service: "web", Protocol: access.Web,
-		IP: c.IP, RealIP: c.IP, TLS: strings.HasPrefix(c.Base(), "https:"), ClientID: "Drawbridge", Page: true,
-	}
-	token := fnv.New64a()
-	_, _ = token.Write([]byte(name + "\x00"))
-	_, _ = token.Write(l.Secret)
-	d := p.Login(c.R.Context(), l)
-	clear(l.Secret)
-	_, err := p.open(c, d.Account, time.Time{})
-	switch {
-	case d.Outcome == access.Allow && err == nil:
-		return d.Account, nil
-	case d.Outcome == access.TempFail:
-		return "", api.Unavailable("unavailable", "%s", c.T("Passwords cannot be verified at the moment. Try again in a few minutes"))
-	case d.Message != "":
-		return "", api.Refuse(http.StatusForbidden, string(d.Reason), "%s", strings.TrimSuffix(c.T(d.Message), "."))
-	}
-	c.Wrong(token.Sum64())
-	return "", api.Refuse(http.StatusUnauthorized, "wrong", "%s", c.T("Address or password are wrong"))
-}
-
-func (p *Pages) loginForm(c *web.Call) error {
-	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Data: loginData{"", web.Local(c.R.URL.Query().Get("next"))}})
-}
-
-type loginData struct{ Name, Next string }
-
-func (p *Pages) login(c *web.Call) error {
-	if err := c.Form(); err != nil {
-		return err
-	}
-	if c.Throttled() {
-		return api.TooMany("throttled", "%s", c.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
-	}
-	name, next := c.Value("account"), web.Local(c.Value("next"))
-	who, problem := p.verify(c, name)
-	if problem != nil {
-		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{name, next}})
-	}
-	if err := c.SignIn(web.Account, who); err != nil {
-		return err
-	}
-	return c.Redirect(cmp.Or(next, "/account"))
-}
-
-func (v *visit) logout() error {
-	if err := v.SignOut(); err != nil {
-		return err
-	}
-	return v.Redirect("/account/login")
-}
-
-func (v *visit) logoutEverywhere() error {
-	if err := v.EndSessions(web.Account, v.account.Address()); err != nil {
-		return err
-	}
-	return v.logout()
-}
-
-// proved reports whether the password was entered a short while ago, with the second factor that
-// the account has now.
-func (v *visit) proved() bool { return v.Proved(web.Account) && v.account.StepUp() == nil }
-
-// identified checks the password in the form, unless it was entered a short while ago.
-func (v *visit) identified() error {
-	if v.proved() {
-		return nil
-	}
-	if v.Throttled() {
-		return api.TooMany("throttled", "%s", v.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
-	}
-	who, problem := v.verify(v.Call, v.account.Address())
-	switch {
-	case problem != nil && problem.Status == http.StatusForbidden:
-		return api.Refuse(http.StatusUnprocessableEntity, problem.Code, "%s", problem.Detail)
-	case problem != nil:
-		return problem
-	case who != v.account.Address():
-		return api.Refuse(http.StatusUnauthorized, "wrong", "%s", v.T("Address or password are wrong"))
-	}
-	v.Prove(web.Account)
-	v.account.Caller.Proven = v.Now
-	return nil
-}
-
 // settings are those of the account, with a secret for a device.
 func (p *Pages) settings(account, device string, secret []byte) *phonesetup.Settings {
 	s := p.Servers
@@ -245,9 +182,12 @@ func (p *Pages) settings(account, device string, secret []byte) *phonesetup.Sett
 }
 
 // nav is what the layout shows around a page.
-type nav struct{ Account, Area string }
+type nav struct {
+	Account, Area string
+	Lacks         bool // a required second factor: there are no other pages
+}
 
-func (v *visit) nav(area string) nav { return nav{v.account.Address(), area} }
+func (v *visit) nav(area string) nav { return nav{v.account.Address(), area, v.lacks} }
 
 // permission is what a one-time link allows. It ends with the sessions that could have made it.
 type permission struct {

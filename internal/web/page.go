@@ -193,7 +193,7 @@ func (c *Call) Resend() (list []Field) {
 
 // secret reports whether a field of a form is never sent back.
 func secret(name string) bool {
-	return slices.Contains([]string{"password", "new_password", "key", "code"}, name)
+	return slices.Contains([]string{"password", "new_password", "key", "code", "credential", "challenge", "send"}, name)
 }
 
 // Explain describes a problem to somebody who sees no fields of an API: as a sentence, which begins with

@@ -1,0 +1,367 @@
+package selfservice
+
+import (
+	"cmp"
+	"encoding/json"
+	"hash/fnv"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/factor"
+	"github.com/drawbridge/drawbridge/internal/web"
+)
+
+// factorWithin is how long a log-in waits for its second factor.
+const factorWithin = 5 * time.Minute
+
+// request is the login that a page of the client asks about.
+func request(c *web.Call, account, otp string) *access.Login {
+	return &access.Login{
+		Account: account, OTP: otp, Service: "web", Protocol: access.Web,
+		IP: c.IP, RealIP: c.IP, TLS: strings.HasPrefix(c.Base(), "https:"), ClientID: "Drawbridge", Page: true,
+	}
+}
+
+// verify decides a login with the form's password and the second factor. It returns the decision, and
+// what to answer unless the login may continue: also if it is only to add a required second factor.
+func (p *Pages) verify(c *web.Call, name, otp string) (access.Decision, *api.Problem) {
+	l := request(c, name, otp)
+	l.Secret = []byte(c.R.PostFormValue("password"))
+	token := fnv.New64a()
+	_, _ = token.Write([]byte(name + "\x00"))
+	_, _ = token.Write(l.Secret)
+	d := p.Login(c.R.Context(), l)
+	clear(l.Secret)
+	problem := p.judged(c, &d)
+	if problem != nil && problem.Code == "wrong" {
+		c.Wrong(token.Sum64())
+	}
+	return d, problem
+}
+
+// judged returns what to answer to a login, nil if it may continue.
+func (p *Pages) judged(c *web.Call, d *access.Decision) *api.Problem {
+	_, err := p.open(c, d.Account, time.Time{})
+	lacks := d.Reason == access.ReasonSecondFactor && len(d.SecondFactors) == 0 // is asked for after the password
+	switch {
+	case (d.Outcome == access.Allow || lacks) && err == nil:
+		return nil
+	case d.Reason == access.ReasonSecondFactor && err == nil:
+		return api.Refuse(http.StatusForbidden, string(d.Reason), "%s", c.T("A second factor is required to log in"))
+	case d.Outcome == access.TempFail:
+		return api.Unavailable("unavailable", "%s", c.T("Passwords cannot be verified at the moment. Try again in a few minutes"))
+	case d.Message != "":
+		return api.Refuse(http.StatusForbidden, string(d.Reason), "%s", strings.TrimSuffix(c.T(d.Message), "."))
+	}
+	return api.Refuse(http.StatusUnauthorized, "wrong", "%s", c.T("Address or password are wrong"))
+}
+
+func tooMany(c *web.Call) error {
+	return api.TooMany("throttled", "%s", c.T("Too many wrong passwords from your address. Try again in a quarter of an hour"))
+}
+
+func (p *Pages) loginForm(c *web.Call) error {
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Data: loginData{"", web.Local(c.R.URL.Query().Get("next"))}})
+}
+
+type loginData struct{ Name, Next string }
+
+func (p *Pages) login(c *web.Call) error {
+	if err := c.Form(); err != nil {
+		return err
+	}
+	if c.Throttled() {
+		return tooMany(c)
+	}
+	name, next, otp := c.Value("account"), web.Local(c.Value("next")), c.Value("code")
+	d, problem := p.verify(c, name, otp)
+	if problem != nil && problem.Code == string(access.ReasonSecondFactor) {
+		if otp == "" {
+			problem = nil // asked for, not refused
+		}
+		return p.askFactor(c, half{d.Account, next, c.Now}, problem, "")
+	}
+	if problem != nil {
+		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{name, next}})
+	}
+	return p.signIn(c, d.Account, next)
+}
+
+func (p *Pages) signIn(c *web.Call, who, next string) error {
+	if err := c.SignIn(web.Account, who); err != nil {
+		return err
+	}
+	return c.Redirect(cmp.Or(next, "/account"))
+}
+
+// half is a log-in whose password was accepted.
+type half struct {
+	Account string    `json:"account"`
+	Next    string    `json:"next"`
+	Entered time.Time `json:"entered"` // the password
+}
+
+// proofs are the ways in which an account can prove a second factor.
+type proofs struct {
+	Has     bool         // the account has one
+	Passkey string       // where the browser gets a challenge; "" without passkeys
+	Send    []api.Factor // those that codes can be sent to
+}
+
+// waysOf returns how an account can prove a factor; a passkey by a challenge of the path.
+func (p *Pages) waysOf(a *admin.Account, passkey string) (proofs, error) {
+	var w proofs
+	list, err := p.Factors.Of(a).List()
+	if err != nil {
+		return w, err
+	}
+	for _, f := range list.Items {
+		switch kind := factor.Kind(f.Kind); {
+		case f.Pending:
+			continue
+		case kind == factor.Passkey && p.Factors.Passkeys != nil:
+			w.Passkey = passkey
+		case kind == factor.Mail, kind == factor.SMS:
+			w.Send = append(w.Send, f)
+		}
+		w.Has = true
+	}
+	return w, nil
+}
+
+type factorData struct {
+	proofs
+	Token string
+}
+
+// askFactor shows the second step of a log-in, with a new token for it.
+func (p *Pages) askFactor(c *web.Call, h half, problem *api.Problem, note string) error {
+	a, err := p.open(c, h.Account, time.Time{})
+	if err != nil {
+		return err
+	}
+	var data factorData
+	if data.proofs, err = p.waysOf(a, "/account/login/passkey"); err != nil {
+		return err
+	}
+	b, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if data.Token, err = c.Permit("half", b, h.Entered.Add(factorWithin).Sub(c.Now)); err != nil {
+		return err
+	}
+	return c.Show(pages, "factor", web.View{Title: c.T("Second factor"), Problem: problem, Note: note, Data: data})
+}
+
+// halfOf returns the log-in that a token belongs to, and its account; nil for a token that is not
+// valid.
+func (p *Pages) halfOf(c *web.Call, b []byte) (*half, *admin.Account, error) {
+	if b == nil {
+		return nil, nil, nil
+	}
+	var h half
+	if err := json.Unmarshal(b, &h); err != nil {
+		return nil, nil, err
+	}
+	a, err := p.open(c, h.Account, time.Time{})
+	if err != nil {
+		return nil, nil, err
+	}
+	rec, ok := p.Admin.Store.State.Account(h.Account)
+	if !ok || c.Now.Sub(h.Entered) >= factorWithin || !p.Admin.Site.NextPassdb && h.Entered.Before(rec.Doc.MailboxSetAt) {
+		return nil, nil, nil
+	}
+	return &h, a, nil
+}
+
+// loginFactor is the second step of a log-in: it sends a code, or verifies one.
+func (p *Pages) loginFactor(c *web.Call) error {
+	if err := c.Form(); err != nil {
+		return err
+	}
+	b, err := c.TakePermit("half", c.Value("token"))
+	if err != nil {
+		return err
+	}
+	h, a, err := p.halfOf(c, b)
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The log-in has expired. Begin again with your password"))
+		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{}})
+	}
+	if id := c.Value("send"); id != "" {
+		note, problem, err := p.send(c, a, id)
+		if err != nil {
+			return err
+		}
+		return p.askFactor(c, *h, problem, note)
+	}
+	otp, err := p.otp(c, a)
+	if err != nil {
+		p := c.ProblemOf(err)
+		if p.OfServer() {
+			return err
+		}
+		otp = "" // refused as no code is
+	}
+	d := p.Resume(c.R.Context(), request(c, h.Account, otp))
+	problem := p.judged(c, &d)
+	switch {
+	case problem == nil:
+		return p.signIn(c, h.Account, h.Next)
+	case problem.Code == string(access.ReasonSecondFactor):
+		return p.askFactor(c, *h, api.Refuse(http.StatusUnauthorized, "second_factor_refused", "%s", c.T("The code is wrong, or was used before")), "")
+	}
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{h.Account, h.Next}})
+}
+
+// loginPasskey answers a browser that wants to prove a passkey as the second step of a log-in.
+func (p *Pages) loginPasskey(c *web.Call) error {
+	if err := c.Form(); err != nil {
+		return err
+	}
+	b, err := c.Permitted("half", c.Value("token"))
+	if err != nil {
+		return err
+	}
+	h, a, err := p.halfOf(c, b)
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		return web.NotFound()
+	}
+	return p.sendChallenge(c, a)
+}
+
+// challenge answers a browser that wants to prove a passkey within a session.
+func (v *visit) challenge() error { return v.sendChallenge(v.Call, v.account) }
+
+func (p *Pages) sendChallenge(c *web.Call, a *admin.Account) error {
+	challenge, err := p.Factors.Of(a).Challenge(c.R.Context())
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(challenge)
+	if err != nil {
+		return err
+	}
+	c.W.Header().Set("Content-Type", "application/json")
+	_, _ = c.W.Write(b) // the browser is gone
+	return nil
+}
+
+// otp returns the second factor in a form: the code, or what a passkey's response is exchanged for.
+func (p *Pages) otp(c *web.Call, a *admin.Account) (string, error) {
+	response := c.Value("credential")
+	if response == "" {
+		return c.Value("code"), nil
+	}
+	if !json.Valid([]byte(response)) {
+		return "", api.Malformed("credential is not JSON")
+	}
+	answer, err := p.Factors.Of(a).Answer(c.R.Context(), c.Value("challenge"), json.RawMessage(response))
+	if err != nil {
+		return "", err
+	}
+	return string(answer.OTP), nil
+}
+
+// send sends a code to one of the account's factors. It returns a note for the user, or why not.
+func (p *Pages) send(c *web.Call, a *admin.Account, id string) (note string, problem *api.Problem, err error) {
+	sent, err := p.Factors.Of(a).SendCode(c.R.Context(), id)
+	if err == nil {
+		return c.T("A code was sent to %s. It is valid for ten minutes.", sent.To), nil, nil
+	}
+	switch problem = c.ProblemOf(err); problem.Code {
+	case "too_many_codes":
+		return "", api.TooMany(problem.Code, "%s", c.T("Too many codes were sent to you lately. Try again in an hour")), nil
+	case "cannot_send", "internal":
+		if problem.Code == "internal" {
+			c.Log.Error("sending a code", "account", a.Address(), "error", err)
+		}
+		return "", api.Unavailable("cannot_send", "%s", c.T("The code cannot be sent at the moment")), nil
+	}
+	return "", nil, err
+}
+
+func (v *visit) logout() error {
+	if err := v.SignOut(); err != nil {
+		return err
+	}
+	return v.Redirect("/account/login")
+}
+
+func (v *visit) logoutEverywhere() error {
+	if err := v.EndSessions(web.Account, v.account.Address()); err != nil {
+		return err
+	}
+	return v.logout()
+}
+
+// proved reports whether the password was entered a short while ago, with the second factor that
+// the account has now.
+func (v *visit) proved() bool { return v.Proved(web.Account) && v.account.StepUp() == nil }
+
+// confirmData is a form that is sent again, with the proof that its user is who logged in.
+type confirmData struct {
+	proofs
+	Fields []web.Field
+}
+
+// identified reports whether the user has proved a short while ago, or proves with this form, to be
+// who logged in. Otherwise it has shown a page that asks for the proof and sends the form again.
+func (v *visit) identified() (bool, error) {
+	if v.proved() {
+		return true, nil
+	}
+	if v.Throttled() {
+		return false, tooMany(v.Call)
+	}
+	done, note, problem, err := v.identify()
+	if done || err != nil {
+		return done, err
+	}
+	data := confirmData{Fields: v.Resend()}
+	if data.proofs, err = v.waysOf(v.account, "/account/passkey"); err != nil {
+		return false, err
+	}
+	return false, v.Show(pages, "confirm", web.View{Title: v.T("Confirm that it is you"), Nav: v.nav(""), Problem: problem, Note: note, Data: data})
+}
+
+// identify verifies the proof in a form, if there is one, or sends a code for it.
+func (v *visit) identify() (done bool, note string, problem *api.Problem, err error) {
+	if id := v.Value("send"); id != "" {
+		note, problem, err = v.send(v.Call, v.account, id)
+		return false, note, problem, err
+	}
+	if v.R.PostFormValue("password") == "" {
+		return false, "", nil, nil
+	}
+	otp, err := v.otp(v.Call, v.account)
+	if err != nil {
+		if p := v.ProblemOf(err); p.OfServer() {
+			return false, "", nil, err
+		}
+		return false, "", api.Refuse(http.StatusUnauthorized, "second_factor_refused", "%s", v.T("The passkey was not accepted")), nil
+	}
+	d, problem := v.verify(v.Call, v.account.Address(), otp)
+	switch {
+	case problem == nil && d.Account != v.account.Address():
+		problem = api.Refuse(http.StatusUnauthorized, "wrong", "%s", v.T("Address or password are wrong"))
+	case problem == nil:
+		v.Prove(web.Account)
+		v.account.Caller.Proven = v.Now
+		return true, "", nil, nil
+	case problem.OfServer():
+		return false, "", nil, problem
+	}
+	return false, "", problem, nil
+}
