@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,7 @@ type setup struct {
 	secure bool   // a secure password; else the mailbox password, which the next passdb validates
 	check  string // the domain's sender_check, "" means both
 	rules  bool   // a group, an internal-only rule and a limit are in force (M5, M7, M9)
+	blind  bool   // a server that does not look answers Dovecot in place of the daemon
 	opts   trialstack.Options
 
 	stack    *trialstack.Stack
@@ -66,6 +68,9 @@ func (s *setup) prepare(ctx context.Context) error {
 	s.password = account.Password
 	if s.opts.WithoutDrawbridge {
 		return nil
+	}
+	if s.blind {
+		return s.stack.Daemons[0].Stop()
 	}
 	api := s.stack.Daemons[0].HTTP()
 	domain := map[string]any{"name": "example.org", "third_party_access": map[string]any{"allow": true}}
@@ -146,6 +151,7 @@ func benchLogins(ctx context.Context) error {
 	lua := trialstack.Options{Lua: true}
 	sites := []*setup{
 		{name: "Dovecot alone", opts: trialstack.Options{WithoutDrawbridge: true}},
+		{name: "floor: Lua and a server that does not look", blind: true, opts: lua},
 		{name: "Lua, secure password", goal: "≥ 0.92", secure: true, opts: lua},
 		{name: "Lua, mailbox password at the next passdb", opts: lua},
 	}
@@ -208,13 +214,16 @@ var standIns = map[string]func(context.Context, net.Listener) error{
 	"blind-policy": serveDunno,
 }
 
-// startStandIns starts those that a site's Postfix names.
+// startStandIns starts those that a site's Postfix names, and the one that Dovecot asks.
 func (s *setup) startStandIns(ctx context.Context) (stop func(), err error) {
 	var sockets []string
 	for name := range standIns {
 		if strings.Contains(s.opts.MainCF, "private/"+name) {
 			sockets = append(sockets, filepath.Join(s.stack.Dir, "postfix", "queue", "private", name))
 		}
+	}
+	if s.blind {
+		sockets = append(sockets, s.stack.Daemons[0].LoginAddr)
 	}
 	if len(sockets) == 0 {
 		return func() {}, nil
@@ -226,14 +235,27 @@ func (s *setup) startStandIns(ctx context.Context) (stop func(), err error) {
 	return stop, err
 }
 
-// serveStandIns serves on sockets with the names of stand-ins.
+// network returns "unix" for a path, "tcp" for a host and port.
+func network(socket string) string {
+	if strings.Contains(socket, "/") {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// serveStandIns serves on unix sockets with the names of stand-ins, and admits every login that is
+// asked about at a host and port.
 func serveStandIns(ctx context.Context, sockets []string) error {
 	for _, path := range sockets {
-		l, err := net.Listen("unix", path)
+		l, err := net.Listen(network(path), path) //nolint:noctx // closed with ctx
 		if err != nil {
 			return err
 		}
 		context.AfterFunc(ctx, func() { _ = l.Close() })
+		if network(path) == "tcp" {
+			go func() { _ = http.Serve(l, http.HandlerFunc(admit)) }() //nolint:gosec // G114: a stand-in on loopback
+			continue
+		}
 		if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // G302: Postfix runs as its own user
 			return err
 		}
@@ -299,6 +321,17 @@ func serveOK(ctx context.Context, l net.Listener) error {
 			}
 		}()
 	}
+}
+
+// admit answers Dovecot's passdb and its auth-policy requests.
+func admit(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	w.Header().Set("Content-Type", "application/json")
+	if strings.HasPrefix(r.URL.Path, "/v1/dovecot/") {
+		_, _ = io.WriteString(w, `{"status":0,"msg":""}`)
+		return
+	}
+	_, _ = io.WriteString(w, `{"outcome":"allow","message":"","user":"","credential_id":""}`)
 }
 
 // repeat repeats an action for three seconds, atOnce at a time. It returns the actions per second

@@ -107,7 +107,7 @@ func start(ctx context.Context, args ...string) (pid int, stop func(), err error
 func await(sockets []string) error {
 	for _, path := range sockets {
 		for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			c, err := net.Dial("unix", path)
+			c, err := net.Dial(network(path), path)
 			if err == nil {
 				_ = c.Close()
 				break
