@@ -288,15 +288,18 @@ func (g *Gate) lookUpMail(w *mailView, e *mailflow.Envelope, now time.Time) {
 	m := &w.message
 	m.Time, m.Size = now, e.Size
 	st := g.Store.State
-	internal := g.Internal.Contains(e.IP)
-	var from store.View
-	m.From, from = g.party(e.Sender, st.View, nil)
 	if e.Login != "" {
 		m.Sender, w.sender = g.party(e.Login, st.View, &w.accounts[0])
 		m.Internal = m.Sender.Account != ""
-	} else if internal {
-		m.Internal = true
-		if from.Known {
+		m.From = mailflow.Party{Address: m.Sender.Address, Account: m.Sender.Account, Domain: m.Sender.Domain}
+		if e.Sender != e.Login {
+			m.From, _ = g.party(e.Sender, st.View, nil)
+		}
+	} else {
+		var from store.View
+		m.From, from = g.party(e.Sender, st.View, nil)
+		m.Internal = g.Internal.Contains(e.IP)
+		if m.Internal && from.Known {
 			m.Sender, w.sender = g.party(e.Sender, st.View, &w.accounts[0])
 		}
 	}
