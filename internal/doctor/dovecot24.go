@@ -144,7 +144,7 @@ func (d *dovecotChecks) version24(original doveconf.Section) {
 				continue
 			}
 			d.fail("dovecot.passdb.first", d.at(protocol.Title(), p.Title()), "# move this passdb out of "+protocol.Title()+" { }, below Drawbridge's",
-				"a passdb of one protocol: doveconf does not show whether it is asked before Drawbridge")
+				"a passdb of one protocol: Dovecot asks it before Drawbridge, wherever it stands")
 		}
 	}
 	if limit := original.One("service", "auth-worker").Get("process_limit", ""); limit != "" {
