@@ -289,7 +289,18 @@ func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 		ch.DeleteAccount(a.address)
 		return nil
 	})
+	if err == nil && !a.DryRun {
+		a.ForgetAccounts(ctx, a.address)
+	}
 	return res, err
+}
+
+// ForgetAccounts removes what is stored of deleted accounts beside their documents: the next account
+// of a name begins without it. A failure is logged.
+func (d *Domain) ForgetAccounts(ctx context.Context, accounts ...string) {
+	if err := d.Forget(context.WithoutCancel(ctx), "", accounts); err != nil {
+		d.Log.Warn("deleting what was remembered of deleted accounts", "domain", d.name, "error", err)
+	}
 }
 
 // deletable returns the record if the account may be deleted.

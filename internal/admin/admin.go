@@ -41,7 +41,8 @@ import (
 type Admin struct {
 	Store   *store.Store
 	Journal Journal
-	// Forget removes the login records and last uses of a deleted domain and its accounts.
+	// Forget removes what is stored beside the documents of deleted accounts, and of their domain
+	// unless that is "": login records, last uses, usual logins, sessions of the users' page.
 	Forget        func(ctx context.Context, domain string, accounts []string) error
 	Pepper        *credential.Pepper
 	Hasher        *credential.Hasher

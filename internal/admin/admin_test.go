@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -279,6 +280,30 @@ func TestGone(t *testing.T) {
 	}
 	if _, err := r.Domain("example.net"); err == nil || len(a.Store.State.Accounts("example.net", "", 0)) > 0 {
 		t.Error("the domain is still there")
+	}
+}
+
+// A deleted account leaves nothing to the next one of its name, whichever way it was deleted.
+func TestDeletedAccountsAreForgotten(t *testing.T) {
+	a := newAdmin(t)
+	var forgotten []string
+	a.Forget = func(_ context.Context, domain string, accounts []string) error {
+		forgotten = append(append(forgotten, domain), accounts...)
+		return nil
+	}
+	caller := admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "root"}}
+	for _, dry := range []bool{true, false} {
+		if _, err := account(t, a.As(caller, admin.Options{Confirm: true, DryRun: dry}), "ann@example.org").Delete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := domain(t, a.As(caller, admin.Options{Confirm: true}), "example.net")
+	doc := &api.DomainDocument{Accounts: []api.AccountSettings{{Address: "ann@example.net"}}}
+	if _, err := document.Apply(t.Context(), d, doc, &api.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"", "ann@example.org", "", "bob@example.net"}; !slices.Equal(forgotten, want) {
+		t.Errorf("forgotten: %q, want %q", forgotten, want)
 	}
 }
 

@@ -230,7 +230,7 @@ contain a link to <link_url>/decide/..., a page on which its recipient decides o
 		row("notify.webhook_url", `Address that receives notices as JSON by POST, such as "https://hooks.example.org/drawbridge". Each is signed with the key in
 notify.webhook_key_file (header X-Drawbridge-Signature), and tried again for three days. Empty: none.`,
 			func(c *Config) *string { return &c.Notify.WebhookURL }, webhookURL, needsOther("notify.webhook_key_file", func(c *Config) string { return c.Notify.WebhookKeyFile })),
-		row("notify.webhook_key_file", `File with the key that signs notices, in one line, not readable by everyone.`,
+		row("notify.webhook_key_file", `File with the key that signs notices, in one line, not readable by everyone. It is read at the start of the daemon.`,
 			func(c *Config) *string { return &c.Notify.WebhookKeyFile }, absolute, needsOther("notify.webhook_url", func(c *Config) string { return c.Notify.WebhookURL })),
 		row("notify.abnormal_logins", `Who is notified of a login from a new network, region, device or kind of client, at an unusual hour or too far from the one
 before: "mail" sends the account a message, once for each; "report" sends none. Login records have "abnormal" and the webhook
@@ -239,7 +239,7 @@ is called in both cases.`,
 		row("notify.sms_webhook_url", `Address of the site's SMS gateway that one-time codes are posted to, such as "https://sms.example.org/send": JSON with account,
 number and text, signed with the key in notify.sms_webhook_key_file (header X-Drawbridge-Signature). Empty: none.`,
 			func(c *Config) *string { return &c.Notify.SMSWebhookURL }, linkURL, needsOther("notify.sms_webhook_key_file", func(c *Config) string { return c.Notify.SMSWebhookKeyFile })),
-		row("notify.sms_webhook_key_file", `File with the key that signs these requests, in one line, not readable by everyone.`,
+		row("notify.sms_webhook_key_file", `File with the key that signs these requests, in one line, not readable by everyone. It is read at the start of the daemon.`,
 			func(c *Config) *string { return &c.Notify.SMSWebhookKeyFile }, absolute, needsOther("notify.sms_webhook_url", func(c *Config) string { return c.Notify.SMSWebhookURL })),
 
 		live(row("log.level", `Minimum log level: "trace", "debug", "info", "warn" or "error".`,

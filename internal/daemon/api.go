@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/metrics"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -71,7 +73,7 @@ func testPolicy(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (
 // newAdmin returns the administrators' operations, for the API and for the pages.
 func newAdmin(p *parts) *admin.Admin {
 	a := &admin.Admin{
-		Store: p.store, Journal: p.redis, Forget: p.redis.Forget, Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
+		Store: p.store, Journal: p.redis, Forget: forget(p.redis), Pepper: p.pepper, Hasher: p.hasher, Log: p.log.Named("api"),
 		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 		Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
@@ -85,6 +87,18 @@ func newAdmin(p *parts) *admin.Admin {
 		a.WouldEnd = p.live.WouldEnd
 	}
 	return a
+}
+
+// forget removes what is stored of deleted accounts beside their documents. Whoever is logged in to
+// the users' page must not be so as the next account of the same name.
+func forget(redis *redisstore.Redis) func(ctx context.Context, domain string, accounts []string) error {
+	return func(ctx context.Context, domain string, accounts []string) error {
+		var faults []error
+		for _, a := range accounts {
+			faults = append(faults, web.Account.EndSessions(ctx, redis, a))
+		}
+		return errors.Join(append(faults, redis.Forget(ctx, domain, accounts))...)
+	}
 }
 
 func mailSite(p *parts) mail.Site {

@@ -228,6 +228,11 @@ func (s *site) pageAttacks() {
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
 	u.shows("suspended", u.get("/account"), 200, "Mailbox password")
 	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": false})
+	// Whoever is logged in is not logged in as the next account of the same name.
+	u.shows("logged in", u.get("/account"), 200, "My devices")
+	s.api("DELETE", "/v1/accounts/"+ann+"?confirm=true", nil)
+	s.api("PUT", "/v1/accounts/"+ann, object{})
+	u.shows("the next of the name", u.get("/account"), 200, "Mailbox password")
 	// Guesses at keys.
 	guesser := s.browse("127.0.9.77")
 	s.eventually("guesses are refused", func() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -76,7 +77,8 @@ func (p *plan) carryOut(ctx context.Context) error {
 		defer done()
 	}
 	// Keys first: a key that outlived its account would open the next account of that name.
-	if removed := p.removed(); len(removed) > 0 {
+	removed := p.removed()
+	if len(removed) > 0 {
 		if err := d.RevokeKeys(ctx, func(k *store.Key) bool { return removed[k.Account] != nil }); err != nil {
 			return err
 		}
@@ -110,6 +112,9 @@ func (p *plan) carryOut(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if len(removed) > 0 {
+		d.ForgetAccounts(ctx, slices.Collect(maps.Keys(removed))...)
 	}
 	if p.next.domain != nil {
 		d.ReleaseNames(ctx, admin.ReleasedNames(p.cur.domain, p.next.domain))

@@ -163,15 +163,29 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error 
 	}
 }
 
-// Forget removes the login records and last uses of a deleted domain and its accounts.
+// Forget removes what is stored of deleted accounts of one domain beside the documents: their last
+// uses and usual logins. With the domain, it removes the domain's records as well; "" keeps them.
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
-	keys := []string{loginsKey(domain), closedKey(domain), messagesKey(domain), habitsKey(domain)}
+	var keys []string
+	if domain != "" {
+		keys = []string{loginsKey(domain), closedKey(domain), messagesKey(domain), habitsKey(domain)}
+	}
 	for _, a := range accounts {
 		keys = append(keys, usedKey(a))
 	}
 	for batch := range slices.Chunk(keys, 500) {
 		if err := r.client.Unlink(ctx, batch...).Err(); err != nil {
 			return wrap(err)
+		}
+	}
+	if domain != "" {
+		return nil // all of its usual logins are gone
+	}
+	for key, of := range byDomain(accounts) {
+		for batch := range slices.Chunk(of, 500) {
+			if err := r.client.HDel(ctx, key, batch...).Err(); err != nil {
+				return wrap(err)
+			}
 		}
 	}
 	return nil

@@ -669,6 +669,33 @@ func TestLastUses(t *testing.T) {
 	}
 }
 
+// What is usual for a deleted account is not usual for the next one of its name. Others keep theirs.
+func TestForgetAccounts(t *testing.T) {
+	r := begin(t)
+	j := redisstore.Open(r.Options())
+	t.Cleanup(func() { _ = j.Close() })
+	ctx, of := t.Context(), []string{"ann@example.org", "bob@example.org"}
+	known := func() map[string][]byte {
+		t.Helper()
+		got, err := j.Habits(ctx, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	for _, domain := range []string{"", "example.org"} {
+		if err := j.PutHabits(ctx, map[string][]byte{of[0]: []byte("a"), of[1]: []byte("b")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Forget(ctx, domain, of[:1]); err != nil {
+			t.Fatal(err)
+		}
+		if got := known(); got[of[0]] != nil || (got[of[1]] == nil) != (domain != "") {
+			t.Errorf("domain %q: %q", domain, got)
+		}
+	}
+}
+
 // A block ends on time on every daemon, also while Redis is away.
 func TestBlocksEndOnTime(t *testing.T) {
 	r := begin(t)
