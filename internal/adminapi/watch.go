@@ -43,14 +43,8 @@ func secureAccount(c *call) (*answer, error) {
 		}
 	}
 	if in.EndSessions && !c.dryRun {
-		list, err := c.Open.OfAccount(c.ctx, c.account)
-		if err != nil {
+		if res.View.EndedBeside, err = c.Open.EndAll(c.ctx, c.account); err != nil {
 			return nil, err
-		}
-		for i := range list.Items {
-			if _, ended, err := c.Open.End(c.ctx, c.req, list.Items[i].ID); err == nil && ended != nil {
-				res.View.EndedBeside += ended.Ended
-			}
 		}
 	}
 	return &answer{body: &res.View, wipe: res.View.Password}, nil

@@ -17,6 +17,7 @@ package console
 
 import (
 	"cmp"
+	"context"
 	"embed"
 	"hash/fnv"
 	"html/template"
@@ -27,6 +28,7 @@ import (
 	"unicode"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -41,9 +43,12 @@ var pages = web.Parse(files)
 
 // Pages are the console's pages. All fields are needed.
 type Pages struct {
-	Admin *admin.Admin
-	Open  opensessions.Site
-	Mail  mail.Site
+	Admin   *admin.Admin
+	Open    opensessions.Site
+	Mail    mail.Site
+	Factors factors.Site
+	// Withdraw deletes what a credential of a domain has sent; a dry run only looks.
+	Withdraw func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error)
 	// TestPolicy is [admin.Domain.TestPolicy] for a login as the API takes it.
 	TestPolicy func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error)
 }
@@ -81,6 +86,10 @@ func routes() []route {
 		{"GET " + d, readers, (*visit).domainPage, harmless},
 		{"GET " + d + "/logins", readers, (*visit).logins, harmless},
 		{"GET " + d + "/logins/{id}", readers, (*visit).login, harmless},
+		{"POST " + d + "/logins/{id}/confirm", writers, (*visit).confirmLogin, harmless},
+		{"POST " + d + "/logins/{id}/secure", writers, (*visit).secureLogin, always},
+		{"GET " + d + "/inspection", readers, (*visit).inspect, harmless},
+		{"POST " + d + "/inspection", writers, (*visit).reclaim, unlessPlanned},
 		{"GET " + d + "/policies", readers, (*visit).policies, harmless},
 		{"GET " + d + "/policies/new", writers, (*visit).newPolicy, harmless},
 		{"POST " + d + "/policies/check", readers, (*visit).checkPolicy, harmless},
@@ -92,11 +101,14 @@ func routes() []route {
 		{"POST " + d + "/third-party", writers, (*visit).setThirdParty, always},
 		{"GET " + d + "/secure-passwords", readers, (*visit).enforcement, harmless},
 		{"POST " + d + "/secure-passwords", writers, (*visit).enforce, unlessPlanned},
+		{"GET " + d + "/secure-passwords/progress", readers, (*visit).progress, harmless},
+		{"POST " + d + "/secure-passwords/progress", writers, (*visit).pauseEnforcement, always},
 		{"GET " + d + "/accounts", readers, (*visit).accounts, harmless},
 		{"GET /accounts/{address}", readers, (*visit).account, harmless},
 		{"POST /accounts/{address}", writers, (*visit).changeAccount, harmless},
 		{"POST /accounts/{address}/delete", writers, (*visit).deleteAccount, always},
 		{"POST /accounts/{address}/secure-passwords/{id}/revoke", writers, (*visit).revokeDevice, harmless},
+		{"POST /accounts/{address}/factors/reset", writers, (*visit).resetFactors, always},
 		{"GET " + d + "/batch", writers, (*visit).batchForm, harmless},
 		{"POST " + d + "/batch", writers, (*visit).batch, unlessPlanned},
 		{"GET " + d + "/departments", readers, (*visit).departments, harmless},
@@ -108,6 +120,16 @@ func routes() []route {
 		{"GET " + d + "/mail-rules", readers, (*visit).mailRules, harmless},
 		{"GET " + d + "/mail-rules/{id}", readers, (*visit).mailRule, harmless},
 		{"POST " + d + "/mail-rules/{id}", writers, (*visit).changeMailRule, always},
+		{"POST " + d + "/suspensions/{id}", writers, (*visit).unsuspend, always},
+		{"GET " + d + "/groups", readers, (*visit).groups, harmless},
+		{"GET " + d + "/groups/new", writers, (*visit).newGroup, harmless},
+		{"POST " + d + "/groups", writers, (*visit).createGroup, always},
+		{"GET /groups/{address}", readers, (*visit).group, harmless},
+		{"POST /groups/{address}", writers, (*visit).changeGroup, always},
+		{"GET " + d + "/messages", readers, (*visit).messages, harmless},
+		{"GET " + d + "/messages/explain", readers, (*visit).explainMessage, harmless},
+		{"GET " + d + "/withdraw", writers, (*visit).withdrawForm, harmless},
+		{"POST " + d + "/withdraw", writers, (*visit).withdraw, unlessPlanned},
 		{"GET " + d + "/sessions", readers, (*visit).sessions, harmless},
 		{"POST " + d + "/sessions/{id}/end", writers, (*visit).endSession, harmless},
 		{"GET " + d + "/document", readers, (*visit).document, harmless},
@@ -116,6 +138,8 @@ func routes() []route {
 		{"POST /keys", writers, (*visit).createKey, always},
 		{"POST /keys/{id}/revoke", writers, (*visit).revokeKey, always},
 		{"GET /audit", readers, (*visit).audit, harmless},
+		{"GET /throttle", readers, (*visit).throttle, harmless},
+		{"POST /throttle", writers, (*visit).unblock, harmless},
 		{"GET /store", admin.ForRead, (*visit).store, harmless},
 	}
 }
@@ -185,7 +209,15 @@ func (p *Pages) visit(c *web.Call, r route) error {
 
 // lasts reports whether a page reads many records or changes many accounts.
 func lasts(pattern string) bool {
-	return strings.HasPrefix(pattern, "POST ") && (strings.HasSuffix(pattern, "/check") || strings.HasSuffix(pattern, "/batch") || strings.HasSuffix(pattern, "/document"))
+	if method, path, _ := strings.Cut(pattern, " "); method == "GET" {
+		return strings.HasSuffix(path, "/inspection") || strings.HasSuffix(path, "/progress")
+	}
+	for _, end := range []string{"/check", "/batch", "/document", "/inspection", "/withdraw"} {
+		if strings.HasSuffix(pattern, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // holder returns the caller that the hash of a key names, if that key opens the console.
@@ -246,7 +278,16 @@ type nav struct {
 	Site                             bool // the caller sees the whole site
 }
 
-// show sends a page. The command is what does the same, without the program's name.
+// line returns a command of words; see [word].
+func line(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = word(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// show sends a page. The command is what does the same, without the program's name; see [line].
 func (v *visit) show(name, area, title, command string, data any) error {
 	return v.Show(pages, name, v.view(area, title, command, data))
 }
@@ -288,6 +329,10 @@ func (v *visit) refused(name string, view web.View, err error) error {
 	view, err = v.Again(view, err)
 	if err != nil {
 		return err
+	}
+	if n, ok := view.Nav.(nav); ok { // of fields that are wrong, no command
+		n.Command = ""
+		view.Nav = n
 	}
 	return v.Show(pages, name, view)
 }

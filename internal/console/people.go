@@ -54,6 +54,14 @@ func (v *visit) overview() error {
 	if data.Regions.Kind != "none" && data.Regions.AgeDays > 60 {
 		add("The region database is "+strconv.Itoa(data.Regions.AgeDays)+" days old.", "/store")
 	}
+	if held, err := r.HeldBack(admin.Page{Limit: look}); err == nil {
+		if n := len(held.Items); n > 0 {
+			add(strconv.Itoa(n)+" accounts or addresses are held back after wrong passwords.", "/throttle")
+		}
+		for _, d := range held.Distributed {
+			add("Many addresses guess passwords at "+d.Domain+".", "/throttle")
+		}
+	}
 	if nodes, err := v.nodes(); err == nil {
 		for _, n := range nodes {
 			if !n.Live {
@@ -165,7 +173,7 @@ func (v *visit) domainPage() error {
 	if data.Items, err = v.attention(d.Name()); err != nil {
 		return err
 	}
-	return v.show("domain", "domain", d.Name(), "domain show "+d.Name(), data)
+	return v.show("domain", "domain", d.Name(), line("domain", "show", d.Name()), data)
 }
 
 func (v *visit) accounts() error {
@@ -184,13 +192,14 @@ func (v *visit) accounts() error {
 	if err != nil {
 		return err
 	}
-	return v.show("accounts", "accounts", "Accounts", "account list "+d.Name(), list)
+	return v.show("accounts", "accounts", "Accounts", line("account", "list", d.Name()), list)
 }
 
 type accountData struct {
 	Account   api.Account
 	Effective *api.Effective
 	Devices   []api.SecurePassword
+	Factors   []api.Factor
 }
 
 func (v *visit) accountView(a *admin.Account, sent *api.Account) (web.View, error) {
@@ -214,7 +223,12 @@ func (v *visit) accountView(a *admin.Account, sent *api.Account) (web.View, erro
 	} else if admin.ProblemOf(err).OfServer() {
 		return web.View{}, err
 	}
-	view := v.view("accounts", a.Address(), "account show "+a.Address(), data)
+	factors, err := v.Factors.Of(a).List()
+	if err != nil {
+		return web.View{}, err
+	}
+	data.Factors = factors.Items
+	view := v.view("accounts", a.Address(), line("account", "show", a.Address()), data)
 	n, _ := view.Nav.(nav)
 	n.Domain = a.Name()
 	view.Nav = n
@@ -335,7 +349,7 @@ func (v *visit) showBatch(data batchData, problem error) error {
 	if data.Scope.Except != nil {
 		data.Except = *data.Scope.Except
 	}
-	view := v.view("batch", "Change many accounts", "batch "+d.Name(), data)
+	view := v.view("batch", "Change many accounts", line("batch", d.Name()), data)
 	if problem != nil {
 		return v.refused("batch", view, problem)
 	}
@@ -403,7 +417,7 @@ func (v *visit) departments() error {
 	if err != nil {
 		return err
 	}
-	return v.show("departments", "departments", "Departments", "department list "+d.Name(), list)
+	return v.show("departments", "departments", "Departments", line("department", "list", d.Name()), list)
 }
 
 func (v *visit) changeDepartment() error {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,21 +44,10 @@ func (v *visit) records(d *admin.Domain, q url.Values, limit int) (*api.List[api
 	}
 	query := store.RecordQuery{
 		Account: q.Get("account"), IP: q.Get("ip"), Outcome: q.Get("outcome"), Reason: q.Get("reason"), Policy: q.Get("policy"), Client: q.Get("client"),
-		Limit: limit, Cursor: q.Get("cursor"),
+		Abnormal: q.Get("abnormal") == "true", Limit: limit, Cursor: q.Get("cursor"),
 	}
 	var f api.Faults
-	for _, t := range []struct {
-		name string
-		to   *time.Time
-	}{{"since", &query.Since}, {"until", &query.Until}} {
-		if text := q.Get(t.name); text != "" {
-			at, err := time.Parse("2006-01-02", text)
-			if err != nil {
-				f.Parameter(t.name, "invalid", "is not a date such as 2026-11-28")
-			}
-			*t.to = at
-		}
-	}
+	query.Since, query.Until = day(q, "since", &f), day(q, "until", &f)
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
@@ -69,20 +59,18 @@ func (v *visit) logins() error {
 	if err != nil {
 		return err
 	}
-	q := v.R.URL.Query()
-	for name := range q { // an empty field of the form is no filter
-		if q.Get(name) == "" {
-			q.Del(name)
+	q := v.filters()
+	words := []string{"logins", d.Name()}
+	for _, name := range []string{"account", "ip", "outcome", "reason", "policy", "client", "since", "until"} {
+		if value := q.Get(name); value != "" {
+			words = append(words, "--"+name, value)
 		}
 	}
-	command := "logins " + d.Name()
-	for _, name := range []string{"account", "ip", "outcome", "reason", "client"} {
-		if value := q.Get(name); value != "" {
-			command += " --" + name + " " + word(value)
-		}
+	if q.Get("abnormal") == "true" {
+		words = append(words, "--abnormal")
 	}
 	data := loginsData{Query: q}
-	view := v.view("logins", "Logins", command, &data)
+	view := v.view("logins", "Logins", line(words...), &data)
 	list, err := v.records(d, q, 200)
 	if err != nil {
 		return v.refused("logins", view, err)
@@ -141,6 +129,12 @@ func regions(items []api.LoginRecord) (list []counted) {
 	return list
 }
 
+// explainData is a login with what the site can do for its account.
+type explainData struct {
+	*api.ExplainedLogin
+	Sessions, Passwords bool
+}
+
 func (v *visit) login() error {
 	d, err := v.domain(admin.Options{})
 	if err != nil {
@@ -155,7 +149,8 @@ func (v *visit) login() error {
 	if err != nil {
 		return err
 	}
-	return v.show("explain", "logins", "A login explained", "explain "+d.Name()+" "+id, explained)
+	data := explainData{explained, v.Open.Live != nil, !v.Admin.Site.NextPassdb}
+	return v.show("explain", "logins", "A login explained", line("explain", d.Name(), id), data)
 }
 
 func (v *visit) blocks() error {
@@ -167,7 +162,7 @@ func (v *visit) blocks() error {
 	if err != nil {
 		return err
 	}
-	return v.show("blocks", "ip-blocks", "Blocked addresses", "ip-block list "+d.Name(), list)
+	return v.show("blocks", "ip-blocks", "Blocked addresses", line("ip-block", "list", d.Name()), list)
 }
 
 func (v *visit) changeBlocks() error {
@@ -207,7 +202,7 @@ func (v *visit) held() error {
 	if err != nil {
 		return err
 	}
-	return v.show("held", "held", "Held messages", "held list "+d.Name(), list)
+	return v.show("held", "held", "Held messages", line("held", "list", d.Name()), list)
 }
 
 func (v *visit) decideHeld() error {
@@ -222,6 +217,12 @@ func (v *visit) decideHeld() error {
 	return v.done("The message is "+res.View.State+"; its node "+res.View.Node+" carries that out.", "/held")
 }
 
+type mailRulesData struct {
+	Items     []api.MailRule
+	Next      string
+	Suspended []api.Suspension
+}
+
 func (v *visit) mailRules() error {
 	d, err := v.domain(admin.Options{})
 	if err != nil {
@@ -231,7 +232,11 @@ func (v *visit) mailRules() error {
 	if err != nil {
 		return err
 	}
-	return v.show("mailrules", "mail-rules", "Mail rules", "mail-rule list "+d.Name(), list)
+	suspended, err := v.Mail.Of(d).Suspensions(admin.Page{})
+	if err != nil {
+		return err
+	}
+	return v.show("mailrules", "mail-rules", "Mail rules", line("mail-rule", "list", d.Name()), mailRulesData{list.Items, list.Next, suspended.Items})
 }
 
 // newRule is what the form for a new mail rule starts with.
@@ -247,13 +252,13 @@ func (v *visit) mailRule() error {
 	}
 	id := v.R.PathValue("id")
 	if id == "new" {
-		return v.show("mailrule", "mail-rules", "New mail rule", "mail-rule create "+d.Name()+" KIND", newRule())
+		return v.show("mailrule", "mail-rules", "New mail rule", line("mail-rule", "create", d.Name(), "KIND"), newRule())
 	}
 	res, err := v.Mail.Of(d).Rule(id)
 	if err != nil {
 		return err
 	}
-	return v.show("mailrule", "mail-rules", "Mail rule: "+res.View.Name, "mail-rule show "+d.Name()+" "+id, &res.View)
+	return v.show("mailrule", "mail-rules", "Mail rule: "+res.View.Name, line("mail-rule", "show", d.Name(), id), &res.View)
 }
 
 func (v *visit) changeMailRule() error {
@@ -293,7 +298,7 @@ func (v *visit) sessions() error {
 	if err != nil && admin.ProblemOf(err).Code != "no_doveadm" {
 		return err
 	}
-	return v.show("sessions", "sessions", "Open sessions", "sessions "+d.Name(), list)
+	return v.show("sessions", "sessions", "Open sessions", line("sessions", d.Name()), list)
 }
 
 func (v *visit) endSession() error {
@@ -322,5 +327,5 @@ func (v *visit) audit() error {
 	if err != nil {
 		return err
 	}
-	return v.show("audit", "audit", "Audit", strings.TrimSpace("audit "+word(domain)), auditData{list.Items, list.Next, domain})
+	return v.show("audit", "audit", "Audit", line(slices.DeleteFunc([]string{"audit", domain}, func(w string) bool { return w == "" })...), auditData{list.Items, list.Next, domain})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ func (v *visit) policies() error {
 	if err != nil {
 		return err
 	}
-	return v.show("policies", "policies", "Access policies", "policy list "+d.Name(), policiesData{list.Items, list.Next, reverts.Items})
+	return v.show("policies", "policies", "Access policies", line("policy", "list", d.Name()), policiesData{list.Items, list.Next, reverts.Items})
 }
 
 // policyForm is the wizard: first what the policy is, then what it would do, then saving it.
@@ -87,7 +88,7 @@ func (v *visit) newPolicy() error {
 	if err != nil {
 		return err
 	}
-	return v.show("policyform", "policies", "New access policy", "policy create "+d.Name(), f)
+	return v.show("policyform", "policies", "New access policy", line("policy", "create", d.Name()), f)
 }
 
 func (v *visit) policy() error {
@@ -103,7 +104,7 @@ func (v *visit) policy() error {
 	if err != nil {
 		return err
 	}
-	return v.show("policyform", "policies", "Access policy: "+res.View.Name, "policy show "+d.Name()+" "+res.View.ID, f)
+	return v.show("policyform", "policies", "Access policy: "+res.View.Name, line("policy", "show", d.Name(), res.View.ID), f)
 }
 
 // scope reads the scope fields of a form.
@@ -162,7 +163,7 @@ func (v *visit) checkPolicy() error {
 	if err != nil {
 		return err
 	}
-	view := v.view("policies", "Check the policy", "policy preview "+d.Name()+" "+p.ID, form)
+	view := v.view("policies", "Check the policy", line(append(append([]string{"policy", "preview", d.Name()}, slices.DeleteFunc([]string{p.ID}, func(id string) bool { return id == "" })...), "--draft", "FILE")...), form)
 	if err := f.Err(); err != nil {
 		return v.refused("policyform", view, err)
 	}
@@ -338,7 +339,7 @@ func (v *visit) thirdParty() error {
 	if err != nil {
 		return err
 	}
-	return v.show("thirdparty", "third-party", "Third-party clients", "third-party status "+d.Name(), res.View)
+	return v.show("thirdparty", "third-party", "Third-party clients", line("third-party", "show", d.Name()), res.View)
 }
 
 func (v *visit) setThirdParty() error {
@@ -372,7 +373,7 @@ func (v *visit) enforcementView(d *admin.Domain, p api.SecurePasswordPolicy, pla
 	if data.Scope.Except != nil {
 		data.Except = *data.Scope.Except
 	}
-	return v.view("secure-passwords", "Secure passwords", "secure-password-policy enforce "+d.Name(), data)
+	return v.view("secure-passwords", "Secure passwords", line("secure-password-policy", "show", d.Name()), data)
 }
 
 func (v *visit) enforcement() error {
@@ -395,7 +396,12 @@ func (v *visit) enforce() error {
 	if err != nil {
 		return err
 	}
-	in := &api.SecurePasswordPolicy{Enforced: v.Value("enforced") == "true", Scope: v.scope()}
+	in := &api.SecurePasswordPolicy{Enforced: v.Value("enforced") == "true", Mode: v.Value("mode"), Paused: v.Value("paused") == "true", Scope: v.scope()}
+	var bad api.Faults
+	in.GraceUntil = day(v.R.PostForm, "grace_until", &bad)
+	if err := bad.Err(); err != nil {
+		return v.refused("enforcement", v.enforcementView(d, *in, false), err)
+	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	res, err := d.PutSecurePasswordPolicy(v.R.Context(), func(f *api.Faults) *api.SecurePasswordPolicy { return web.Check(v.Call, in, f) })
 	if err != nil {

@@ -154,7 +154,7 @@ func (v *visit) document() error {
 		_, _ = v.W.Write(append(text, '\n')) // the browser is gone
 		return nil
 	}
-	return v.show("document", "document", "The domain as a document", "export "+d.Name(), documentData{Text: string(text)})
+	return v.show("document", "document", "The domain as a document", line("export", d.Name()), documentData{Text: string(text)})
 }
 
 // applyDocument shows what a document would change, or changes it.

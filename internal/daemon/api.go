@@ -32,11 +32,9 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		Mail:       mailSite(p),
 		Login:      loginapi.Login(timedLogins{p.gate, p.metrics.Took(metrics.LoginSeconds, "api")}),
 		TestPolicy: testPolicy,
-		Withdraw: func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error) {
-			return recall.Withdraw(ctx, p.withdraw, d, in, f)
-		},
-		EndPages:  func(ctx context.Context, account string) error { return web.Account.EndSessions(ctx, p.redis, account) },
-		Available: func() bool { return p.gate.Available(time.Now()) },
+		Withdraw:   withdrawer(p),
+		EndPages:   func(ctx context.Context, account string) error { return web.Account.EndSessions(ctx, p.redis, account) },
+		Available:  func() bool { return p.gate.Available(time.Now()) },
 		MilterNeeded: func() bool {
 			n := p.gate.Needs()
 			return n.Headers || n.Body
@@ -64,6 +62,13 @@ func apiServer(p *parts, a *admin.Admin) (func() *http.Server, error) {
 		s.ConnContext = h.ConnContext
 		return s
 	}, nil
+}
+
+// withdrawer returns what deletes messages that a credential has sent.
+func withdrawer(p *parts) func(context.Context, *admin.Domain, *api.Withdrawal, *api.Faults) (*api.Withdrawn, error) {
+	return func(ctx context.Context, d *admin.Domain, in *api.Withdrawal, f *api.Faults) (*api.Withdrawn, error) {
+		return recall.Withdraw(ctx, p.withdraw, d, in, f)
+	}
 }
 
 func testPolicy(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error) {

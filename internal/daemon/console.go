@@ -29,8 +29,8 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 		},
 	}
 	administrators := &console.Pages{
-		Admin: a, Open: opensessions.Site{Live: p.live}, Mail: mailSite(p),
-		TestPolicy: testPolicy,
+		Admin: a, Open: opensessions.Site{Live: p.live}, Mail: mailSite(p), Factors: factors.Site{Verifier: p.factors},
+		TestPolicy: testPolicy, Withdraw: withdrawer(p),
 	}
 	return func(tls bool) http.Handler {
 		mux, s := http.NewServeMux(), site.Secure(tls)

@@ -114,8 +114,8 @@ func (s *site) consoleRoles() {
 		b.shows("the console", b.get("/audit"), 200, "API key of role")
 	}
 	own, other := "/domains/example.org", "/domains/other.example"
-	reads := []string{"", "/logins", "/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/accounts", "/departments", "/ip-blocks", "/held", "/mail-rules", "/sessions", "/document"}
-	changes := []string{"/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/batch", "/departments", "/ip-blocks", "/mail-rules/new", "/document", "/sessions/x/end", "/reverts/x"}
+	reads := []string{"", "/logins", "/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/accounts", "/departments", "/ip-blocks", "/held", "/mail-rules", "/groups", "/messages", "/inspection", "/secure-passwords/progress", "/sessions", "/document"}
+	changes := []string{"/policies", "/policies/third-party-access", "/third-party", "/secure-passwords", "/batch", "/departments", "/ip-blocks", "/mail-rules/new", "/document", "/sessions/x/end", "/reverts/x", "/groups", "/inspection", "/withdraw", "/secure-passwords/progress", "/logins/x/confirm", "/logins/x/secure", "/suspensions/x"}
 	domain, reader := s.administrator("domain", "example.org"), s.administrator("read", "")
 	get := func(b *browser, path string, status int) {
 		s.t.Helper()
@@ -139,7 +139,7 @@ func (s *site) consoleRoles() {
 		post(domain, other+path, 404)
 		post(reader, own+path, 403)
 	}
-	for _, path := range []string{"/accounts/eve@other.example", "/accounts/eve@other.example/delete"} {
+	for _, path := range []string{"/accounts/eve@other.example", "/accounts/eve@other.example/delete", "/accounts/eve@other.example/factors/reset", "/groups/team@other.example"} {
 		post(domain, path, 404)
 		post(reader, path, 403)
 	}
@@ -149,6 +149,14 @@ func (s *site) consoleRoles() {
 	get(domain, "/keys", 200)
 	get(domain, "/", 200)
 	post(reader, "/keys", 403)
+	post(reader, "/throttle", 403)
+	get(reader, "/throttle", 200)
+	get(domain, "/groups/team@other.example", 404)
+	for _, path := range []string{"/withdraw", "/groups/new", "/policies/new", "/batch"} { // forms of changes
+		get(domain, own+path, 200)
+		get(domain, other+path, 404)
+		get(reader, own+path, 403)
+	}
 	domain.shows("a stronger key", domain.post("/keys", "name", "x", "role", "admin"), 403, "Not allowed")
 	if text := domain.get("/audit?domain=other.example").text; strings.Contains(text, "other.example") {
 		s.t.Error("a domain's key reads another domain's audit")

@@ -67,6 +67,9 @@ func (b *browser) do(method, path string, form url.Values) answered {
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	b.must(err)
+	if m := shownCommand.FindSubmatch(text); m != nil && b.shown != nil {
+		b.shown[html.UnescapeString(string(m[1]))] = true
+	}
 	return answered{resp.StatusCode, resp.Request.URL.RequestURI(), string(text), resp.Header}
 }
 
@@ -111,17 +114,24 @@ var (
 // The users' page and the console, without scripts and in a browser, on one site.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"guard.locked_out_percent": 1}})
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: map[string]any{
+		"guard.locked_out_percent": 1, "throttle.wrong_secrets_per_account": 5,
+	}})
+	s.shown = map[string]bool{}
 	s.domain(nil)
+	s.api("PUT", "/v1/accounts/"+carol, object{}) // what is inspected must be older than a second
 	for _, part := range []struct {
 		name string
 		test func(*site)
 	}{
 		{"self-service", (*site).selfService},
 		{"console", (*site).console},
+		{"mail", (*site).consoleMail},
+		{"watch", (*site).consoleWatch},
 		{"roles", (*site).consoleRoles},
 		{"attacks", (*site).pageAttacks},
 		{"factors", (*site).pageFactors},
+		{"commands", (*site).shownCommands},
 		{"browser", (*site).inBrowser},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(s.in(t)) })
@@ -159,7 +169,7 @@ func (s *site) selfService() {
 	})
 	u.shows("its session", u.get("/account/sessions"), 200, `<b>"My' phone`)
 	u.shows("its login", u.get("/account/logins"), 200, `<b>"My' phone`)
-	u.shows("deleted", u.post("/account/devices/"+id+"/delete"), 200, "Open sessions that were ended: 1.")
+	u.shows("deleted", u.post("/account/devices/"+id+"/delete"), 200, "The device was deleted") // by either daemon
 	s.eventually("the session has ended", func() bool { return device.alive() != nil })
 	s.refuse("the deleted device", s.imap(outside, ann, secret), "OK ")
 

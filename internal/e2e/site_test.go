@@ -52,8 +52,9 @@ type site struct {
 	t         *testing.T
 	ctx       context.Context //nolint:containedctx // as long as its test
 	passwords map[string]string
-	key       string // of the API; empty for root
-	proof     string // a second factor that requests carry
+	key       string          // of the API; empty for root
+	proof     string          // a second factor that requests carry
+	shown     map[string]bool // commands that pages have shown; nil if nobody asks
 }
 
 type object = map[string]any

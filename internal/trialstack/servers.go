@@ -220,6 +220,9 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		// Not the database that this machine may have.
 		"regions.database": "none",
 	}
+	if d != s.Daemons[0] {
+		settings["mail.node"] = d.Name // the first has the host's name, and no two have the same
+	}
 	if s.opts.SASLDoor && d == s.Daemons[0] {
 		settings["sasl.listen"] = []string{"unix:" + s.path("postfix", "queue", "private", "drawbridge-auth") + "?mode=0660&group=postfix"}
 	}

@@ -121,7 +121,8 @@ func forms() []reflect.Type {
 		reflect.TypeFor[api.NewSecurePassword](), reflect.TypeFor[api.SecurePassword](), reflect.TypeFor[api.Account](),
 		reflect.TypeFor[api.Policy](), reflect.TypeFor[api.ThirdPartyAccess](), reflect.TypeFor[api.SecurePasswordPolicy](),
 		reflect.TypeFor[api.Department](), reflect.TypeFor[api.IPBlock](), reflect.TypeFor[api.MailRule](), reflect.TypeFor[api.NewKey](),
-		reflect.TypeFor[api.DomainDocument](), reflect.TypeFor[api.NewFactor](),
+		reflect.TypeFor[api.DomainDocument](), reflect.TypeFor[api.NewFactor](), reflect.TypeFor[api.Group](), reflect.TypeFor[api.Reclaim](),
+		reflect.TypeFor[api.Withdrawal](), reflect.TypeFor[api.MailRuleTest](),
 	}
 }
 

@@ -144,6 +144,20 @@ func view(r *admin.Request, o *livesessions.Open) api.Session {
 	return v
 }
 
+// EndAll ends all open sessions of an account, also those that the rules permit, and returns how many.
+func (s Site) EndAll(ctx context.Context, a *admin.Account) (ended int, err error) {
+	list, err := s.OfAccount(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	for i := range list.Items {
+		if _, o, err := s.End(ctx, a.Request, list.Items[i].ID); err == nil && o != nil {
+			ended += o.Ended
+		}
+	}
+	return ended, nil
+}
+
 // End ends an open session that the caller reaches, and those that Dovecot cannot distinguish from
 // it: for role self, one of its account. A dry run returns the session alone.
 func (s Site) End(ctx context.Context, r *admin.Request, id string) (*api.Session, *api.SessionsEnded, error) {
