@@ -268,7 +268,8 @@ func TestDoctor(t *testing.T) {
 
 	// Postfix asks another server for passwords, has another delimiter and runs more processes than
 	// the daemon serves; Dovecot relays submissions to a port where nobody takes the login; a
-	// directory looks accounts up by the local part alone, of every domain.
+	// directory looks accounts up by the local part alone, of every domain; the names that it gives
+	// logins are not evaluated.
 	postfix := t.TempDir()
 	for _, name := range []string{"main.cf", "master.cf"} {
 		text, err := os.ReadFile(filepath.Join(s.PostfixDir(), name))
@@ -283,13 +284,15 @@ func TestDoctor(t *testing.T) {
 	open := filepath.Join(t.TempDir(), "drawbridge.toml")
 	s.must(os.WriteFile(open, bytes.Replace(settings, []byte("[login]\n"), []byte("[login]\nunmanaged = \"next\"\nunmanaged_domains = [\"*\"]\n"), 1), 0o600))
 	ldap := writeFile(t, "hosts = localhost\npass_filter = (uid=%n)\n")
-	out, status = examineAll(write(include+bySeries(t,
+	out, status = examineAll(write(include+"\nauth_policy_check_after_auth = no"+bySeries(t,
 		"\nprotocols = imap submission\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
 			"passdb {\n  driver = ldap\n  args = "+ldap+"\n}\n",
 		"\nprotocols {\n  submission = yes\n}\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
-			"passdb ldap {\n  ldap_filter = (uid=%{user | username})\n}\n")), postfix, open)
+			// Its settings of ldap are part of the module.
+			"passdb passwd-file {\n  passwd_file_path = "+ldap+"\n  auth_username_format = %{user | username}\n}\n")), postfix, open)
 	for _, want := range []string{
 		"private/elsewhere", "ann-x@ is another account", "smtpd processes", "port 9, where no smtpd of this Postfix listens", "local part alone",
+		"auth_policy_check_after_auth",
 	} {
 		if status != 1 || !strings.Contains(out, want) {
 			t.Errorf("status %d, without %q:\n%s", status, want, out)
@@ -329,6 +332,11 @@ func TestDamagedStore(t *testing.T) {
 	})
 	if out := s.command("status"); !strings.Contains(out, "damaged") {
 		t.Errorf("status: %s", out)
+	}
+	d := s.Daemons[0]
+	out, err := d.Command(s.ctx, "doctor", "--dovecot-config", s.DovecotConf(), "--postfix-config", s.PostfixDir(), "--config", d.Config).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "the store is damaged") {
+		t.Errorf("the doctor: %v\n%s", err, out)
 	}
 	s.refused(503, "damaged_store", "PATCH", "/v1/accounts/"+bob, object{"suspended": true})
 	s.refuse("the suspension holds", s.imap(outside, ann, pw), "OK ")

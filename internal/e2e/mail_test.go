@@ -145,6 +145,9 @@ func TestSendAs(t *testing.T) {
 	s.command("account", "set", ann, "--add-send-as", ceo)
 	s.want("granted", message(ceo), "250 ")
 	s.command("account", "set", ann, "--remove-send-as", ceo)
+	if status, _, errs := s.status("account", "set", ann, "--alias", "*@example.org"); status != 65 || !strings.Contains(errs, "send_as") {
+		t.Errorf("a pattern as alias: %d %s", status, errs)
+	}
 	s.want("withdrawn", message(ceo), refusal)
 	s.command("department", "create", "example.org", "board")
 	s.command("department", "set", "example.org", "board", "--send-as", "*@example.com")
@@ -157,10 +160,16 @@ func TestSendAs(t *testing.T) {
 	s.want("no From", s.send(conn, ann, bob, "Subject: x\n\nx\n"), refusal+"The message has no From header")
 	s.want("two From", s.send(conn, ann, bob, "From: "+ann+"\nFrom: "+ann+"\nSubject: x\n\nx\n"), refusal+"The message has 2 From headers")
 	s.want("unreadable", s.send(conn, ann, bob, "From: Ann\nSubject: x\n\nx\n"), refusal+"The From header cannot be read (octet 4: ")
+	const foreign = "ann@elsewhere.example"
+	s.want("foreign", s.send(conn, foreign, bob, "From: "+foreign+"\nSubject: x\n\nx\n"), refusal)
+	s.with(key).refused(422, "invalid", "PATCH", "/v1/accounts/"+ann, object{"send_as": []string{foreign}})
+	s.command("account", "set", ann, "--add-send-as", foreign)
+	s.want("foreign, granted", s.send(conn, foreign, bob, "From: "+foreign+"\nSubject: x\n\nx\n"), "250 ")
 	s.want("Resent-From", s.send(conn, ann, bob, "From: "+ann+"\nResent-From: "+bob+"\nSubject: x\n\nx\n"), refusal+"The address "+bob+" in the Resent-From header")
 	for name, from := range map[string]string{
 		"comma": "Smith, Ann <" + ann + ">", "Latin-1": "B\xfcro <" + ann + ">", "brackets": "Ann [Sales] <" + ann + ">",
-		"quoted address": `<"ann"@example.org>`, "careless base64": "=?utf-8?b?TcO8bGxlcg?= <" + ann + ">",
+		"an @ in the name": "Ann @ Sales <" + ann + ">",
+		"quoted address":   `<"ann"@example.org>`, "careless base64": "=?utf-8?b?TcO8bGxlcg?= <" + ann + ">",
 	} {
 		s.want(name, s.send(conn, ann, bob, "From: "+from+"\nSubject: x\n\nx\n"), "250 ")
 	}
@@ -177,14 +186,27 @@ func TestSendAs(t *testing.T) {
 // Accounts of the next passdb whose domains are not managed use no address of one that is.
 func TestUnmanagedSenders(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"example.net"}}})
-	s.domain(nil)
 	const eve = "eve@example.net"
+	s := start(t, trialstack.Options{
+		Settings:    map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"example.net"}, "login.subaddress": "-"},
+		DovecotConf: "auth_username_chars =\n", // by default Dovecot refuses "+"
+		Accounts: []trialstack.Account{
+			{Address: ann, Password: "ann-mailbox"}, {Address: bob, Password: "bob-mailbox"}, {Address: eve, Password: "eve-mailbox"},
+			{Address: "ann-x@example.org", Password: "ann-mailbox"}, {Address: "ann+x@example.org", Password: "other-mailbox"},
+		},
+	})
+	s.domain(nil)
 	conn, r := s.submit(outside, eve, s.passwords[eve])
 	s.want("auth", r, "235 ")
 	s.want("own", s.send(conn, eve, bob, "From: "+eve+"\nSubject: x\n\nx\n"), "250 ")
 	s.want("managed, in the envelope", s.send(conn, ann, bob, "From: "+eve+"\nSubject: x\n\nx\n"), "550 5.7.1 The sender address "+ann)
 	s.want("managed, in the header", s.send(conn, eve, bob, "From: "+ann+"\nSubject: x\n\nx\n"), "550 5.7.1 The address "+ann)
+
+	// Extensions begin with the delimiters of login.subaddress, here "-" instead of "+".
+	s.want("an extension", s.imap(outside, "ann-x@example.org", "ann-mailbox"), "OK ")
+	s.api("PATCH", "/v1/accounts/"+ann, object{"suspended": true})
+	s.refuse("an extension of a suspended account", s.imap(outside, "ann-x@example.org", "ann-mailbox"), "OK ")
+	s.want("a name that has none", s.imap(outside, "ann+x@example.org", "other-mailbox"), "OK ")
 }
 
 // A site whose rules need no header needs no milter: policyd judges MAIL FROM, and says why.
@@ -209,8 +231,12 @@ func TestSenderCheckWithoutMilter(t *testing.T) {
 // An outsider's odd MAIL FROM is none of the policy service's business.
 func TestOddSenders(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"milter.max_connections": 1}})
+	s := start(t, trialstack.Options{Settings: map[string]any{"milter.max_connections": 1, "login.subaddress": ""}})
 	s.domain(nil)
+	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+	if a := s.api("POST", "/v1/login", object{"account": "bob+x@example.org", "secret": "x", "protocol": "imap", "ip": outside}); a["outcome"] != "next" {
+		t.Errorf("without delimiters bob+x is an account of its own: %v", a)
+	}
 	for _, from := range []string{"\"a b\"@elsewhere.example", "x\x7fy@elsewhere.example", strings.Repeat("a", 300) + "@elsewhere.example"} {
 		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.SMTP())
 		s.must(err)

@@ -17,8 +17,10 @@ const (
 	french4        = "203.0.113.4"
 	nobodys        = "192.0.2.4" // in the database of no country
 	europe4        = "192.0.2.200"
+	asia4          = "192.0.2.230"
 	german6        = "2001:db8:1::4"
 	german4By6to4  = "2002:c633:6404::4" // german4 within
+	german4Mapped  = "::ffff:198.51.100.4"
 	german4ByNAT64 = "64:ff9b::c633:6404"
 	french6        = "2001:db8:2::4"
 )
@@ -70,7 +72,7 @@ func TestRegions(t *testing.T) {
 		}
 	}
 	const (
-		v4 = "3221225984,3221226111,??\n3221226112,3221226239,EU\n3325256704,3325256959,DE\n3405803776,3405804031,FR\n"
+		v4 = "3221225984,3221226111,??\n3221226112,3221226207,EU\n3221226208,3221226239,AP\n3325256704,3325256959,DE\n3405803776,3405804031,FR\n"
 		v6 = "2001:db8:1::,2001:db8:1:ffff:ffff:ffff:ffff:ffff,DE\n2001:db8:2::,2001:db8:2:ffff:ffff:ffff:ffff:ffff,FR\n"
 	)
 	write(v4, v6)
@@ -95,6 +97,7 @@ func TestRegions(t *testing.T) {
 		refused(s, "French", french6)
 		refused(s, "unknown", nobodys)
 		s.want("German by 6to4", s.from(german4By6to4), yes)
+		s.want("German, mapped", s.from(german4Mapped), yes)
 		s.want("German by NAT64", s.from(german4ByNAT64), yes)
 		refused(s, "European", europe4)
 		for ip, region := range map[string]string{german4: "DE", french6: "FR", nobodys: "unknown", europe4: "EU"} {
@@ -117,6 +120,12 @@ func TestRegions(t *testing.T) {
 			t.Errorf("the warning is %v, want %s", warned, want)
 		}
 		s.want("European, which is named", s.from(europe4), yes)
+		refused(s, "Asian", asia4)
+		s.command("policy", "set", "example.org", "home", "--add-region", "AP")
+		s.want("Asian, which is named", s.from(asia4), yes)
+		if out := s.command("region", "lookup", asia4); !strings.Contains(out, "Asia/Pacific, country unknown") {
+			t.Errorf("the name of AP is missing:\n%s", out)
+		}
 		s.refuse("from the office, which is in no country", s.imap(office, ann, s.passwords[ann]), yes)
 		s.api("PATCH", policies+"/home", object{"ips": []string{"127.0.1.0/24"}})
 		s.want("from the office, which is named", s.imap(office, ann, s.passwords[ann]), yes)
@@ -135,7 +144,7 @@ func TestRegions(t *testing.T) {
 	t.Run("the database is replaced", func(t *testing.T) {
 		s := s.in(t)
 		r := s.api("GET", "/v1/regions", nil)
-		if r["kind"] != "csv" || r["age_days"] != 200.0 || r["ranges_v4"] != 4.0 || r["error"] != nil {
+		if r["kind"] != "csv" || r["age_days"] != 200.0 || r["ranges_v4"] != 5.0 || r["error"] != nil {
 			t.Errorf("before: %v", r)
 		}
 		write(strings.ReplaceAll(v4, "FR", "DE"), v6)
