@@ -28,7 +28,7 @@ const accountsOfBench = 100_000
 
 // BenchmarkPages measures pages of a domain with 100 000 accounts: the median, in milliseconds.
 func BenchmarkPages(b *testing.B) {
-	browser, base := largeSite(b)
+	browser, base, _ := newSite(b, accountsOfBench, new(time.Duration))
 	const at = "/domains/example.org"
 	for _, path := range []string{"/", at, at + "/accounts", "/accounts/user050000@example.org", at + "/policies", at + "/logins", "/store"} {
 		b.Run(path, func(b *testing.B) {
@@ -51,57 +51,66 @@ func BenchmarkPages(b *testing.B) {
 	}
 }
 
-// largeSite returns a browser that is logged in to the console of a large site.
-func largeSite(b *testing.B) (browser *http.Client, base string) {
-	st, red := redistest.NewStore(b, redistest.Start(b).Options())
+// newSite returns a browser that is logged in to the console of a site with so many accounts, and its
+// key. The pages believe that it is later than it is.
+func newSite(tb testing.TB, accounts int, late *time.Duration) (browser *http.Client, base, secret string) {
+	st, red := redistest.NewStore(tb, redistest.Start(tb).Options())
 	st.Timeout = time.Minute
-	redistest.Run(b, st)
-	redistest.Ready(b, st)
-	pepper, err := credential.CreatePepper(filepath.Join(b.TempDir(), "pepper"))
+	redistest.Run(tb, st)
+	redistest.Ready(tb, st)
+	pepper, err := credential.CreatePepper(filepath.Join(tb.TempDir(), "pepper"))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	a := &admin.Admin{
 		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: hclog.NewNullLogger(), Site: access.Site{NextPassdb: true},
+		Throttled: func(time.Time) api.Throttle { return api.Throttle{} },
 	}
 	root := a.As(admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{Name: "root"}}, admin.Options{})
-	if _, err := root.CreateDomain(b.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
-		b.Fatal(err)
+	if _, err := root.CreateDomain(tb.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
+		tb.Fatal(err)
 	}
 	d, err := root.Domain("example.org")
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	for first := 0; first < accountsOfBench; first += admin.Chunk {
+	for first := 0; first < accounts; first += admin.Chunk {
 		err := d.Change(context.Background(), func(ch *store.Change) error {
 			admin.Describe(ch, "bench", "example.org", "example.org")
-			for i := first; i < min(first+admin.Chunk, accountsOfBench); i++ {
+			for i := first; i < min(first+admin.Chunk, accounts); i++ {
 				ch.PutAccount(admin.NewAccount(fmt.Sprintf("user%06d@example.org", i), ch))
 			}
 			return nil
 		})
 		if err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	key, err := root.CreateKey(b.Context(), &api.NewKey{Name: "bench", Role: "admin"}, &api.Faults{})
+	key, err := root.CreateKey(tb.Context(), &api.NewKey{Name: "bench", Role: "admin"}, &api.Faults{})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	site := web.New(web.Options{Store: red, Log: hclog.NewNullLogger(), ProblemOf: admin.ProblemOf})
 	mux := http.NewServeMux()
-	(&Pages{Admin: a}).Register(mux, site)
+	p := &Pages{Admin: a}
+	for _, r := range routes() {
+		mux.Handle(r.pattern, site.Page(func(c *web.Call) error {
+			c.Now = c.Now.Add(*late)
+			return p.visit(c, r)
+		}))
+	}
+	mux.Handle("POST /login", site.Page(p.login))
 	server := httptest.NewServer(site.Handler(mux))
-	b.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	browser = &http.Client{Jar: jar}
 	resp, err := browser.PostForm(server.URL+"/login", url.Values{"key": {string(key.View.Secret)}})
 	if err != nil || resp.StatusCode != http.StatusOK {
-		b.Fatal(err, resp)
+		tb.Fatal(err, resp)
 	}
 	_ = resp.Body.Close()
-	return browser, server.URL
+	return browser, server.URL, string(key.View.Secret)
 }

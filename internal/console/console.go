@@ -119,6 +119,7 @@ func routes() []route {
 		{"POST " + d + "/held/{id}", writers, (*visit).decideHeld, harmless},
 		{"GET " + d + "/mail-rules", readers, (*visit).mailRules, harmless},
 		{"GET " + d + "/mail-rules/{id}", readers, (*visit).mailRule, harmless},
+		{"POST " + d + "/mail-rules/{id}/check", readers, (*visit).checkMailRule, harmless},
 		{"POST " + d + "/mail-rules/{id}", writers, (*visit).changeMailRule, always},
 		{"POST " + d + "/suspensions/{id}", writers, (*visit).unsuspend, always},
 		{"GET " + d + "/groups", readers, (*visit).groups, harmless},

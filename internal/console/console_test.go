@@ -1,13 +1,23 @@
 package console
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/web"
 )
 
 // Every change is a POST, is made by those only who may change something, and asks for the key again
@@ -70,5 +80,125 @@ func TestWord(t *testing.T) {
 		if got := word(text); got != want {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
+	}
+}
+
+// The form of each kind of mail rule shows all that a rule of it can have, and sends it back as it was.
+func TestRuleForm(t *testing.T) {
+	match := `"match": {"recipient_domains": ["example.net"], "senders": ["*@example.net"], "recipients": ["ann@example.org"],
+		"headers": [{"name": "List-Id", "contains": "a: b"}, {"name": "Subject", "regex": "^x: y ~ z"}], "subject": ["two words"], "text": ["x"],
+		"attachments": {"names": ["*.exe"], "types": ["application/*"]}, "min_size": 7}`
+	for kind, rest := range map[string]string{
+		"internal_only": `"action": {}`,
+		"limit": `"action": {"per": "credential", "messages_per_hour": 1, "messages_per_day": 2, "recipients_per_hour": 3, "recipients_per_day": 4,
+			"warn_at": 80, "then": "suspend_credential"}`,
+		"forwarding": `"action": {"allow": "none"}`,
+		"filter":     `"action": {"do": "return", "text": "No."}, ` + match,
+		"audit":      `"action": {"approvers": ["department:legal"], "need": "all", "expires": "1h", "then": "release"}, ` + match,
+		"monitor":    `"action": {"to": ["ann@example.org"]}, ` + match,
+		"warning": `"action": {"level": "advanced", "how": ["header", "banner"], "texts": {"de": "Von\naußen", "en": "a = b"},
+			"advanced_texts": {"en": "Looks like {name}"}, "tag": "[X]", "whitelist": ["example.com"]}, ` + match,
+	} {
+		text := `{"name": "n", "kind": "` + kind + `", "enabled": false, "mode": "report", "direction": "sent", "on_fault": "ignore", "scope": {"members": ["bob@example.org"]},
+			"except_domains": ["*.example.net"], "from": "2026-01-02T03:04:00Z", "until": "2027-01-02T03:04:00Z", ` + rest + `}`
+		var want api.MailRule
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		k, ok := kindOf(kind)
+		if !ok {
+			t.Fatalf("no form for %s", kind)
+		}
+		fields := filled("action.", k.action, &want.Action)
+		if k.matches {
+			fields = append(append(fields, filled("match.", matchFields, want.Match)...), filled("match.attachments.", attachmentFields, want.Match.Attachments)...)
+		}
+		sent := url.Values{
+			"name": {"n"}, "kind": {kind}, "enabled": {"false"}, "mode": {"report"}, "direction": {"sent"}, "on_fault": {"ignore"}, "members": {"bob@example.org"},
+			"except_domains": {"*.example.net"}, "from": {"2026-01-02T03:04"}, "until": {"2027-01-02T03:04"},
+		}
+		for _, f := range fields {
+			sent[f.Name] = []string{f.Text}
+			if f.Choices() {
+				sent[f.Name] = f.Chosen
+			}
+		}
+		site := web.New(web.Options{Log: hclog.NewNullLogger(), ProblemOf: admin.ProblemOf})
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(sent.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		site.Page(func(c *web.Call) error {
+			if err := c.Form(); err != nil {
+				return err
+			}
+			var f api.Faults
+			got := (&visit{Call: c}).draftRule(&f)
+			if a, b := fmt.Sprint(asJSON(t, got)), fmt.Sprint(asJSON(t, &want)); f.Err() != nil || a != b {
+				t.Errorf("%v\n got %s\nwant %s", f.Err(), a, b)
+			}
+			return nil
+		}).ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// A dangerous change wants the key again once it was entered ten minutes ago, and the form asks for it.
+func TestStepUp(t *testing.T) {
+	var late time.Duration
+	browser, base, key := newSite(t, 0, &late)
+	send := func(path string, form url.Values) (int, string) {
+		t.Helper()
+		resp, err := browser.PostForm(base+path, form)
+		if form == nil {
+			resp, err = browser.Get(base + path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	const asks = "API key, to confirm this change"
+	named := func(name string, more ...string) url.Values {
+		v := url.Values{"name": {name}, "role": {"read"}}
+		if more != nil {
+			v.Set("key", more[0])
+		}
+		return v
+	}
+	if _, page := send("/keys", nil); strings.Contains(page, asks) {
+		t.Error("the form asks for the key at once")
+	}
+	if status, page := send("/keys", named("a")); status != 200 {
+		t.Errorf("just after the log-in: %d %s", status, page)
+	}
+	late = 10 * time.Minute
+	if _, page := send("/keys", nil); !strings.Contains(page, asks) {
+		t.Error("the form does not ask for the key after ten minutes")
+	}
+	for _, form := range []url.Values{named("b"), named("b", ""), named("b", key+"x")} {
+		if status, page := send("/keys", form); status != 403 || !strings.Contains(page, "needs your API key again") {
+			t.Errorf("%v after ten minutes: %d %s", form, status, page)
+		}
+	}
+	if status, _ := send("/domains/example.org/departments", url.Values{"path": {"sales"}}); status != 200 {
+		t.Errorf("a harmless change: %d", status)
+	}
+	if status, page := send("/keys", named("c", key)); status != 200 {
+		t.Errorf("with the key: %d %s", status, page)
+	}
+	if status, page := send("/keys", named("d")); status != 200 {
+		t.Errorf("after that: %d %s", status, page)
 	}
 }

@@ -239,56 +239,6 @@ func (v *visit) mailRules() error {
 	return v.show("mailrules", "mail-rules", "Mail rules", line("mail-rule", "list", d.Name()), mailRulesData{list.Items, list.Next, suspended.Items})
 }
 
-// newRule is what the form for a new mail rule starts with.
-func newRule() *api.MailRule {
-	on := true
-	return &api.MailRule{Name: "", Kind: "internal_only", Enabled: &on, Mode: "report", Direction: "both", Scope: &api.Scope{All: true}, ExceptDomains: []string{}}
-}
-
-func (v *visit) mailRule() error {
-	d, err := v.domain(admin.Options{})
-	if err != nil {
-		return err
-	}
-	id := v.R.PathValue("id")
-	if id == "new" {
-		return v.show("mailrule", "mail-rules", "New mail rule", line("mail-rule", "create", d.Name(), "KIND"), newRule())
-	}
-	res, err := v.Mail.Of(d).Rule(id)
-	if err != nil {
-		return err
-	}
-	return v.show("mailrule", "mail-rules", "Mail rule: "+res.View.Name, line("mail-rule", "show", d.Name(), id), &res.View)
-}
-
-func (v *visit) changeMailRule() error {
-	d, err := v.domain(v.options())
-	if err != nil {
-		return err
-	}
-	m, id := v.Mail.Of(d), v.R.PathValue("id")
-	switch do := v.Value("do"); do {
-	case "delete":
-		_, err := m.DeleteRule(v.R.Context(), id)
-		return v.changed(err, "The rule was deleted.", "/mail-rules")
-	case "enable", "disable":
-		on := do == "enable"
-		_, err := m.PatchRule(v.R.Context(), id, func(cur *api.MailRule, _ *api.Faults) (*api.MailRule, error) {
-			cur.Enabled = &on
-			return cur, nil
-		})
-		return v.changed(err, "The rule was changed"+v.where()+".", "/mail-rules")
-	}
-	text := []byte(v.Value("rule"))
-	decode := func(f *api.Faults) *api.MailRule { return web.DecodeJSON[api.MailRule](v.Call, text, f) }
-	if id == "new" {
-		_, err = m.CreateRule(v.R.Context(), "", decode)
-	} else {
-		_, err = m.PutRule(v.R.Context(), id, decode)
-	}
-	return v.changed(err, "The rule was saved"+v.where()+".", "/mail-rules")
-}
-
 func (v *visit) sessions() error {
 	d, err := v.domain(admin.Options{})
 	if err != nil {

@@ -134,14 +134,14 @@ func (v *visit) draft(f *api.Faults) *api.Policy {
 	on := v.Value("enabled") != "false"
 	p := &api.Policy{
 		ID: v.Value("id"), Name: v.Value("name"), Type: v.Value("type"), Mode: v.Value("mode"), Enabled: &on, Scope: v.scope(),
-		IPs: v.networks("ips"), Regions: v.Lines("regions"), ExceptIPs: v.networks("except_ips"),
+		IPs: v.rows("ips"), Regions: v.Lines("regions"), ExceptIPs: v.rows("except_ips"),
 		Clients: v.R.PostForm["clients"], Protocols: v.R.PostForm["protocols"],
 	}
 	return web.Check(v.Call, p, f)
 }
 
-// networks reads a field with an address, prefix or range on each line.
-func (v *visit) networks(field string) []string {
+// rows reads a field with an item on each line, without empty lines.
+func (v *visit) rows(field string) []string {
 	list := []string{}
 	for line := range strings.Lines(v.R.PostFormValue(field)) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -348,7 +348,7 @@ func (v *visit) setThirdParty() error {
 		return err
 	}
 	var f api.Faults
-	in := web.Check(v.Call, &api.ThirdPartyAccess{Allow: v.Value("allow") == "true", Mode: v.Value("mode"), SecureLoginIPs: v.networks("secure_login_ips")}, &f)
+	in := web.Check(v.Call, &api.ThirdPartyAccess{Allow: v.Value("allow") == "true", Mode: v.Value("mode"), SecureLoginIPs: v.rows("secure_login_ips")}, &f)
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	if _, err := d.PutThirdPartyAccess(v.R.Context(), in, &f); err != nil {
 		ending.Forget()

@@ -54,10 +54,27 @@ func (s *site) consoleMail() {
 	a.shows("deleted", a.post("/groups/"+team, "do", "delete"), 200, "The group was deleted")
 
 	// Held messages.
-	s.rule(object{
-		"id": "contracts", "name": "Contracts", "kind": "audit", "scope": object{"members": []string{carol}}, "direction": "sent",
-		"match": object{"recipient_domains": []string{"example.net"}}, "action": object{"approvers": []string{bob}, "expires": "72h"},
-	})
+	a.shows("the kinds", a.get(at+"/mail-rules/new"), 200, "mail-rules/new?kind=audit")
+	a.shows("the form of a kind", a.get(at+"/mail-rules/new?kind=audit"), 200, "action.approvers")
+	rule := []string{
+		"name", "Contracts <i>leave", "kind", "audit", "members", carol, "direction", "sent", "mode", "enforce", "on_fault", "tempfail",
+		"match.recipient_domains", "example.net", "match.headers", "Subject ~ (?i)offer$", "action.approvers", bob, "action.expires", "72h",
+		"login", carol, "sender", carol, "to", eve + " " + ann, "text", text("an offer", eve),
+	}
+	a.shows("what is wrong with it", a.post(at+"/mail-rules/new/check", append(rule[2:], "name", "")...), 422, "/name")
+	check := a.shows("the test", a.post(at+"/mail-rules/new/check", rule...), 200, eve+": accepted")
+	a.shows("its verdicts", check, 200, "<strong>match</strong>")
+	a.shows("its verdicts", check, 200, "<strong>no_match</strong>")
+	if n := len(s.api("GET", "/v1"+at+"/mail-rules", nil)["items"].([]any)); n != 1 { // that of the console test
+		s.t.Errorf("the check saved something: %d rules", n)
+	}
+	saved := a.shows("saved", a.post(at+"/mail-rules/new", "rule", a.field(check, "rule")), 200, "The rule was saved")
+	if strings.Contains(saved.text, "<i>leave") {
+		s.t.Error("a rule's name is not escaped")
+	}
+	contracts := regexp.MustCompile(at + `/mail-rules/([^"]+)">Contracts`).FindStringSubmatch(saved.text)[1]
+	a.shows("its form", a.get(at+"/mail-rules/"+contracts), 200, "Subject ~ (?i)offer$")
+	a.shows("its document", a.get(at+"/mail-rules/"+contracts+"?as=document"), 200, `"regex": "(?i)offer$"`)
 	for subject, do := range map[string]string{"good offer": "approve", "bad offer": "reject"} {
 		s.want(subject, send(subject, eve), "250 ")
 		s.held(subject)
@@ -67,7 +84,7 @@ func (s *site) consoleMail() {
 	}
 	s.received(eve, "good offer")
 	s.received(carol, "Not approved: bad offer")
-	a.shows("the rule is deleted", a.post(at+"/mail-rules/contracts", "do", "delete"), 200, "The rule was deleted")
+	a.shows("the rule is deleted", a.post(at+"/mail-rules/"+contracts, "do", "delete"), 200, "The rule was deleted")
 }
 
 // What an administrator sees on the console of intruders and gaps, and does about them.
@@ -194,7 +211,7 @@ func (s *site) shownCommands() {
 	}
 	var script strings.Builder
 	for _, command := range slices.Sorted(maps.Keys(s.shown)) {
-		if regexp.MustCompile(` (create|set|group show|apply|batch|explain|KIND|ID|FILE|\S*other\.example)( |$)`).MatchString(command) {
+		if regexp.MustCompile(` (create|set|group show|mail-rule show|apply|batch|explain|KIND|ID|FILE|\S*other\.example)( |$)`).MatchString(command) {
 			command += " --help" // would change something, or is about something that is gone
 		}
 		script.WriteString(command + " >/dev/null || { echo " + "failed: '" + strings.ReplaceAll(command, "'", `'\''`) + "'; failed=1; }\n")
