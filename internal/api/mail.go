@@ -43,7 +43,7 @@ type MailMatch struct {
 type HeaderMatch struct {
 	Name     string `json:"name" required:"true" maxLength:"100" example:"List-Id"`
 	Contains string `json:"contains,omitempty" maxLength:"1000" doc:"A text, in any case."`
-	Regex    string `json:"regex,omitempty" maxLength:"1000" doc:"A regular expression (RE2)."`
+	Regex    string `json:"regex,omitempty" maxLength:"1000" doc:"A regular expression (RE2), of at most 1000 characters and sets when its repetitions are written out."`
 }
 
 // AttachmentMatch matches attachments by patterns.

@@ -168,3 +168,51 @@ func BenchmarkThousandRules(b *testing.B) {
 		}
 	}
 }
+
+// The time of a message's rules is bounded: no expression is large, whatever repeats what in it, and
+// large texts are compared with so many words only.
+func TestEffortIsBounded(t *testing.T) {
+	for x, ok := range map[string]bool{
+		"":                                    true,
+		`(?i)\b(invoice|payment) [0-9]{1,20}`: true,
+		`\pL{1000}`:                           false,
+		strings.Repeat("[ab]{0,900}", 90):     false,
+		"((a{10}){10}){11}":                   false,
+		"(a{500}|b{500})":                     false,
+		strings.Repeat("a?", 400):             true,
+		"(.*a){100}":                          true,
+		"(.*a){900}":                          false,
+		"(":                                   false,
+	} {
+		if err := CheckExpression(x); (err == nil) != ok {
+			t.Errorf("%.30s: %v", x, err)
+		}
+	}
+	words := make([]string, 1000)
+	for i := range words {
+		words[i] = "word" + strconv.Itoa(i)
+	}
+	large := strings.Repeat("x", maxEffort/1000+1)
+	for name, c := range map[string]struct {
+		match   Match
+		content Content
+		fault   bool
+	}{
+		"a large expression":  {Match{Headers: []HeaderMatch{{Name: "X", Regex: "(ab){900}"}}}, Content{}, true},
+		"an expression":       {Match{Headers: []HeaderMatch{{Name: "X", Regex: "a{400}"}}}, Content{Header: []Field{{Name: "X", Value: large}}}, true},
+		"words":               {Match{Text: words}, Content{Texts: []string{large}}, true},
+		"patterns":            {Match{Attachments: Attachments{Names: words}}, Content{Attachments: []Attachment{{Names: []string{large}}}}, true},
+		"words in small ones": {Match{Text: words}, Content{Texts: []string{"a", "b"}}, false},
+	} {
+		m := compileMatch(&Rule{Match: c.match})
+		for range 2 { // recipients
+			matched, err := m.message(&Message{Content: &c.content}, &Party{})
+			if matched || (err != nil) != c.fault {
+				t.Errorf("%s: %t %v", name, matched, err)
+			}
+		}
+		if once := int64(1000 * 2); name == "words in small ones" && c.content.effort != once {
+			t.Errorf("%s: the effort for two recipients is %d, want %d", name, c.content.effort, once)
+		}
+	}
+}

@@ -1,9 +1,11 @@
 package mailflow
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -19,7 +21,56 @@ type matcher struct {
 	headers          []*regexp.Regexp // of the header matches; nil for one that contains a text
 	subject, text    []string         // folded
 	names, types     []string         // lower case
+	sizes            []int64          // of the expressions
+	costly           bool             // its result is kept for the next recipient
 	fault            error            // an expression cannot be compiled
+}
+
+const (
+	// maxExpression bounds a regular expression, in characters and sets with repetitions written out:
+	// the time to match a text is the product of both.
+	maxExpression = 1000
+	// maxEffort bounds the time that the rules spend on the content of a message, about five
+	// seconds: the product of words and octets that are compared.
+	maxEffort = 16 << 30
+	// The effort of a step of an expression, and of a pattern, for each octet, in that of a word.
+	expressionEffort, patternEffort = 64, 32
+)
+
+// errEffort: a message is so large, and the rules are so many, that others would wait for it.
+var errEffort = errors.New("the rules of the domain take too long for the content of this message")
+
+// CheckExpression validates a regular expression (RE2), which must not be larger than maxExpression.
+func CheckExpression(x string) error {
+	_, err := sizeOf(x)
+	return err
+}
+
+func sizeOf(x string) (int64, error) {
+	parsed, err := syntax.Parse(x, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	n := steps(parsed)
+	if n > maxExpression {
+		return n, fmt.Errorf("has %d characters and sets when its repetitions are written out, %d at most: repeat less", n, maxExpression)
+	}
+	return n, nil
+}
+
+// steps is the size of an expression with its repetitions written out.
+func steps(x *syntax.Regexp) int64 {
+	if x.Op == syntax.OpRepeat {
+		return int64(max(x.Max, x.Min+1)) * steps(x.Sub[0])
+	}
+	n := int64(1)
+	if x.Op == syntax.OpLiteral {
+		n = int64(len(x.Rune))
+	}
+	for _, sub := range x.Sub {
+		n += steps(sub)
+	}
+	return n
 }
 
 func compileMatch(r *Rule) matcher {
@@ -29,15 +80,21 @@ func compileMatch(r *Rule) matcher {
 		subject: folded(r.Match.Subject), text: folded(r.Match.Text),
 		names: folded(r.Match.Attachments.Names), types: folded(r.Match.Attachments.Types),
 	}
+	c.costly = len(c.text)+len(c.names)+len(c.types) > 0
 	for _, h := range r.Match.Headers {
 		var x *regexp.Regexp
+		var size int64
 		if h.Regex != "" {
 			var err error
-			if x, err = regexp.Compile(h.Regex); err != nil {
+			if size, err = sizeOf(h.Regex); err == nil {
+				x, err = regexp.Compile(h.Regex)
+			}
+			if err != nil {
 				c.fault = fmt.Errorf("the expression for %s: %w", h.Name, err)
 			}
+			c.costly = true
 		}
-		c.headers = append(c.headers, x)
+		c.headers, c.sizes = append(c.headers, x), append(c.sizes, size)
 	}
 	return c
 }
@@ -51,32 +108,60 @@ func folded(list []string) []string {
 }
 
 // message reports whether a message matches at a recipient. What must match is looked at from the
-// cheap to the expensive; a fault of the content counts only if the content decides.
+// cheap to the expensive, and what is expensive once for all recipients; a fault of the content counts
+// only if the content decides.
 func (c *matcher) message(m *Message, to *Party) (bool, error) {
 	if c.fault != nil {
 		return false, c.fault
 	}
-	if !c.envelope(m, to) {
+	if !c.envelope(m, to) || c.MinSize > 0 && m.Size < c.MinSize {
 		return false, nil
 	}
-	if c.MinSize > 0 && m.Size < c.MinSize {
-		return false, nil
+	if !c.costly {
+		return c.content(m.Content)
 	}
+	known, ok := m.Content.matched[c]
+	if !ok {
+		known.matched, known.err = c.content(m.Content)
+		if m.Content.matched == nil {
+			m.Content.matched = map[*matcher]matched{}
+		}
+		m.Content.matched[c] = known
+	}
+	return known.matched, known.err
+}
+
+// matched is the result of a matcher for the content of a message.
+type matched struct {
+	matched bool
+	err     error
+}
+
+// content reports whether the content of a message matches.
+func (c *matcher) content(content *Content) (bool, error) {
 	for i := range c.headers {
-		if !c.header(i, m.Content.Header) {
-			return false, nil
+		if ok, err := c.header(i, content); !ok {
+			return false, err
 		}
 	}
-	if len(c.subject) > 0 && !containsAny(m.Content.Subject, c.subject) {
+	if len(c.subject) > 0 && !containsAny(content.Subject, c.subject) {
 		return false, nil
 	}
-	if len(c.text) > 0 && !c.inText(m.Content) {
-		return false, m.Content.Fault
+	if len(c.text) > 0 {
+		if ok, err := c.inText(content); !ok {
+			return false, err
+		}
 	}
 	if len(c.names)+len(c.types) > 0 {
-		return c.attachment(m.Content)
+		return c.attachment(content)
 	}
 	return true, nil
+}
+
+// spend reports whether there is time for a comparison of so much effort.
+func (c *Content) spend(effort, octets int) bool {
+	c.effort += int64(effort) * int64(octets)
+	return c.effort <= maxEffort
 }
 
 // envelope reports whether the envelope of a message matches.
@@ -93,35 +178,41 @@ func (c *matcher) envelope(m *Message, to *Party) bool {
 }
 
 // header reports whether some field of the header matches.
-func (c *matcher) header(i int, fields []Field) bool {
+func (c *matcher) header(i int, content *Content) (bool, error) {
 	want := &c.Headers[i]
-	for _, f := range fields {
+	for _, f := range content.Header {
 		if !strings.EqualFold(strings.TrimRight(f.Name, " \t"), want.Name) {
 			continue
 		}
 		switch {
 		case c.headers[i] != nil:
+			if !content.spend(expressionEffort*int(c.sizes[i]), len(f.Value)) {
+				return false, errEffort
+			}
 			if c.headers[i].MatchString(f.Value) {
-				return true
+				return true, nil
 			}
 		case strings.Contains(strings.ToLower(f.Value), strings.ToLower(want.Contains)):
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
-func (c *matcher) inText(content *Content) bool {
+func (c *matcher) inText(content *Content) (bool, error) {
 	if containsAny(content.Subject, c.text) {
-		return true
+		return true, nil
 	}
 	content.load()
 	for _, t := range content.Texts {
+		if !content.spend(len(c.text), len(t)) {
+			return false, errEffort
+		}
 		if containsAny(t, c.text) {
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, content.Fault
 }
 
 // attachment reports whether some attachment matches: its type, and its name or one inside of it.
@@ -137,6 +228,9 @@ func (c *matcher) attachment(content *Content) (bool, error) {
 			return true, nil
 		}
 		for _, name := range a.Names {
+			if !content.spend(patternEffort*len(c.names), len(name)) {
+				return false, errEffort
+			}
 			if like(name, c.names) || like(path.Base(name), c.names) {
 				return true, nil
 			}

@@ -55,6 +55,9 @@ type Content struct {
 	Fault       error // why a part of the content cannot be read; nil if all was
 	// Load sets the texts, the attachments and the fault. It is called once, if a rule needs them.
 	Load func(*Content)
+
+	matched map[*matcher]matched // results of rules, for all recipients
+	effort  int64                // that the rules have spent on it
 }
 
 // From returns the decoded From field; "" if there is none.

@@ -3,7 +3,6 @@ package mail
 import (
 	"cmp"
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -300,7 +299,7 @@ func (d *Domain) readMatch(in *api.MailMatch, m *mailflow.Match, pointer string,
 		if (h.Contains == "") == (h.Regex == "") {
 			f.Add(at+"/contains", "required", "give either contains or regex")
 		}
-		if _, err := regexp.Compile(h.Regex); err != nil {
+		if err := mailflow.CheckExpression(h.Regex); err != nil {
 			f.Add(at+"/regex", "invalid_regex", "%v", err)
 		}
 		m.Headers = append(m.Headers, mailflow.HeaderMatch(h))
