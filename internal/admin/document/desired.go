@@ -203,6 +203,25 @@ func desiredRules(d *admin.Domain, in []api.MailRule, cur []*store.MailRule, now
 	return next
 }
 
+// ownAddress returns the canonical form of an address that must belong to the domain and appear once
+// in its list. It adds the fault otherwise.
+func ownAddress(d *admin.Domain, text string, seen map[string]bool, f *api.Faults) string {
+	addr, err := address.Parse(text, d.Name())
+	addr = d.Store.State.Canonical(addr)
+	switch {
+	case text == "":
+		f.Add("/address", "required", "is needed")
+	case err != nil:
+		f.Add("/address", "invalid_address", "%v", err)
+	case address.Domain(addr) != d.Name():
+		f.Add("/address", "outside_domain", "is not an address of this domain")
+	case seen[addr]:
+		f.Add("/address", "duplicate", "appears twice in the document: leave one out")
+	}
+	seen[addr] = true
+	return addr
+}
+
 func desiredGroups(d *admin.Domain, in []api.Group, cur []*store.Group, now time.Time, f *api.Faults) []*store.Group {
 	created := map[string]time.Time{}
 	for _, g := range cur {
@@ -212,19 +231,7 @@ func desiredGroups(d *admin.Domain, in []api.Group, cur []*store.Group, now time
 	next, seen := make([]*store.Group, 0, len(in)), map[string]bool{}
 	for i := range in {
 		f.Under = api.At("/groups", i)
-		addr, err := address.Parse(in[i].Address, d.Name())
-		addr = d.Store.State.Canonical(addr)
-		switch {
-		case in[i].Address == "":
-			f.Add("/address", "required", "is needed")
-		case err != nil:
-			f.Add("/address", "invalid_address", "%v", err)
-		case address.Domain(addr) != d.Name():
-			f.Add("/address", "outside_domain", "is not an address of this domain")
-		case seen[addr]:
-			f.Add("/address", "duplicate", "is the address of another group of the document: leave one out")
-		}
-		seen[addr] = true
+		addr := ownAddress(d, in[i].Address, seen, f)
 		g := reader.ReadGroup(&in[i], addr, f)
 		if g.CreatedAt = created[addr]; g.CreatedAt.IsZero() {
 			g.CreatedAt = now
@@ -246,19 +253,7 @@ func desiredAccounts(d *admin.Domain, in []api.AccountSettings, cur []*store.Acc
 	next, seen := make([]*store.Account, 0, len(in)), make(map[string]bool, len(in))
 	for i := range in {
 		f.Under = api.At("/accounts", i)
-		addr, err := address.Parse(in[i].Address, d.Name())
-		addr = d.Store.State.Canonical(addr)
-		switch {
-		case in[i].Address == "":
-			f.Add("/address", "required", "is needed")
-		case err != nil:
-			f.Add("/address", "invalid_address", "%v", err)
-		case address.Domain(addr) != d.Name():
-			f.Add("/address", "outside_domain", "is not an address of this domain")
-		case seen[addr]:
-			f.Add("/address", "duplicate", "is the address of another account of the document: leave one out")
-		}
-		seen[addr] = true
+		addr := ownAddress(d, in[i].Address, seen, f)
 		base := byAddress[addr]
 		if base == nil {
 			base = admin.NewAccount(addr, ch)
