@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"html"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -44,7 +45,9 @@ const faults = `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wc
 // accessibility and for violations of the Content-Security-Policy on every kind of page.
 func (s *site) inBrowser() {
 	t := s.t
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "chromium")
+	s.must(err)
+	defer func() { _ = os.RemoveAll(dir) }() // chromium may write to it a moment longer
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.UserDataDir(dir),
 		chromedp.WindowSize(390, 844)) // a phone
 	allocator, stop := chromedp.NewExecAllocator(s.ctx, options...)
@@ -92,6 +95,7 @@ func (s *site) inBrowser() {
 	}
 	s.want("the device", s.imap(outside, ann, strings.TrimSpace(secret)), "OK ")
 	do("first login, without a reload", chromedp.Poll(`document.querySelector("#state").textContent.includes("Done: the device has logged in")`, nil, chromedp.WithPollingTimeout(20*time.Second)))
+	s.passkeys(ctx, inspect)
 	do("the console's log-in", chromedp.Navigate(base+"/login"), chromedp.WaitVisible("#key"),
 		chromedp.SendKeys("#key", s.createKey(object{"name": "browser", "role": "admin"})+"\r"), chromedp.WaitVisible("#attention"))
 	inspect("/")

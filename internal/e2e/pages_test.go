@@ -114,8 +114,10 @@ var (
 // The users' page and the console, without scripts and in a browser, on one site.
 func TestPages(t *testing.T) {
 	t.Parallel()
+	gateway := newHook(t)
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: map[string]any{
 		"guard.locked_out_percent": 1, "throttle.wrong_secrets_per_account": 5,
+		"notify.sms_webhook_url": gateway.URL, "notify.sms_webhook_key_file": gateway.keyFile,
 	}})
 	s.shown = map[string]bool{}
 	s.domain(nil)
@@ -131,6 +133,7 @@ func TestPages(t *testing.T) {
 		{"roles", (*site).consoleRoles},
 		{"attacks", (*site).pageAttacks},
 		{"factors", (*site).pageFactors},
+		{"sent codes", func(s *site) { s.sentCodes(gateway) }},
 		{"commands", (*site).shownCommands},
 		{"browser", (*site).inBrowser},
 	} {

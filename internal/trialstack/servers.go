@@ -132,6 +132,12 @@ func (s *Stack) addDaemon(i int) error {
 	return nil
 }
 
+// PagesURL returns the address of the pages, "http://localhost:port".
+func (d *Daemon) PagesURL() string {
+	_, port, _ := strings.Cut(d.ConsoleAddr, ":")
+	return "http://localhost:" + port
+}
+
 // HTTP returns a client that connects to the API's unix socket for any host in the URL. Root is an
 // administrator there.
 func (d *Daemon) HTTP() *http.Client {
@@ -208,8 +214,10 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"milter.listen":  []string{"unix:" + d.MilterSocket + "?mode=0660&group=postfix"},
 		"api.listen":     []string{"unix:" + d.APISocket, "inet:" + d.APIAddr},
 		"console.listen": []string{"inet:" + d.ConsoleAddr},
-		"console.imap":   fmt.Sprintf("%s:%d", Hostname, s.Ports.IMAPS),
-		"console.smtp":   fmt.Sprintf("%s:%d", Hostname, s.Ports.SMTPS),
+		// A name, and not the address: browsers permit passkeys on localhost without TLS.
+		"console.public_url": d.PagesURL(),
+		"console.imap":       fmt.Sprintf("%s:%d", Hostname, s.Ports.IMAPS),
+		"console.smtp":       fmt.Sprintf("%s:%d", Hostname, s.Ports.SMTPS),
 		// Log-ins to the pages are verified by Dovecot, as Postfix' are.
 		"sasl.next": s.path("postfix", "queue", "private", "auth"),
 		// Its mode is 0600, and all runs as root.

@@ -108,12 +108,16 @@ func (a Area) EndSessions(ctx context.Context, s Store, who string) error {
 
 // Prove records in the session that the password or key of an area has just been entered, which
 // permits dangerous changes for ten minutes.
-func (c *Call) Prove(a Area) { c.sessions.Put(c.R.Context(), string(a)+".proved", c.Now.UnixMilli()) }
+func (c *Call) Prove(a Area) {
+	ctx := c.R.Context()
+	c.sessions.Put(ctx, string(a)+".proved", c.Now.UnixMilli())
+	c.sessions.Put(ctx, string(a)+".until", c.Now.Add(provedIn).UnixMilli())
+}
 
 // Proved reports whether the password or key was entered recently enough for a dangerous change: less
 // than ten minutes ago.
 func (c *Call) Proved(a Area) bool {
-	return c.Now.Sub(c.ProvedAt(a)) < provedIn
+	return c.Now.UnixMilli() < c.sessions.GetInt64(c.R.Context(), string(a)+".until")
 }
 
 // ProvedAt returns when the password or key was last entered, to the millisecond; 1970 if it was not

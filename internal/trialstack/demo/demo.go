@@ -112,8 +112,8 @@ In another terminal:
   db audit example.org
   db doctor --config {{.Config}} --dovecot-config {{.DovecotConf}} --postfix-config {{.PostfixDir}}
 
-Pages: http://{{.Console}}/account for users, such as ann@example.org with the password ann-mailbox;
-http://{{.Console}}/ for administrators, with a key: db key create console --role admin
+Pages: {{.Console}}/account for users, such as ann@example.org with the password ann-mailbox;
+{{.Console}}/ for administrators, with a key: db key create console --role admin
 
 ManageSieve listens on {{.Sieve}}, the API also on http://{{.HTTP}}/ (with a key: db key create). Logs are in {{.Dir}}/log.
 Ctrl-C stops everything; rules and mail are kept for the next run.
@@ -127,7 +127,7 @@ func Guide(w io.Writer, stack *trialstack.Stack, fresh bool) error {
 		Fresh                                                      bool
 		Sudo, API, HTTP, Config, Office, Webmail, Outside, Console string
 	}{
-		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config, Console: daemon.ConsoleAddr,
+		Stack: stack, Fresh: fresh, API: daemon.APISocket, HTTP: daemon.APIAddr, Config: daemon.Config, Console: daemon.PagesURL(),
 		Office: trialstack.Office, Webmail: trialstack.Webmail, Outside: trialstack.Outside,
 	}
 	if os.Getenv("SUDO_UID") != "" {

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/chromedp/cdproto/webauthn"
+	"github.com/chromedp/chromedp"
+	"github.com/redis/go-redis/v9"
+)
+
+// agePages makes the sessions of the pages forget that a password was entered lately, as ten minutes
+// do.
+func (s *site) agePages() {
+	s.t.Helper()
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: s.RedisSocket()})
+	defer func() { _ = client.Close() }()
+	keys, err := client.Keys(s.ctx, "drawbridge:{g}:page:session:*").Result()
+	s.must(err)
+	for _, key := range keys {
+		b, err := client.Get(s.ctx, key).Bytes()
+		s.must(err)
+		deadline, values, err := scs.GobCodec{}.Decode(b)
+		s.must(err)
+		for name := range values {
+			if at, ok := values[name].(int64); ok && strings.HasSuffix(name, ".until") {
+				values[name] = at - (10 * time.Minute).Milliseconds()
+			}
+		}
+		b, err = scs.GobCodec{}.Encode(deadline, values)
+		s.must(err)
+		s.must(client.Set(s.ctx, key, b, redis.KeepTTL).Err())
+	}
+}
+
+var (
+	confirmPath = regexp.MustCompile(`/account/factors/([^/"]+)/confirm`)
+	sendButton  = regexp.MustCompile(`name="send" value="([^"]+)"`)
+	sentCode    = regexp.MustCompile(`\b[0-9]{6}\b`)
+)
+
+// Codes arrive by mail, through Postfix in a mailbox elsewhere, and by SMS, at the site's gateway in a
+// signed request. One opens a log-in, and confirms a change once its log-in is ten minutes ago.
+func (s *site) sentCodes(gateway *hook) {
+	const elsewhere = "eve@example.net"
+	u := s.browse(outside)
+	u.shows("log-in", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "My devices")
+	u.shows("his own domain", u.post("/account/factors/mail", "address", ann), 422, "is in the domain of the mailbox")
+	made := u.shows("an address", u.post("/account/factors/mail", "address", elsewhere), 200, "A code was sent to e***@example.net")
+	code := sentCode.FindString(s.received(elsewhere, "Your code"))
+	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", code), 200, "log-ins to this page ask for it")
+
+	sms := func() string {
+		s.t.Helper()
+		for {
+			select {
+			case posted := <-gateway.notices:
+				if posted["number"] == "+491701234567" {
+					if posted["signed"] != true || posted["account"] != bob {
+						s.t.Errorf("posted to the gateway: %v", posted)
+					}
+					return sentCode.FindString(posted["text"].(string))
+				}
+			case <-s.ctx.Done():
+				s.t.Fatal("nothing was posted to the gateway")
+			}
+		}
+	}
+	u.shows("no number", u.post("/account/factors/sms", "number", "0170"), 422, "is not a telephone number")
+	made = u.shows("a telephone", u.post("/account/factors/sms", "number", "+491701234567"), 200, "A code was sent to **********567")
+	u.shows("a wrong code", u.post(confirmPath.FindString(made.text), "code", "000000"), 401, "The code is wrong")
+	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", sms()), 200, "log-ins to this page ask for it")
+
+	other := s.browse(outside)
+	step := other.shows("the password", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Send a code to **********567")
+	buttons := sendButton.FindAllStringSubmatch(step.text, -1)
+	if len(buttons) != 2 {
+		s.t.Fatalf("buttons that send codes: %q", buttons)
+	}
+	step = other.shows("sent", other.post("/account/login/factor", "token", other.field(step, "token"), "send", buttons[1][1]), 200, "A code was sent to **********567")
+	other.shows("logged in", other.post("/account/login/factor", "token", other.field(step, "token"), "code", sms()), 200, "My devices")
+
+	s.agePages()
+	asked := u.shows("a change after ten minutes", u.post("/account/factors/recovery-codes", "x", "kept"), 200, "Enter your password again")
+	if u.field(asked, "x") != "kept" {
+		s.t.Error("the form is not sent again")
+	}
+	u.shows("a wrong password", u.post("/account/factors/recovery-codes", "password", "x"), 401, "Address or password are wrong")
+	u.shows("the password alone", u.post("/account/factors/recovery-codes", "password", s.passwords[bob]), 403, "A second factor is required to log in")
+	u.shows("sent", u.post("/account/factors/recovery-codes", "send", buttons[1][1]), 200, "A code was sent to **********567")
+	u.shows("confirmed", u.post("/account/factors/recovery-codes", "password", s.passwords[bob], "code", sms()), 200, "They are shown only now")
+	s.command("factor", "reset", bob)
+}
+
+// passkeys registers a passkey of chromium's virtual authenticator, and proves it at a log-in and for a
+// change. What a page of another origin obtains from it is refused.
+func (s *site) passkeys(ctx context.Context, inspect func(string)) {
+	t, base := s.t, s.Daemons[0].PagesURL()
+	do := func(what string, actions ...chromedp.Action) {
+		t.Helper()
+		if err := chromedp.Run(ctx, actions...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	run := func(f func(context.Context) error) chromedp.Action { return chromedp.ActionFunc(f) }
+	do("an authenticator", run(webauthn.Enable().Do), run(func(ctx context.Context) error {
+		_, err := webauthn.AddVirtualAuthenticator(&webauthn.VirtualAuthenticatorOptions{
+			Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
+			HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		}).Do(ctx)
+		return err
+	}))
+	logIn := []chromedp.Action{
+		chromedp.Navigate(base + "/account/login"), chromedp.WaitVisible("#account"), chromedp.SendKeys("#account", bob+"\t"+s.passwords[bob]+"\r"),
+	}
+	do("log-in", append(logIn, chromedp.WaitVisible("#switch"))...)
+	do("a passkey", chromedp.Navigate(base+"/account/factors"), chromedp.Click(`//summary[text()="Add a passkey"]`), chromedp.WaitVisible("#passkey-label"),
+		chromedp.SendKeys("#passkey-label", "Laptop\r"), chromedp.WaitVisible("[data-create]"), chromedp.Click("[data-create]"), chromedp.WaitVisible(".note"))
+	do("log-out", chromedp.Click(`form[action="/account/logout"] button`), chromedp.WaitVisible("#account"))
+	do("the password", append(logIn[1:], chromedp.WaitVisible("[data-passkey]"))...)
+	if allPages {
+		inspect("second factor")
+	}
+	do("the passkey", chromedp.Click("[data-passkey]"), chromedp.WaitVisible("#switch"))
+	s.record("account="+bob+"&client=console&outcome=allow", func(r object) bool { return r["protocol"] == "web" && r["ip"] != outside })
+	defer s.command("factor", "reset", bob)
+	if !allPages {
+		return
+	}
+
+	s.agePages()
+	do("a change after ten minutes", chromedp.Navigate(base+"/account/devices/new"), chromedp.WaitVisible("#label"), chromedp.SendKeys("#label", "Tablet\r"),
+		chromedp.WaitVisible("#password"))
+	inspect("confirm")
+	do("the password and the passkey", chromedp.SendKeys("#password", s.passwords[bob]), chromedp.Click("[data-passkey]"), chromedp.WaitVisible("#secret"))
+
+	// Another origin of the same host gets an answer of the authenticator, as a page that was smuggled in
+	// there would: the site refuses it. At another host the browser itself refuses.
+	u := s.browse(outside)
+	step := u.shows("the password", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Use a passkey")
+	token := u.field(step, "token")
+	var challenge struct {
+		ID      string          `json:"id"`
+		Options json.RawMessage `json:"options"`
+	}
+	s.must(json.Unmarshal([]byte(u.post("/account/login/passkey", "token", token).text), &challenge))
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<h1>Elsewhere</h1>")) }))
+	defer elsewhere.Close()
+	get := `navigator.credentials.get({publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(` + string(challenge.Options) + `.publicKey)}).then(c => JSON.stringify(c.toJSON()), e => e.name)`
+	var phished, failed string
+	do("a page of another origin", chromedp.Navigate(strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)), chromedp.Evaluate(get, &phished, awaitPromise))
+	if !strings.HasPrefix(phished, "{") {
+		t.Fatalf("the page of another origin got %s", phished)
+	}
+	u.shows("its answer", u.post("/account/login/factor", "token", token, "challenge", challenge.ID, "credential", phished), 401, "The code is wrong, or was used before")
+	do("a page of another host", chromedp.Navigate("http://"+s.Daemons[0].ConsoleAddr+"/account/login"), chromedp.Evaluate(get, &failed, awaitPromise))
+	if failed != "SecurityError" {
+		t.Errorf("at another host the browser says %s", failed)
+	}
+}
