@@ -13,45 +13,22 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/document"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
-	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // newAdmin returns a site with two domains, each with the accounts ann and bob.
 func newAdmin(t *testing.T) *admin.Admin {
 	t.Helper()
-	st, red := redistest.NewStore(t, redistest.Start(t).Options())
-	redistest.Run(t, st)
-	redistest.Ready(t, st)
-	pepper, err := credential.CreatePepper(filepath.Join(t.TempDir(), "pepper"))
-	if err != nil {
-		t.Fatal(err)
+	a, _ := admintest.New(t)
+	a.Explain = func(l *access.Login, _ string, _ *access.Rules) access.Decision {
+		return access.Decision{Account: l.Account}
 	}
-	a := &admin.Admin{
-		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: hclog.NewNullLogger(),
-		Site: access.Site{NextPassdb: true},
-		Explain: func(l *access.Login, _ string, _ *access.Rules) access.Decision {
-			return access.Decision{Account: l.Account}
-		},
-	}
-	root := a.As(admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "root"}}, admin.Options{})
-	for _, domain := range []string{"example.org", "example.net"} {
-		if _, err := root.CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: domain}}, &api.Faults{}); err != nil {
-			t.Fatal(err)
-		}
-		for _, who := range []string{"ann@", "bob@"} {
-			if _, err := account(t, root, who+domain).Put(t.Context(), setting(api.Account{})); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	admintest.Populate(t, a, "example.org", "example.net")
 	return a
 }
 

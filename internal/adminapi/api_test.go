@@ -24,8 +24,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admin/mail"
 	"github.com/drawbridge/drawbridge/internal/adminapi"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
@@ -76,24 +76,16 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 		}
 	})
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: d.log})
-	st, red := redistest.NewStore(t, r.Options())
-	st.Logger, st.Timeout = log, 20*time.Second
-	redistest.Run(t, st)
-
-	pepper, err := credential.CreatePepper(filepath.Join(t.TempDir(), "pepper"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, red := admintest.Join(t, r, log)
+	a.Site.NextPassdb, a.Version = next, "1.2.3"
+	st := a.Store
 	d.journal, d.metrics = red, metrics.New()
 	if err := d.metrics.Watch("1.2.3", st, admin.Trouble, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.api = &adminapi.API{
-		Admin: &admin.Admin{
-			Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: log,
-			Site: access.Site{NextPassdb: next}, Version: "1.2.3",
-		},
-		Factors:   factors.Site{Verifier: &secondfactor.Verifier{Store: st, Memory: red, Pepper: pepper}},
+		Admin:     a,
+		Factors:   factors.Site{Verifier: &secondfactor.Verifier{Store: st, Memory: red, Pepper: a.Pepper}},
 		Metrics:   d.metrics,
 		Available: func() bool { loaded, _ := st.State.Ready(); return loaded }, MilterNeeded: func() bool { return true },
 		Distributed: func() int { return 0 },
@@ -112,7 +104,7 @@ func run(t *testing.T, r *redistest.Server, next bool, set ...func(*adminapi.API
 		f(d.api)
 	}
 	g := gate.New(gate.Options{
-		Store: st, Journal: red, Pepper: pepper, Hasher: d.api.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
+		Store: st, Journal: red, Pepper: a.Pepper, Hasher: a.Hasher, Log: log, Site: d.api.Site, Region: d.api.Regions.Lookup,
 	})
 	d.api.Explain, d.api.ReadMessages = g.Explain, red.Messages
 	d.api.TestPolicy = func(d *admin.Domain, id string, in *api.PolicyTest, f *api.Faults) (*api.PolicyTested, error) {

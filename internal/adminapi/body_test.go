@@ -7,25 +7,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/rest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
 // testCall is a call at an empty domain with the departments a and b, for reading only.
 func testCall(t testing.TB) *call {
-	st, red := redistest.NewStore(t, redistest.Start(t).Options())
-	st.Logger, st.Timeout = hclog.NewNullLogger(), 20*time.Second
-	redistest.Run(t, st)
-	redistest.Ready(t, st)
-	s := &server{API: &API{Admin: &admin.Admin{Store: st, Journal: red, Log: st.Logger}}, schemas: rest.NewSchemas()}
+	a, _ := admintest.New(t)
+	s := &server{API: &API{Admin: a}, schemas: rest.NewSchemas()}
 	s.openAPI(operations())
 	req := s.As(admin.Caller{Role: store.RoleAdmin}, admin.Options{})
 	if _, err := req.CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {

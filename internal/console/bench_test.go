@@ -7,18 +7,15 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
-	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
@@ -52,20 +49,10 @@ func BenchmarkPages(b *testing.B) {
 }
 
 // newSite returns a browser that is logged in to the console of a site with so many accounts, and its
-// key. The pages believe that it is later than it is.
+// key. Its clock is ahead by late.
 func newSite(tb testing.TB, accounts int, late *time.Duration) (browser *http.Client, base, secret string) {
-	st, red := redistest.NewStore(tb, redistest.Start(tb).Options())
-	st.Timeout = time.Minute
-	redistest.Run(tb, st)
-	redistest.Ready(tb, st)
-	pepper, err := credential.CreatePepper(filepath.Join(tb.TempDir(), "pepper"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	a := &admin.Admin{
-		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: hclog.NewNullLogger(), Site: access.Site{NextPassdb: true},
-		Throttled: func(time.Time) api.Throttle { return api.Throttle{} },
-	}
+	a, red := admintest.New(tb)
+	a.Throttled = func(time.Time) api.Throttle { return api.Throttle{} }
 	root := a.As(admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{Name: "root"}}, admin.Options{})
 	if _, err := root.CreateDomain(tb.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
 		tb.Fatal(err)

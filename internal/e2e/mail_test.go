@@ -191,8 +191,11 @@ func TestUnmanagedSenders(t *testing.T) {
 		Settings:    map[string]any{"login.unmanaged": "next", "login.unmanaged_domains": []string{"example.net"}, "login.subaddress": "-"},
 		DovecotConf: "auth_username_chars =\n", // by default Dovecot refuses "+"
 		Accounts: []trialstack.Account{
-			{Address: ann, Password: "ann-mailbox"}, {Address: bob, Password: "bob-mailbox"}, {Address: eve, Password: "eve-mailbox"},
-			{Address: "ann-x@example.org", Password: "ann-mailbox"}, {Address: "ann+x@example.org", Password: "other-mailbox"},
+			{Address: ann, Password: "ann-mailbox"},
+			{Address: bob, Password: "bob-mailbox"},
+			{Address: eve, Password: "eve-mailbox"},
+			{Address: "ann-x@example.org", Password: "ann-mailbox"},
+			{Address: "ann+x@example.org", Password: "other-mailbox"},
 		},
 	})
 	s.domain(nil)

@@ -3,17 +3,13 @@ package document_test
 import (
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"slices"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/document"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
-	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -27,14 +23,8 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	st, red := redistest.NewStore(t, redistest.Start(t).Options())
-	redistest.Run(t, st)
-	redistest.Ready(t, st)
-	pepper, err := credential.CreatePepper(filepath.Join(t.TempDir(), "pepper"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t, &admin.Admin{Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Log: hclog.NewNullLogger()}}
+	a, _ := admintest.New(t)
+	s := &site{t, a}
 	f := &api.Faults{}
 	if _, err := s.as(admin.Options{}).CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: name}}, f); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,11 +15,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/opensessions"
+	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
-	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -74,32 +72,13 @@ func (admits) AccountOf(user string) string { return user }
 // start returns a site with two domains, in each of which ann and bob have an open session.
 func start(t *testing.T) (*admin.Admin, opensessions.Site, *dovecot) {
 	t.Helper()
-	st, red := redistest.NewStore(t, redistest.Start(t).Options())
-	redistest.Run(t, st)
-	redistest.Ready(t, st)
-	pepper, err := credential.CreatePepper(filepath.Join(t.TempDir(), "pepper"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &admin.Admin{
-		Store: st, Journal: red, Forget: red.Forget, Pepper: pepper, Hasher: credential.NewHasher(0), Log: hclog.NewNullLogger(),
-		Site: access.Site{NextPassdb: true},
-	}
-	root := a.As(admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "root"}}, admin.Options{})
+	a, red := admintest.New(t)
+	domains := []string{"example.org", "example.net"}
+	admintest.Populate(t, a, domains...)
 	d := &dovecot{}
-	live := livesessions.New(livesessions.Options{State: st.State, Judge: admits{}, Records: red.Records, Log: hclog.NewNullLogger()}, d)
-	for i, domain := range []string{"example.org", "example.net"} {
-		if _, err := root.CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: domain}}, &api.Faults{}); err != nil {
-			t.Fatal(err)
-		}
+	live := livesessions.New(livesessions.Options{State: a.Store.State, Judge: admits{}, Records: red.Records, Log: hclog.NewNullLogger()}, d)
+	for i, domain := range domains {
 		for j, name := range []string{"ann", "bob"} {
-			acc, err := root.Account(name + "@" + domain)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := acc.Put(t.Context(), func(*api.Account, *api.Faults) (*api.Account, error) { return &api.Account{}, nil }); err != nil {
-				t.Fatal(err)
-			}
 			ip := netip.AddrFrom4([4]byte{203, 0, 113, byte(10*i + j)})
 			d.open = append(d.open, doveadm.Connection{User: name + "@" + domain, Service: "imap", IP: ip})
 			at := time.Now().Add(-time.Minute)
@@ -116,10 +95,6 @@ func start(t *testing.T) (*admin.Admin, opensessions.Site, *dovecot) {
 	return a, opensessions.Site{Live: live}, d
 }
 
-func as(a *admin.Admin, role store.Role, domain, account string) *admin.Request {
-	return a.As(admin.Caller{Role: role, Domain: domain, Account: account, Actor: store.Actor{Name: string(role)}}, admin.Options{})
-}
-
 func code(err error) string {
 	if err == nil {
 		return ""
@@ -130,11 +105,11 @@ func code(err error) string {
 // callers are one of each role that may reach something, all of example.org but admin and read.
 func callers(a *admin.Admin) map[string]*admin.Request {
 	return map[string]*admin.Request{
-		"admin":  as(a, store.RoleAdmin, "", ""),
-		"read":   as(a, store.RoleRead, "", ""),
-		"login":  as(a, store.RoleLogin, "", ""),
-		"domain": as(a, store.RoleDomain, "example.org", ""),
-		"self":   as(a, store.RoleSelf, "example.org", "ann@example.org"),
+		"admin":  admintest.As(a, store.RoleAdmin, "", ""),
+		"read":   admintest.As(a, store.RoleRead, "", ""),
+		"login":  admintest.As(a, store.RoleLogin, "", ""),
+		"domain": admintest.As(a, store.RoleDomain, "example.org", ""),
+		"self":   admintest.As(a, store.RoleSelf, "example.org", "ann@example.org"),
 	}
 }
 
@@ -205,7 +180,7 @@ func TestList(t *testing.T) {
 // A session ends for whom it belongs to, and nobody else's does.
 func TestEnd(t *testing.T) {
 	a, site, d := start(t)
-	all, err := as(a, store.RoleAdmin, "", "").Domain("example.org")
+	all, err := admintest.As(a, store.RoleAdmin, "", "").Domain("example.org")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +200,7 @@ func TestEnd(t *testing.T) {
 	}{
 		{"a reader", callers(a)["read"], ids["bob@example.org"], "forbidden"},
 		{"a key for logins", callers(a)["login"], ids["bob@example.org"], "forbidden"},
-		{"another domain", as(a, store.RoleDomain, "example.net", ""), ids["bob@example.org"], "not_found"},
+		{"another domain", admintest.As(a, store.RoleDomain, "example.net", ""), ids["bob@example.org"], "not_found"},
 		{"another user", callers(a)["self"], ids["bob@example.org"], "not_found"},
 		{"an unknown id", callers(a)["admin"], "nothing", "not_found"},
 	} {
