@@ -22,6 +22,10 @@ type accounts struct {
 	open  int   // the page that records are appended to, plus one
 
 	changes uint64 // of the table, so that a larger one is not put in place of a later one
+
+	order   *order // nil unless lists were made since an address came or went
+	listed  bool   // since then
+	version uint64 // of the set of addresses
 }
 
 // recordPage is a piece of memory for records. What was written to it never changes.
@@ -174,6 +178,7 @@ func (a *accounts) put(r Record) {
 		a.bury(old)
 	} else {
 		a.count++
+		a.disorder()
 	}
 }
 
@@ -203,6 +208,7 @@ func (a *accounts) remove(addr string) {
 	}
 	a.slots[at] = 0
 	a.count--
+	a.disorder()
 	a.bury(old)
 }
 
@@ -275,6 +281,7 @@ var errTwice = errors.New("it has an account twice")
 // index cannot be used.
 func (a *accounts) addPage(domain string, data []byte, added func(Record)) error {
 	a.changes++
+	a.disorder()
 	number := a.newPage(data)
 	all := text(data)
 	for rest := all; rest != ""; {

@@ -222,12 +222,66 @@ func (st *State) record(addr string) Record {
 // Accounts returns up to limit accounts of a domain whose addresses follow after, sorted; limit 0
 // means all.
 func (st *State) Accounts(domain, after string, limit int) []Revised[Account] {
-	list := firstRecords(st.records(domain, after), limit)
+	list := st.first(domain, after, limit)
 	items := make([]Revised[Account], len(list))
 	for i, r := range list {
 		items[i] = r.revised()
 	}
 	return items
+}
+
+// first returns the first records of a domain whose addresses follow after, 0 for all, sorted.
+func (st *State) first(domain, after string, limit int) []Record {
+	if limit == 0 {
+		return firstRecords(st.records(domain, after), 0)
+	}
+	list, sorted := st.following(domain, after, limit)
+	if !sorted && st.listedAgain(domain) {
+		st.sort(domain)
+		list, sorted = st.following(domain, after, limit)
+	}
+	if !sorted {
+		list = firstRecords(st.records(domain, after), limit)
+	}
+	return list
+}
+
+func (st *State) following(domain, after string, limit int) (list []Record, sorted bool) {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	d := st.domains[domain]
+	if d == nil {
+		return nil, true
+	}
+	return d.accounts.following(after, limit)
+}
+
+// listedAgain reports whether a domain's accounts were listed before since one came or went.
+func (st *State) listedAgain(domain string) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	d := st.domains[domain]
+	if d == nil || d.accounts.listed {
+		return d != nil
+	}
+	d.accounts.listed = true
+	return false
+}
+
+// sort sorts the addresses of a domain, unless one comes or goes meanwhile.
+func (st *State) sort(domain string) {
+	st.mu.RLock()
+	var version uint64
+	if d := st.domains[domain]; d != nil {
+		version = d.accounts.version
+	}
+	st.mu.RUnlock()
+	sorted := newOrder(st.records(domain, ""))
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if d := st.domains[domain]; d != nil && d.accounts.version == version {
+		d.accounts.order = sorted
+	}
 }
 
 // records returns the records of a domain whose addresses follow after, in no order.
