@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,16 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) Write(b []byte) (int, error) {
 	c.out = append(c.out, b...)
 	return len(b), nil
+}
+
+// addRecipient requests one more recipient of the message, with parameters of RCPT: go-milter sends
+// none (SMFIR_ADDRCPT_PAR).
+func (c *conn) addRecipient(recipient string, params []string) {
+	data := "2<" + recipient + ">\x00"
+	if len(params) > 0 {
+		data += strings.Join(params, " ") + "\x00"
+	}
+	c.out = append(binary.BigEndian.AppendUint32(c.out, uint32(len(data))), data...) //nolint:gosec // in bounds: it came in a packet
 }
 
 // Close is called by go-milter when the session ends.

@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,34 @@ func (s *session) forwarded(to string, m *gomilter.Modifier) gomilter.Response {
 		code = "451 4.7.1 "
 	}
 	return reply(code + v.Text)
+}
+
+// restore has the MTA forget which original recipients the client named, at recipients whose
+// forwarding is judged: they would hide the mailbox that forwards. The MTA then names the recipient
+// itself. A response refuses the message.
+func (s *session) restore(m *gomilter.Modifier, judged []mailflow.Judged, without []string) (gomilter.Response, error) {
+	for i := range judged {
+		r := &s.message.whole.Recipients[i]
+		if original := originalRecipient(r.Params); !judged[i].Forwards || !names(r.Params, "ORCPT") || strings.EqualFold(original, r.Address) || slices.Contains(without, r.Address) {
+			continue
+		}
+		if s.options.actions&gomilter.OptAddRcptWithArgs == 0 {
+			return s.refuse(m, notMarked, errUnchangeable), nil
+		}
+		if err := m.DeleteRecipient(r.Address); err != nil {
+			return nil, err
+		}
+		s.add(r.Address, slices.DeleteFunc(slices.Clone(r.Params), func(p string) bool { return !names([]string{p}, "NOTIFY") }))
+	}
+	return nil, nil
+}
+
+// names reports whether one of the parameters has a name.
+func names(params []string, name string) bool {
+	return slices.ContainsFunc(params, func(p string) bool {
+		n, _, _ := strings.Cut(p, "=")
+		return strings.EqualFold(n, name)
+	})
 }
 
 // originalRecipient returns the address of a parameter ORCPT=rfc822;ann+2Bx@example.org (RFC 3461

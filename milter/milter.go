@@ -107,6 +107,7 @@ func (s *Server) serve(c *conn) {
 		session := newSession(s, offered)
 		c.declined = session.declines
 		session.params = func() []string { return c.params }
+		session.add = c.addRecipient
 		// A server of its own, because go-milter has one set of options for all of a server's
 		// connections, and because it starts anew with another Milter after each answer that ends a
 		// message: here it is the same one.

@@ -45,7 +45,7 @@ func choose(needs mailflow.Needs, offer []byte) options {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
 	}
 	if needs.Recipients || needs.Body {
-		o.actions |= gomilter.OptRemoveRcpt
+		o.actions |= gomilter.OptRemoveRcpt | gomilter.OptAddRcptWithArgs
 	} else {
 		o.protocol |= gomilter.OptNoRcptTo
 	}
@@ -72,6 +72,7 @@ type session struct {
 	keeper  Keeper
 	server  *Server
 	params  func() []string // of the present MAIL or RCPT
+	add     func(recipient string, params []string)
 	log     hclog.Logger
 	options options
 	offer   []byte // of the MTA

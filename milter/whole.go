@@ -240,6 +240,9 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 			return nil, err
 		}
 	}
+	if refusal, err := s.restore(m, judgement.Recipients, without); refusal != nil || err != nil {
+		return refusal, err
+	}
 	if refusal := s.confirm(m, w); refusal != nil {
 		return refusal, nil
 	}

@@ -26,5 +26,6 @@ type PostfixConf struct {
 	Dir      string            // named in findings
 	Main     map[string]string // main.cf with the defaults, $name not expanded
 	Services []postconf.Service
-	Repeated []string // settings that main.cf has more than once
+	Repeated []string            // settings that main.cf has more than once
+	Routes   map[string][]string // words of the tables that choose how mail leaves; nil for one that cannot be listed
 }

@@ -89,6 +89,8 @@ func (p *postfixChecks) mailRules(use mailUse) {
 		return
 	}
 	if p.outgoing() {
+		p.routes()
+		p.originals()
 		p.ok(forward, p.main("forward_path"), "what .forward files send out passes Drawbridge")
 		return
 	}

@@ -162,6 +162,7 @@ func readPostfix(ctx context.Context, dir string) (PostfixConf, error) {
 		return conf, err
 	}
 	defer func() { _ = main.Close() }() // only read from
+	conf.Routes = readRoutes(ctx, dir, conf.Main)
 	conf.Repeated, err = postconf.Repeated(main)
 	return conf, err
 }

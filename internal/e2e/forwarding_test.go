@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestForwarding(t *testing.T) {
 	s := start(t, trialstack.Options{
 		Outgoing: []string{"example.net"},
 		MainCF: "virtual_alias_maps = inline:{ { carol@example.org = carol@example.org, eve@example.net }, { staff@example.org = eve@example.net } }\n" +
-			"smtpd_discard_ehlo_keywords = dsn\nmydestination = host.test\nlocal_transport = local\nalias_maps = inline:{ { dave = eve@example.net } }\nforward_path = " + forward + "/$user\n",
+			"mydestination = host.test\nlocal_transport = local\nalias_maps = inline:{ { dave = eve@example.net } }\nforward_path = " + forward + "/$user\n",
 	})
 	s.must(os.Chmod(filepath.Dir(forward), 0o755))
 	s.must(os.Chmod(forward, 0o755))
@@ -79,11 +80,27 @@ func TestForwarding(t *testing.T) {
 	if rec := s.messageRecord("account=" + carol + "&rule=stay"); rec["reason"] != "forwarding" || rec["redirected_by"] != carol {
 		t.Errorf("record: %v", rec)
 	}
-	_, err = in.Mail(elsewhere)
-	s.must(err)
-	r, err = in.Command("RCPT TO:<" + carol + "> ORCPT=rfc822;someone@elsewhere.example")
-	s.must(err)
-	s.want("an original recipient that hides the mailbox", r, "501 ")
+	// An original recipient that the client names does not hide the mailbox that forwards.
+	for i, c := range []*mailclient.SMTP{in, conn} {
+		from := []string{elsewhere, bob}[i]
+		r, err = c.Mail(from)
+		s.must(err)
+		s.want("MAIL", r, "250 ")
+		params := []string{"ORCPT=rfc822;" + eve + " NOTIFY=SUCCESS,FAILURE", "ORCPT=x400;none NOTIFY=SUCCESS,FAILURE"}[i]
+		r, err = c.Command("RCPT TO:<" + carol + "> " + params)
+		s.must(err)
+		s.want(params, r, "250 ")
+		r, err = c.Data(fmt.Sprintf("From: %s\nMessage-ID: <hidden%d@example.org>\nSubject: hidden %[2]d\n\nx\n", from, i))
+		s.must(err)
+		s.want("the message", r, "250 ")
+		s.received(carol, fmt.Sprint("hidden ", i))
+	}
+	s.eventually("one more bounce", func() bool { return s.count(bob, "Undelivered Mail Returned to Sender") == 5 })
+	s.eventually("the other is refused as it leaves, too", func() bool {
+		items, _ := s.api("GET", "/v1/domains/example.org/messages?account="+carol+"&rule=stay", nil)["items"].([]any)
+		return slices.ContainsFunc(items, func(item any) bool { return item.(object)["sender"] == elsewhere })
+	})
+	s.eventually("the sender gets the report that was asked for", func() bool { return s.count(bob, "Successful Mail Delivery Report") == 1 })
 	s.want("to the target itself", s.send(conn, bob, eve, "From: "+bob+"\nTo: "+eve+"\nMessage-ID: <direct@example.org>\nSubject: direct\n\nx\n"), "250 ")
 	s.received(eve, "direct")
 	s.command("group", "set", "staff@example.org", "--member", eve)
@@ -101,7 +118,7 @@ func TestForwarding(t *testing.T) {
 	messages, err = s.Inbox(eve)
 	s.must(err)
 	for _, m := range messages {
-		if strings.Contains(m, "Subject: expanded") {
+		if strings.Contains(m, "Subject: expanded") || strings.Contains(m, "Subject: hidden") {
 			t.Errorf("it was forwarded: %s", m)
 		}
 	}

@@ -494,7 +494,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 				j.Untag = union(j.Untag, leaves.Tags())
 			}
 		}
-		j.Recipients = append(j.Recipients, mailflow.Judged{Given: recipient, To: to, Sender: w.message.Sender.Account, Verdict: v})
+		j.Recipients = append(j.Recipients, mailflow.Judged{Given: recipient, To: to, Sender: w.message.Sender.Account, Forwards: to.Account != "" && w.rules.Recipient.Forwarding(), Verdict: v})
 		if !known {
 			concerned = concerned || !w.rules.None() || w.message.Sender.Account != ""
 			t.message, t.charges = w.message, append(t.charges, charges...)

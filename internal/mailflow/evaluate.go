@@ -101,6 +101,11 @@ func (r *Rules) Needs() Needs {
 	return r.needs
 }
 
+// Forwarding reports whether a rule about automatic forwarding is in force in the domain.
+func (r *Rules) Forwarding() bool {
+	return r != nil && len(r.sets[slices.Index(Kinds[:], KindForwarding)][received].rules) > 0
+}
+
 // applies reports whether the rule has an effect on one side of messages: what is limited is what
 // an account sends, and what is marked as external, or forwarded, is what it receives.
 func (r *Rule) applies(side Direction) bool {

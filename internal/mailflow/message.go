@@ -112,6 +112,9 @@ type Judged struct {
 	Given  string // the address as it was given
 	To     Party
 	Sender string // the account that sent it, as [Message.Sender]; "" for nobody known
+	// Forwards: the recipient's domain has rules about automatic forwarding, which judge what the
+	// MTA sends out by the recipient that it was made of. The client must not name another one.
+	Forwards bool
 	Verdict
 }
 
