@@ -22,7 +22,7 @@ func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPasswor
 	if self := a.Caller.Role == store.RoleSelf; self && (in.Hash != nil || in.MustChange) {
 		return nil, api.Forbidden("role self may set password or generate, and revoke")
 	}
-	if err := a.stepUp(); err != nil {
+	if err := a.StepUp(); err != nil { // one that is required, and not there, must not keep an old password
 		return nil, err
 	}
 	if a.Site.NextPassdb {

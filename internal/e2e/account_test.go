@@ -164,3 +164,54 @@ func (s *site) passkeys(ctx context.Context, inspect func(string)) {
 		t.Errorf("at another host the browser says %s", failed)
 	}
 }
+
+// A user logs in with a password that is kept here, and changes it: the devices that stay ticked are
+// deleted, and sessions end, on the page too. An expired password opens the page that changes it.
+func (s *site) passwordPage(password string) {
+	t := s.t
+	u, other := s.browse(outside), s.browse(office)
+	for _, b := range []*browser{u, other} {
+		b.shows("log-in", b.post("/account/login", "account", ann, "password", password), 200, "My devices")
+	}
+	s.api("PATCH", "/v1/domains/example.org", object{"password_policy": object{"min_length": 12, "history": 3}})
+	lost, lostSecret := s.device(ann, "lost")
+	_, keptSecret := s.device(ann, "kept")
+	open, device := s.idle("the mailbox password", "127.0.9.31", ann, password), s.idle("the lost device", "127.0.9.32", ann, lostSecret)
+	form := u.shows("the form", u.get("/account/password"), 200, "At least 12 characters.")
+	if ticked := strings.Count(form.text, `name="revoke"`); ticked != 2 || strings.Count(form.text, ` checked> `) != 3 {
+		t.Errorf("not all devices are ticked:\n%s", form.text)
+	}
+	change := func(present, fresh string) answered {
+		return u.post("/account/password", "password", present, "how", "choose", "new_password", fresh, "revoke", lost)
+	}
+	const fresh = "plover-quarry-2026"
+	u.shows("a wrong password", change("x", fresh), 401, "Address or password are wrong")
+	u.shows("none", change("", fresh), 200, "Present mailbox password")
+	short := u.shows("too short", change(password, "short-1"), 422, "use at least 12")
+	if !strings.Contains(short.text, "<code>New password</code>") || strings.Contains(short.text, "short-1") || strings.Count(short.text, ` checked> `) != 2 {
+		t.Errorf("the form again:\n%s", short.text)
+	}
+	u.shows("the same", change(password, password), 422, "was used before")
+	s.stays(open)
+	u.shows("changed", change(password, fresh), 200, "Your mailbox password was changed. Devices that were deleted: 1. Open sessions that were ended: 2.")
+	s.ends(open)
+	s.ends(device)
+	s.refuse("the old password", s.imap(outside, ann, password), "OK ")
+	s.refuse("the lost device", s.imap(outside, ann, lostSecret), "OK ")
+	s.want("the new password", s.imap(outside, ann, fresh), "OK ")
+	s.want("the other device", s.imap(outside, ann, keptSecret), "OK ")
+	u.shows("this browser", u.get("/account"), 200, "My devices")
+	other.shows("another browser", other.get("/account"), 200, "Mailbox password")
+	generated := u.shows("generated", u.post("/account/password", "password", fresh, "how", "generate"), 200, "is shown only now")
+	secret := shownSecret.FindStringSubmatch(generated.text)[1]
+	s.want("the generated password", s.imap(outside, ann, secret), "OK ")
+
+	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"must_change": true})
+	expired := other.shows("an expired password", other.post("/account/login", "account", ann, "password", secret), 403, "has expired. Choose a new one")
+	other.shows("opens nothing else", other.get("/account"), 200, "E-mail address")
+	other.shows("nor a second step", other.post("/account/login/factor", "token", other.field(expired, "token"), "code", "000000"), 401, "The log-in has expired")
+	expired = other.post("/account/login", "account", ann, "password", secret)
+	again := other.shows("the old one", other.post("/account/login/password", "token", other.field(expired, "token"), "how", "choose", "new_password", secret), 422, "was used before")
+	other.shows("a new one", other.post("/account/login/password", "token", other.field(again, "token"), "how", "choose", "new_password", "walnut-"+fresh), 200, "Log in with it.")
+	other.shows("log-in with it", other.post("/account/login", "account", ann, "password", "walnut-"+fresh), 200, "My devices")
+}

@@ -478,6 +478,8 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 	}
 	s.ends(phone)
 	s.refuse("the phone", s.imap(office, ann, secret), "OK ")
+
+	t.Run("on the users' page", func(t *testing.T) { s.in(t).passwordPage("newer-mailbox-2026") })
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.

@@ -50,6 +50,8 @@ func (p *Pages) judged(c *web.Call, d *access.Decision) *api.Problem {
 	switch {
 	case (d.Outcome == access.Allow || lacks) && err == nil:
 		return nil
+	case d.Reason == access.ReasonPasswordExpired && err == nil: // after the password, too
+		return api.Refuse(http.StatusForbidden, string(d.Reason), "%s", c.T("Your mailbox password has expired. Choose a new one"))
 	case d.Reason == access.ReasonSecondFactor && err == nil:
 		return api.Refuse(http.StatusForbidden, string(d.Reason), "%s", c.T("A second factor is required to log in"))
 	case d.Outcome == access.TempFail:
@@ -83,7 +85,10 @@ func (p *Pages) login(c *web.Call) error {
 		if otp == "" {
 			problem = nil // asked for, not refused
 		}
-		return p.askFactor(c, half{d.Account, next, c.Now}, problem, "")
+		return p.askFactor(c, half{Account: d.Account, Next: next, Entered: c.Now}, problem, "")
+	}
+	if problem != nil && problem.Code == string(access.ReasonPasswordExpired) {
+		return p.askNew(c, half{Account: d.Account, Next: next, Entered: c.Now}, web.View{Problem: problem})
 	}
 	if problem != nil {
 		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{name, next}})
@@ -103,6 +108,16 @@ type half struct {
 	Account string    `json:"account"`
 	Next    string    `json:"next"`
 	Entered time.Time `json:"entered"` // the password
+	Expired bool      `json:"expired"` // it must be changed
+}
+
+// permit returns a new token for the rest of a log-in.
+func (p *Pages) permit(c *web.Call, h half) (token string, err error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return "", err
+	}
+	return c.Permit("half", b, h.Entered.Add(factorWithin).Sub(c.Now))
 }
 
 // proofs are the ways in which an account can prove a second factor.
@@ -148,11 +163,7 @@ func (p *Pages) askFactor(c *web.Call, h half, problem *api.Problem, note string
 	if data.proofs, err = p.waysOf(a, "/account/login/passkey"); err != nil {
 		return err
 	}
-	b, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	if data.Token, err = c.Permit("half", b, h.Entered.Add(factorWithin).Sub(c.Now)); err != nil {
+	if data.Token, err = p.permit(c, h); err != nil {
 		return err
 	}
 	return c.Show(pages, "factor", web.View{Title: c.T("Second factor"), Problem: problem, Note: note, Data: data})
@@ -173,10 +184,29 @@ func (p *Pages) halfOf(c *web.Call, b []byte) (*half, *admin.Account, error) {
 		return nil, nil, err
 	}
 	rec, ok := p.Admin.Store.State.Account(h.Account)
-	if !ok || c.Now.Sub(h.Entered) >= factorWithin || !p.Admin.Site.NextPassdb && h.Entered.Before(rec.Doc.MailboxSetAt) {
+	if !ok || c.Now.Sub(h.Entered) >= factorWithin || p.kept() && h.Entered.Before(rec.Doc.MailboxSetAt) {
 		return nil, nil, nil
 	}
 	return &h, a, nil
+}
+
+// takeHalf is [Pages.halfOf] with the token of the form, which it uses up.
+func (p *Pages) takeHalf(c *web.Call) (*half, *admin.Account, error) {
+	b, err := c.TakePermit("half", c.Value("token"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.halfOf(c, b)
+}
+
+// expired begins a log-in again whose token is not valid.
+func (p *Pages) expired(c *web.Call) error {
+	problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The log-in has expired. Begin again with your password"))
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{}})
+}
+
+func codeRefused(c *web.Call) *api.Problem {
+	return api.Refuse(http.StatusUnauthorized, "second_factor_refused", "%s", c.T("The code is wrong, or was used before"))
 }
 
 // loginFactor is the second step of a log-in: it sends a code, or verifies one.
@@ -184,17 +214,12 @@ func (p *Pages) loginFactor(c *web.Call) error {
 	if err := c.Form(); err != nil {
 		return err
 	}
-	b, err := c.TakePermit("half", c.Value("token"))
+	h, a, err := p.takeHalf(c)
 	if err != nil {
 		return err
 	}
-	h, a, err := p.halfOf(c, b)
-	if err != nil {
-		return err
-	}
-	if h == nil {
-		problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The log-in has expired. Begin again with your password"))
-		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{}})
+	if h == nil || h.Expired {
+		return p.expired(c)
 	}
 	if id := c.Value("send"); id != "" {
 		note, problem, err := p.send(c, a, id)
@@ -217,7 +242,7 @@ func (p *Pages) loginFactor(c *web.Call) error {
 	case problem == nil:
 		return p.signIn(c, h.Account, h.Next)
 	case problem.Code == string(access.ReasonSecondFactor):
-		return p.askFactor(c, *h, api.Refuse(http.StatusUnauthorized, "second_factor_refused", "%s", c.T("The code is wrong, or was used before")), "")
+		return p.askFactor(c, *h, codeRefused(c), "")
 	}
 	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{h.Account, h.Next}})
 }

@@ -72,6 +72,7 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 	mux.Handle("POST /account/login", site.Page(p.login))
 	mux.Handle("POST /account/login/factor", site.Page(p.loginFactor))
 	mux.Handle("POST /account/login/passkey", site.Page(p.loginPasskey))
+	mux.Handle("POST /account/login/password", site.Page(p.loginPassword))
 	mux.Handle("GET /account/phone/{token}", site.Page(p.phoneForm))
 	mux.Handle("POST /account/phone/{token}", site.Page(p.phone))
 	mux.Handle("POST /language", site.Page(web.ChooseLanguage))
@@ -91,6 +92,8 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 		"POST /account/devices/{id}/delete":    (*visit).deleteDevice,
 		"POST /account/secure-passwords":       (*visit).ownSwitch,
 		"POST /account/factors/recovery-codes": (*visit).createCodes,
+		"GET /account/password":                (*visit).password,
+		"POST /account/password":               (*visit).changePassword,
 		"GET /account/logins":                  (*visit).logins,
 		"GET /account/sessions":                (*visit).sessions,
 		"POST /account/sessions/{id}/end":      (*visit).endSession,
@@ -155,7 +158,7 @@ func (p *Pages) visit(c *web.Call, enrolling bool, serve func(*visit) error) err
 // mailbox password, or a first second factor, since.
 func (p *Pages) replaced(a *admin.Account, entered time.Time) bool {
 	rec, ok := p.Admin.Store.State.Account(a.Address())
-	return ok && (entered.Before(rec.Doc.FactorSince()) || !p.Admin.Site.NextPassdb && entered.Before(rec.Doc.MailboxSetAt))
+	return ok && (entered.Before(rec.Doc.FactorSince()) || p.kept() && entered.Before(rec.Doc.MailboxSetAt))
 }
 
 // open returns an account as its user sees it. Whoever proved the password proved a second factor
@@ -185,9 +188,10 @@ func (p *Pages) settings(account, device string, secret []byte) *phonesetup.Sett
 type nav struct {
 	Account, Area string
 	Lacks         bool // a required second factor: there are no other pages
+	Password      bool // is kept here, and can be changed
 }
 
-func (v *visit) nav(area string) nav { return nav{v.account.Address(), area, v.lacks} }
+func (v *visit) nav(area string) nav { return nav{v.account.Address(), area, v.lacks, v.kept()} }
 
 // permission is what a one-time link allows. It ends with the sessions that could have made it.
 type permission struct {
