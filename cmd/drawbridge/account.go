@@ -41,7 +41,7 @@ var (
 
 func accountSettings(cmd *cobra.Command) *settings {
 	s := &settings{cmd: cmd}
-	s.text("display-name", "display_name", "the person's `name`, which warnings recognise before addresses elsewhere")
+	s.text("display-name", "display_name", "the person's `name`; warnings recognise it in mail from other addresses")
 	s.onOff("suspended", "suspended", "refuse every login of the account")
 	s.protocols("as set for the domain")
 	s.word("preset", "preset", "set IMAP, POP3 and SMTP at once", presets...)
@@ -87,7 +87,7 @@ func (c *cli) accountShow() *cobra.Command {
 }
 
 func (c *cli) accountEffective() *cobra.Command {
-	cmd := c.onAccount("effective", "Show the settings in effect for an account, and what set them")
+	cmd := c.onAccount("effective", "Show the settings in effect for an account, and where they come from")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := c.get(cmd, accountPath(args[0], "effective"), nil)
 		if err != nil {

@@ -22,11 +22,11 @@ import (
 func (c *cli) auditVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [FILE]",
-		Short: "Verify that nothing was removed from the audit or changed",
-		Long: "Verify the chain of hashes of the audit, or of a file that drawbridge audit export wrote, without a daemon. An entry\n" +
-			"that was removed, changed, reordered or cut off is named, and the exit status is 65.\n\n" +
-			"Whoever can write to Redis can compute all hashes anew. Keep the anchor that this command prints elsewhere, and give\n" +
-			"it back with --anchor: then nothing before it can have been changed.",
+		Short: "Verify that audit entries were neither removed nor changed",
+		Long: "Verify the chain of hashes of the audit, or of a file that drawbridge audit export wrote, without a daemon. If entries\n" +
+			"were removed, changed, reordered or cut off, the output names them and the exit status is 65.\n\n" +
+			"Whoever can write to Redis can compute all hashes anew. Keep the anchor that this command prints on another machine.\n" +
+			"With --anchor, the command verifies that nothing before the anchor was changed.",
 		Example: "  drawbridge audit verify > /mnt/elsewhere/audit-2026-11-28\n" +
 			"  drawbridge audit verify --anchor /mnt/elsewhere/audit-2026-11-28\n" +
 			"  drawbridge audit verify audit.jsonl",

@@ -142,10 +142,10 @@ func (c *cli) restore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Restore a backup into an empty store",
-		Long: "Put the documents of a backup into the store of a daemon that has no domains, as root on its machine. The file is read\n" +
-			"and verified completely first. The daemon must have the pepper that the backup belongs to. Domains come last, so logins\n" +
-			"are refused until all of their rules are back. If it is interrupted, run it again.\n\n" +
-			"What was revoked before the backup stays revoked; what was revoked since works again: revoke it once more.",
+		Long: "Restore the documents of a backup into the store of a daemon that has no domains, as root on its machine. The file is\n" +
+			"read and verified completely first. The daemon must have the pepper that the backup belongs to. Domains come last, so\n" +
+			"logins are refused until all of their rules are back. If it is interrupted, run it again.\n\n" +
+			"Passwords revoked before the backup stay revoked. Passwords revoked since then work again: revoke them once more.",
 		Example:           "  drawbridge restore --identity key.txt /var/backups/drawbridge-2026-11-28.age",
 		Args:              takes("FILE"),
 		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),

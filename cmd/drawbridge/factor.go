@@ -30,7 +30,7 @@ var factorPaths = map[string]string{"totp": "totp", "mail": "mail", "sms": "sms"
 func (c *cli) factorAdd() *cobra.Command {
 	cmd := c.onAccount("add", "Add a second factor")
 	cmd.Long = "Add a second factor: an authenticator app (totp), an address outside of the mailbox (mail) or a telephone (sms) that\n" +
-		"one-time codes are sent to, or ten recovery codes. Secret and codes are shown once. An app counts after drawbridge\n" +
+		"one-time codes are sent to, or ten recovery codes. Secret and codes are shown once. An app is active after drawbridge\n" +
 		"factor confirm. Passkeys are added on the user's page."
 	cmd.Example = "  drawbridge factor add ann@example.org --kind totp --label \"My iPhone\"\n" +
 		"  drawbridge factor add ann@example.org --kind mail --address ann@elsewhere.example"
@@ -70,7 +70,7 @@ func (c *cli) onFactor(verb, short string) *cobra.Command {
 }
 
 func (c *cli) factorConfirm() *cobra.Command {
-	cmd := c.onFactor("confirm", "Confirm a new second factor with a code of it")
+	cmd := c.onFactor("confirm", "Confirm a new second factor with one of its codes")
 	cmd.Use, cmd.Args = "confirm ACCOUNT ID CODE", takes("ACCOUNT", "ID", "CODE")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -13,11 +13,11 @@ import (
 func (c *cli) inspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect DOMAIN",
-		Short: "Look for what is unused, without end or without effect",
-		Long: "Look for gaps in a domain, or at one account: protocols and sending rights that are on and unused, unused secure\n" +
-			"passwords, accounts without one, old mailbox passwords, exceptions and keys without an end, policies that refuse\n" +
-			"nobody or nothing that another does not. Use is judged by the login records. A row with a PROPOSAL can be closed by\n" +
-			"drawbridge inspect reclaim. Run it from cron for a report on a schedule.",
+		Short: "Find unused access, and rules without end or effect",
+		Long: "Find in a domain, or for one account: unused protocols, sending rights and secure passwords, accounts without a secure\n" +
+			"password, old mailbox passwords, exceptions and keys that never expire, and policies that refuse nobody, or only\n" +
+			"logins that another policy refuses. The login records show which of them are used. drawbridge inspect reclaim carries\n" +
+			"out a PROPOSAL. Run the command from cron for a regular report.",
 		Example: "  drawbridge inspect example.org\n" +
 			"  drawbridge inspect example.org --account ann@example.org --days 30",
 		Args:              takes("DOMAIN"),
@@ -39,7 +39,7 @@ func (c *cli) inspect() *cobra.Command {
 }
 
 func inspected(cmd *cobra.Command) (account *string, days *int) {
-	return cmd.Flags().String("account", "", "only this `address`"), cmd.Flags().Int("days", 90, "what was not used for so many `days` is unused; 0: what was never used")
+	return cmd.Flags().String("account", "", "only this `address`"), cmd.Flags().Int("days", 90, "number of `days` without use after which access counts as unused; 0: only access that was never used")
 }
 
 // proposal is the proposal of a finding in a word.
@@ -60,8 +60,8 @@ func (c *cli) inspectReclaim() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reclaim DOMAIN",
 		Short: "Carry out the proposals of findings",
-		Long: "Switch off, revoke or disable what drawbridge inspect proposes: the findings of the given kinds, or single ones by ID\n" +
-			"(--wide shows them). Look with --dry-run first. The answer has an ID for drawbridge inspect undo.",
+		Long: "Switch off, revoke or disable as drawbridge inspect proposes: the findings of the given kinds, or single ones by ID\n" +
+			"(--wide shows them). Use --dry-run first. The output contains the ID for drawbridge inspect undo.",
 		Example: "  drawbridge inspect reclaim example.org --kind unused_protocol --dry-run\n" +
 			"  drawbridge inspect reclaim example.org --id unused_protocol:ann@example.org:pop3",
 		Args:              takes("DOMAIN"),
@@ -90,7 +90,7 @@ func (c *cli) inspectUndo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "undo DOMAIN ID",
 		Short:             "Revert a reclaim",
-		Long:              "Revert what a reclaim changed, as far as nobody has changed the same since; what is left is listed.",
+		Long:              "Revert the changes of a reclaim. Settings that somebody has changed since stay as they are and are listed.",
 		Example:           "  drawbridge inspect undo example.org 7-123",
 		Args:              takes("DOMAIN", "ID"),
 		ValidArgsFunction: arguments(c.completeDomain),

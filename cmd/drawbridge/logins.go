@@ -148,9 +148,9 @@ func (c *cli) loginsExport() *cobra.Command {
 func (c *cli) loginsItWasMe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "it-was-me DOMAIN ID",
-		Short: "Learn that an abnormal login was its account's own",
-		Long: "Learn that a recorded login was the account's own: its network, region, device and kind of client are usual from now\n" +
-			"on, and nobody is notified of them again. ID is that of the record (--wide) and of the notice.",
+		Short: "Mark an abnormal login as the account's own",
+		Long: "Mark a recorded login as the account's own: from now on its network, region, device and kind of client are usual, and\n" +
+			"nobody is notified of them again. ID is that of the record (--wide) and of the notice.",
 		Example: "  drawbridge logins it-was-me example.org 019ac3b2d1f07c0e5a1b2f3d4e60",
 		Args:    takes("DOMAIN", "ID"),
 	}

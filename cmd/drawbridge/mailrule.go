@@ -91,7 +91,7 @@ var mailRuleLists = [...]listFlag{
 	{"attachment", "match.attachments.names", "match: ", "`pattern` of an attachment's name, such as *.exe"},
 	{"attachment-type", "match.attachments.types", "match: ", "media `type` of an attachment, such as application/*"},
 	{"to", "action.to", "monitor: ", "`address` that receives copies"},
-	{"approver", "action.approvers", "audit: ", "`address` of who decides, or department:path"},
+	{"approver", "action.approvers", "audit: ", "`address` of an approver, or department:path"},
 	{"how", "action.how", "warning: ", "`word` header, subject or banner"},
 	{"whitelist", "action.whitelist", "warning: ", "sender `domain` that is not marked, or *.domain"},
 }
@@ -105,7 +105,7 @@ func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
 	s.word("direction", "direction", "messages that accounts in the scope send, receive, or both", "sent", "received", "both")
 	s.moment("from", "from", "`time` at which the rule begins")
 	s.moment("until", "until", "`time` at which the rule ends")
-	s.word("on-fault", "on_fault", "what happens to messages that the rule cannot be evaluated for", "tempfail", "ignore")
+	s.word("on-fault", "on_fault", "if the rule cannot be evaluated: defer the message (tempfail) or skip the rule (ignore)", "tempfail", "ignore")
 	for _, l := range mailRuleLists {
 		s.list(l.flag, l.field, l.of+l.one)
 	}
@@ -115,8 +115,8 @@ func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
 	s.number("messages-per-day", "action.messages_per_day", "limit: `number` of messages")
 	s.number("recipients-per-hour", "action.recipients_per_hour", "limit: `number` of recipients")
 	s.number("recipients-per-day", "action.recipients_per_day", "limit: `number` of recipients")
-	s.number("warn-at", "action.warn_at", "limit: `per cent` of a bound from which on it is logged")
-	s.word("per", "action.per", "limit: what is counted together", "account", "credential", "domain")
+	s.number("warn-at", "action.warn_at", "limit: `percentage` of a bound that is logged when it is reached")
+	s.word("per", "action.per", "limit: count for each account, credential or domain", "account", "credential", "domain")
 	s.word("then", "action.then", "limit: refuse, or suspend_credential; audit, when it expires: reject or release", "refuse", "suspend_credential", "reject", "release")
 	s.word("allow", "action.allow", "forwarding: within the domain, or not at all", "inside", "none")
 	s.word("do", "action.do", "filter: deliver to the spam folder, delete, or return to the sender", "spam", "delete", "return")
@@ -234,9 +234,9 @@ func (c *cli) mailRuleCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create DOMAIN KIND",
 		Short: "Create a mail rule",
-		Long: "Create a mail rule for the messages of the accounts in its scope (--all, --department …). KIND is internal_only, limit,\n" +
-			"forwarding, filter, audit, monitor or warning. Flags that begin with another kind's name are not for the rule; match:\n" +
-			"limits filter, audit, monitor and warning to messages that match all the flags given.",
+		Long: "Create a mail rule for the messages of the accounts in its scope (--all, --department …). KIND is internal_only,\n" +
+			"limit, forwarding, filter, audit, monitor or warning. Flags described with a kind are for rules of that kind only.\n" +
+			"Those described with match: limit filter, audit, monitor and warning to messages that match all of them.",
 		Example: "  drawbridge mail-rule create example.org internal_only --id interns --name \"Interns: inside only\" --department interns\n" +
 			"  drawbridge mail-rule create example.org limit --name \"Passwords\" --all --per credential --recipients-per-hour 100 --then suspend_credential",
 		Args:              takes("DOMAIN", "KIND"),
@@ -299,10 +299,10 @@ func (c *cli) mailRuleDelete() *cobra.Command {
 func (c *cli) mailRuleTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test DOMAIN [ID]",
-		Short: "Test what the rules say about a message, and why",
-		Long: "Test what the rules say about a message at each of its recipients, step by step. Nothing is sent, recorded or\n" +
-			"counted. Without --login the message comes from outside. With --draft, a mail rule in a JSON file is evaluated as if\n" +
-			"it were enabled, in place of the rule ID, if given.",
+		Short: "Test how the rules decide a message, and why",
+		Long: "Test how the rules decide a message for each recipient, step by step. Nothing is sent, recorded or counted. Without\n" +
+			"--login the message comes from outside. With --draft, a mail rule in a JSON file is evaluated as if it were enabled,\n" +
+			"in place of the rule ID, if given.",
 		Example: "  drawbridge mail-rule test example.org --login ann@example.org --from ann@example.org --to bob@elsewhere.example\n" +
 			"  drawbridge mail-rule test example.org --from x@elsewhere.example --to ann@example.org --message message.eml",
 		Args:              takes("DOMAIN", "[ID]"),
@@ -315,7 +315,7 @@ func (c *cli) mailRuleTest() *cobra.Command {
 	s.list("to", "recipients", "`address` of a recipient")
 	s.text("redirected-by", "redirected_by", "`address` of the mailbox that forwards the message automatically")
 	message := cmd.Flags().String("message", "", "`file` with the message, or its header; - for standard input")
-	draft := drafted(cmd)
+	draft := drafted(cmd, "mail rule")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		in := object{}
 		if err := s.into(in, nil); err != nil {
@@ -351,7 +351,7 @@ func (c *cli) mailRulePreview() *cobra.Command {
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),
 	}
-	draft := drafted(cmd)
+	draft := drafted(cmd, "mail rule")
 	days := cmd.Flags().Int("days", 30, "`number` of days to look back")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *draft == "" {
@@ -428,8 +428,8 @@ func (c *cli) groupSet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set ADDRESS",
 		Short: "Create or replace a group",
-		Long: "Create or replace a group. The mail server expands it; its members here decide who counts as a member, so that\n" +
-			"groups among them are known. Settings that are not given are empty.",
+		Long: "Create or replace a group. The mail server expands the group; the members given here only decide who may write as a\n" +
+			"member. A member may be another group. Settings that are not given are empty.",
 		Example: "  drawbridge group set team@example.org --member ann@example.org --member bob@example.org --who-may-send members\n" +
 			"  drawbridge group set all@example.org --member team@example.org --who-may-send listed --sender-department board",
 		Args: takes("ADDRESS"),
@@ -440,8 +440,8 @@ func (c *cli) groupSet() *cobra.Command {
 	s.list("alias", "aliases", "further `address` of the group")
 	s.list("sender", "senders", "listed: `address`, *@domain, or a group for its members")
 	s.list("sender-department", "departments", "listed: `path` of a department")
-	s.list("approver", "approvers", "`address` of who approves messages before they are delivered")
-	s.onOff("exempt-approvers", "exempt_approvers", "whether messages of approvers need no approval")
+	s.list("approver", "approvers", "`address` of an approver, who decides before messages are delivered")
+	s.onOff("exempt-approvers", "exempt_approvers", "deliver messages of approvers without approval")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		body := object{}
@@ -456,7 +456,7 @@ func (c *cli) groupSet() *cobra.Command {
 func (c *cli) groupDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete ADDRESS",
-		Short: "Delete a group: anyone may write to the address then",
+		Short: "Delete a group, so that anyone may write to its address",
 		Args:  takes("ADDRESS"),
 	}
 	w := writes(cmd).versioned(cmd)
@@ -470,9 +470,9 @@ func (c *cli) messages() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "messages DOMAIN",
 		Short: "Show recorded messages, and explain one",
-		Long: "Show the message records of a domain, newest first: what its accounts sent, and what came in where a mail rule or\n" +
-			"group concerns a recipient. Records contain nothing of the messages themselves. --since and --until take a time, a\n" +
-			"day or an age, as for drawbridge logins.",
+		Long: "Show the message records of a domain, newest first: messages that its accounts sent, and incoming messages to\n" +
+			"recipients with a mail rule or group. Records do not contain the messages. --since and --until take a time, a day or\n" +
+			"an age, as for drawbridge logins.",
 		Example: "  drawbridge messages example.org --account ann@example.org --since 24h\n" +
 			"  drawbridge messages explain example.org --queue-id 4XyZ",
 		Args:              takes("DOMAIN"),
@@ -511,7 +511,7 @@ func (c *cli) messagesExplain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "explain DOMAIN",
 		Short:             "Explain a recorded message by its queue id or Message-ID",
-		Long:              "Show the records of a message, and what the present rules say about its envelope at each recipient, step by step.",
+		Long:              "Show the records of a message, and how the current rules decide its envelope for each recipient, step by step.",
 		Example:           "  drawbridge messages explain example.org --message-id '<4711@example.org>'",
 		Args:              takes("DOMAIN"),
 		ValidArgsFunction: arguments(c.completeDomain),

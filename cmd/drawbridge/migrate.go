@@ -10,7 +10,7 @@ import (
 func (c *cli) policyMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate DOMAIN",
-		Short: "Create policies from settings of the former product",
+		Short: "Create policies from the settings of another product",
 		Long: "Create policies from former settings: whether third-party clients were allowed, the addresses from which they were\n" +
 			"always allowed, and which of the site's own clients were not, for all accounts or those in the scope. --settings\n" +
 			"reads all of it from a JSON file. Running it again creates nothing twice; --dry-run shows the result for each policy.",

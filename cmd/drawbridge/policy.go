@@ -171,7 +171,7 @@ func (c *cli) policyTest() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
 	}
 	s := hypothetical(cmd)
-	draft := drafted(cmd)
+	draft := drafted(cmd, "policy")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		login := object{}
 		if err := s.into(login, nil); err != nil {
@@ -190,9 +190,9 @@ func (c *cli) policyTest() *cobra.Command {
 	return cmd
 }
 
-// drafted adds --draft to a command that judges policies.
-func drafted(cmd *cobra.Command) *string {
-	draft := cmd.Flags().String("draft", "", "`file` with a policy in JSON; - for standard input")
+// drafted adds --draft to a command that evaluates a policy or a mail rule.
+func drafted(cmd *cobra.Command, kind string) *string {
+	draft := cmd.Flags().String("draft", "", "`file` with a "+kind+" in JSON; - for standard input")
 	_ = cmd.MarkFlagFilename("draft", "json") // the flag is there
 	return draft
 }

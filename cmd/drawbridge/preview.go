@@ -29,7 +29,7 @@ func (c *cli) policyPreview() *cobra.Command {
 		Args:              takes("DOMAIN", "[ID]"),
 		ValidArgsFunction: arguments(c.completeDomain, c.completePolicy()),
 	}
-	draft := drafted(cmd)
+	draft := drafted(cmd, "policy")
 	remove := cmd.Flags().Bool("remove", false, "preview the deletion of the policy")
 	days := cmd.Flags().Int("days", 30, "`number` of days to look back")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -13,9 +13,9 @@ func (c *cli) accountSecure() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secure ADDRESS",
 		Short: "Secure an account that somebody else has used",
-		Long: "Block the intruder's address, revoke all secure passwords, set a new mailbox password, switch all protocols off and\n" +
-			"end open sessions: what the flags name, in one call. Without flags nothing is done; --all does everything that the\n" +
-			"site can do but blocking an address.",
+		Long: "Block the intruder's address, revoke all secure passwords, set a new mailbox password, switch all protocols off or end\n" +
+			"open sessions, as the flags say. --all does everything that the site supports except blocking an address. Without\n" +
+			"flags the command does nothing.",
 		Example: "  drawbridge account secure ann@example.org --all --block-ip 203.0.113.9\n" +
 			"  drawbridge account secure ann@example.org --revoke --end-sessions",
 		Args:              takes("ADDRESS"),

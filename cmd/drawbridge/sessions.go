@@ -17,9 +17,9 @@ func (c *cli) sessions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions DOMAIN",
 		Short: "List and end open IMAP, POP3 and ManageSieve sessions",
-		Long: "List the open sessions of a domain, as the Dovecots report them that the daemon's setting sessions.doveadm names.\n" +
-			"Dovecot 2.3 cannot distinguish the sessions of one account from one address: DEVICE then lists all that a session\n" +
-			"may be of. Submission sessions of Postfix are not listed.",
+		Long: "List the open sessions of a domain. The daemon's setting sessions.doveadm names the Dovecot servers that report them.\n" +
+			"Dovecot 2.3 cannot distinguish the sessions of one account from one address: DEVICE then lists every possible device.\n" +
+			"Submission sessions of Postfix are not listed.",
 		Example: "  drawbridge sessions example.org --account ann@example.org\n" +
 			"  drawbridge sessions end example.org --account ann@example.org",
 		Args:              takes("DOMAIN"),

@@ -15,10 +15,11 @@ import (
 func (c *cli) throttle() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "throttle",
-		Short: "Show who is held back after wrong passwords, and lift it",
+		Short: "Show and unblock accounts and addresses with too many wrong passwords",
 		Long: "Show the accounts and addresses whose logins with mailbox passwords are refused after too many different wrong\n" +
-			"passwords, until when, and the domains at which many addresses guess. Secure passwords are never held back.\n" +
-			"An account with an address is that address' own count: the account recently logged in from there.",
+			"passwords, until when, and the domains at which many addresses guess. Secure passwords are never throttled. A row with\n" +
+			"an account and an address counts only the wrong passwords from that address, because the account recently logged in\n" +
+			"from there.",
 		Example: "  drawbridge throttle\n" +
 			"  drawbridge throttle unblock ann@example.org\n" +
 			"  drawbridge throttle unblock 203.0.113.9",

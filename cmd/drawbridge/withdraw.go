@@ -10,10 +10,10 @@ import (
 func (c *cli) withdraw() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "withdraw DOMAIN",
-		Short: "Delete what a stolen password has sent",
-		Long: "Delete the messages that a secure password, or the mailbox password of an account, sent between two times: those in\n" +
-			"Postfix' queue of the daemon's machine, and those in mailboxes of the site. What has left the site is counted. Look\n" +
-			"with --dry-run first. --since and --until take a time (2026-01-31T09:30:00Z), a day (2026-01-31) or an age (90m).",
+		Short: "Delete messages that were sent with a stolen password",
+		Long: "Delete the messages that a secure password, or the mailbox password of an account, sent between two times, from\n" +
+			"Postfix' queue on the daemon's machine and from the site's mailboxes. Messages that have left the site are counted.\n" +
+			"Use --dry-run first. --since and --until take a time (2026-01-31T09:30:00Z), a day (2026-01-31) or an age (90m).",
 		Example: "  drawbridge withdraw example.org --credential 8d900e59619a888a --since 2h --dry-run\n" +
 			"  drawbridge withdraw example.org --credential mailbox --account ann@example.org --since 2h",
 		Args:              takes("DOMAIN"),
