@@ -4,6 +4,7 @@
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
 # make test-pages inspects every page in chromium for faults of accessibility
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
+# make test-dkim   has opendkim verify and sign mail around Drawbridge
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
@@ -38,7 +39,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -97,6 +98,11 @@ test-faults: sudo install-deps build
 	@command -v ip >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e ./internal/store/redisstore
 
+# With Debian's opendkim, before Drawbridge to verify and behind it to sign.
+test-dkim: sudo build
+	@EXTRA=opendkim contrib/trial/install-deps.sh
+	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -tags dkim -run 'TestSignatures' $(EXEC) ./internal/e2e
+
 # With Debian's promtool, fail2ban-regex, perl and grep.
 test-monitoring:
 	sh contrib/monitoring/check.sh
@@ -117,7 +123,7 @@ check: go install-deps
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags servers,faults $(TAGGED)
+	$(GO) vet -tags servers,faults,dkim $(TAGGED)
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the trial stack and the tests use, as far as they are missing. It
-# checks the versions first, starts no service, leaves those it brings disabled, and removes no
+# Installs the Debian packages that the trial stack and the tests use, and those named in EXTRA, as far
+# as they are missing. It checks the versions first, starts no service, leaves those it brings disabled, and removes no
 # package. With nothing missing it changes nothing and needs no root.
 set -eu
 
@@ -42,7 +42,7 @@ choose() {
 	else
 		store=redis-server
 	fi
-	packages="$store $packages"
+	packages="$store $packages ${EXTRA-}"
 	case $(version $store) in
 	'') ;;
 	*:[1-6].* | [1-6].*) fail "$store is $(version $store): version 7 or later is needed (Debian 12 or 13, Ubuntu 24.04 or later)" ;;
@@ -63,7 +63,7 @@ if [ "$(id -u)" != 0 ]; then
 	command -v sudo >/dev/null || fail "missing packages:$missing
   there is no sudo: as root, run: $0"
 	echo "install-deps: sudo is needed to install$missing"
-	exec sudo "$0"
+	exec sudo EXTRA="${EXTRA-}" "$0"
 fi
 
 apt-get update -qq || echo "install-deps: the package lists could not be updated; continuing with the present ones" >&2
@@ -81,7 +81,7 @@ esac
 # The services of new packages must not run now, nor after the next boot.
 units=
 for pair in dovecot-core:dovecot.service dovecot-core:dovecot.socket redis-server:redis-server.service valkey-server:valkey-server.service \
-	postfix:postfix.service; do
+	postfix:postfix.service opendkim:opendkim.service; do
 	installed "${pair%%:*}" || units="$units ${pair#*:}"
 done
 
