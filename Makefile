@@ -134,7 +134,9 @@ bench: sudo install-deps build
 	@bin/drawbridge-bench-exec
 	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
 	$(GO) test -run '^$$' -bench 'Million|Snapshot' -benchtime 7x ./internal/store
-	$(GO) test -run '^$$' -bench StartOfMillion -benchtime 7x ./internal/store/redisstore
+	$(GO) test -run '^$$' -bench OfMillion -benchtime 7x ./internal/store/redisstore
+	$(GO) test -run '^$$' -bench Observe ./internal/metrics
+	$(GO) test -run '^$$' -bench Inspection -benchtime 7x ./internal/admin
 	$(GO) test -run '^$$' -bench Pages -benchtime 50x ./internal/console
 
 bench-servers: sudo install-deps build

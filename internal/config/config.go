@@ -119,6 +119,7 @@ const (
 	ReportOnly     = "report"
 	KnownOnly      = "known"
 	ToUsers        = "mail"
+	NotCompared    = "off"
 )
 
 // Service is a table of a service with listeners only; without a listener it is switched off.
@@ -175,7 +176,7 @@ type Notify struct {
 
 	WebhookURL        string // "" for none
 	WebhookKeyFile    string
-	AbnormalLogins    string // ToUsers or ReportOnly
+	AbnormalLogins    string // ToUsers, ReportOnly or NotCompared
 	SMSWebhookURL     string // "" for none
 	SMSWebhookKeyFile string
 }

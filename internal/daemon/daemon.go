@@ -163,13 +163,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		return err
 	}
 	go notifier.Run(ctx)
-	watcher := &unusual.Watcher{Memories: redis, Log: log, Notify: notifier.Notify}
-	if cfg.Notify.AbnormalLogins != config.ToUsers {
-		watcher.Notify = func(n *notify.Notice) {
-			n.Subject = "" // the webhook alone
-			notifier.Notify(n)
-		}
-	}
+	watcher := abnormalLogins(cfg, redis, notifier, log)
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
@@ -525,6 +519,21 @@ func openRegions(cfg *config.Config) (*region.Source, error) {
 		return nil, fmt.Errorf("regions.database: %w: repair it, name another, or write \"none\"", err)
 	}
 	return regions, nil
+}
+
+// abnormalLogins returns what compares logins with the usual ones; nil if they are not compared.
+func abnormalLogins(cfg *config.Config, redis *redisstore.Redis, notifier *notify.Notifier, log hclog.Logger) *unusual.Watcher {
+	w := &unusual.Watcher{Memories: redis, Log: log, Notify: notifier.Notify}
+	switch cfg.Notify.AbnormalLogins {
+	case config.NotCompared:
+		return nil
+	case config.ReportOnly:
+		w.Notify = func(n *notify.Notice) {
+			n.Subject = "" // the webhook alone
+			notifier.Notify(n)
+		}
+	}
+	return w
 }
 
 // missRegions calls warnOfRegions once the store is loaded.

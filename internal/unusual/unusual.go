@@ -28,7 +28,8 @@ type Memories interface {
 	PutHabits(ctx context.Context, packed map[string][]byte) error
 }
 
-// Watcher judges logins that succeeded. All fields are needed but Notify.
+// Watcher judges logins that succeeded. All fields are needed but Notify. A nil Watcher marks and
+// stores nothing.
 type Watcher struct {
 	Memories Memories
 	Log      hclog.Logger
@@ -46,6 +47,9 @@ type success struct {
 // Examine marks the records and closings of logins that are unusual. The function that it returns
 // stores what was learned and sends notices; it is called once the records are stored.
 func (w *Watcher) Examine(ctx context.Context, records []store.LoginRecord, closings []store.Closing) (learned func(context.Context)) {
+	if w == nil {
+		return nil
+	}
 	var list []success
 	for i := range records {
 		if r := &records[i]; r.Outcome == access.Allow && judged(r) {
@@ -126,6 +130,9 @@ func Login(r *store.LoginRecord) *habit.Login {
 
 // Confirm learns that a recorded login was the user's.
 func (w *Watcher) Confirm(ctx context.Context, r *store.LoginRecord) error {
+	if w == nil {
+		return nil
+	}
 	packed, err := w.Memories.Habits(ctx, []string{r.Account})
 	if err != nil {
 		return err
