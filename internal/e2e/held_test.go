@@ -85,7 +85,7 @@ func (s *site) rule(body object) string {
 // M3: what a rule wants approved waits on the disk, and goes on once as it was sent.
 func TestHeldMessages(t *testing.T) {
 	s := start(t, trialstack.Options{
-		Daemons: 2, SharedRedis: true, Settings: object{"notify.link_url": "https://mail.example.org"},
+		Daemons: 2, SharedRedis: true, Settings: object{"notify.link_url": "https://mail.example.org", "mail.hold_quota": 1},
 		MainCF: "virtual_alias_maps = inline:{ { staff@example.org=bob@example.org, dave@example.org } }\n",
 	})
 	s.domain(object{"trace_header": true})
@@ -274,6 +274,15 @@ func TestHeldMessages(t *testing.T) {
 		}
 		s.must(s.Daemons[0].Start(s.ctx))
 		s.received(eve, "far")
+		s.noneHeld()
+	})
+	t.Run("no space left by mail.hold_quota", func(t *testing.T) {
+		s := s.in(t)
+		c, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		large := fmt.Sprintf(text, "large") + strings.Repeat(strings.Repeat("x", 70)+"\n", 16<<10)
+		s.want("to be held", s.send(c, ann, eve, large), "451 4.3.0 The message cannot be stored now")
+		s.want("to nobody who waits for approval", s.send(c, ann, bob, large), "250 ")
 		s.noneHeld()
 	})
 	t.Run("disk full", func(t *testing.T) {

@@ -75,7 +75,7 @@ func (s *site) messageRecord(query string) object {
 // the records of it all (M11).
 func TestMailRules(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{MainCF: "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\n"})
+	s := start(t, trialstack.Options{MainCF: "smtpd_error_sleep_time = 0\nsmtpd_hard_error_limit = 1000\nvirtual_alias_maps = inline:{ { board@example.org=bob@example.org, dave@example.org } }\n"})
 	s.domain(nil)
 	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
 	rule := func(id string, body object) {
@@ -156,6 +156,18 @@ func TestMailRules(t *testing.T) {
 	s.permitted("a listed sender elsewhere", s.answers(in, elsewhere, "all@example.org")[0])
 	s.want("a listed sender who did not log in", s.answers(in, bob, "all@example.org")[0], "550 5.7.1 <")
 	s.permitted("a listed sender who did", s.answers(bobs, bob, "all@example.org")[0])
+
+	// A group alone has messages approved: no audit rule is needed for that.
+	s.command("group", "set", "board@example.org", "--member", bob, "--member", dave, "--approver", carol)
+	s.want("to the board", s.send(s.inbound(), elsewhere, "board@example.org", "From: "+elsewhere+"\nMessage-ID: <board@elsewhere.example>\nSubject: board\n\nx\n"), "250 ")
+	s.command("held", "approve", s.held("board")["id"].(string))
+	s.received(bob, "board")
+	s.received(dave, "board")
+	s.command("group", "delete", "board@example.org")
+	if conn, r = s.submit(outside, ann, s.passwords[ann]); !strings.HasPrefix(r, "235 ") {
+		t.Fatal(r)
+	}
+	s.want("the person", s.answers(conn, ann, bob)[0], "250 ")
 
 	// M9. Recipients that were refused, and messages that were not sent, do not count.
 	rule("few", object{"kind": "limit", "scope": object{"all": true}, "action": object{"recipients_per_hour": 3, "per": "credential", "then": "suspend_credential"}})

@@ -45,6 +45,7 @@ func TestWarning(t *testing.T) {
 	const rules = "/v1/domains/example.org/mail-rules"
 	s.api("POST", rules, object{"id": "outside", "name": "Outside", "kind": "warning", "scope": object{"all": true}, "action": object{"level": "advanced"}})
 	s.api("PATCH", "/v1/accounts/"+ann, object{"aliases": []string{"ann.archer@example.org"}})
+	s.api("PATCH", "/v1/accounts/"+bob, object{"display_name": "Robert Müller"})
 	mark := func(subject, header string) string {
 		c := s.inbound()
 		s.want(subject, s.send(c, "pat@partner.example", ann, header+"\nSubject: "+subject+"\n\nHello\n"), "250 ")
@@ -62,6 +63,7 @@ func TestWarning(t *testing.T) {
 		{"usual", "From: Pat Doe <pat@partner.example>", general},
 		{"forged-field", "From: Pat Doe <pat@partner.example>\nX-Drawbridge-External: none\nx-drawbridge-folder: spam\nX-Drawbridge-Client: mail", general},
 		{"colleague", "From: \"Archer, Ann\" <pat@partner.example>", advanced},
+		{"display-name", "From: =?iso-8859-1?q?M=FCller=2C_Robert?= <pat@partner.example>", advanced},
 		{"own-domain", "From: Ann <" + ann + ">", advanced},
 		{"other-tld", "From: Ann <ann@example.com>", advanced},
 		{"confusables", "From: =?utf-8?b?0JBubiDQkHJjaGVy?= <pat@partner.example>", advanced},

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/store/spool"
 )
@@ -350,5 +351,32 @@ func TestOpenLoginsAreBounded(t *testing.T) {
 	o.sweep(now.Add(pendingFor + time.Second))
 	if key := (pendingKey{account: "ann", protocol: access.SMTP}); o.count != 1 || o.take("", key) == nil || o.take("", key) != nil || o.take("s", key) != nil || o.count != 0 {
 		t.Errorf("%d open", o.count)
+	}
+}
+
+// The recipients of all messages that are being received are bounded together, as are those of one
+// message. What has ended counts no longer once it is swept.
+func TestRememberedRecipientsAreBounded(t *testing.T) {
+	now := time.Now()
+	g := &Gate{mails: newMails()}
+	full := func(instance string) bool {
+		_, full := g.acceptedBefore(instance, "new@example.org", now)
+		return full
+	}
+	one := &transaction{began: now, to: make([]mailflow.Party, maxRecipients-1), refused: make([]refusedRecipient, 1)}
+	g.mails.open.Put("one", one)
+	g.mails.parties = maxRecipients
+	if !full("one") || full("other") {
+		t.Error("a message with too many recipients, and another one")
+	}
+	if g.mails.parties = maxOpen - 1; full("other") {
+		t.Error("one is left")
+	}
+	if g.mails.parties = maxOpen; !full("other") {
+		t.Error("none is left")
+	}
+	g.sweepMails(now)
+	if g.mails.parties != maxRecipients || full("other") {
+		t.Errorf("%d recipients remain", g.mails.parties)
 	}
 }
