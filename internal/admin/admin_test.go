@@ -177,6 +177,12 @@ func TestRoles(t *testing.T) {
 			return errorOf(a.Patch(ctx, func(v *api.Account, _ *api.Faults) (*api.Account, error) { v.Suspended = true; return v, nil }))
 		}), []string{domains}},
 		"Delete account": {ofAccount(func(ctx context.Context, a *admin.Account) error { return errorOf(a.Delete(ctx)) }), []string{domains}},
+		"Secure": {ofAccount(func(ctx context.Context, a *admin.Account) error {
+			return errorOf(a.Secure(ctx, &api.Secure{RevokeSecurePasswords: true}, none()))
+		}), []string{domains, self}},
+		"Secure what self may not": {ofAccount(func(ctx context.Context, a *admin.Account) error {
+			return errorOf(a.Secure(ctx, &api.Secure{SwitchOff: true}, none()))
+		}), []string{domains}},
 		"CreateSecurePassword": {ofAccount(func(ctx context.Context, a *admin.Account) error {
 			return errorOf(a.CreateSecurePassword(ctx, &api.NewSecurePassword{Label: "x"}, none()))
 		}), []string{domains, self}},

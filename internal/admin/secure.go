@@ -12,10 +12,14 @@ import (
 )
 
 // Secure does at once what an account needs that somebody else has used: its changes are one
-// transaction. The address is blocked before, so that nobody comes back from there meanwhile.
+// transaction. The address is blocked before, so that nobody comes back from there meanwhile. Role
+// self may revoke its secure passwords and end its sessions.
 func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*Result[api.Secured], error) {
-	if err := a.Caller.May(ForDomain); err != nil {
+	if err := a.Caller.May(ForDomain | ForSelf); err != nil {
 		return nil, err
+	}
+	if a.Caller.Role == store.RoleSelf && (in.BlockIP != "" || in.ResetMailboxPassword || in.SwitchOff) {
+		return nil, api.Forbidden("role self may revoke_secure_passwords and end_sessions")
 	}
 	if *in == (api.Secure{}) {
 		f.Add("", "required", "name what to do: block_ip, revoke_secure_passwords, reset_mailbox_password, switch_off or end_sessions")
@@ -43,7 +47,7 @@ func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*R
 	if !in.RevokeSecurePasswords && !in.ResetMailboxPassword && !in.SwitchOff {
 		return res, nil
 	}
-	err := a.Change(ctx, func(ch *store.Change) error {
+	err := a.ChangeAs(ctx, ForDomain|ForSelf, func(ch *store.Change) error {
 		v.Revoked, v.SwitchedOff, v.Unchanged = nil, nil, false
 		cur, ok := a.Store.State.Account(a.address)
 		base := cur.Doc

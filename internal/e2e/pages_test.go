@@ -189,9 +189,58 @@ func (s *site) selfService() {
 	phone.shows("used twice", phone.do("POST", link, url.Values{"as": {"show"}}), 200, "This link was used")
 	phone.shows("guessed", phone.do("POST", link[:len(link)-3]+"AAA", url.Values{"as": {"show"}}), 200, "This link was used")
 
-	// Sessions end everywhere at once.
+	// A device with limits, which its page and the list show.
+	limited := func(fields ...string) answered {
+		return u.post("/account/devices", append(fields, "once", u.field(u.get("/account/devices/new"), "once"), "label", "Scanner", "as", "show")...)
+	}
+	u.shows("a wrong limit", limited("networks", "office", "expires", "tomorrow"), 422, "Networks that it may log in from")
+	u.shows("a day that has passed", limited("expires", "2020-01-01"), 422, "is not in the future")
+	created = u.shows("for sending", limited("protocols", "smtp", "networks", office, "expires", "2099-12-31"), 200, "for sending only")
+	secret = html.UnescapeString(shownSecret.FindStringSubmatch(created.text)[1])
+	u.shows("the list", u.get("/account"), 200, "until <time datetime=\"2099-12-31T23:59:59Z\">")
+	s.refuse("reading", s.imap(office, ann, secret), "OK ")
+	_, reply := s.submit(outside, ann, secret)
+	s.refuse("from elsewhere", reply, "235 ")
+	_, reply = s.submit(office, ann, secret)
+	s.want("sending", reply, "235 ")
+
+	// The user's own choice, with its confirmation.
+	u.shows("asked", u.post("/account/secure-passwords", "choice", "required"), 200, "Mail programs that use your mailbox password stop working")
+	s.want("nothing has changed", s.imap(office, ann, s.passwords[ann]), "OK ")
+	u.shows("confirmed", u.post("/account/secure-passwords", "choice", "required", "confirm", "1"), 200, "Your choice was saved.")
+	s.refuse("the mailbox password", s.imap(office, ann, s.passwords[ann]), "OK ")
+	u.shows("switched off", u.post("/account/secure-passwords", "choice", "optional", "confirm", "1"), 200, "Your choice was saved.")
+	s.want("the mailbox password again", s.imap(office, ann, s.passwords[ann]), "OK ")
+
+	// An open session ends at its button.
+	_, second := s.device(ann, "second")
+	idle := s.idle("the second device", "127.0.9.41", ann, second)
+	endButton := regexp.MustCompile(`/account/sessions/[^"]+/end`)
+	s.eventually("the session is listed", func() bool { return endButton.MatchString(u.get("/account/sessions").text) })
+	u.shows("ended", u.post(endButton.FindString(u.get("/account/sessions").text)), 200, "The session was ended.")
+	s.eventually("the session has ended", func() bool { return idle.alive() != nil })
+
+	// "It was me" and "it was not me".
+	s.want("from another place", s.imap("127.0.9.42", ann, second), "OK ")
+	unusual := s.record("account="+ann+"&ip=127.0.9.42", func(r object) bool { return r["outcome"] == "allow" && toJSON(r["abnormal"]) != "[]" })
+	id = unusual["id"].(string)
+	u.shows("marked", u.get("/account/logins"), 200, "another network")
+	u.shows("it was me", u.post("/account/logins/"+id+"/mine"), 200, "Such logins are usual from now on")
+	u.shows("somebody else's login", u.get("/account/logins/nobody/not-mine"), 404, "")
+	u.shows("it was not me", u.get("/account/logins/"+id+"/not-mine"), 200, "127.0.9.42")
 	other := s.browse(outside)
 	other.shows("a second browser", other.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "Phone")
+	idle = s.idle("the second device", "127.0.9.41", ann, second)
+	u.shows("secured", u.post("/account/secure"), 200, "The passwords of all devices were deleted. Open sessions that were ended: ")
+	s.eventually("the session has ended", func() bool { return idle.alive() != nil })
+	s.refuse("a device", s.imap(outside, ann, second), "OK ")
+	for _, b := range []*browser{u, other} {
+		b.shows("logged out", b.get("/account"), 200, "Mailbox password")
+	}
+
+	// Sessions end everywhere at once.
+	u.shows("logged in", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "You have no devices yet")
+	other.shows("a second browser", other.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
 	u.shows("logged out", u.post("/account/logout-everywhere"), 200, "Mailbox password")
 	other.shows("logged out elsewhere", other.get("/account"), 200, "Mailbox password")
 }

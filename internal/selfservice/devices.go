@@ -44,8 +44,10 @@ func (v *visit) showDevices(confirm string, problem *api.Problem) error {
 
 // newData is the form for a new device.
 type newData struct {
-	Once, Label, As string
-	Servers         phonesetup.Settings
+	Once, Label, As   string
+	Protocols         []string
+	Networks, Expires string
+	Servers           phonesetup.Settings
 }
 
 func (v *visit) newDevice() error {
@@ -53,7 +55,7 @@ func (v *visit) newDevice() error {
 	if err != nil {
 		return err
 	}
-	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, "", "show", v.Servers}})
+	return v.Show(pages, "new", web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{Once: once, As: "show", Servers: v.Servers}})
 }
 
 // createdData is a new device, whose secret is shown once.
@@ -70,18 +72,26 @@ type createdData struct {
 func (v *visit) createDevice() error {
 	label, as, once := v.Value("label"), v.Value("as"), v.Value("once")
 	again := func(err error) error {
-		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices"), Data: newData{once, label, as, v.Servers}}, err)
+		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices")}, explained(v.Call, err))
 		if err != nil {
 			return err
 		}
+		view.Data = newData{once, label, as, v.R.PostForm["protocols"], v.Value("networks"), v.Value("expires"), v.Servers}
 		return v.Show(pages, "new", view)
 	}
 	if ok, err := v.identified(); !ok {
 		return err
 	}
-	in := &api.NewSecurePassword{Label: label}
+	in := &api.NewSecurePassword{Label: label, SecretBounds: api.SecretBounds{Protocols: v.R.PostForm["protocols"], Networks: v.Lines("networks")}}
 	var f api.Faults
 	in = web.Check(v.Call, in, &f)
+	if day := v.Value("expires"); day != "" {
+		at, err := time.Parse(time.DateOnly, day)
+		if err != nil {
+			f.Add("/expires_at", "invalid_time", "is not a date: write it as 2027-06-30")
+		}
+		in.ExpiresAt = at.Add(24*time.Hour - time.Second) // it works on that day
+	}
 	if err := f.Err(); err != nil {
 		return again(err)
 	}
@@ -94,9 +104,14 @@ func (v *visit) createDevice() error {
 		return v.Redirect("/account")
 	}
 	if as == "link" {
-		return v.offerLink(label)
+		if err = v.offerLink(in); err == nil {
+			return nil
+		}
 	}
-	res, err := v.account.CreateSecurePassword(v.R.Context(), in, &f)
+	var res *admin.Result[api.CreatedSecurePassword]
+	if err == nil {
+		res, err = v.account.CreateSecurePassword(v.R.Context(), in, &f)
+	}
 	if err != nil {
 		if once, err := v.Permit("form", mine, formFor); err == nil { // nothing was created: the form may be sent again
 			v.R.PostForm.Set("once", once)
@@ -124,12 +139,21 @@ func (v *visit) createDevice() error {
 }
 
 // offerLink shows a one-time link with which a phone sets itself up.
-func (v *visit) offerLink(label string) error {
+func (v *visit) offerLink(in *api.NewSecurePassword) error {
+	// A fault is shown with the form, and not when the link was used up.
+	check, err := v.open(v.Call, v.account.Address(), v.account.Caller.Proven)
+	if err != nil {
+		return err
+	}
+	check.DryRun = true
+	if _, err := check.CreateSecurePassword(v.R.Context(), in, &api.Faults{}); err != nil {
+		return err
+	}
 	epoch, err := v.Epoch(web.Account, v.account.Address())
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(permission{v.account.Address(), label, v.Now, epoch})
+	b, err := json.Marshal(permission{v.account.Address(), *in, v.Now, epoch})
 	if err != nil {
 		return err
 	}
@@ -137,7 +161,7 @@ func (v *visit) offerLink(label string) error {
 	if err != nil {
 		return err
 	}
-	data := createdData{CreatedSecurePassword: &api.CreatedSecurePassword{Label: label}, As: "link", Link: v.Base() + "/account/phone/" + token, Until: v.Now.Add(linkFor)}
+	data := createdData{CreatedSecurePassword: &api.CreatedSecurePassword{Label: in.Label}, As: "link", Link: v.Base() + "/account/phone/" + token, Until: v.Now.Add(linkFor)}
 	if data.Drawing, err = v.draw(data.Link, v.T("QR code with a link that sets up the phone")); err != nil {
 		return err
 	}
@@ -252,6 +276,53 @@ func (v *visit) logins() error {
 		return err
 	}
 	return v.Show(pages, "logins", web.View{Title: v.T("My logins"), Nav: v.nav("logins"), Data: loginsData{list.Items, list.Next}})
+}
+
+// confirmLogin learns that a login was the user's own.
+func (v *visit) confirmLogin() error {
+	of, err := v.account.Logins(v.account.Name())
+	if err != nil {
+		return err
+	}
+	if _, err := of.Confirm(v.R.Context(), v.R.PathValue("id")); err != nil {
+		return err
+	}
+	v.Note(v.T("Thank you. Such logins are usual from now on."))
+	return v.Redirect("/account/logins")
+}
+
+// foreignLogin shows a login that was not the user's own, and asks whether to secure the account.
+func (v *visit) foreignLogin() error {
+	of, err := v.account.Logins(v.account.Name())
+	if err != nil {
+		return err
+	}
+	rec, err := of.Record(v.R.Context(), v.R.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return v.Show(pages, "secure", web.View{Title: v.T("It was not me"), Nav: v.nav("logins"), Data: rec})
+}
+
+// secure deletes all devices and ends all sessions, on this page too.
+func (v *visit) secure() error {
+	_, err := v.account.Secure(v.R.Context(), &api.Secure{RevokeSecurePasswords: true, EndSessions: true}, &api.Faults{})
+	if err != nil {
+		return err
+	}
+	ended, err := v.Open.EndAll(v.R.Context(), v.account)
+	if err != nil && admin.ProblemOf(err).Code != "no_doveadm" {
+		return err
+	}
+	if err := v.EndSessions(web.Account, v.account.Address()); err != nil {
+		return err
+	}
+	return v.Show(pages, "secured", web.View{Title: v.T("Your account was secured"), Data: securedData{ended, v.kept()}})
+}
+
+type securedData struct {
+	Ended int
+	Kept  bool // the mailbox password can be changed here
 }
 
 func (v *visit) sessions() error { return v.showSessions(nil) }

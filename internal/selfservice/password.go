@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -82,7 +83,7 @@ func (v *visit) changePassword() error {
 	}
 	data, err := v.setPassword(v.Call, v.account)
 	if err != nil {
-		view, err := v.Again(web.View{}, v.explained(err))
+		view, err := v.Again(web.View{}, explained(v.Call, err))
 		if err != nil {
 			return err
 		}
@@ -122,9 +123,7 @@ func (p *Pages) setPassword(c *web.Call, a *admin.Account) (*passwordData, error
 	return data, nil
 }
 
-// explained names the fields of a form as the page does.
-func (v *visit) explained(err error) error { return explained(v.Call, err) }
-
+// explained names the fields of a form as the pages do.
 func explained(c *web.Call, err error) error {
 	p := c.ProblemOf(err)
 	if len(p.Errors) == 0 {
@@ -133,10 +132,19 @@ func explained(c *web.Call, err error) error {
 	named := *p
 	named.Errors = slices.Clone(p.Errors)
 	for i := range named.Errors {
-		switch f := &named.Errors[i]; f.Pointer {
-		case "/password":
+		f := &named.Errors[i]
+		switch field, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/"), "/"); field {
+		case "label":
+			f.Pointer = c.T("Name of the device")
+		case "protocols":
+			f.Pointer = c.T("Services that it may use")
+		case "networks":
+			f.Pointer = c.T("Networks that it may log in from")
+		case "expires_at":
+			f.Pointer = c.T("Last day")
+		case "password":
 			f.Pointer = c.T("New password")
-		default:
+		case "revoke":
 			f.Pointer = c.T("Devices")
 		}
 	}

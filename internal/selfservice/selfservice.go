@@ -95,6 +95,9 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 		"GET /account/password":                (*visit).password,
 		"POST /account/password":               (*visit).changePassword,
 		"GET /account/logins":                  (*visit).logins,
+		"POST /account/logins/{id}/mine":       (*visit).confirmLogin,
+		"GET /account/logins/{id}/not-mine":    (*visit).foreignLogin,
+		"POST /account/secure":                 (*visit).secure,
 		"GET /account/sessions":                (*visit).sessions,
 		"POST /account/sessions/{id}/end":      (*visit).endSession,
 		"POST /account/passkey":                (*visit).challenge,
@@ -195,10 +198,10 @@ func (v *visit) nav(area string) nav { return nav{v.account.Address(), area, v.l
 
 // permission is what a one-time link allows. It ends with the sessions that could have made it.
 type permission struct {
-	Account string    `json:"account"`
-	Label   string    `json:"label"`
-	Made    time.Time `json:"made"`
-	Epoch   string    `json:"epoch"` // see [web.Call.Epoch]
+	Account string                `json:"account"`
+	Device  api.NewSecurePassword `json:"device"`
+	Made    time.Time             `json:"made"`
+	Epoch   string                `json:"epoch"` // see [web.Call.Epoch]
 }
 
 func (p *Pages) phoneForm(c *web.Call) error {
@@ -238,12 +241,12 @@ func (p *Pages) phone(c *web.Call) error {
 	if epoch != allowed.Epoch || epoch == "" || p.replaced(a, allowed.Made) {
 		return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{}})
 	}
-	res, err := a.CreateSecurePassword(c.R.Context(), &api.NewSecurePassword{Label: allowed.Label}, &api.Faults{})
+	res, err := a.CreateSecurePassword(c.R.Context(), &allowed.Device, &api.Faults{})
 	if err != nil {
 		return err
 	}
 	defer clear(res.View.Secret)
-	s := p.settings(allowed.Account, allowed.Label, res.View.Secret)
+	s := p.settings(allowed.Account, allowed.Device.Label, res.View.Secret)
 	if c.Value("as") == "profile" {
 		sendProfile(c, s)
 		return nil
