@@ -253,6 +253,14 @@ func (r *reader) byte() byte {
 }
 
 func (r *reader) number() uint64 {
+	if b := (*r)[0]; b < 0x80 { // most numbers are small
+		*r = (*r)[1:]
+		return uint64(b)
+	}
+	return r.longNumber()
+}
+
+func (r *reader) longNumber() uint64 {
 	var n uint64
 	for shift := 0; ; shift += 7 {
 		b := r.byte()
@@ -302,21 +310,33 @@ func (r *reader) timeSince(base int64) time.Time {
 	return time.UnixMilli(ms).Add(time.Duration(nano)).UTC()
 }
 
+// skipTime skips what timeSince reads.
+func (r *reader) skipTime() {
+	if r.number()&1 != 0 {
+		r.number()
+	}
+}
+
 // secret is a packed secure password.
 type secret struct {
-	marks   byte
-	id      string // as it is packed
-	label   string
-	hash    string
-	pepper  string
+	device
 	created time.Time
 	revoked time.Time
 	bounds  access.Bounds
 }
 
-// secret reads a secure password that follows one with the pepper before.
-func (r *reader) secret(base int64, before string) secret {
-	s := secret{marks: r.byte(), pepper: before}
+// device is what a packed secure password begins with.
+type device struct {
+	marks  byte
+	id     string // as it is packed
+	label  string
+	hash   string
+	pepper string
+}
+
+// device reads what a secure password begins with that follows one with the pepper before.
+func (r *reader) device(before string) device {
+	s := device{marks: r.byte(), pepper: before}
 	if s.marks&markHexID != 0 {
 		s.id = r.take(8)
 	} else {
@@ -326,19 +346,47 @@ func (r *reader) secret(base int64, before string) secret {
 	if s.marks&markSamePepper == 0 {
 		s.pepper = r.text()
 	}
+	return s
+}
+
+// secret reads a secure password that follows one with the pepper before.
+func (r *reader) secret(base int64, before string) secret {
+	s := secret{device: r.device(before)}
 	s.created = r.timeSince(base)
 	if s.marks&markRevoked != 0 {
 		s.revoked = r.timeSince(base)
 	}
 	if s.marks&markBound != 0 {
-		s.bounds = access.Bounds{Protocols: r.text(), Networks: r.text()}
-		s.bounds.Expires = r.timeSince(base)
+		s.bounds = r.bounds(base)
 	}
 	return s
 }
 
+func (r *reader) bounds(base int64) access.Bounds {
+	b := access.Bounds{Protocols: r.text(), Networks: r.text()}
+	b.Expires = r.timeSince(base)
+	return b
+}
+
+// skipTimes skips the times behind a beginning.
+func (r *reader) skipTimes(marks byte) {
+	r.skipTime()
+	if marks&markRevoked != 0 {
+		r.skipTime()
+	}
+}
+
+// skipBounds skips the bounds that follow the times, if there are any.
+func (r *reader) skipBounds(marks byte) {
+	if marks&markBound != 0 {
+		r.text()
+		r.text()
+		r.skipTime()
+	}
+}
+
 // has reports whether the secure password has an id. It does not allocate.
-func (s *secret) has(id string) bool {
+func (s *device) has(id string) bool {
 	if s.marks&markHexID == 0 {
 		return s.id == id
 	}
@@ -347,7 +395,7 @@ func (s *secret) has(id string) bool {
 }
 
 // name returns the id.
-func (s *secret) name() string {
+func (s *device) name() string {
 	if s.marks&markHexID == 0 {
 		return s.id
 	}
@@ -355,7 +403,7 @@ func (s *secret) name() string {
 }
 
 // state does not take the expiry into account: decisions do.
-func (s *secret) state() access.SecretState {
+func (s *device) state() access.SecretState {
 	if s.marks&markRevoked == 0 {
 		return access.SecretLive
 	}
@@ -565,15 +613,51 @@ func (r Record) SecretOf(id string) access.Secret {
 }
 
 // Match returns the secure password with a hash made with a pepper; false if there is none. All
-// secure passwords are compared, in constant time each.
+// secure passwords are compared, in constant time each. Only the one that matches is decoded.
 func (r Record) Match(pepperID string, hash credential.Hash) (s access.Secret, ok bool) {
-	r.secrets(func(p secret) bool {
+	if !r.Exists() {
+		return s, false
+	}
+	created, f, flags := r.toSecrets()
+	if flags&flagSecrets == 0 {
+		return s, false
+	}
+	var p device
+	for n := f.number(); n > 0; n-- {
+		p = f.device(p.pepper)
+		f.skipTimes(p.marks)
 		if p.pepper == pepperID && subtle.ConstantTimeCompare([]byte(p.hash), hash[:]) == 1 {
-			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label, Bounds: p.bounds}, true
+			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label}, true
+			if p.marks&markBound != 0 {
+				base, bounds := epoch, f
+				if flags&flagCreated != 0 {
+					base = created.timeSince(epoch).UnixMilli()
+				}
+				s.Bounds = bounds.bounds(base)
+			}
 		}
-		return true
-	})
+		f.skipBounds(p.marks)
+	}
 	return s, ok
+}
+
+// toSecrets returns the fields from the creation on, if the record has one, and those from the
+// secure passwords on.
+func (r Record) toSecrets() (created, f reader, flags uint16) {
+	f, flags = r.fields()
+	f.skipToAliases(flags)
+	f.anyText(flags&flagAliases, nil)
+	f.anyText(flags&flagSendAs, nil)
+	if created = f; flags&flagCreated != 0 {
+		f.skipTime()
+	}
+	if flags&flagMailboxSet != 0 {
+		f.skipTime()
+	}
+	if flags&flagMailboxHash != 0 {
+		f.text()
+	}
+	return created, f, flags
 }
 
 // Aliases returns the account's aliases, canonical when they were added. Most accounts have none,

@@ -99,6 +99,25 @@ func TestRecordSaysWhatTheDocumentSaid(t *testing.T) {
 		if r.Address() != a.Address || r.MailboxHash() != a.MailboxHash || !r.MailboxSetAt().Equal(a.MailboxSetAt) || !reflect.DeepEqual(slices.Collect(r.Secrets()), a.Secrets) || r.check() != nil || !reflect.DeepEqual(r.Aliases(), a.Aliases) {
 			t.Fatalf("kept %+v, read %q, %q, %v", a, r.Address(), r.MailboxHash(), slices.Collect(r.Secrets()))
 		}
+		for _, p := range a.Secrets {
+			var want access.Secret // of two alike, the last
+			for _, o := range a.Secrets {
+				if o.PepperID != p.PepperID || o.Hash != p.Hash {
+					continue
+				}
+				want = access.Secret{State: access.SecretLive, CredentialID: o.ID, Label: o.Label}
+				want.Bounds = access.Bounds{Protocols: strings.Join(o.Protocols, " "), Networks: strings.Join(o.Networks, " "), Expires: o.ExpiresAt}
+				if !o.RevokedAt.IsZero() {
+					want.State = access.SecretRevoked
+				}
+			}
+			if got, ok := r.Match(p.PepperID, p.Hash); !ok || !reflect.DeepEqual(got, want) {
+				t.Fatalf("matched %+v %t, want %+v", got, ok, want)
+			}
+			if _, ok := r.Match(p.PepperID+"x", p.Hash); ok {
+				t.Fatal("matched with another pepper")
+			}
+		}
 	})
 }
 
