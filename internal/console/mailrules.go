@@ -56,35 +56,35 @@ type ruleKind struct {
 }
 
 var ruleKinds = []ruleKind{
-	{"internal_only", "Accounts write to the domain, and receive from it, only", false, nil},
-	{"limit", "Accounts send so many messages, and no more", false, []ruleField{
-		{Name: "per", Label: "Count together what is sent by one", Form: choice, Options: []string{"account", "credential", "domain"}},
+	{"internal_only", "Accounts exchange messages only within the domain", false, nil},
+	{"limit", "Accounts may send a limited number of messages", false, []ruleField{
+		{Name: "per", Label: "Count separately for each", Form: choice, Options: []string{"account", "credential", "domain"}},
 		{Name: "messages_per_hour", Label: "Messages per hour; 0: no bound", Form: number},
 		{Name: "messages_per_day", Label: "Messages per day", Form: number},
 		{Name: "recipients_per_hour", Label: "Recipients per hour", Form: number},
 		{Name: "recipients_per_day", Label: "Recipients per day", Form: number},
-		{Name: "warn_at", Label: "Record a warning from this per cent on", Form: number},
-		{Name: "then", Label: "Once a bound is reached", Form: choice, Options: []string{"refuse", "suspend_credential"}},
+		{Name: "warn_at", Label: "Log a warning at this percentage of a bound", Form: number},
+		{Name: "then", Label: "When a bound is reached", Form: choice, Options: []string{"refuse", "suspend_credential"}},
 	}},
 	{"forwarding", "Automatic forwarding stays inside, or is refused", false, []ruleField{
 		{Name: "allow", Label: "Forwarding that is allowed", Form: choice, Options: []string{"inside", "none"}},
 	}},
 	{"filter", "Messages that match go to spam, are deleted, or are returned", true, []ruleField{
-		{Name: "do", Label: "What happens to them", Form: choice, Options: []string{"spam", "delete", "return"}},
-		{Name: "text", Label: "return: what the sender reads"},
+		{Name: "do", Label: "Action", Form: choice, Options: []string{"spam", "delete", "return"}},
+		{Name: "text", Label: "return: text for the sender"},
 	}},
 	{"audit", "Messages that match wait until somebody approves them", true, []ruleField{
-		{Name: "approvers", Label: "Who decides, one per line: addresses, or department:legal", Form: rows},
+		{Name: "approvers", Label: "Approvers, one per line: addresses, or department:legal", Form: rows},
 		{Name: "need", Label: "Approval by", Form: choice, Options: []string{"any", "all"}},
-		{Name: "expires", Label: "How long they wait, such as 72h"},
-		{Name: "then", Label: "After that", Form: choice, Options: []string{"reject", "release"}},
+		{Name: "expires", Label: "Time to wait for a decision, such as 72h"},
+		{Name: "then", Label: "If nobody decides", Form: choice, Options: []string{"reject", "release"}},
 	}},
-	{"monitor", "Copies of messages that match go to somebody", true, []ruleField{
-		{Name: "to", Label: "Who receives copies, one address per line", Form: rows},
+	{"monitor", "Copies of messages that match are sent to monitors", true, []ruleField{
+		{Name: "to", Label: "Recipients of copies, one address per line", Form: rows},
 	}},
 	{"warning", "Messages from outside are marked for their readers", true, []ruleField{
 		{Name: "level", Label: "Level; advanced also looks for senders who look like colleagues", Form: choice, Options: []string{"general", "advanced"}},
-		{Name: "how", Label: "How they are marked", Form: choices, Options: []string{"header", "subject", "banner"}},
+		{Name: "how", Label: "Marks", Form: choices, Options: []string{"header", "subject", "banner"}},
 		{Name: "tag", Label: "Before the subject; empty: [EXT]"},
 		{Name: "texts", Label: "Texts of the banner by language, such as en=From outside: {address}", Form: byName},
 		{Name: "advanced_texts", Label: "advanced: texts for senders who look like colleagues", Form: byName},

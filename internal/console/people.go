@@ -56,7 +56,7 @@ func (v *visit) overview() error {
 	}
 	if held, err := r.HeldBack(admin.Page{Limit: look}); err == nil {
 		if n := len(held.Items); n > 0 {
-			add(strconv.Itoa(n)+" accounts or addresses are held back after wrong passwords.", "/throttle")
+			add(strconv.Itoa(n)+" accounts or addresses are throttled after wrong passwords.", "/throttle")
 		}
 		for _, d := range held.Distributed {
 			add("Many addresses guess passwords at "+d.Domain+".", "/throttle")
@@ -97,7 +97,7 @@ func (v *visit) attention(domain string) (items []attention, err error) {
 	if err != nil {
 		return nil, err
 	}
-	add(len(reverts.Items), "changes are undone unless they are kept", "/policies")
+	add(len(reverts.Items), "changes are reverted unless they are confirmed", "/policies")
 	held, err := d.HeldMessages(v.R.Context(), admin.Page{Limit: look})
 	if err != nil {
 		return nil, err

@@ -324,10 +324,10 @@ func (v *visit) revert() error {
 	}
 	if v.Value("do") == "undo" {
 		err = d.UndoRevert(v.R.Context(), v.R.PathValue("id"))
-		return v.changed(err, "The change is being undone.", "/policies")
+		return v.changed(err, "The change is being reverted.", "/policies")
 	}
 	_, err = d.ConfirmRevert(v.R.Context(), v.R.PathValue("id"))
-	return v.changed(err, "The change is kept.", "/policies")
+	return v.changed(err, "The change is confirmed.", "/policies")
 }
 
 func (v *visit) thirdParty() error {

@@ -99,7 +99,7 @@ func (v *visit) throttle() error {
 	if err != nil {
 		return err
 	}
-	return v.show("throttle", "throttle", "Held back after wrong passwords", line("throttle"), list)
+	return v.show("throttle", "throttle", "Throttled after wrong passwords", line("throttle"), list)
 }
 
 func (v *visit) unblock() error {
@@ -123,7 +123,7 @@ func (v *visit) confirmLogin() error {
 	}
 	id := v.R.PathValue("id")
 	_, err = logins.Confirm(v.R.Context(), id)
-	return v.changed(err, "The login was its owner's: the like of it is usual from now on.", "/logins/"+url.PathEscape(id))
+	return v.changed(err, "The login was its owner's: logins like this are usual from now on.", "/logins/"+url.PathEscape(id))
 }
 
 type securedData struct {

@@ -54,7 +54,7 @@ func (s *site) sentCodes(gateway *hook) {
 	u.shows("his own domain", u.post("/account/factors/mail", "address", ann), 422, "is in the domain of the mailbox")
 	made := u.shows("an address", u.post("/account/factors/mail", "address", elsewhere), 200, "A code was sent to e***@example.net")
 	code := sentCode.FindString(s.received(elsewhere, "Your code"))
-	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", code), 200, "log-ins to this page ask for it")
+	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", code), 200, "logins to this page ask for it")
 
 	sms := func() string {
 		s.t.Helper()
@@ -75,7 +75,7 @@ func (s *site) sentCodes(gateway *hook) {
 	u.shows("no number", u.post("/account/factors/sms", "number", "0170"), 422, "is not a telephone number")
 	made = u.shows("a telephone", u.post("/account/factors/sms", "number", "+491701234567"), 200, "A code was sent to **********567")
 	u.shows("a wrong code", u.post(confirmPath.FindString(made.text), "code", "000000"), 401, "The code is wrong")
-	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", sms()), 200, "log-ins to this page ask for it")
+	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", sms()), 200, "logins to this page ask for it")
 
 	other := s.browse(outside)
 	step := other.shows("the password", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Send a code to **********567")
@@ -91,7 +91,7 @@ func (s *site) sentCodes(gateway *hook) {
 	if u.field(asked, "x") != "kept" {
 		s.t.Error("the form is not sent again")
 	}
-	u.shows("a wrong password", u.post("/account/factors/recovery-codes", "password", "x"), 401, "Address or password are wrong")
+	u.shows("a wrong password", u.post("/account/factors/recovery-codes", "password", "x"), 401, "The address or the password is wrong")
 	u.shows("the password alone", u.post("/account/factors/recovery-codes", "password", s.passwords[bob]), 403, "A second factor is required to log in")
 	u.shows("sent", u.post("/account/factors/recovery-codes", "send", buttons[1][1]), 200, "A code was sent to **********567")
 	u.shows("confirmed", u.post("/account/factors/recovery-codes", "password", s.passwords[bob], "code", sms()), 200, "They are shown only now")
@@ -185,7 +185,7 @@ func (s *site) passwordPage(password string) {
 		return u.post("/account/password", "password", present, "how", "choose", "new_password", fresh, "revoke", lost)
 	}
 	const fresh = "plover-quarry-2026"
-	u.shows("a wrong password", change("x", fresh), 401, "Address or password are wrong")
+	u.shows("a wrong password", change("x", fresh), 401, "The address or the password is wrong")
 	u.shows("none", change("", fresh), 200, "Present mailbox password")
 	short := u.shows("too short", change(password, "short-1"), 422, "use at least 12")
 	if !strings.Contains(short.text, "<code>New password</code>") || strings.Contains(short.text, "short-1") || strings.Count(short.text, ` checked> `) != 2 {
@@ -209,7 +209,7 @@ func (s *site) passwordPage(password string) {
 	s.api("PUT", "/v1/accounts/"+ann+"/mailbox-password", object{"must_change": true})
 	expired := other.shows("an expired password", other.post("/account/login", "account", ann, "password", secret), 403, "has expired. Choose a new one")
 	other.shows("opens nothing else", other.get("/account"), 200, "E-mail address")
-	other.shows("nor a second step", other.post("/account/login/factor", "token", other.field(expired, "token"), "code", "000000"), 401, "The log-in has expired")
+	other.shows("nor a second step", other.post("/account/login/factor", "token", other.field(expired, "token"), "code", "000000"), 401, "The login has expired")
 	expired = other.post("/account/login", "account", ann, "password", secret)
 	again := other.shows("the old one", other.post("/account/login/password", "token", other.field(expired, "token"), "how", "choose", "new_password", secret), 422, "was used before")
 	other.shows("a new one", other.post("/account/login/password", "token", other.field(again, "token"), "how", "choose", "new_password", "walnut-"+fresh), 200, "Log in with it.")

@@ -37,7 +37,7 @@ func (s *site) console() {
 	a.shows("the overview", a.get("/"), 200, "What needs attention")
 	logins := a.shows("logins", a.get(at+"/logins?account="+bob), 200, "drawbridge logins example.org --account "+bob)
 	explain := explainLink.FindString(logins.text)
-	a.shows("explained in one click", a.get(explain), 200, "By the present rules")
+	a.shows("explained in one click", a.get(explain), 200, "By the current rules")
 
 	policy := []string{
 		"name", "Not <i>outside</i>", "type", "blacklist", "all", "true", "ips", outside, "clients", "third-party", "mode", "enforce",
@@ -51,14 +51,14 @@ func (s *site) console() {
 	}
 	draft := a.field(check, "policy")
 	lockout := a.shows("locked out", a.post(at+"/policies", "policy", draft), 409, bob)
-	a.shows("the guard's buttons", lockout, 409, "undo it after ten minutes unless I keep it")
-	saved := a.shows("saved for ten minutes", a.post(at+"/policies", "policy", a.field(lockout, "policy"), "revert_after", "10m"), 200, "is undone at")
+	a.shows("the guard's buttons", lockout, 409, "revert it after ten minutes unless I confirm it")
+	saved := a.shows("saved for ten minutes", a.post(at+"/policies", "policy", a.field(lockout, "policy"), "revert_after", "10m"), 200, "is reverted at")
 	s.refuse("while it is in effect", s.imap(outside, bob, s.passwords[bob]), "OK ")
 	if strings.Contains(saved.text, "<i>outside") {
 		s.t.Error("a policy's name is not escaped")
 	}
 	revert := revertForm.FindString(saved.text)
-	a.shows("undone", a.post(revert, "do", "undo"), 200, "is being undone")
+	a.shows("undone", a.post(revert, "do", "undo"), 200, "is being reverted")
 	s.eventually("the policy is gone", func() bool { return strings.HasPrefix(s.imap(outside, bob, s.passwords[bob]), "OK ") })
 
 	a.shows("third-party clients are blocked", a.post(at+"/third-party", "allow", "false", "mode", "enforce", "secure_login_ips", trialstack.Office), 200, "The switch was set")
@@ -221,7 +221,7 @@ func (s *site) pageAttacks() {
 	// A secure password opens no page, and a label is shown as it is.
 	_, secret := s.device(ann, `"><script>alert(1)</script>`)
 	b = s.browse(outside)
-	b.shows("a secure password", b.post("/account/login", "account", ann, "password", secret), 401, "Address or password are wrong")
+	b.shows("a secure password", b.post("/account/login", "account", ann, "password", secret), 401, "The address or the password is wrong")
 	if strings.Contains(u.get("/account").text, "<script>alert") {
 		s.t.Error("a label is not escaped")
 	}
@@ -260,16 +260,16 @@ func (s *site) pageFactors() {
 	thief := s.browse(office)
 	thief.shows("log-in by the password alone", thief.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "My devices")
 	u.shows("a wrong code", u.post("/account/factors/"+id+"/confirm", "code", "000000"), 401, "The code is wrong")
-	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
+	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "logins to this page ask for it")
 	codes := regexp.MustCompile(`<li><code>([^<]+)</code>`).FindStringSubmatch(u.shows("recovery codes", u.post("/account/factors/recovery-codes"), 200, "They are shown only now").text)
 	thief.shows("the first factor ends what the password alone began", thief.get("/account"), 200, "Mailbox password")
 	other := s.browse(outside)
-	other.shows("a wrong password with a code", other.post("/account/login", "account", bob, "password", "x", "code", s.otp(secret, 0)), 401, "Address or password are wrong")
+	other.shows("a wrong password with a code", other.post("/account/login", "account", bob, "password", "x", "code", s.otp(secret, 0)), 401, "The address or the password is wrong")
 	step := other.shows("the password", other.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Your password was accepted")
 	other.shows("nothing is open yet", other.get("/account"), 200, "Mailbox password")
 	token := other.field(step, "token")
 	other.shows("a wrong code", other.post("/account/login/factor", "token", token, "code", "000000"), 401, "The code is wrong, or was used before")
-	other.shows("the token again", other.post("/account/login/factor", "token", token, "code", s.otp(secret, 0)), 401, "The log-in has expired")
+	other.shows("the token again", other.post("/account/login/factor", "token", token, "code", s.otp(secret, 0)), 401, "The login has expired")
 	step = other.post("/account/login", "account", bob, "password", s.passwords[bob])
 	other.shows("the code, which was not used up", other.post("/account/login/factor", "token", other.field(step, "token"), "code", s.otp(secret, 0)), 200, "My devices")
 	s.record("account="+bob+"&client=console&outcome=allow", func(r object) bool { return r["protocol"] == "web" })
@@ -295,7 +295,7 @@ func (s *site) pageFactors() {
 	made = u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
 	id = regexp.MustCompile(`/account/factors/([^/"]+)/confirm`).FindStringSubmatch(made.text)[1]
 	secret = regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1]
-	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "log-ins to this page ask for it")
+	u.shows("confirmed", u.post("/account/factors/"+id+"/confirm", "code", s.otp(secret, -1)), 200, "logins to this page ask for it")
 	u.shows("logged in", u.get("/account"), 200, "My devices")
 	other.shows("whoever had the password alone", other.get("/account"), 200, "Mailbox password")
 	s.command("factor", "reset", bob)

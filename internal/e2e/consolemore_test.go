@@ -139,7 +139,7 @@ func (s *site) consoleWatch() {
 	d.shows("nothing is closed yet", d.get(at+"/inspection?days=0&account="+carol), 200, finding)
 	closed := d.shows("closed", d.post(at+"/inspection", "finding", finding, "days", "0", "account", carol), 200, "Closed: 1")
 	s.refuse("ManageSieve is off", s.sieve(office, carol, s.passwords[carol]), "OK ")
-	d.shows("undone", d.post(at+"/inspection", "undo", undoField.FindStringSubmatch(closed.text)[1], "days", "0"), 200, "Undone: 1")
+	d.shows("undone", d.post(at+"/inspection", "undo", undoField.FindStringSubmatch(closed.text)[1], "days", "0"), 200, "Reverted: 1")
 	s.want("ManageSieve is on again", s.sieve(office, carol, s.passwords[carol]), "OK ")
 	d.shows("nothing selected", d.post(at+"/inspection", "do", "plan"), 422, "/findings")
 
@@ -193,11 +193,11 @@ func (s *site) consoleWatch() {
 	s.eventually("it is gone", func() bool { return idle.alive() != nil })
 
 	// A change that is kept, and a session that both daemons know.
-	saved := a.shows("for ten minutes", a.post(at+"/policies", "name", "Kept", "type", "blacklist", "members", carol, "ips", "192.0.2.9", "mode", "report", "revert_after", "10m"), 200, "is undone at")
+	saved := a.shows("for ten minutes", a.post(at+"/policies", "name", "Kept", "type", "blacklist", "members", carol, "ips", "192.0.2.9", "mode", "report", "revert_after", "10m"), 200, "is reverted at")
 	a.shows("on both", saved, 200, "on 2 nodes")
 	a.base = "http://" + s.Daemons[1].ConsoleAddr
 	s.eventually("the other daemon has it", func() bool { return revertForm.MatchString(a.get(at + "/policies").text) })
-	a.shows("kept, at the other daemon", a.post(revertForm.FindString(saved.text), "do", "keep"), 200, "The change is kept")
+	a.shows("kept, at the other daemon", a.post(revertForm.FindString(saved.text), "do", "keep"), 200, "The change is confirmed")
 	if items := s.api("GET", "/v1"+at+"/reverts", nil)["items"].([]any); len(items) != 0 {
 		s.t.Errorf("pending reverts: %v", items)
 	}

@@ -147,12 +147,12 @@ func (s *site) selfService() {
 	t := s.t
 	u := s.browse(outside)
 	u.shows("not logged in", u.get("/account"), 200, "Mailbox password")
-	unknown := u.shows("an unknown account", u.post("/account/login", "account", "nobody@example.org", "password", "x"), 401, "Address or password are wrong.")
-	wrong := u.shows("a wrong password", u.post("/account/login", "account", "nobody@example.org", "password", "y"), 401, "Address or password are wrong.")
+	unknown := u.shows("an unknown account", u.post("/account/login", "account", "nobody@example.org", "password", "x"), 401, "The address or the password is wrong.")
+	wrong := u.shows("a wrong password", u.post("/account/login", "account", "nobody@example.org", "password", "y"), 401, "The address or the password is wrong.")
 	if unknown.text != wrong.text {
 		t.Error("an unknown account has another answer")
 	}
-	u.shows("a domain that is not managed", u.post("/account/login", "account", "eve@example.net", "password", "eve-mailbox"), 401, "Address or password are wrong.")
+	u.shows("a domain that is not managed", u.post("/account/login", "account", "eve@example.net", "password", "eve-mailbox"), 401, "The address or the password is wrong.")
 	u.shows("logged in", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "You have no devices yet")
 	s.record("account="+ann+"&client=console", func(r object) bool { return r["outcome"] == "allow" && r["protocol"] == "web" && r["ip"] == outside })
 

@@ -90,7 +90,7 @@ func (v *visit) confirmFactor() error {
 		v.Now = time.Now()
 		v.Prove(web.Account)
 	}
-	return v.factorsChanged(err, v.T("The second factor is in use: log-ins to this page ask for it."))
+	return v.factorsChanged(err, v.T("The second factor is in use: logins to this page ask for it."))
 }
 
 func (v *visit) deleteFactor() error {

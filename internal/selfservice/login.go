@@ -59,7 +59,7 @@ func (p *Pages) judged(c *web.Call, d *access.Decision) *api.Problem {
 	case d.Message != "":
 		return api.Refuse(http.StatusForbidden, string(d.Reason), "%s", strings.TrimSuffix(c.T(d.Message), "."))
 	}
-	return api.Refuse(http.StatusUnauthorized, "wrong", "%s", c.T("Address or password are wrong"))
+	return api.Refuse(http.StatusUnauthorized, "wrong", "%s", c.T("The address or the password is wrong"))
 }
 
 func tooMany(c *web.Call) error {
@@ -201,7 +201,7 @@ func (p *Pages) takeHalf(c *web.Call) (*half, *admin.Account, error) {
 
 // expired begins a log-in again whose token is not valid.
 func (p *Pages) expired(c *web.Call) error {
-	problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The log-in has expired. Begin again with your password"))
+	problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The login has expired. Begin again with your password"))
 	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{}})
 }
 
@@ -380,7 +380,7 @@ func (v *visit) identify() (done bool, note string, problem *api.Problem, err er
 	d, problem := v.verify(v.Call, v.account.Address(), otp)
 	switch {
 	case problem == nil && d.Account != v.account.Address():
-		problem = api.Refuse(http.StatusUnauthorized, "wrong", "%s", v.T("Address or password are wrong"))
+		problem = api.Refuse(http.StatusUnauthorized, "wrong", "%s", v.T("The address or the password is wrong"))
 	case problem == nil:
 		v.Prove(web.Account)
 		v.account.Caller.Proven = v.Now

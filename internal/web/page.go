@@ -164,9 +164,9 @@ func (c *Call) Again(v View, err error) (View, error) {
 	}
 	for _, q := range p.RepeatWith {
 		name, value, _ := strings.Cut(q, "=")
-		label := "Do it all the same"
+		label := "Apply it anyway"
 		if name == "revert_after" {
-			label = "Do it, and undo it after ten minutes unless I keep it"
+			label = "Apply it, and revert it after ten minutes unless I confirm it"
 		}
 		v.Repeat = append(v.Repeat, Repeat{name, value, label})
 		v.Sent.Del(name)
@@ -200,7 +200,7 @@ func secret(name string) bool {
 // a capital and ends with a full stop.
 func (c *Call) Explain(p *api.Problem) string {
 	if len(p.Errors) > 0 {
-		return c.T("Please correct what follows; nothing was changed.")
+		return c.T("Please correct the fields below; nothing was changed.")
 	}
 	return strings.ToUpper(p.Detail[:min(1, len(p.Detail))]) + p.Detail[min(1, len(p.Detail)):] + "."
 }
@@ -242,7 +242,7 @@ var problemPage = template.Must(template.Must(shared.Clone()).Parse(`<!DOCTYPE h
 // showProblem sends a page that describes a problem.
 func (c *Call) showProblem(p *api.Problem) {
 	title := map[int]string{
-		http.StatusForbidden: "Not allowed", http.StatusNotFound: "Not found", http.StatusServiceUnavailable: "The store is away",
+		http.StatusForbidden: "Not allowed", http.StatusNotFound: "Not found", http.StatusServiceUnavailable: "The store cannot be reached",
 		http.StatusTooManyRequests: "Too many attempts",
 	}[p.Status]
 	if title == "" {

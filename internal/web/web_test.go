@@ -89,7 +89,7 @@ func TestStoreAway(t *testing.T) {
 	r.AddCookie(&http.Cookie{Name: "__Host-drawbridge", Value: "token"})
 	w := httptest.NewRecorder()
 	s.Handler(mux).ServeHTTP(w, r)
-	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "The store is away") {
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "The store cannot be reached") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if w.Header().Get("Strict-Transport-Security") == "" {
