@@ -21,8 +21,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-const pat = "pat@partner.example"
-
 // opendkim starts the milter with a configuration, and returns its address for main.cf.
 func opendkim(t *testing.T, dir, name, conf string) string {
 	t.Helper()

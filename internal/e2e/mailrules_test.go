@@ -9,7 +9,10 @@ import (
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-const elsewhere = "someone@elsewhere.example"
+const (
+	elsewhere = "someone@elsewhere.example"
+	pat       = "pat@partner.example"
+)
 
 // inbound is a session of a client that does not authenticate.
 func (s *site) inbound() *mailclient.SMTP {
