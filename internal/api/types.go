@@ -767,6 +767,7 @@ type Master struct {
 	Replicas      int    `json:"replicas" doc:"Replicas that are connected."`
 	Policy        string `json:"maxmemory_policy,omitempty" doc:"Its maxmemory-policy; missing while it is not known."`
 	AppendOnly    bool   `json:"append_only" doc:"It writes an append-only file."`
+	AppendFsync   string `json:"appendfsync,omitempty" doc:"How often it writes that file to the disk: always, everysec or no; missing if the server does not report it."`
 	NeedsReplicas bool   `json:"needs_replicas" doc:"It refuses changes while fewer replicas than min-replicas-to-write are connected."`
 	Fault         string `json:"fault,omitempty" doc:"Why it cannot be used, for example that it does not answer."`
 }

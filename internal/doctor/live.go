@@ -329,6 +329,9 @@ func checkServers(s *api.StoreStatus) (f findings) {
 			f.warn(aof, m.Address, at+"CONFIG SET appendonly yes   # and in redis.conf: appendonly yes, appendfsync everysec or always",
 				"it writes no append-only file: acknowledged changes since its last dump are lost when it ends")
 		}
+		if m.AppendOnly {
+			checkAppendFsync(&f, aof, at, &m)
+		}
 		if s.Mode != "sentinel" && s.Mode != "cluster" {
 			continue
 		}
@@ -341,6 +344,20 @@ func checkServers(s *api.StoreStatus) (f findings) {
 		}
 	}
 	return f
+}
+
+// checkAppendFsync says what of the append-only file a failure of the machine loses.
+func checkAppendFsync(f *findings, check, at string, m *api.Master) {
+	switch m.AppendFsync {
+	case "always":
+		f.ok(check, m.Address, "appendfsync always: no acknowledged change is lost when its machine fails")
+	case "everysec":
+		f.ok(check, m.Address, "appendfsync everysec: acknowledged changes of the last two seconds are lost when its machine fails; always loses none")
+	case "no":
+		f.warn(check, m.Address, at+"CONFIG SET appendfsync everysec   # or always, and the same in redis.conf",
+			"appendfsync no: acknowledged changes of about the last 30 seconds are lost when its machine fails")
+	case "": // it does not say
+	}
 }
 
 // noDomains reports whether the daemon answers that it manages no domain.

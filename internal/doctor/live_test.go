@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/listen"
 )
@@ -192,6 +193,9 @@ func TestAskDaemon(t *testing.T) {
 		"no append-only file": {change(func(a *answers) {
 			a.store = `{"mode":"single","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","maxmemory_policy":"noeviction"}]}`
 		}), Warn, "store.append_only", "writes no append-only file"},
+		"appendfsync no": {change(func(a *answers) {
+			a.store = `{"mode":"single","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","maxmemory_policy":"noeviction","append_only":true,"appendfsync":"no"}]}`
+		}), Warn, "store.append_only", "the last 30 seconds"},
 		"no replica": {change(func(a *answers) {
 			a.store = `{"mode":"sentinel","maxmemory_policy":"noeviction","masters":[{"address":"192.0.2.1:6379","maxmemory_policy":"noeviction","append_only":true}]}`
 		}), Warn, "store.replicas", "nothing takes over"},
@@ -212,6 +216,18 @@ func TestAskDaemon(t *testing.T) {
 				t.Errorf("%d findings:\n%s", n, table(t, f))
 			}
 		})
+	}
+}
+
+// What a failure of the machine loses is said, and nothing of a server that does not report it.
+func TestAppendFsync(t *testing.T) {
+	for set, want := range map[string]string{
+		"always": "no acknowledged change is lost", "everysec": "the last two seconds", "no": "about the last 30 seconds", "": "",
+	} {
+		f := checkServers(&api.StoreStatus{Mode: "single", Masters: []api.Master{{Address: "192.0.2.1:6379", AppendOnly: true, AppendFsync: set}}})
+		if text := table(t, f); (len(f) == 1) != (want != "") || !strings.Contains(text, want) || len(bad(f)) > 0 != (set == "no") {
+			t.Errorf("%q:\n%s", set, text)
+		}
 	}
 }
 

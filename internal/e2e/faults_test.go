@@ -410,6 +410,10 @@ func TestFaultsOfSentinels(t *testing.T) {
 	m := startMatrix(t, trialstack.Options{Settings: map[string]any{"store.url": r.Addresses(), "store.master": redistest.MasterName}})
 	m.writers(2)
 	m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
+	m.diagnosed(
+		"this Sentinel and enough others can fail over", 3, "a master; replicas connected: 1", 1, "min-replicas-to-write is not set", 1,
+		"appendfsync always", 1, "cannot be used", 0,
+	)
 	// The replica gets no more, so that the failover loses acknowledged changes.
 	r.Servers[0].Do("ACL", "SETUSER", "default", "-psync", "-sync")
 	r.Servers[0].Do("CLIENT", "KILL", "TYPE", "replica")
@@ -417,6 +421,24 @@ func TestFaultsOfSentinels(t *testing.T) {
 	m.eventually("changes that the replica lacks", func() bool { return m.acknowledged.Load() > more })
 	r.Servers[0].Kill()
 	m.endByItself("Sentinel fails over, changes lost")
+}
+
+// diagnosed waits until the doctor, which sees the servers as the daemon saw them a few seconds ago,
+// says texts as often as wanted: texts and numbers in turn.
+func (m *matrix) diagnosed(want ...any) {
+	m.t.Helper()
+	d := m.Daemons[0]
+	m.eventually(fmt.Sprintf("the doctor says %v", want), func() bool {
+		out, _ := d.Command(m.ctx, "doctor", "--dovecot-config", m.DovecotConf(), "--postfix-config", m.PostfixDir(), "--config", d.Config).CombinedOutput() // its status counts all findings
+		for i := 0; i+1 < len(want); i += 2 {
+			text, _ := want[i].(string)
+			if n := strings.Count(string(out), text); n != want[i+1] {
+				m.t.Logf("the doctor says %q %d times, not %v:\n%s", text, n, want[i+1], out)
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // endByItself ends a row whose fault ends by itself.
@@ -456,6 +478,7 @@ func TestFaultsOfACluster(t *testing.T) {
 		m := startMatrix(t, trialstack.Options{Settings: settings})
 		m.writers(2)
 		m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
+		m.diagnosed("a master; replicas connected: 1", 3, "min-replicas-to-write is not set", 3, "appendfsync always", 3, "Sentinel", 0, "cannot be used", 0)
 		victim, _ := r.Owner(shard)
 		victim.Kill()
 		m.endByItself("a Cluster node is lost")

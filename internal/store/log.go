@@ -180,6 +180,8 @@ type Master struct {
 	Replicas   int    // that are connected
 	Policy     string // maxmemory-policy
 	AppendOnly bool   // it writes an append-only file
+	// AppendFsync is how often it does so durably: always, everysec or no; "" if it does not say.
+	AppendFsync string
 	// NeedsReplicas: it refuses changes while fewer than min-replicas-to-write replicas are connected.
 	NeedsReplicas bool
 	Fault         string // why it cannot be used, such as that it does not answer; "" for none

@@ -43,7 +43,7 @@ func TestSentinelFailover(t *testing.T) {
 	a, b := start(t, r.Options(), &redistest.Marker{}).ready(t), start(t, r.Options(), &redistest.Marker{}).ready(t)
 	servers, err := a.redis.Servers(context.Background())
 	if err != nil || servers.Mode != store.ModeSentinel || len(servers.Masters) != 1 ||
-		servers.Masters[0] != (store.Master{Address: r.Servers[0].Address(), Replicas: 1, Policy: store.NoEviction, AppendOnly: true}) {
+		servers.Masters[0] != (store.Master{Address: r.Servers[0].Address(), Replicas: 1, Policy: store.NoEviction, AppendOnly: true, AppendFsync: "always"}) {
 		t.Errorf("servers: %+v %v", servers, err)
 	}
 	if len(servers.Sentinels) != 3 || slices.ContainsFunc(servers.Sentinels, func(s store.Sentinel) bool { return s.Fault != "" }) {

@@ -138,6 +138,9 @@ func (r *Redis) inspect(ctx context.Context, c *redis.Client) (m store.Master, e
 		return m, fmt.Errorf("reading INFO memory: no maxmemory_policy: %w", store.ErrUnavailable)
 	}
 	m.AppendOnly = infoField(info["persistence"], "aof_enabled") == "1"
+	if set, err := c.ConfigGet(ctx, "appendfsync").Result(); err == nil { // an ACL may forbid CONFIG
+		m.AppendFsync = set["appendfsync"]
+	}
 	// The field is there only while min-replicas-to-write is set.
 	m.NeedsReplicas = infoField(info["replication"], "min_slaves_good_slaves") != ""
 	for i := 0; ; i++ {
