@@ -299,7 +299,7 @@ func (a *Account) Delete(ctx context.Context) (*Result[api.Account], error) {
 // of a name begins without it. A failure is logged.
 func (d *Domain) ForgetAccounts(ctx context.Context, accounts ...string) {
 	if err := d.Forget(context.WithoutCancel(ctx), "", accounts); err != nil {
-		d.Log.Warn("deleting what was remembered of deleted accounts", "domain", d.name, "error", err)
+		d.Log.Warn("deleting last uses and usual logins of deleted accounts", "domain", d.name, "error", err)
 	}
 }
 

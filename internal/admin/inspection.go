@@ -120,7 +120,7 @@ func (x *inspection) account(a *store.Account) {
 	case len(live) == 0 && !a.Suspended && !used[access.IMAP].IsZero():
 		x.add("no_secure_password", a.Address, "", "logs in with its mailbox password only", nil)
 	case len(live) > 0 && a.Suspended:
-		x.add("suspended_with_access", a.Address, "", fmt.Sprintf("is suspended and keeps %d secure passwords, which work again once it is not", len(live)), nil)
+		x.add("suspended_with_access", a.Address, "", fmt.Sprintf("is suspended and keeps %d secure passwords, which work again when the suspension is lifted", len(live)), nil)
 	}
 	if a.MailboxHash != "" && !a.MailboxSetAt.IsZero() && x.Time.Sub(a.MailboxSetAt) > oldPassword {
 		x.add("old_mailbox_password", a.Address, "", "the mailbox password was set "+a.MailboxSetAt.Format(time.DateOnly), nil)
@@ -152,7 +152,7 @@ func (x *inspection) policies() {
 		}
 		if j := slices.IndexFunc(list, func(o store.Revised[store.Policy]) bool { return o.Doc.ID != p.ID && shadows(o.Doc, p) }); j >= 0 {
 			if twin := shadows(p, list[j].Doc); !twin || list[j].Doc.ID < p.ID { // of two alike, one stays
-				x.add("policy_shadowed", "", p.ID, fmt.Sprintf("all that the policy %q refuses, %q refuses as well", p.Name, list[j].Doc.Name), disable)
+				x.add("policy_shadowed", "", p.ID, fmt.Sprintf("every login that the policy %q refuses is refused by %q as well", p.Name, list[j].Doc.Name), disable)
 			}
 			continue
 		}
@@ -220,7 +220,7 @@ func (d *Domain) Reclaim(ctx context.Context, in *api.Reclaim, f *api.Faults) (*
 		return d.undoReclaim(ctx, in.Undo)
 	}
 	if len(in.Findings)+len(in.Kinds) == 0 {
-		f.Add("/findings", "required", "or kinds, or undo: name what to close")
+		f.Add("/findings", "required", "is needed, or kinds, or undo")
 	}
 	account := d.readRecordFilters(in.Account, time.Time{}, time.Time{}, f)
 	if err := f.Err(); err != nil {

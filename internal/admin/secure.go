@@ -124,7 +124,7 @@ func (l *Logins) Confirm(ctx context.Context, id string) (*api.LoginRecord, erro
 		return nil, err
 	}
 	if rec.Outcome != access.Allow {
-		return nil, api.Conflict("not_allowed", "the login did not succeed: only what its owner did is usual")
+		return nil, api.Conflict("not_allowed", "the login did not succeed, so it cannot be marked as the account's own")
 	}
 	rec.Domain = d.name
 	err = d.changeFor(ctx, ForDomain|ForSelf, d.DryRun, func(ch *store.Change) error {

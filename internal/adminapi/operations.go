@@ -163,7 +163,7 @@ func operations() []operation {
 		write(post, factorsPath+"/sms", "create-sms-factor", "Add a telephone that codes are sent to", admin.ForDomain|admin.ForSelf, api.NewFactor{}, api.CreatedFactor{}, createSMSFactor),
 		write(post, factorsPath+"/challenge", "challenge-passkey", "Begin a proof with a passkey", admin.ForDomain|admin.ForSelf, nil, api.FactorChallenge{}, challengePasskey),
 		write(post, factorsPath+"/challenge/answer", "answer-passkey", "End a proof with a passkey: the response is accepted once as otp", admin.ForDomain|admin.ForSelf, api.PasskeyProof{}, api.FactorAnswer{}, answerPasskey),
-		write(post, factorPath+"/confirm", "confirm-second-factor", "Confirm a new second factor with a code of it", admin.ForDomain|admin.ForSelf, api.FactorProof{}, api.Factor{}, confirmFactor),
+		write(post, factorPath+"/confirm", "confirm-second-factor", "Confirm a new second factor with one of its codes", admin.ForDomain|admin.ForSelf, api.FactorProof{}, api.Factor{}, confirmFactor),
 		write(post, factorPath+"/send", "send-code", "Send a code to the address or number of a second factor", admin.ForDomain|admin.ForSelf, nil, api.SentCode{}, sendCode),
 		remove(factorPath, "delete-second-factor", "Delete a second factor", admin.ForDomain|admin.ForSelf, deleteFactor),
 		remove(factorsPath, "reset-second-factors", "Delete all second factors of an account", admin.ForDomain, resetFactors),
@@ -173,13 +173,13 @@ func operations() []operation {
 		get(domain+"/logins/export", "export-logins", "Export a domain's login records, oldest first, as CSV, JSON Lines or syslog messages", accountReads, "", exportLogins,
 			"format", "account", "ip", "network", "region", "client", "device", "abnormal", "outcome", "reason", "policy", "since", "until"),
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
-		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the present rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
-		write(post, domain+"/logins/{id}/it-was-me", "confirm-login", "Learn that a login was its account's own: what was unusual about it is usual from now on", admin.ForDomain|admin.ForSelf, nil, api.LoginRecord{}, confirmLogin),
-		long(get(domain+"/inspection", "inspect-domain", "Look for gaps: what is unused, without end or without effect", domainReads, api.Inspection{}, inspectDomain, "account", "days", "limit", "cursor"), api.InspectionLine{}),
+		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the current rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
+		write(post, domain+"/logins/{id}/it-was-me", "confirm-login", "Mark a login as its account's own: its network, region, device and client are usual from now on", admin.ForDomain|admin.ForSelf, nil, api.LoginRecord{}, confirmLogin),
+		long(get(domain+"/inspection", "inspect-domain", "Find unused access, and rules without end or effect", domainReads, api.Inspection{}, inspectDomain, "account", "days", "limit", "cursor"), api.InspectionLine{}),
 		ends(write(post, domain+"/inspection/reclaim", "reclaim", "Carry out the proposals of findings, or undo that", admin.ForDomain, api.Reclaim{}, api.Reclaimed{}, reclaimDomain)),
 		get(domain+"/sessions", "list-sessions", "List the open sessions of a domain", domainReads, api.Sessions{}, listSessions),
 		get(account+"/sessions", "list-account-sessions", "List the open sessions of an account", accountReads, api.Sessions{}, listAccountSessions),
-		remove("/v1/sessions/{id}", "end-session", "End an open session, and those that Dovecot does not tell apart from it", admin.ForDomain, endSession),
+		remove("/v1/sessions/{id}", "end-session", "End an open session, and those that Dovecot does not distinguish from it", admin.ForDomain, endSession),
 		get(domain+"/held", "list-held", "List the messages that wait for approval, oldest first", domainReads, api.List[api.Held]{}, listHeld, "limit", "cursor"),
 		get("/v1/held/{id}", "get-held", "Show a message that waits for approval", domainReads, api.Held{}, getHeld),
 		write(post, "/v1/held/{id}/approve", "approve-held", "Release a held message", admin.ForDomain, nil, api.Held{}, approveHeld),
@@ -203,11 +203,11 @@ func operations() []operation {
 		get(domain+"/messages", "list-messages", "List a domain's message records, newest first", accountReads, api.List[api.MessageRecord]{}, listMessages,
 			"account", "credential", "queue_id", "message_id", "verdict", "rule", "since", "until", "limit", "cursor"),
 		get(domain+"/messages/explain", "explain-message", "Explain a recorded message by its queue id or Message-ID", domainReads, api.ExplainedMessages{}, explainMessages, "queue_id", "message_id"),
-		get("/v1/throttle", "list-throttle", "List the accounts and addresses that are held back after wrong secrets", domainReads, api.Throttle{}, listThrottle, "limit", "cursor"),
+		get("/v1/throttle", "list-throttle", "List the accounts and addresses that are throttled after wrong secrets", domainReads, api.Throttle{}, listThrottle, "limit", "cursor"),
 		remove("/v1/throttle/{subject}", "lift-throttle", "Forget the wrong secrets of an account or an address, on all nodes", admin.ForDomain, liftThrottle),
 		get("/v1/audit", "list-audit", "List administrative changes and credential events, newest first", domainReads, api.List[api.AuditEntry]{}, listAudit, "domain", "since", "limit", "cursor"),
 		get("/v1/audit/verify", "verify-audit", "Verify that no audit entry was removed, changed, reordered or cut off", admin.ForRead, api.AuditVerification{}, verifyAudit, "anchor"),
-		long(get("/v1/audit/export", "export-audit", "Export the audit with what verifies it; only lines (application/x-ndjson) contain the entries", admin.ForRead, api.AuditExport{}, exportAudit), api.AuditExportLine{}),
+		long(get("/v1/audit/export", "export-audit", "Export the audit with the hashes that verify it; only lines (application/x-ndjson) contain the entries", admin.ForRead, api.AuditExport{}, exportAudit), api.AuditExportLine{}),
 
 		get(types, "list-client-types", "List the client types that have evidence", admin.ForRead, api.List[api.ClientType]{}, listClientTypes, "limit", "cursor"),
 		get(types+"/{type}", "get-client-type", "Show a client type", admin.ForRead, api.ClientType{}, getClientType),
@@ -224,7 +224,7 @@ func operations() []operation {
 
 		always(get("/v1/store", "get-store", "Show store and replication status", admin.ForRead, api.StoreStatus{}, getStore)),
 		long(write(post, "/v1/store/backup", "backup-store", "Read all documents of the store; only lines (application/x-ndjson) contain them", admin.ForAdmin, nil, api.StoreBackup{}, backupStore), api.StoreBackupLine{}),
-		large(write(post, "/v1/store/restore", "restore-store", "Put documents of a backup into an empty store", admin.ForAdmin, api.StoreRestore{}, api.StoreRestored{}, restoreStore)),
+		large(write(post, "/v1/store/restore", "restore-store", "Restore documents of a backup into an empty store", admin.ForAdmin, api.StoreRestore{}, api.StoreRestored{}, restoreStore)),
 		always(write(post, "/v1/store/adopt", "adopt-store", "Accept the present store in place of the known one", admin.ForAdmin, nil, api.StoreStatus{}, adoptStore)),
 		always(write(post, "/v1/store/repair", "repair-store", "Replace damaged parts of the store by the documents in this daemon's memory", admin.ForAdmin, nil, api.StoreRepair{}, repairStore)),
 		always(write(post, "/v1/login", "login", "Decide a login", admin.ForLogin, api.Login{}, api.Decision{}, nil)),
@@ -297,7 +297,7 @@ func parameter(name string) rest.Param {
 	case "format":
 		return rest.Param{Doc: "csv, jsonl (the default) or syslog (RFC 5424).", Enum: []string{"csv", "jsonl", "syslog"}}
 	case "days":
-		return rest.Param{Doc: "What was not used for so many days counts as unused: 0 to 3650, by default 90. 0: what was never used.", Kind: rest.Text}
+		return rest.Param{Doc: "Days without use after which access counts as unused: 0 to 3650, by default 90. 0: only access that was never used.", Kind: rest.Text}
 	case "anchor":
 		return rest.Param{Doc: "The anchor of an earlier verification: the chains must still pass through it.", Kind: rest.Text}
 	case "domain":

@@ -188,5 +188,5 @@ type ExplainedMessages struct {
 // ExplainedMessage is a recorded message, and what the present rules say about its envelope.
 type ExplainedMessage struct {
 	Record     MessageRecord       `json:"record"`
-	Recipients []RecipientDecision `json:"recipients" doc:"By the present rules. A recipient of another domain is shown as *@domain. Rules that use the content are not evaluated."`
+	Recipients []RecipientDecision `json:"recipients" doc:"By the current rules. A recipient of another domain is shown as *@domain. Rules that use the content are not evaluated."`
 }

@@ -2,17 +2,17 @@ package api
 
 import "time"
 
-// Throttle is who is held back by the counters of wrong secrets.
+// Throttle lists the accounts and addresses whose counters of wrong secrets reached a limit.
 type Throttle struct {
 	Items       []Throttled           `json:"items"`
 	Next        string                `json:"next,omitempty" doc:"The cursor of the next page; missing on the last page."`
-	Distributed []DistributedGuessing `json:"distributed" doc:"Domains where wrong secrets come from many addresses, few from each. Nobody is held back for it, unless throttle.distributed says so."`
+	Distributed []DistributedGuessing `json:"distributed" doc:"Domains where wrong secrets come from many addresses, few from each. Nobody is refused for it unless throttle.distributed is known."`
 }
 
 // Throttled is an account or an address whose mailbox passwords are refused without being verified.
 type Throttled struct {
-	Account      string    `json:"account,omitempty" doc:"The account that is held back; empty if an address is."`
-	Address      string    `json:"address,omitempty" doc:"The address that is held back, an IPv6 network of 64 bits; with account, an address that the account is used from, which has counters of its own."`
+	Account      string    `json:"account,omitempty" doc:"The account that is throttled; empty for an address."`
+	Address      string    `json:"address,omitempty" doc:"The address that is throttled, an IPv6 network of 64 bits; with account, an address that the account is used from, which has counters of its own."`
 	Reason       string    `json:"reason" enum:"wrong_secrets_per_address,wrong_secrets_per_account" doc:"The setting whose limit was reached."`
 	WrongSecrets int       `json:"wrong_secrets" doc:"Number of different wrong secrets that count now."`
 	Since        time.Time `json:"since" doc:"When the limit was reached."`

@@ -287,7 +287,7 @@ type PolicyPreviewed struct {
 	Examined int       `json:"examined" doc:"Number of records evaluated."`
 	CameIn   int       `json:"came_in" doc:"Records of admitted logins, including those whose result the next passdb never reported."`
 	Refused  Affected  `json:"refused" doc:"Admitted logins that the change would have refused. Logins that other rules refuse are not counted."`
-	Admitted Affected  `json:"admitted" doc:"Logins that the present rules refuse and the change would allow. Whether their secrets were right is not always known."`
+	Admitted Affected  `json:"admitted" doc:"Logins that the current rules refuse and the change would allow. Whether their secrets were right is not always known."`
 }
 
 // Affected counts the logins that a change affects, by several properties.
@@ -684,7 +684,7 @@ type Actor struct {
 // has changed since it was recorded.
 type ExplainedLogin struct {
 	Record     LoginRecord     `json:"record"`
-	Decision   access.Decision `json:"decision" doc:"The decision by the present rules, with client type, address and secure password of the record, or a wrong secret."`
+	Decision   access.Decision `json:"decision" doc:"The decision by the current rules, with client type, address and secure password of the record, or a wrong secret."`
 	Differs    bool            `json:"differs" doc:"Outcome, reason or policy differ from the record."`
 	WhyDiffers string          `json:"why_differs,omitempty"`
 }

@@ -12,7 +12,7 @@ type Withdrawal struct {
 
 // Withdrawn is what was found and what became of it.
 type Withdrawn struct {
-	Node      string             `json:"node,omitempty" doc:"This daemon's node: the queue of no other was looked at."`
+	Node      string             `json:"node,omitempty" doc:"This daemon's node: no other node's queue was searched."`
 	Messages  []WithdrawnMessage `json:"messages"`
 	Queued    int                `json:"queued" doc:"Number of messages that were in the queue."`
 	Delivered int                `json:"delivered" doc:"Number of copies in mailboxes."`

@@ -65,7 +65,7 @@ redis-server runs as this user, too. It becomes the owner of a state_dir that ro
 exits. Empty: the daemon keeps running as the user that started it.`,
 			func(c *Config) *string { return &c.User }, printable),
 
-		row("store.url", `Where the rules are. "embedded": a private redis-server that the daemon runs by itself.
+		row("store.url", `Store of the rules. "embedded": a private redis-server that the daemon runs by itself.
 A Redis of your own: "unix:///run/redis/redis.sock", "redis://host:6379", or "rediss://host:6379" with TLS.
 A list is a Redis Cluster, by some of its nodes: ["10.0.0.1:6379", "10.0.0.2:6379"], or ["rediss://…", "rediss://…"] with TLS.
 With store.master the list names the Sentinels that watch it (port 26379 if none is given); the master is reached with TLS if they
@@ -136,12 +136,12 @@ here; "verified", only the latter; "never", none.`,
 {"submission587" = "smtp"}. Other unknown services are refused.`,
 			func(c *Config) *map[string]string { return &c.Login.Services }, protocols),
 
-		row("sasl.listen", `Where Postfix asks about submission logins without Dovecot in between (smtpd_sasl_path): a list of unix sockets, such as
+		row("sasl.listen", `Listeners for Postfix' authentication requests (smtpd_sasl_path), without Dovecot in between: a list of unix sockets, such as
 "unix:/var/spool/postfix/private/drawbridge-auth?mode=0660&group=postfix". It admits root, the daemon's user and that group.
 An empty list switches the service off.`,
 			func(c *Config) *[]listen.Spec { return &c.SASL.Listen }, apart("sasl.listen"), unixOnly),
 		row("sasl.next", `Dovecot's authentication socket, such as "/var/spool/postfix/private/auth": it verifies mailbox passwords that are not
-kept here, for sasl.listen and for log-ins to /account, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able
+kept here, for sasl.listen and for logins to /account, and all mechanisms but PLAIN and LOGIN. The daemon's user must be able
 to write to it. Empty: none; then sasl.listen needs login.next_passdb = false and login.unmanaged = "deny", and with
 login.next_passdb = true nobody can log in to /account.`,
 			func(c *Config) *string { return &c.SASL.Next }, absolute, needsNext),
@@ -162,7 +162,7 @@ faster: over loopback TCP a submission takes a third longer.`,
 			func(c *Config) *[]listen.Spec { return &c.Milter.Listen }, apart("milter.listen"), plain),
 		row("milter.max_connections", `Maximum open connections of each listener, 1 to 65536; further ones wait. Every SMTP session of Postfix has one.`,
 			func(c *Config) *int { return &c.Milter.MaxConnections }, between(1, 65536)),
-		row("milter.max_memory", `Memory in MiB, 16 to 65536, for the messages that mail rules look at while they are received, over all connections. A message
+		row("milter.max_memory", `Memory in MiB, 16 to 65536, for the messages that mail rules evaluate while they are received, over all connections. A message
 for which there is no room is answered 451. A single message may take half of it, at most 128 MiB; longer ones cannot be read.`,
 			func(c *Config) *int { return &c.Milter.MaxMemory }, between(16, 65536)),
 		row("api.listen", `Listeners for the HTTP API, as in login.listen. On a unix socket root and the daemon's user need no key.`,
@@ -215,10 +215,10 @@ refused for now (451). Notices are still written.`,
 		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
 name.`,
 			func(c *Config) *string { return &c.Mail.Node }, printable),
-		row("mail.postqueue", `Command that lists Postfix' queue, as a list of words; "-j" is added. "drawbridge withdraw" uses it. []: the queue is not looked at.`,
+		row("mail.postqueue", `Command that lists Postfix' queue, as a list of words; "-j" is added. "drawbridge withdraw" uses it. []: the queue is not searched.`,
 			func(c *Config) *[]string { return &c.Mail.Postqueue }, commandWords),
 		row("mail.postsuper", `Command that deletes from Postfix' queue; "-d" and "-" are added. Only root may run postsuper: a daemon with a user of its own
-needs a wrapper. []: withdraw names what is queued and deletes it from mailboxes only.`,
+needs a wrapper. []: withdraw lists queued messages, and deletes from mailboxes only.`,
 			func(c *Config) *[]string { return &c.Mail.Postsuper }, commandWords),
 
 		row("notify.smtp", `Address and port of the Postfix that takes released messages, copies and notices, over plain SMTP without authentication. It must
@@ -266,7 +266,7 @@ Guesses from there still count for their accounts. The webmail's own addresses (
 distributed guessing: in the log, by "drawbridge throttle", /readyz and /metrics. Addresses that their account recently
 logged in from do not count. 0 to 20000; 0: never.`,
 			func(c *Config) *int { return &c.Throttle.DistributedAddresses }, between(0, 20_000)),
-		row("throttle.distributed", `What follows from distributed guessing at a domain. "report": nobody is refused. "known": while it lasts, mailbox passwords
+		row("throttle.distributed", `Effect of distributed guessing at a domain. "report": nobody is refused. "known": while it lasts, mailbox passwords
 of the domain are accepted only from addresses that recently logged in to the account, and exempt ones; users who travel
 need a secure password.`,
 			func(c *Config) *string { return &c.Throttle.Distributed }, oneOf(ReportOnly, KnownOnly)),

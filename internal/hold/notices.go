@@ -52,7 +52,7 @@ func (k *Keeper) requests(item *Item) []*notice {
 			fmt.Fprintf(&b, "Without a decision it is rejected at %s.\n", stamp(a.Expires))
 		}
 		if a.All && len(a.Approvers) > 1 {
-			fmt.Fprintf(&b, "All of %d approvers have to approve.\n", len(a.Approvers))
+			fmt.Fprintf(&b, "All %d approvers have to approve.\n", len(a.Approvers))
 		}
 		if k.Link != nil {
 			if link := k.Link(a.Domain, item.ID, approver, a.Expires); link != "" {

@@ -199,7 +199,7 @@ func (d *Domain) PreviewRule(ctx context.Context, in *api.MailRulePreview, f *ap
 	switch {
 	case f.Err() != nil:
 	case !draft.Kind.Envelope():
-		f.Add("/rule/kind", "not_recorded", "cannot be previewed: records do not contain what rules of kind %s look at. Use mode report instead", draft.Kind)
+		f.Add("/rule/kind", "not_recorded", "cannot be previewed: records lack the data that rules of kind %s evaluate. Use mode report instead", draft.Kind)
 	}
 	if err := f.Err(); err != nil {
 		return nil, err

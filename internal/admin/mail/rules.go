@@ -351,7 +351,7 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		need(len(a.To) > 0, "/to", "the addresses that receive copies")
 	case mailflow.KindAudit:
 		a.Approvers, rest.Approvers = d.readApprovers(in.Approvers, pointer+"/approvers", f), nil
-		need(len(a.Approvers) > 0, "/approvers", "who decides about held messages")
+		need(len(a.Approvers) > 0, "/approvers", "the approvers of held messages")
 		a.Need, rest.Need = cmp.Or(in.Need, mailflow.NeedAny), ""
 		a.Expires, rest.Expires = cmp.Or(in.Expires, "72h"), ""
 		if _, err := mailflow.CheckExpires(a.Expires); err != nil {
