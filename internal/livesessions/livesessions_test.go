@@ -253,15 +253,18 @@ func TestFailedIsExact(t *testing.T) {
 	for name, c := range map[string]struct {
 		first, second []doveadm.Connection
 		since         bool // the login is newer than the last answer of the second
+		twice         bool // … and the device logged in again, from the same address
 		want          Outcome
 	}{
-		"it was at the first":                 {[]doveadm.Connection{connection()}, []doveadm.Connection{bobs}, false, Outcome{Ended: 1, Unreachable: 1}},
-		"it was at the first, since":          {[]doveadm.Connection{connection()}, nil, true, Outcome{Ended: 1, Unreachable: 1}},
-		"with a name at the first, since":     {[]doveadm.Connection{connection("a")}, nil, true, Outcome{Ended: 1, Unreachable: 1}},
-		"two are at the second":               {nil, []doveadm.Connection{connection(), connection()}, false, Outcome{Failed: 2, Unreachable: 1}},
-		"one of two there, by its name":       {nil, []doveadm.Connection{connection("a"), connection("b")}, false, Outcome{Failed: 1, Unreachable: 1}},
-		"it may be at the second, since":      {nil, nil, true, Outcome{Failed: 1, Unreachable: 1}},
-		"it was at the second, and has ended": {nil, nil, false, Outcome{Unreachable: 1}},
+		"it was at the first":                 {[]doveadm.Connection{connection()}, []doveadm.Connection{bobs}, false, false, Outcome{Ended: 1, Unreachable: 1}},
+		"it was at the first, since":          {[]doveadm.Connection{connection()}, nil, true, false, Outcome{Ended: 1, Unreachable: 1}},
+		"with a name at the first, since":     {[]doveadm.Connection{connection("a")}, nil, true, false, Outcome{Ended: 1, Unreachable: 1}},
+		"two are at the second":               {nil, []doveadm.Connection{connection(), connection()}, false, false, Outcome{Failed: 2, Unreachable: 1}},
+		"one of two there, by its name":       {nil, []doveadm.Connection{connection("a"), connection("b")}, false, false, Outcome{Failed: 1, Unreachable: 1}},
+		"it may be at the second, since":      {nil, nil, true, false, Outcome{Failed: 1, Unreachable: 1}},
+		"one at each, since":                  {[]doveadm.Connection{connection()}, nil, true, true, Outcome{Ended: 1, Failed: 1, Unreachable: 1}},
+		"one at each by name, since":          {[]doveadm.Connection{connection("a")}, nil, true, true, Outcome{Ended: 1, Failed: 1, Unreachable: 1}},
+		"it was at the second, and has ended": {nil, nil, false, false, Outcome{Unreachable: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			judge, first, second := &revoked{}, &server{}, &server{open: c.second}
@@ -274,6 +277,9 @@ func TestFailedIsExact(t *testing.T) {
 				began = time.Now()
 			}
 			s.Opened(login("a", "phone", began), s.State.Version())
+			if c.twice {
+				s.Opened(login("c", "phone", began), s.State.Version())
+			}
 			s.Opened(login("b", "laptop", long), s.State.Version())
 			first.mu.Lock()
 			first.open = c.first

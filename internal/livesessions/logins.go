@@ -55,7 +55,7 @@ type logins struct {
 	ids    map[string]*access.Session
 	places map[place][]*access.Session // those that differ, oldest first
 	recent []*access.Session           // by time
-	ended  map[ending]ended
+	ended  map[ending]time.Time        // when all sessions from there were ended last, or not among the open ones
 }
 
 // ending is an origin whose sessions were ended at one Dovecot. Others may still have some.
@@ -64,14 +64,8 @@ type ending struct {
 	origin
 }
 
-// ended is when all sessions from an origin were ended last, or not among the open ones.
-type ended struct {
-	at     time.Time
-	kicked bool // there were some
-}
-
 func newLogins(nodes int) logins {
-	return logins{nodes: nodes, ids: map[string]*access.Session{}, places: map[place][]*access.Session{}, ended: map[ending]ended{}}
+	return logins{nodes: nodes, ids: map[string]*access.Session{}, places: map[place][]*access.Session{}, ended: map[ending]time.Time{}}
 }
 
 // add remembers a login that is decided now.
@@ -99,7 +93,7 @@ func (l *logins) recall(s *access.Session) {
 // may have sessions from before.
 func (l *logins) over(o origin) (first time.Time) {
 	for i := range l.nodes {
-		at := l.ended[ending{i, o}].at
+		at := l.ended[ending{i, o}]
 		if first.IsZero() || at.Before(first) {
 			first = at
 		}
@@ -187,7 +181,7 @@ func (l *logins) byID(id string) *access.Session {
 func (l *logins) at(node int, p place, now time.Time) []*access.Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ended := l.ended[ending{node, p.origin}].at
+	ended := l.ended[ending{node, p.origin}]
 	return slices.DeleteFunc(slices.Clone(l.places[p]), func(s *access.Session) bool {
 		return s.Began.Before(ended) && !arriving(s, now)
 	})
@@ -203,6 +197,31 @@ func (l *logins) arriving(c *scope, now time.Time) []*access.Session {
 			list = append(list, s)
 		}
 	}
+	return list
+}
+
+// since returns the logins of accounts that a scope covers whose sessions may have appeared since a time,
+// the latest first. Of several without an id that are judged alike it returns one.
+func (l *logins) since(c *scope, from time.Time) []*access.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*access.Session
+	covered := func(s *access.Session) bool {
+		return c.covers(s.Account) && (!s.Began.Before(from) || arriving(s, from))
+	}
+	for _, s := range l.ids {
+		if covered(s) {
+			list = append(list, s)
+		}
+	}
+	for _, at := range l.places {
+		for _, s := range at {
+			if s.ID == "" && covered(s) {
+				list = append(list, s)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b *access.Session) int { return b.Began.Compare(a.Began) })
 	return list
 }
 
@@ -223,11 +242,10 @@ func (l *logins) all(c *scope) []*access.Session {
 
 // end notes that all sessions from an origin that began before a time are over at a Dovecot: they
 // were kicked, or it has none.
-func (l *logins) end(node int, o origin, before time.Time, kicked bool) {
+func (l *logins) end(node int, o origin, before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := ending{node, o}
-	l.ended[e] = ended{before, kicked || l.ended[e].kicked}
+	l.ended[ending{node, o}] = before
 }
 
 // forgetOne forgets the login of a session that was ended.
@@ -235,19 +253,6 @@ func (l *logins) forgetOne(s *access.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.drop(s)
-}
-
-// kickedElsewhere reports whether sessions from the origin of a login were ended at another Dovecot
-// after it.
-func (l *logins) kickedElsewhere(node int, s *access.Session) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.nodes {
-		if e := l.ended[ending{i, origin{s.Account, s.IP}}]; i != node && e.kicked && s.Began.Before(e.at) {
-			return true
-		}
-	}
-	return false
 }
 
 // forget forgets the logins that have no session any more: those from before since, and not in
@@ -274,8 +279,8 @@ func (l *logins) forget(open map[place]bool, ids map[string]bool, since time.Tim
 		}
 	}
 	l.recent = slices.DeleteFunc(l.recent, old)
-	for o, e := range l.ended {
-		if since.Sub(e.at) > 24*time.Hour {
+	for o, at := range l.ended {
+		if since.Sub(at) > 24*time.Hour {
 			delete(l.ended, o)
 		}
 	}

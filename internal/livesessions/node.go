@@ -41,10 +41,17 @@ type node struct {
 	done     uint64        // those that the last pass included
 	finished chan struct{} // closed after each pass, and replaced
 	failing  bool
-	accounts map[string]bool // that had sessions when it was last asked
-	listed   time.Time       // when that was; zero if it did not answer
-	last     []doveadm.Connection
-	answered time.Time // when last was the answer
+	accounts map[string]bool      // that had sessions when it was last asked
+	listed   time.Time            // when that was; zero if it did not answer
+	last     []doveadm.Connection // that it had when it last answered, but for those that were ended
+	answered time.Time            // when that was
+	gone     []goneSession        // that were ended lately
+}
+
+// goneSession is a session that was ended.
+type goneSession struct {
+	doveadm.Connection
+	at time.Time
 }
 
 func newNode(s *Sessions, number int, d Dovecot) *node {
@@ -150,6 +157,7 @@ func (n *node) list(ctx context.Context) ([]doveadm.Connection, error) {
 		n.listed = time.Time{}
 	} else {
 		n.last, n.answered = list, began
+		n.gone = slices.DeleteFunc(n.gone, func(g goneSession) bool { return began.Sub(g.at) > 2*pollEvery })
 	}
 	return list, err
 }
@@ -220,7 +228,7 @@ func (n *node) without(open []session, c *scope, listed time.Time) {
 	}
 	for _, s := range n.logins.all(c) {
 		if o := (origin{s.Account, s.IP}); !has[o] && listed.Sub(s.Began) > appearsWithin && n.denies(s) {
-			n.logins.end(n.number, o, listed, false)
+			n.logins.end(n.number, o, listed)
 		}
 	}
 }
@@ -403,6 +411,7 @@ func (n *node) end(ctx context.Context, group []session) (ended bool, err error)
 		}
 		if ended {
 			n.logins.forgetOne(first.logins[0])
+			n.ended(group)
 		}
 		return ended, err
 	}
@@ -419,40 +428,99 @@ func (n *node) end(ctx context.Context, group []session) (ended bool, err error)
 		}
 	}
 	if ended {
-		n.logins.end(n.number, first.origin, began, true)
+		n.logins.end(n.number, first.origin, began)
+		n.ended(group)
 	}
 	return ended, nil
 }
 
+// ended notes that sessions were ended.
+func (n *node) ended(group []session) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	for i := range group {
+		c := group[i].Connection
+		same := func(o doveadm.Connection) bool {
+			return o.User == c.User && o.Service == c.Service && o.IP == c.IP && slices.Equal(o.Fields, c.Fields)
+		}
+		if at := slices.IndexFunc(n.last, same); at >= 0 {
+			n.last = slices.Delete(slices.Clone(n.last), at, at+1)
+		}
+		n.gone = append(n.gone, goneSession{c, now})
+	}
+}
+
 // left returns how many refused sessions a Dovecot that does not answer may still have: those that it
-// had when it last answered, and logins since then whose sessions no other Dovecot has or had.
+// had when it last answered, and logins since then whose sessions were seen nowhere.
 func (n *node) left(ctx context.Context, c *scope) (count int) {
 	n.mu.Lock()
 	last, answered := n.last, n.answered
 	n.mu.Unlock()
-	open := n.identify(ctx, last, c)
-	for _, group := range n.refused(open) {
+	for _, group := range n.refused(n.identify(ctx, last, c)) {
 		count += len(group)
 	}
-	for _, s := range n.logins.all(c) {
-		if s.Began.Before(answered) || !n.denies(s) || n.logins.kickedElsewhere(n.number, s) {
-			continue
-		}
-		p := placeOf(s)
-		here := slices.ContainsFunc(open, func(o session) bool { return o.place == p })
-		if !here && !slices.ContainsFunc(n.nodes, func(o *node) bool { return o != n && o.has(p) }) {
+	var known sightings
+	for _, o := range n.nodes {
+		o.had(&known)
+	}
+	for _, s := range n.logins.since(c, answered) {
+		if n.denies(s) && !known.take(s) {
 			count++
 		}
 	}
 	return count
 }
 
-// has reports whether a Dovecot had a session of a place when it last answered.
-func (n *node) has(p place) bool {
+// had adds the sessions that a Dovecot had when it last answered, and those that ended there lately.
+func (n *node) had(known *sightings) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.last, func(c doveadm.Connection) bool {
-		at, ok := n.place(&c)
-		return ok && at == p
-	})
+	for i := range n.last {
+		if p, ok := n.place(&n.last[i]); ok {
+			known.add(p, n.last[i].Fields, n.answered)
+		}
+	}
+	for i := range n.gone {
+		if p, ok := n.place(&n.gone[i].Connection); ok {
+			known.add(p, n.gone[i].Fields, n.gone[i].at)
+		}
+	}
+}
+
+// sightings are sessions that Dovecots listed, by their names, or by when they were seen last at a place.
+type sightings struct {
+	names map[string]bool
+	seen  map[place][]time.Time
+}
+
+func (k *sightings) add(p place, names []string, at time.Time) {
+	if k.names == nil {
+		k.names, k.seen = map[string]bool{}, map[place][]time.Time{}
+	}
+	for _, name := range names {
+		k.names[name] = true
+	}
+	if len(names) == 0 {
+		k.seen[p] = append(k.seen[p], at)
+	}
+}
+
+// take reports whether a login's session was seen, and uses the sighting up. Logins are taken from the
+// latest to the oldest.
+func (k *sightings) take(s *access.Session) bool {
+	if k.names[s.ID] {
+		return true
+	}
+	p := placeOf(s)
+	first := -1
+	for i, at := range k.seen[p] {
+		if at.After(s.Began) && (first < 0 || at.Before(k.seen[p][first])) {
+			first = i
+		}
+	}
+	if first >= 0 {
+		k.seen[p] = slices.Delete(k.seen[p], first, first+1)
+	}
+	return first >= 0
 }
