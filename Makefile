@@ -133,9 +133,10 @@ bench: sudo install-deps build
 	@$(GO) build -o bin/drawbridge-bench-exec ./contrib/bench/checkpassword/measure
 	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
 	@bin/drawbridge-bench-exec
-	$(GO) test -run '^$$' -bench Messages -count 5 ./milter
+	$(GO) test -run '^$$' -bench Ratios -benchtime 20x ./milter
 	$(GO) test -run '^$$' -bench 'Million|Snapshot' -benchtime 7x ./internal/store
 	$(GO) test -run '^$$' -bench OfMillion -benchtime 7x ./internal/store/redisstore
+	$(GO) test -run '^$$' -bench ThousandRules ./internal/mailflow
 	$(GO) test -run '^$$' -bench Observe ./internal/metrics
 	$(GO) test -run '^$$' -bench Inspection -benchtime 7x ./internal/admin
 	$(GO) test -run '^$$' -bench Pages -benchtime 50x ./internal/console
