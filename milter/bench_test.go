@@ -31,6 +31,7 @@ import (
 //	floor       a loop that asks for the packets of from, and does not look at them
 //	rules       rules about recipients (M5, M7, M9): each message is judged at its end
 //	headers     rules about recipients and header fields
+//	identified  no rule; the Message-ID is recorded, as it always is with the whole daemon
 //
 // The client honours what was agreed and writes when it needs an answer, as Postfix does, and shares
 // the processors.
@@ -104,6 +105,8 @@ func contenders() []contender {
 		{"trace", 0, checking(mailflow.CheckEnvelope, "third-party"), nil},
 		{"from", 6, checking(mailflow.CheckBoth, ""), nil},
 		{"rules", 3, needs(mailflow.Needs{Recipients: true}), unmoved{}},
+		{"identified", 2.5, needs(mailflow.Needs{MessageID: true}), unmoved{}},
+		{"rules, identified", 3, needs(mailflow.Needs{Recipients: true, MessageID: true}), unmoved{}},
 		{"headers", 3, needs(mailflow.Needs{Recipients: true, Headers: true}), unmoved{}},
 	} {
 		s := &Server{Gate: c.gate, Rules: c.rules, Log: hclog.NewNullLogger()}
@@ -120,6 +123,7 @@ func (unmoved) Message(_ *mailflow.Envelope, recipients []string, _ *mailflow.Co
 }
 func (unmoved) Treated(*mailflow.Envelope, []string) {}
 func (unmoved) NotReceived(string, mailflow.Reason)  {}
+func (unmoved) Identified(string, string)            {}
 
 func serveEverything(ctx context.Context, ln net.Listener) {
 	context.AfterFunc(ctx, func() { _ = ln.Close() })

@@ -32,6 +32,7 @@ func (p permissive) Message(e *mailflow.Envelope, recipients []string, content *
 
 func (permissive) Treated(*mailflow.Envelope, []string) {}
 func (permissive) NotReceived(string, mailflow.Reason)  {}
+func (permissive) Identified(string, string)            {}
 
 // body sends a part of the body, unless the milter wants no more of it.
 func (m *mta) body(n int) {

@@ -688,3 +688,52 @@ func TestOriginalRecipient(t *testing.T) {
 		}
 	}
 }
+
+// identified notes the reported Message-IDs by queue id.
+type identified struct {
+	permissive
+	ids chan string
+}
+
+func (i identified) Identified(queueID, id string) { i.ids <- queueID + " " + id }
+
+// Without a rule only the Message-ID and fields named as ours are looked at.
+func TestMessageIDWithoutRules(t *testing.T) {
+	gate := checking(mailflow.CheckOff, "")
+	gate.needs = mailflow.Needs{MessageID: true}
+	ids := make(chan string, 1)
+	tr := &trial{servingtest.Start(t, func(log hclog.Logger) servingtest.Server {
+		return &Server{Gate: gate, Rules: identified{ids: ids}, Log: log}
+	}), t}
+	m := tr.postfix()
+	if m.protocol&gomilter.OptNoHeaders != 0 || m.protocol&gomilter.OptNoBody == 0 || m.protocol&gomilter.OptNoRcptTo == 0 {
+		t.Errorf("protocol %#x", m.protocol)
+	}
+	for _, c := range []struct {
+		fields []string
+		id     string
+	}{
+		{[]string{"From: ann@example.org", "message-id :\n <1@example.org>", "Message-ID: <2@example.org>"}, "<1@example.org>"},
+		{[]string{"Message-ID: <3@example.org>", "X-Drawbridge-Folder: spam"}, "<3@example.org>"},
+		{[]string{"Subject: none"}, ""},
+	} {
+		m.mail(ann, ann)
+		m.expect("c")
+		m.macros(gomilter.CodeEOH, "i", "4F1B986051")
+		m.headers(c.fields...)
+		if len(c.fields) > 1 && strings.HasPrefix(c.fields[1], "X-Drawbridge") {
+			m.expect("c")
+			m.macros(gomilter.CodeEOB, "i", "4F1B986051")
+			m.send(gomilter.CodeEOB, "")
+			m.expect("m |||\x01X-Drawbridge-Folder|", "a")
+		} else {
+			m.expect("a")
+		}
+		if got := <-ids; got != "4F1B986051 "+c.id {
+			t.Errorf("%q, want %q", got, c.id)
+		}
+	}
+	gate.needs = mailflow.Needs{MessageID: true, Headers: true}
+	m.send(gomilter.CodeMail, "<"+ann+">\x00")
+	m.expect("y 421 4.7.1 The rules have changed, please connect again.")
+}

@@ -21,6 +21,7 @@ import (
 const (
 	// traceHeader names the field that states how a message was submitted (M10).
 	traceHeader = mailflow.FieldTrace
+	messageID   = "Message-ID"
 	// maxForged bounds the fields named as ours in a message: Postfix searches the whole message
 	// for each that is removed.
 	maxForged = 20
@@ -41,7 +42,7 @@ type options struct {
 func choose(needs mailflow.Needs, offer []byte) options {
 	const always = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
 	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
-	if !needs.Headers && !needs.Body {
+	if !needs.Headers && !needs.Body && !needs.MessageID {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
 	}
 	if needs.Recipients || needs.Body {
@@ -75,6 +76,7 @@ type session struct {
 	add     func(recipient string, params []string)
 	log     hclog.Logger
 	options options
+	fields  bool   // rules want header fields, beside those that are always of interest
 	offer   []byte // of the MTA
 	ip      netip.Addr
 	port    uint16
@@ -98,6 +100,7 @@ type message struct {
 	forged    int              // their number
 	checked   bool             // the header fields were
 	refusal   gomilter.Response
+	id        string // Message-ID
 	whole     *whole // nil if nothing of it is collected
 }
 
@@ -107,7 +110,10 @@ func (m *message) submission() access.Submission {
 }
 
 func newSession(s *Server, offer []byte) *session {
-	return &session{gate: s.Gate, rules: s.Rules, keeper: s.Keeper, server: s, log: s.Log, options: choose(s.Gate.Needs(), offer), offer: bytes.Clone(offer)}
+	needs := s.Gate.Needs()
+	return &session{
+		gate: s.Gate, rules: s.Rules, keeper: s.Keeper, server: s, log: s.Log, options: choose(needs, offer), fields: needs.Headers || needs.Body, offer: bytes.Clone(offer),
+	}
 }
 
 // seesHeaders reports whether header fields are sent on this connection.
@@ -125,15 +131,22 @@ func (s *session) seesRecipients() bool { return s.options.protocol&gomilter.Opt
 // without.
 func (s *session) outdated() bool {
 	const parts = gomilter.OptNoRcptTo | gomilter.OptNoHeaders | gomilter.OptNoEOH | gomilter.OptNoBody
-	return s.options.protocol&parts&^choose(s.gate.Needs(), s.offer).protocol != 0
+	needs := s.gate.Needs()
+	if (needs.Headers || needs.Body) && !s.fields {
+		return true
+	}
+	needs.MessageID = false
+	return s.options.protocol&parts&^choose(needs, s.offer).protocol != 0
 }
 
 // declines reports whether the session does without a header field, because it means nothing here
 // or because there were too many. A field that wants an answer has to be seen to get it.
 func (s *session) declines(name []byte) bool {
 	switch {
-	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.message.whole != nil && !s.message.whole.long && !s.message.whole.full:
+	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.collects() && !s.message.whole.long && !s.message.whole.full:
 		return false
+	case isField(string(name), messageID):
+		return s.message.id != ""
 	case mailflow.Originator(string(name)):
 		return s.message.fromSize > mailflow.MaxHeader
 	case isOurs(string(name)):
@@ -142,6 +155,9 @@ func (s *session) declines(name []byte) bool {
 		return true
 	}
 }
+
+// collects reports whether the header fields of the message are collected.
+func (s *session) collects() bool { return s.fields && s.message.whole != nil }
 
 // isOurs reports whether only Drawbridge writes a field of that name.
 func isOurs(name string) bool {
@@ -272,7 +288,10 @@ func (s *session) RcptTo(to string, m *gomilter.Modifier) (gomilter.Response, er
 // Header collects the fields that matter.
 func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	msg := &s.message
-	if msg.whole != nil {
+	if isField(name, messageID) && msg.id == "" {
+		msg.id = strings.Join(strings.Fields(value), " ")
+	}
+	if s.collects() {
 		msg.whole.size += int64(len(name) + len(value) + 3)
 		if s.collect(len(name) + len(value)) {
 			msg.whole.Header = append(msg.whole.Header, mailflow.Field{Name: name, Value: value})
@@ -307,12 +326,20 @@ func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilte
 		return refusal, nil
 	}
 	if s.message.forged == 0 && s.message.submitter.Trace == "" && s.message.whole == nil {
+		s.identify(m)
 		return gomilter.RespAccept, nil
 	}
 	if w := s.message.whole; w != nil && w.pass == nil && s.seesBody() && s.server.Envelopes != nil {
 		w.bare = !s.server.Envelopes.WantsBody(&w.Envelope, s.envelope(m))
 	}
 	return gomilter.RespContinue, nil
+}
+
+// identify reports the Message-ID of a message that is accepted unjudged.
+func (s *session) identify(m *gomilter.Modifier) {
+	if s.rules != nil && s.message.whole == nil && s.seesHeaders() {
+		s.rules.Identified(m.Macros["i"], s.message.id)
+	}
 }
 
 // check decides, once a message, whether the session may still send and whether its header fields
@@ -381,6 +408,7 @@ func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	if response, err := s.judge(m); response != nil || err != nil {
 		return response, err
 	}
+	s.identify(m)
 	return gomilter.RespAccept, nil
 }
 

@@ -23,6 +23,9 @@ type Rules interface {
 	Treated(e *mailflow.Envelope, recipients []string)
 	// NotReceived reports that a message was refused before Message was asked.
 	NotReceived(queueID string, reason mailflow.Reason)
+	// Identified reports the Message-ID of a message that is accepted, about which Message is not
+	// asked.
+	Identified(queueID, messageID string)
 }
 
 // Envelopes judges messages before they are there.
@@ -202,6 +205,9 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	recipients := s.envelope(m)
 	e := &w.Envelope
 	described := w.content(s.seesBody() && !w.bare)
+	if e.MessageID == "" {
+		e.MessageID = s.message.id
+	}
 	envelope := *e
 	judgement := s.rules.Message(&envelope, recipients, described)
 	t := judgement.Treat()

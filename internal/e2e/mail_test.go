@@ -114,6 +114,18 @@ func TestSenderBelongsToTheLogin(t *testing.T) {
 			s.want(check+": foreign envelope", s.send(conn, bob, bob, "From: "+ann+"\nSubject: x\n\nx\n"), want[0])
 			s.want(check+": foreign header", s.send(conn, ann, bob, "From: "+bob+"\nSubject: x\n\nx\n"), want[1])
 		}
+		// No rule needs a header field now: the Message-ID is recorded all the same, and nobody else
+		// writes fields of ours.
+		s.api("PATCH", "/v1/domains/example.org", object{"trace_header": false})
+		conn, r := s.submit(outside, ann, s.passwords[ann])
+		s.want("auth", r, "235 ")
+		s.want("without rules", s.send(conn, ann, bob, "Message-ID:\n <unruled@example.org>\nX-Drawbridge-Folder: spam\nFrom: "+ann+"\nSubject: unruled\n\nx\n"), "250 ")
+		if m := s.received(bob, "unruled"); strings.Contains(m, "X-Drawbridge") {
+			t.Errorf("a field of ours: %s", m)
+		}
+		if rec := s.messageRecord("message_id=%3Cunruled@example.org%3E"); rec["account"] != ann || rec["queue_id"] == nil {
+			t.Errorf("record: %v", rec)
+		}
 	})
 }
 

@@ -109,7 +109,7 @@ type refusedRecipient struct {
 func (t *transaction) Expired(now time.Time) bool { return now.Sub(t.began) >= messageFor }
 
 // Needs returns the parts of messages that enforced rules use, and all while the rules are not
-// loaded.
+// loaded. Where domains are managed it includes the Message-ID, for the records (ADR 19).
 func (g *Gate) Needs() mailflow.Needs {
 	v := g.Store.State.Version()
 	known := g.mails.needs.Load()
@@ -117,6 +117,7 @@ func (g *Gate) Needs() mailflow.Needs {
 	if fresh {
 		n := g.Store.State.MailNeeds()
 		n.Headers = n.Headers || g.Store.State.AnyDomain(func(d *store.Domain) bool { return d.SenderCheck.Headers() || d.TraceHeader })
+		n.MessageID = g.Store.State.AnyDomain(func(*store.Domain) bool { return true })
 		known = &needed{v, n}
 	}
 	// Asked afterwards: another store is adopted by clearing this first, then the rules.
@@ -624,6 +625,19 @@ func (g *Gate) NotReceived(queueID string, reason mailflow.Reason) {
 	}
 	t.to = nil
 	g.recordMessage(t, now)
+}
+
+// Identified reports the Message-ID of a message about which [Gate.Message] is not asked.
+func (g *Gate) Identified(queueID, messageID string) {
+	now := time.Now()
+	g.mails.mu.Lock()
+	t, ok := g.mails.queued.Get(queueID, now)
+	g.mails.queued.Delete(queueID)
+	g.mails.mu.Unlock()
+	if ok {
+		t.envelope.MessageID = messageID
+		g.recordMessage(t, now)
+	}
 }
 
 // followMessages records the messages that no milter reports on, until ctx ends.

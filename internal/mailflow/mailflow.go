@@ -37,13 +37,18 @@ type Needs struct {
 	Recipients bool
 	Headers    bool
 	Body       bool
+	// MessageID: messages are recorded, with their Message-ID; fields named as ours are removed. No
+	// rule needs a header field for that.
+	MessageID bool
 	// Unknown: the rules are not loaded. No message can be judged, and all parts may be needed.
 	Unknown bool
 }
 
 // Or returns what one or the other needs. It is commutative; the zero Needs adds nothing.
 func (n Needs) Or(o Needs) Needs {
-	return Needs{n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body, n.Unknown || o.Unknown}
+	return Needs{
+		n.Recipients || o.Recipients, n.Headers || o.Headers, n.Body || o.Body, n.MessageID || o.MessageID, n.Unknown || o.Unknown,
+	}
 }
 
 // Address is the verdict of the rules on a sender address.
