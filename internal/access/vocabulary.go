@@ -217,6 +217,7 @@ type Login struct {
 	Account    string // as typed
 	Secret     []byte
 	OTP        string // a second factor: a code, or the proof of a passkey
+	Proven     bool   // a second factor that counts was proven at the site's own log-in
 	Service    string
 	Protocol   Protocol
 	IP         netip.Addr // the user's address; invalid if unknown

@@ -136,6 +136,17 @@ type Console struct {
 	TrustedProxies []string // addresses, prefixes and ranges
 
 	IMAP, POP3, SMTP string // host and port that users' mail programs connect to; "" for none
+
+	OIDCIssuer           string // "" for none
+	OIDCClientID         string
+	OIDCClientSecretFile string
+	OIDCName             string
+	OIDCClaim            string
+	OIDCDomains          []string
+	OIDCFactors          []string // claim=value
+
+	HandoverOrigin  string // "" for none
+	HandoverKeyFile string
 }
 
 // Milter is the table [milter].
@@ -240,7 +251,7 @@ func Default() *Config {
 		Policyd: Service{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns},
 		Milter:  Milter{Listen: []listen.Spec{{Path: "/var/spool/postfix/private/drawbridge-milter", Mode: 0o660, Group: "postfix"}}, MaxConnections: listen.DefaultMaxConns, MaxMemory: 256},
 		API:     Service{Listen: []listen.Spec{{Path: "/run/drawbridge/api.sock"}, {Addr: loopback(8480)}}, MaxConnections: listen.DefaultMaxConns},
-		Console: Console{Listen: []listen.Spec{{Addr: loopback(8482)}}, MaxConnections: listen.DefaultMaxConns, TrustedProxies: []string{}},
+		Console: Console{Listen: []listen.Spec{{Addr: loopback(8482)}}, MaxConnections: listen.DefaultMaxConns, TrustedProxies: []string{}, OIDCName: "OpenID", OIDCClaim: "email", OIDCDomains: []string{}, OIDCFactors: []string{}},
 		Regions: Regions{NAT64Prefixes: []string{"64:ff9b::/96"}},
 		Notify:  Notify{SMTP: "127.0.0.1:25", AbnormalLogins: ToUsers},
 		Log:     Log{Level: "info"},

@@ -187,6 +187,28 @@ another port STARTTLS. Empty: the users' page does not show it.`,
 			func(c *Config) *string { return &c.Console.POP3 }, publicServer),
 		row("console.smtp", `The same for submission, such as "mail.example.org:465"; 465 means TLS.`,
 			func(c *Config) *string { return &c.Console.SMTP }, publicServer),
+		row("console.oidc_issuer", `Issuer of the site's OpenID provider, such as "https://login.example.org": users of "/account" can log in there. Its address
+of return is console.public_url with /account/oidc/callback. Empty: none. Accounts need a record here.`,
+			func(c *Config) *string { return &c.Console.OIDCIssuer }, issuer, needsOther("console.oidc_client_id", func(c *Config) string { return c.Console.OIDCClientID }),
+			needsOther("console.oidc_client_secret_file", func(c *Config) string { return c.Console.OIDCClientSecretFile }), needsOther("console.public_url", func(c *Config) string { return c.Console.PublicURL })),
+		row("console.oidc_client_id", `What the provider calls this site.`,
+			func(c *Config) *string { return &c.Console.OIDCClientID }, printable, needsOther("console.oidc_issuer", func(c *Config) string { return c.Console.OIDCIssuer })),
+		row("console.oidc_client_secret_file", `File with the secret that the provider has given this site, in one line, not readable by everyone.`,
+			func(c *Config) *string { return &c.Console.OIDCClientSecretFile }, absolute, needsOther("console.oidc_issuer", func(c *Config) string { return c.Console.OIDCIssuer })),
+		row("console.oidc_name", `What users call that log-in, for its button.`,
+			func(c *Config) *string { return &c.Console.OIDCName }, label),
+		row("console.oidc_claim", `Claim of the ID token that is the address of the account. With "email" the provider must have verified it (email_verified).`,
+			func(c *Config) *string { return &c.Console.OIDCClaim }, printable),
+		row("console.oidc_domains", `Domains whose accounts the provider may name. Empty: all managed domains; name them where the provider is that of one customer.`,
+			func(c *Config) *[]string { return &c.Console.OIDCDomains }, domains),
+		row("console.oidc_factors", `Claims that show that the provider has asked for a second factor, such as ["amr=mfa"] or ["acr=https://refeds.org/profile/mfa"]:
+with one of them Drawbridge asks for none of its own. Empty: it asks where it does after a password.`,
+			func(c *Config) *[]string { return &c.Console.OIDCFactors }, claims),
+		row("console.handover_origin", `Origin of the webmail that hands its users over to "/account", such as "https://webmail.example.org". Empty: none.`,
+			func(c *Config) *string { return &c.Console.HandoverOrigin }, linkURL, noPath,
+			needsOther("console.handover_key_file", func(c *Config) string { return c.Console.HandoverKeyFile }), needsOther("console.public_url", func(c *Config) string { return c.Console.PublicURL })),
+		row("console.handover_key_file", `File with the key that the webmail signs with, 32 characters or more in one line, not readable by everyone.`,
+			func(c *Config) *string { return &c.Console.HandoverKeyFile }, absolute, needsOther("console.handover_origin", func(c *Config) string { return c.Console.HandoverOrigin })),
 
 		live(row("regions.database", `Database of the countries of IP addresses: a MaxMind file ("/path/x.mmdb"), or the IPv4 file of a CSV pair whose IPv6 file
 has the same name with a 6 at the end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one, if it exists
@@ -612,6 +634,50 @@ func unmanagedDomains(c *Config, v []string) (faults []string) {
 			continue
 		}
 		v[i] = canonical
+	}
+	return faults
+}
+
+// label refuses what cannot be shown on a button.
+func label(_ *Config, v string) []string {
+	if len(v) > 100 || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return []string{fmt.Sprintf("%.200q is not a name: write at most 100 bytes of printable characters", v)}
+	}
+	return nil
+}
+
+// issuer refuses an issuer that anybody on the way could be.
+func issuer(_ *Config, v string) []string {
+	u, err := url.Parse(v)
+	if v == "" {
+		return nil
+	}
+	ip, _ := netip.ParseAddr(strings.Trim(u.Hostname(), "[]"))
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !ip.IsLoopback()) {
+		return []string{fmt.Sprintf("%q is not an issuer: write https://login.example.org, as the provider names itself", v)}
+	}
+	return nil
+}
+
+// domains validates a list of domains.
+func domains(_ *Config, v []string) (faults []string) {
+	for i, name := range v {
+		canonical, err := address.ParseDomain(name)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%.100q %v", name, err))
+			continue
+		}
+		v[i] = canonical
+	}
+	return faults
+}
+
+// claims validates a list of claims with their values.
+func claims(_ *Config, v []string) (faults []string) {
+	for _, claim := range v {
+		if name, value, ok := strings.Cut(claim, "="); !ok || name == "" || value == "" {
+			faults = append(faults, fmt.Sprintf("%.100q is not a claim with its value: write amr=mfa", claim))
+		}
 	}
 	return faults
 }

@@ -123,7 +123,12 @@ type parts struct {
 
 // serve runs all services until ctx ends and requests in flight are answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
-	a := newAdmin(p) // one for all: it serialises changes of domain names
+	a := newAdmin(p)                         // one for all: it serialises changes of domain names
+	pages, closePages, err := newPages(p, a) //nolint:contextcheck // a page has its request's
+	if err != nil {
+		return err
+	}
+	defer closePages()
 	go remind(ctx, p, a)
 	api, err := apiServer(p, a)
 	if err != nil {
@@ -168,8 +173,6 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	for _, l := range s.api {
 		start("api", l, func(n net.Listener) error { return serveHTTP(ctx, n, api()) })
 	}
-	pages, closePages := newPages(p, a) //nolint:contextcheck // a page has its request's
-	defer closePages()
 	for _, l := range s.console {
 		start("console", l, func(n net.Listener) error { return serveHTTP(ctx, n, httpServer(pages(l.spec.TLS()), p.log)) })
 	}

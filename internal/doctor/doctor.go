@@ -30,7 +30,7 @@
 //	policy_socket, milter_socket, sasl_socket
 //	                     the sockets that Postfix asks, in its chroot if it has one
 //	daemon.*             the daemon's answers, its database of regions, whether Dovecot's doveadm
-//	                     lists and ends sessions, and whether notify.smtp answers
+//	                     lists and ends sessions, and whether notify.smtp and the OpenID provider answer
 //	doctor.*             what could not be checked, and why
 //
 // # Diagnostics
@@ -202,6 +202,7 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 	if known {
 		f = append(f, askDaemon(ctx, c)...)
 		f = append(f, askDoveadm(ctx, c)...)
+		f = append(f, askIssuer(ctx, c)...)
 	}
 	if known || o.apiNamed {
 		var own *config.Config

@@ -35,14 +35,28 @@ func (s *site) consoleMail() {
 	a.shows("a group that nobody may write to", a.post(at+"/groups", "address", team, "who_may_send", "listed"), 422, "/senders")
 	a.shows("a group", a.post(at+"/groups", "address", team, "members", ann+"\n"+bob, "who_may_send", "members"), 200, "The group was saved")
 	a.shows("the same again", a.post(at+"/groups", "address", team, "who_may_send", "anyone"), 409, "There is a group of this address already")
-	s.want("carol is no member", send("to the team", team), "550 ")
+	// A refusal is on record once the same smtpd has another message.
+	c, r := s.submit(outside, carol, s.passwords[carol])
+	s.want("submission", r, "235 ")
+	s.want("carol is no member", s.send(c, carol, team, text("to the team", team)), "550 ")
+	_, err := c.Command("RSET")
+	s.must(err)
+	s.want("to a colleague", s.send(c, carol, ann, text("for the record", ann)), "250 ")
+	_ = c.Close()
 	a.shows("she is now", a.post("/groups/"+team, "members", ann+"\n"+carol, "who_may_send", "members"), 200, "The group was saved")
 	a.shows("its form", a.get("/groups/"+team), 200, carol)
-	s.want("to a colleague", send("for the record", ann), "250 ")
 	s.received(ann, "for the record")
 
-	s.eventually("the records", func() bool { return strings.Contains(a.get(at+"/messages?verdict=refused&account="+carol).text, team) })
-	refused := a.get(at + "/messages?verdict=refused&account=" + carol)
+	var refused answered
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the records: %d %v", refused.status, s.api("GET", "/v1"+at+"/messages", nil))
+		}
+	}()
+	s.eventually("the records", func() bool {
+		refused = a.get(at + "/messages?verdict=refused&account=" + carol)
+		return strings.Contains(refused.text, team)
+	})
 	if strings.Contains(refused.text, ann) {
 		s.t.Error("the filter by verdict shows an accepted message")
 	}
@@ -65,8 +79,8 @@ func (s *site) consoleMail() {
 	check := a.shows("the test", a.post(at+"/mail-rules/new/check", rule...), 200, eve+": accepted")
 	a.shows("its verdicts", check, 200, "<strong>match</strong>")
 	a.shows("its verdicts", check, 200, "<strong>no_match</strong>")
-	if n := len(s.api("GET", "/v1"+at+"/mail-rules", nil)["items"].([]any)); n != 1 { // that of the console test
-		s.t.Errorf("the check saved something: %d rules", n)
+	if p := a.get(at + "/mail-rules"); strings.Contains(p.text, "Contracts") {
+		s.t.Error("the check saved something")
 	}
 	saved := a.shows("saved", a.post(at+"/mail-rules/new", "rule", a.field(check, "rule")), 200, "The rule was saved")
 	if strings.Contains(saved.text, "<i>leave") {
@@ -198,9 +212,7 @@ func (s *site) consoleWatch() {
 	a.base = "http://" + s.Daemons[1].ConsoleAddr
 	s.eventually("the other daemon has it", func() bool { return revertForm.MatchString(a.get(at + "/policies").text) })
 	a.shows("kept, at the other daemon", a.post(revertForm.FindString(saved.text), "do", "keep"), 200, "The change is confirmed")
-	if items := s.api("GET", "/v1"+at+"/reverts", nil)["items"].([]any); len(items) != 0 {
-		s.t.Errorf("pending reverts: %v", items)
-	}
+	s.eventually("no change is pending", func() bool { return len(s.api("GET", "/v1"+at+"/reverts", nil)["items"].([]any)) == 0 })
 	a.shows("it stays", a.get(at+"/policies"), 200, "Kept")
 }
 

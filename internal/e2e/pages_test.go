@@ -3,6 +3,7 @@ package e2e
 import (
 	"html"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -115,10 +116,13 @@ var (
 func TestPages(t *testing.T) {
 	t.Parallel()
 	gateway := newHook(t)
-	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: map[string]any{
+	provider := newSignOns(t)
+	settings := map[string]any{
 		"guard.locked_out_percent": 1, "throttle.wrong_secrets_per_account": 5,
 		"notify.sms_webhook_url": gateway.URL, "notify.sms_webhook_key_file": gateway.keyFile,
-	}})
+	}
+	maps.Copy(settings, provider.settings)
+	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Settings: settings})
 	s.shown = map[string]bool{}
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+carol, object{}) // what is inspected must be older than a second
@@ -133,6 +137,7 @@ func TestPages(t *testing.T) {
 		{"roles", (*site).consoleRoles},
 		{"attacks", (*site).pageAttacks},
 		{"factors", (*site).pageFactors},
+		{"sign-on", provider.test},
 		{"sent codes", func(s *site) { s.sentCodes(gateway) }},
 		{"commands", (*site).shownCommands},
 		{"browser", (*site).inBrowser},

@@ -17,7 +17,7 @@ func (g *Gate) provesNow(l *access.Login, d *access.Decision) bool {
 // prove demands a second factor of a login that the rules admit and whose client takes part: if the
 // account has one, or its domain requires one.
 func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *store.View, d *access.Decision) error {
-	if !v.Known || l.MasterUser != "" || g.proven(l) {
+	if !v.Known || l.MasterUser != "" || l.Proven || g.proven(l) {
 		return nil
 	}
 	kinds := v.Account.FactorKinds()
@@ -44,8 +44,9 @@ func (g *Gate) prove(ctx context.Context, l *access.Login, q *access.Query, v *s
 	return nil
 }
 
-// Resume decides a page's log-in that was refused for the lack of a second factor, when its user shows
-// one: the page has kept, for a few minutes, that the mailbox password was accepted. All rules are
+// Resume decides a page's log-in without its password: that of a user who shows a second factor after
+// the mailbox password was accepted, which the page has kept for a few minutes, or whom the site's own
+// log-in has verified. All rules are
 // evaluated again, and the login is recorded as one of its own. The outcome is never next.
 func (g *Gate) Resume(ctx context.Context, l *access.Login) access.Decision {
 	g.complete(l)

@@ -31,7 +31,7 @@ func TestLanguages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{"selfservice.go", "login.go", "password.go", "devices.go", "factors.go", "../web/page.go"} {
+	for _, source := range []string{"selfservice.go", "login.go", "password.go", "devices.go", "factors.go", "../web/page.go", "../web/session.go", "../signon/signon.go"} {
 		b, err := os.ReadFile(source)
 		if err != nil {
 			t.Fatal(err)

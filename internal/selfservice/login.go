@@ -67,10 +67,15 @@ func tooMany(c *web.Call) error {
 }
 
 func (p *Pages) loginForm(c *web.Call) error {
-	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Data: loginData{"", web.Local(c.R.URL.Query().Get("next"))}})
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Data: p.loginData("", web.Local(c.R.URL.Query().Get("next")))})
 }
 
-type loginData struct{ Name, Next string }
+type loginData struct {
+	Name, Next string
+	Other      string // what the site's own log-in is called
+}
+
+func (p *Pages) loginData(name, next string) loginData { return loginData{name, next, p.Other} }
 
 func (p *Pages) login(c *web.Call) error {
 	if err := c.Form(); err != nil {
@@ -91,7 +96,7 @@ func (p *Pages) login(c *web.Call) error {
 		return p.askNew(c, half{Account: d.Account, Next: next, Entered: c.Now}, web.View{Problem: problem})
 	}
 	if problem != nil {
-		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{name, next}})
+		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData(name, next)})
 	}
 	return p.signIn(c, d.Account, next)
 }
@@ -101,6 +106,25 @@ func (p *Pages) signIn(c *web.Call, who, next string) error {
 		return err
 	}
 	return c.Redirect(cmp.Or(next, "/account"))
+}
+
+// Arrived decides about the log-in of a user whom the site's own log-in has verified. proven says
+// that it has verified a second factor, too, and that this counts.
+func (p *Pages) Arrived(c *web.Call, account, next, how string, proven bool) error {
+	l := request(c, account, "")
+	l.Mechanism, l.Proven = how, proven
+	d := p.Resume(c.R.Context(), l)
+	switch problem := p.judged(c, &d); {
+	case problem == nil:
+		if err := c.SignIn(web.Account, d.Account); err != nil {
+			return err
+		}
+		return c.Arrived(cmp.Or(next, "/account"))
+	case problem.Code == string(access.ReasonSecondFactor):
+		return p.askFactor(c, half{Account: d.Account, Next: next, Entered: c.Now}, nil, "")
+	default:
+		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData("", next)})
+	}
 }
 
 // half is a log-in whose password was accepted.
@@ -202,7 +226,7 @@ func (p *Pages) takeHalf(c *web.Call) (*half, *admin.Account, error) {
 // expired begins a log-in again whose token is not valid.
 func (p *Pages) expired(c *web.Call) error {
 	problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The login has expired. Begin again with your password"))
-	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{}})
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData("", "")})
 }
 
 func codeRefused(c *web.Call) *api.Problem {
@@ -244,7 +268,7 @@ func (p *Pages) loginFactor(c *web.Call) error {
 	case problem.Code == string(access.ReasonSecondFactor):
 		return p.askFactor(c, *h, codeRefused(c), "")
 	}
-	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: loginData{h.Account, h.Next}})
+	return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData(h.Account, h.Next)})
 }
 
 // loginPasskey answers a browser that wants to prove a passkey as the second step of a log-in.

@@ -62,6 +62,8 @@ type Pages struct {
 	Login func(context.Context, *access.Login) access.Decision
 	// Resume decides a login whose password was accepted, and records it. The outcome is never next.
 	Resume func(context.Context, *access.Login) access.Decision
+	// Other is what the site's own log-in at /account/oidc is called; "" for none.
+	Other string
 	// Servers are those that mail programs connect to; its other fields are not used.
 	Servers phonesetup.Settings
 }

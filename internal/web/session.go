@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"html/template"
+	"net/http"
 	"time"
 )
 
@@ -148,6 +150,55 @@ func (c *Call) Permitted(kind, token string) ([]byte, error) {
 func (c *Call) TakePermit(kind, token string) ([]byte, error) {
 	return c.Store.TakePage(c.R.Context(), permission(kind, token))
 }
+
+// Once reports whether an id of a kind is used for the first time, on any node; it is remembered for a time.
+func (c *Call) Once(kind, id string, keep time.Duration) (first bool, err error) {
+	return c.Store.NewPage(c.R.Context(), permission(kind, id), keep)
+}
+
+// SetCookie keeps a value in the browser for a time, 0 to delete it, beside its session. Unlike the
+// session's cookie it is sent when another site's page leads here. It is not signed.
+func (c *Call) SetCookie(name, value string, keep time.Duration) {
+	cookie := &http.Cookie{Name: c.cookieName(name), Value: value, Path: "/", MaxAge: int(keep.Seconds()), HttpOnly: true, Secure: c.sessions.Cookie.Secure, SameSite: http.SameSiteLaxMode} //nolint:gosec // G124: Secure where the site is
+	if keep <= 0 {
+		cookie.MaxAge = -1
+	}
+	http.SetCookie(c.W, cookie)
+}
+
+// Cookie returns a value that [Call.SetCookie] kept; "" for none.
+func (c *Call) Cookie(name string) string {
+	cookie, err := c.R.Cookie(c.cookieName(name))
+	if err != nil {
+		return ""
+	}
+	return cookie.Value
+}
+
+func (c *Call) cookieName(name string) string {
+	if c.sessions.Cookie.Secure {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// Arrived continues at a path of this site after a log-in that another site's page led to. It is a page
+// and no redirect: only a page of this site makes the browser send the session's cookie, which is
+// SameSite=Strict.
+func (c *Call) Arrived(path string) error {
+	if path = Local(path); path == "" {
+		path = "/"
+	}
+	c.W.Header().Set("Refresh", "0; url="+path)
+	return c.send(arrivedPage, arrivedPage.Name(), http.StatusOK, View{Call: c, Title: c.T("Logged in"), Data: path})
+}
+
+var arrivedPage = template.Must(template.Must(shared.Clone()).Parse(`<!DOCTYPE html>
+<html lang="{{.Code}}">
+<head>{{template "head" .}}</head>
+<body><main class="container"><h1>{{.Title}}</h1><p><a href="{{.Data}}">{{.T "To my devices"}}</a></p></main></body>
+</html>
+`))
 
 // permission is the key of a permission, which does not reveal its token.
 func permission(kind, token string) string {

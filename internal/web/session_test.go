@@ -36,6 +36,13 @@ func (m memory) PutPage(_ context.Context, key string, value []byte, keep time.D
 	return nil
 }
 
+func (m memory) NewPage(ctx context.Context, key string, keep time.Duration) (bool, error) {
+	if k, ok := m[key]; ok && time.Now().Before(k.until) {
+		return false, nil
+	}
+	return true, m.PutPage(ctx, key, nil, keep)
+}
+
 // visitor is a browser with a cookie.
 type visitor struct {
 	t      *testing.T

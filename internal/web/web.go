@@ -60,6 +60,9 @@ const (
 	maxLong, maxLongEach = 4, 2
 )
 
+// HandoverPath takes forms of the webmail's pages: what handles it checks where they come from.
+const HandoverPath = "/account/handover"
+
 // guesses bounds wrong log-ins from one address; there are no accounts to guess at.
 var guesses = throttle.Limits{PerAddress: 20, Window: 15 * time.Minute}
 
@@ -141,6 +144,7 @@ func (s *Site) Secure(tls bool) *Site {
 // bounds bodies to 1 MiB, and sets the headers of security.
 func (s *Site) Handler(mux http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
+	cross.AddInsecureBypassPattern("POST " + HandoverPath)
 	if s.PublicURL != "" {
 		_ = cross.AddTrustedOrigin(s.PublicURL) // validated with the settings; a fault only refuses more
 	}
@@ -278,4 +282,6 @@ type Store interface {
 	TakePage(ctx context.Context, key string) ([]byte, error)
 	// PutPage keeps a value for a time, and replaces the one that is there; a time of 0 deletes it.
 	PutPage(ctx context.Context, key string, value []byte, keep time.Duration) error
+	// NewPage keeps a key without a value for a time, and reports whether it was not there.
+	NewPage(ctx context.Context, key string, keep time.Duration) (bool, error)
 }

@@ -23,6 +23,8 @@ func (away) FindPage(context.Context, string) ([]byte, error)             { retu
 func (away) TakePage(context.Context, string) ([]byte, error)             { return nil, errAway() }
 func (away) PutPage(context.Context, string, []byte, time.Duration) error { return errAway() }
 
+func (away) NewPage(context.Context, string, time.Duration) (bool, error) { return false, errAway() }
+
 func errAway() error { return api.Unavailable("store_unavailable", "the store is unavailable") }
 
 func site(t *testing.T, url string, proxies ...string) *Site {

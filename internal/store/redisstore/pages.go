@@ -30,6 +30,12 @@ func (r *Redis) PutPage(ctx context.Context, key string, value []byte, keep time
 	return wrap(r.client.Set(ctx, pageKey(key), value, keep).Err())
 }
 
+// NewPage keeps a key of the pages for a time, and reports whether it was not there.
+func (r *Redis) NewPage(ctx context.Context, key string, keep time.Duration) (bool, error) {
+	fresh, err := r.client.SetNX(ctx, pageKey(key), "", keep).Result()
+	return fresh, wrap(err)
+}
+
 func pageValue(answer *redis.StringCmd) ([]byte, error) {
 	value, err := answer.Bytes()
 	if errors.Is(err, redis.Nil) {
