@@ -255,8 +255,8 @@ notify.webhook_key_file (header X-Drawbridge-Signature), and tried again for thr
 		row("notify.webhook_key_file", `File with the key that signs notices, in one line, not readable by everyone. It is read at the start of the daemon.`,
 			func(c *Config) *string { return &c.Notify.WebhookKeyFile }, absolute, needsOther("notify.webhook_url", func(c *Config) string { return c.Notify.WebhookURL })),
 		row("notify.abnormal_logins", `Who is notified of a login from a new network, region, device or kind of client, at an unusual hour or too far from the one
-before: "mail" sends the account a message, once for each; "report" sends none. Login records have "abnormal" and the webhook
-is called in both cases. "off": logins are not compared, and what is usual for an account is not stored.`,
+before: "mail" sends the account a message, once for each and at most 10 a day; "report" sends none. Login records have
+"abnormal" and the webhook is called in both cases. "off": logins are not compared, and what is usual for an account is not stored.`,
 			func(c *Config) *string { return &c.Notify.AbnormalLogins }, oneOf(ToUsers, ReportOnly, NotCompared)),
 		row("notify.sms_webhook_url", `Address of the site's SMS gateway that one-time codes are posted to, such as "https://sms.example.org/send": JSON with account,
 number and text, signed with the key in notify.sms_webhook_key_file (header X-Drawbridge-Signature). Empty: none.`,
