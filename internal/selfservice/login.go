@@ -11,7 +11,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/factor"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -152,24 +151,13 @@ type proofs struct {
 }
 
 // waysOf returns how an account can prove a factor; a passkey by a challenge of the path.
-func (p *Pages) waysOf(a *admin.Account, passkey string) (proofs, error) {
-	var w proofs
-	list, err := p.Factors.Of(a).List()
-	if err != nil {
-		return w, err
+func (p *Pages) waysOf(a *admin.Account, passkey string) proofs {
+	ways := p.Factors.Of(a).Ways()
+	w := proofs{Has: ways.Any, Send: ways.Send}
+	if ways.Passkey {
+		w.Passkey = passkey
 	}
-	for _, f := range list.Items {
-		switch kind := factor.Kind(f.Kind); {
-		case f.Pending:
-			continue
-		case kind == factor.Passkey && p.Factors.Passkeys != nil:
-			w.Passkey = passkey
-		case kind == factor.Mail, kind == factor.SMS:
-			w.Send = append(w.Send, f)
-		}
-		w.Has = true
-	}
-	return w, nil
+	return w
 }
 
 type factorData struct {
@@ -184,9 +172,7 @@ func (p *Pages) askFactor(c *web.Call, h half, problem *api.Problem, note string
 		return err
 	}
 	var data factorData
-	if data.proofs, err = p.waysOf(a, "/account/login/passkey"); err != nil {
-		return err
-	}
+	data.proofs = p.waysOf(a, "/account/login/passkey")
 	if data.Token, err = p.permit(c, h); err != nil {
 		return err
 	}
@@ -379,9 +365,7 @@ func (v *visit) identified() (bool, error) {
 		return done, err
 	}
 	data := confirmData{Fields: v.Resend()}
-	if data.proofs, err = v.waysOf(v.account, "/account/passkey"); err != nil {
-		return false, err
-	}
+	data.proofs = v.waysOf(v.account, "/account/passkey")
 	return false, v.Show(pages, "confirm", web.View{Title: v.T("Confirm that it is you"), Nav: v.nav(""), Problem: problem, Note: note, Data: data})
 }
 

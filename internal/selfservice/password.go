@@ -55,10 +55,7 @@ func (v *visit) password() error { return v.askPassword(web.View{}) }
 func (v *visit) askPassword(view web.View) error {
 	var data passwordData
 	if !v.proved() {
-		var err error
-		if data.proofs, err = v.waysOf(v.account, "/account/passkey"); err != nil {
-			return err
-		}
+		data.proofs = v.waysOf(v.account, "/account/passkey")
 	}
 	view.Nav = v.nav("password")
 	return v.showPassword(v.Call, v.account, data, view)
@@ -158,9 +155,7 @@ func (p *Pages) askNew(c *web.Call, h half, view web.View) error {
 		return err
 	}
 	var data passwordData
-	if data.proofs, err = p.waysOf(a, "/account/login/passkey"); err != nil {
-		return err
-	}
+	data.proofs = p.waysOf(a, "/account/login/passkey")
 	h.Expired = true
 	if data.Token, err = p.permit(c, h); err != nil {
 		return err

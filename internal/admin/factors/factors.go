@@ -63,6 +63,34 @@ func (o *Owned) List() (*api.List[api.Factor], error) {
 	return out, nil
 }
 
+// Ways are the ways in which an account can prove a second factor.
+type Ways struct {
+	Any     bool         // the account has a confirmed factor
+	Passkey bool         // by a passkey, where the site has them
+	Send    []api.Factor // by a code that is sent to one of these
+}
+
+// Ways returns how the account can prove a second factor.
+func (o *Owned) Ways() (w Ways) {
+	cur, ok := o.account.Store.State.Account(o.account.Address())
+	if !ok {
+		return w
+	}
+	for i := range cur.Doc.Factors {
+		f := &cur.Doc.Factors[i]
+		switch {
+		case !f.Confirmed():
+			continue
+		case f.Kind == factor.Passkey:
+			w.Passkey = o.Passkeys != nil
+		case f.Kind == factor.Mail, f.Kind == factor.SMS:
+			w.Send = append(w.Send, o.view(f))
+		}
+		w.Any = true
+	}
+	return w
+}
+
 func (o *Owned) expired(f *store.Factor) bool {
 	return !f.Confirmed() && o.account.Time.Sub(f.CreatedAt) > secondfactor.PendingKept
 }
