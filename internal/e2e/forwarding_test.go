@@ -67,6 +67,16 @@ func TestForwarding(t *testing.T) {
 		}
 	}
 
+	// Vacation replies are no forwarding, though the script redirects as well.
+	if status, err := c.Install("away", "require [\"vacation\"];\nvacation :subject \"Away\" \"Later.\";\nredirect \""+bob+"\";\n"); err != nil || !strings.HasPrefix(status, "OK") {
+		t.Fatalf("the script: %s, %v", status, err)
+	}
+	conn, r = s.submit(outside, bob, s.passwords[bob])
+	s.want("auth", r, "235 ")
+	send("question", "")
+	s.received(ann, "question")
+	s.received(bob, "Away")
+
 	// Expanded by Postfix: what leaves is judged at the smtpd that outgoing mail passes.
 	s.command("mail-rule", "create", "host.test", "forwarding", "--id", "stay", "--name", "Stay", "--all")
 	conn, r = s.submit(outside, bob, s.passwords[bob])

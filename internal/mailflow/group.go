@@ -34,7 +34,7 @@ func compileGroups(list []Group) map[string]*group {
 	}
 	for i := range list {
 		g := byName[list[i].Address]
-		g.inner = g.within(byName, nil)
+		g.inner = g.within(byName, nil, map[*group]bool{})
 		g.members = map[string]bool{}
 		for _, in := range g.inner {
 			for _, m := range in.Members {
@@ -57,14 +57,15 @@ func compileGroups(list []Group) map[string]*group {
 }
 
 // within appends the group and the groups among its members to those that were met before.
-func (g *group) within(byName map[string]*group, met []*group) []*group {
-	if slices.Contains(met, g) {
+func (g *group) within(byName map[string]*group, met []*group, seen map[*group]bool) []*group {
+	if seen[g] {
 		return met
 	}
+	seen[g] = true
 	met = append(met, g)
 	for _, m := range g.Members {
 		if in := byName[m]; in != nil {
-			met = in.within(byName, met)
+			met = in.within(byName, met, seen)
 		}
 	}
 	return met

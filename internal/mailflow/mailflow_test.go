@@ -142,6 +142,38 @@ func TestNoRuleConcernsTheSession(t *testing.T) {
 	}
 }
 
+// Groups that contain each other, or themselves, end; each of them has to allow the sender. A long
+// chain of groups costs a look at each.
+func TestGroupsWithinGroups(t *testing.T) {
+	set := Settings{Domain: "example.org", Groups: []Group{
+		{Address: "a@example.org", Members: []string{"b@example.org", "a@example.org"}},
+		{Address: "b@example.org", Members: []string{"c@example.org"}},
+		{Address: "c@example.org", Members: []string{"a@example.org", "ann@example.org"}, WhoMaySend: Members},
+	}}
+	name := func(i int) string { return "g" + strconv.Itoa(i) + "@example.org" }
+	const chain = 1000
+	for i := range chain {
+		set.Groups = append(set.Groups, Group{Address: name(i), Members: []string{name(i + 1)}})
+	}
+	set.Groups = append(set.Groups, Group{Address: name(chain), Members: []string{"ann@example.org"}, WhoMaySend: Inside})
+	r := Compile(&set)
+	member := Party{Address: "ann@example.org", Account: "ann@example.org", Domain: "example.org"}
+	for _, c := range []struct {
+		from    Party // who authenticated; nobody for the zero Party
+		to      string
+		refused bool
+	}{
+		{member, "a@example.org", false}, {member, "b@example.org", false}, {member, "c@example.org", false}, {member, name(0), false},
+		{Party{}, "a@example.org", true}, {Party{}, "b@example.org", true}, {Party{}, "c@example.org", true}, {Party{}, name(0), true},
+	} {
+		m := &Message{From: c.from, Sender: c.from, Internal: c.from.Account != ""} // the null sender, too
+		to := Party{Address: c.to, Account: c.to, Domain: "example.org"}
+		if v := Evaluate(m, &to, &Applying{Sender: r, Recipient: r}, nil, false); v.Refused != c.refused {
+			t.Errorf("%q to %s: %+v", c.from.Address, c.to, v)
+		}
+	}
+}
+
 // A domain with 1000 rules for departments and members, at one recipient: the goal is 5 µs.
 func BenchmarkThousandRules(b *testing.B) {
 	set := Settings{Domain: "example.org"}
