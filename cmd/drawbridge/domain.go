@@ -33,6 +33,8 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.list("password-keyword", "password_policy.forbidden_keywords", "forbidden `word` in new mailbox passwords")
 	s.number("password-history", "password_policy.history", "`number` of latest passwords that must not be used again; 0 for none")
 	s.text("password-max-age", "password_policy.max_age", "`age` at which mailbox passwords expire, such as 180d; \"\" for never")
+	s.text("records-retention", "records.retention", "`age` at which login and message records are deleted, such as 30d; \"\" for that of the site")
+	s.text("pseudonymise-after", "records.pseudonymise_after", "`age` at which addresses and client ids in records are replaced by keyed hashes, such as 14d; \"\" for never")
 	factor := choose(cmd, "second-factor", "require a second factor of all accounts, at pages and clients that ask for one; for other scopes use the API", "required", "off")
 	s.add("second-factor", func(body, _ object) error {
 		body.put("second_factor", nil)

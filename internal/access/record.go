@@ -31,7 +31,9 @@ type LoginRecord struct {
 	WouldRefuse  []string   `json:"would_refuse,omitempty" doc:"Policies in report mode that would have refused the login."`
 	Note         string     `json:"note,omitempty"`
 	Abnormal     Marks      `json:"abnormal" doc:"What is unusual for the account: new_network, new_region, new_device, new_client, unusual_hour, impossible_travel. Empty for the usual, and for logins that failed."`
-	ClosedAt     time.Time  `json:"closed_at,omitzero" doc:"When the next passdb's result was reported; outcome and reason are then its."`
+	// Its addresses, client id and session are replaced.
+	Pseudonymised bool      `json:"pseudonymised,omitempty" doc:"The addresses and the client id are pseudonyms; the session is removed."`
+	ClosedAt      time.Time `json:"closed_at,omitzero" doc:"When the next passdb's result was reported; outcome and reason are then its."`
 }
 
 // Marks are words, "[]" in JSON if there are none.

@@ -22,7 +22,8 @@ func ViewDomain(d *store.Domain) api.Domain {
 	return api.Domain{
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
-		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), SecondFactor: viewSecondFactor(d.SecondFactor), CreatedAt: d.CreatedAt,
+		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), SecondFactor: viewSecondFactor(d.SecondFactor),
+		Records: viewRecordPolicy(d.Records), CreatedAt: d.CreatedAt,
 	}
 }
 
@@ -84,6 +85,7 @@ func ReadSettings(in *api.Domain, next *store.Domain, f *api.Faults) {
 	next.SenderCheck = cmp.Or(store.SenderCheck(in.SenderCheck), store.DefaultSenderCheck)
 	next.TraceHeader = in.TraceHeader
 	next.Passwords = readPasswordPolicy(in.PasswordPolicy, f)
+	next.Records = readRecordPolicy(in.Records, f)
 	next.Administrators = make([]string, 0, len(in.Administrators))
 	for i, a := range in.Administrators {
 		addr, err := address.Parse(a, next.Name)

@@ -11,6 +11,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
+	"github.com/drawbridge/drawbridge/internal/pseudonym"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -59,6 +60,8 @@ func (l *Logins) Selected(q store.RecordQuery) (store.RecordQuery, error) {
 	if err := f.Err(); err != nil {
 		return q, err
 	}
+	h := pseudonym.Hash(d.Pepper.Pseudonym)
+	q.Hidden = store.Hidden{IP: h.Address(d.name, q.IP), Network: h.Network(d.name, q.Network), Device: h.Client(d.name, q.Device)}
 	var err error
 	q.Account, err = d.recordsOf(q.Account)
 	return q, err
@@ -115,6 +118,9 @@ func (l *Logins) Explain(ctx context.Context, id string) (*api.ExplainedLogin, e
 	if err != nil {
 		return nil, err
 	}
+	if rec.Pseudonymised {
+		return nil, errPseudonymised()
+	}
 	var login history.Login
 	if !d.history().Recall(rec, &login) {
 		return nil, api.NotFound("login record")
@@ -127,6 +133,10 @@ func (l *Logins) Explain(ctx context.Context, id string) (*api.ExplainedLogin, e
 		e.Differs, e.WhyDiffers = true, d.whyDiffers(rec, &login, &decision)
 	}
 	return e, nil
+}
+
+func errPseudonymised() error {
+	return api.Conflict("pseudonymised", "the record was pseudonymised: the address that rules apply to is no longer known")
 }
 
 // reasonWords are the reasons of decisions, in the past and the present tense.

@@ -126,6 +126,9 @@ func (l *Logins) Confirm(ctx context.Context, id string) (*api.LoginRecord, erro
 	if rec.Outcome != access.Allow {
 		return nil, api.Conflict("not_allowed", "the login did not succeed, so it cannot be marked as the account's own")
 	}
+	if rec.Pseudonymised {
+		return nil, errPseudonymised()
+	}
 	rec.Domain = d.name
 	err = d.changeFor(ctx, ForDomain|ForSelf, d.DryRun, func(ch *store.Change) error {
 		Describe(ch, "login.confirm", d.name, rec.Account)

@@ -26,6 +26,7 @@ type Domain struct {
 	Administrators     []string            `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
 	PasswordPolicy     *PasswordPolicy     `json:"password_policy,omitempty" doc:"Of mailbox passwords that are kept here. Missing: none."`
 	SecondFactor       *SecondFactorPolicy `json:"second_factor,omitempty" doc:"For whom a second factor is required to log in to pages, and to the site's own clients that ask for one. Missing: nobody; who has one is asked for it."`
+	Records            *RecordPolicy       `json:"records,omitempty" doc:"How long login and message records are kept. Missing: as records.retention of the site says, and not pseudonymised."`
 	CreatedAt          time.Time           `json:"created_at,omitzero" readOnly:"true"`
 
 	CutOff           *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
@@ -39,6 +40,12 @@ type PasswordPolicy struct {
 	ForbiddenKeywords []string `json:"forbidden_keywords,omitempty" maxItems:"1000" doc:"Words that a new password must not contain, in any case. With any policy, parts of the user's own addresses of four characters and more are forbidden, too."`
 	History           int      `json:"history,omitempty" minimum:"0" maximum:"24" doc:"Number of latest passwords, the present one among them, that must not be used again; 0 for none."`
 	MaxAge            string   `json:"max_age,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"How long a password is valid after it was set, as days, hours, minutes or seconds; then logins with it are refused with password_expired. Empty: for ever." example:"180d"`
+}
+
+// RecordPolicy says how long a domain's records are kept, and identify connections.
+type RecordPolicy struct {
+	Retention         string `json:"retention,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"Login and message records are deleted at this age, as days, hours, minutes or seconds; those older than records.retention of the site are deleted in any case." example:"30d"`
+	PseudonymiseAfter string `json:"pseudonymise_after,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"At this age, addresses and client ids are replaced by keyed hashes, and sessions removed, for good." example:"14d"`
 }
 
 // NewDomain is a domain to be created. Unless it says otherwise, third-party clients are blocked in

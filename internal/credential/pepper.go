@@ -36,6 +36,7 @@ type Pepper struct {
 	secrets     *keyed
 	tokens      *keyed
 	codes       *keyed
+	pseudonyms  *keyed
 	sealing     func() cipher.AEAD
 	links       func() []byte
 }
@@ -172,6 +173,7 @@ func newPepper(key []byte) *Pepper {
 		secrets:     newKeyed(derive("drawbridge secure password 1")),
 		tokens:      newKeyed(derive("drawbridge throttle token 1")),
 		codes:       newKeyed(derive("drawbridge one-time code 1")),
+		pseudonyms:  newKeyed(derive("drawbridge pseudonym 1")),
 		sealing:     func() cipher.AEAD { return sealing },
 	}
 }
@@ -206,6 +208,13 @@ func (p *Pepper) Token(account string, secret []byte) uint64 {
 func (p *Pepper) Code(account, name, code string) []byte {
 	sum := p.codes.sum(account+"\x00"+name, []byte(code))
 	return sum[:16]
+}
+
+// Pseudonym returns 12 hexadecimal digits that replace a value in a domain's old records. Without the
+// pepper they do not reveal the value. Two values share them with a probability of 2^-48.
+func (p *Pepper) Pseudonym(domain, value string) string {
+	sum := p.pseudonyms.sum(domain, []byte(value))
+	return hex.EncodeToString(sum[:6])
 }
 
 func newSealing(key []byte) cipher.AEAD {

@@ -216,7 +216,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 			fail(err)
 		}
 	}()
-	go expireRecords(ctx, st, redis, log)
+	go expireRecords(ctx, st, redis, pepper, log)
 	go anchorAudit(ctx, redis, log.Named("audit"))
 	regionsChanged := g.RegionsChanged
 	if live != nil {
@@ -553,20 +553,47 @@ func warnOfRegions(regions *region.Source, st *store.Store, log hclog.Logger) {
 	}
 }
 
-// expireRecords forgets login records beyond the retention, a few times a day.
-func expireRecords(ctx context.Context, st *store.Store, redis *redisstore.Redis, log hclog.Logger) {
-	for {
-		select {
-		case <-ctx.Done():
+// expireRecords deletes and pseudonymises old records, every hour and when a domain's settings change.
+func expireRecords(ctx context.Context, st *store.Store, redis *redisstore.Redis, pepper *credential.Pepper, log hclog.Logger) {
+	changes := st.State.Watch()
+	defer changes.Close()
+	for next := time.Now().Add(time.Hour); ; {
+		wait, cancel := context.WithDeadline(ctx, next)
+		e, err := changes.Next(wait)
+		cancel()
+		if ctx.Err() != nil {
 			return
-		case <-time.After(time.Hour):
 		}
-		for _, d := range st.State.Domains("", 0) {
-			if err := redis.Expire(ctx, d.Doc.Name, time.Now()); err != nil {
-				log.Warn("deleting old login records", "domain", d.Doc.Name, "error", err)
+		var domains []string
+		if err == nil {
+			domains = e.Domains
+		} else {
+			for _, d := range st.State.Domains("", 0) {
+				domains = append(domains, d.Doc.Name)
+			}
+			next = time.Now().Add(time.Hour)
+		}
+		for _, name := range domains {
+			d, ok := st.State.Domain(name)
+			if !ok || err == nil && d.Doc.Records == nil {
+				continue
+			}
+			if fault := expire(ctx, redis, d.Doc, pepper); fault != nil && ctx.Err() == nil {
+				log.Warn("deleting old login records", "domain", name, "error", fault)
 			}
 		}
 	}
+}
+
+func expire(ctx context.Context, redis *redisstore.Redis, d *store.Domain, pepper *credential.Pepper) error {
+	now, keep := time.Now(), store.RecordPolicy{}
+	if d.Records != nil {
+		keep = *d.Records
+	}
+	if err := redis.Expire(ctx, d.Name, now, keep.Retention); err != nil || keep.PseudonymiseAfter == 0 {
+		return err
+	}
+	return redis.Pseudonymise(ctx, d.Name, now.Add(-keep.PseudonymiseAfter), pepper.Pseudonym)
 }
 
 // anchorAudit logs the ends of the audit's chains every hour if they have changed: a log that is kept

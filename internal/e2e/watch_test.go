@@ -47,6 +47,7 @@ func TestWatch(t *testing.T) {
 	t.Run("inspection", func(t *testing.T) { s.in(t).inspects(theirs) })
 	t.Run("audit", func(t *testing.T) { s.in(t).verifiesAudit(ours) })
 	t.Run("distributed guessing", func(t *testing.T) { s.in(t).distributed(theirs, ours) })
+	t.Run("retention", func(t *testing.T) { s.in(t).forgets(theirs) })
 }
 
 // heldBack lists who is held back, as daemon n sees it.
@@ -434,5 +435,57 @@ func (s *site) measures() {
 				s.t.Errorf("%s names %s, which is not measured", file, name)
 			}
 		}
+	}
+}
+
+// A domain's own ages: old records keep no address and are still found by it, then they are deleted;
+// all of it by command, audited, and refused to other tenants.
+func (s *site) forgets(theirs string) {
+	logins := func() []any {
+		return s.api("GET", "/v1/domains/example.org/logins?ip="+outside, nil)["items"].([]any)
+	}
+	if len(logins()) == 0 {
+		s.t.Fatal("there are no records of the address")
+	}
+	if status, _ := s.with(theirs).call(0, "PATCH", "/v1/domains/example.org", object{"records": object{"retention": "1s"}}); status != http.StatusNotFound {
+		s.t.Errorf("another tenant's retention: %d", status)
+	}
+	bad := object{"records": object{"retention": "1d", "pseudonymise_after": "2d"}}
+	if status, body := s.call(0, "PATCH", "/v1/domains/example.org", bad); status != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(body), "/records/pseudonymise_after") {
+		s.t.Errorf("pseudonyms of deleted records: %d %v", status, body)
+	}
+	s.command("domain", "set", "example.org", "--pseudonymise-after", "1s")
+	var old object
+	s.eventually("a record is pseudonymised", func() bool {
+		list := logins()
+		if len(list) == 0 {
+			return false
+		}
+		old = list[len(list)-1].(object)
+		return old["pseudonymised"] == true
+	})
+	if ip := fmt.Sprint(old["ip"]); !strings.HasPrefix(ip, "ip-") || strings.Contains(fmt.Sprint(old), outside) || old["session"] != nil {
+		s.t.Errorf("the record still identifies the connection: %v", old)
+	}
+	path := "/v1/domains/example.org/logins/" + old["id"].(string)
+	if got := s.api("GET", path, nil); got["ip"] != old["ip"] {
+		s.t.Errorf("the record by its id: %v", got)
+	}
+	file := filepath.Join(s.t.TempDir(), "logins.csv")
+	s.command("logins", "export", "example.org", file, "--format", "csv")
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), old["ip"].(string)) { //nolint:gosec // G304: written above
+		s.t.Errorf("the export has no pseudonym: %v\n%.500s", err, text)
+	}
+	s.command("domain", "set", "example.org", "--records-retention", "2s")
+	s.eventually("old records are deleted", func() bool {
+		for _, item := range logins() {
+			if item.(object)["id"] == old["id"] {
+				return false
+			}
+		}
+		return true
+	})
+	if audit := fmt.Sprint(s.api("GET", "/v1/audit?domain=example.org", nil)["items"]); !strings.Contains(audit, "retention") {
+		s.t.Error("the audit has no change of the retention")
 	}
 }

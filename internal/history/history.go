@@ -82,8 +82,12 @@ func (t then) wrong() bool {
 }
 
 // Recall fills l from a record and the present account. It returns false for a record whose account
-// is not an address, or whose service maps to no protocol: no rule applied to those.
+// is not an address, or whose service maps to no protocol: no rule applied to those. It also returns
+// false for a pseudonymised one: its address is not known.
 func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
+	if rec.Pseudonymised {
+		return false
+	}
 	addr, err := address.Parse(rec.Account, "")
 	if err != nil {
 		return false

@@ -242,12 +242,20 @@ type RecordQuery struct {
 	Network netip.Prefix
 	Region  string
 	Device  string // a secure password's id or label, or an IMAP ID
+	Hidden  Hidden
 	// Abnormal selects abnormal logins only.
 	Abnormal bool
 	Since    time.Time
 	Until    time.Time
 	Limit    int    // 1 to 1000
 	Cursor   string // "" or the next of an earlier answer
+}
+
+// Hidden is how pseudonymised records name what a query selects; "" where it selects none of them.
+type Hidden struct {
+	IP      string
+	Network string // what the pseudonyms of its addresses begin with
+	Device  string
 }
 
 // Filtered reports whether the query selects by more than the domain.

@@ -56,7 +56,15 @@ type Domain struct {
 	SecurePasswords    SecurePasswordPolicy `json:"secure_password_policy"`
 	Passwords          *PasswordPolicy      `json:"password_policy,omitempty"` // of mailbox passwords kept here; nil demands nothing
 	SecondFactor       *SecondFactorPolicy  `json:"second_factor,omitempty"`   // nil requires none
+	Records            *RecordPolicy        `json:"records,omitempty"`         // nil: as the site keeps them
 	CreatedAt          time.Time            `json:"created_at"`
+}
+
+// RecordPolicy says how long a domain's login and message records are kept, and identify connections.
+// Zero is for as long as the site keeps records.
+type RecordPolicy struct {
+	Retention         time.Duration `json:"retention,omitempty"`
+	PseudonymiseAfter time.Duration `json:"pseudonymise_after,omitempty"`
 }
 
 // AccountsListed is the value of [Domain.Accounts] for a domain whose accounts all have records

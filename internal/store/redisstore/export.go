@@ -22,9 +22,13 @@ var openOutcome = []byte(`"outcome":"next"`)
 // unless a login ended later, and then the record, too. With whole, every record is decoded. total is
 // about how many records there are, before filters.
 func (r *Redis) ExportRecords(ctx context.Context, q store.RecordQuery, whole bool, begin func(total int64), pass func(text []byte, rec *store.LoginRecord) error) error {
-	total, err := r.client.XLen(ctx, loginsKey(q.Domain)).Result()
-	if err != nil {
-		return wrap(err)
+	var total int64
+	for _, key := range []string{oldLoginsKey(q.Domain), loginsKey(q.Domain)} {
+		n, err := r.client.XLen(ctx, key).Result()
+		if err != nil {
+			return wrap(err)
+		}
+		total += n
 	}
 	begin(total)
 	ctx, cancel := context.WithCancel(ctx)
@@ -44,9 +48,9 @@ func (r *Redis) ExportRecords(ctx context.Context, q store.RecordQuery, whole bo
 	go func() { // reads
 		defer close(pages)
 		for {
-			list, err := r.client.XRangeN(ctx, loginsKey(q.Domain), lower, "+", exportPage).Result()
+			list, err := r.oldest(ctx, oldLoginsKey(q.Domain), loginsKey(q.Domain), lower, exportPage)
 			if err != nil {
-				failed <- wrap(err)
+				failed <- err
 				return
 			}
 			select {

@@ -119,19 +119,34 @@ func (r *Redis) AppendRecords(ctx context.Context, id store.BatchID, b *store.Ba
 	return damage
 }
 
-// Expire forgets a domain's records that are older than the retention.
-func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error {
-	if r.opt.Retention > 0 {
-		oldest := strconv.FormatInt(now.Add(-r.opt.Retention).UnixMilli(), 10)
-		for _, key := range []string{loginsKey(domain), messagesKey(domain)} {
-			if err := r.client.XTrimMinIDApprox(ctx, key, oldest, 0).Err(); err != nil {
+// Expire forgets a domain's records that are older than the retention: the site's, or that of the
+// domain if it is shorter; 0 for none of its own.
+func (r *Redis) Expire(ctx context.Context, domain string, now time.Time, retention time.Duration) error {
+	keep, trim := r.opt.Retention, r.client.XTrimMinIDApprox
+	if retention > 0 && (keep == 0 || retention < keep) {
+		keep = retention
+		trim = func(ctx context.Context, key, oldest string, _ int64) *redis.IntCmd {
+			return r.client.XTrimMinID(ctx, key, oldest)
+		}
+	}
+	for _, key := range []string{oldLoginsKey(domain), oldMessagesKey(domain), loginsKey(domain), messagesKey(domain)} {
+		if keep <= 0 {
+			break
+		}
+		if err := trim(ctx, key, strconv.FormatInt(now.Add(-keep).UnixMilli(), 10), 0).Err(); err != nil {
+			return wrap(err)
+		}
+	}
+	if r.opt.MaxRecords > 0 {
+		for _, key := range []string{oldLoginsKey(domain), oldMessagesKey(domain)} {
+			if err := r.client.XTrimMaxLenApprox(ctx, key, r.opt.MaxRecords, 0).Err(); err != nil {
 				return wrap(err)
 			}
 		}
 	}
-	first, err := r.client.XRangeN(ctx, loginsKey(domain), "-", "+", 1).Result()
+	first, err := r.oldest(ctx, oldLoginsKey(domain), loginsKey(domain), "-", 1)
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	if len(first) == 0 {
 		return wrap(r.client.Del(ctx, closedKey(domain)).Err())
@@ -168,7 +183,7 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time) error 
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
 	var keys []string
 	if domain != "" {
-		keys = []string{loginsKey(domain), closedKey(domain), messagesKey(domain), habitsKey(domain)}
+		keys = []string{loginsKey(domain), oldLoginsKey(domain), closedKey(domain), messagesKey(domain), oldMessagesKey(domain), habitsKey(domain)}
 	}
 	for _, a := range accounts {
 		keys = append(keys, usedKey(a))
@@ -206,7 +221,7 @@ const scanned = 50_000
 // Records returns login records, newest first. next is the cursor of the next page, "" at the end.
 func (r *Redis) Records(ctx context.Context, q store.RecordQuery) (items []store.LoginRecord, next string, err error) {
 	decode := func(page []redis.XMessage) ([]store.LoginRecord, error) { return r.closed(ctx, q.Domain, page) }
-	return search(ctx, r, loginsKey(q.Domain), window{q.Since, q.Cursor, q.Limit}, decode, func(rec *store.LoginRecord) bool { return matches(rec, &q) })
+	return search(ctx, r, []string{loginsKey(q.Domain), oldLoginsKey(q.Domain)}, window{q.Since, q.Cursor, q.Limit}, decode, func(rec *store.LoginRecord) bool { return matches(rec, &q) })
 }
 
 // window selects a part of a stream: records since a time, older than the cursor, 1 to 1000 of them.
@@ -216,10 +231,10 @@ type window struct {
 	limit  int
 }
 
-// search returns the records of a stream that match, newest first, and the cursor of the next page,
-// "" at the end. It reads through a bounded number, see [scanned]. Decode returns a record for each
+// search returns the records that match of streams, of which the first is the newest, newest first,
+// and the cursor of the next page, "" at the end. It reads through a bounded number, see [scanned]. Decode returns a record for each
 // entry.
-func search[T any](ctx context.Context, r *Redis, key string, p window, decode func([]redis.XMessage) ([]T, error), match func(*T) bool) (items []T, next string, err error) {
+func search[T any](ctx context.Context, r *Redis, keys []string, p window, decode func([]redis.XMessage) ([]T, error), match func(*T) bool) (items []T, next string, err error) {
 	limit := min(max(p.limit, 1), 1000)
 	// The stream is ordered by the time at which records were written, which may be later than that
 	// of the login or message: only the lower end can be cut off here.
@@ -234,7 +249,7 @@ func search[T any](ctx context.Context, r *Redis, key string, p window, decode f
 		upper = "(" + p.cursor
 	}
 	for read := 0; read < scanned; {
-		entries, err := r.client.XRevRangeN(ctx, key, upper, lower, 500).Result()
+		entries, err := r.client.XRevRangeN(ctx, keys[0], upper, lower, 500).Result()
 		if err != nil {
 			return nil, "", wrap(err)
 		}
@@ -251,11 +266,15 @@ func search[T any](ctx context.Context, r *Redis, key string, p window, decode f
 				return items, next, nil
 			}
 		}
-		if len(entries) < 500 {
-			return items, "", nil
-		}
 		read += len(entries)
-		upper = "(" + next
+		if len(entries) > 0 {
+			upper = "(" + next
+		}
+		if len(entries) < 500 {
+			if keys = keys[1:]; len(keys) == 0 {
+				return items, "", nil
+			}
+		}
 	}
 	return items, next, nil
 }
@@ -271,19 +290,23 @@ func (r *Redis) Record(ctx context.Context, domain, id string) (*store.LoginReco
 		return nil, store.ErrNoRecord
 	}
 	at, before := strconv.FormatInt(ms, 10), strconv.FormatInt(max(0, ms-lateRecord.Milliseconds()), 10)
-	rec, err := r.find(ctx, domain, id, at, "+")
-	if errors.Is(err, store.ErrNoRecord) {
-		return r.find(ctx, domain, id, before, "("+at)
+	for _, key := range []string{loginsKey(domain), oldLoginsKey(domain)} {
+		for _, part := range [][2]string{{at, "+"}, {before, "(" + at}} {
+			rec, err := r.find(ctx, domain, key, id, part[0], part[1])
+			if !errors.Is(err, store.ErrNoRecord) {
+				return rec, err
+			}
+		}
 	}
-	return rec, err
+	return nil, store.ErrNoRecord
 }
 
-// find looks for a record between two places of the stream, in as many records as one query reads
+// find looks for a record between two places of a stream, in as many records as one query reads
 // through.
-func (r *Redis) find(ctx context.Context, domain, id, lower, upper string) (*store.LoginRecord, error) {
+func (r *Redis) find(ctx context.Context, domain, key, id, lower, upper string) (*store.LoginRecord, error) {
 	mark := `"id":"` + id + `"`
 	for read := 0; read < scanned; {
-		page, err := r.client.XRangeN(ctx, loginsKey(domain), lower, upper, 500).Result()
+		page, err := r.client.XRangeN(ctx, key, lower, upper, 500).Result()
 		if err != nil {
 			return nil, wrap(err)
 		}
@@ -352,15 +375,16 @@ func (r *Redis) closed(ctx context.Context, domain string, page []redis.XMessage
 
 func matches(rec *store.LoginRecord, q *store.RecordQuery) bool {
 	return (q.Account == "" || rec.Account == q.Account) &&
-		(q.IP == "" || rec.IP == q.IP) &&
+		(q.IP == "" || rec.IP == q.IP || rec.Pseudonymised && rec.IP == q.Hidden.IP) &&
 		(q.Outcome == "" || rec.Outcome.String() == q.Outcome) &&
 		(q.Reason == "" || string(rec.Reason) == q.Reason) &&
 		(q.Policy == "" || rec.PolicyID == q.Policy || slices.Contains(rec.WouldRefuse, q.Policy)) &&
 		(q.Client == "" || string(rec.Client) == q.Client) &&
 		(q.Region == "" || rec.Region == q.Region) &&
-		(q.Device == "" || rec.CredentialID == q.Device || rec.Credential == q.Device || rec.ClientID == q.Device) &&
+		(q.Device == "" || rec.CredentialID == q.Device || rec.Credential == q.Device || rec.ClientID == q.Device || rec.Pseudonymised && rec.ClientID == q.Hidden.Device) &&
 		(!q.Abnormal || len(rec.Abnormal) > 0) &&
-		(!q.Network.IsValid() || q.Network.Contains(address.IPOf(rec.IP))) &&
+		(!q.Network.IsValid() || q.Network.Contains(address.IPOf(rec.IP)) ||
+			rec.Pseudonymised && q.Hidden.Network != "" && strings.HasPrefix(rec.IP, q.Hidden.Network)) &&
 		(q.Since.IsZero() || !rec.Time.Before(q.Since)) &&
 		(q.Until.IsZero() || !rec.Time.After(q.Until))
 }

@@ -25,7 +25,7 @@ func (r *Redis) Messages(ctx context.Context, q store.MessageQuery) (items []mai
 		}
 		return batch, nil
 	}
-	return search(ctx, r, messagesKey(q.Domain), window{q.Since, q.Cursor, q.Limit}, decode, func(m *mailflow.Record) bool { return messageMatches(m, &q) })
+	return search(ctx, r, []string{messagesKey(q.Domain), oldMessagesKey(q.Domain)}, window{q.Since, q.Cursor, q.Limit}, decode, func(m *mailflow.Record) bool { return messageMatches(m, &q) })
 }
 
 func messageMatches(m *mailflow.Record, q *store.MessageQuery) bool {

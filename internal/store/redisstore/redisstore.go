@@ -9,6 +9,7 @@
 //	drawbridge:{s07}:changes   stream  n-0 → p (the entry), h (the chain's hash)
 //	drawbridge:{s07}:audit     stream  n-0 → a (the audit entry), l (its link, see internal/auditchain)
 //	drawbridge:{s07}:logins:D  stream  login records of domain D
+//	drawbridge:{s07}:oldlogins:D  stream  its pseudonymised login records, all older
 //	drawbridge:{s07}:closed:D  hash    record id → how a login ended that the next passdb decided
 //	drawbridge:{s07}:delivered:O  string  number of the last batch of login records of a daemon's run
 //	drawbridge:{s07}:habits:D  hash    account → what is usual for it, packed (internal/habit)

@@ -567,7 +567,7 @@ func TestExpireForgetsOldRecords(t *testing.T) {
 	if err := j.AppendRecords(ctx, store.BatchID{}, &store.Batch{Records: []store.LoginRecord{rec}, Closings: []store.Closing{end, gone}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Expire(ctx, "example.org", time.Now()); err != nil {
+	if err := j.Expire(ctx, "example.org", time.Now(), 0); err != nil {
 		t.Fatal(err)
 	}
 	raw := dial(t, r)
