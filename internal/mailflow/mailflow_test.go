@@ -163,8 +163,14 @@ func TestGroupsWithinGroups(t *testing.T) {
 		to      string
 		refused bool
 	}{
-		{member, "a@example.org", false}, {member, "b@example.org", false}, {member, "c@example.org", false}, {member, name(0), false},
-		{Party{}, "a@example.org", true}, {Party{}, "b@example.org", true}, {Party{}, "c@example.org", true}, {Party{}, name(0), true},
+		{member, "a@example.org", false},
+		{member, "b@example.org", false},
+		{member, "c@example.org", false},
+		{member, name(0), false},
+		{Party{}, "a@example.org", true},
+		{Party{}, "b@example.org", true},
+		{Party{}, "c@example.org", true},
+		{Party{}, name(0), true},
 	} {
 		m := &Message{From: c.from, Sender: c.from, Internal: c.from.Account != ""} // the null sender, too
 		to := Party{Address: c.to, Account: c.to, Domain: "example.org"}
