@@ -137,6 +137,8 @@ type Console struct {
 
 	IMAP, POP3, SMTP string // host and port that users' mail programs connect to; "" for none
 
+	ProfileCertificate, ProfileKey string // files; "" for none
+
 	OIDCIssuer           string // "" for none
 	OIDCClientID         string
 	OIDCClientSecretFile string

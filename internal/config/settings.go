@@ -187,6 +187,11 @@ another port STARTTLS. Empty: the users' page does not show it.`,
 			func(c *Config) *string { return &c.Console.POP3 }, publicServer),
 		row("console.smtp", `The same for submission, such as "mail.example.org:465"; 465 means TLS.`,
 			func(c *Config) *string { return &c.Console.SMTP }, publicServer),
+		row("console.profile_certificate", `PEM file with the certificate that Apple's profiles are signed with, and the chain to an authority that the phones know.
+Empty: profiles are not signed, and the phone says so.`,
+			func(c *Config) *string { return &c.Console.ProfileCertificate }, absolute, needsOther("console.profile_key", func(c *Config) string { return c.Console.ProfileKey })),
+		row("console.profile_key", `PEM file with the private key of that certificate.`,
+			func(c *Config) *string { return &c.Console.ProfileKey }, absolute, needsOther("console.profile_certificate", func(c *Config) string { return c.Console.ProfileCertificate })),
 		row("console.oidc_issuer", `Issuer of the site's OpenID provider, such as "https://login.example.org": users of "/account" can log in there. Its address
 of return is console.public_url with /account/oidc/callback. Empty: none. Accounts need a record here.`,
 			func(c *Config) *string { return &c.Console.OIDCIssuer }, issuer, needsOther("console.oidc_client_id", func(c *Config) string { return c.Console.OIDCClientID }),

@@ -1,6 +1,10 @@
 package daemon
 
 import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,6 +36,9 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 			SMTP: phonesetup.ParseServer(p.cfg.Console.SMTP),
 		},
 	}
+	if users.Servers.Signer, err = profileSigner(&p.cfg.Console); err != nil {
+		return nil, nil, err
+	}
 	others, err := signOns(&p.cfg.Console)
 	if err != nil {
 		return nil, nil, err
@@ -61,6 +68,30 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 		others.Register(mux, s)
 		return s.Handler(mux)
 	}, verifier.Close, nil
+}
+
+// profileSigner returns what signs profiles, nil for none.
+func profileSigner(c *config.Console) (*phonesetup.Signer, error) {
+	if c.ProfileCertificate == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.ProfileCertificate, c.ProfileKey)
+	if err != nil {
+		return nil, fmt.Errorf("console.profile_certificate: %w", err)
+	}
+	key, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("console.profile_key: the key cannot sign")
+	}
+	s := &phonesetup.Signer{Key: key}
+	for _, der := range pair.Certificate {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("console.profile_certificate: %w", err)
+		}
+		s.Chain = append(s.Chain, certificate)
+	}
+	return s, nil
 }
 
 // minHandoverKey is the size of the key that a webmail signs with, in bytes.

@@ -189,6 +189,9 @@ func (s *site) selfService() {
 	if profile.header.Get("Content-Type") != "application/x-apple-aspen-config" || !strings.Contains(profile.text, "com.apple.mail.managed") {
 		t.Errorf("no profile: %v %s", profile.header, profile.text)
 	}
+	if profile.text[0] != 0x30 { // the beginning of a PKCS #7 message, which contains the profile
+		t.Error("the profile is not signed")
+	}
 	secret = regexp.MustCompile(`<key>IncomingPassword</key><string>([^<]+)<`).FindStringSubmatch(profile.text)[1]
 	s.want("the phone", s.imap(outside, ann, secret), "OK ")
 	phone.shows("used twice", phone.do("POST", link, url.Values{"as": {"show"}}), 200, "This link was used")

@@ -1,7 +1,12 @@
 package e2e
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,7 +19,7 @@ import (
 	"github.com/oauth2-proxy/mockoidc"
 )
 
-// signOns are an OpenID provider and a webmail that log users in.
+// signOns are an OpenID provider and a webmail that log users in, and a certificate for profiles.
 type signOns struct {
 	*mockoidc.MockOIDC
 	key      []byte // of the webmail
@@ -39,9 +44,25 @@ func newSignOns(t *testing.T) *signOns {
 		}
 		return path
 	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	private = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 	p.settings = map[string]any{
 		"console.oidc_issuer": m.Issuer(), "console.oidc_client_id": m.Config().ClientID, "console.oidc_client_secret_file": file("secret", []byte(m.Config().ClientSecret)),
 		"console.oidc_name": "Example <login>", "console.oidc_domains": []string{"example.org"},
+		"console.profile_certificate": file("cert.pem", certificate), "console.profile_key": file("key.pem", private),
 		"console.handover_origin": webmailOrigin, "console.handover_key_file": file("key", p.key),
 	}
 	return p

@@ -1,12 +1,13 @@
 // Package phonesetup writes an account's settings in the forms that phones read: Apple's
 // configuration profile and the QR code of Thunderbird for Android.
 //
-//	profile := phonesetup.Apple(s)        // .mobileconfig, application/x-apple-aspen-config
+//	profile, err := phonesetup.Apple(s)   // .mobileconfig, application/x-apple-aspen-config
 //	text := phonesetup.Thunderbird(s)     // what its QR code contains
 //	drawing, err := phonesetup.QR(text)   // the code as SVG
 //
-// The results contain the secure password: they are for the user alone, and never stored. Profiles
-// are not signed, so that the phone shows them as such.
+// The results contain the secure password: they are for the user alone, and never stored. A
+// profile is signed with the site's certificate (PKCS #7), if it has one; the phone shows others as not
+// signed.
 //
 // It is pure: values in, bytes out.
 //
@@ -16,7 +17,9 @@ package phonesetup
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -26,6 +29,7 @@ import (
 	"strings"
 
 	"github.com/boombuler/barcode/qr"
+	"github.com/smallstep/pkcs7"
 )
 
 // Settings are what a mail program needs to know.
@@ -36,6 +40,33 @@ type Settings struct {
 	IMAP    Server
 	POP3    Server
 	SMTP    Server
+	Signer  *Signer // of profiles; nil for none
+}
+
+// Signer signs profiles.
+type Signer struct {
+	Chain []*x509.Certificate // the signer's first
+	Key   crypto.Signer
+}
+
+// Signed reports whether profiles are signed.
+func (s Settings) Signed() bool { return s.Signer != nil }
+
+// sign returns a signed copy of a profile, which it contains.
+func (s *Signer) sign(profile []byte) ([]byte, error) {
+	data, err := pkcs7.NewSignedData(profile)
+	if err != nil {
+		return nil, fmt.Errorf("signing a profile: %w", err)
+	}
+	data.SetDigestAlgorithm(pkcs7.OIDDigestAlgorithmSHA256)
+	if err := data.AddSignerChain(s.Chain[0], s.Key, s.Chain[1:], pkcs7.SignerInfoConfig{}); err != nil {
+		return nil, fmt.Errorf("signing a profile: %w", err)
+	}
+	signed, err := data.Finish()
+	if err != nil {
+		return nil, fmt.Errorf("signing a profile: %w", err)
+	}
+	return signed, nil
 }
 
 // Server is a mail server as users reach it; the zero Server is none.
@@ -65,7 +96,8 @@ func (s Server) Known() bool { return s.Host != "" }
 
 // Apple returns a configuration profile with the account and its password for both servers. The same
 // account and device give the same identifiers, so that a second profile replaces the first.
-func Apple(s *Settings) []byte {
+// It is signed if there is a signer; the error is the signer's.
+func Apple(s *Settings) ([]byte, error) {
 	id := func(what string) string {
 		h := sha256.Sum256([]byte("drawbridge profile\n" + what + "\n" + s.Account + "\n" + s.Device))
 		h[6], h[8] = h[6]&0x0f|0x50, h[8]&0x3f|0x80 // the form of a version 5 UUID
@@ -118,7 +150,11 @@ func Apple(s *Settings) []byte {
 	text("PayloadUUID", id("profile"))
 	number("PayloadVersion", 1)
 	b.WriteString("</dict>\n</plist>\n")
-	return b.Bytes()
+	if s.Signer == nil {
+		return b.Bytes(), nil
+	}
+	defer clear(b.Bytes())
+	return s.Signer.sign(b.Bytes())
 }
 
 // The words of Thunderbird's format.

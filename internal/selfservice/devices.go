@@ -124,8 +124,7 @@ func (v *visit) createDevice() error {
 	data := createdData{CreatedSecurePassword: &res.View, Settings: s, As: as, State: stateData{ID: res.View.ID}}
 	switch as {
 	case "profile":
-		sendProfile(v.Call, s)
-		return nil
+		return sendProfile(v.Call, s)
 	case "thunderbird":
 		text, err := phonesetup.Thunderbird(s)
 		if err != nil {

@@ -211,11 +211,12 @@ func (p *Pages) phoneForm(c *web.Call) error {
 	if err != nil {
 		return err
 	}
-	return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{Open: b != nil}})
+	return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{Open: b != nil, Signed: p.Servers.Signed()}})
 }
 
 type phoneData struct {
-	Open bool // the link can be used
+	Open   bool // the link can be used
+	Signed bool // the profile will be
 	*api.CreatedSecurePassword
 	*phonesetup.Settings
 }
@@ -250,16 +251,19 @@ func (p *Pages) phone(c *web.Call) error {
 	defer clear(res.View.Secret)
 	s := p.settings(allowed.Account, allowed.Device.Label, res.View.Secret)
 	if c.Value("as") == "profile" {
-		sendProfile(c, s)
-		return nil
+		return sendProfile(c, s)
 	}
 	return c.Show(pages, "phone", web.View{Title: c.T("Set up this phone"), Data: phoneData{CreatedSecurePassword: &res.View, Settings: s}})
 }
 
-func sendProfile(c *web.Call, s *phonesetup.Settings) {
+func sendProfile(c *web.Call, s *phonesetup.Settings) error {
+	b, err := phonesetup.Apple(s)
+	if err != nil {
+		return err
+	}
+	defer clear(b)
 	c.W.Header().Set("Content-Type", "application/x-apple-aspen-config")
 	c.W.Header().Set("Content-Disposition", `attachment; filename="mail.mobileconfig"`)
-	b := phonesetup.Apple(s)
-	defer clear(b)
 	_, _ = c.W.Write(b) // the browser is gone
+	return nil
 }

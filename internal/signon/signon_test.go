@@ -269,7 +269,7 @@ func TestOIDC(t *testing.T) {
 			t.Errorf("%s: %+v", name, d.arrived)
 		}
 		if f.want == 200 { // the same answer again, by a browser that has kept its cookie
-			if resp := d.callback(cookies, q); resp.StatusCode != 401 || d.arrived != nil {
+			if resp := d.callback(cookies, q); resp.StatusCode != http.StatusUnauthorized || d.arrived != nil {
 				t.Errorf("%s, replayed: %d", name, resp.StatusCode)
 			}
 		}
@@ -289,7 +289,7 @@ func TestOIDC(t *testing.T) {
 	gone := newProvider(t)
 	d = newDesk(&Pages{Provider: &Provider{Issuer: gone.URL, ClientID: clientID}})
 	gone.Close()
-	if resp := d.send(httptest.NewRequest(http.MethodGet, here+"/account/oidc", nil)); resp.StatusCode != 503 {
+	if resp := d.send(httptest.NewRequest(http.MethodGet, here+"/account/oidc", nil)); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("without a provider: %d", resp.StatusCode)
 	}
 }
