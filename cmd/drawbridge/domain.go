@@ -35,6 +35,7 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.text("password-max-age", "password_policy.max_age", "`age` at which mailbox passwords expire, such as 180d; \"\" for never")
 	s.text("records-retention", "records.retention", "`age` at which login and message records are deleted, such as 30d; \"\" for that of the site")
 	s.text("pseudonymise-after", "records.pseudonymise_after", "`age` at which addresses and client ids in records are replaced by keyed hashes, such as 14d; \"\" for never")
+	s.word("mailbox-passwords", "mailbox_passwords", "who verifies mailbox passwords: as login.next_passdb says (site), Drawbridge (here), the next passdb (next), or Drawbridge for accounts that have one set here (stored)", "site", "here", "next", "stored")
 	factor := choose(cmd, "second-factor", "require a second factor of all accounts, at pages and clients that ask for one; for other scopes use the API", "required", "off")
 	s.add("second-factor", func(body, _ object) error {
 		body.put("second_factor", nil)
@@ -137,7 +138,7 @@ func (c *cli) domainSet() *cobra.Command {
 	s.edits("add-alias-domain", "remove-alias-domain", "alias_domains", "another `name` of the domain")
 	s.edits("add-password-keyword", "remove-password-keyword", "password_policy.forbidden_keywords", "a forbidden `word`")
 	s.edits("add-administrator", "remove-administrator", "administrators", "the `address` of an administrator")
-	w := writes(cmd).versioned(cmd).confirmed(cmd, "make the change even if mailbox passwords expire at once")
+	w := writes(cmd).versioned(cmd).confirmed(cmd, "make the change even if mailbox passwords become invalid at once")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, domainPath(args[0]), s) }
 	return cmd
 }

@@ -60,7 +60,7 @@ func errNoRecord() error {
 // misspelled.
 func (d *Domain) checkListed(addr string) error {
 	cur, _ := d.Store.State.Domain(d.name)
-	listed := !d.Site.NextPassdb || cur.Doc != nil && cur.Doc.Accounts == store.AccountsListed
+	listed := d.allKept() || cur.Doc != nil && cur.Doc.Accounts == store.AccountsListed
 	if !listed || d.Create && d.Caller.Role != store.RoleSelf {
 		return nil
 	}
@@ -142,7 +142,7 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 	res, err := a.edit(ctx, ForDomain|ForSelf, func(cur *store.Account, f *api.Faults) (*api.Account, error) {
 		warnings = nil
 		self := a.Caller.Role == store.RoleSelf
-		if cur == nil && self && !a.Site.NextPassdb {
+		if cur == nil && self && a.allKept() {
 			return nil, errNoRecord() // role self creates none
 		}
 		if cur == nil {

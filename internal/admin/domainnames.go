@@ -79,10 +79,13 @@ func ReleasedNames(cur, next *store.Domain) []string {
 	return slices.DeleteFunc(slices.Clone(cur.AliasDomains), func(alias string) bool { return slices.Contains(next.AliasDomains, alias) })
 }
 
-// CheckNames refuses a change of alias domains by role domain.
+// CheckNames refuses a change by role domain of alias domains, and of who verifies mailbox passwords.
 func (d *Domain) CheckNames(cur, next *store.Domain) error {
 	if d.Caller.Role == store.RoleDomain && !slices.Equal(next.AliasDomains, list(cur.AliasDomains)) {
 		return api.Forbidden("only administrators of the site can change alias_domains: leave it as it is")
+	}
+	if d.Caller.Role == store.RoleDomain && next.MailboxPasswords != cur.MailboxPasswords {
+		return api.Forbidden("only administrators of the site can change mailbox_passwords: leave it as it is")
 	}
 	return nil
 }

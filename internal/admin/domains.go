@@ -23,9 +23,12 @@ func ViewDomain(d *store.Domain) api.Domain {
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
 		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), SecondFactor: viewSecondFactor(d.SecondFactor),
-		Records: viewRecordPolicy(d.Records), CreatedAt: d.CreatedAt,
+		Records: viewRecordPolicy(d.Records), MailboxPasswords: cmp.Or(string(d.MailboxPasswords), passwordsOfSite), CreatedAt: d.CreatedAt,
 	}
 }
+
+// passwordsOfSite is how the API writes [store.PasswordsOfSite].
+const passwordsOfSite = "site"
 
 func maxSecurePasswords(d *store.Domain) int {
 	return cmp.Or(d.MaxSecurePasswords, store.DefaultMaxSecurePasswords)
@@ -84,6 +87,9 @@ func ReadSettings(in *api.Domain, next *store.Domain, f *api.Faults) {
 	}
 	next.SenderCheck = cmp.Or(store.SenderCheck(in.SenderCheck), store.DefaultSenderCheck)
 	next.TraceHeader = in.TraceHeader
+	if next.MailboxPasswords = store.PasswordPlace(in.MailboxPasswords); in.MailboxPasswords == passwordsOfSite {
+		next.MailboxPasswords = store.PasswordsOfSite
+	}
 	next.Passwords = readPasswordPolicy(in.PasswordPolicy, f)
 	next.Records = readRecordPolicy(in.Records, f)
 	next.Administrators = make([]string, 0, len(in.Administrators))
@@ -178,6 +184,9 @@ func (d *Domain) Patch(ctx context.Context, edit Edit[api.Domain]) (*Result[api.
 	expires := d.ExpiringPasswords(cur.Doc, next)
 	if expires > 0 && !d.DryRun && !d.Confirm {
 		return nil, api.Conflict("confirm_required", "the new max_age refuses %s at once, because they are older", counted(expires, "mailbox password")).OrRepeat("confirm=true")
+	}
+	if err := d.confirmPlace(cur.Doc, next); err != nil {
+		return nil, err
 	}
 	if err := d.claim(ctx, ForDomain, d.name, next.AliasDomains); err != nil {
 		return nil, err

@@ -126,7 +126,7 @@ func (l *Logins) Explain(ctx context.Context, id string) (*api.ExplainedLogin, e
 		return nil, api.NotFound("login record")
 	}
 	_, v := d.Store.State.View(login.Address)
-	decision := login.Explain(d.Site, v.Rules)
+	decision := login.Explain(v.Site(d.Site), v.Rules)
 	decision.Trace = append(decision.Trace, d.disabledSteps("")...)
 	e := &api.ExplainedLogin{Record: *rec, Decision: decision}
 	if decision.Outcome != rec.Outcome || decision.Reason != rec.Reason || decision.PolicyID != rec.PolicyID {

@@ -25,8 +25,8 @@ func (a *Account) SetMailboxPassword(ctx context.Context, in *api.MailboxPasswor
 	if err := a.StepUp(); err != nil { // one that is required, and not there, must not keep an old password
 		return nil, err
 	}
-	if a.Site.NextPassdb {
-		return nil, api.Conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or set login.next_passdb = false to keep them here")
+	if !a.KeepsPasswords() {
+		return nil, api.Conflict("next_passdb", "mailbox passwords belong to the site's next passdb: set it there, or keep them here with mailbox_passwords of the domain or login.next_passdb = false")
 	}
 	stored, generated, err := a.newMailboxHash(ctx, in, f)
 	if err != nil {
@@ -166,6 +166,39 @@ func (a *Account) checkMailboxPassword(ctx context.Context, password []byte, f *
 		f.Add("/password", "used_before", "was used before: the domain forbids the last %d passwords", rules.History)
 	}
 	return nil
+}
+
+// KeepsPasswords reports whether accounts of the domain can have a mailbox password here.
+func (d *Domain) KeepsPasswords() bool { return d.place().Settable(d.Site.NextPassdb) }
+
+func (d *Domain) place() store.PasswordPlace {
+	if cur, ok := d.Store.State.Domain(d.name); ok {
+		return cur.Doc.MailboxPasswords
+	}
+	return store.PasswordsOfSite
+}
+
+// KeepsPassword reports whether the account's mailbox password is verified here.
+func (a *Account) KeepsPassword() bool {
+	_, v := a.Store.State.View(a.address)
+	return !v.Site(a.Site).NextPassdb
+}
+
+// allKept reports whether the mailbox passwords of all accounts are verified here: an account without a
+// record cannot log in.
+func (d *Domain) allKept() bool {
+	place := d.place()
+	return place != store.PasswordsStored && place.Settable(d.Site.NextPassdb)
+}
+
+// confirmPlace refuses a change of who verifies mailbox passwords, unless it is confirmed: those that
+// are valid now are refused at once. To stored, nobody's changes.
+func (d *Domain) confirmPlace(cur, next *store.Domain) error {
+	if cur.MailboxPasswords == next.MailboxPasswords || next.MailboxPasswords == store.PasswordsStored || d.DryRun || d.Confirm {
+		return nil
+	}
+	return api.Conflict("confirm_required", "other mailbox passwords are valid at once: where Drawbridge verifies them, accounts without one here cannot log in; "+
+		`with "mailbox_passwords":"stored" you can set them before`).OrRepeat("confirm=true")
 }
 
 func (d *Domain) passwordRules() credential.Rules {

@@ -24,7 +24,7 @@ func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*R
 	if *in == (api.Secure{}) {
 		f.Add("", "required", "name what to do: block_ip, revoke_secure_passwords, reset_mailbox_password, switch_off or end_sessions")
 	}
-	if in.ResetMailboxPassword && a.Site.NextPassdb {
+	if in.ResetMailboxPassword && !a.KeepsPasswords() {
 		f.Add("/reset_mailbox_password", "next_passdb", "is not possible here: mailbox passwords belong to the site's next passdb")
 	}
 	if err := f.Err(); err != nil {

@@ -66,7 +66,7 @@ func (a *Account) SecurePasswords(ctx context.Context, p Page) (*api.List[api.Se
 		for i := range live {
 			items = append(items, viewSecurePassword(&live[i], uses))
 		}
-	} else if !a.Site.NextPassdb {
+	} else if a.allKept() {
 		return nil, errNoRecord()
 	}
 	return firstPage(p, items, func(v api.SecurePassword) string { return v.ID }), nil

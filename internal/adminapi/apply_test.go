@@ -519,7 +519,8 @@ func anyDocument(t *rapid.T) *api.DomainDocument {
 	doc.Domain = &api.Domain{
 		Name: "example.org", Administrators: some("administrator", "ann@example.org"), AliasDomains: some("alias", "one.example", "two.example"), MaxSecurePasswords: rapid.IntRange(1, 100).Draw(t, "max"),
 		Accounts: one("accounts", "open", "listed"), SenderCheck: one("sender", "both", "envelope", "off"), TraceHeader: yes("trace"),
-		Protocols: api.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
+		MailboxPasswords: one("passwords", "site", "here", "next", "stored"),
+		Protocols:        api.Protocols{IMAP: onOff("imap"), POP3: onOff("pop3"), SMTP: onOff("smtp"), Sieve: onOff("sieve")},
 	}
 	departments := some("department", "a", "b", "c d", "ü")
 	if slices.Contains(departments, "a") {

@@ -25,6 +25,7 @@ type Domain struct {
 	TraceHeader        bool                `json:"trace_header" doc:"Add a header that names client type and device to submitted mail."`
 	Administrators     []string            `json:"administrators" maxItems:"100" doc:"Addresses of the domain's administrators. A change that would lock all of them out must be confirmed. If empty: the postmaster."`
 	PasswordPolicy     *PasswordPolicy     `json:"password_policy,omitempty" doc:"Of mailbox passwords that are kept here. Missing: none."`
+	MailboxPasswords   string              `json:"mailbox_passwords" enum:"site,here,next,stored" default:"site" doc:"Who verifies mailbox passwords. site: as login.next_passdb says; here: Drawbridge; next: the next passdb; stored: Drawbridge for accounts whose mailbox password is set here, else the next passdb. A change to here or next needs confirm=true, and role admin."`
 	SecondFactor       *SecondFactorPolicy `json:"second_factor,omitempty" doc:"For whom a second factor is required to log in to pages, and to the site's own clients that ask for one. Missing: nobody; who has one is asked for it."`
 	Records            *RecordPolicy       `json:"records,omitempty" doc:"How long login and message records are kept. Missing: as records.retention of the site says, and not pseudonymised."`
 	CreatedAt          time.Time           `json:"created_at,omitzero" readOnly:"true"`

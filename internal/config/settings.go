@@ -114,7 +114,8 @@ auth-policy). A unix socket admits root, the daemon's user and that group. Beyon
 		live(row("login.key_file", `File with the key that inet clients of login.listen send as "Authorization: Bearer", in one line, not
 readable by everyone. Required with an inet listener.`,
 			func(c *Config) *string { return &c.Login.KeyFile }, absolute, guardsLogin)),
-		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.`,
+		row("login.next_passdb", `true: mailbox passwords belong to the site's next passdb. false: they are kept here.
+A domain can decide otherwise with mailbox_passwords.`,
 			func(c *Config) *bool { return &c.Login.NextPassdb }),
 		row("login.unmanaged", `What happens to a login to a domain that is not managed: "deny" refuses it; "next" passes it to the next passdb if
 login.unmanaged_domains, which must not be empty then, names the domain.`,

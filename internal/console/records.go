@@ -149,7 +149,7 @@ func (v *visit) login() error {
 	if err != nil {
 		return err
 	}
-	data := explainData{explained, v.Open.Live != nil, !v.Admin.Site.NextPassdb}
+	data := explainData{explained, v.Open.Live != nil, d.KeepsPasswords()}
 	return v.show("explain", "logins", "A login explained", line("explain", d.Name(), id), data)
 }
 

@@ -151,7 +151,7 @@ func (v *visit) secureLogin() error {
 	all := do == "all"
 	in := &api.Secure{
 		RevokeSecurePasswords: all || do == "revoke", SwitchOff: all || do == "switch-off", EndSessions: do == "end-sessions" || all && v.Open.Live != nil,
-		ResetMailboxPassword: do == "reset-password" || all && !v.Admin.Site.NextPassdb,
+		ResetMailboxPassword: do == "reset-password" || all && d.KeepsPasswords(),
 	}
 	if all || do == "block-ip" {
 		in.BlockIP = rec.IP

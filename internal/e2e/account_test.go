@@ -215,3 +215,36 @@ func (s *site) passwordPage(password string) {
 	other.shows("a new one", other.post("/account/login/password", "token", other.field(again, "token"), "how", "choose", "new_password", "walnut-"+fresh), 200, "Log in with it.")
 	other.shows("log-in with it", other.post("/account/login", "account", ann, "password", "walnut-"+fresh), 200, "My devices")
 }
+
+// A domain keeps mailbox passwords elsewhere than the site: with stored, each account that has one here
+// uses it, and the others that of the next passdb; with here, they cannot log in.
+func (s *site) passwordPlaces() {
+	const domain, path, fresh = "/v1/domains/example.org", "/v1/accounts/" + carol + "/mailbox-password", "carols-quarry-2026"
+	s.refused(409, "next_passdb", "PUT", path, object{"password": fresh})
+	theirs := s.with(s.createKey(object{"name": "theirs", "role": "domain", "domain": "example.org"}))
+	theirs.refused(403, "forbidden", "PATCH", domain, object{"mailbox_passwords": "stored"})
+	s.command("domain", "set", "example.org", "--mailbox-passwords", "stored")
+	s.want("the next passdb's", s.imap(office, carol, s.passwords[carol]), "OK ")
+	s.api("PUT", path, object{"password": fresh})
+	s.want("the one kept here", s.imap(office, carol, fresh), "OK ")
+	s.refuse("the next passdb's", s.imap(office, carol, s.passwords[carol]), "OK ")
+	s.want("an account without one here", s.imap(office, ann, s.passwords[ann]), "OK ")
+	_, reply := s.submit(office, carol, fresh)
+	s.want("submission", reply, "235 ")
+	u := s.browse(outside)
+	u.shows("the page", u.post("/account/login", "account", carol, "password", fresh), 200, "My devices")
+	u.shows("can change it", u.get("/account/password"), 200, "Present mailbox password")
+	u.shows("logged out", u.post("/account/logout"), 200, "Mailbox password")
+	u.shows("of the next passdb", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
+	if text := u.get("/account").text; strings.Contains(text, `href="/account/password"`) {
+		s.t.Error("the page offers to change a password that is not kept here")
+	}
+
+	s.refused(409, "confirm_required", "PATCH", domain, object{"mailbox_passwords": "here"})
+	s.command("domain", "set", "example.org", "--mailbox-passwords", "here", "--confirm")
+	s.refuse("an account without one here", s.imap(office, ann, s.passwords[ann]), "OK ")
+	s.want("the one kept here", s.imap(office, carol, fresh), "OK ")
+	s.command("domain", "set", "example.org", "--mailbox-passwords", "site", "--confirm")
+	s.want("the next passdb's again", s.imap(office, ann, s.passwords[ann]), "OK ")
+	s.want("of all", s.imap(office, carol, s.passwords[carol]), "OK ")
+}

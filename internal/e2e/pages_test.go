@@ -140,6 +140,7 @@ func TestPages(t *testing.T) {
 		{"sign-on", provider.test},
 		{"sent codes", func(s *site) { s.sentCodes(gateway) }},
 		{"commands", (*site).shownCommands},
+		{"password places", (*site).passwordPlaces},
 		{"browser", (*site).inBrowser},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(s.in(t)) })

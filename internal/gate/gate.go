@@ -273,6 +273,7 @@ func (g *Gate) query(l *access.Login) (*access.Query, store.View) {
 		q.Unmanaged = g.unreadable(l.Account)
 	}
 	if v.Known {
+		q.Site = v.Site(g.Site)
 		q.Rules = v.Rules
 		q.Account = v.Account.Facts(new(access.Account))
 	}

@@ -60,6 +60,7 @@ func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Acc
 	q.Address, v = g.Store.State.View(s.Account)
 	q.Unmanaged = g.Unmanaged.Next(address.Domain(q.Address))
 	if v.Known {
+		q.Site = v.Site(g.Site)
 		q.Rules, q.Account = v.Rules, v.Account.Facts(new(access.Account))
 		if rules != nil {
 			q.Rules = rules
@@ -80,7 +81,7 @@ func (g *Gate) Judge(s *access.Session, rules *access.Rules, account *access.Acc
 		l.MasterUser = store.CredentialMaster
 	case store.CredentialMailbox:
 		q.Secret = access.Secret{State: access.SecretAuthenticated}
-		changed = !g.Site.NextPassdb && !v.Account.MailboxSetAt().Equal(s.PasswordSet)
+		changed = !q.Site.NextPassdb && !v.Account.MailboxSetAt().Equal(s.PasswordSet)
 	case store.CredentialUnverified:
 		q.Secret = access.Secret{State: access.SecretAuthenticated}
 	default:

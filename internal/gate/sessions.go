@@ -54,8 +54,10 @@ func (g *Gate) authentication(account, credential, service string, at time.Time,
 	if credential == store.CredentialUnverified {
 		a.Credential, a.Unverified = store.CredentialMailbox, true
 	}
-	if credential == store.CredentialMailbox && !g.Site.NextPassdb {
-		_, v := g.Store.State.View(account)
+	if credential != store.CredentialMailbox {
+		return a
+	}
+	if _, v := g.Store.State.View(account); !v.Site(g.Site).NextPassdb {
 		a.PasswordSet = passwordSet(v.Account)
 		if at.UnixNano() < a.PasswordSet && (remote || a.PasswordSet <= time.Now().UnixNano()) {
 			a.PasswordSet = otherPassword
@@ -118,7 +120,7 @@ func (g *Gate) session(s *session, sub *access.Submission, now time.Time) access
 	// No ports, no certificate: what the login did not carry must not make another client type of
 	// its session. The service is added by decide.
 	s.login = access.Login{Protocol: access.SMTP, IP: sub.IP, RealIP: sub.IP, Time: now}
-	s.query = access.Query{Site: g.Site, Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
+	s.query = access.Query{Site: s.view.Site(g.Site), Login: &s.login, Address: s.account, Rules: s.view.Rules, Account: s.view.Account.Facts(&s.record)}
 	s.query.Region = g.region(s.login.IP)
 	// The client has authenticated, so it may get the reason.
 	if s.query.Site.Reveal == access.RevealWeb {

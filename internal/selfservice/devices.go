@@ -316,7 +316,7 @@ func (v *visit) secure() error {
 	if err := v.EndSessions(web.Account, v.account.Address()); err != nil {
 		return err
 	}
-	return v.Show(pages, "secured", web.View{Title: v.T("Your account was secured"), Data: securedData{ended, v.kept()}})
+	return v.Show(pages, "secured", web.View{Title: v.T("Your account was secured"), Data: securedData{ended, v.account.KeepsPassword()}})
 }
 
 type securedData struct {

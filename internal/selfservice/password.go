@@ -42,7 +42,7 @@ func (p *Pages) showPassword(c *web.Call, a *admin.Account, data passwordData, v
 			data.Devices = append(data.Devices, ticked{d, !sent || slices.Contains(c.R.PostForm["revoke"], d.ID)})
 		}
 	}
-	if d, ok := p.Admin.Store.State.Domain(a.Name()); ok {
+	if d, ok := p.Admin.Store.State.Domain(a.Name()); ok && d.Doc.Passwords != nil {
 		data.MinLength = d.Doc.Passwords.MinLength
 	}
 	data.Generate = c.Value("how") == "generate"
@@ -211,6 +211,3 @@ func (p *Pages) loginPassword(c *web.Call) error {
 	c.Note(data.Done + " " + c.T("Log in with it."))
 	return c.Redirect("/account/login")
 }
-
-// kept reports whether mailbox passwords are kept here.
-func (p *Pages) kept() bool { return !p.Admin.Site.NextPassdb }

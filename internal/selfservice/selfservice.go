@@ -163,7 +163,7 @@ func (p *Pages) visit(c *web.Call, enrolling bool, serve func(*visit) error) err
 // mailbox password, or a first second factor, since.
 func (p *Pages) replaced(a *admin.Account, entered time.Time) bool {
 	rec, ok := p.Admin.Store.State.Account(a.Address())
-	return ok && (entered.Before(rec.Doc.FactorSince()) || p.kept() && entered.Before(rec.Doc.MailboxSetAt))
+	return ok && (entered.Before(rec.Doc.FactorSince()) || a.KeepsPassword() && entered.Before(rec.Doc.MailboxSetAt))
 }
 
 // open returns an account as its user sees it. Whoever proved the password proved a second factor
@@ -196,7 +196,9 @@ type nav struct {
 	Password      bool // is kept here, and can be changed
 }
 
-func (v *visit) nav(area string) nav { return nav{v.account.Address(), area, v.lacks, v.kept()} }
+func (v *visit) nav(area string) nav {
+	return nav{v.account.Address(), area, v.lacks, v.account.KeepsPassword()}
+}
 
 // permission is what a one-time link allows. It ends with the sessions that could have made it.
 type permission struct {

@@ -57,6 +57,7 @@ type Domain struct {
 	Passwords          *PasswordPolicy      `json:"password_policy,omitempty"` // of mailbox passwords kept here; nil demands nothing
 	SecondFactor       *SecondFactorPolicy  `json:"second_factor,omitempty"`   // nil requires none
 	Records            *RecordPolicy        `json:"records,omitempty"`         // nil: as the site keeps them
+	MailboxPasswords   PasswordPlace        `json:"mailbox_passwords,omitempty"`
 	CreatedAt          time.Time            `json:"created_at"`
 }
 
@@ -65,6 +66,30 @@ type Domain struct {
 type RecordPolicy struct {
 	Retention         time.Duration `json:"retention,omitempty"`
 	PseudonymiseAfter time.Duration `json:"pseudonymise_after,omitempty"`
+}
+
+// PasswordPlace says who verifies the mailbox passwords of a domain.
+type PasswordPlace string
+
+// The places.
+const (
+	PasswordsOfSite PasswordPlace = ""       // as the setting login.next_passdb says
+	PasswordsHere   PasswordPlace = "here"   // Drawbridge, and accounts without one cannot log in
+	PasswordsNext   PasswordPlace = "next"   // the site's next passdb
+	PasswordsStored PasswordPlace = "stored" // Drawbridge for accounts that have one here, else the next passdb
+)
+
+// Settable reports whether accounts of the domain can have a mailbox password here; next is the setting
+// of the site.
+func (p PasswordPlace) Settable(next bool) bool {
+	switch p {
+	case PasswordsHere, PasswordsStored:
+		return true
+	case PasswordsNext:
+		return false
+	case PasswordsOfSite:
+	}
+	return !next
 }
 
 // AccountsListed is the value of [Domain.Accounts] for a domain whose accounts all have records

@@ -136,6 +136,24 @@ type View struct {
 	halted map[halted]bool
 }
 
+// Site returns the settings of the site as they are for the account: its domain may keep mailbox
+// passwords elsewhere than the site does.
+func (v *View) Site(site access.Site) access.Site {
+	if !v.Known {
+		return site
+	}
+	switch v.Settings.MailboxPasswords {
+	case PasswordsOfSite:
+	case PasswordsHere:
+		site.NextPassdb = false
+	case PasswordsNext:
+		site.NextPassdb = true
+	case PasswordsStored:
+		site.NextPassdb = v.Account.MailboxHash() == ""
+	}
+	return site
+}
+
 // Ready reports whether the state was ever loaded, and when it last agreed with the store, zero for
 // never.
 func (st *State) Ready() (loaded bool, synced time.Time) {
