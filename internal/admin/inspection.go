@@ -122,6 +122,9 @@ func (x *inspection) account(a *store.Account) {
 	case len(live) > 0 && a.Suspended:
 		x.add("suspended_with_access", a.Address, "", fmt.Sprintf("is suspended and keeps %d secure passwords, which work again when the suspension is lifted", len(live)), nil)
 	}
+	if !a.Suspended && !a.HasFactor() && v.Rules.FactorRequired(a.Address, facts) {
+		x.add("no_second_factor", a.Address, "", "a second factor is required, and it has none: it adds one at its next log-in to the pages", nil)
+	}
 	if a.MailboxHash != "" && !a.MailboxSetAt.IsZero() && x.Time.Sub(a.MailboxSetAt) > oldPassword {
 		x.add("old_mailbox_password", a.Address, "", "the mailbox password was set "+a.MailboxSetAt.Format(time.DateOnly), nil)
 	}
