@@ -11,7 +11,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
-	"github.com/drawbridge/drawbridge/internal/pseudonym"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -60,8 +59,7 @@ func (l *Logins) Selected(q store.RecordQuery) (store.RecordQuery, error) {
 	if err := f.Err(); err != nil {
 		return q, err
 	}
-	h := pseudonym.Hash(d.Pepper.Pseudonym)
-	q.Hidden = store.Hidden{IP: h.Address(d.name, q.IP), Network: h.Network(d.name, q.Network), Device: h.Client(d.name, q.Device)}
+	q.Hidden = history.Hidden(&q, d.Pepper.Pseudonym)
 	var err error
 	q.Account, err = d.recordsOf(q.Account)
 	return q, err
