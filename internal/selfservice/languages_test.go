@@ -1,12 +1,14 @@
 package selfservice
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -55,5 +57,21 @@ func TestLanguages(t *testing.T) {
 				t.Errorf("%s: %q for %q", l.Code, got, text)
 			}
 		}
+	}
+}
+
+// Problems are described in the language of the page where its catalogue has their code; English keeps
+// the detail.
+func TestProblemsInLanguage(t *testing.T) {
+	fault := &api.Problem{Status: 422, Code: "invalid", Errors: []api.Fault{{Pointer: "/password", Code: "used_before", Detail: "was used before"}}}
+	for _, l := range new(web.Language).Languages() {
+		c := &web.Call{Site: web.New(web.Options{ProblemOf: func(error) *api.Problem { return fault }}), Language: l}
+		p := new(api.Problem)
+		if !errors.As(explained(c, fault), &p) || l.Code != "en" && p.Errors[0].Detail == fault.Errors[0].Detail || l.Code == "en" && p.Errors[0].Detail != "was used before" {
+			t.Errorf("%s: %+v", l.Code, p)
+		}
+	}
+	if fault.Errors[0].Pointer != "/password" {
+		t.Error("the problem itself was changed")
 	}
 }

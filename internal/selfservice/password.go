@@ -120,16 +120,28 @@ func (p *Pages) setPassword(c *web.Call, a *admin.Account) (*passwordData, error
 	return data, nil
 }
 
-// explained names the fields of a form as the pages do.
+// inLanguage returns what the catalogue of the page's language says about a problem or fault of a code,
+// else the detail, which is English and may name values.
+func inLanguage(c *web.Call, code, detail string) string {
+	key := "code: " + code
+	if text := c.T(key); text != key {
+		return text
+	}
+	return detail
+}
+
+// explained names the fields of a form as the pages do, and describes problems in their language.
 func explained(c *web.Call, err error) error {
 	p := c.ProblemOf(err)
-	if len(p.Errors) == 0 {
+	if p.OfServer() {
 		return err
 	}
 	named := *p
+	named.Detail = inLanguage(c, p.Code, p.Detail)
 	named.Errors = slices.Clone(p.Errors)
 	for i := range named.Errors {
 		f := &named.Errors[i]
+		f.Detail = inLanguage(c, f.Code, f.Detail)
 		switch field, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/"), "/"); field {
 		case "label":
 			f.Pointer = c.T("Name of the device")
@@ -139,6 +151,10 @@ func explained(c *web.Call, err error) error {
 			f.Pointer = c.T("Networks that it may log in from")
 		case "expires_at":
 			f.Pointer = c.T("Last day")
+		case "address":
+			f.Pointer = c.T("E-mail address")
+		case "number":
+			f.Pointer = c.T("Telephone number, with + and the country code")
 		case "password":
 			f.Pointer = c.T("New password")
 		case "revoke":
