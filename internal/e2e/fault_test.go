@@ -284,15 +284,16 @@ func TestDoctor(t *testing.T) {
 	open := filepath.Join(t.TempDir(), "drawbridge.toml")
 	s.must(os.WriteFile(open, bytes.Replace(settings, []byte("[login]\n"), []byte("[login]\nunmanaged = \"next\"\nunmanaged_domains = [\"*\"]\n"), 1), 0o600))
 	ldap := writeFile(t, "hosts = localhost\npass_filter = (uid=%n)\n")
+	sql := writeFile(t, "driver = sqlite\npassword_query = SELECT password FROM users WHERE local = '%n'\n")
 	out, status = examineAll(write(include+"\nauth_policy_check_after_auth = no"+bySeries(t,
 		"\nprotocols = imap submission\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
-			"passdb {\n  driver = ldap\n  args = "+ldap+"\n}\n",
+			"passdb {\n  driver = ldap\n  args = "+ldap+"\n}\npassdb {\n  driver = sql\n  args = "+sql+"\n}\n",
 		"\nprotocols {\n  submission = yes\n}\nsubmission_relay_trusted = yes\nsubmission_relay_host = 127.0.0.1\nsubmission_relay_port = 9\n"+
 			// Its settings of ldap are part of the module.
 			"passdb passwd-file {\n  passwd_file_path = "+ldap+"\n  auth_username_format = %{user | username}\n}\n")), postfix, open)
 	for _, want := range []string{
 		"private/elsewhere", "ann-x@ is another account", "smtpd processes", "port 9, where no smtpd of this Postfix listens", "local part alone",
-		"auth_policy_check_after_auth",
+		"auth_policy_check_after_auth", bySeries(t, "password_query", "local part alone"),
 	} {
 		if status != 1 || !strings.Contains(out, want) {
 			t.Errorf("status %d, without %q:\n%s", status, want, out)

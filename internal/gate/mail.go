@@ -35,6 +35,9 @@ const (
 	maxListed = 50
 	// identified is how long a received message waits for the milter to report its Message-ID.
 	identified = 5 * time.Second
+	// refusedFor is how long after its last recipient a message is recorded whose recipients were all
+	// refused. Postfix asks no more about it, and keeps its connection.
+	refusedFor = 5 * time.Second
 )
 
 const textTooMany = "The message has too many recipients, please send it to fewer."
@@ -84,6 +87,7 @@ func (p passedAt) Expired(now time.Time) bool { return now.Sub(time.Time(p)) >= 
 // transaction is a message that is being received.
 type transaction struct {
 	began    time.Time
+	asked    time.Time // about the last recipient
 	login    string // as the client wrote it
 	envelope mailflow.Envelope
 	message  mailflow.Message
@@ -183,7 +187,7 @@ func (g *Gate) recipient(e *mailflow.Envelope, now time.Time) mailflow.Verdict {
 		t.message.Sender.Departments, t.message.From.Departments = nil, nil // they are used again
 		g.mails.open.Put(strings.Clone(e.Instance), t)
 	}
-	t.envelope = *e
+	t.envelope, t.asked = *e, now
 	to := w.to
 	to.Departments = nil
 	if domain := address.Domain(to.Address); !slices.Contains(t.domains, domain) && len(t.domains) < maxListed {
@@ -380,11 +384,7 @@ func (g *Gate) MessageEnded(e *mailflow.Envelope, accepted bool) (v mailflow.Ver
 		accepted, received = true, true // nobody asks about the ends of messages here: this one may have been received
 	}
 	if !accepted {
-		g.takeBack(t, now)
-		if len(t.refused) > 0 {
-			t.to = nil
-			g.recordMessage(t, now)
-		}
+		g.abandoned(t, now)
 		return v
 	}
 	t.envelope.QueueID = e.QueueID
@@ -654,14 +654,14 @@ func (g *Gate) followMessages(ctx context.Context) {
 	}
 }
 
-// sweepMails records the messages that no milter reported on.
+// sweepMails records the messages that no milter reported on, and those that were refused.
 func (g *Gate) sweepMails(now time.Time) {
 	g.mails.mu.Lock()
 	due := g.mails.queued.Take(func(t *transaction) bool { return now.Sub(t.began) >= identified })
 	g.mails.parties = 0
 	lost := g.mails.open.Take(func(t *transaction) bool {
 		g.mails.parties += len(t.to) + len(t.refused)
-		return t.Expired(now)
+		return t.Expired(now) || len(t.to) == 0 && now.Sub(t.asked) >= refusedFor
 	})
 	g.mails.passed.Sweep(now)
 	g.mails.treated.Sweep(now)
@@ -670,7 +670,17 @@ func (g *Gate) sweepMails(now time.Time) {
 		g.recordMessage(t, now)
 	}
 	for _, t := range lost {
-		g.takeBack(t, now)
+		g.abandoned(t, now)
+	}
+}
+
+// abandoned takes back what a message counts towards limits that was not received, and records it if
+// recipients were refused.
+func (g *Gate) abandoned(t *transaction, now time.Time) {
+	g.takeBack(t, now)
+	if len(t.refused) > 0 {
+		t.to = nil
+		g.recordMessage(t, now)
 	}
 }
 

@@ -257,3 +257,33 @@ func TestMessageRecordsOfDomains(t *testing.T) {
 		t.Errorf("the other's: %+v", other)
 	}
 }
+
+// Postfix says nothing more about a message whose recipients were all refused, and keeps its connection.
+func TestRefusedMessageIsRecorded(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.change("example.org", func(c *store.Change) error {
+		c.PutGroup("example.org", &store.Group{Group: mailflow.Group{Address: "team@example.org", WhoMaySend: mailflow.Members}})
+		return nil
+	})
+	for instance, to := range map[string][]string{"all": {"team@example.org"}, "some": {"team@example.org", "bob@example.org"}} {
+		for _, addr := range to {
+			d.rcpt(instance, "", "x@elsewhere.example", addr, home)
+		}
+	}
+	records := func() []mailflow.Record {
+		items, _, err := d.redis.Messages(t.Context(), store.MessageQuery{Domain: "example.org", Since: time.Now().Add(-time.Hour), Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return items
+	}
+	redistest.Eventually(t, "a record", func() bool {
+		r := records()
+		return len(r) == 1 && r[0].Verdict == mailflow.Refused && r[0].Reason == mailflow.ReasonGroupClosed
+	})
+	d.MessageEnded(&mailflow.Envelope{Instance: "all"}, false)
+	d.received("some", "Q1", 1)
+	redistest.Eventually(t, "a record of the other", func() bool { return len(records()) == 2 })
+}
