@@ -191,14 +191,21 @@ func (d *Domain) allKept() bool {
 	return place != store.PasswordsStored && place.Settable(d.Site.NextPassdb)
 }
 
-// confirmPlace refuses a change of who verifies mailbox passwords, unless it is confirmed: those that
-// are valid now are refused at once. To stored, nobody's changes.
+// TextPasswordsMove says what a change of who verifies mailbox passwords does.
+const TextPasswordsMove = "Other mailbox passwords are valid at once: where Drawbridge verifies them, accounts without one here cannot log in"
+
+// MovesPasswords reports whether a change of a domain makes other mailbox passwords valid at once than
+// those before. To stored, nobody's change.
+func MovesPasswords(cur, next *store.Domain) bool {
+	return cur.MailboxPasswords != next.MailboxPasswords && next.MailboxPasswords != store.PasswordsStored
+}
+
+// confirmPlace refuses a change of who verifies mailbox passwords, unless it is confirmed.
 func (d *Domain) confirmPlace(cur, next *store.Domain) error {
-	if cur.MailboxPasswords == next.MailboxPasswords || next.MailboxPasswords == store.PasswordsStored || d.DryRun || d.Confirm {
+	if !MovesPasswords(cur, next) || d.DryRun || d.Confirm {
 		return nil
 	}
-	return api.Conflict("confirm_required", "other mailbox passwords are valid at once: where Drawbridge verifies them, accounts without one here cannot log in; "+
-		`with "mailbox_passwords":"stored" you can set them before`).OrRepeat("confirm=true")
+	return api.Conflict("confirm_required", "%s", TextPasswordsMove+`; with "mailbox_passwords":"stored" you can set them before`).OrRepeat("confirm=true")
 }
 
 func (d *Domain) passwordRules() credential.Rules {

@@ -105,7 +105,7 @@ func TestExport(t *testing.T) {
 	if got := a.header.Get("ETag"); got != `"`+a.text("revision")+`"` || a.text("revision") == "" {
 		t.Errorf("ETag %s of %s", got, a.body)
 	}
-	for _, secret := range append(secrets, "hash", "secret\"", "secrets", "mailbox_password", "secure_password_count", "created_at", "pepper", "label") {
+	for _, secret := range append(secrets, "hash", "secret\"", "secrets", `"mailbox_password"`, "secure_password_count", "created_at", "pepper", "label") {
 		if secret == "" || strings.Contains(string(a.body), secret) {
 			t.Errorf("the export holds %q", secret)
 		}
@@ -216,6 +216,20 @@ func TestApplyRemovesAccounts(t *testing.T) {
 	d.admin.apply("?confirm=true", doc).planned("- account ann@example.org", "- account bob@example.org")
 	d.admin.get(annPath).want(404)
 	key.get(annPath).want(401)
+}
+
+// A document moves the verification of mailbox passwords with a confirmation only, and not with a
+// domain's key.
+func TestApplyMovesPasswords(t *testing.T) {
+	d, _ := rich(t)
+	d.admin.patch("/v1/domains/example.org?confirm=true", `{"mailbox_passwords":"next"}`).want(200)
+	doc := d.admin.exported("")
+	doc.Revision, doc.Domain.MailboxPasswords = "", "site"
+	d.admin.apply("", doc).want(409, "confirm_required").says("Other mailbox passwords are valid at once")
+	d.key(`"role":"domain","domain":"example.org"`).apply("?confirm=true", doc).want(403, "forbidden")
+	d.admin.get("/v1/domains/example.org").want(200).has("mailbox_passwords", `"next"`)
+	d.admin.apply("?confirm=true", doc).planned("~ domain example.org")
+	d.admin.get("/v1/domains/example.org").want(200).has("mailbox_passwords", `"site"`)
 }
 
 // A document does not lift a suspension by leaving it out, nor by leaving the account out.

@@ -88,7 +88,7 @@ func (p passedAt) Expired(now time.Time) bool { return now.Sub(time.Time(p)) >= 
 type transaction struct {
 	began    time.Time
 	asked    time.Time // about the last recipient
-	login    string // as the client wrote it
+	login    string    // as the client wrote it
 	envelope mailflow.Envelope
 	message  mailflow.Message
 	to       []mailflow.Party

@@ -287,6 +287,9 @@ func (p *plan) losses() (list []api.Warning) {
 		}
 	}
 	if p.next.domain != nil {
+		if admin.MovesPasswords(p.cur.domain, p.next.domain) {
+			list = append(list, api.Warning{Code: "passwords_moved", Detail: admin.TextPasswordsMove + "."})
+		}
 		if n := p.domain.ExpiringPasswords(p.cur.domain, p.next.domain); n > 0 {
 			list = append(list, api.Warning{Code: "passwords_expire", Detail: fmt.Sprintf("The new max_age refuses %d mailbox passwords at once, because they are older.", n)})
 		}
