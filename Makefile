@@ -5,6 +5,7 @@
 # make test-pages inspects every page in chromium for faults of accessibility
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
 # make test-dkim   has opendkim verify and sign mail around Drawbridge
+# make test-roundcube logs in to Debian's Roundcube and opens the users' page by the plugin: SUITE=trixie
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
@@ -39,7 +40,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-roundcube soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -104,6 +105,13 @@ test-dkim: sudo build
 	@EXTRA=opendkim contrib/trial/install-deps.sh
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -tags dkim -run 'TestSignatures' $(EXEC) ./internal/e2e
 
+# With the Roundcube and PHP of SUITE, in its root, and chromium.
+test-roundcube: sudo install-deps build
+	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
+	@$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c 'test -e /usr/share/roundcube/index.php && test -e /usr/bin/php || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends roundcube-core roundcube-sqlite3 php-cli; }'
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags roundcube -run 'TestRoundcube' ./internal/e2e
+
 # With Debian's promtool, fail2ban-regex, perl and grep.
 test-monitoring:
 	sh contrib/monitoring/check.sh
@@ -124,7 +132,7 @@ check: go install-deps
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags servers,faults,dkim $(TAGGED)
+	$(GO) vet -tags servers,faults,dkim,roundcube $(TAGGED)
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 
@@ -197,6 +205,8 @@ install:
 	install -m 0644 contrib/dovecot/2.4/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-policy-2.4.conf.ext'
 	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
 	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge contrib/postfix/master.cf.drawbridge-outgoing '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+	install -d '$(DESTDIR)$(PREFIX)/share/drawbridge/roundcube/drawbridge/localization'
+	cd contrib/roundcube/drawbridge && for f in *.* localization/*; do install -m 0644 "$$f" '$(DESTDIR)$(PREFIX)/share/drawbridge/roundcube/drawbridge/'"$$f" || exit 1; done
 
 # What the trial stack keeps in run/ is not a build's to delete.
 clean:

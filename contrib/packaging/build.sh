@@ -78,6 +78,9 @@ paths contrib/dovecot/drawbridge.lua 2.4 >$root/usr/share/drawbridge/drawbridge.
 paths contrib/postfix/main.cf.drawbridge '' >$root/usr/share/drawbridge/main.cf.drawbridge
 paths contrib/postfix/master.cf.drawbridge '' >$root/usr/share/drawbridge/master.cf.drawbridge
 paths contrib/postfix/master.cf.drawbridge-outgoing '' >$root/usr/share/drawbridge/master.cf.drawbridge-outgoing
+mkdir -p $root/usr/share/drawbridge/roundcube
+cp -R contrib/roundcube/drawbridge $root/usr/share/drawbridge/roundcube/
+chmod -R u=rwX,go=rX $root/usr/share/drawbridge/roundcube
 
 install -m 0644 README.md contrib/docs/*.md contrib/dovecot/NOTES.md $doc/
 install -m 0644 contrib/adr/*.md $doc/adr/

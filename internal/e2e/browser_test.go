@@ -41,21 +41,27 @@ var axe string
 const faults = `axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}).then(r =>
 	JSON.stringify(r.violations.map(v => v.id + ": " + v.help + ": " + v.nodes.map(n => n.html).join(" | "))))`
 
+// chromium starts Debian's chromium for the test, and returns its context.
+func (s *site) chromium() context.Context {
+	s.t.Helper()
+	dir, err := os.MkdirTemp("", "chromium")
+	s.must(err)
+	s.t.Cleanup(func() { _ = os.RemoveAll(dir) }) // chromium may write to it a moment longer
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.UserDataDir(dir),
+		chromedp.WindowSize(390, 844)) // a phone
+	ctx, stop := chromedp.NewExecAllocator(s.ctx, options...)
+	s.t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(ctx)
+	s.t.Cleanup(cancel)
+	ctx, end := context.WithTimeout(ctx, 90*time.Second)
+	s.t.Cleanup(end)
+	return ctx
+}
+
 // inBrowser runs the main flow in Debian's chromium with scripts, and looks for faults of
 // accessibility and for violations of the Content-Security-Policy on every kind of page.
 func (s *site) inBrowser() {
-	t := s.t
-	dir, err := os.MkdirTemp("", "chromium")
-	s.must(err)
-	defer func() { _ = os.RemoveAll(dir) }() // chromium may write to it a moment longer
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("/usr/bin/chromium"), chromedp.NoSandbox, chromedp.UserDataDir(dir),
-		chromedp.WindowSize(390, 844)) // a phone
-	allocator, stop := chromedp.NewExecAllocator(s.ctx, options...)
-	defer stop()
-	ctx, cancel := chromedp.NewContext(allocator)
-	defer cancel()
-	ctx, end := context.WithTimeout(ctx, 90*time.Second)
-	defer end()
+	t, ctx := s.t, s.chromium()
 	base := "http://" + s.Daemons[0].ConsoleAddr
 	do := func(what string, actions ...chromedp.Action) {
 		t.Helper()
