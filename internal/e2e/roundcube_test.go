@@ -85,11 +85,12 @@ $config['drawbridge_key_file'] = '%s/key';
 `, s.Daemons[0].PagesURL(), r.inside))
 }
 
-// serve starts PHP's own web server and waits for it.
+// serve starts PHP's own web server and waits for it. A change of user clears the signal by which
+// in-root.sh ends its processes: setpriv sets it again.
 func (r *roundcube) serve(s *site) {
 	r.t.Helper()
 	script := `ln -sfn /src/contrib/roundcube/drawbridge /var/lib/roundcube/plugins/drawbridge &&
-		exec setpriv --reuid=www-data --regid=www-data --clear-groups env ROUNDCUBE_CONFIG_DIR="$1" php -S "$2" -t /var/lib/roundcube/public_html`
+		exec setpriv --reuid=www-data --regid=www-data --clear-groups --pdeathsig=KILL env ROUNDCUBE_CONFIG_DIR="$1" php -S "$2" -t /var/lib/roundcube/public_html`
 	ctx, cancel := context.WithCancel(s.ctx)
 	cmd := exec.CommandContext(ctx, "../../contrib/trial/in-root.sh", os.Getenv("DRAWBRIDGE_ROOT"), "sh", "-c", script, "sh", r.inside, strings.TrimPrefix(r.origin, "http://"))
 	log, err := os.Create(filepath.Join(r.dir, "php.log"))
