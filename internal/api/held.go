@@ -6,7 +6,7 @@ import "time"
 // Its text is not part of it.
 type Held struct {
 	ID         string     `json:"id"`
-	Domain     string     `json:"domain" doc:"Whose rule holds it."`
+	Domain     string     `json:"domain" doc:"Domain of the rule that holds the message."`
 	Rule       string     `json:"rule" doc:"The id of the mail rule, or the address of the group."`
 	Account    string     `json:"account,omitempty" doc:"Who submitted it, authenticated. Missing for mail from outside."`
 	From       string     `json:"from" doc:"The envelope sender; empty for bounces."`
@@ -18,7 +18,7 @@ type Held struct {
 	NodeAway   bool       `json:"node_away,omitempty" doc:"That daemon does not answer: a decision is carried out when it is back."`
 	HeldAt     time.Time  `json:"held_at"`
 	ExpiresAt  time.Time  `json:"expires_at"`
-	Then       string     `json:"then" enum:"reject,release" doc:"What happens when it expires."`
+	Then       string     `json:"then" enum:"reject,release" doc:"Action at expiry."`
 	Approvers  []string   `json:"approvers,omitempty"`
 	Need       string     `json:"need" enum:"any,all"`
 	Approvals  []string   `json:"approvals,omitempty" doc:"Approvers who have approved so far."`

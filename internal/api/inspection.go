@@ -18,7 +18,7 @@ type Finding struct {
 	Kind     string    `json:"kind" enum:"unused_protocol,unused_sending,unused_secure_password,no_secure_password,no_second_factor,old_mailbox_password,suspended_with_access,exception_without_end,policy_without_effect,policy_shadowed,policy_unused,key_without_end"`
 	Account  string    `json:"account,omitempty"`
 	Detail   string    `json:"detail"`
-	Proposal *Proposal `json:"proposal" doc:"What reclaim would do; null where somebody must decide."`
+	Proposal *Proposal `json:"proposal" doc:"Change that reclaim applies; null if an administrator must decide."`
 }
 
 // Proposal is a change that closes a gap: one of its fields.

@@ -10,7 +10,7 @@ import (
 type MailRule struct {
 	ID            string     `json:"id,omitempty" maxLength:"64" doc:"Generated if missing. Cannot be changed." example:"interns"`
 	Name          string     `json:"name" maxLength:"100" doc:"A name for people." example:"Interns write to colleagues only"`
-	Kind          string     `json:"kind" required:"true" enum:"monitor,audit,filter,forwarding,internal_only,warning,limit" doc:"What the rule does. Cannot be changed."`
+	Kind          string     `json:"kind" required:"true" enum:"monitor,audit,filter,forwarding,internal_only,warning,limit" doc:"Kind of rule. Cannot be changed."`
 	Enabled       *bool      `json:"enabled,omitempty" default:"true"`
 	Mode          string     `json:"mode" enum:"enforce,report" default:"enforce" doc:"In report mode, matching messages are recorded and nothing else happens."`
 	Scope         *Scope     `json:"scope,omitempty" doc:"The accounts whose messages the rule concerns. Needed."`
@@ -20,7 +20,7 @@ type MailRule struct {
 	From          *time.Time `json:"from,omitempty" doc:"When the rule begins; null for at once."`
 	Until         *time.Time `json:"until,omitempty" doc:"When the rule ends; null for never."`
 	OnFault       string     `json:"on_fault" enum:"tempfail,ignore" default:"tempfail" doc:"What happens to a message that the rule cannot be evaluated for: refuse it for now, or ignore the rule."`
-	Action        MailAction `json:"action" doc:"What happens to messages that match, by kind."`
+	Action        MailAction `json:"action" doc:"Action on matching messages; the fields depend on kind."`
 	CreatedAt     time.Time  `json:"created_at,omitzero" readOnly:"true"`
 	Warnings      []Warning  `json:"warnings,omitempty" readOnly:"true" doc:"In the response to a change: possible mistakes."`
 }
@@ -143,7 +143,7 @@ type RecipientDecision struct {
 	Temporary   bool       `json:"temporary,omitempty" doc:"Refused for now only."`
 	Reason      string     `json:"reason,omitempty" example:"internal_only"`
 	Rule        string     `json:"rule,omitempty" doc:"The rule or group that refuses."`
-	Message     string     `json:"message,omitempty" doc:"What the sender reads."`
+	Message     string     `json:"message,omitempty" doc:"Text that the sender receives."`
 	WouldRefuse []string   `json:"would_refuse,omitempty" doc:"Rules in report mode that match."`
 	Effects     []string   `json:"effects,omitempty" doc:"Rules and groups that do something with the message, in order."`
 	Verdict     string     `json:"verdict,omitempty" doc:"Of the rule that is tested: refuse, report, match, pass, no_match, not_applicable or not_evaluated."`
@@ -169,7 +169,7 @@ type MailRulePreviewed struct {
 	Since    time.Time         `json:"since"`
 	Examined int               `json:"examined" doc:"Records that were read."`
 	Refused  int               `json:"refused" doc:"Messages that the rule would have refused for some or all recipients."`
-	Accounts []PreviewedSender `json:"accounts" doc:"Whose messages, most first."`
+	Accounts []PreviewedSender `json:"accounts" doc:"Senders and their number of messages, the highest first."`
 	Messages []string          `json:"messages" doc:"The ids of the first 100 of their records."`
 }
 

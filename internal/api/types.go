@@ -126,7 +126,7 @@ type CutOffLogin struct {
 	IP       string            `json:"ip,omitempty"`
 	Protocol string            `json:"protocol"`
 	Client   access.ClientType `json:"client"`
-	ClientID string            `json:"client_id,omitempty" doc:"What the program says it is."`
+	ClientID string            `json:"client_id,omitempty" doc:"Name and version that the program reports."`
 }
 
 // SecurePasswordPolicy enforces secure passwords for a scope.

@@ -21,7 +21,7 @@ type Withdrawn struct {
 	Outside   int                `json:"outside" doc:"Number of recipients outside of the site, where nothing can be withdrawn."`
 	Elsewhere []string           `json:"elsewhere,omitempty" doc:"Nodes that took some of the messages: ask their daemons too."`
 	More      bool               `json:"more,omitempty" doc:"There are further messages: repeat it, with an earlier until."`
-	Problems  []string           `json:"problems,omitempty" doc:"What could not be done."`
+	Problems  []string           `json:"problems,omitempty" doc:"Steps that failed, with the reason."`
 }
 
 // WithdrawnMessage is one message.
