@@ -26,6 +26,7 @@ func TestLive(t *testing.T) {
 	cfg.StateDir = filepath.Join(dir, "state")
 	cfg.Login.Listen, cfg.Policyd.Listen, cfg.Milter.Listen = nil, nil, nil
 	cfg.API.Listen = []listen.Spec{{Path: filepath.Join(dir, "api.sock")}}
+	cfg.Console.Listen = nil
 	cfg.Regions.Database = filepath.Join(dir, "geoip")
 	for name, text := range map[string]string{"geoip": "3405803776,3405804031,DE\n3405804032,3405804287,XK\n", "geoip6": "2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,FR\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
