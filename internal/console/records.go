@@ -36,6 +36,16 @@ type counted struct {
 	N     int
 }
 
+// loginsOf returns the domain of the path and its login records.
+func (v *visit) loginsOf(o admin.Options) (*admin.Domain, *admin.Logins, error) {
+	d, err := v.domain(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	logins, err := d.Logins(d.Name())
+	return d, logins, err
+}
+
 // records returns login records of a domain.
 func (v *visit) records(d *admin.Domain, q url.Values, limit int) (*api.List[api.LoginRecord], error) {
 	logins, err := d.Logins(d.Name())
@@ -136,11 +146,7 @@ type explainData struct {
 }
 
 func (v *visit) login() error {
-	d, err := v.domain(admin.Options{})
-	if err != nil {
-		return err
-	}
-	logins, err := d.Logins(d.Name())
+	d, logins, err := v.loginsOf(admin.Options{})
 	if err != nil {
 		return err
 	}

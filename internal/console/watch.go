@@ -113,11 +113,7 @@ func (v *visit) unblock() error {
 
 // confirmLogin records that a login was its owner's: what was unusual about it is usual from now on.
 func (v *visit) confirmLogin() error {
-	d, err := v.domain(admin.Options{})
-	if err != nil {
-		return err
-	}
-	logins, err := d.Logins(d.Name())
+	_, logins, err := v.loginsOf(admin.Options{})
 	if err != nil {
 		return err
 	}
@@ -134,11 +130,7 @@ type securedData struct {
 
 // secureLogin does one thing, or all, for the account of a login that was not its owner's.
 func (v *visit) secureLogin() error {
-	d, err := v.domain(v.options())
-	if err != nil {
-		return err
-	}
-	logins, err := d.Logins(d.Name())
+	d, logins, err := v.loginsOf(v.options())
 	if err != nil {
 		return err
 	}
