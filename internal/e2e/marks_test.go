@@ -144,17 +144,11 @@ func TestWarning(t *testing.T) {
 }
 
 // junk returns the messages in an account's spam folder.
-func (s *site) junk(account string) (all []string) {
+func (s *site) junk(account string) []string {
 	s.t.Helper()
-	local, domain, _ := strings.Cut(account, "@")
-	files, err := filepath.Glob(filepath.Join(s.Dir, "mail", domain, local, "Maildir", ".Junk", "*", "*"))
+	messages, err := s.Mailbox(account, "Junk")
 	s.must(err)
-	for _, f := range files {
-		message, err := os.ReadFile(f)
-		s.must(err)
-		all = append(all, string(message))
-	}
-	return all
+	return messages
 }
 
 // M4: messages that match go to the spam folder, or nowhere, or back.

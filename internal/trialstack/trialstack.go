@@ -45,6 +45,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -389,12 +390,28 @@ func (s *Stack) Roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Inbox reads the messages of an account's inbox from the disk, in no order.
-func (s *Stack) Inbox(address string) ([]string, error) {
+// Inbox is [Stack.Mailbox] of an account's inbox.
+func (s *Stack) Inbox(address string) ([]string, error) { return s.Mailbox(address, "") }
+
+// Mailbox reads the messages of a folder, "" for the inbox, from the disk, in no order. Messages
+// that are still being delivered are not among them.
+func (s *Stack) Mailbox(address, folder string) ([]string, error) {
 	local, domain, _ := strings.Cut(address, "@")
-	var messages []string
+	if folder != "" {
+		folder = "." + folder
+	}
+	for {
+		messages, err := readMaildir(s.path("mail", domain, local, "Maildir", folder))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return messages, err
+		}
+		// Dovecot renamed a file between its listing and its reading.
+	}
+}
+
+func readMaildir(dir string) (messages []string, err error) {
 	for _, sub := range []string{"new", "cur"} {
-		files, err := filepath.Glob(s.path("mail", domain, local, "Maildir", sub, "*"))
+		files, err := filepath.Glob(filepath.Join(dir, sub, "*"))
 		if err != nil {
 			return nil, err
 		}
