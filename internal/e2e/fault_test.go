@@ -226,11 +226,8 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("status %d:\n%s", status, out)
 	}
 	// The database of regions lacks a family, which everything that shows it says.
-	log, err := os.ReadFile(d.LogPath)
-	s.must(err)
-	for text, want := range map[string]string{
-		out: "it has no IPv6 addresses", string(log): "the database of regions has no IPv6 addresses", s.command("region", "status"): "missing    IPv6",
-	} {
+	s.logged(d.Service, "the database of regions has no IPv6 addresses")
+	for text, want := range map[string]string{out: "it has no IPv6 addresses", s.command("region", "status"): "missing    IPv6"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("without %q:\n%s", want, text)
 		}
@@ -552,9 +549,7 @@ func TestEvictingRedis(t *testing.T) {
 	if !strings.Contains(string(text), "drawbridge_store_evicting 1\n") {
 		t.Error("the metrics raise no alarm")
 	}
-	if log, err := os.ReadFile(d.LogPath); err != nil || !strings.Contains(string(log), "Redis deletes rules when its memory is full") {
-		t.Errorf("the log raises no alarm: %v", err)
-	}
+	s.logged(d.Service, "Redis deletes rules when its memory is full")
 	s.want("logins continue", s.imap(outside, ann, s.passwords[ann]), "OK ")
 	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": false})
 	policy("noeviction")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -277,11 +276,7 @@ func TestOddSenders(t *testing.T) {
 	s.eventually("the limit is in the metrics", func() bool {
 		return s.metric("drawbridge_connections_limit_reached_total", `service="milter"`) > 0
 	})
-	log, err := os.ReadFile(s.Daemons[0].LogPath)
-	s.must(err)
-	if !strings.Contains(string(log), "connection limit reached") {
-		t.Errorf("the log does not name the limit:\n%s", log)
-	}
+	s.logged(s.Daemons[0].Service, "connection limit reached")
 	s.must(first.Close())
 	reply, err := second.Hello()
 	s.must(err)

@@ -387,6 +387,18 @@ func (s *site) eventually(what string, f func() bool) {
 	}
 }
 
+// logged waits until a server's log has all the texts.
+func (s *site) logged(of *trialstack.Service, texts ...string) {
+	s.t.Helper()
+	for _, text := range texts {
+		s.eventually("the log has "+strconv.Quote(text), func() bool {
+			log, err := os.ReadFile(of.LogPath)
+			s.must(err)
+			return bytes.Contains(log, []byte(text))
+		})
+	}
+}
+
 // record waits for the newest login record that a query selects and f accepts.
 func (s *site) record(query string, f func(object) bool) object {
 	s.t.Helper()
