@@ -101,8 +101,9 @@ type Buckets interface {
 	// Take takes from all buckets of a domain. If one has not enough, short is its index and
 	// nothing is taken; else short is -1. Repeated with the same id it takes nothing more.
 	Take(ctx context.Context, domain, id string, takes []store.Take) (short int, err error)
-	// Spend takes from buckets that need not have enough, or gives back.
-	Spend(ctx context.Context, s *store.Spend) error
+	// Spend takes from buckets that need not have enough, or gives back. It returns what is missing
+	// from each now; nothing for a call that is repeated.
+	Spend(ctx context.Context, s *store.Spend) (used []int, err error)
 }
 
 // Gate decides logins, submission sessions and messages from memory, and records them behind the
@@ -136,9 +137,9 @@ func New(o Options) *Gate {
 		writes:    newWriteBehind(o.Journal, o.Buckets, o.Spool, o.Log),
 		mails:     newMails(),
 		mailRoom:  sync.Pool{New: func() any { return new(mailView) }},
-		limits:    limits{meter: throttle.NewMeter()},
+		limits:    limits{meter: throttle.NewMeter(), unknown: throttle.NewMeter(), shared: throttle.NewMeter()},
 	}
-	g.writes.examine = o.Examine
+	g.writes.examine, g.writes.confirmed = o.Examine, g.limits.confirmed
 	return g
 }
 

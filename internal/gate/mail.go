@@ -100,6 +100,7 @@ type transaction struct {
 	rule     string // the first that had an effect
 	charges  []charge
 	shared   bool // the charges were taken on all daemons
+	later    bool // by [Gate.spendLater]
 	other    int  // of the recipients in to that Postfix refused
 }
 

@@ -1,7 +1,10 @@
 package gate_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,10 +166,85 @@ func TestSharedLimit(t *testing.T) {
 			return true
 		}
 		if err == nil { // too early: give them back
-			_ = b.redis.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{{Key: "example.org/few/rd/" + bob, N: -2, Rate: 4, Per: 24 * time.Hour}}})
+			_, _ = b.redis.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{{Key: "example.org/few/rd/" + bob, N: -2, Rate: 4, Per: 24 * time.Hour}}})
 		}
 		return false
 	})
+}
+
+// counted counts how often a message waits for Redis.
+type counted struct {
+	gate.Buckets
+	asked atomic.Int64
+}
+
+func (c *counted) Take(ctx context.Context, domain, id string, takes []store.Take) (short int, err error) {
+	c.asked.Add(1)
+	return c.Buckets.Take(ctx, domain, id, takes)
+}
+
+// Far below a bound no message waits for Redis. Two daemons that are used at the same time accept all
+// that the bound permits, and at most a twentieth of it beyond.
+func TestLimitFarAway(t *testing.T) {
+	t.Parallel()
+	const bound = 400
+	s := newSite(t)
+	var buckets counted
+	a := s.daemon(t, func(o *gate.Options) { next(o); buckets.Buckets, o.Buckets = o.Buckets, &buckets })
+	b := s.daemon(t, next)
+	a.domain(nil)
+	a.mailRule(mailflow.Rule{ID: "many", Kind: mailflow.KindLimit, Action: mailflow.Action{RecipientsPerDay: bound}})
+	redistest.Eventually(t, "the rule is known", func() bool { return b.Needs().Recipients })
+	const ann = "ann@example.org"
+	send := func(d *daemon, instance string) bool {
+		v := d.rcpt(instance, ann, ann, "u@example.net", home)
+		if v.Refused {
+			d.MessageEnded(&mailflow.Envelope{Instance: instance}, false)
+		} else {
+			v = d.MessageEnded(&mailflow.Envelope{Instance: instance, QueueID: "Q" + instance, Recipients: 1}, true)
+		}
+		return !v.Refused
+	}
+	taken := func() int {
+		take := store.Take{Key: "example.org/many/rd/" + ann, Rate: bound, Per: 24 * time.Hour}
+		used, err := b.redis.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{take}})
+		if err != nil || len(used) != 1 {
+			t.Fatalf("%v, %v", used, err)
+		}
+		return used[0]
+	}
+	for i := range 10 {
+		if !send(a, fmt.Sprint("few", i)) {
+			t.Errorf("message %d is refused", i)
+		}
+	}
+	if n := buckets.asked.Load(); n != 0 {
+		t.Errorf("%d of 10 messages waited for Redis", n)
+	}
+	redistest.Eventually(t, "Redis knows of them", func() bool { return taken() == 10 })
+	disconnected := a.Connected(ip(home), 1) // a milter
+	send(a, "refused")
+	a.NotReceived("Qrefused", mailflow.ReasonSenderNotOwned)
+	send(a, "taken")
+	disconnected()
+	redistest.Eventually(t, "what the milter refuses is given back", func() bool { return taken() == 11 })
+
+	var accepted atomic.Int64
+	var both sync.WaitGroup
+	for i, d := range []*daemon{a, b} {
+		both.Go(func() {
+			for n := 0; n < 2*bound && send(d, fmt.Sprint(i, "/", n)); n++ {
+				accepted.Add(1)
+			}
+		})
+	}
+	both.Wait()
+	if n := accepted.Load() + 11; n < bound || n > bound+bound/20+1 {
+		t.Errorf("both together accepted %d of %d", n, bound)
+	}
+	if buckets.asked.Load() == 0 {
+		t.Error("close to the bound Redis decides")
+	}
 }
 
 // Who is internal, and whose word about a redirect counts, depends on the client.

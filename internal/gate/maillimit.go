@@ -17,12 +17,15 @@ import (
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
-// limits counts sent messages and recipients (M9). A recipient counts at once on this daemon. When
-// its message ends, Redis decides for all daemons, if it answers in time; if it does not, this
-// daemon decides alone, and what was taken is taken from Redis later. Other daemons learn what was
-// taken by events, for their recipients and for times without Redis.
+// limits counts sent messages and recipients (M9). A recipient counts at once on this daemon. While
+// a bound is far away its message is taken from Redis later, with others ([farBelow], [maxAhead]).
+// Nearer to it Redis decides for all daemons when the message ends, if it answers in time; if it
+// does not, this daemon decides alone, and what was taken is taken from Redis later. Other daemons
+// learn what was taken by events, for their recipients and for times without Redis.
 type limits struct {
-	meter *throttle.Meter
+	meter   *throttle.Meter
+	unknown *throttle.Meter // what this daemon took and Redis does not know yet
+	shared  *throttle.Meter // what all daemons took, as Redis last said
 	// away is until when Redis is not asked because it did not answer, in Unix nanoseconds.
 	away atomic.Int64
 }
@@ -30,6 +33,8 @@ type limits struct {
 const (
 	// shareTimeout bounds the wait for Redis at the end of a message.
 	shareTimeout = 100 * time.Millisecond
+	// askAgain is how long it waits for what this daemon took to be known there.
+	askAgain = 5 * time.Millisecond
 	// sharePause is how long it is not asked after that.
 	sharePause = time.Second
 )
@@ -204,6 +209,12 @@ func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
 			}
 		}
 	}
+	if !received && g.limits.isAhead(enforced, now) {
+		g.spendLater(domain, all, 1, now)
+		g.announce(all, 1, now)
+		t.shared, t.later = true, true
+		return nil
+	}
 	id := store.NewID()
 	short, err := g.askShared(domain, id, enforced, received, now)
 	if short != nil {
@@ -217,7 +228,7 @@ func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
 	if err != nil { // by the same id: Redis may have taken it, and only its answer was lost
 		g.spend(store.Spend{ID: id, Domain: domain, Time: now, Takes: takes(enforced, 1)})
 	}
-	g.spend(store.Spend{ID: id + "-reported", Domain: domain, Time: now, Takes: takes(reported, 1)})
+	g.spendLater(domain, reported, 1, now)
 	g.announce(all, 1, now)
 	t.shared = true
 	return nil
@@ -243,30 +254,50 @@ func (g *Gate) askShared(domain, id string, charges []charge, received bool, now
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), shareTimeout)
 	defer cancel()
-	i, err := g.Buckets.Take(ctx, domain, id, takes(charges, 1))
-	if err != nil {
-		g.limits.away.Store(now.Add(sharePause).UnixNano())
-		g.Log.Debug("sending limits are counted on this daemon alone", "error", err)
-		return nil, err
+	for {
+		ask := takes(charges, 1) // what Redis does not know yet must be there, too
+		for i, c := range charges {
+			ask[i].Besides = g.limits.unknown.Used(c.key, c.rate, now)
+		}
+		i, err := g.Buckets.Take(ctx, domain, id, ask)
+		switch {
+		case err != nil && short != nil:
+			return short, nil
+		case err != nil:
+			g.limits.away.Store(now.Add(sharePause).UnixNano())
+			g.Log.Debug("sending limits are counted on this daemon alone", "error", err)
+			return nil, err
+		case i < 0:
+			return nil, nil
+		case ask[i].Besides == 0:
+			return &charges[i], nil
+		}
+		short = &charges[i]
+		select { // Redis may have learnt of it just now
+		case <-ctx.Done():
+			return short, nil
+		case <-time.After(askAgain):
+		}
 	}
-	if i >= 0 {
-		return &charges[i], nil
-	}
-	return nil, nil
 }
 
-// takeBack gives back what a message took, here and on all daemons if it is known there. It asks
-// Redis at once, so that the client's next message finds it.
+// takeBack gives back what a message took, here and on all daemons if it is known there. What Redis
+// was asked for is given back at once, so that the client's next message finds it.
 func (g *Gate) takeBack(t *transaction, now time.Time) {
 	g.limits.giveBack(t.charges, now)
-	if all := total(t.charges); t.shared && len(all) > 0 {
+	switch all := total(t.charges); {
+	case !t.shared || len(all) == 0:
+	case t.later:
+		g.spendLater(t.message.Sender.Domain, all, -1, now)
+		g.announce(all, -1, now)
+	default:
 		back := store.Spend{ID: store.NewID(), Domain: t.message.Sender.Domain, Time: now, Takes: takes(all, -1)}
 		if err := g.spendNow(&back, now); err != nil {
 			g.spend(back)
 		}
 		g.announce(all, -1, now)
 	}
-	t.charges, t.shared = nil, false
+	t.charges, t.shared, t.later = nil, false, false
 }
 
 // spendNow is spend, if Redis answers in time.
@@ -276,7 +307,7 @@ func (g *Gate) spendNow(s *store.Spend, now time.Time) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), shareTimeout)
 	defer cancel()
-	err := g.Buckets.Spend(ctx, s)
+	_, err := g.Buckets.Spend(ctx, s)
 	if err != nil {
 		g.limits.away.Store(now.Add(sharePause).UnixNano())
 	}

@@ -64,10 +64,13 @@ type writeBehind struct {
 	messages []mailflow.Record
 	events   []store.Event
 	spends   []store.Spend
+	merged   map[string]*store.Spend // by domain: spends that are still added to
 	uses     map[string]map[string]store.LastUse
 	touched  map[string]time.Time // credential → when its last use was last written
 	dropped  int
 
+	// confirmed is called for each spend that Redis took, with what is missing from its buckets now.
+	confirmed func(s *store.Spend, used []int, now time.Time)
 	// examine marks unusual logins, see [Options.Examine].
 	examine func(context.Context, []store.LoginRecord, []store.Closing) func(context.Context)
 
@@ -79,6 +82,7 @@ func newWriteBehind(j Journal, buckets Buckets, spool Spool, log hclog.Logger) *
 	b := &writeBehind{
 		journal: j, buckets: buckets, spool: spool, origin: store.NewID(), log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
+		merged: map[string]*store.Spend{}, confirmed: func(*store.Spend, []int, time.Time) {},
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
 	}
 	if spool != nil {
@@ -300,10 +304,10 @@ func (b *writeBehind) takeDue(now time.Time) *delivery {
 	if len(b.records)+len(b.closings)+len(b.messages)+len(b.uses) > 0 {
 		b.nudge()
 	}
-	if len(b.events) == 0 {
+	if len(b.events)+len(b.spends)+len(b.merged) == 0 {
 		return nil
 	}
-	return b.numbered(&delivery{Events: dequeue(&b.events)})
+	return b.numbered(&delivery{Events: dequeue(&b.events), Spends: append(dequeue(&b.spends), b.takeMerged()...)})
 }
 
 // take removes a batch from the queue; nil if the queue is empty.
@@ -318,7 +322,7 @@ func (b *writeBehind) takeAll(now time.Time) *delivery {
 		b.log.Warn("login records were dropped: the store was unreachable for too long", "count", b.dropped)
 		b.dropped = 0
 	}
-	d := &delivery{Events: dequeue(&b.events), Spends: dequeue(&b.spends), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
+	d := &delivery{Events: dequeue(&b.events), Spends: append(dequeue(&b.spends), b.takeMerged()...), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
 	records := dequeue(&b.records)
 	d.Records = slices.Grow(d.Records, len(records))
 	for _, r := range records {
@@ -393,9 +397,11 @@ func (b *writeBehind) deliver(ctx context.Context, d *delivery) error {
 		d.Events = nil
 	}
 	for len(d.Spends) > 0 {
-		if err := b.settle(b.buckets.Spend(ctx, &d.Spends[0])); err != nil {
+		used, err := b.buckets.Spend(ctx, &d.Spends[0])
+		if err := b.settle(err); err != nil {
 			return err
 		}
+		b.confirmed(&d.Spends[0], used, time.Now())
 		d.Spends = d.Spends[1:]
 	}
 	if len(d.Records)+len(d.Closings)+len(d.Messages) > 0 {
@@ -510,5 +516,7 @@ func (g *Gate) sweep(now time.Time) {
 	g.mailboxes.sweep(now)
 	g.pending.sweep(now)
 	g.sessions.Sweep(now)
-	g.limits.meter.Sweep(now)
+	for _, m := range []*throttle.Meter{g.limits.meter, g.limits.unknown, g.limits.shared} {
+		m.Sweep(now)
+	}
 }

@@ -8,6 +8,8 @@ type Take struct {
 	N    int           `json:"n"`    // negative to give back
 	Rate int           `json:"rate"` // the bucket's size
 	Per  time.Duration `json:"per"`  // in which it refills evenly
+	// Besides is what must be there, too, but is not taken.
+	Besides int `json:"besides,omitempty"`
 }
 
 // Spend is what was taken without asking, and what is given back, of the buckets of a domain.

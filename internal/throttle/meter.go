@@ -70,6 +70,20 @@ func (m *Meter) Spend(key string, r Rate, n int, at, now time.Time) {
 	}
 }
 
+// Set sets what is missing from a bucket.
+func (m *Meter) Set(key string, r Rate, used int, now time.Time) {
+	if r.None() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if used <= 0 {
+		m.full.Delete(key)
+	} else {
+		m.full.Put(key, fullAt(now.Add(time.Duration(min(used, 2*r.N))*r.each())))
+	}
+}
+
 // Used returns what is missing from the bucket of a key now, rounded up: 0 for a full one, at most
 // the rate's number.
 func (m *Meter) Used(key string, r Rate, now time.Time) int {

@@ -48,7 +48,7 @@ func TestBuckets(t *testing.T) {
 	id := store.NewID()
 	back := &store.Spend{ID: id, Domain: "example.org", Takes: []store.Take{take("a", -3)}}
 	for range 3 {
-		if err := j.Spend(t.Context(), back); err != nil {
+		if _, err := j.Spend(t.Context(), back); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestBuckets(t *testing.T) {
 	if short := try(take("a", 3)); short >= 0 {
 		t.Error("not given back")
 	}
-	if err := j.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{take("c", 10)}, Time: time.Now().Add(-13 * time.Hour)}); err != nil {
+	if _, err := j.Spend(t.Context(), &store.Spend{ID: store.NewID(), Domain: "example.org", Takes: []store.Take{take("c", 10)}, Time: time.Now().Add(-13 * time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	if short := try(take("c", 5)); short >= 0 {
