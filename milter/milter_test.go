@@ -33,7 +33,7 @@ const (
 func TestChoose(t *testing.T) {
 	const (
 		spared  = gomilter.OptNoHelo | gomilter.OptNoRcptTo | gomilter.OptNoBody
-		later   = gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
+		later   = gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply | gomilter.OptNoRcptReply
 		headers = gomilter.OptNoHeaders | gomilter.OptNoEOH
 		changes = gomilter.OptAddHeader | gomilter.OptChangeHeader
 	)
@@ -443,7 +443,7 @@ func TestMalformedPacketClosesTheConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(b) > 17 && b[4] == 'O' {
-			m.expect("O " + strings.ReplaceAll("\x00\x00\x00\x02\x00\x00\x00\x11\x00\x00\x03\x9a", "\x00", "|"))
+			m.expect("O " + strings.ReplaceAll("\x00\x00\x00\x02\x00\x00\x00\x11\x00\x00\x83\x9a", "\x00", "|"))
 		}
 		m.expectClosed()
 		n++
@@ -670,6 +670,104 @@ func TestRulesNotLoaded(t *testing.T) {
 	needs.Store(&mailflow.Needs{})
 	m.mail("", "eve@example.net")
 	m.expect("c")
+}
+
+// Rules about envelope and header cost two answers a message: to MAIL, and to its end.
+func TestAnswersThatNoRuleNeeds(t *testing.T) {
+	rules := permissive{make(chan judged, 10)}
+	gate := checking(mailflow.CheckBoth, "")
+	gate.needs.Recipients = true
+	tr := &trial{servingtest.Start(t, func(log hclog.Logger) servingtest.Server {
+		return &Server{Gate: gate, Rules: rules, Log: log}
+	}), t}
+	for protocol, agreed := range map[uint32]gomilter.OptProtocol{postfixProtocol: gomilter.OptNoRcptReply | gomilter.OptNoEOHReply, 0x7f: 0} {
+		m := tr.dial()
+		m.negotiate(postfixActions, protocol)
+		m.connect("203.0.113.9", 50412)
+		if got := m.protocol & (gomilter.OptNoRcptReply | gomilter.OptNoEOHReply); got != agreed {
+			t.Errorf("protocol %#x: %#x", protocol, got)
+		}
+		for _, c := range []struct{ from, want string }{{ann, "a"}, {"eve@example.org", foreignFrom}, {ann, "a"}} {
+			m.mail(ann, ann)
+			m.expect("c")
+			m.send(gomilter.CodeRcpt, "<bob@example.org>\x00")
+			if agreed == 0 {
+				m.expect("c")
+			}
+			m.headers("From: " + c.from)
+			if agreed == 0 {
+				if c.want != "a" {
+					m.expect(c.want)
+					m.send(gomilter.CodeAbort, "")
+					continue
+				}
+				m.expect("c")
+			}
+			m.end()
+			m.expect(c.want)
+			m.send(gomilter.CodeAbort, "")
+		}
+	}
+	if n := len(rules.judged); n != 4 {
+		t.Errorf("%d messages were judged", n)
+	}
+}
+
+// outgoingTo refuses recipients that mailboxes may not forward to.
+type outgoingTo struct {
+	envelopes
+	asked chan mailflow.Envelope
+}
+
+func (o outgoingTo) Forwarded(e *mailflow.Envelope) (v mailflow.Verdict) {
+	o.asked <- *e
+	v.Refused = strings.HasPrefix(e.Recipient, "no") && e.Redirected != e.Recipient
+	return v
+}
+
+// Recipients of a message that is passed on are removed without a bounce, and a message that none is
+// left of is discarded. Only what Postfix itself writes at the head names the mailbox.
+func TestPassedOn(t *testing.T) {
+	gate := checking(mailflow.CheckBoth, "")
+	gate.needs = mailflow.Needs{Recipients: true, Headers: true, Body: true}
+	out := outgoingTo{asked: make(chan mailflow.Envelope, 10)}
+	tr := &trial{servingtest.Start(t, func(log hclog.Logger) servingtest.Server {
+		return &Server{Gate: gate, Rules: permissive{}, Envelopes: out, Log: log}
+	}), t}
+	m := tr.dial()
+	m.negotiate(postfixActions, postfixProtocol)
+	m.macros(gomilter.CodeConn, "{daemon_name}", outgoing)
+	m.connected("127.0.0.1", 1)
+	const byForward = "Received: by mx.example.org (Postfix)\n\tid 1; now"
+	for _, c := range []struct {
+		rcpt    []string
+		header  []string
+		mailbox string
+		want    []string
+	}{
+		{[]string{"<yes@example.net>\x00ORCPT=rfc822;ann@example.org\x00"}, []string{byForward, "Delivered-To: bob@example.org", "Delivered-To: eve@example.net"}, "bob@example.org", []string{"a"}},
+		{[]string{"<no@example.net>\x00ORCPT=rfc822;ann@example.org\x00"}, []string{"Received: from client", "Delivered-To: eve@example.net"}, "", []string{"d"}},
+		{[]string{"<no@example.net>\x00ORCPT=rfc822;ann@example.org\x00", "<yes@example.net>\x00"}, []string{"Subject: x", byForward, "Delivered-To: eve@example.net"}, "", []string{"- <no@example.net>", "a"}},
+		{[]string{"<no@example.net>\x00ORCPT=rfc822;ann@example.org\x00", "<no@example.net>\x00ORCPT=rfc822;no@example.net\x00"}, nil, "", []string{"a"}},
+	} {
+		m.mail("", "eve@example.net")
+		m.expect("c")
+		for _, r := range c.rcpt {
+			m.send(gomilter.CodeRcpt, r)
+		}
+		m.headers(c.header...)
+		m.expect("c")
+		m.skipped = false
+		m.body(60_000)
+		m.end()
+		m.expect(c.want...)
+		m.send(gomilter.CodeAbort, "")
+		for range c.rcpt {
+			if e := <-out.asked; e.Delivered != c.mailbox {
+				t.Errorf("%v: the mailbox is %q, not %q", c.header, e.Delivered, c.mailbox)
+			}
+		}
+	}
 }
 
 // The original recipient of a forwarded message is decoded as RFC 3461 writes it.

@@ -136,11 +136,17 @@ func offer(actions, protocol uint32) []byte {
 
 func (m *mta) connect(ip string, port uint16) {
 	m.t.Helper()
+	m.macros(gomilter.CodeConn, "j", "mx.example.org")
+	m.connected(ip, port)
+}
+
+// connected reports a client after the macros.
+func (m *mta) connected(ip string, port uint16) {
+	m.t.Helper()
 	family := "4"
 	if strings.Contains(ip, ":") {
 		family = "6"
 	}
-	m.macros(gomilter.CodeConn, "j", "mx.example.org")
 	m.send(gomilter.CodeConn, "unknown\x00"+family+string(binary.BigEndian.AppendUint16(nil, port))+ip+"\x00")
 	if m.protocol&gomilter.OptNoConnReply == 0 {
 		m.expect("c")

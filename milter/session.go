@@ -39,8 +39,11 @@ type options struct {
 // choose requests the offered options that the rules need: Postfix drops a milter that asks for
 // more than it offered. The answer to the connection is never omitted: the MTA waits for it, so
 // that a connection is known before anything can authenticate it.
+//
+// No rule decides at a recipient or a header field, so that no answers are sent there. Without a
+// body the end of the message follows the end of the header in the same write, and answers for both.
 func choose(needs mailflow.Needs, offer []byte) options {
-	const always = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply
+	const always = gomilter.OptNoHelo | gomilter.OptNoUnknown | gomilter.OptNoData | gomilter.OptNoHeaderReply | gomilter.OptNoRcptReply
 	o := options{gomilter.OptAddHeader | gomilter.OptChangeHeader, always}
 	if !needs.Headers && !needs.Body && !needs.MessageID {
 		o.protocol |= gomilter.OptNoHeaders | gomilter.OptNoEOH
@@ -60,6 +63,9 @@ func choose(needs mailflow.Needs, offer []byte) options {
 		o.actions |= gomilter.OptChangeBody
 	} else {
 		o.protocol |= gomilter.OptNoBody
+		if needs.Recipients {
+			o.protocol |= gomilter.OptNoEOHReply
+		}
 	}
 	o.actions &= gomilter.OptAction(binary.BigEndian.Uint32(offer[4:]))
 	o.protocol &= gomilter.OptProtocol(binary.BigEndian.Uint32(offer[8:]))
@@ -101,6 +107,7 @@ type message struct {
 	checked   bool             // the header fields were
 	refusal   gomilter.Response
 	id        string // Message-ID
+	local     local  // of a message that the MTA passes on
 	whole     *whole // nil if nothing of it is collected
 }
 
@@ -143,7 +150,7 @@ func (s *session) outdated() bool {
 // or because there were too many. A field that wants an answer has to be seen to get it.
 func (s *session) declines(name []byte) bool {
 	switch {
-	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.collects() && !s.message.whole.long && !s.message.whole.full:
+	case s.options.protocol&gomilter.OptNoHeaderReply == 0, s.passing && s.message.local.fields < localFields, s.collects() && !s.message.whole.long && !s.message.whole.full:
 		return false
 	case isField(string(name), messageID):
 		return s.message.id != ""
@@ -157,7 +164,7 @@ func (s *session) declines(name []byte) bool {
 }
 
 // collects reports whether the header fields of the message are collected.
-func (s *session) collects() bool { return s.fields && s.message.whole != nil }
+func (s *session) collects() bool { return s.fields && s.message.whole != nil && !s.passing }
 
 // isOurs reports whether only Drawbridge writes a field of that name.
 func isOurs(name string) bool {
@@ -235,6 +242,7 @@ func (s *session) MailFrom(from string, m *gomilter.Modifier) (gomilter.Response
 		if !s.seesRecipients() || s.server.Envelopes == nil {
 			return gomilter.RespAccept, nil
 		}
+		msg.whole = &whole{bare: true} // its recipients
 		return gomilter.RespContinue, nil
 	}
 	if s.seesRecipients() {
@@ -264,12 +272,8 @@ func (s *session) client(macros map[string]string) (netip.Addr, uint16) {
 	return ip, port
 }
 
-// RcptTo collects a recipient that Postfix has accepted. One that it made of another is refused if
-// that may not be forwarded.
-func (s *session) RcptTo(to string, m *gomilter.Modifier) (gomilter.Response, error) {
-	if s.passing {
-		return s.forwarded(to, m), nil
-	}
+// RcptTo collects a recipient that Postfix has accepted.
+func (s *session) RcptTo(to string, _ *gomilter.Modifier) (gomilter.Response, error) {
 	if w := s.message.whole; w != nil {
 		params := s.params()
 		size := len(to)
@@ -282,7 +286,7 @@ func (s *session) RcptTo(to string, m *gomilter.Modifier) (gomilter.Response, er
 			s.drop() // none may be missing when the message is judged
 		}
 	}
-	return gomilter.RespContinue, nil
+	return s.continueUnless(gomilter.OptNoRcptReply), nil
 }
 
 // Header collects the fields that matter.
@@ -290,6 +294,9 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 	msg := &s.message
 	if isField(name, messageID) && msg.id == "" {
 		msg.id = strings.Join(strings.Fields(value), " ")
+	}
+	if s.passing {
+		msg.local.field(name, value)
 	}
 	if s.collects() {
 		msg.whole.size += int64(len(name) + len(value) + 3)
@@ -314,10 +321,13 @@ func (s *session) Header(name, value string, _ *gomilter.Modifier) (gomilter.Res
 	return s.continueUnless(gomilter.OptNoHeaderReply), nil
 }
 
-// Headers decides at the end of the header.
+// Headers decides at the end of the header, if an answer is due there.
 func (s *session) Headers(_ textproto.MIMEHeader, m *gomilter.Modifier) (gomilter.Response, error) {
+	if s.options.protocol&gomilter.OptNoEOHReply != 0 {
+		return nil, nil
+	}
 	if s.passing {
-		return gomilter.RespAccept, nil
+		return gomilter.RespContinue, nil
 	}
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil
@@ -400,7 +410,7 @@ func (skip) Continue() bool { return true }
 func (s *session) Body(m *gomilter.Modifier) (gomilter.Response, error) {
 	defer s.drop()
 	if s.passing {
-		return gomilter.RespAccept, nil
+		return s.passOn(m)
 	}
 	if refusal := s.check(m); refusal != nil {
 		return refusal, nil

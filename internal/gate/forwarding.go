@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -15,39 +16,54 @@ import (
 var noticeRate = throttle.Rate{N: 1, Per: 24 * time.Hour}
 
 // Forwarded decides whether a message may go to a recipient that the MTA made of another one,
-// e.Redirected: by an alias, or by the owner's .forward file. Other rules do not concern it: they
-// decided about the message as it was received. What a group expands to is its administrator's.
+// e.Redirected: by an alias, or by the .forward file of e.Delivered. Rules about forwarding and
+// internal-only senders decide; the others did as the message was received. What a group expands to
+// is its administrator's, but a member who forwards is not hidden by it.
 func (g *Gate) Forwarded(e *mailflow.Envelope) mailflow.Verdict {
 	if loaded, _ := g.Store.State.Ready(); !loaded {
 		return mailflow.Verdict{Refused: true, Temporary: true, Text: textUnavailable}
 	}
+	if e.Redirected == "" || strings.EqualFold(e.Redirected, e.Recipient) {
+		return mailflow.Verdict{}
+	}
 	now := time.Now()
 	st := g.Store.State
-	m := mailflow.Message{Time: now}
-	var by store.View
-	var room access.Account
-	if m.Redirected, by = g.party(e.Redirected, st.Recipient, &room); m.Redirected.Account == "" {
-		return mailflow.Verdict{}
-	}
-	m.From, _ = g.party(e.Sender, st.View, nil)
+	var rooms [3]access.Account
+	m := mailflow.Message{Time: now, Expanded: true}
+	var from store.View
+	m.From, from = g.party(e.Sender, st.View, &rooms[0])
 	to, _ := g.party(e.Recipient, st.Recipient, nil)
-	if _, group := st.Group(m.Redirected.Domain, m.Redirected.Account); group || to.Account == m.Redirected.Account {
-		return mailflow.Verdict{}
-	}
-	v := mailflow.Evaluate(&m, &to, &mailflow.Applying{Redirected: by.Mail}, nil, false)
-	if !v.Refused && len(v.Reported) == 0 {
-		return v
-	}
-	t := &transaction{began: now, envelope: *e, message: m, domains: []string{address.Domain(to.Address)}, reported: v.Reported}
-	if v.Refused {
+	for i, by := range []string{e.Redirected, e.Delivered} {
+		rules := mailflow.Applying{Sender: from.Mail}
+		var view store.View
+		if m.Redirected, view = g.party(by, st.Recipient, &rooms[1+i]); m.Redirected.Account != "" && to.Account == m.Redirected.Account {
+			continue // its own mailbox
+		}
+		if to.Domain == m.Redirected.Domain && to.Domain != "" && !view.Account.Exists() {
+			continue // an alias that is not known here leads to a mailbox of its domain
+		}
+		if _, group := st.Group(m.Redirected.Domain, m.Redirected.Account); !group {
+			rules.Redirected = view.Mail
+		}
+		v := mailflow.Evaluate(&m, &to, &rules, nil, false)
+		if !v.Refused && len(v.Reported) == 0 {
+			continue
+		}
+		t := &transaction{began: now, envelope: *e, message: m, domains: []string{address.Domain(to.Address)}, reported: v.Reported}
+		if !v.Refused {
+			t.to = []mailflow.Party{to}
+			g.recordMessage(t, now)
+			continue
+		}
 		g.logRefused(&m, e, &v)
 		t.refused = []refusedRecipient{{to, v.Reason, v.Rule}}
-		g.notifyOwner(&m.Redirected, e.Recipient, now)
-	} else {
-		t.to = []mailflow.Party{to}
+		if v.Reason == mailflow.ReasonForwarding {
+			g.notifyOwner(&m.Redirected, e.Recipient, now)
+		}
+		g.recordMessage(t, now)
+		return v
 	}
-	g.recordMessage(t, now)
-	return v
+	return mailflow.Verdict{}
 }
 
 // notifyOwner notifies the owner of a mailbox that its mail is not forwarded, once a day for all

@@ -209,8 +209,11 @@ func (e *evaluation) kind(k, side int) {
 	if side == received {
 		rules, self = e.rules.Recipient, e.to
 	}
-	if Kinds[k] == KindForwarding {
+	switch {
+	case Kinds[k] == KindForwarding:
 		rules, self = e.rules.Redirected, &e.m.Redirected
+	case Kinds[k] == KindInternalOnly && side == sent && (e.m.Expanded || e.m.Redirected.Account != ""):
+		self = e.m.origin() // of what a colleague's mailbox forwards
 	}
 	if rules == nil || self.Account == "" {
 		return
@@ -296,7 +299,7 @@ func (e *evaluation) internalOnly(r *compiled, side int) {
 			return
 		}
 		e.refuse(r, ReasonInternalOnly, "the recipient is outside", func() string {
-			return "Your account may only send mail within " + e.m.Sender.Domain + "."
+			return "Your account may only send mail within " + e.m.origin().Domain + "."
 		})
 		return
 	}

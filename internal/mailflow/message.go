@@ -30,12 +30,24 @@ type Message struct {
 	Credential string
 	// Redirected is the account whose mailbox forwards the message automatically.
 	Redirected Party
+	// Expanded: the MTA made the recipient of another one. What is known about the sender is MAIL
+	// FROM.
+	Expanded bool
 	// Released: the message was held and is sent now; the steps before that are not repeated.
 	Released bool
 	// Size is in octets, as far as it is known.
 	Size int64
 	// Content is nil before the message itself is there.
 	Content *Content
+}
+
+// origin returns who sent the message first, as far as it is known: MAIL FROM for one that is
+// forwarded, which anybody may have written.
+func (m *Message) origin() *Party {
+	if m.Sender.Account == "" {
+		return &m.From
+	}
+	return &m.Sender
 }
 
 // internalTo reports whether the message is internal mail of a domain.
@@ -104,7 +116,9 @@ type Envelope struct {
 	// Redirected is the mailbox that a Sieve script says it forwards from. It is trusted if the
 	// client is one of the site's own.
 	Redirected string
-	MessageID  string
+	// Delivered is the mailbox whose .forward file, or local alias, the MTA follows; "" for none.
+	Delivered string
+	MessageID string
 }
 
 // Judged is the verdict on a message at one of its recipients.
