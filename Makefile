@@ -203,7 +203,9 @@ install:
 	install -m 0644 contrib/dovecot/2.4/drawbridge.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-2.4.conf.ext'
 	install -m 0644 contrib/dovecot/2.3/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 	install -m 0644 contrib/dovecot/2.4/drawbridge-policy.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-policy-2.4.conf.ext'
-	sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/drawbridge.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge.conf.ext'
+	install -m 0644 contrib/dovecot/drawbridge-verified.lua '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
+	install -m 0644 contrib/dovecot/2.4/drawbridge-verified.conf.ext '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/drawbridge-verified-2.4.conf.ext'
+	for f in drawbridge drawbridge-verified; do sed 's,/usr/local/lib/,$(PREFIX)/lib/,' contrib/dovecot/2.3/$$f.conf.ext >'$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'$$f.conf.ext; done
 	install -m 0644 contrib/postfix/main.cf.drawbridge contrib/postfix/master.cf.drawbridge contrib/postfix/master.cf.drawbridge-outgoing '$(DESTDIR)$(PREFIX)/share/doc/drawbridge/'
 	install -d '$(DESTDIR)$(PREFIX)/share/drawbridge/roundcube/drawbridge/localization'
 	cd contrib/roundcube/drawbridge && for f in *.* localization/*; do install -m 0644 "$$f" '$(DESTDIR)$(PREFIX)/share/drawbridge/roundcube/drawbridge/'"$$f" || exit 1; done

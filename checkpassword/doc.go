@@ -5,7 +5,7 @@
 //
 // # Synopsis
 //
-//	drawbridge-checkpassword [-s SOCKET] [REPLY…]
+//	drawbridge-checkpassword [-s SOCKET] [--verified] [REPLY…]
 //
 // SOCKET is the daemon's login socket, an absolute path of less than 108 bytes,
 // /run/drawbridge/login.sock unless given. Under Dovecot — the last argument's base name is
@@ -39,6 +39,20 @@
 // Of the environment that Dovecot sets (AUTH_RIP, AUTH_SERVICE, AUTH_SESSION and so on) the values
 // that evidence needs are passed to the daemon; values that the client chooses are cut to a bound
 // first. A password that is not UTF-8 travels as base64 in "secret_b64" instead of "secret".
+//
+// # A second passdb
+//
+// With --verified the program stands behind the site's own passdb, and only logins that this one has
+// accepted reach it (skip = unauthenticated). It verifies no password and sends none: the daemon
+// evaluates the rules for the name that the site's passdb gave the login. A name that is the typed
+// one was judged before, and is admitted without a question.
+//
+//	daemon <- POST /v1/dovecot/verified {"account":"bob@example.org","service":"imap",…,"typed":"nick@example.org"}
+//	daemon -> 200 {"outcome":"next",…}
+//
+// Dovecot's own check after authentication (auth_policy_check_after_auth) evaluates the same, but
+// calls a daemon that is away a wrong password. "result_success = continue" is essential: with
+// return-ok a login with a wrong password would be accepted if skip were missing.
 //
 // # Exit status
 //

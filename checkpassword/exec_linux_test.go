@@ -239,6 +239,38 @@ func TestExecQuestion(t *testing.T) {
 	}
 }
 
+// The second passdb asks about the name that the first has given, without the password.
+func TestExecVerified(t *testing.T) {
+	t.Parallel()
+	asked := make(chan map[string]any, 1)
+	socket := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var body map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		body["request"] = r.Method + " " + r.URL.Path
+		asked <- body
+		_, _ = io.WriteString(w, `{"outcome":"next","reason":"ok"}`)
+	})
+	got := call{socket: socket, args: []string{"--verified", replyTo}, fd3: "bob@example.org\x00opensesame\x00\x00", env: Environment{
+		"AUTH_ORIG_USER=Nick@example.org", "AUTH_SERVICE=imap", "AUTH_PID=7", "AUTH_RIP=203.0.113.9", "AUTH_SESSION=t7OTfdlg", "AUTH_LPORT=993",
+	}}.run(t)
+	if got.status != 0 || got.reply != "user=bob@example.org\t" || got.stdout+got.stderr != "" {
+		t.Errorf("answer %+v", got)
+	}
+	want := map[string]any{
+		"request": "POST /v1/dovecot/verified", "account": "bob@example.org", "typed": "Nick@example.org", "service": "imap",
+		"ip": "203.0.113.9", "local_port": 993.0, "session": "t7OTfdlg",
+	}
+	if diff := cmp.Diff(want, <-asked); diff != "" {
+		t.Errorf("question (-want +got)\n%s", diff)
+	}
+	got = call{socket: "/nonexistent/login.sock", args: []string{"--verified", replyTo}}.run(t)
+	if got.status != 111 || got.reply != "" {
+		t.Errorf("without the daemon: %+v", got)
+	}
+}
+
 func TestExecAnswers(t *testing.T) {
 	t.Parallel()
 	postfix := Environment{"AUTH_SERVICE=smtp", "AUTH_PID=7", "AUTH_LPORT=0", "AUTH_SECURED=secured", "AUTH_RIP=203.0.113.9"}
@@ -292,6 +324,14 @@ func TestExecAnswers(t *testing.T) {
 		{"elsewhere, no program", allow, call{env: Environment{"SERVICE=pop3"}, args: []string{}}, 2, ""},
 		{"wrong option", allow, call{args: []string{"-x", replyTo}}, 111, ""},
 		{"no reply program under Dovecot", allow, call{args: []string{}}, 0, "user=ann@example.org\t"},
+		{"second passdb, no objection", next, call{args: []string{"--verified", replyTo}}, 0, "user=ann@example.org\t"},
+		{"second passdb, deny", deny, call{args: []string{"--verified", replyTo}}, 1, ""},
+		{"second passdb, deny with a text", denyText, call{args: []string{"--verified", replyTo}}, 0, "user=ann@example.org\tnologin=y\treason=Not from  here.\t"},
+		{"second passdb, tempfail", tempfail, call{args: []string{"--verified", replyTo}}, 111, ""},
+		{"second passdb, the name as typed", deny, call{args: []string{"--verified", replyTo}, env: dovecotIMAP.with("AUTH_ORIG_USER=ann@example.org")}, 0, "user=ann@example.org\t"},
+		{"second passdb, a master", deny, call{args: []string{"--verified", replyTo}, env: master}, 0, "user=ann@example.org\t"},
+		{"second passdb, look-up", next, call{args: []string{"--verified", replyTo}, env: lmtp.with("AUTH_ORIG_USER=nick@example.org"), fd3: lookUp}, 2, "user=ann@example.org\t"},
+		{"second passdb, elsewhere", allow, call{env: Environment{"SERVICE=pop3"}, args: []string{"--verified", "sh", "-c", "echo ran >&4"}}, 2, ""},
 		{"within Dovecot's memory limit", allow, call{limit: "1048576"}, 0, "user=ann@example.org\t"},
 	}
 	for _, tt := range tests {
@@ -389,7 +429,7 @@ func TestExecNoDaemon(t *testing.T) {
 func TestExecByHand(t *testing.T) {
 	t.Parallel()
 	got := call{args: []string{"--help"}}.run(t)
-	if got.status != 0 || !strings.HasPrefix(got.stdout, "usage: drawbridge-checkpassword [-s SOCKET] [REPLY...]\n") || got.stderr != "" {
+	if got.status != 0 || !strings.HasPrefix(got.stdout, "usage: drawbridge-checkpassword [-s SOCKET] [--verified] [REPLY...]\n") || got.stderr != "" {
 		t.Errorf("--help: %+v", got)
 	}
 	null, err := os.Open(os.DevNull)

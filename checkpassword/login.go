@@ -38,6 +38,7 @@ type Login struct {
 	MasterUser string // the master who logs in as Account; the secret is then not the account's, and not sent
 	Lookup     Lookup
 	ClientID   string
+	Typed      string // the name as the client sent it, of a login that the passdb before has verified
 }
 
 // NewLogin gathers the question from descriptor 3 and the environment.
@@ -70,10 +71,22 @@ func NewLogin(c Credentials, env Environment) Login {
 	return l
 }
 
-// The head of every request. The length is written over the spaces, which HTTP allows before a
-// field's value (RFC 9112, section 5).
+// Verified returns the request about the final name of a login whose password another passdb has
+// verified. It has no secret.
+func (l Login) Verified(env Environment) Login {
+	l.Secret, l.Typed = nil, env.Get("AUTH_ORIG_USER")
+	if l.MasterUser != "" || l.Typed == "" {
+		l.Typed = l.Account // AUTH_ORIG_USER names the master
+	}
+	return l
+}
+
+// The head of every request, after its path. The length is written over the spaces, which HTTP
+// allows before a field's value (RFC 9112, section 5).
 const (
-	requestHead = "POST /v1/login HTTP/1.1\r\nHost: drawbridge\r\nConnection: close\r\n" +
+	pathLogin    = "/v1/login"
+	pathVerified = "/v1/dovecot/verified"
+	requestHead  = " HTTP/1.1\r\nHost: drawbridge\r\nConnection: close\r\n" +
 		"Content-Type: application/json\r\nContent-Length:"
 	lengthSpace = "      "
 	headEnd     = "\r\n\r\n"
@@ -86,6 +99,12 @@ const maxRequest = 32 << 10
 // Request returns l as one HTTP/1.1 request. It contains the secret: the caller wipes it.
 func (l Login) Request() []byte {
 	b := make([]byte, 0, maxRequest)
+	b = append(b, "POST "...)
+	if l.Typed != "" {
+		b = append(b, pathVerified...)
+	} else {
+		b = append(b, pathLogin...)
+	}
 	b = append(b, requestHead+lengthSpace+headEnd...)
 	start := len(b)
 	b = l.appendJSON(b)
@@ -127,6 +146,7 @@ func (l Login) appendJSON(b []byte) []byte {
 	b = appendField(b, "master_user", l.MasterUser, maxName)
 	b = appendField(b, "lookup", string(l.Lookup), maxName)
 	b = appendField(b, "client_id", l.ClientID, maxClientID)
+	b = appendField(b, "typed", l.Typed, maxName)
 	return append(b, '}')
 }
 

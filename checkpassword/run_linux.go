@@ -8,7 +8,7 @@ import (
 // DefaultSocket is where the daemon listens unless its settings say otherwise.
 const DefaultSocket = "/run/drawbridge/login.sock"
 
-const usage = "usage: drawbridge-checkpassword [-s SOCKET] [REPLY...]\n"
+const usage = "usage: drawbridge-checkpassword [-s SOCKET] [--verified] [REPLY...]\n"
 
 const help = usage + `
 Dovecot runs this for every login, as its checkpassword passdb:
@@ -27,6 +27,10 @@ Dovecot runs this for every login, as its checkpassword passdb:
 It reads name and password from descriptor 3 and asks the daemon at SOCKET
 (` + DefaultSocket + `). Under Dovecot it writes the reply
 to descriptor 4; elsewhere it runs REPLY on success.
+
+With --verified it is a second passdb, behind the site's own: it verifies no
+password, and has the rules evaluated for the name that the site's passdb gave
+the login. See drawbridge-verified.conf.ext.
 
 Exit status: 0 admitted, 1 refused, 2 wrong usage, 111 temporary failure.
 `
@@ -55,17 +59,21 @@ func Run(args []string, env Environment) int {
 	closeFrom(fdReply + 1)
 
 	p := program{start: start, env: env}
-	socket, reply, err := parseArgs(args)
+	o, err := parseArgs(args)
 	if errors.Is(err, errHelp) {
 		_, _ = file{fd: 1, by: p.start + endWithin}.Write([]byte(help))
 		return exitOK
 	}
 	last := ""
-	if len(reply) > 0 {
-		last = reply[len(reply)-1]
+	if len(o.reply) > 0 {
+		last = o.reply[len(o.reply)-1]
 	}
-	p.socket, p.reply, p.asker = socket, reply, p.env.Asker(last)
-	if err == nil && p.asker == Elsewhere && len(reply) == 0 {
+	p.options, p.asker = o, p.env.Asker(last)
+	switch {
+	case err != nil || p.asker != Elsewhere:
+	case o.verified:
+		err = errors.New("--verified: for a passdb of Dovecot only, behind another one that verifies passwords")
+	case len(o.reply) == 0:
 		err = errors.New("no program to run")
 	}
 	if err != nil {
@@ -80,11 +88,17 @@ func Run(args []string, env Environment) int {
 
 // A program is one run.
 type program struct {
-	start  instant
-	env    Environment
-	asker  Asker
-	socket string
-	reply  []string
+	options
+	start instant
+	env   Environment
+	asker Asker
+}
+
+// options are the arguments.
+type options struct {
+	socket   string
+	verified bool     // the passdb before has verified the password
+	reply    []string // the program to run on success, outside Dovecot
 }
 
 // answer asks the daemon and speaks its decision.
@@ -117,7 +131,14 @@ func (p program) answer() int {
 	}
 
 	login := NewLogin(credentials, p.env)
-	decision, err := ask(p.socket, login, p.start+askWithin)
+	var decision Decision
+	if p.verified {
+		login = login.Verified(p.env)
+		decision.Outcome = Allow // the daemon has judged this name
+	}
+	if login.Typed != login.Account {
+		decision, err = ask(p.socket, login, p.start+askWithin)
+	}
 	credentials.Wipe()
 	if err != nil {
 		p.complain("asking the daemon at " + p.socket + ": " + err.Error())
@@ -127,7 +148,11 @@ func (p program) answer() int {
 		user = login.Account
 	}
 
-	speech := Words(decision.Outcome, p.asker, decision.Message != "")
+	outcome := decision.Outcome
+	if p.verified && outcome == Next { // no rule refuses; this passdb is the last
+		outcome = Allow
+	}
+	speech := Words(outcome, p.asker, decision.Message != "")
 	if speech.Run {
 		err := run(p.reply, p.env)
 		p.complain("running " + p.reply[0] + ": " + err.Error())
@@ -175,27 +200,30 @@ func (p program) complain(text string) {
 
 var errHelp = errors.New("help")
 
-// parseArgs splits the arguments into the socket's path and the program to run, or returns errHelp.
-func parseArgs(args []string) (socket string, reply []string, err error) {
-	socket = DefaultSocket
-	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
-		arg := args[0]
-		args = args[1:]
+// parseArgs reads the arguments. For a request of help it returns errHelp. With an error the program
+// to run is still what follows the fault.
+func parseArgs(args []string) (o options, err error) {
+	o = options{socket: DefaultSocket, reply: args}
+	for len(o.reply) > 0 && len(o.reply[0]) > 1 && o.reply[0][0] == '-' {
+		arg := o.reply[0]
+		o.reply = o.reply[1:]
 		switch {
 		case arg == "--":
-			return socket, args, nil
+			return o, nil
 		case arg == "-h" || arg == "--help":
-			return "", nil, errHelp
+			return o, errHelp
+		case arg == "--verified":
+			o.verified = true
 		case arg != "-s":
-			return "", args, errors.New("unknown option " + arg)
-		case len(args) == 0 || args[0] == "" || args[0][0] != '/':
-			return "", args, errors.New("-s needs an absolute path")
-		case len(args[0]) >= maxSocketPath:
-			return "", args, errors.New("-s: a socket's path is shorter than 108 bytes")
+			return o, errors.New("unknown option " + arg)
+		case len(o.reply) == 0 || o.reply[0] == "" || o.reply[0][0] != '/':
+			return o, errors.New("-s needs an absolute path")
+		case len(o.reply[0]) >= maxSocketPath:
+			return o, errors.New("-s: a socket's path is shorter than 108 bytes")
 		default:
-			socket = args[0]
-			args = args[1:]
+			o.socket = o.reply[0]
+			o.reply = o.reply[1:]
 		}
 	}
-	return socket, args, nil
+	return o, nil
 }

@@ -64,27 +64,29 @@ func TestParseArgs(t *testing.T) {
 		err    string
 	}{
 		{nil, DefaultSocket, nil, ""},
+		{[]string{"--verified", "prog"}, DefaultSocket, []string{"prog"}, ""},
+		{[]string{"-s", "/run/x", "--verified", "prog"}, "/run/x", []string{"prog"}, ""},
 		{[]string{"prog", "-s", "/x"}, DefaultSocket, []string{"prog", "-s", "/x"}, ""},
 		{[]string{"-s", "/run/x", "prog"}, "/run/x", []string{"prog"}, ""},
 		{[]string{"-s", "/run/x", "--", "-prog"}, "/run/x", []string{"-prog"}, ""},
 		{[]string{"-s", long, "prog"}, long, []string{"prog"}, ""},
 		{[]string{"-"}, DefaultSocket, []string{"-"}, ""},
-		{[]string{"-s", long + "x", "prog"}, "", []string{long + "x", "prog"}, "-s: a socket's path is shorter than 108 bytes"},
-		{[]string{"-s"}, "", []string{}, "-s needs an absolute path"},
-		{[]string{"-s", "@abstract", "prog"}, "", []string{"@abstract", "prog"}, "-s needs an absolute path"},
-		{[]string{"-s", "", "prog"}, "", []string{"", "prog"}, "-s needs an absolute path"},
-		{[]string{"-x", "prog"}, "", []string{"prog"}, "unknown option -x"},
-		{[]string{"-h"}, "", nil, "help"},
-		{[]string{"-s", "/x", "--help"}, "", nil, "help"},
+		{[]string{"-s", long + "x", "prog"}, DefaultSocket, []string{long + "x", "prog"}, "-s: a socket's path is shorter than 108 bytes"},
+		{[]string{"-s"}, DefaultSocket, []string{}, "-s needs an absolute path"},
+		{[]string{"-s", "@abstract", "prog"}, DefaultSocket, []string{"@abstract", "prog"}, "-s needs an absolute path"},
+		{[]string{"-s", "", "prog"}, DefaultSocket, []string{"", "prog"}, "-s needs an absolute path"},
+		{[]string{"-x", "prog"}, DefaultSocket, []string{"prog"}, "unknown option -x"},
+		{[]string{"-h"}, DefaultSocket, nil, "help"},
+		{[]string{"-s", "/x", "--help"}, "/x", nil, "help"},
 	}
 	for _, tt := range tests {
-		socket, reply, err := parseArgs(tt.args)
+		o, err := parseArgs(tt.args)
 		got := ""
 		if err != nil {
 			got = err.Error()
 		}
-		if socket != tt.socket || !slices.Equal(reply, tt.reply) || got != tt.err {
-			t.Errorf("%q: socket %q, reply %q, error %q", tt.args, socket, reply, got)
+		if o.socket != tt.socket || o.verified != slices.Contains(tt.args, "--verified") || !slices.Equal(o.reply, tt.reply) || got != tt.err {
+			t.Errorf("%q: %+v, error %q", tt.args, o, got)
 		}
 	}
 }

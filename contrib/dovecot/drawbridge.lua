@@ -17,6 +17,10 @@ local key_file = "/etc/dovecot/drawbridge.key"
 local session_field = "userdb_user_session"
 local credential_field = "userdb_user_credential"
 
+-- Behind the site's own passdb: see drawbridge-verified.lua. EXTERNAL and master users also come with a
+-- password that Dovecot has verified, so that nothing but this says so.
+local verified = drawbridge_verified == true
+
 -- Postfix gives up after ten seconds.
 local request_timeout, connect_timeout = 8000, 2000 -- milliseconds
 
@@ -168,8 +172,9 @@ local function say(word, user, decision, changed, session)
   })[word] or dovecot.auth.PASSDB_RESULT_INTERNAL_FAILURE, ""
 end
 
--- ask returns the decision, or raises.
-local function ask(req, password, lookup, service)
+-- ask returns the decision, or raises. typed is the name as the client sent it, "" unless another
+-- passdb has verified the password.
+local function ask(req, password, lookup, service, typed)
   local master, secured = field(req, "master_user"), field(req, "secured")
   local members = { '"account":' .. quoted(field(req, "user")) }
   local function add(name, value)
@@ -190,8 +195,10 @@ local function ask(req, password, lookup, service)
   add("master_user", master)
   add("client_id", field(req, "client_id"))
   if lookup then members[#members + 1] = '"lookup":"credentials"' end
+  add("typed", typed)
 
-  local request = client:request({ url = url, method = "POST" })
+  local target = typed == "" and url or url:gsub("/v1/login$", "/v1/dovecot/verified")
+  local request = client:request({ url = target, method = "POST" })
   request:add_header("Authorization", "Bearer " .. key)
   request:add_header("Content-Type", "application/json")
   request:set_payload("{" .. table.concat(members, ",") .. "}")
@@ -214,18 +221,25 @@ local function decide(req, password, lookup)
     dovecot.i_error("drawbridge: master users are not authenticated here: this passdb must not have master = yes")
     return say("mismatch")
   end
+  local user, typed = field(req, "user"), ""
+  if verified then
+    typed = field(req, "original_user", "orig_user")
+    -- The name that Drawbridge has judged: nothing to ask.
+    if typed == "" or typed == user or field(req, "master_user") ~= "" then return say("ok", user, { credential_id = "" }, false, "") end
+    password = ""
+  end
   -- EXTERNAL comes with an empty password: a certificate was verified, and no secret is shown.
   local hidden = lookup or field(req, "mechanism", "mech"):upper() == "EXTERNAL"
-  local ok, d = pcall(ask, req, password, hidden, service)
+  local ok, d = pcall(ask, req, password, hidden, service, typed)
   if not ok then
     dovecot.i_error("drawbridge: " .. tostring(d))
     d = { outcome = "tempfail", message = "", user = "", credential_id = "" }
   end
   local outcome = d.outcome
   if outcome == "deny" and d.message ~= "" then outcome = "deny_text" end
-  local typed = field(req, "user")
-  local user = d.user ~= "" and d.user or typed
-  return say(words[asker(req, service, lookup)][outcome] or "internal", user, d, user ~= typed, field(req, "session"))
+  if outcome == "next" and verified then outcome = "allow" end -- no rule refuses; this passdb is the last
+  local final = d.user ~= "" and d.user or user
+  return say(words[asker(req, service, lookup)][outcome] or "internal", final, d, final ~= user, verified and "" or field(req, "session"))
 end
 
 -- What Dovecot calls.

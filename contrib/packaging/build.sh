@@ -61,6 +61,8 @@ paths() {
 		-e 's,drawbridge-key.conf.ext,dovecot-key.conf.ext,g' \
 		-e "s,/etc/dovecot/drawbridge.conf.ext,/etc/drawbridge/dovecot-$2.conf.ext,g" \
 		-e "s,/etc/dovecot/drawbridge-policy.conf.ext,/etc/drawbridge/dovecot-policy-$2.conf.ext,g" \
+		-e "s,/etc/dovecot/drawbridge-verified.conf.ext,/etc/drawbridge/dovecot-verified-$2.conf.ext,g" \
+		-e 's,/etc/dovecot/drawbridge-verified.lua,/usr/share/drawbridge/drawbridge-verified.lua,g' \
 		-e 's,/etc/dovecot/drawbridge.lua,/usr/share/drawbridge/drawbridge.lua,g' \
 		-e 's,/etc/dovecot/drawbridge.key,/etc/drawbridge/login.key,g' \
 		-e 's,private/drawbridge-auth,drawbridge/auth,g' \
@@ -73,8 +75,10 @@ for version in 2.3 2.4; do
 		paths contrib/dovecot/$version/drawbridge$kind.conf.ext $version >dist/etc/dovecot$kind-$version.conf.ext
 		cat $p/dovecot-sockets.conf.ext >>dist/etc/dovecot$kind-$version.conf.ext
 	done
+	paths contrib/dovecot/$version/drawbridge-verified.conf.ext $version >dist/etc/dovecot-verified-$version.conf.ext
 done
 paths contrib/dovecot/drawbridge.lua 2.4 >$root/usr/share/drawbridge/drawbridge.lua
+paths contrib/dovecot/drawbridge-verified.lua 2.4 >$root/usr/share/drawbridge/drawbridge-verified.lua
 paths contrib/postfix/main.cf.drawbridge '' >$root/usr/share/drawbridge/main.cf.drawbridge
 paths contrib/postfix/master.cf.drawbridge '' >$root/usr/share/drawbridge/master.cf.drawbridge
 paths contrib/postfix/master.cf.drawbridge-outgoing '' >$root/usr/share/drawbridge/master.cf.drawbridge-outgoing

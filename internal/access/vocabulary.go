@@ -234,6 +234,7 @@ type Login struct {
 	ClientID   string // IMAP ID: a label without proof
 	Relayed    bool   // by the SASL door or the pages to the mail server's own passdbs, under this Session
 	Page       bool   // at Drawbridge's own pages, which are client type console without other evidence
+	Reported   bool   // the mail server reports its end even if it is refused by [gate.Gate.Recheck]
 	Time       time.Time
 }
 

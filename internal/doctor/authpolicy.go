@@ -80,7 +80,7 @@ func (d *dovecotChecks) policyChecks(check string, alone bool) {
 	case alone && !after:
 		d.warn(check, d.at("auth_policy_check_after_auth"), "auth_policy_check_after_auth = yes",
 			"is off: if a passdb gives a login another name (user=), the rules of that name are not evaluated, and refused clients get no reason")
-	case !after:
+	case !after && !slices.ContainsFunc(d.all.All("passdb"), isVerified):
 		d.warn(check, d.at("auth_policy_check_after_auth"), "auth_policy_check_after_auth = yes",
 			"is off: if the next passdb gives a login another name (user=), the rules of that name are not evaluated")
 	}

@@ -175,6 +175,12 @@ func isOurs(s doveconf.Section) bool {
 	return s.Get("driver", "") == "checkpassword" && path.Base(file) == programName || isLua(s)
 }
 
+// isVerified reports whether a passdb is Drawbridge's second one, behind the site's own.
+func isVerified(p doveconf.Section) bool {
+	_, args := program(p)
+	return isOurs(p) && (slices.Contains(args, "--verified") || isLua(p) && strings.Contains(path.Base(script(p)), "verified"))
+}
+
 // isLua reports whether a passdb runs Drawbridge's Lua script, known by its name.
 func isLua(s doveconf.Section) bool {
 	return s.Get("driver", "") == "lua" && strings.Contains(path.Base(script(s)), "drawbridge")
@@ -213,7 +219,9 @@ func (d *dovecotChecks) block(p doveconf.Section) string {
 
 // ours returns the place of our passdb among all, -1 if there is none that users' logins pass.
 func ours(all doveconf.Section) int {
-	return slices.IndexFunc(all.All("passdb"), func(p doveconf.Section) bool { return isOurs(p) && p.Get("master", "no") != "yes" })
+	return slices.IndexFunc(all.All("passdb"), func(p doveconf.Section) bool {
+		return isOurs(p) && !isVerified(p) && p.Get("master", "no") != "yes"
+	})
 }
 
 // socket returns where a checkpassword passdb of ours asks; not ok if it does not understand its
@@ -224,6 +232,10 @@ func socket(p doveconf.Section) (path string, ok bool) {
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		if args[0] == "--" {
 			return path, true
+		}
+		if args[0] == "--verified" {
+			args = args[1:]
+			continue
 		}
 		if args[0] != "-s" || len(args) < 2 || !strings.HasPrefix(args[1], "/") {
 			return "", false
@@ -284,7 +296,11 @@ func (d *dovecotChecks) passdbs() {
 		d.arguments(title, p)
 	}
 	for i, other := range list[at+1:] {
-		if isOurs(other) && other.Get("master", "no") != "yes" {
+		switch {
+		case !isOurs(other) || other.Get("master", "no") == "yes":
+		case isVerified(other):
+			d.verified(list, at, at+1+i)
+		default:
 			d.warn("dovecot.passdb.duplicate", d.at(passdbTitle(d.all, at+1+i)), "# remove this passdb",
 				"runs %s a second time: a login that it passes to the next passdb returns to it and fails", programName)
 		}
@@ -352,6 +368,53 @@ func (d *dovecotChecks) script(title string, p doveconf.Section) {
 		return
 	}
 	d.ok(check, where, "login.listen has an inet listener, which the script can ask")
+}
+
+// verified checks Drawbridge's second passdb, at list[second], which evaluates the rules for the name
+// that a passdb behind the first one, at list[first], has given a login.
+func (d *dovecotChecks) verified(list []doveconf.Section, first, second int) {
+	const check = "dovecot.passdb.verified"
+	p, title := list[second], passdbTitle(d.all, second)
+	problems := len(d.findings)
+	for _, rule := range []struct{ setting, preset, want, why string }{
+		{"skip", "never", "unauthenticated", "it is asked about wrong passwords too, and would give the reason of a refusal to a guesser"},
+		{"result_success", "return-ok", "continue", "it verifies no password: a login with a wrong one could be accepted"},
+		{"result_failure", "continue", "return-fail", "its refusals have no effect"},
+		{"result_internalfail", "continue", "return-fail", "while the daemon is away, changed names are accepted without their rules"},
+	} {
+		if got := p.Get(rule.setting, rule.preset); got != rule.want {
+			d.fail(check, d.at(title, rule.setting), rule.setting+" = "+rule.want, "is %q: %s", got, rule.why)
+		}
+	}
+	if isLua(p) {
+		d.script(title, p)
+	} else {
+		d.arguments(title, p)
+	}
+	for i, other := range list[first+1:] {
+		at := first + 1 + i
+		where := passdbTitle(d.all, at)
+		switch {
+		case other.Get("master", "no") == "yes" || other.Get("deny", "no") == "yes" || isOurs(other):
+		case at > second:
+			d.fail(check, d.at(where), "# before Drawbridge's second passdb", "is asked behind Drawbridge's second passdb: the rules of a name that it gives a login (user=) are not evaluated")
+		case other.Get("result_success", "return-ok") != "continue-ok":
+			d.fail(check, d.at(where, "result_success"), "result_success = continue-ok",
+				"is %q: logins that it accepts do not reach Drawbridge's second passdb, or are refused", other.Get("result_success", "return-ok"))
+		}
+	}
+	for _, m := range strings.Fields(strings.ToUpper(d.all.Get("auth_mechanisms", "plain"))) {
+		if m != "PLAIN" && m != "LOGIN" {
+			d.warn(check, d.at("auth_mechanisms"), "auth_mechanisms = plain login", "%s: Drawbridge's second passdb is for PLAIN and LOGIN only", m)
+		}
+	}
+	if d.all.Get("auth_policy_check_after_auth", "yes") != "no" {
+		d.warn(check, d.at("auth_policy_check_after_auth"), "auth_policy_check_after_auth = no",
+			"is on beside Drawbridge's second passdb: Dovecot asks twice, and answers \"wrong password\" when the daemon is away")
+	}
+	if len(d.findings) == problems {
+		d.ok(check, d.at(title), "evaluates the rules for names that the site's passdb changes")
+	}
 }
 
 func (d *dovecotChecks) arguments(title string, p doveconf.Section) {

@@ -135,6 +135,32 @@ func TestDovecotTraps(t *testing.T) {
 	}
 }
 
+// The second passdb, as shipped and with each of its lines missing.
+func TestDovecotSecondPassdb(t *testing.T) {
+	only23(t)
+	good := strings.Replace(goodDovecot(), "  driver = pam\n", "  driver = pam\n  result_success = continue-ok\n", 1) + dovecot.Verified23()
+	expectWell(t, Dovecot(dovecotOf(t, good), site(t)), 10)
+	for _, c := range []struct {
+		old, new, where, what string
+		severity              Severity
+	}{
+		{"  skip = unauthenticated\n", "", "skip", "to a guesser", Fail},
+		{"  result_success = continue\n  result_failure", "  result_failure", "result_success", "a wrong one could be accepted", Fail},
+		{"continue\n  result_failure = return-fail\n", "continue\n", "result_failure", "no effect", Fail},
+		{"continue\n  result_failure = return-fail\n  result_internalfail = return-fail\n", "continue\n  result_failure = return-fail\n", "result_internalfail", "without their rules", Fail},
+		{"pam\n  result_success = continue-ok\n", "pam\n", "passdb 3 (pam): result_success", "do not reach", Fail},
+		{"auth_policy_check_after_auth = no\n", "auth_policy_check_after_auth = yes\n", "auth_policy_check_after_auth", "asks twice", Warn},
+		{"auth_policy_check_after_auth = no\n", "auth_policy_check_after_auth = no\npassdb {\n driver = pam\n}\n", "passdb 5 (pam)", "is asked behind", Fail},
+	} {
+		at := strings.LastIndex(good, c.old)
+		if at < 0 {
+			t.Fatalf("the configuration has no %q", c.old)
+		}
+		f := Dovecot(dovecotOf(t, good[:at]+c.new+good[at+len(c.old):]), site(t))
+		expect(t, f, c.severity, "dovecot.passdb.verified", c.where, c.what)
+	}
+}
+
 // A line that a finding says to write is one that settles it.
 func TestDovecotFixes(t *testing.T) {
 	only23(t)

@@ -159,6 +159,27 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
+// Dovecot reports a login that the second passdb refuses like one with a wrong password: it is none.
+func TestRefusedBySecondPassdb(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.suspend("ann@example.org")
+	for _, session := range []string{"s1", ""} { // Postfix sends none
+		d.want(inSession(session, "bob@example.org", "mailbox"), "next ok")
+		l := inSession(session, "ann@example.org", "")
+		l.Reported = true
+		if got := d.Recheck(l, "bob@example.org"); end(got) != "deny suspended" {
+			t.Fatalf("session %q: %s", session, end(got))
+		}
+		d.Report(ending(session, "bob@example.org", "imap", false))
+		// The report on the next login is taken for that one.
+		d.want(inSession(session, "bob@example.org", "mailbox"), "next ok")
+		d.Report(ending(session, "bob@example.org", "imap", false))
+	}
+	d.wantRecords("deny suspended", "deny suspended", "deny bad_secret", "deny suspended", "deny suspended", "deny bad_secret")
+}
+
 // A secret that was pasted oddly, or mistyped, is still known for what it is.
 func TestPastedSecrets(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,8 @@ type pendingLogin struct {
 	// relayed: the SASL door passes the login on under an unguessable session id. It stays for a
 	// while after its end, so that a late question adds no record.
 	relayed bool
-	closed  bool
+	// closed: its end is known. Dovecot's report on it, which is still to come, adds nothing.
+	closed bool
 }
 
 func newPendingLogins() *pendingLogins {
@@ -118,7 +119,28 @@ func (pl *pendingLogins) take(session string, key pendingKey) *pendingLogin {
 	} else {
 		pl.others[key] = list[1:]
 	}
+	if list[0].closed {
+		return nil
+	}
 	return list[0]
+}
+
+// refuse returns a pending login, which ends without its password being wrong, and has it wait for
+// Dovecot's report; nil if there is none.
+func (pl *pendingLogins) refuse(session string, key pendingKey) *pendingLogin {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	list := pl.others[key]
+	if session != "" {
+		list = []*pendingLogin{pl.sessions[session]}
+	}
+	for _, p := range list {
+		if p != nil && !p.closed {
+			p.closed = true
+			return p
+		}
+	}
+	return nil
 }
 
 func (pl *pendingLogins) sweep(now time.Time) {

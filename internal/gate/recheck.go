@@ -18,11 +18,21 @@ import (
 // if that is another account; it does not count as a wrong password.
 func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	g.complete(l)
+	if l.NoLogin() { // mail is delivered as before
+		return access.Decision{Outcome: access.Next, Reason: access.ReasonOK}
+	}
+	session, key := bounded(l.Session), g.pendingKey(typed, l.IP, l.Service)
+	end := g.pending.take
+	if l.Reported {
+		end = g.pending.refuse
+	}
 	if !g.Available(l.Time) {
+		if l.Reported {
+			end(session, key)
+		}
 		return g.unavailable(l)
 	}
 	q, v := g.query(l)
-	key := g.pendingKey(typed, l.IP, l.Service)
 	same := key.account == q.Address
 	d := access.Decision{Outcome: access.Next, Reason: access.ReasonOK, Account: q.Address, Client: q.Client, Verified: true}
 	if !v.Known || same && !l.Page {
@@ -39,9 +49,8 @@ func (g *Gate) Recheck(l *access.Login, typed string) access.Decision {
 	}
 	switch {
 	case d.Outcome == access.Deny, d.Outcome == access.TempFail:
-		session := bounded(l.Session)
 		first := g.pending.same(session, true) // of the SASL door, even if Dovecot has reported it as a success
-		if p := g.pending.take(session, key); p != nil {
+		if p := end(session, key); p != nil {
 			first = p
 		}
 		if first != nil {

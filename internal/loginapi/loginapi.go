@@ -32,6 +32,12 @@
 //	neither       The same, but the password may be wrong: only the site's webmail gets the text.
 //
 // Without judged=yes the report (command=report) is what makes the login's record.
+//
+//	POST /v1/dovecot/verified
+//	{"account":"ann@example.org","typed":"a.nn@example.org","service":"imap", …}
+//
+// asks what a check with judged=yes asks, for Drawbridge's second passdb, which can pass on a
+// temporary failure. The answer is a decision that never admits: deny, tempfail, or next.
 package loginapi
 
 import (
@@ -89,6 +95,12 @@ type Request struct {
 	Lookup     string `json:"lookup"` // none, credentials, user; empty means none
 	ClientID   string `json:"client_id"`
 	Time       string `json:"time"` // ignored: a login happens now
+}
+
+// verifiedRequest is a login whose password the site's own passdb has verified.
+type verifiedRequest struct {
+	Request
+	Typed string `json:"typed"` // the name as the client sent it; Account is the passdb's
 }
 
 // Fault is a field that cannot be used.
@@ -180,13 +192,33 @@ func Login(g Gate) http.Handler {
 		}
 		l, faults := r.Login()
 		if len(faults) > 0 {
-			answer(w, http.StatusUnprocessableEntity, &problem{
-				Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid", Errors: faults,
-			})
+			answer(w, http.StatusUnprocessableEntity, unusable(faults))
 			return
 		}
 		d := g.Login(req.Context(), l)
 		clear(l.Secret)
+		answer(w, http.StatusOK, &d)
+	})
+}
+
+// DovecotVerified handles POST /v1/dovecot/verified.
+func DovecotVerified(g Gate) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var r verifiedRequest
+		if p := decode(w, req, &r); p != nil {
+			answer(w, p.Status, p)
+			return
+		}
+		l, faults := r.Login()
+		if r.Typed == "" {
+			faults = append(faults, Fault{"/typed", "invalid", "needed: write the name that the client sent"})
+		}
+		if len(faults) > 0 {
+			answer(w, http.StatusUnprocessableEntity, unusable(faults))
+			return
+		}
+		l.Reported = true
+		d := g.Recheck(l, r.Typed)
 		answer(w, http.StatusOK, &d)
 	})
 }
@@ -293,7 +325,7 @@ func policyIP(text string) netip.Addr {
 	return ip.Unmap().WithZone("")
 }
 
-// Handler is what a login listener serves: the two above and /livez. With a key, requests other
+// Handler is what a login listener serves: the three above and /livez. With a key, requests other
 // than /livez must bear it.
 func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 	mux := http.NewServeMux()
@@ -313,6 +345,7 @@ func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 	}
 	mux.Handle("POST /v1/login", guard(Login(g)))
 	mux.Handle("POST /v1/dovecot/policy", guard(DovecotPolicy(g)))
+	mux.Handle("POST /v1/dovecot/verified", guard(DovecotVerified(g)))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -320,7 +353,7 @@ func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 }
 
 // decode reads one JSON object without unknown fields into r.
-func decode(w http.ResponseWriter, req *http.Request, r *Request) *problem {
+func decode(w http.ResponseWriter, req *http.Request, r any) *problem {
 	if t, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return malformed(http.StatusUnsupportedMediaType, "send Content-Type: application/json")
 	}
@@ -363,9 +396,13 @@ func read(w http.ResponseWriter, req *http.Request) ([]byte, *problem) {
 
 // invalid is a fault of a field, named by its JSON pointer (RFC 6901).
 func invalid(field, detail string) *problem {
+	return unusable([]Fault{{"/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(field), "invalid", detail}})
+}
+
+// unusable lists all fields that cannot be used.
+func unusable(faults []Fault) *problem {
 	return &problem{
-		Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid",
-		Errors: []Fault{{"/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(field), "invalid", detail}},
+		Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid", Errors: faults,
 	}
 }
 

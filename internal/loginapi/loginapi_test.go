@@ -386,6 +386,36 @@ func TestDovecotPolicyCheck(t *testing.T) {
 }
 
 // Where no passdb of Drawbridge is asked, all rules are checked, and the report is the record.
+// The second passdb asks about the final name, and can pass on a temporary failure.
+func TestDovecotVerified(t *testing.T) {
+	for _, outcome := range []access.Outcome{access.Deny, access.Next, access.TempFail} {
+		g := &gate{answer: access.Decision{Outcome: outcome, Message: "text"}}
+		status, answer := post(t, DovecotVerified(g), "/v1/dovecot/verified", `{"account":"bob@example.org","typed":"nick@example.org","service":"imap","ip":"203.0.113.9","session":"s1"}`)
+		if status != http.StatusOK || answer["outcome"] != outcome.String() || answer["message"] != "text" {
+			t.Errorf("%v: %d %v", outcome, status, answer)
+		}
+		if len(g.checks) != 1 || g.typed[0] != "nick@example.org" || g.checks[0].Account != "bob@example.org" || g.checks[0].Session != "s1" || len(g.logins) != 0 {
+			t.Errorf("asked about %+v, typed %q", g.checks, g.typed)
+		}
+	}
+	g := &gate{}
+	for _, body := range []string{
+		`{"account":"bob@example.org","service":"imap"}`, `{"account":"bob@example.org","service":"imap","typed":"x","unknown":1}`,
+		`{"typed":"nick@example.org","service":"imap"}`,
+	} {
+		if status, answer := post(t, DovecotVerified(g), "/v1/dovecot/verified", body); status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %v", body, status, answer)
+		}
+	}
+	if len(g.checks) != 0 {
+		t.Errorf("asked about %+v", g.checks)
+	}
+	// The API's own login endpoint takes no such claim.
+	if status, answer := post(t, Login(g), "/v1/login", `{"account":"bob@example.org","typed":"nick@example.org","service":"imap"}`); status != http.StatusUnprocessableEntity || len(g.logins) != 0 {
+		t.Errorf("/v1/login: %d %v", status, answer)
+	}
+}
+
 func TestDovecotPolicyAlone(t *testing.T) {
 	for attributes, want := range map[string]string{
 		``:                                   "check ann@example.org false",

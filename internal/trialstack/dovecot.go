@@ -48,7 +48,8 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 		conf, err = edit(dovecot.Conf23(), address,
 			change{"/usr/local/lib/drawbridge/drawbridge-checkpassword", s.path("bin", "drawbridge-checkpassword") + " -s " + first.LoginSocket})
 	}
-	if (s.series == "2.4" || s.opts.Lua) && !s.opts.PolicyOnly {
+	lua := s.series == "2.4" || s.opts.Lua
+	if lua && !s.opts.PolicyOnly {
 		script, scriptErr = edit(dovecot.Script(), address, change{"/etc/dovecot/drawbridge.key", s.path("etc", "drawbridge.key")})
 	}
 	if s.opts.DoorAlone && err == nil {
@@ -75,7 +76,36 @@ func (s *Stack) writeSnippet(key, nonce string) error {
 			writeFile(scriptPath, 0o644, 0, []byte(script)),
 			writeFile(s.path("etc", "drawbridge.key"), mode, group, []byte(key+"\n")))
 	}
+	if s.opts.Verified {
+		faults = append(faults, s.writeVerified(lua, scriptPath))
+	}
 	return errors.Join(faults...)
+}
+
+// writeVerified writes the snippet of the second passdb.
+func (s *Stack) writeVerified(lua bool, scriptPath string) error {
+	const program = "/usr/local/lib/drawbridge/drawbridge-checkpassword"
+	path := s.path("etc", "drawbridge-verified.lua")
+	text, changes := dovecot.Verified23(), []change{{program, s.path("bin", "drawbridge-checkpassword") + " -s " + s.Daemons[0].LoginSocket}}
+	switch {
+	case s.series == "2.4":
+		text, changes = dovecot.Verified24(), []change{{"lua_file = /etc/dovecot/drawbridge-verified.lua", "lua_file = " + path}}
+	case lua:
+		changes = []change{{"driver = checkpassword", "driver = lua"}, {program + " --verified", "file=" + path}}
+	}
+	conf, err := edit(text, changes...)
+	if err != nil {
+		return fmt.Errorf("drawbridge-verified.conf.ext: %w", err)
+	}
+	err = writeFile(s.path("etc", "drawbridge-verified.conf.ext"), 0o644, 0, []byte(conf))
+	if !lua || err != nil {
+		return err
+	}
+	script, err := edit(dovecot.VerifiedScript(), change{"/etc/dovecot/drawbridge.lua", scriptPath})
+	if err != nil {
+		return fmt.Errorf("drawbridge-verified.lua: %w", err)
+	}
+	return writeFile(path, 0o644, 0, []byte(script))
 }
 
 // doorAlone makes the edits that the snippet describes for sites whose Postfix asks Drawbridge

@@ -233,11 +233,11 @@ func (s *Stack) writeServers() error {
 		*Stack
 		Hostname, Webmail, Balancer string
 		Domains                     []string
-		Drawbridge                  bool
+		Drawbridge, Verified        bool
 		MainCF, MasterCF            string
 		DovecotExtra, PostfixExtra  string
 	}{
-		Stack: s, Hostname: Hostname, Webmail: Webmail, Balancer: Balancer, Domains: s.domains(), Drawbridge: !s.opts.WithoutDrawbridge,
+		Stack: s, Hostname: Hostname, Webmail: Webmail, Balancer: Balancer, Domains: s.domains(), Drawbridge: !s.opts.WithoutDrawbridge, Verified: s.opts.Verified,
 		DovecotExtra: s.opts.DovecotConf, PostfixExtra: s.opts.MainCF,
 	}
 	if values.Drawbridge {

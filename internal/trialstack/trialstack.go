@@ -148,6 +148,10 @@ type Options struct {
 	// DoorAlone keeps Dovecot from asking Drawbridge again about logins that come through SASLDoor.
 	DoorAlone bool
 
+	// Verified adds the second passdb behind the site's own, in place of the check after
+	// authentication.
+	Verified bool
+
 	// PolicyOnly leaves out Drawbridge's passdb: Dovecot asks by its auth-policy check alone.
 	PolicyOnly bool
 }
