@@ -119,11 +119,11 @@ func (c *call) answer() (*answer, error) {
 	}
 	ending := c.Open.Ending(c.req, domain, account)
 	ans, err := c.op.serve(c)
+	ended := ending.Settle(c.ctx, err)
 	if err != nil {
-		ending.Forget()
 		return nil, err
 	}
-	ans.ended = ending.Settle(c.ctx)
+	ans.ended = ended
 	return ans, nil
 }
 

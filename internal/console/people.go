@@ -278,8 +278,8 @@ func (v *visit) changeAccount() error {
 		sent = web.Check(v.Call, cur, f)
 		return sent, nil
 	})
+	ended := ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		view, bad := v.accountView(a, sent)
 		if bad != nil {
 			return bad
@@ -287,8 +287,8 @@ func (v *visit) changeAccount() error {
 		return v.refused("account", view, err)
 	}
 	note := "The account was changed" + v.where() + "."
-	if n := ending.Settle(v.R.Context()); n != nil {
-		note += " Open sessions that were ended: " + strconv.Itoa(n.Ended) + "."
+	if ended != nil {
+		note += " Open sessions that were ended: " + strconv.Itoa(ended.Ended) + "."
 	}
 	v.Note(note)
 	return v.Redirect("/accounts/" + url.PathEscape(a.Address()))
@@ -300,11 +300,11 @@ func (v *visit) deleteAccount() error {
 		return err
 	}
 	ending := v.Open.Ending(a.Request, "", a.Address())
-	if _, err := a.Delete(v.R.Context()); err != nil {
-		ending.Forget()
+	_, err = a.Delete(v.R.Context())
+	ending.Settle(v.R.Context(), err)
+	if err != nil {
 		return v.refused("refused", v.view("accounts", "Nothing was changed", "", "/accounts/"+url.PathEscape(a.Address())), err)
 	}
-	ending.Settle(v.R.Context())
 	v.Note("The record of " + a.Address() + " was deleted.")
 	return v.Redirect("/domains/" + url.PathEscape(a.Name()) + "/accounts")
 }
@@ -315,11 +315,11 @@ func (v *visit) revokeDevice() error {
 		return err
 	}
 	ending := v.Open.Ending(a.Request, "", a.Address())
-	if _, err := a.RevokeSecurePassword(v.R.Context(), v.R.PathValue("id")); err != nil {
-		ending.Forget()
+	_, err = a.RevokeSecurePassword(v.R.Context(), v.R.PathValue("id"))
+	ending.Settle(v.R.Context(), err)
+	if err != nil {
 		return err
 	}
-	ending.Settle(v.R.Context())
 	v.Note("The secure password was revoked.")
 	return v.Redirect("/accounts/" + url.PathEscape(a.Address()))
 }
@@ -398,11 +398,10 @@ func (v *visit) batch() error {
 		}
 		return nil
 	})
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.showBatch(data, err)
 	}
-	ending.Settle(v.R.Context())
 	totals := b.Totals()
 	data.Totals = &totals
 	return v.showBatch(data, nil)

@@ -191,11 +191,7 @@ func (v *visit) changeBlocks() error {
 	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	_, err = d.CreateIPBlock(v.R.Context(), web.Check(v.Call, in, &f), &f)
-	if err != nil {
-		ending.Forget()
-	} else {
-		ending.Settle(v.R.Context())
-	}
+	ending.Settle(v.R.Context(), err)
 	return v.changed(err, "The address is blocked"+v.where()+".", "/ip-blocks")
 }
 

@@ -254,11 +254,10 @@ func (v *visit) savePolicy() error {
 	} else {
 		res, err = d.CreatePolicy(v.R.Context(), p.ID, decode)
 	}
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return again(err)
 	}
-	ending.Settle(v.R.Context())
 	note := fmt.Sprintf("The policy %q was saved and is in effect%s.", res.View.Name, v.where())
 	for _, w := range res.View.Warnings {
 		note += " " + w.Detail
@@ -308,11 +307,7 @@ func (v *visit) changePolicy() error {
 	default:
 		err = web.NotFound()
 	}
-	if err != nil {
-		ending.Forget()
-	} else {
-		ending.Settle(v.R.Context())
-	}
+	ending.Settle(v.R.Context(), err)
 	return v.changed(err, "The policy was changed"+v.where()+".", "/policies")
 }
 
@@ -350,11 +345,11 @@ func (v *visit) setThirdParty() error {
 	var f api.Faults
 	in := web.Check(v.Call, &api.ThirdPartyAccess{Allow: v.Value("allow") == "true", Mode: v.Value("mode"), SecureLoginIPs: v.rows("secure_login_ips")}, &f)
 	ending := v.Open.Ending(d.Request, d.Name(), "")
-	if _, err := d.PutThirdPartyAccess(v.R.Context(), in, &f); err != nil {
-		ending.Forget()
+	_, err = d.PutThirdPartyAccess(v.R.Context(), in, &f)
+	ending.Settle(v.R.Context(), err)
+	if err != nil {
 		return v.refused("thirdparty", v.view("third-party", "Third-party clients", "", *in), err)
 	}
-	ending.Settle(v.R.Context())
 	return v.done("The switch was set"+v.where()+".", "/third-party")
 }
 
@@ -404,13 +399,12 @@ func (v *visit) enforce() error {
 	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	res, err := d.PutSecurePasswordPolicy(v.R.Context(), func(f *api.Faults) *api.SecurePasswordPolicy { return web.Check(v.Call, in, f) })
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.refused("enforcement", v.enforcementView(d, *in, false), err)
 	}
 	if o.DryRun {
 		return v.Show(pages, "enforcement", v.enforcementView(d, res.View, true))
 	}
-	ending.Settle(v.R.Context())
 	return v.done("The requirement was set"+v.where()+".", "/secure-passwords")
 }

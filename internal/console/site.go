@@ -174,10 +174,9 @@ func (v *visit) applyDocument() error {
 	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	data.Plan, err = document.Apply(v.R.Context(), d, in, &f)
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.refused("document", view, err)
 	}
-	ending.Settle(v.R.Context())
 	return v.Show(pages, "document", view)
 }

@@ -83,11 +83,7 @@ func (v *visit) reclaim() error {
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	data := inspectionData{Planned: o.DryRun, Undone: in.Undo != ""}
 	data.Reclaimed, err = d.Reclaim(v.R.Context(), web.Check(v.Call, in, &f), &f)
-	if err != nil || o.DryRun {
-		ending.Forget()
-	} else {
-		ending.Settle(v.R.Context())
-	}
+	ending.Settle(v.R.Context(), err)
 	return v.inspection(account, v.Value("days"), data, err)
 }
 
@@ -156,12 +152,11 @@ func (v *visit) secureLogin() error {
 	var f api.Faults
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	res, err := a.Secure(v.R.Context(), in, &f)
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.refused("refused", v.view("logins", "Nothing was changed", "", back), err)
 	}
 	defer clear(res.View.Password)
-	ending.Settle(v.R.Context())
 	if err := web.Account.EndSessions(v.R.Context(), v.Store, a.Address()); err != nil {
 		return err
 	}
@@ -283,11 +278,7 @@ func (v *visit) pauseEnforcement() error {
 		p.Paused = pause
 		return &p
 	})
-	if err != nil {
-		ending.Forget()
-	} else {
-		ending.Settle(v.R.Context())
-	}
+	ending.Settle(v.R.Context(), err)
 	note := "The enforcement resumes"
 	if pause {
 		note = "The enforcement is paused"

@@ -225,13 +225,13 @@ func (v *visit) askDelete() error {
 func (v *visit) deleteDevice() error {
 	ending := v.Open.Ending(v.account.Request, "", v.account.Address())
 	_, err := v.account.RevokeSecurePassword(v.R.Context(), v.R.PathValue("id"))
+	ended := ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.done(err, "")
 	}
 	note := v.T("The device was deleted: its password is not valid any more.")
-	if n := ending.Settle(v.R.Context()); n != nil && n.Ended > 0 {
-		note += " " + v.T("Open sessions that were ended: %d.", n.Ended)
+	if ended != nil && ended.Ended > 0 {
+		note += " " + v.T("Open sessions that were ended: %d.", ended.Ended)
 	}
 	return v.done(nil, note)
 }
@@ -252,11 +252,10 @@ func (v *visit) ownSwitch() error {
 		cur.SecurePasswords = choice
 		return web.Check(v.Call, cur, f), nil
 	})
+	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		ending.Forget()
 		return v.done(err, "")
 	}
-	ending.Settle(v.R.Context())
 	return v.done(nil, v.T("Your choice was saved."))
 }
 

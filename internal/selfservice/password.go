@@ -105,8 +105,8 @@ func (p *Pages) setPassword(c *web.Call, a *admin.Account) (*passwordData, error
 	}
 	ending := p.Open.Ending(a.Request, "", a.Address())
 	res, err := a.SetMailboxPassword(c.R.Context(), in, &api.Faults{})
+	ended := ending.Settle(context.WithoutCancel(c.R.Context()), err)
 	if err != nil {
-		ending.Forget()
 		return nil, err
 	}
 	defer clear(res.View.Password)
@@ -114,8 +114,8 @@ func (p *Pages) setPassword(c *web.Call, a *admin.Account) (*passwordData, error
 	if n := len(res.View.Revoked); n > 0 {
 		data.Done += " " + c.T("Devices that were deleted: %d.", n)
 	}
-	if n := ending.Settle(context.WithoutCancel(c.R.Context())); n != nil && n.Ended > 0 {
-		data.Done += " " + c.T("Open sessions that were ended: %d.", n.Ended)
+	if ended != nil && ended.Ended > 0 {
+		data.Done += " " + c.T("Open sessions that were ended: %d.", ended.Ended)
 	}
 	return data, nil
 }

@@ -24,7 +24,7 @@ type Site struct {
 }
 
 // Ending counts the open sessions that end because of a change that follows, in a domain or, unless
-// account is "", of an account. One of its methods must be called.
+// account is "", of an account. [Ending.Settle] must be called.
 type Ending struct{ change *livesessions.Change }
 
 // Ending begins to count, before the change is made. Of a dry run, and without a doveadm, it counts
@@ -36,18 +36,15 @@ func (s Site) Ending(r *admin.Request, domain, account string) Ending {
 	return Ending{s.Live.Expect(domain, account)}
 }
 
-// Forget stops counting, for a change that was not made: it was refused, or the store did not take
-// it.
-func (e Ending) Forget() {
-	if e.change != nil {
+// Settle waits, for a bounded time, until the sessions have ended that the change refuses, and returns
+// how many ended and how many could not be; nil if there were none. After a change that failed with
+// an error it only stops counting.
+func (e Ending) Settle(ctx context.Context, failed error) *api.SessionsEnded {
+	switch {
+	case e.change == nil:
+		return nil
+	case failed != nil:
 		e.change.Forget()
-	}
-}
-
-// Settle waits until the sessions have ended, for a bounded time, and returns how many ended and
-// how many could not be; nil if there were none.
-func (e Ending) Settle(ctx context.Context) *api.SessionsEnded {
-	if e.change == nil {
 		return nil
 	}
 	return viewEnded(e.change.Settle(ctx))

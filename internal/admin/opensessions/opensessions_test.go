@@ -253,8 +253,8 @@ func TestWithoutDoveadm(t *testing.T) {
 		t.Errorf("an end: %v", err)
 	}
 	ending := site.Ending(r, "example.org", "")
-	if got := ending.Settle(t.Context()); got != nil {
+	if got := ending.Settle(t.Context(), nil); got != nil {
 		t.Errorf("a change: %+v", got)
 	}
-	ending.Forget()
+	ending.Settle(t.Context(), errors.New("refused"))
 }
