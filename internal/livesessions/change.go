@@ -74,7 +74,7 @@ func (c *Change) Settle(ctx context.Context) Outcome {
 // idle reports whether nobody that a scope covers has a session, as far as is known: then a change
 // need not wait. What is open all the same ends a moment later.
 func (s *Sessions) idle(c *scope) bool {
-	if len(s.logins.all(c)) > 0 {
+	if len(s.logins.known(c)) > 0 {
 		return false
 	}
 	for _, n := range s.nodes {

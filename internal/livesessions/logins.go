@@ -200,39 +200,20 @@ func (l *logins) arriving(c *scope, now time.Time) []*access.Session {
 	return list
 }
 
-// since returns the logins of accounts that a scope covers whose sessions may have appeared since a time,
-// the latest first. Of several without an id that are judged alike it returns one.
-func (l *logins) since(c *scope, from time.Time) []*access.Session {
+// known returns the logins of accounts that a scope covers. Of several without an id that are judged
+// alike it returns one.
+func (l *logins) known(c *scope) []*access.Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var list []*access.Session
-	covered := func(s *access.Session) bool {
-		return c.covers(s.Account) && (!s.Began.Before(from) || arriving(s, from))
-	}
 	for _, s := range l.ids {
-		if covered(s) {
+		if c.covers(s.Account) {
 			list = append(list, s)
 		}
 	}
 	for _, at := range l.places {
 		for _, s := range at {
-			if s.ID == "" && covered(s) {
-				list = append(list, s)
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b *access.Session) int { return b.Began.Compare(a.Began) })
-	return list
-}
-
-// all returns the known logins that a scope covers.
-func (l *logins) all(c *scope) []*access.Session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []*access.Session
-	for _, at := range l.places {
-		for _, s := range at {
-			if c.covers(s.Account) {
+			if s.ID == "" && c.covers(s.Account) {
 				list = append(list, s)
 			}
 		}

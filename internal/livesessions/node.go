@@ -226,7 +226,7 @@ func (n *node) without(open []session, c *scope, listed time.Time) {
 	for i := range open {
 		has[open[i].origin] = true
 	}
-	for _, s := range n.logins.all(c) {
+	for _, s := range n.logins.known(c) {
 		if o := (origin{s.Account, s.IP}); !has[o] && listed.Sub(s.Began) > appearsWithin && n.denies(s) {
 			n.logins.end(n.number, o, listed)
 		}
@@ -460,12 +460,16 @@ func (n *node) left(ctx context.Context, c *scope) (count int) {
 	for _, group := range n.refused(n.identify(ctx, last, c)) {
 		count += len(group)
 	}
-	var known sightings
+	var seen sightings
 	for _, o := range n.nodes {
-		o.had(&known)
+		o.had(&seen)
 	}
-	for _, s := range n.logins.since(c, answered) {
-		if n.denies(s) && !known.take(s) {
+	logins := slices.DeleteFunc(n.logins.known(c), func(s *access.Session) bool {
+		return s.Began.Before(answered) && !arriving(s, answered)
+	})
+	slices.SortFunc(logins, func(a, b *access.Session) int { return b.Began.Compare(a.Began) })
+	for _, s := range logins {
+		if n.denies(s) && !seen.take(s) {
 			count++
 		}
 	}
