@@ -256,12 +256,16 @@ function script_init()
     dovecot.i_error("drawbridge: " .. key_file .. " is empty: write login.key_file's content into it")
     return -1
   end
-  local made
-  made, client = pcall(dovecot.http.client, {
+  local times = {
     request_timeout = request_timeout .. "ms", connect_timeout = connect_timeout .. "ms", request_max_attempts = "1",
-  })
-  if not made then -- 2.3 names them differently, and wants milliseconds
-    client = dovecot.http.client({ timeout = request_timeout, connect_timeout = connect_timeout, max_attempts = 1 })
+    -- 2.3's names. It ignores names that it does not know, without a word, and then waits 60 s; 2.4 refuses them.
+    request_timeout_msecs = request_timeout, connect_timeout_msecs = connect_timeout, max_attempts = 1,
+  }
+  local made
+  made, client = pcall(dovecot.http.client, times)
+  if not made then
+    times.request_timeout_msecs, times.connect_timeout_msecs, times.max_attempts = nil, nil, nil
+    client = dovecot.http.client(times)
   end
   return 0
 end

@@ -71,14 +71,14 @@ func port(s *site, address string) int {
 }
 
 // clientCertificate is its own issuer, whose PEM is the authority's as well.
-func clientCertificate(t *testing.T) (tls.Certificate, []byte) {
+func clientCertificate(t *testing.T, name string) (tls.Certificate, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ann's laptop"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true, IsCA: true,
@@ -94,7 +94,7 @@ func clientCertificate(t *testing.T) (tls.Certificate, []byte) {
 // former days.
 func TestClientTypes(t *testing.T) {
 	t.Parallel()
-	certificate, authority := clientCertificate(t)
+	certificate, authority := clientCertificate(t, "ann's laptop")
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "clients.pem")
 	if err := os.WriteFile(ca, authority, 0o600); err != nil {
@@ -155,7 +155,7 @@ func TestClientTypes(t *testing.T) {
 		if w := s.evidence("native-desktop", object{"client_cert": "valid", "services": []string{"imap"}}); w != nil {
 			t.Errorf("warnings %q", w)
 		}
-		foreign, _ := clientCertificate(t)
+		foreign, _ := clientCertificate(t, "ann's laptop")
 		s.want("shown", s.imaps(mailclient.Client{From: outside, Certificates: []tls.Certificate{certificate}}, nil), "OK ")
 		s.refuse("not shown", s.imaps(mailclient.Client{From: outside}, nil), "OK ")
 		s.refuse("of another authority", s.imaps(mailclient.Client{From: outside, Certificates: []tls.Certificate{foreign}}, nil), "OK ")

@@ -4,11 +4,22 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/drawbridge/drawbridge/internal/mailclient"
@@ -23,10 +34,11 @@ func TestLuaPassdb(t *testing.T) {
 	accounts := []trialstack.Account{
 		{Address: ann, Password: "ann-mailbox", Hash: "{PLAIN}ann-mailbox"}, // CRAM-MD5 needs it in clear
 		{Address: bob, Password: "bob-mailbox"},
+		{Address: laptop},
 	}
+	mechanisms, certificate := hidingMechanisms(t)
 	s := start(t, trialstack.Options{
-		SASLDoor: true, MainCF: "smtpd_milters =\n", Accounts: accounts,
-		DovecotConf: "auth_mechanisms = plain login cram-md5\nauth_cache_size = 10M\n",
+		SASLDoor: true, MainCF: "smtpd_milters =\n", Accounts: accounts, DovecotConf: mechanisms + "auth_cache_size = 10M\n",
 	})
 	s.domain(nil)
 	s.api("PATCH", "/v1/domains/example.org", object{"alias_domains": []string{"example.net"}})
@@ -65,6 +77,8 @@ func TestLuaPassdb(t *testing.T) {
 	s.want("CRAM-MD5 where a secure password is required", s.cramMD5(ann, s.passwords[ann]), "535 ")
 	s.want("the secure password there", s.smtp(outside, ann, secret), "235 ")
 	s.api("PATCH", "/v1/accounts/"+ann, object{"secure_passwords": "optional"})
+
+	s.hidden(certificate)
 
 	// A refusal states its reason where the protocol has room for one, to those who know a secret.
 	s.api("PUT", "/v1/domains/example.org/third-party-access", object{"allow": false, "secure_login_ips": []string{office}})
@@ -172,6 +186,137 @@ func (s *site) cramMD5(user, password string) string {
 	return reply
 }
 
+// luaWorkers is how many logins Dovecot has decided by Lua at once; more wait.
+const luaWorkers = 30
+
+// Each login that waits for the daemon blocks a worker of Dovecot's, and further ones wait for a
+// worker. Postfix, which gives up after ten seconds, has an answer by then.
+func TestLuaWorkers(t *testing.T) {
+	t.Parallel()
+	accounts := make([]trialstack.Account, luaWorkers+10)
+	for i := range accounts {
+		accounts[i] = trialstack.Account{Address: fmt.Sprintf("user%d@example.org", i), Password: "mailbox"}
+	}
+	s := start(t, trialstack.Options{Lua: true, MainCF: "smtpd_milters =\n", Accounts: accounts})
+	s.must(s.Daemons[0].Kill())
+	var asked atomic.Int64
+	busy, silence := make(chan struct{}), make(chan struct{})
+	l, err := net.Listen("tcp", s.Daemons[0].LoginAddr)
+	s.must(err)
+	slow := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		answer := `{"outcome":"allow","message":"","user":"","credential_id":""}`
+		if r.URL.Path != "/v1/login" {
+			answer = `{"status":0,"msg":""}`
+		} else if n := asked.Add(1); n == luaWorkers {
+			close(busy)
+		} else if n > int64(len(accounts)) {
+			<-silence
+		}
+		select {
+		case <-busy:
+		case <-s.ctx.Done():
+		}
+		_, _ = io.WriteString(w, answer)
+	})}
+	go func() { _ = slow.Serve(l) }()
+	defer func() { _ = slow.Close() }()
+	defer close(silence)
+	var all sync.WaitGroup
+	for _, a := range accounts {
+		all.Go(func() { s.want("a login beside others", s.imap(outside, a.Address, a.Password), "OK ") })
+	}
+	all.Wait()
+	s.want("Postfix, when the daemon does not answer", s.smtp(outside, accounts[0].Address, accounts[0].Password), "535 ")
+}
+
+// hidingMechanisms configures mechanisms that show no secret, and certificates of one authority.
+func hidingMechanisms(t *testing.T) (conf string, certificate tls.Certificate) {
+	certificate, authority := clientCertificate(t, laptop)
+	ca := filepath.Join(t.TempDir(), "clients.pem")
+	if err := os.WriteFile(ca, authority, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "auth_mechanisms = plain login cram-md5 scram-sha-256 external\nauth_ssl_username_from_cert = yes\n" + bySeries(t,
+		"ssl_ca = <"+ca+"\nssl_require_crl = no\nssl_verify_client_cert = yes\n",
+		"ssl_server_ca_file = "+ca+"\nssl_server_require_crl = no\nssl_server_request_client_cert = yes\n"), certificate
+}
+
+// laptop logs in by certificate alone: the site's passdb has an empty password for it, which is what
+// Dovecot verifies for EXTERNAL.
+const laptop = "laptop@example.org"
+
+// hidden logs in by mechanisms that show no secret: the rules decide, and the next passdb verifies.
+func (s *site) hidden(certificate tls.Certificate) {
+	s.t.Helper()
+	s.want("SCRAM", s.scram(ann, s.passwords[ann]), "+OK")
+	s.want("SCRAM, wrong", s.scram(ann, "wrong"), "-ERR [AUTH]")
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["mechanism"] == "SCRAM-SHA-256" && r["secret_hidden"] == true })
+	s.want("EXTERNAL", s.external(certificate), "+OK")
+	s.refuse("EXTERNAL without a certificate", s.external(), "+OK")
+	s.record("account="+laptop+"&outcome=allow", func(r object) bool { return r["mechanism"] == "EXTERNAL" && r["secret_hidden"] == true })
+	s.api("PATCH", "/v1/domains/example.org", object{"protocols": object{"pop3": false}})
+	s.want("SCRAM, switched off", s.scram(ann, s.passwords[ann]), "-ERR [AUTH]")
+	s.want("EXTERNAL, switched off", s.external(certificate), "-ERR [AUTH]")
+	s.api("PATCH", "/v1/domains/example.org", object{"protocols": object{"pop3": true}})
+}
+
+// external logs in by EXTERNAL (RFC 4422) at POP3.
+func (s *site) external(certificates ...tls.Certificate) string {
+	s.t.Helper()
+	c, err := mailclient.Client{From: outside, Certificates: certificates}.POP3S(s.ctx, s.POP3S())
+	s.must(err)
+	defer func() { _ = c.Close() }()
+	reply, err := c.Command("AUTH EXTERNAL =")
+	s.must(err)
+	return reply
+}
+
+// scram logs in by SCRAM-SHA-256 (RFC 5802, 7677) at POP3.
+func (s *site) scram(user, password string) string {
+	s.t.Helper()
+	c, err := mailclient.Client{From: outside}.POP3S(s.ctx, s.POP3S())
+	s.must(err)
+	defer func() { _ = c.Close() }()
+	b64 := base64.StdEncoding
+	first := "n=" + user + ",r=" + rand.Text()
+	reply, err := c.Command("AUTH SCRAM-SHA-256 " + b64.EncodeToString([]byte("n,,"+first)))
+	s.must(err)
+	encoded, challenged := strings.CutPrefix(reply, "+ ")
+	if !challenged {
+		return reply // Dovecot asks its passdb first
+	}
+	challenge, err := b64.DecodeString(encoded)
+	s.must(err)
+	given := map[string]string{}
+	for field := range strings.SplitSeq(string(challenge), ",") {
+		name, value, _ := strings.Cut(field, "=")
+		given[name] = value
+	}
+	salt, err := b64.DecodeString(given["s"])
+	s.must(err)
+	rounds, err := strconv.Atoi(given["i"])
+	s.must(err)
+	salted, err := pbkdf2.Key(sha256.New, password, salt, rounds, sha256.Size)
+	s.must(err)
+	keyed := func(key, text []byte) []byte {
+		mac := hmac.New(sha256.New, key)
+		mac.Write(text)
+		return mac.Sum(nil)
+	}
+	proof := keyed(salted, []byte("Client Key"))
+	stored := sha256.Sum256(proof)
+	last := "c=biws,r=" + given["r"]
+	subtle.XORBytes(proof, proof, keyed(stored[:], []byte(first+","+string(challenge)+","+last)))
+	reply, err = c.Command(b64.EncodeToString([]byte(last + ",p=" + b64.EncodeToString(proof))))
+	s.must(err)
+	if strings.HasPrefix(reply, "+ ") { // the server's own proof
+		reply, err = c.Command("")
+		s.must(err)
+	}
+	return reply
+}
+
 // speak answers every connection with the same text.
 func speak(t *testing.T, address, text string) (stop func()) {
 	l, err := net.Listen("tcp", address)
@@ -203,8 +348,15 @@ func speak(t *testing.T, address, text string) (stop func()) {
 func TestLuaPassdbOn23(t *testing.T) {
 	t.Parallel()
 	only(t, "2.3", "the Lua script in place of checkpassword")
-	s := start(t, trialstack.Options{Lua: true, SASLDoor: true, DoorAlone: true, MainCF: "smtpd_milters =\n", DovecotConf: trialstack.QuickFailures})
+	mechanisms, certificate := hidingMechanisms(t)
+	accounts := []trialstack.Account{
+		{Address: ann, Password: "ann-mailbox", Hash: "{PLAIN}ann-mailbox"}, {Address: bob, Password: "bob-mailbox"}, {Address: laptop},
+	}
+	s := start(t, trialstack.Options{
+		Lua: true, SASLDoor: true, DoorAlone: true, MainCF: "smtpd_milters =\n", Accounts: accounts, DovecotConf: mechanisms + trialstack.QuickFailures,
+	})
 	s.domain(nil)
+	s.hidden(certificate)
 	id, secret := s.device(ann, "phone")
 	proxies := []struct {
 		name          string

@@ -155,7 +155,7 @@ func TestSASLDoorWithoutDovecot(t *testing.T) {
 // client shows, and other mechanisms work as without one.
 func TestExternalAtTheSASLDoor(t *testing.T) {
 	t.Parallel()
-	certificate, authority := clientCertificate(t)
+	certificate, authority := clientCertificate(t, "ann's laptop")
 	ca := filepath.Join(t.TempDir(), "clients.pem")
 	if err := os.WriteFile(ca, authority, 0o600); err != nil {
 		t.Fatal(err)
