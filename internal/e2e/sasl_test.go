@@ -119,6 +119,22 @@ func TestSASLDoorTemporaryFailures(t *testing.T) {
 	s.must(s.Dovecot.Start(s.ctx))
 	s.want("a mailbox password after Dovecot's restart", s.smtp(outside, ann, s.passwords[ann]), "235 ")
 
+	// An smtpd that was connected to the daemon connects to its successor, whatever ended it.
+	for what, restart := range map[string]func() error{
+		"stopped": s.Daemons[0].Stop, "killed": s.Daemons[0].Kill,
+	} {
+		c, err := mailclient.Client{From: outside}.SMTP(s.ctx, s.Submission())
+		s.must(err)
+		_, err = c.Encrypt()
+		s.must(err)
+		s.must(restart())
+		s.must(s.Daemons[0].Start(s.ctx))
+		reply, err := c.Command("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+ann+"\x00"+secret)))
+		s.must(err)
+		s.want("after the daemon was "+what, reply, "235 ")
+		_ = c.Close()
+	}
+
 	s.must(s.Daemons[0].Kill())
 	s.refuse("without the daemon", s.smtpOnce(ann, secret), "235 ")
 	s.must(s.Daemons[0].Start(s.ctx))

@@ -191,3 +191,13 @@ func (c *slotConn) CloseWrite() error {
 	}
 	return w.CloseWrite()
 }
+
+// CloseRead lets a server that stops read what was sent before, and fails its clients' next write at
+// once.
+func (c *slotConn) CloseRead() error {
+	r, ok := c.Conn.(interface{ CloseRead() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return r.CloseRead()
+}

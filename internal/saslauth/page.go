@@ -48,7 +48,7 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	a := auth{mechanism: "PLAIN", login: *l, hasFirst: true, initial: encodePlain("", cmp.Or(d.User, l.Account), l.Secret)}
+	a := auth{login: *l}
 	a.passed = append(a.passed, "\tservice="+escape(l.Service)+"\tnologin"...)
 	if l.IP.IsValid() {
 		a.passed = append(a.passed, "\trip="+l.IP.String()...)
@@ -56,36 +56,16 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 	if l.TLS {
 		a.passed = append(a.passed, "\tsecured"...)
 	}
-	p, ans, err := v.next.begin(ctx, &a)
-	clear(a.initial)
-	if err != nil {
+	found, err := v.next.verify(ctx, v.Gate, &a, l, cmp.Or(d.User, l.Account))
+	switch {
+	case err != nil:
 		v.Log.Warn("sasl.next cannot be asked about a log-in", "error", err)
 		return away
-	}
-	ending := &access.Ending{Account: l.Account, IP: l.IP, Service: l.Service, Session: l.Session}
-	refused := access.Decision{Outcome: access.Deny, Reason: access.ReasonBadSecret, Account: d.Account}
-	switch {
-	case ans.verb == "OK" && ans.user != "" && !ans.nologin:
-		v.next.put(p)
-		final := *l
-		final.Account = ans.user
-		again := v.Gate.Recheck(&final, l.Account)
-		if again.Outcome != access.Allow && again.Outcome != access.Next {
-			return again
-		}
-		ending.Success = true
-		v.Gate.Report(ending)
-		d.Outcome, d.Reason, d.Account = access.Allow, access.ReasonOK, cmp.Or(again.Account, d.Account)
+	case found.permits():
+		d.Outcome, d.Reason, d.Account = access.Allow, access.ReasonOK, cmp.Or(found.rules.Account, d.Account)
 		return d
-	case ans.verb == "FAIL" && !ans.temporary:
-		v.next.put(p)
-		v.Gate.Report(ending)
-		return refused
-	case ans.verb == "OK" && ans.nologin:
-		v.next.put(p)
-		return refused
+	case found.accepted:
+		return found.rules
 	}
-	p.end()
-	v.Log.Warn("sasl.next reports a temporary failure of a log-in, or an answer that cannot be read")
-	return away
+	return access.Decision{Outcome: access.Deny, Reason: access.ReasonBadSecret, Account: d.Account}
 }

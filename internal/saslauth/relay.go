@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/access"
 )
 
 const (
@@ -87,6 +89,53 @@ func (r *relay) begin(ctx context.Context, a *auth) (*peer, answer, error) {
 			return nil, answer{}, err
 		}
 	}
+}
+
+// ruling is how the other server has verified a secret, and what the rules say.
+type ruling struct {
+	accepted bool            // by the other server
+	user     string          // the name that it gave
+	rules    access.Decision // on that name
+	reason   string          // of its refusal
+}
+
+// permits reports whether both accept the login.
+func (r *ruling) permits() bool {
+	return r.accepted && (r.rules.Outcome == access.Allow || r.rules.Outcome == access.Next)
+}
+
+// verify has the other server verify the secret of a login for a name, by PLAIN, and has the gate judge
+// the name that it gives and record the end of the login. An error is a temporary failure.
+func (r *relay) verify(ctx context.Context, gate Gate, a *auth, l *access.Login, name string) (ruling, error) {
+	a.mechanism, a.hasFirst, a.initial = "PLAIN", true, encodePlain("", name, l.Secret)
+	p, ans, err := r.begin(ctx, a)
+	clear(a.initial)
+	a.initial = nil
+	if err != nil {
+		return ruling{}, err
+	}
+	ending := &access.Ending{Account: l.Account, IP: l.IP, Service: l.Service, Session: l.Session}
+	switch {
+	case ans.verb == "OK" && ans.user != "" && !ans.nologin:
+		r.put(p)
+		final := *l
+		final.Account = ans.user
+		found := ruling{accepted: true, user: ans.user, rules: gate.Recheck(&final, l.Account)}
+		if found.permits() {
+			ending.Success = true
+			gate.Report(ending)
+		}
+		return found, nil
+	case ans.verb == "FAIL" && !ans.temporary:
+		r.put(p)
+		gate.Report(ending)
+		return ruling{reason: ans.reason}, nil
+	case ans.verb == "OK" && ans.nologin:
+		r.put(p)
+		return ruling{reason: ans.reason}, nil
+	}
+	p.end() // a challenge after the whole response, a temporary failure, an OK without a name
+	return ruling{}, errors.New("it reports a temporary failure, or answers nothing of use")
 }
 
 // closed reports whether the other end has closed the connection.

@@ -101,8 +101,14 @@ const (
 	// helloWithin bounds the wait for a client's greeting.
 	helloWithin  = 30 * time.Second
 	writeTimeout = 10 * time.Second
-	maxWaiting   = 4 // exchanges of a connection that wait for their client
+	// lingerFor bounds the wait for further responses of exchanges that are under way when the server
+	// stops.
+	lingerFor  = 3 * time.Second
+	maxWaiting = 4 // exchanges of a connection that wait for their client
 )
+
+// past is a deadline that ends a read at once.
+var past = time.Unix(1, 0)
 
 // Serve answers on ln until ctx is done, then closes ln, finishes pending exchanges for at most 5 s
 // and returns nil. It returns an error when ln fails, or when connections had to be cut off.
@@ -119,7 +125,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		c := &conn{Conn: nc, server: s, next: next, number: int(connections.Add(1)), lines: newLineReader(nc)}
 		return serving.Session{
 			Answer:        func() { c.serve(within) },
-			FinishReading: func() { c.stopping.Store(true); _ = c.SetReadDeadline(time.Unix(1, 0)) },
+			FinishReading: func() { c.stopping.Store(true); _ = c.SetReadDeadline(past) },
 		}
 	})
 }
@@ -134,7 +140,17 @@ type conn struct {
 	waiting  []*exchange // for a response, oldest first
 	out      []byte
 	stopping atomic.Bool
+	phase    phase
 }
+
+// phase is the part of its life that a connection is in.
+type phase uint8
+
+const (
+	running   phase = iota
+	lingering       // the server stops: exchanges under way may end
+	closing         // what was sent is still answered; the client can send no more
+)
 
 // exchange is one login under way.
 type exchange struct {
@@ -190,7 +206,7 @@ func (c *conn) greet(ctx context.Context) error {
 	}
 	c.readBy(time.Now().Add(helloWithin))
 	for version := false; ; {
-		line, err := c.lines.Read()
+		line, err := c.read()
 		if err != nil {
 			return err
 		}
@@ -213,10 +229,44 @@ func (c *conn) greet(ctx context.Context) error {
 
 // readBy sets the deadline of reads, unless the server is about to stop.
 func (c *conn) readBy(t time.Time) {
+	if c.phase != running {
+		return
+	}
 	_ = c.SetReadDeadline(t)
 	if c.stopping.Load() {
-		_ = c.SetReadDeadline(time.Unix(1, 0))
+		_ = c.SetReadDeadline(past)
 	}
+}
+
+// read returns the next line. Once the server stops, exchanges under way may end; then the client's
+// next write fails at once, so that Postfix connects again in place of waiting for an answer. What it
+// has written by then is still returned.
+func (c *conn) read() ([]byte, error) {
+	if c.phase == lingering && len(c.waiting) == 0 {
+		c.closeRead()
+	}
+	for {
+		line, err := c.lines.Read()
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded) || !c.stopping.Load() || c.phase == closing:
+			return line, err
+		case c.phase == running && len(c.waiting) > 0:
+			c.phase = lingering
+			_ = c.SetReadDeadline(time.Now().Add(lingerFor))
+		default:
+			c.closeRead()
+		}
+	}
+}
+
+// closeRead has the client's next write fail.
+func (c *conn) closeRead() {
+	c.phase = closing
+	r, ok := c.Conn.(interface{ CloseRead() error })
+	if !ok || r.CloseRead() != nil {
+		return // the deadline has passed: the next read fails
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lingerFor)) // what was sent is there, and then the end
 }
 
 // offer returns the mechanisms: those decided here, and those of the site's own server.
@@ -239,7 +289,7 @@ func (c *conn) offer(ctx context.Context) []mechanism {
 
 // answer reads one line and answers it.
 func (c *conn) answer(ctx context.Context) error {
-	line, err := c.lines.Read()
+	line, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -408,41 +458,23 @@ func (c *conn) decide(ctx context.Context, x *exchange, user, secret []byte) err
 	return errSilence // the gate has logged it
 }
 
-// verify asks the site's own server about a secret, by PLAIN for any mechanism of the client.
+// verify answers by what the site's own server says of a secret, and the rules of its name for the
+// account.
 func (c *conn) verify(ctx context.Context, x *exchange, l *access.Login) error {
 	if c.next == nil {
 		c.server.Log.Error("a login is for the next passdb, and the setting sasl.next names none", "account", serving.ASCII(l.Account))
 		return errSilence
 	}
-	x.mechanism, x.hasFirst = "PLAIN", true
-	x.initial = encodePlain("", l.Account, l.Secret)
-	p, ans, err := c.next.begin(ctx, &x.auth)
-	clear(x.initial)
-	x.initial = nil
-	if err != nil {
-		return c.unreachable(err)
-	}
-	ending := &access.Ending{Account: l.Account, IP: l.IP, Service: l.Service, Session: l.Session}
+	found, err := c.next.verify(ctx, c.server.Gate, &x.auth, l, l.Account)
 	switch {
-	case ans.verb == "OK" && ans.user != "" && !ans.nologin:
-		c.next.put(p)
-		final := *l
-		final.Account = ans.user
-		if d := c.server.Gate.Recheck(&final, l.Account); d.Outcome != access.Allow && d.Outcome != access.Next {
-			return c.refuseFinal(x.id, &d)
-		}
-		ending.Success = true
-		c.server.Gate.Report(ending)
-		return c.say("OK", x.id, "user="+escape(ans.user))
-	case ans.verb == "FAIL" && !ans.temporary, ans.verb == "OK" && ans.nologin:
-		c.next.put(p)
-		if ans.verb == "FAIL" {
-			c.server.Gate.Report(ending)
-		}
-		return c.refuse(x.id, ans.reason)
+	case err != nil:
+		return c.unreachable(err)
+	case found.permits():
+		return c.say("OK", x.id, "user="+escape(found.user))
+	case found.accepted:
+		return c.refuseFinal(x.id, &found.rules)
 	}
-	p.end() // a challenge after the whole response, a temporary failure, an OK without a name
-	return c.unreachable(errors.New("sasl.next reports a temporary failure or answers nothing of use"))
+	return c.refuse(x.id, found.reason)
 }
 
 // masterName splits the name of a master login, "account*master".

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -394,6 +395,41 @@ func TestStopAnswers(t *testing.T) {
 	gate.answers <- access.Decision{Outcome: access.Allow, Account: "ann@example.org"}
 	c.expect("OK\t1\tuser=ann@example.org")
 	servingtest.ExpectClosed(t, c.r)
+}
+
+// So is a login that the client has sent by then, and one that waits for the client's next response.
+// Afterwards the client cannot send: Postfix connects again, and asks the next process.
+func TestStopEndsExchanges(t *testing.T) {
+	gate := newScripted()
+	tr := servingtest.Start(t, func(log hclog.Logger) servingtest.Server { return &Server{Gate: gate, Log: log} })
+	idle, c := dial(t, tr), dial(t, tr)
+	c.send(wire(t, `AUTH|1|LOGIN|service=smtp|resp={ann@example.org}`) + "\n")
+	c.expect("CONT\t1\t" + promptSecret)
+	c.send(wire(t, `AUTH|2|PLAIN|service=smtp|resp={\x00ann@example.org\x00right}`) + "\n")
+	next(t, "question", gate.asked)
+	c.send(wire(t, `AUTH|3|PLAIN|service=smtp|resp={\x00ann@example.org\x00right}`) + "\n")
+	tr.Stop()
+	servingtest.ExpectClosed(t, idle.r)
+	allow := access.Decision{Outcome: access.Allow, Account: "ann@example.org"}
+	for _, id := range []string{"2", "3", "1"} {
+		if id == "1" {
+			c.send(wire(t, `CONT|1|{right}`) + "\n")
+		}
+		if id != "2" {
+			next(t, "question", gate.asked)
+		}
+		gate.answers <- allow
+		c.expect("OK\t" + id + "\tuser=ann@example.org")
+	}
+	servingtest.ExpectClosed(t, c.r)
+	for _, gone := range []*client{idle, c} {
+		if _, err := io.WriteString(gone, "AUTH\t4\tPLAIN\n"); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("writing to a server that stopped: %v", err)
+		}
+	}
+	if err := tr.Wait(); err != nil {
+		t.Error(err)
+	}
 }
 
 // Every outcome has its words; what is not an outcome says nothing.
