@@ -25,7 +25,8 @@
 //	                     trusted networks, the penalty, connections of service auth, submission
 //	postfix.*            each smtpd of master.cf: policy service, milter, SASL, XCLIENT, process limits;
 //	                     settings that main.cf has twice; what mail rules in force need
-//	program, script      drawbridge-checkpassword or the Lua script, and the directories above
+//	program, script      drawbridge-checkpassword or the Lua script, and the directories above;
+//	script.fields        the fields that the script returns
 //	login_socket.*       the socket that checkpassword asks: it exists, Dovecot reaches it, others do not
 //	policy_socket, milter_socket, sasl_socket
 //	                     the sockets that Postfix asks, in its chroot if it has one

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,7 @@ type group struct {
 // A machine is the host that the servers run on: its files, users and groups.
 type machine struct {
 	stat   func(string) (file, error)
+	read   func(string) ([]byte, error)
 	users  []user
 	groups []group
 }
@@ -237,6 +239,7 @@ func (m machine) checkDovecot(conf DovecotConf) findings {
 	p := all.All("passdb")[at]
 	if isLua(p) {
 		m.checkScript(&f, script(p))
+		m.checkSessionFields(&f, all, script(p))
 		return f
 	}
 	name, _ := program(p)
@@ -291,6 +294,29 @@ func (m machine) checkScript(f *findings, name string) {
 	default:
 		m.checkWriters(f, check, name)
 	}
+}
+
+// sessionField is a line of the Lua script that names a field of each session.
+var sessionField = regexp.MustCompile(`(?m)^local (?:session|credential)_field = "(userdb_[^"]*)"`)
+
+// checkSessionFields looks for fields of the script that a userdb takes for all data of a user.
+func (m machine) checkSessionFields(f *findings, all doveconf.Section, name string) {
+	userdbs := all.All("userdb")
+	first := slices.IndexFunc(userdbs, func(u doveconf.Section) bool { return u.Get("driver", "") == "prefetch" })
+	if first < 0 || first == len(userdbs)-1 {
+		return // dovecot.userdb judges one that stands alone
+	}
+	const check = "script.fields"
+	text, err := m.read(name)
+	if err != nil {
+		return // reported by checkScript
+	}
+	if fields := sessionField.FindAllSubmatch(text, -1); len(fields) > 0 {
+		f.fail(check, name, "local session_field = \"\"\nlocal credential_field = \"\"",
+			"returns %s, and userdb prefetch before another userdb takes it for all of a user's data: logins succeed, and their sessions end for want of a home", fields[0][1])
+		return
+	}
+	f.ok(check, name, "returns no field that userdb prefetch would take for a user's data")
 }
 
 // checkWriters reports who beside root can replace a file, or a directory above it.

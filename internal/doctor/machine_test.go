@@ -7,8 +7,11 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/drawbridge/drawbridge/contrib/dovecot"
 )
 
 const (
@@ -140,6 +143,35 @@ func TestProgramAndLoginSocket(t *testing.T) {
 			d := dovecotOf(t, strings.Replace(goodDovecot(), "vsz_limit = 1G", "vsz_limit = 1G\n  "+c.more, 1))
 			expect(t, host(files).checkDovecot(d), c.severity, c.check, "", c.what)
 		})
+	}
+}
+
+// The script names its sessions, which userdb prefetch takes for all of a user's data.
+func TestSessionFields(t *testing.T) {
+	const name = "/etc/dovecot/drawbridge.lua"
+	without := strings.NewReplacer(`"userdb_user_session"`, `""`, `"userdb_user_credential"`, `""`).Replace(dovecot.Script())
+	for series, text := range map[string]string{
+		"2.3": strings.NewReplacer("driver = checkpassword", "driver = lua", "args = "+shippedPath, "args = file="+name+" blocking=yes").Replace(goodDovecot()),
+		"2.4": recorded(t, "doveconf24-n.txt"),
+	} {
+		prefetch := map[string]string{"2.3": "userdb {\n  driver = prefetch\n}\n", "2.4": "userdb prefetch {\n}\n"}[series]
+		read := func(text string) DovecotConf {
+			if series == "2.3" {
+				return dovecotOf(t, text)
+			}
+			return parsed(t, text)
+		}
+		first := strings.Replace(text, "userdb ", prefetch+"userdb ", 1)
+		m := host(map[string]file{name: {mode: 0o644}})
+		m.read = func(string) ([]byte, error) { return []byte(dovecot.Script()), nil }
+		expect(t, m.checkDovecot(read(first)), Fail, "script.fields", name, "userdb_user_session")
+		for _, f := range slices.Concat(m.checkDovecot(read(text)), m.checkDovecot(read(text+prefetch))) {
+			if f.Check == "script.fields" {
+				t.Errorf("%s, prefetch not there or last: %v", series, f)
+			}
+		}
+		m.read = func(string) ([]byte, error) { return []byte(without), nil }
+		expect(t, m.checkDovecot(read(first)), OK, "script.fields", name, "no field")
 	}
 }
 

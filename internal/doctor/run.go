@@ -182,6 +182,7 @@ func readMachine(ctx context.Context) machine {
 	}
 	return machine{
 		stat:   statFile,
+		read:   os.ReadFile,
 		users:  parseUsers(read("passwd", "/etc/passwd")),
 		groups: parseGroups(read("group", "/etc/group")),
 	}
