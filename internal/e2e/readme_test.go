@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -179,6 +180,35 @@ func TestDocumentationLinks(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(name), l[1])); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+	}
+}
+
+// The page about traps names tests and doctor's checks that exist.
+func TestTraps(t *testing.T) {
+	var tests, checks strings.Builder
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		if strings.HasSuffix(name, "_test.go") {
+			tests.Write(text)
+		} else if filepath.Base(filepath.Dir(name)) == "doctor" {
+			checks.Write(text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile("`(?:(Test\\w+)|((?:dovecot|postfix|daemon|script)\\.[a-z_.]+))`").FindAllStringSubmatch(page(t, "contrib/docs/traps.md"), -1)
+	if len(names) < 70 {
+		t.Errorf("%d names are read", len(names))
+	}
+	for _, n := range names {
+		if n[1] != "" && !strings.Contains(tests.String(), "\nfunc "+n[1]+"(") || n[2] != "" && !strings.Contains(checks.String(), `"`+n[2]+`"`) {
+			t.Errorf("there is no %s%s", n[1], n[2])
 		}
 	}
 }
