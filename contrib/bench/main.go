@@ -80,20 +80,3 @@ func percentile(list []time.Duration, p float64) time.Duration {
 	slices.Sort(list)
 	return list[min(len(list)-1, int(p*float64(len(list))))]
 }
-
-// versus measures two sides in turns and returns the medians.
-func versus(a, b func() (float64, error)) (medianA, medianB float64, err error) {
-	var as, bs []float64
-	for range rounds {
-		x, err := a()
-		if err != nil {
-			return 0, 0, err
-		}
-		y, err := b()
-		if err != nil {
-			return 0, 0, err
-		}
-		as, bs = append(as, x), append(bs, y)
-	}
-	return median(as), median(bs), nil
-}

@@ -18,6 +18,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
+	"github.com/drawbridge/drawbridge/internal/trialstack"
 	"github.com/drawbridge/drawbridge/policyd"
 )
 
@@ -37,6 +39,8 @@ func serve(ctx context.Context, what string, sockets ...string) error {
 	switch what {
 	case "dunno":
 		return serveDunno(ctx, l)
+	case "parsed":
+		return (&policyd.Server{Gate: permitting{}, Log: hclog.NewNullLogger()}).Serve(ctx, l)
 	case "policyd", "sessions":
 		g, end, err := newGate(ctx)
 		if err != nil {
@@ -56,6 +60,16 @@ func serve(ctx context.Context, what string, sockets ...string) error {
 		return fmt.Errorf("%q is no server", what)
 	}
 }
+
+// permitting is a gate that looks at nothing.
+type permitting struct{}
+
+func (permitting) Submission(access.Submission) access.Decision {
+	return access.Decision{Outcome: access.Next}
+}
+func (permitting) Needs() mailflow.Needs                                      { return mailflow.Needs{} }
+func (permitting) Recipient(*mailflow.Envelope) (v mailflow.Verdict)          { return v }
+func (permitting) MessageEnded(*mailflow.Envelope, bool) (v mailflow.Verdict) { return v }
 
 // serveDunno answers every request without looking at it.
 func serveDunno(ctx context.Context, l net.Listener) error {
@@ -120,31 +134,39 @@ func await(sockets []string) error {
 	return nil
 }
 
+// policyServer is one side of a comparison, which runs as a process of its own.
+type policyServer struct {
+	socket string
+	pid    int
+	rates  []float64 // answers a second, of each round
+	costs  []float64 // processor time of an answer, in microseconds
+}
+
 // spawn starts a policy server and waits until it answers.
-func spawn(ctx context.Context, what, socket string) (stop func(), err error) {
-	_, stop, err = start(ctx, what, socket)
+func spawn(ctx context.Context, what, socket string) (s *policyServer, stop func(), err error) {
+	pid, stop, err := start(ctx, what, socket)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for range 1000 {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
 			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-			_, _ = c.Write(request(0))
+			_, _ = c.Write(request(0, account(0)))
 			answer, err := bufio.NewReader(c).ReadString('\n')
 			_ = c.Close()
 			if err == nil && strings.HasPrefix(answer, "action=DUNNO") {
-				return stop, nil
+				return &policyServer{socket: socket, pid: pid}, stop, nil
 			}
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	stop()
-	return nil, fmt.Errorf("the server %s does not answer DUNNO", what)
+	return nil, nil, fmt.Errorf("the server %s does not answer DUNNO", what)
 }
 
 // request is what Postfix 3.7 asks at RCPT of an authenticated session.
-func request(i int) []byte {
+func request(i int, sender string) []byte {
 	return fmt.Appendf(nil, `request=smtpd_access_policy
 protocol_state=RCPT
 protocol_name=ESMTP
@@ -175,31 +197,35 @@ encryption_cipher=TLS_AES_256_GCM_SHA384
 encryption_keysize=256
 policy_context=
 
-`, i%250, 40000+i, account(i), i, account(i))
+`, i%250, 40000+i, sender, i, account(i))
 }
 
-// load asks a server over all connections for a while and returns the answers per second.
-func load(socket string) (float64, error) {
+// load asks a server over all connections for a while. The requests of a connection are by the same
+// account, in turns with one of the senders.
+func (s *policyServer) load(senders ...func(i int) string) error {
 	var answers atomic.Int64
 	var failed atomic.Value
 	var all sync.WaitGroup
-	begin := time.Now()
+	begin, spent := time.Now(), trialstack.ProcessCPU(s.pid)
 	end := begin.Add(time.Second)
 	for i := range connections {
 		all.Go(func() {
-			c, err := net.Dial("unix", socket)
+			c, err := net.Dial("unix", s.socket)
 			if err != nil {
 				failed.Store(err)
 				return
 			}
 			defer func() { _ = c.Close() }()
-			ask, buf := request(i), make([]byte, 256)
+			asks, buf := make([][]byte, len(senders)), make([]byte, 256)
+			for k := range senders {
+				asks[k] = request(i, senders[k](i))
+			}
 			for n := 0; ; n++ {
 				if n%64 == 0 && time.Now().After(end) {
 					answers.Add(int64(n))
 					return
 				}
-				if _, err := c.Write(ask); err != nil {
+				if _, err := c.Write(asks[n%len(asks)]); err != nil {
 					failed.Store(err)
 					return
 				}
@@ -212,39 +238,51 @@ func load(socket string) (float64, error) {
 	}
 	all.Wait()
 	if err, ok := failed.Load().(error); ok {
-		return 0, err
+		return err
 	}
-	return float64(answers.Load()) / time.Since(begin).Seconds(), nil
+	n := float64(answers.Load())
+	s.rates = append(s.rates, n/time.Since(begin).Seconds())
+	s.costs = append(s.costs, (trialstack.ProcessCPU(s.pid)-spent).Seconds()*1e6/n)
+	return nil
 }
 
-// benchPolicyd compares a full decision with an answer that looks at nothing.
+// benchPolicyd compares a full decision with an answer that looks at nothing, and with one that reads
+// the request and decides nothing.
 func benchPolicyd(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "db-bench")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	sockets := map[string]string{}
-	for _, what := range []string{"dunno", "policyd", "sessions"} {
-		sockets[what] = filepath.Join(dir, what)
-		stop, err := spawn(ctx, what, sockets[what])
-		if err != nil {
+	null := func(int) string { return "" }
+	rows := []struct {
+		what, name, goal string
+		senders          []func(int) string // in turns: only the last permit is remembered
+		*policyServer
+	}{
+		{what: "dunno", name: "a policy server that does not look", senders: []func(int) string{account}},
+		{what: "parsed", name: "policyd, every request read and none decided (floor) / no look", senders: []func(int) string{account}},
+		{what: "policyd", name: "policyd, every request decided in full / no look", goal: "≥ 0.80", senders: []func(int) string{account, null}},
+		{what: "sessions", name: "policyd, further commands of sessions / no look", goal: "≥ 0.80", senders: []func(int) string{account}},
+	}
+	for i := range rows {
+		var stop func()
+		if rows[i].policyServer, stop, err = spawn(ctx, rows[i].what, filepath.Join(dir, rows[i].what)); err != nil {
 			return err
 		}
 		defer stop()
 	}
-	for _, c := range []struct{ what, name string }{
-		{"policyd", "policyd, every request decided in full / no look"},
-		{"sessions", "policyd, further commands of sessions / no look"},
-	} {
-		dunno, full, err := versus(
-			func() (float64, error) { return load(sockets["dunno"]) },
-			func() (float64, error) { return load(sockets[c.what]) },
-		)
-		if err != nil {
-			return err
+	for range rounds {
+		for _, r := range rows {
+			if err := r.load(r.senders...); err != nil {
+				return fmt.Errorf("%s: %w", r.what, err)
+			}
 		}
-		line(c.name, fmt.Sprintf("%.2f  (%.0f / %.0f a second)", full/dunno, full, dunno), "≥ 0.80")
+	}
+	blind := rows[0]
+	for _, r := range rows[1:] {
+		line(r.name, fmt.Sprintf("%.2f  (%.0f / %.0f a second), CPU %.2f  (%.1f / %.1f µs)", median(r.rates)/median(blind.rates),
+			median(r.rates), median(blind.rates), median(r.costs)/median(blind.costs), median(r.costs), median(blind.costs)), r.goal)
 	}
 	return nil
 }
