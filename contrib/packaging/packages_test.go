@@ -237,6 +237,20 @@ auth_failure_delay = 0
 	m.run("cp /etc/postfix/master.cf.proto /etc/postfix/master.cf && systemctl enable postfix dovecot && systemctl restart postfix && systemctl restart dovecot")
 }
 
+// introduce does what the installation page says, for a series of Dovecot, and returns a secure
+// password of ann's.
+func (m *machine) introduce(dovecot string) (secret string) {
+	m.t.Helper()
+	m.run("drawbridge domain create example.org --third-party allow --sender-check both")
+	m.edit("/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext", "!include /etc/drawbridge/dovecot-"+dovecot+".conf.ext\n!include auth-system.conf.ext")
+	m.edit("/etc/postfix/main.cf", "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n", "")
+	m.write("/etc/postfix/main.cf", m.read("/etc/postfix/main.cf")+strings.Replace(m.read("/usr/share/drawbridge/main.cf.drawbridge"),
+		"smtpd_sasl_path = private/auth", "smtpd_sasl_path = drawbridge/auth", 1))
+	m.write("/etc/postfix/master.cf", m.read("/etc/postfix/master.cf")+m.read("/usr/share/drawbridge/master.cf.drawbridge"))
+	m.run("rm -f /run/dovecot/anvil-auth-penalty; systemctl restart dovecot postfix")
+	return strings.TrimSpace(m.run("drawbridge secure-password create " + ann + " --label phone 2>/dev/null"))
+}
+
 func TestDebian12(t *testing.T) { lifecycle(t, "bookworm", "2.3") }
 
 func TestDebian13(t *testing.T) { lifecycle(t, "trixie", "2.4") }
@@ -262,14 +276,7 @@ func lifecycle(t *testing.T, suite, dovecot string) {
 	m.want(inodes, before)
 	m.run("systemctl kill --signal KILL --kill-whom main drawbridge; until systemctl is-active drawbridge; do sleep 0.2; done")
 	m.want(inodes, before)
-	m.run("drawbridge domain create example.org --third-party allow --sender-check both")
-	m.edit("/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext", "!include /etc/drawbridge/dovecot-"+dovecot+".conf.ext\n!include auth-system.conf.ext")
-	m.edit("/etc/postfix/main.cf", "smtpd_sasl_type = dovecot\nsmtpd_sasl_path = private/auth\n", "")
-	m.write("/etc/postfix/main.cf", m.read("/etc/postfix/main.cf")+strings.Replace(m.read("/usr/share/drawbridge/main.cf.drawbridge"),
-		"smtpd_sasl_path = private/auth", "smtpd_sasl_path = drawbridge/auth", 1))
-	m.write("/etc/postfix/master.cf", m.read("/etc/postfix/master.cf")+m.read("/usr/share/drawbridge/master.cf.drawbridge"))
-	m.run("rm -f /run/dovecot/anvil-auth-penalty; systemctl restart dovecot postfix")
-	secret := strings.TrimSpace(m.run("drawbridge secure-password create " + ann + " --label phone 2>/dev/null"))
+	secret := m.introduce(dovecot)
 
 	logins := func(when string) {
 		t.Helper()

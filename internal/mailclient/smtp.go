@@ -38,7 +38,7 @@ func (c Client) smtp(ctx context.Context, addr string, secure bool) (*SMTP, erro
 }
 
 // Login connects to a submission service with STARTTLS and sends AUTH PLAIN. It returns the answer
-// to AUTH, also a refusal, and the session, which the caller closes unless err is set.
+// to AUTH, or a refusal of it or of STARTTLS, and the session, which the caller closes unless err is set.
 func (c Client) Login(ctx context.Context, submission, user, password string) (*SMTP, string, error) {
 	s, err := c.SMTP(ctx, submission)
 	if err != nil {
@@ -53,18 +53,19 @@ func (c Client) Login(ctx context.Context, submission, user, password string) (*
 }
 
 func (s *SMTP) login(user, password string) (string, error) {
-	if reply, err := s.Encrypt(); err != nil {
+	if reply, err := s.Encrypt(); err != nil || !strings.HasPrefix(reply, "250") {
 		return reply, err
 	}
 	return s.Authenticate(user, password)
 }
 
-// Encrypt sends EHLO, STARTTLS and EHLO again, and returns the last answer.
+// Encrypt sends EHLO, STARTTLS and EHLO again, and returns the last answer: that to STARTTLS if it is a
+// refusal.
 func (s *SMTP) Encrypt() (string, error) {
 	if reply, err := s.Hello(); err != nil {
 		return reply, err
 	}
-	if reply, err := s.StartTLS(); err != nil {
+	if reply, err := s.StartTLS(); err != nil || !strings.HasPrefix(reply, "220") {
 		return reply, err
 	}
 	return s.Hello()

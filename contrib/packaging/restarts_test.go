@@ -1,0 +1,134 @@
+//go:build servers
+
+package packaging_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
+	"github.com/drawbridge/drawbridge/internal/redistest"
+)
+
+const (
+	submitters = 8
+	restarts   = 20
+)
+
+// tally is the results of submissions that ran beside restarts.
+type tally struct {
+	mu       sync.Mutex
+	accepted int
+	failed   map[string]int // by the first words of the answer
+	longest  time.Duration
+}
+
+func (r *tally) add(answer string, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.longest = max(r.longest, took)
+	if strings.HasPrefix(answer, "250 ") {
+		r.accepted++
+		return
+	}
+	r.failed[answer[:min(len(answer), 60)]]++
+}
+
+func (r *tally) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
+}
+
+// enter moves the calling goroutine, for good, to the machine's network.
+func (m *machine) enter() error {
+	runtime.LockOSThread() // and the thread ends with the goroutine
+	network, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.init))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = network.Close() }()
+	return unix.Setns(int(network.Fd()), unix.CLONE_NEWNET)
+}
+
+// submitUntil submits messages one after the other and notes the answers.
+func (m *machine) submitUntil(stop <-chan struct{}, secret string, r *tally) {
+	if err := m.enter(); err != nil {
+		m.t.Error(err)
+		return
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		begin := time.Now()
+		answer := func() string {
+			c, login, err := mailclient.Client{}.Login(m.ctx, "127.0.0.1:587", "ann", secret)
+			if err != nil {
+				return err.Error()
+			}
+			defer func() { _ = c.Close() }()
+			if !strings.HasPrefix(login, "235 ") {
+				return login
+			}
+			message, err := c.Send(ann, ann, "From: "+ann+"\r\nSubject: test\r\n\r\ntest\r\n")
+			if err != nil {
+				return err.Error()
+			}
+			return message
+		}()
+		r.add(answer, time.Since(begin))
+	}
+}
+
+// Submissions continue while the daemon restarts: nobody is refused for good, and systemd, which
+// keeps the sockets, has new connections wait.
+func TestRestarts(t *testing.T) {
+	m := boot(t, "bookworm")
+	m.site()
+	m.install("current")
+	m.edit("/etc/drawbridge/drawbridge.toml", "# default_domain =", "default_domain =")
+	m.run("systemctl restart drawbridge")
+	secret := m.introduce("2.3")
+	for what, commands := range map[string]string{
+		"restarts": "",
+		"kills":    "systemctl kill --signal KILL --kill-whom main drawbridge; ",
+	} {
+		results := tally{failed: map[string]int{}}
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		for range submitters {
+			all.Go(func() { m.submitUntil(stop, secret, &results) })
+		}
+		var away []time.Duration
+		for range restarts {
+			before := results.count()
+			redistest.Eventually(t, "submissions continue", func() bool { return results.count() >= before+2*submitters })
+			begin := time.Now()
+			m.run(commands + "systemctl reset-failed drawbridge; systemctl restart drawbridge")
+			away = append(away, time.Since(begin))
+		}
+		before := results.count()
+		redistest.Eventually(t, "submissions continue", func() bool { return results.count() >= before+2*submitters })
+		close(stop)
+		all.Wait()
+		slices.Sort(away)
+		t.Logf("%d %s: median %v, longest %v; %d submissions accepted, the longest took %v; failed: %v",
+			restarts, what, away[restarts/2], away[restarts-1], results.accepted, results.longest, results.failed)
+		for answer := range results.failed {
+			if strings.HasPrefix(answer, "5") {
+				t.Errorf("a submission was refused for good: %s", answer)
+			}
+		}
+	}
+}
