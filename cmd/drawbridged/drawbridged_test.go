@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -109,7 +111,10 @@ func (p *process) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *process) write(settings string) {
 	p.t.Helper()
-	settings = "state_dir = \"DIR/state\"\npolicyd.listen = []\nmilter.listen = []\nconsole.listen = []\napi.listen = [\"unix:DIR/api.sock\"]\n" + settings
+	if !strings.Contains(settings, "milter.listen") {
+		settings = "milter.listen = []\n" + settings
+	}
+	settings = "state_dir = \"DIR/state\"\npolicyd.listen = []\nconsole.listen = []\napi.listen = [\"unix:DIR/api.sock\"]\n" + settings
 	if err := os.WriteFile(p.path("drawbridge.toml"), []byte(strings.ReplaceAll(settings, "DIR", p.dir)), 0o644); err != nil {
 		p.t.Fatal(err)
 	}
@@ -337,6 +342,54 @@ func TestSocketsOutliveRestarts(t *testing.T) {
 		t.Errorf("the socket that no setting names any more is left: %v", err)
 	}
 	p.reported("FDSTOREREMOVE=1", 0)
+}
+
+// An SMTP session that the milter has seen begin may end before the daemon does; another one waits for
+// the next run.
+func TestSessionsEndBeforeTheDaemon(t *testing.T) {
+	p := newProcess(t, "login.next_passdb = false\nlogin.listen = []\nmilter.listen = [\"unix:DIR/milter.sock\"]\n")
+	p.start()
+	p.reported("READY=1", 0)
+	dial := func() net.Conn {
+		c, err := net.Dial("unix", p.path("milter.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(limit))
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	// ask sends a packet of the milter protocol and returns the code of the answer.
+	ask := func(c net.Conn, packet string) string {
+		t.Helper()
+		head := make([]byte, 5)
+		_, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(packet))), packet...))
+		if err == nil {
+			_, err = io.ReadFull(c, head)
+		}
+		if err == nil {
+			_, err = io.CopyN(io.Discard, c, int64(binary.BigEndian.Uint32(head))-1)
+		}
+		if err != nil {
+			t.Fatalf("%q: %v\n%s", packet, err, p.log)
+		}
+		return string(head[4:])
+	}
+	const offer, client = "O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff", "Cclient\x004\x27\x10127.0.0.1\x00"
+	c := dial()
+	ask(c, offer)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.reported("STOPPING=1", 0)
+	later := dial()
+	if code := ask(c, client); code != "c" {
+		t.Errorf("answer %q", code)
+	}
+	_ = c.Close()
+	if status, log := p.stop(); status != 0 {
+		t.Errorf("status %d: %s", status, log)
+	}
+	p.start()
+	ask(later, offer)
 }
 
 // A daemon that cannot become its user does not start, whatever keeps it.

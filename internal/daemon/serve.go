@@ -41,6 +41,9 @@ import (
 // stopWithin bounds how long a stop waits for requests in flight.
 const stopWithin = 5 * time.Second
 
+// drainWithin bounds how long SMTP sessions may take to end before that.
+const drainWithin = 2 * time.Second
+
 // sockets are all listeners, bound before anything is served.
 type sockets struct {
 	login, sasl, policyd, milter, api, console []socket
@@ -92,6 +95,26 @@ func (s *sockets) all() []socket {
 	return slices.Concat(s.login, s.sasl, s.policyd, s.milter, s.api, s.console)
 }
 
+// drain lets the SMTP sessions end that a milter's socket has: Postfix would refuse the rest of them for
+// now. Others wait for the next run, if the service manager keeps the socket; else it does nothing.
+func (s *sockets) drain() {
+	for _, l := range s.milter {
+		if !l.Pause() {
+			return
+		}
+	}
+	open := func() (n int) {
+		for _, l := range s.milter {
+			connections, _ := l.Connections()
+			n += connections
+		}
+		return n
+	}
+	for end := time.Now().Add(drainWithin); open() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func (s *sockets) close() {
 	for _, l := range s.all() {
 		_ = l.Close() // closed before, when all went well
@@ -123,6 +146,14 @@ type parts struct {
 
 // serve runs all services until ctx ends and requests in flight are answered.
 func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *parts) error {
+	ending := ctx
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ending, func() {
+		reportState(p.log, systemd.SdNotifyStopping)
+		s.drain()
+		end()
+	})()
 	a := newAdmin(p)                         // one for all: it serialises changes of domain names
 	pages, closePages, err := newPages(p, a) //nolint:contextcheck // a page has its request's
 	if err != nil {
@@ -178,10 +209,6 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	p.log.Info("ready", "version", p.version)
 	reportState(p.log, systemd.SdNotifyReady)
-	running.Go(func() {
-		<-ctx.Done()
-		reportState(p.log, systemd.SdNotifyStopping)
-	})
 	running.Wait()
 	return nil
 }

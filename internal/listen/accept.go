@@ -21,6 +21,7 @@ type patient struct {
 	log    hclog.Logger
 	closed chan struct{}
 	close  func() error
+	paused atomic.Bool
 }
 
 func newPatient(l net.Listener, log hclog.Logger) *patient {
@@ -34,10 +35,20 @@ func newPatient(l net.Listener, log hclog.Logger) *patient {
 
 func (p *patient) Close() error { return p.close() }
 
+// pause closes the socket, and has Accept wait for Close.
+func (p *patient) pause() {
+	p.paused.Store(true)
+	_ = p.Listener.Close()
+}
+
 func (p *patient) Accept() (net.Conn, error) {
 	const first, last = 5 * time.Millisecond, time.Second
 	for delay := first; ; delay = min(2*delay, last) {
 		c, err := p.Listener.Accept()
+		if err != nil && p.paused.Load() {
+			<-p.closed
+			return nil, net.ErrClosed
+		}
 		if err == nil || !passes(err) {
 			return c, err
 		}

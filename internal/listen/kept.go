@@ -103,6 +103,16 @@ func (l *Listener) Keep(send func(name string, fd int) error) error {
 	}
 	if sent == nil {
 		l.unix.SetUnlinkOnClose(false)
+		l.kept = true
 	}
 	return sent
+}
+
+// Pause accepts no more connections, without ending Accept: they wait for the next run of the
+// service. False, without effect, unless the service manager keeps the socket.
+func (l *Listener) Pause() bool {
+	if l.kept {
+		l.patient.pause()
+	}
+	return l.kept
 }

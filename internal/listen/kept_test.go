@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -55,6 +56,47 @@ func TestKeptSocket(t *testing.T) {
 		return nil
 	})
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A paused listener leaves connections to its successor, and Accept waits for Close.
+func TestPause(t *testing.T) {
+	s := Spec{Path: filepath.Join(socketDir(t), "s"), Mode: 0o660}
+	l := openT(t, s, Options{})
+	if l.Pause() {
+		t.Error("a socket that nobody keeps is paused")
+	}
+	kept := Kept{}
+	err := l.Keep(func(name string, fd int) error {
+		copied, err := unix.Dup(fd)
+		kept[name] = os.NewFile(uintptr(copied), name)
+		return err
+	})
+	if err != nil || !l.Pause() {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("unix", s.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		ended <- err
+	}()
+	next := openT(t, s, Options{Kept: kept})
+	if _, err := next.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("Accept ended before Close: %v", err)
+	default:
+	}
+	_ = l.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }

@@ -94,9 +94,11 @@ type Listener struct {
 	limit *limited
 	spec  Spec
 	unix  *net.UnixListener                // nil for an inet listener
-	kept  bool                             // by the service manager, since an earlier run
+	kept  bool                             // by the service manager
 	owner int                              // of the options
 	cert  *atomic.Pointer[tls.Certificate] // nil without TLS
+
+	patient *patient // of a unix socket
 }
 
 // LoadCertificate reads the certificate and its key again. The returned function shows them to new
@@ -140,12 +142,13 @@ func open(s Spec, o Options) (*Listener, error) {
 				return nil, err
 			}
 		}
-		var l net.Listener = newPatient(raw, o.Log)
+		patient := newPatient(raw, o.Log)
+		var l net.Listener = patient
 		if o.OwnersOnly {
 			l = &filtered{Listener: l, admit: admitPeers(owners(uid, gid)), log: o.Log}
 		}
 		limit := newLimited(l, o.MaxConns, o.Log)
-		return &Listener{Listener: limit, limit: limit, spec: s, unix: raw, kept: kept, owner: o.Owner}, nil
+		return &Listener{Listener: limit, limit: limit, spec: s, unix: raw, kept: kept, owner: o.Owner, patient: patient}, nil
 	}
 
 	var certificate *atomic.Pointer[tls.Certificate]
