@@ -67,6 +67,7 @@ type permitting struct{}
 func (permitting) Submission(access.Submission) access.Decision {
 	return access.Decision{Outcome: access.Next}
 }
+
 func (permitting) Needs() mailflow.Needs                                      { return mailflow.Needs{} }
 func (permitting) Recipient(*mailflow.Envelope) (v mailflow.Verdict)          { return v }
 func (permitting) MessageEnded(*mailflow.Envelope, bool) (v mailflow.Verdict) { return v }
