@@ -125,10 +125,15 @@ func TestRestarts(t *testing.T) {
 		slices.Sort(away)
 		t.Logf("%d %s: median %v, longest %v; %d submissions accepted, the longest took %v; failed: %v",
 			restarts, what, away[restarts/2], away[restarts-1], results.accepted, results.longest, results.failed)
-		for answer := range results.failed {
+		failed := 0
+		for answer, n := range results.failed {
+			failed += n
 			if strings.HasPrefix(answer, "5") {
 				t.Errorf("a submission was refused for good: %s", answer)
 			}
+		}
+		if what == "restarts" && failed >= restarts {
+			t.Errorf("%d submissions failed in %d restarts", failed, restarts)
 		}
 	}
 }
