@@ -20,7 +20,7 @@ func accountPath(address string, more ...string) string {
 func (c *cli) account() *cobra.Command {
 	return group("account", "Manage accounts",
 		c.accountList(), c.accountShow(), c.accountEffective(), c.accountCreate(), c.accountSet(), c.accountDelete(),
-		c.accountBatch(), c.accountImport(), c.accountSecure())
+		c.accountBatch(), c.accountImport(), c.accountSecure(), c.accountForwards())
 }
 
 // onAccount is a command about one account.

@@ -74,6 +74,10 @@ type Admin struct {
 	// ExportLogins writes the login records that a query selects, oldest first, in parts of a format:
 	// csv, syslog, or jsonl if it is "". total is about how many records there are.
 	ExportLogins func(ctx context.Context, q store.RecordQuery, format string, begin func(contentType string, total int64), write func([]byte) error) error
+	// FindForwards returns what sends an account's mail on, or hides it. nil if nobody can be asked.
+	FindForwards func(ctx context.Context, account string) *api.Forwards
+	// KeyUses remembers when API keys were last used; nil if nobody does.
+	KeyUses KeyUses
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
 	Nodes func(context.Context) (map[string]time.Time, error)
 	// WouldEnd counts the open sessions of a domain, or of one account unless that is "", that
@@ -92,6 +96,14 @@ type Journal interface {
 	// LastUses returns when the secure passwords of an account were last used, by their ids.
 	LastUses(ctx context.Context, account string) (map[string]store.LastUse, error)
 	Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error)
+}
+
+// KeyUses remembers when API keys were last used, as redisstore does.
+type KeyUses interface {
+	Used(id string, now time.Time)
+	// List returns when keys were last used, and since when that is recorded.
+	List(ctx context.Context) (uses map[string]time.Time, began time.Time, err error)
+	Forget(ctx context.Context, ids ...string) error
 }
 
 func (a *Admin) history() *history.History {

@@ -149,6 +149,8 @@ func operations() []operation {
 
 		ends(write(post, account+"/secure", "secure-account", "Secure an account that somebody else has used: block, revoke, reset, switch off, end sessions", admin.ForDomain, api.Secure{}, api.Secured{}, secureAccount)),
 
+		get(account+"/forwards", "list-forwards", "List what sends an account's mail on, files, answers or deletes it", domainReads, api.Forwards{}, listForwards),
+
 		get(secures, "list-secure-passwords", "List an account's live secure passwords", accountReads, api.List[api.SecurePassword]{}, listSecurePasswords, "limit", "cursor"),
 		write(post, secures, "create-secure-password", "Create a secure password; only this response contains it", admin.ForDomain|admin.ForSelf, api.NewSecurePassword{}, api.CreatedSecurePassword{}, createSecurePassword, "create"),
 		get(secure, "get-secure-password", "Show a secure password, without the secret", accountReads, api.SecurePassword{}, getSecurePassword),

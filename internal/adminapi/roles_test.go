@@ -71,6 +71,7 @@ func matrix() []operation {
 		{"PATCH", "/v1/accounts/{A}", `{"secure_passwords":"required"}`, "domain self"},
 		{"DELETE", "/v1/accounts/{A}", "", "domain"},
 		{"GET", "/v1/accounts/{A}/effective", "", "read domain self"},
+		{"GET", "/v1/accounts/{A}/forwards", "", "read domain"},
 		{"PUT", "/v1/accounts/{A}/mailbox-password", `{"password":"correct horse"}`, "domain"},
 		{"GET", "/v1/accounts/{A}/secure-passwords", "", "read domain self"},
 		{"POST", "/v1/accounts/{A}/secure-passwords", `{"label":"x"}`, "domain self"},

@@ -54,6 +54,8 @@ func confirmLogin(c *call) (*answer, error) {
 	return reported(c.logins.Confirm(c.ctx, c.r.PathValue("id")))
 }
 
+func listForwards(c *call) (*answer, error) { return reported(c.account.Forwards(c.ctx)) }
+
 func inspectDomain(c *call) (*answer, error) {
 	days, err := strconv.Atoi(cmp.Or(c.query.Get("days"), "90"))
 	if err != nil || days < 0 || days > 3650 {

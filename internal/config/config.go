@@ -166,8 +166,9 @@ type Regions struct {
 
 // Sessions is the table [sessions].
 type Sessions struct {
-	Doveadm OneOrMore // as doveadm.Parse takes them
-	KeyFile string
+	Doveadm  OneOrMore // as doveadm.Parse takes them
+	KeyFile  string
+	SieveDir string // with %u, %n and %d; "" if it is not known
 }
 
 // Mail is the table [mail].
@@ -180,6 +181,9 @@ type Mail struct {
 
 	Postqueue []string // the command that lists Postfix' queue
 	Postsuper []string // the command that deletes from it
+
+	AliasMaps []string // as Postfix names them
+	Postmap   []string // the command that looks up in them
 }
 
 // Notify is the table [notify].
@@ -264,7 +268,7 @@ func Default() *Config {
 			Window:                 15 * time.Minute, Exempt: []string{},
 			DistributedAddresses: 100, Distributed: ReportOnly,
 		},
-		Mail:  Mail{InternalNetworks: []string{}, HoldQuota: 10 << 10, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}},
+		Mail:  Mail{InternalNetworks: []string{}, HoldQuota: 10 << 10, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}, AliasMaps: []string{}, Postmap: []string{"/usr/sbin/postmap"}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }

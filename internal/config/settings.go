@@ -229,6 +229,10 @@ permission to run it. A list for several Dovecots. Empty: open sessions continue
 			func(c *Config) *OneOrMore { return &c.Sessions.Doveadm }, doveadms),
 		row("sessions.key_file", `File with Dovecot's doveadm_api_key, for http, or with its doveadm_password, for a socket whose mode is not 0600.`,
 			func(c *Config) *string { return &c.Sessions.KeyFile }, absolute, needsKey),
+		row("sessions.sieve_dir", `Directory of an account's Sieve scripts on this machine, such as "/var/vmail/%d/%n/sieve", with %u for the address, %n for its
+local part and %d for its domain. "drawbridge account forwards" shows when scripts were changed if the daemon can read it.
+Empty: the times are not known.`,
+			func(c *Config) *string { return &c.Sessions.SieveDir }, absolute),
 
 		row("mail.internal_networks", `Networks of clients whose mail counts as internal although they do not authenticate, such as ["192.0.2.0/28"]: printers,
 application servers. They are trusted with MAIL FROM. Do not add the address of a content filter that returns mail from
@@ -248,6 +252,12 @@ name.`,
 		row("mail.postsuper", `Command that deletes from Postfix' queue; "-d" and "-" are added. Only root may run postsuper: a daemon with a user of its own
 needs a wrapper. []: withdraw lists queued messages, and deletes from mailboxes only.`,
 			func(c *Config) *[]string { return &c.Mail.Postsuper }, commandWords),
+		row("mail.alias_maps", `Postfix' maps that send mail for accounts on, such as ["hash:/etc/postfix/virtual"]; the daemon must be able to read them.
+"drawbridge account forwards" shows what they have for an address; for accounts of login.default_domain also for the
+local part, as aliases(5) has it. []: none is asked.`,
+			func(c *Config) *[]string { return &c.Mail.AliasMaps }, mapNames),
+		row("mail.postmap", `Command that looks up in mail.alias_maps, as a list of words; "-q", "-" and the map are added.`,
+			func(c *Config) *[]string { return &c.Mail.Postmap }, commandWords),
 
 		row("notify.smtp", `Address and port of the Postfix that takes released messages, copies and notices, over plain SMTP without authentication. It must
 be the one whose milter and policy service this daemon is, and permit relaying from this machine.`,
@@ -384,6 +394,15 @@ func commandWords(_ *Config, v []string) []string {
 		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v[0])}
 	}
 	return nil
+}
+
+func mapNames(_ *Config, list []string) (faults []string) {
+	for _, name := range list {
+		if kind, rest, _ := strings.Cut(name, ":"); kind == "" || rest == "" || strings.HasPrefix(name, "-") || len(name) > 4096 || strings.ContainsFunc(name, unicode.IsControl) {
+			faults = append(faults, fmt.Sprintf("%.200q is not a map of Postfix: write hash:/etc/postfix/virtual", name))
+		}
+	}
+	return faults
 }
 
 func webhookURL(_ *Config, v string) []string {

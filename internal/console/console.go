@@ -105,6 +105,7 @@ func routes() []route {
 		{"POST " + d + "/secure-passwords/progress", writers, (*visit).pauseEnforcement, always},
 		{"GET " + d + "/accounts", readers, (*visit).accounts, harmless},
 		{"GET /accounts/{address}", readers, (*visit).account, harmless},
+		{"GET /accounts/{address}/forwards", readers, (*visit).forwards, harmless},
 		{"POST /accounts/{address}", writers, (*visit).changeAccount, harmless},
 		{"POST /accounts/{address}/delete", writers, (*visit).deleteAccount, always},
 		{"POST /accounts/{address}/secure-passwords/{id}/revoke", writers, (*visit).revokeDevice, harmless},
@@ -211,7 +212,7 @@ func (p *Pages) visit(c *web.Call, r route) error {
 // lasts reports whether a page reads many records or changes many accounts.
 func lasts(pattern string) bool {
 	if method, path, _ := strings.Cut(pattern, " "); method == "GET" {
-		return strings.HasSuffix(path, "/inspection") || strings.HasSuffix(path, "/progress")
+		return strings.HasSuffix(path, "/forwards") || strings.HasSuffix(path, "/inspection") || strings.HasSuffix(path, "/progress")
 	}
 	for _, end := range []string{"/check", "/batch", "/document", "/inspection", "/withdraw"} {
 		if strings.HasSuffix(pattern, end) {

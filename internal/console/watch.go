@@ -118,6 +118,23 @@ func (v *visit) confirmLogin() error {
 	return v.changed(err, "The login was its owner's: logins like this are usual from now on.", "/logins/"+url.PathEscape(id))
 }
 
+// forwards shows what sends an account's mail on, or hides it.
+func (v *visit) forwards() error {
+	a, err := v.as(admin.Options{}).Account(v.R.PathValue("address"))
+	if err != nil {
+		return err
+	}
+	f, err := a.Forwards(v.R.Context())
+	if err != nil {
+		return err
+	}
+	view := v.view("accounts", "Forwards of "+a.Address(), line("account", "forwards", a.Address()), f)
+	n, _ := view.Nav.(nav)
+	n.Domain = a.Name()
+	view.Nav = n
+	return v.Show(pages, "forwards", view)
+}
+
 type securedData struct {
 	api.Secured
 	Password []byte // an api.Secret does not print

@@ -86,6 +86,7 @@ func newAdmin(p *parts) *admin.Admin {
 		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
 		ExportLogins: exportLogins(p.redis),
 		Learn:        p.watcher.Confirm,
+		FindForwards: forwardsSite(p.cfg, p.store.State).Of,
 		VerifyAudit:  p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {

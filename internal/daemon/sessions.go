@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/config"
+	"github.com/drawbridge/drawbridge/internal/forwards"
 	"github.com/drawbridge/drawbridge/internal/gate"
 	"github.com/drawbridge/drawbridge/internal/livesessions"
 	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
@@ -44,14 +45,34 @@ func liveSessions(cfg *config.Config, st *store.Store, redis *redisstore.Redis, 
 // withdrawSite returns where messages can be taken back: this machine's queue and the site's Dovecots.
 func withdrawSite(cfg *config.Config) *withdraw.Site {
 	w := &withdraw.Site{Node: nodeName(cfg), Postqueue: cfg.Mail.Postqueue, Postsuper: cfg.Mail.Postsuper}
-	var key []byte
-	if cfg.Sessions.KeyFile != "" {
-		key, _ = config.ReadSecret(cfg.Sessions.KeyFile) // was read before
-	}
-	for _, text := range cfg.Sessions.Doveadm {
-		if d, err := doveadm.Parse(text, key); err == nil { // was parsed before
-			w.Dovecots = append(w.Dovecots, d)
-		}
+	for _, d := range dovecots(cfg) {
+		w.Dovecots = append(w.Dovecots, d)
 	}
 	return w
+}
+
+// forwardsSite returns where forwards of accounts may be.
+func forwardsSite(cfg *config.Config, state *store.State) *forwards.Site {
+	return &forwards.Site{
+		Dovecots: dovecots(cfg), SieveDir: cfg.Sessions.SieveDir, LocalDomain: cfg.Login.DefaultDomain,
+		Postmap: cfg.Mail.Postmap, AliasMaps: cfg.Mail.AliasMaps,
+		Managed: func(domain string) bool {
+			_, managed := state.ResolveDomain(domain)
+			return managed
+		},
+	}
+}
+
+// dovecots returns the site's Dovecots. [liveSessions] has reported what is wrong with their settings.
+func dovecots(cfg *config.Config) (list []*doveadm.Doveadm) {
+	var key []byte
+	if cfg.Sessions.KeyFile != "" {
+		key, _ = config.ReadSecret(cfg.Sessions.KeyFile)
+	}
+	for _, text := range cfg.Sessions.Doveadm {
+		if d, err := doveadm.Parse(text, key); err == nil {
+			list = append(list, d)
+		}
+	}
+	return list
 }

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/livesessions/doveadm"
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
@@ -25,10 +27,11 @@ import (
 // What administrators see of a site of two daemons, and do about it.
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	hook := newHook(t)
-	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true, Outgoing: []string{"example.com"}, MainCF: "defer_transports = drawbridge-outgoing\n", Settings: map[string]any{
+	hook, api := newHook(t), freePort(t)
+	s := start(t, trialstack.Options{DovecotConf: fmt.Sprintf("doveadm_api_key = a key\nservice doveadm {\n  inet_listener http {\n    port = %d\n  }\n}\n", api), Daemons: 2, SharedRedis: true, Outgoing: []string{"example.com"}, MainCF: "defer_transports = drawbridge-outgoing\n", Settings: map[string]any{
 		"notify.abnormal_logins": "mail", "notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile,
 		"login.next_passdb": false, "throttle.wrong_secrets_per_account": 3, "throttle.wrong_secrets_per_address": 4, "throttle.distributed_addresses": 20,
+		"mail.alias_maps": []string{"inline:{ { carol@example.org = carol@example.org, eve@example.com, bob@example.org } }"},
 	}})
 	s.domain(nil)
 	for _, account := range []string{ann, bob, carol} {
@@ -42,6 +45,7 @@ func TestWatch(t *testing.T) {
 	t.Run("throttle", func(t *testing.T) { s.in(t).throttles(theirs, ours) })
 	t.Run("withdraw", func(t *testing.T) { s.in(t).withdraws(theirs) })
 	t.Run("abnormal logins", func(t *testing.T) { s.in(t).abnormal(hook, theirs) })
+	t.Run("forwards", func(t *testing.T) { s.in(t).forwards(theirs, api) })
 	t.Run("records", func(t *testing.T) { s.in(t).exports(theirs) })
 	t.Run("metrics", func(t *testing.T) { s.in(t).measures() })
 	t.Run("inspection", func(t *testing.T) { s.in(t).inspects(theirs) })
@@ -382,6 +386,73 @@ func (s *site) withdraws(theirs string) {
 	s.eventually("the other device's message is there", func() bool { return s.api("POST", path+"?dry_run=true", what)["delivered"] == 1.0 })
 	if !strings.Contains(s.command("audit", "example.org", "--wide"), "message.withdraw") {
 		s.t.Error("the audit does not show it")
+	}
+}
+
+// What sends an account's mail on, or hides it, is listed: of the active Sieve script and others, with
+// their times, and of an alias map; comments and texts are no actions.
+func (s *site) forwards(theirs string, api int) {
+	began := time.Now().Add(-time.Minute)
+	c, err := mailclient.Client{From: office}.Sieve(s.ctx, s.Sieve())
+	s.must(err)
+	defer func() { _ = c.Close() }()
+	answered := func(name, status string, err error) {
+		s.t.Helper()
+		s.must(err)
+		s.want(name, status, "OK")
+	}
+	status, err := c.Authenticate(carol, s.passwords[carol])
+	answered("ManageSieve", status, err)
+	status, err = c.Install("-old", "redirect \"bob@example.org\";\n")
+	answered("another script", status, err)
+	status, err = c.Install("\u00fcber all", "require [\"fileinto\", \"copy\", \"variables\", \"vacation\"];\n# redirect \"nobody@example.com\";\n"+
+		"vacation \"redirect \\\"nobody@example.com\\\";\";\nif header :contains \"subject\" \"bank\" { REDIRECT :copy text:\neve@example.com\n.\n; fileinto \"Archive\"; }\n"+
+		"set \"to\" \"x@example.com\"; redirect \"${to}\";\n")
+	answered("the active script", status, err)
+
+	const path = "/v1/accounts/" + carol + "/forwards"
+	var list object
+	s.eventually("the login by ManageSieve is listed", func() bool {
+		list = s.api("GET", path, nil)
+		return len(list["manage_sieve"].([]any)) == 1
+	})
+	var got []string
+	for _, item := range list["items"].([]any) {
+		i := item.(object)
+		got = append(got, fmt.Sprint(i["name"], " ", i["active"], " ", i["action"], " ", i["target"], " ", i["outside"], " ", i["computed"] == true, " ", i["copy"] == true))
+		changed, _ := time.Parse(time.RFC3339, fmt.Sprint(i["changed_at"]))
+		if i["source"] == "sieve" && (changed.Before(began) || changed.After(time.Now().Add(time.Minute))) {
+			s.t.Errorf("changed at %v: %v", i["changed_at"], i)
+		}
+	}
+	const all, inline = "\u00fcber all", "inline:{ { carol@example.org = carol@example.org, eve@example.com, bob@example.org } }"
+	want := []string{
+		all + " true vacation <nil> false false false", all + " true redirect eve@example.com true false true", all + " true fileinto Archive false false false",
+		all + " true redirect ${to} true true false", "-old false redirect bob@example.org false false false",
+		inline + " true alias eve@example.com true false true", inline + " true alias bob@example.org false false true",
+	}
+	if !slices.Equal(got, want) || list["problems"] != nil {
+		s.t.Errorf("problems: %v\n got %s\nwant %s", list["problems"], strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+	}
+	if text := s.command("account", "forwards", carol); !strings.Contains(text, "eve@example.com") || !strings.Contains(text, "computed") || !strings.Contains(text, "ManageSieve from "+office) {
+		s.t.Errorf("the command prints\n%s", text)
+	}
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "GET", path, nil)
+	for _, at := range []string{"exec:/usr/bin/doveadm -c " + s.DovecotConf(), fmt.Sprintf("http://127.0.0.1:%d", api), "unix:" + filepath.Join(s.Dir, "dovecot", "run", "doveadm-server")} {
+		d, err := doveadm.Parse(at, []byte("a key"))
+		s.must(err)
+		scripts, err := d.Scripts(s.ctx, carol)
+		slices.SortFunc(scripts, func(a, b doveadm.Script) int { return strings.Compare(a.Name, b.Name) })
+		if err != nil || len(scripts) != 2 || scripts[0].Name != "-old" || scripts[0].Active || strings.TrimSpace(scripts[0].Text) != `redirect "bob@example.org";` ||
+			scripts[1].Name != all || !scripts[1].Active || !strings.Contains(scripts[1].Text, "\neve@example.com\n.\n") {
+			s.t.Errorf("%s: %+v, %v", at, scripts, err)
+		}
+		if scripts, err := d.Scripts(s.ctx, "nobody@example.org"); err == nil && len(scripts) > 0 {
+			s.t.Errorf("%s: of nobody: %+v", at, scripts)
+		}
+	}
+	if none := s.api("GET", "/v1/accounts/"+bob+"/forwards", nil); fmt.Sprint(none["items"], none["scripts"], none["problems"]) != "[] [] <nil>" {
+		s.t.Errorf("of an account without forwards: %v", none)
 	}
 }
 

@@ -221,10 +221,12 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		// Log-ins to the pages are verified by Dovecot, as Postfix' are.
 		"sasl.next": s.path("postfix", "queue", "private", "auth"),
 		// Its mode is 0600, and all runs as root.
-		"sessions.doveadm": "unix:" + s.path("dovecot", "run", "doveadm-server"),
-		"notify.smtp":      s.SMTP(),
-		"mail.postqueue":   []string{"/usr/sbin/postqueue", "-c", s.PostfixDir()},
-		"mail.postsuper":   []string{"/usr/sbin/postsuper", "-c", s.PostfixDir()},
+		"sessions.doveadm":   "unix:" + s.path("dovecot", "run", "doveadm-server"),
+		"sessions.sieve_dir": s.path("mail") + "/%d/%n/sieve",
+		"notify.smtp":        s.SMTP(),
+		"mail.postqueue":     []string{"/usr/sbin/postqueue", "-c", s.PostfixDir()},
+		"mail.postsuper":     []string{"/usr/sbin/postsuper", "-c", s.PostfixDir()},
+		"mail.postmap":       []string{"/usr/sbin/postmap", "-c", s.PostfixDir()},
 		// Not the database that this machine may have.
 		"regions.database": "none",
 	}

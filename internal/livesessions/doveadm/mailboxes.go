@@ -69,6 +69,5 @@ func (c command) forUser() []string {
 
 // line is a command line behind the name of the program.
 func (c command) line() []string {
-	words := c.words()
-	return slices.Concat(words[:1], c.forUser(), words[1:])
+	return slices.Concat(strings.Fields(c.name), c.forUser(), c.words()[1:])
 }

@@ -30,6 +30,15 @@ func (c command) words() []string {
 	return words
 }
 
+// method is the command's name in the HTTP API: sieveList for "sieve list".
+func (c command) method() string {
+	first, second, _ := strings.Cut(c.name, " ")
+	if second != "" {
+		second = strings.ToUpper(second[:1]) + second[1:]
+	}
+	return first + second
+}
+
 // rowsOf reads the JSON objects that both the API and "doveadm -f json" print.
 func rowsOf(text []byte) ([]row, error) {
 	var objects []json.RawMessage
@@ -71,13 +80,13 @@ func (a *api) run(ctx context.Context, c command) ([]row, bool, error) {
 	for name, value := range c.params {
 		params[name] = value
 	}
-	if len(c.masks) > 0 {
+	if len(c.masks) > 0 && c.params["scriptname"] == nil {
 		params["mask"] = c.masks
 	}
 	if c.user != "" {
 		params["user"] = c.user
 	}
-	body, err := json.Marshal([]any{[]any{c.name, params, "drawbridge"}})
+	body, err := json.Marshal([]any{[]any{c.method(), params, "drawbridge"}})
 	if err != nil {
 		return nil, false, err
 	}
