@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"hash/maphash"
 	"strconv"
 	"time"
 
@@ -36,6 +37,11 @@ type Site struct {
 	// Progress returns who still uses the mailbox password of a domain.
 	Progress func(ctx context.Context, domain string) (*api.EnforcementProgress, error)
 	Log      hclog.Logger
+
+	// claimed has the notices that this daemon or another one has sent, by a hash of their names, and their stage:
+	// Redis is not asked again while they are due. Each pass makes it anew, so it does not grow.
+	claimed, next map[uint64]int64
+	seed          maphash.Seed
 }
 
 const (
@@ -64,8 +70,13 @@ func (s *Site) Run(ctx context.Context) {
 	}
 }
 
-// Pass sends what is due at a time.
+// Pass sends what is due at a time. Passes must not overlap.
 func (s *Site) Pass(ctx context.Context, now time.Time) {
+	if s.claimed == nil {
+		s.seed = maphash.MakeSeed()
+	}
+	s.next = make(map[uint64]int64, len(s.claimed))
+	defer func() { s.claimed = s.next }()
 	for _, d := range s.State.Domains("", 0) {
 		if err := s.domain(ctx, d.Doc, now); err != nil && ctx.Err() == nil {
 			s.Log.Warn("notifying users ahead of time", "domain", d.Doc.Name, "error", err)
@@ -149,9 +160,18 @@ func spread(account string) time.Duration {
 
 // once sends a notice unless it, or a later one, was sent.
 func (s *Site) once(ctx context.Context, domain, account, what string, stage int64, n *notify.Notice) error {
-	first, err := s.Advance(ctx, domain, "reminder:"+account+":"+what, stage, remembered)
-	if err != nil || !first {
+	name := "reminder:" + account + ":" + what
+	key := maphash.String(s.seed, domain+" "+name)
+	if s.claimed[key] == stage {
+		s.next[key] = stage
+		return nil
+	}
+	first, err := s.Advance(ctx, domain, name, stage, remembered)
+	if err != nil {
 		return err
+	}
+	if s.next[key] = stage; !first {
+		return nil
 	}
 	n.ID, n.Domain, n.Account = store.NewID(), domain, account
 	s.Notify(n)

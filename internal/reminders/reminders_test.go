@@ -95,3 +95,46 @@ func TestEachOnceAndSpread(t *testing.T) {
 		t.Error("all accounts are notified in the same hour")
 	}
 }
+
+// Redis is asked once for each notice, not at each pass; after a fault it is asked again.
+func TestNoticesAreClaimedOnce(t *testing.T) {
+	t.Parallel()
+	st, redis := redistest.NewStore(t, redistest.Start(t).Options())
+	redistest.Run(t, st)
+	redistest.Ready(t, st)
+	now := time.Now().UTC()
+	err := st.Update(t.Context(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.PutDomain(&store.Domain{Name: "example.org", Passwords: &store.PasswordPolicy{MaxAge: 90 * day}})
+		for _, name := range []string{"ann", "bob", "carl"} {
+			c.PutAccount(&store.Account{Address: name + "@example.org", MailboxHash: "{X}y", MailboxSetAt: now.Add(-80 * day)})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, sent, away := 0, 0, true
+	s := &reminders.Site{
+		State: st.State, Log: hclog.NewNullLogger(), Notify: func(*notify.Notice) { sent++ },
+		Advance: func(ctx context.Context, domain, name string, to int64, keep time.Duration) (bool, error) {
+			asked++
+			if away {
+				return false, store.ErrUnavailable
+			}
+			return redis.Advance(ctx, domain, name, to, keep)
+		},
+	}
+	s.Pass(t.Context(), now)
+	away = false
+	for range 3 {
+		s.Pass(t.Context(), now)
+	}
+	if asked != 1+3 || sent != 3 {
+		t.Errorf("asked %d times, sent %d notices", asked, sent)
+	}
+	s.Pass(t.Context(), now.Add(4*day)) // the next stage
+	s.Pass(t.Context(), now.Add(4*day))
+	if asked != 1+3+3 || sent != 6 {
+		t.Errorf("at the next stage: asked %d times, sent %d notices", asked, sent)
+	}
+}
