@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -28,20 +29,20 @@ func (h *History) Use(ctx context.Context, domain, account string, since time.Ti
 		u.Oldest = r.Time
 		for _, id := range append(r.WouldRefuse, r.PolicyID) {
 			if _, ok := u.Policies[id]; id != "" && !ok {
-				u.Policies[id] = r.Time
+				u.Policies[strings.Clone(id)] = r.Time
 			}
 		}
 		if !cameIn(r) || account != "" && r.Account != account {
 			return true
 		}
 		if _, ok := u.Devices[r.CredentialID]; r.CredentialID != "" && !ok {
-			u.Devices[r.CredentialID] = r.Time
+			u.Devices[strings.Clone(r.CredentialID)] = r.Time
 		}
 		p := access.ParseProtocol(r.Protocol)
 		by := u.Protocol[r.Account]
 		if p != 0 && by[p].IsZero() {
 			by[p] = r.Time
-			u.Protocol[r.Account] = by
+			u.Protocol[strings.Clone(r.Account)] = by // the record keeps the whole text that it was read from
 		}
 		return true
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
@@ -208,7 +209,7 @@ func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) er
 
 func decodeRecord(m redis.XMessage, rec *store.LoginRecord) error {
 	body, _ := m.Values["r"].(string)
-	if err := json.Unmarshal([]byte(body), rec); err != nil {
+	if err := access.ReadRecord(body, rec); err != nil {
 		return fmt.Errorf("login record %s: %w", m.ID, err)
 	}
 	return nil
