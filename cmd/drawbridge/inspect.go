@@ -52,6 +52,8 @@ func proposal(v any) string {
 		return "revoke"
 	case fields["disable"] != nil:
 		return "disable"
+	case fields["expire_key"] != nil:
+		return "expire"
 	}
 	return "-"
 }

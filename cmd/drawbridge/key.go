@@ -114,6 +114,7 @@ func (c *cli) keyList() *cobra.Command {
 			col("ROLE", "role"),
 			col("DOMAIN", "domain"),
 			col("EXPIRES", "expires_at"),
+			col("LAST USED", "last_used_at").onlyWide(),
 			col("ACCOUNT", "account").onlyWide(),
 			col("CREATED", "created_at").onlyWide(),
 		)

@@ -96,7 +96,7 @@ func TestRoles(t *testing.T) {
 		may []string // beside admin
 	}{
 		"Domains":      {func(_ context.Context, r *admin.Request) error { return errorOf(r.Domains(page)) }, []string{read, domains}},
-		"Keys":         {func(_ context.Context, r *admin.Request) error { return errorOf(r.Keys(page)) }, []string{read, domains}},
+		"Keys":         {func(ctx context.Context, r *admin.Request) error { return errorOf(r.Keys(ctx, page)) }, []string{read, domains}},
 		"ClientTypes":  {func(_ context.Context, r *admin.Request) error { return errorOf(r.ClientTypes(page)) }, []string{read}},
 		"RegionStatus": {func(_ context.Context, r *admin.Request) error { return errorOf(r.RegionStatus()) }, []string{read, domains}},
 		"RegionCodes":  {func(_ context.Context, r *admin.Request) error { return errorOf(r.RegionCodes(page)) }, []string{read, domains}},

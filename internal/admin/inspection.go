@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/address"
+	"github.com/drawbridge/drawbridge/internal/admin/guard"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/history"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -75,7 +78,9 @@ func (d *Domain) inspect(ctx context.Context, account string, days int) (*inspec
 		}
 		x.policies()
 		x.exceptions()
-		x.keys()
+	}
+	if err := x.keys(ctx, account); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(x.found, func(a, b api.Finding) int { return strings.Compare(a.ID, b.ID) })
 	return x, nil
@@ -205,13 +210,36 @@ func (x *inspection) exceptions() {
 	}
 }
 
-// keys lists the API keys of the domain that never expire.
-func (x *inspection) keys() {
-	for _, k := range x.Store.State.Keys() {
-		if (k.Doc.Domain == x.name || k.Doc.Account != "" && address.Domain(k.Doc.Account) == x.name) && k.Doc.ExpiresAt.IsZero() {
-			x.add("key_without_end", k.Doc.Account, k.Doc.ID, fmt.Sprintf("the key %q of role %s does not expire", k.Doc.Name, k.Doc.Role), nil)
+// keys looks at the API keys of the domain, or of one account: those that never expire, and those that
+// are not used. A key counts as unused only if its uses were recorded for that long.
+func (x *inspection) keys(ctx context.Context, account string) error {
+	var uses map[string]time.Time
+	began := x.Time
+	if x.KeyUses != nil {
+		var err error
+		if uses, began, err = x.KeyUses.List(ctx); err != nil {
+			return err
 		}
 	}
+	for _, k := range x.Store.State.Keys() {
+		k := k.Doc
+		of := k.Domain == x.name || k.Account != "" && address.Domain(k.Account) == x.name
+		if !of || account != "" && k.Account != account || !k.ExpiresAt.IsZero() && !x.Time.Before(k.ExpiresAt) {
+			continue
+		}
+		if k.ExpiresAt.IsZero() {
+			x.add("key_without_end", k.Account, k.ID, fmt.Sprintf("the key %q of role %s does not expire", k.Name, k.Role), nil)
+		}
+		if last := uses[k.ID]; !last.After(x.since) && !k.CreatedAt.After(x.since) && !began.After(x.since) {
+			detail := fmt.Sprintf("the key %q of role %s was not used since %s", k.Name, k.Role, x.since.Format(time.DateOnly))
+			var proposal *api.Proposal
+			if x.mayRevoke(k) {
+				proposal = &api.Proposal{ExpireKey: k.ID}
+			}
+			x.add("unused_key", k.Account, k.ID, detail, proposal)
+		}
+	}
+	return nil
 }
 
 // Reclaim carries out the proposals of findings in one transaction, or undoes an earlier reclaim.
@@ -249,19 +277,45 @@ func (d *Domain) Reclaim(ctx context.Context, in *api.Reclaim, f *api.Faults) (*
 	if len(res.Items) == 0 {
 		return res, nil
 	}
-	err = d.Change(ctx, func(ch *store.Change) error {
+	var expired map[string][2]time.Time
+	err = d.changeRules(ctx, func(ch *store.Change, rules *guard.Edit) error {
 		Describe(ch, "inspection.reclaim", d.name, "")
-		edits := reclaimEdits{d: d, ch: ch, accounts: map[string]*store.Account{}}
+		rules.Policies = map[string]*store.Policy{}
+		expired = map[string][2]time.Time{}
+		edits := reclaimEdits{d: d, ch: ch, accounts: map[string]*store.Account{}, rules: rules, keys: expired}
 		for i := range res.Items {
 			edits.apply(&res.Items[i])
 		}
 		res.ID = fmt.Sprintf("%d-%d", store.ShardOf(d.name), ch.Rev)
 		return edits.put()
 	})
-	if d.DryRun {
+	if err != nil || d.DryRun {
 		res.ID = ""
+		return res, err
 	}
-	return res, err
+	return res, d.expireKeys(ctx, expired)
+}
+
+// expireKeys ends keys, or gives them back the end that they had, unless they were changed meanwhile.
+// Keys are in another part of the store than their domain: this is a transaction of its own.
+func (d *Domain) expireKeys(ctx context.Context, keys map[string][2]time.Time) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return d.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+		Describe(ch, "key.update", d.name, d.name)
+		for _, k := range d.Store.State.Keys() {
+			end, ok := keys[k.Doc.ID]
+			if !ok || !d.mayRevoke(k.Doc) || !k.Doc.ExpiresAt.Equal(end[0]) {
+				continue
+			}
+			next := *k.Doc
+			next.ExpiresAt = end[1]
+			ch.DiffOf(next.ID, k.Doc, &next)
+			ch.PutKey(&next)
+		}
+		return nil
+	})
 }
 
 // reclaimEdits collects the documents of one reclaim.
@@ -269,7 +323,8 @@ type reclaimEdits struct {
 	d        *Domain
 	ch       *store.Change
 	accounts map[string]*store.Account
-	policies []*store.Policy
+	rules    *guard.Edit
+	keys     map[string][2]time.Time // the ends that they have and get
 }
 
 // account returns the account's document to be changed; nil if it is gone.
@@ -291,11 +346,19 @@ func (e *reclaimEdits) account(addr string) *store.Account {
 
 func (e *reclaimEdits) apply(found *api.Finding) {
 	p := found.Proposal
+	if p.ExpireKey != "" {
+		for _, k := range e.d.Store.State.Keys() {
+			if k.Doc.ID == p.ExpireKey {
+				e.keys[k.Doc.ID] = [2]time.Time{k.Doc.ExpiresAt, e.ch.Now}
+			}
+		}
+		return
+	}
 	if p.Disable != "" {
 		if cur, ok := e.d.Store.State.Policy(e.d.name, p.Disable); ok && cur.Doc.Enabled {
 			next := *cur.Doc
 			next.Enabled = false
-			e.policies = append(e.policies, &next)
+			e.rules.Policies[p.Disable] = &next
 		}
 		return
 	}
@@ -337,11 +400,41 @@ func (e *reclaimEdits) put() error {
 			e.ch.PutAccount(next)
 		}
 	}
-	for _, p := range e.policies {
-		e.ch.NoteOf("policy/"+p.ID, map[string][2]any{"enabled": {!p.Enabled, p.Enabled}})
-		e.ch.PutPolicy(e.d.name, p)
+	if len(e.keys) > 0 && len(e.accounts)+len(e.rules.Policies) == 0 {
+		e.ch.AuditOnly()
 	}
-	return nil
+	for id, end := range e.keys {
+		e.ch.NoteOf("key/"+id, map[string][2]any{"expires_at": {end[0], end[1]}})
+	}
+	return e.d.putPolicies(e.ch, e.rules)
+}
+
+// putPolicies switches policies on or off, unless that locks people out.
+func (d *Domain) putPolicies(ch *store.Change, rules *guard.Edit) error {
+	if len(rules.Policies) == 0 {
+		return nil
+	}
+	for id, p := range rules.Policies {
+		sum, err := policyContent(p)
+		if err != nil {
+			return err
+		}
+		ch.NoteOf("policy/"+id, map[string][2]any{"enabled": {!p.Enabled, p.Enabled}, "content": {sum, sum}})
+	}
+	_, err := d.ApplyRules(ch, rules)
+	return err
+}
+
+// policyContent returns a hash of what a policy does while it is enabled.
+func policyContent(p *store.Policy) (string, error) {
+	enabled := normalPolicy(p)
+	enabled.Enabled = true
+	text, err := json.Marshal(enabled)
+	if err != nil {
+		return "", fmt.Errorf("encoding the policy: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // undoReclaim reverts what an earlier reclaim changed, as far as it is still as the reclaim left it.
@@ -354,11 +447,14 @@ func (d *Domain) undoReclaim(ctx context.Context, id string) (*api.Reclaimed, er
 		return nil, api.Missing("no reclaim of this id is known")
 	}
 	res := &api.Reclaimed{Items: []api.Finding{}}
-	err = d.Change(ctx, func(ch *store.Change) error {
+	u := undo{d: d, entry: entry}
+	err = d.changeRules(ctx, func(ch *store.Change, rules *guard.Edit) error {
 		res.Reverted, res.Kept = 0, nil
 		Describe(ch, "inspection.undo", d.name, id)
+		rules.Policies = map[string]*store.Policy{}
+		u.ch, u.rules, u.keys = ch, rules, map[string][2]time.Time{}
 		for _, resource := range slices.Sorted(maps.Keys(entry.Changes)) {
-			reverted, err := d.undoOne(ch, resource, entry)
+			reverted, err := u.revert(resource)
 			if err != nil {
 				return err
 			}
@@ -368,34 +464,62 @@ func (d *Domain) undoReclaim(ctx context.Context, id string) (*api.Reclaimed, er
 				res.Kept = append(res.Kept, resource)
 			}
 		}
-		return nil
+		if n := len(u.keys); n > 0 && n == res.Reverted {
+			ch.AuditOnly()
+		}
+		return d.putPolicies(ch, rules)
 	})
-	return res, err
+	if err != nil || d.DryRun {
+		return res, err
+	}
+	return res, d.expireKeys(ctx, u.keys)
 }
 
-// undoOne reverts the change of one account or policy. It reports false if somebody has changed the
+// undo reverts one reclaim.
+type undo struct {
+	d     *Domain
+	entry *store.AuditEntry // of the reclaim
+	ch    *store.Change
+	rules *guard.Edit
+	keys  map[string][2]time.Time // the ends that they have and get
+}
+
+// revert reverts the change of one account, policy or key. It reports false if somebody has changed the
 // same since.
-func (d *Domain) undoOne(ch *store.Change, resource string, entry *store.AuditEntry) (bool, error) {
+func (u *undo) revert(resource string) (bool, error) {
 	var fields struct {
-		Enabled   [2]bool
+		Content   [2]string
+		ExpiresAt [2]time.Time `json:"expires_at"`
 		Protocols []access.Switches
 		Revoked   [][]string
 	}
-	if err := json.Unmarshal(entry.Changes[resource], &fields); err != nil {
+	if err := json.Unmarshal(u.entry.Changes[resource], &fields); err != nil {
 		return false, fmt.Errorf("reading the reclaim: %w", err)
 	}
-	if policy, ok := strings.CutPrefix(resource, "policy/"); ok {
-		cur, exists := d.Store.State.Policy(d.name, policy)
+	state := u.d.Store.State
+	if id, ok := strings.CutPrefix(resource, "key/"); ok {
+		return slices.ContainsFunc(state.Keys(), func(k store.Revised[store.Key]) bool {
+			same := k.Doc.ID == id && k.Doc.ExpiresAt.Equal(fields.ExpiresAt[1]) && u.d.mayRevoke(k.Doc)
+			if same {
+				u.keys[id] = [2]time.Time{fields.ExpiresAt[1], fields.ExpiresAt[0]}
+			}
+			return same
+		}), nil
+	}
+	if id, ok := strings.CutPrefix(resource, "policy/"); ok {
+		cur, exists := state.Policy(u.d.name, id)
 		if !exists || cur.Doc.Enabled {
 			return false, nil
 		}
+		if sum, err := policyContent(cur.Doc); err != nil || sum != fields.Content[1] {
+			return false, err
+		}
 		next := *cur.Doc
 		next.Enabled = true
-		ch.NoteOf(resource, map[string][2]any{"enabled": {false, true}})
-		ch.PutPolicy(d.name, &next)
+		u.rules.Policies[id] = &next
 		return true, nil
 	}
-	cur, exists := d.Store.State.Account(resource)
+	cur, exists := state.Account(resource)
 	if !exists || len(fields.Protocols) == 2 && !maps.Equal(cur.Doc.Protocols, fields.Protocols[1]) {
 		return false, nil
 	}
@@ -410,7 +534,7 @@ func (d *Domain) undoOne(ch *store.Change, resource string, entry *store.AuditEn
 		left := len(fields.Revoked[1])
 		for i := range next.Secrets {
 			p := &next.Secrets[i]
-			if slices.Contains(fields.Revoked[1], p.ID) && p.RevokedAt.Equal(entry.Time) {
+			if slices.Contains(fields.Revoked[1], p.ID) && p.RevokedAt.Equal(u.entry.Time) {
 				p.RevokedAt = time.Time{}
 				left--
 			}
@@ -420,7 +544,7 @@ func (d *Domain) undoOne(ch *store.Change, resource string, entry *store.AuditEn
 		}
 		noted["revoked"] = [2]any{fields.Revoked[1], []string{}}
 	}
-	ch.NoteOf(resource, noted)
-	ch.PutAccount(&next)
+	u.ch.NoteOf(resource, noted)
+	u.ch.PutAccount(&next)
 	return true, nil
 }

@@ -61,6 +61,9 @@ func (a *Admin) HolderOf(hash string) (Caller, bool) {
 	if !ok {
 		return Caller{}, false
 	}
+	if now := time.Now(); a.KeyUses != nil && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt)) {
+		a.KeyUses.Used(k.ID, now)
+	}
 	return Caller{
 		Role: k.Role, Domain: k.Domain, Account: k.Account, Expires: k.ExpiresAt,
 		Actor: store.Actor{Name: k.Name, Key: k.ID},
@@ -81,12 +84,23 @@ func (c *Caller) sees(k *store.Key) bool {
 
 // Keys returns one page of the API keys that the caller may see, by id, without their secrets: role
 // domain sees those of its domain.
-func (r *Request) Keys(p Page) (*api.List[api.Key], error) {
+func (r *Request) Keys(ctx context.Context, p Page) (*api.List[api.Key], error) {
 	if err := r.Caller.May(ForRead | ForDomain); err != nil {
 		return nil, err
 	}
 	keys := slices.DeleteFunc(r.Store.State.Keys(), func(k store.Revised[store.Key]) bool { return !r.Caller.sees(k.Doc) })
-	return PageOf(p, keys, func(k *store.Key) string { return k.ID }, viewKey)
+	page, err := PageOf(p, keys, func(k *store.Key) string { return k.ID }, viewKey)
+	if err != nil || r.KeyUses == nil {
+		return page, err
+	}
+	uses, _, err := r.KeyUses.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range page.Items {
+		page.Items[i].LastUsedAt = uses[page.Items[i].ID]
+	}
+	return page, nil
 }
 
 // CreateKey creates an API key. The caller clears its secret once it is sent; a dry run has none.
@@ -180,6 +194,11 @@ func (r *Request) keyReach(in *api.NewKey, k *store.Key, f *api.Faults) {
 	}
 }
 
+// mayRevoke reports whether the caller may end a key: one that it sees and could create.
+func (r *Request) mayRevoke(k *store.Key) bool {
+	return r.Caller.sees(k) && (r.Caller.mayGrant(k.Role) || r.Caller.Role == store.RoleAdmin)
+}
+
 // RevokeKey deletes an API key and returns its last state.
 func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], error) {
 	res := &Result[api.Key]{}
@@ -193,7 +212,7 @@ func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], e
 		if err := r.Match(true, keys[i].Rev); err != nil {
 			return err
 		}
-		if !r.Caller.mayGrant(k.Role) && r.Caller.Role != store.RoleAdmin {
+		if !r.mayRevoke(k) {
 			return api.Forbidden("a key revokes only keys that it could create")
 		}
 		res.View = viewKey(k)
@@ -202,7 +221,20 @@ func (r *Request) RevokeKey(ctx context.Context, id string) (*Result[api.Key], e
 		ch.DeleteKey(k.ID)
 		return nil
 	})
+	if err == nil && !r.DryRun {
+		r.forgetUses(ctx, id)
+	}
 	return res, err
+}
+
+// forgetUses forgets when keys that are deleted were last used. If Redis fails, what is left names no
+// key and is small.
+func (r *Request) forgetUses(ctx context.Context, ids ...string) {
+	if r.KeyUses != nil && len(ids) > 0 {
+		if err := r.KeyUses.Forget(ctx, ids...); err != nil {
+			r.Log.Debug("forgetting the last uses of keys", "error", err)
+		}
+	}
 }
 
 // RevokeKeys deletes the keys of accounts or domains that are about to be deleted: a key that
@@ -212,14 +244,21 @@ func (d *Domain) RevokeKeys(ctx context.Context, revoked func(*store.Key) bool) 
 }
 
 func (r *Request) revokeKeys(ctx context.Context, domain string, revoked func(*store.Key) bool) error {
-	return r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
+	var ids []string
+	err := r.change(ctx, ForDomain, store.Global, func(ch *store.Change) error {
 		Describe(ch, "key.delete", domain, domain)
+		ids = nil
 		for _, k := range r.Store.State.Keys() {
 			if revoked(k.Doc) {
+				ids = append(ids, k.Doc.ID)
 				ch.DiffOf(k.Doc.ID, k.Doc, nil)
 				ch.DeleteKey(k.Doc.ID)
 			}
 		}
 		return nil
 	})
+	if err == nil && !r.DryRun {
+		r.forgetUses(ctx, ids...)
+	}
+	return err
 }

@@ -25,7 +25,7 @@ func deleteClientType(c *call) (*answer, error) {
 	return deleted(c.req.DeleteClientType(c.ctx, c.r.PathValue("type")))
 }
 
-func listKeys(c *call) (*answer, error) { return reported(c.req.Keys(c.page())) }
+func listKeys(c *call) (*answer, error) { return reported(c.req.Keys(c.ctx, c.page())) }
 
 func createKey(c *call) (*answer, error) {
 	var f api.Faults

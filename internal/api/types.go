@@ -651,6 +651,8 @@ type Key struct {
 	Account   string    `json:"account,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+
+	LastUsedAt time.Time `json:"last_used_at,omitzero" doc:"To the minute; missing if the key was not used since uses are recorded."`
 }
 
 // NewKey requests an API key. A key makes only weaker keys, within its own domain; the secret is

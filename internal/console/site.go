@@ -22,7 +22,7 @@ type keysData struct {
 }
 
 func (v *visit) keysView(created *api.CreatedKey) (web.View, error) {
-	list, err := v.as(admin.Options{}).Keys(v.page())
+	list, err := v.as(admin.Options{}).Keys(v.R.Context(), v.page())
 	if err != nil {
 		return web.View{}, err
 	}

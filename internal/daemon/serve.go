@@ -154,13 +154,16 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 		s.drain()
 		end()
 	})()
-	a := newAdmin(p)                         // one for all: it serialises changes of domain names
+	a := newAdmin(p) // one for all: it serialises changes of domain names
+	uses := p.redis.KeyUses()
+	a.KeyUses = uses
 	pages, closePages, err := newPages(p, a) //nolint:contextcheck // a page has its request's
 	if err != nil {
 		return err
 	}
 	defer closePages()
 	go remind(ctx, p, a)
+	go uses.Run(ctx)
 	api, err := apiServer(p, a)
 	if err != nil {
 		return err
