@@ -15,8 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/address"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
