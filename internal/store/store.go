@@ -34,6 +34,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	trouble error         // why the store is not used now; nil when it is
+	repairs int           // number of repairs and acceptances, which outdate damage found before
 	refused [Shards]error // why Redis did not take a shard's last change; nil when it did
 	altered [Shards]error // why a shard's documents are not those of its head; nil when they are
 
@@ -121,8 +122,23 @@ func (s *Store) probe(ctx context.Context) {
 	}
 }
 
-func (s *Store) setTrouble(err error) {
+func (s *Store) setTrouble(err error) { s.found(err, s.repaired()) }
+
+// repaired returns how often the store was repaired here.
+func (s *Store) repaired() int {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repairs
+}
+
+// found notes what was found when the store had been repaired that often. Damage from before a
+// repair is outdated.
+func (s *Store) found(err error, repairs int) {
+	s.mu.Lock()
+	if errors.Is(err, ErrDamaged) && repairs != s.repairs {
+		s.mu.Unlock()
+		return
+	}
 	before := s.trouble
 	s.trouble = err
 	s.mu.Unlock()
@@ -147,11 +163,12 @@ func (s *Store) Run(ctx context.Context) {
 	beside.Go(func() { s.verify(ctx) })
 	beside.Go(func() { s.writeSnapshots(ctx) })
 	for ctx.Err() == nil {
+		repairs := s.repaired()
 		err := s.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		s.setTrouble(err)
+		s.found(err, repairs)
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):
@@ -381,7 +398,7 @@ func (s *Store) Adopt(ctx context.Context) (string, error) {
 	}
 	s.State.loaded.Store(false)
 	s.State.forget()
-	s.forgetRefusals()
+	s.mended()
 	s.setTrouble(ErrUnavailable) // until the next check has loaded it
 	return id, nil
 }
@@ -401,10 +418,15 @@ func (s *Store) Damage() error {
 	return nil
 }
 
-func (s *Store) forgetRefusals() {
+// mended forgets the damage that is known, and what a check that is under way may yet find of it.
+func (s *Store) mended() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused, s.altered = [Shards]error{}, [Shards]error{}
+	if errors.Is(s.trouble, ErrDamaged) {
+		s.trouble = nil
+	}
+	s.repairs++
 }
 
 // Repair verifies every shard and replaces the documents of damaged ones by those in memory. It
@@ -451,7 +473,7 @@ func (s *Store) Repair(ctx context.Context, dryRun bool) (repaired int, err erro
 		if err := s.Upkeep.Create(ctx, known[Global].StoreID); err != nil {
 			return repaired, err
 		}
-		s.forgetRefusals()
+		s.mended()
 	}
 	return repaired, nil
 }

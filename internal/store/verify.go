@@ -42,6 +42,7 @@ func (s *Store) verifyShard(ctx context.Context, i Shard) {
 	if loaded, _ := s.State.Ready(); !loaded || s.Trouble() != nil {
 		return // reported, or found at the next load
 	}
+	repairs := s.repaired()
 	ctx, cancel := context.WithTimeout(ctx, verifyLimit)
 	defer cancel()
 	_, err := s.Log.Load(ctx, i, Head{}, nil)
@@ -49,6 +50,10 @@ func (s *Store) verifyShard(ctx context.Context, i Shard) {
 		return // says nothing about the documents
 	}
 	s.mu.Lock()
+	if err != nil && repairs != s.repairs { // found before a repair
+		s.mu.Unlock()
+		return
+	}
 	before := s.altered[i]
 	s.altered[i] = err
 	s.mu.Unlock()
