@@ -142,7 +142,7 @@ bench: sudo install-deps build
 	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
 	@bin/drawbridge-bench-exec
 	$(GO) test -run '^$$' -bench Ratios -benchtime 20x ./milter
-	$(GO) test -run '^$$' -bench 'Million|Snapshot' -benchtime 7x ./internal/store
+	$(GO) test -run '^$$' -bench 'Million|Snapshot|Check' -benchtime 7x ./internal/store
 	$(GO) test -run '^$$' -bench OfMillion -benchtime 7x ./internal/store/redisstore
 	$(GO) test -run '^$$' -bench ThousandRules ./internal/mailflow
 	$(GO) test -run '^$$' -bench Observe ./internal/metrics

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/store/snapshot"
 )
 
@@ -142,6 +145,96 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	b.ReportMetric(middle(writes), "CPU-s/write")
 	b.ReportMetric(middle(reads), "CPU-s/read")
+}
+
+// BenchmarkCheck measures finding a random account among a million and checking a secret of its, by the
+// thread's processor time. Names are in the cache, as those of requests are.
+func BenchmarkCheck(b *testing.B) {
+	const name, accounts, turns = "example.org", 1_000_000, 512
+	pepper, err := credential.CreatePepper(filepath.Join(b.TempDir(), "pepper"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	secret := []byte("abcdefghijklmnop")
+	addr := func(i int) string { return fmt.Sprintf("user%d@%s", i, name) }
+	st, shard := NewState(), ShardOf(name)
+	fresh, err := freshState(shard, Head{StoreID: "id", N: 1}, []Doc{{Key: kindDomain + "/" + name, Body: []byte(`{"name":"example.org"}`)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range accounts {
+		a := &Account{Address: addr(i), Departments: []string{"sales"}, CreatedAt: time.Now()}
+		for k := range 3 {
+			p := SecurePassword{ID: NewID(), Label: "device", PepperID: pepper.ID(), CreatedAt: time.Now()}
+			if copy(p.Hash[:], p.ID+p.ID); k == 1 {
+				p.Hash = pepper.Hash(a.Address, secret)
+			}
+			a.Secrets = append(a.Secrets, p)
+		}
+		fresh.putAccount(a.Address, pack(a.Address, a, 1))
+	}
+	st.swap(shard, Head{StoreID: "id", N: 1}, fresh)
+	index, missed := &st.domains[name].accounts, 0
+	check := func(b *testing.B, v View, hash credential.Hash) {
+		if s, ok := v.Account.Match(pepper.ID(), hash); !ok || s.State != access.SecretLive {
+			b.Fatal("the secret is not found")
+		}
+	}
+	kinds := []struct {
+		name   string
+		random int
+		f      func(b *testing.B, addr string)
+	}{
+		{"check", accounts, func(b *testing.B, addr string) {
+			_, v := st.View(addr)
+			check(b, v, pepper.Hash(addr, secret))
+		}},
+		{"cached", 16, func(b *testing.B, addr string) {
+			_, v := st.View(addr)
+			check(b, v, pepper.Hash(addr, secret))
+		}},
+		{"hash", 16, func(_ *testing.B, addr string) { pepper.Hash(addr, secret) }},
+		// The floor of finding: a place of the index and a record that are not in the cache, one after the
+		// other.
+		{"misses", accounts, func(_ *testing.B, _ string) {
+			slot := index.slots[rand.IntN(len(index.slots))]
+			p, offset := index.at(slot)
+			missed += int(index.pages[p].data[max(offset, 0)])
+		}},
+	}
+	times := make([][]float64, len(kinds))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	names := make([]string, turns)
+	for b.Loop() {
+		for range 100 {
+			for k, kind := range kinds {
+				for i := range names {
+					names[i] = addr(rand.IntN(kind.random))
+				}
+				begin := threadTime(b)
+				for _, name := range names {
+					kind.f(b, name)
+				}
+				times[k] = append(times[k], float64(threadTime(b)-begin)/turns)
+			}
+		}
+	}
+	if missed < 0 {
+		b.Fatal("never")
+	}
+	for k, kind := range kinds {
+		b.ReportMetric(middle(times[k]), "ns-"+kind.name)
+	}
+}
+
+func threadTime(b *testing.B) time.Duration {
+	b.Helper()
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
 }
 
 func inUse() uint64 {
