@@ -17,8 +17,9 @@ type DovecotConf struct {
 	// Files contains the readable files that passdbs name, by path: settings of ldap and sql, and
 	// the names in passwd-files.
 	Files map[string]string
-	// NoDomains: no domain is managed yet, so that a name which passes without rules does no harm.
-	NoDomains bool
+	// Domains are the managed domains, with their mailbox_passwords; nil if they are not known. While
+	// there is none, a name that passes without rules does no harm.
+	Domains map[string]string
 }
 
 // PostfixConf is the output of postconf.

@@ -181,7 +181,9 @@ func examine(ctx context.Context, o options, m machine) (findings, *Error) {
 
 	if file, conf, ok := readable(&f, "dovecot", o.dovecot, o.dovecotNamed, func(file string) (DovecotConf, error) { return readDovecot(ctx, file) }); ok {
 		conf.File = file
-		conf.NoDomains = (known || o.apiNamed) && noDomains(ctx, o.api, o.keyFile)
+		if known || o.apiNamed {
+			conf.Domains = managed(ctx, o.api, o.keyFile)
+		}
 		f = append(f, Dovecot(conf, c)...)
 		f = append(f, m.checkDovecot(conf)...)
 		dovecot = &conf

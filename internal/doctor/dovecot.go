@@ -22,6 +22,8 @@ const (
 	policyPath    = "/v1/dovecot/policy"
 	policyURL     = "http://127.0.0.1:8481" + policyPath
 
+	maxNamed = 5 // domains in one finding
+
 	// Below this limit of address space a Go program dies before main.
 	minAddressSpace = 768 << 20
 )
@@ -31,7 +33,7 @@ const (
 func Dovecot(conf DovecotConf, c *config.Config) []Finding {
 	v := version(conf.Version)
 	view := func(where string, all doveconf.Section) findings {
-		return dovecotView(dovecotChecks{where: where, all: all, version: v, config: c, files: conf.Files, noDomains: conf.NoDomains})
+		return dovecotView(dovecotChecks{where: where, all: all, version: v, config: c, files: conf.Files, domains: conf.Domains})
 	}
 	all, apart := forUsers(conf.All, v)
 	base := v.check(conf.File)
@@ -148,8 +150,8 @@ type dovecotChecks struct {
 	version dovecotVersion
 	config  *config.Config
 
-	files     map[string]string // of passdbs, as far as they were read
-	noDomains bool              // no domain is managed yet
+	files   map[string]string // of passdbs, as far as they were read
+	domains map[string]string // that are managed, with their mailbox_passwords; nil if not known
 }
 
 func (d *dovecotChecks) at(parts ...string) string {
@@ -457,7 +459,7 @@ func (d *dovecotChecks) arguments(title string, p doveconf.Section) {
 
 func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 	const check = "dovecot.passdb.next"
-	needed := d.asksNext()
+	needed, domains := d.asksNext(), d.leftToNext()
 	found, well := false, true
 	for i, p := range list[at+1:] {
 		if p.Get("master", "no") == "yes" || p.Get("deny", "no") == "yes" || isOurs(p) {
@@ -475,12 +477,26 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 			d.fail(check, d.at(title), "# a passdb that verifies passwords", "accepts any password, or one fixed password, for every account: every login that Drawbridge passes to it succeeds")
 		}
 	}
+	if len(domains) > 0 && d.config.SASL.Next == "" {
+		what := "their users cannot log in to /account"
+		if len(d.config.SASL.Listen) > 0 {
+			what = "their logins to Postfix are temporary failures, and " + what
+		}
+		d.fail("daemon.sasl.next", "sasl.next", "[sasl]\nnext = \"/var/spool/postfix/private/auth\"",
+			"is empty, and mailbox_passwords of %s leaves mailbox passwords to the next passdb: %s", strings.Join(domains, ", "), what)
+	}
 	switch {
+	case needed && !found && len(domains) > 0 && !d.config.Login.NextPassdb && d.config.Login.Unmanaged != config.Next:
+		d.fail(check, d.at("passdb"), "# a passdb that verifies their passwords, below Drawbridge's\n# or keep them in Drawbridge: drawbridge domain set DOMAIN --mailbox-passwords here --confirm",
+			"no passdb follows, but mailbox_passwords of %s leaves mailbox passwords to one: such logins are temporary failures", strings.Join(domains, ", "))
+	case !needed && !found && d.config.Login.NextPassdb:
+		d.warn(check, d.at("passdb"), "[login]\nnext_passdb = false",
+			"no passdb follows: no domain needs one, since mailbox_passwords of each is \"here\", but a new domain will, because login.next_passdb is true")
 	case needed && !found:
 		d.fail(check, d.at("passdb"), "[login]\nnext_passdb = false\nunmanaged = \"deny\"",
 			"no passdb follows, but login.next_passdb or login.unmanaged = \"next\" leaves mailbox passwords to one: such logins are temporary failures")
 	case !needed && found:
-		d.ok(check, d.at("passdb"), "login.next_passdb is false: the following passdbs are not asked about logins")
+		d.ok(check, d.at("passdb"), "Drawbridge verifies all mailbox passwords: the following passdbs are not asked about logins")
 	case well:
 		d.ok(check, d.at("passdb"), "the next passdb verifies the logins that Drawbridge passes to it")
 	}
@@ -488,7 +504,30 @@ func (d *dovecotChecks) nextPassdb(list []doveconf.Section, at int) {
 
 // asksNext reports whether the daemon ever leaves a login to the next passdb.
 func (d *dovecotChecks) asksNext() bool {
-	return d.config.Login.NextPassdb || d.config.Login.Unmanaged == config.Next
+	switch {
+	case d.config.Login.Unmanaged == config.Next, len(d.leftToNext()) > 0:
+		return true
+	case !d.config.Login.NextPassdb:
+		return false
+	}
+	asSite := len(d.domains) == 0
+	for _, place := range d.domains {
+		asSite = asSite || place != "here"
+	}
+	return asSite
+}
+
+// leftToNext returns the domains whose own setting leaves mailbox passwords to the next passdb.
+func (d *dovecotChecks) leftToNext() (list []string) {
+	for _, name := range slices.Sorted(maps.Keys(d.domains)) {
+		if place := d.domains[name]; place == "next" || place == "stored" {
+			list = append(list, name)
+		}
+	}
+	if n := len(list) - maxNamed; n > 0 {
+		list = append(list[:maxNamed], fmt.Sprintf("and %d more", n))
+	}
+	return list
 }
 
 // opensToAll reports whether a passdb succeeds for every client, and whether it does so to hand the

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -360,18 +361,35 @@ func checkAppendFsync(f *findings, check, at string, m *api.Master) {
 	}
 }
 
-// noDomains reports whether the daemon answers that it manages no domain.
-func noDomains(ctx context.Context, api, keyFile string) bool {
+// managed asks the daemon for its domains, with their mailbox_passwords; nil if it does not answer.
+func managed(ctx context.Context, api, keyFile string) map[string]string {
 	client, err := adminclient.New(adminclient.Options{API: api, KeyFile: keyFile, Timeout: answerTime})
 	if err != nil {
-		return false
+		return nil
 	}
 	defer client.Close()
-	answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains")})
-	var list struct {
-		Items []json.RawMessage `json:"items"`
+	domains := map[string]string{}
+	query := url.Values{"limit": {"1000"}}
+	for {
+		answer, err := client.Do(ctx, adminclient.Request{Method: http.MethodGet, Path: adminclient.Path("v1", "domains"), Query: query})
+		var list struct {
+			Items []struct {
+				Name             string `json:"name"`
+				MailboxPasswords string `json:"mailbox_passwords"`
+			} `json:"items"`
+			Next string `json:"next"`
+		}
+		if err != nil || json.Unmarshal(answer.Body, &list) != nil || list.Items == nil {
+			return nil
+		}
+		for _, d := range list.Items {
+			domains[d.Name] = d.MailboxPasswords
+		}
+		if list.Next == "" {
+			return domains
+		}
+		query.Set("cursor", list.Next)
 	}
-	return err == nil && json.Unmarshal(answer.Body, &list) == nil && list.Items != nil && len(list.Items) == 0
 }
 
 // maxRegionAge is the age from which a region database is reported: by then networks have moved.

@@ -129,7 +129,7 @@ func (d *dovecotChecks) comparesDomain(title string, p doveconf.Section) bool {
 
 // harmful reports a way around the rules: a failure, unless there are no rules yet.
 func (d *dovecotChecks) harmful(check, where, fix, format string, args ...any) {
-	if d.noDomains {
+	if d.domains != nil && len(d.domains) == 0 {
 		d.warn(check, where, fix, format, args...)
 		return
 	}

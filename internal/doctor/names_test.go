@@ -72,7 +72,7 @@ func TestNextPassdbNames(t *testing.T) {
 			if strings.Contains(table(t, f), "hunter2") {
 				t.Errorf("a secret is shown:\n%s", table(t, f))
 			}
-			conf.NoDomains = true
+			conf.Domains = map[string]string{}
 			if list := bad(Dovecot(conf, settingsOf(t, c.settings))); len(list) != 1 || strings.Contains(c.settings, "unmanaged") && c.what != "Drawbridge refuses such logins" && list[0].Severity != Warn {
 				t.Errorf("without a domain:\n%s", table(t, list))
 			}
