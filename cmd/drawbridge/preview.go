@@ -102,7 +102,7 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 	}
 	out := cmd.OutOrStdout()
 	t := newTable(out)
-	for _, r := range [...][2]string{
+	for _, r := range [][2]string{
 		{"since", timeCell(p.Since)},
 		{"oldest record", timeCell(p.Oldest)},
 		{"examined", strconv.Itoa(p.Examined)},
@@ -111,6 +111,9 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 		{"newly allowed", total(&p.Admitted.LoginCount)},
 	} {
 		t.row(r[0], r[1])
+	}
+	if last := p.LastLogins; last.Accounts > 0 {
+		t.row("last logins", fmt.Sprintf("%d of %d accounts change", last.Changed, last.Accounts))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -138,7 +141,24 @@ func (c *cli) printPreview(cmd *cobra.Command, a *adminclient.Answer) error {
 			}
 		}
 	}
-	return nil
+	return printLasts(out, &p.LastLogins)
+}
+
+// printLasts prints the last logins that a change decides otherwise.
+func printLasts(out io.Writer, last *api.LastLogins) error {
+	if last.Changed == 0 {
+		return nil
+	}
+	t := newTable(out)
+	t.row("")
+	t.row("LAST LOGIN OF", "TIME", "ADDRESS", "PROTOCOL", "CLIENT", "NOW", "WITH THE CHANGE")
+	for _, l := range last.Items[:min(last.Changed, shown, len(last.Items))] {
+		t.row(cell("", l.Account), shortCell(l.Time), l.IP, l.Protocol, string(l.Client), l.Before, l.After)
+	}
+	if more := last.Changed - shown; more > 0 {
+		t.row("(others)", strconv.Itoa(more))
+	}
+	return t.Flush()
 }
 
 // printSpread prints the values of one kind in a table of its own.

@@ -34,7 +34,6 @@ func (d *Domain) cutOffBy(ctx context.Context, draft history.Draft) (*api.CutOff
 		return nil, api.NotFound("domain")
 	}
 	draft.Domain, draft.Site = d.name, d.Site
-	draft.Site.NextPassdb = !d.allKept()
 	out, err := d.history().CutOff(ctx, d.Time.UTC().Truncate(time.Second).AddDate(0, 0, -PreviewDays), draft)
 	if err != nil {
 		return nil, err

@@ -296,6 +296,28 @@ type PolicyPreviewed struct {
 	CameIn   int       `json:"came_in" doc:"Records of admitted logins, including those whose result the next passdb never reported."`
 	Refused  Affected  `json:"refused" doc:"Admitted logins that the change would have refused. Logins that other rules refuse are not counted."`
 	Admitted Affected  `json:"admitted" doc:"Logins that the current rules refuse and the change would allow. Whether their secrets were right is not always known."`
+
+	LastLogins LastLogins `json:"last_logins"`
+}
+
+// LastLogins are the last logins of the accounts in a period, by the current rules and with a change.
+type LastLogins struct {
+	Accounts int         `json:"accounts" doc:"Accounts with a login in the period, 100 000 at most."`
+	Changed  int         `json:"changed" doc:"Those whose last login the change decides otherwise."`
+	Items    []LastLogin `json:"items" doc:"Changed ones first, then by account; at most 1000."`
+}
+
+// LastLogin is the last login of an account, by the current rules and with a change.
+type LastLogin struct {
+	Account  string            `json:"account"`
+	Time     time.Time         `json:"time" doc:"Of the last admitted login; of the last one that a rule refused if none was admitted."`
+	IP       string            `json:"ip,omitempty"`
+	Region   string            `json:"region,omitempty"`
+	Protocol string            `json:"protocol"`
+	Client   access.ClientType `json:"client"`
+	ClientID string            `json:"client_id,omitempty"`
+	Before   string            `json:"before" doc:"allow, or the reason of the refusal by the current rules."`
+	After    string            `json:"after" doc:"allow, or the reason of the refusal with the change."`
 }
 
 // Affected counts the logins that a change affects, by several properties.

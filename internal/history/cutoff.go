@@ -18,7 +18,7 @@ const (
 // Draft is a change of a domain's rules, or of one account's settings.
 type Draft struct {
 	Domain  string
-	Site    access.Site
+	Site    access.Site // as the settings have it; the account's domain may decide otherwise
 	Are     *access.Rules
 	Would   *access.Rules
 	Account string          // "" for all
@@ -41,13 +41,17 @@ func (h *History) CutOff(ctx context.Context, since time.Time, draft Draft) (*ap
 		for i := range records {
 			rec := &records[i]
 			out.Examined++
-			if !cameIn(rec) || !h.Recall(rec, &l) || l.Explain(draft.Site, draft.Are).Outcome == access.Deny {
+			if !cameIn(rec) || !h.Recall(rec, &l) {
+				continue
+			}
+			site := l.view.Site(draft.Site)
+			if l.Explain(site, draft.Are).Outcome == access.Deny {
 				continue
 			}
 			if draft.Facts != nil && l.Address == draft.Account {
 				l.Account = draft.Facts
 			}
-			if l.Explain(draft.Site, draft.Would).Outcome != access.Deny {
+			if l.Explain(site, draft.Would).Outcome != access.Deny {
 				continue
 			}
 			n, known := at[l.Address]

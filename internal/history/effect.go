@@ -35,6 +35,7 @@ type Change struct {
 func (h *History) Compare(ctx context.Context, domain string, since, now time.Time, change Change, progress func(api.PreviewProgress) error) (*api.PolicyPreviewed, error) {
 	e := &api.PolicyPreviewed{Since: since}
 	var refused, admitted tally
+	var last lasts
 	var stop error
 	var l Login
 	err := h.each(ctx, domain, since, func(rec *store.LoginRecord) bool {
@@ -53,6 +54,9 @@ func (h *History) Compare(ctx context.Context, domain string, since, now time.Ti
 			case after && !passes(change.Are):
 				admitted.add(rec, &l)
 			}
+			if rec.MasterUser == "" {
+				last.add(rec, &l, in, change)
+			}
 		}
 		if e.Examined%progressEvery == 0 {
 			share := float64(now.Sub(rec.Time)) / float64(now.Sub(since))
@@ -63,8 +67,59 @@ func (h *History) Compare(ctx context.Context, domain string, since, now time.Ti
 	if err := cmp.Or(stop, err); err != nil {
 		return nil, err
 	}
-	e.Refused, e.Admitted = refused.affected(), admitted.affected()
+	e.Refused, e.Admitted, e.LastLogins = refused.affected(), admitted.affected(), last.view()
 	return e, nil
+}
+
+// lasts are the last logins of accounts, as far as a limit of accounts.
+type lasts struct {
+	at       map[string]int // in items
+	items    []api.LastLogin
+	admitted []bool
+}
+
+// add adds an older login than those before it. A refused one counts for an account of which no
+// login was admitted: it may be somebody else's attempt.
+func (v *lasts) add(rec *store.LoginRecord, l *Login, in bool, change Change) {
+	i, known := v.at[l.Address]
+	switch {
+	case known && (v.admitted[i] || !in), !known && len(v.items) == maxValues:
+		return
+	case !known:
+		if v.at == nil {
+			v.at = map[string]int{}
+		}
+		i = len(v.items)
+		v.at[l.Address] = i
+		v.items, v.admitted = append(v.items, api.LastLogin{}), append(v.admitted, false)
+	}
+	judged := func(rules *access.Rules) string {
+		reason, _ := l.judge(rules)
+		return cmp.Or(string(reason), access.Allow.String())
+	}
+	v.admitted[i] = in
+	v.items[i] = api.LastLogin{
+		Account: l.Address, Time: rec.Time, IP: rec.IP, Region: l.Region, Protocol: rec.Protocol, Client: rec.Client, ClientID: rec.ClientID,
+		Before: judged(change.Are), After: judged(change.Would),
+	}
+}
+
+func (v *lasts) view() api.LastLogins {
+	out := api.LastLogins{Accounts: len(v.items)}
+	order := func(l *api.LastLogin) int {
+		if l.Before == l.After {
+			return 1
+		}
+		return 0
+	}
+	for i := range v.items {
+		out.Changed += 1 - order(&v.items[i])
+	}
+	slices.SortFunc(v.items, func(a, b api.LastLogin) int {
+		return cmp.Or(order(&a)-order(&b), cmp.Compare(a.Account, b.Account))
+	})
+	out.Items = append([]api.LastLogin{}, v.items[:min(len(v.items), maxListed)]...)
+	return out
 }
 
 // tally counts the logins that a change affects.

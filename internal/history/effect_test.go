@@ -330,3 +330,41 @@ func TestCompareTellsHowFarItIs(t *testing.T) {
 		t.Errorf("error %v, asked %d times", err, journal.asked)
 	}
 }
+
+// Of each account, the last login counts: an admitted one, or, without any, one that a rule refused.
+// Those that the change decides otherwise come first.
+func TestLastLogins(t *testing.T) {
+	h, journal := newHistory(t)
+	login := func(minute int, account, ip string, outcome access.Outcome, reason access.Reason) store.LoginRecord {
+		return store.LoginRecord{
+			Time: now.Add(-time.Duration(minute) * time.Minute), Account: account, IP: ip, Protocol: "imap", Client: access.ClientThirdParty, Outcome: outcome, Reason: reason,
+		}
+	}
+	master := login(1, "eve@example.org", "198.51.100.1", access.Allow, access.ReasonOK)
+	master.MasterUser = "admin"
+	journal.records = []store.LoginRecord{
+		master,
+		login(2, "ann@example.org", "198.51.100.1", access.Deny, access.ReasonPolicy), // somebody else, perhaps
+		login(3, "bob@alias.example", "198.51.100.1", access.Deny, access.ReasonBadSecret),
+		login(4, "bob@example.org", "203.0.113.9", access.Allow, access.ReasonOK),
+		login(5, "ann@example.org", "203.0.113.10", access.Allow, access.ReasonOK),
+		login(6, "bob@example.org", "198.51.100.1", access.Allow, access.ReasonOK),
+		login(7, "eve@example.org", "203.0.113.9", access.Deny, access.ReasonPolicy),
+	}
+	are := access.Settings{Departments: []string{"sales", "sales/emea"}}
+	are.PutPolicy(&access.Policy{ID: "p", Name: "p", Enabled: true, Type: access.Blacklist, Mode: access.Enforce, Scope: access.Scope{Members: []string{"eve@example.org"}}, IPs: []string{"203.0.113.9"}})
+	would := access.Settings{Departments: are.Departments}
+	would.PutPolicy(&access.Policy{ID: "q", Name: "q", Enabled: true, Type: access.Blacklist, Mode: access.Enforce, Scope: access.Scope{Members: []string{"bob@example.org"}}, IPs: []string{"203.0.113.9"}})
+	rules := access.Compile(&are)
+	e, err := h.Compare(t.Context(), domain, since, now, history.Change{Are: rules, Others: rules, Would: access.Compile(&would)}, noProgress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintf("%d of %d:", e.LastLogins.Changed, e.LastLogins.Accounts)
+	for _, l := range e.LastLogins.Items {
+		got += fmt.Sprintf(" %s %s %s>%s", l.Account, l.IP, l.Before, l.After)
+	}
+	if want := "2 of 3: bob@example.org 203.0.113.9 allow>policy eve@example.org 203.0.113.9 policy>allow ann@example.org 203.0.113.10 allow>allow"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

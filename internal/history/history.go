@@ -57,6 +57,7 @@ func (h *History) each(ctx context.Context, domain string, since time.Time, f fu
 // Login is a recorded login, to be evaluated again.
 type Login struct {
 	access.Query // without Rules
+	view         store.View
 	login        access.Login
 	account      access.Account
 	then         then
@@ -108,7 +109,7 @@ func (h *History) Recall(rec *store.LoginRecord, l *Login) bool {
 	if l.Region == "" && h.Region != nil {
 		l.Region = h.Region(l.login.IP)
 	}
-	l.Account = v.Account.Facts(&l.account)
+	l.view, l.Account = v, v.Account.Facts(&l.account)
 	if rec.SecretHidden {
 		l.login.Lookup = access.LookupCredentials
 	}
