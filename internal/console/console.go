@@ -85,6 +85,7 @@ func routes() []route {
 		{"POST /logout-everywhere", readers, (*visit).logoutEverywhere, harmless},
 		{"GET " + d, readers, (*visit).domainPage, harmless},
 		{"GET " + d + "/logins", readers, (*visit).logins, harmless},
+		{"GET " + d + "/logins/chart", readers, (*visit).chartPage, harmless},
 		{"GET " + d + "/logins/{id}", readers, (*visit).login, harmless},
 		{"POST " + d + "/logins/{id}/confirm", writers, (*visit).confirmLogin, harmless},
 		{"POST " + d + "/logins/{id}/secure", writers, (*visit).secureLogin, always},
@@ -212,7 +213,12 @@ func (p *Pages) visit(c *web.Call, r route) error {
 // lasts reports whether a page reads many records or changes many accounts.
 func lasts(pattern string) bool {
 	if method, path, _ := strings.Cut(pattern, " "); method == "GET" {
-		return strings.HasSuffix(path, "/forwards") || strings.HasSuffix(path, "/inspection") || strings.HasSuffix(path, "/progress")
+		for _, end := range []string{"/forwards", "/inspection", "/progress", "/chart"} {
+			if strings.HasSuffix(path, end) {
+				return true
+			}
+		}
+		return false
 	}
 	for _, end := range []string{"/check", "/batch", "/document", "/inspection", "/withdraw"} {
 		if strings.HasSuffix(pattern, end) {
@@ -382,7 +388,7 @@ func (p *Pages) login(c *web.Call) error {
 }
 
 func (v *visit) logout() error {
-	if err := v.SignOut(); err != nil {
+	if _, err := v.SignOut(); err != nil {
 		return err
 	}
 	return v.Redirect("/login")

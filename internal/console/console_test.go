@@ -45,23 +45,53 @@ func TestRoutes(t *testing.T) {
 
 func TestChart(t *testing.T) {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	var items []api.LoginRecord
-	for i := range 48 { // newest first
-		items = append(items, api.LoginRecord{Time: at.Add(-time.Duration(i) * time.Hour), Outcome: access.Deny})
+	c := newChart(at.Add(-47*time.Hour), at, 24)
+	for i := range 48 {
+		r := &api.LoginRecord{Time: at.Add(-time.Duration(i) * time.Hour), Outcome: access.Deny, Region: "FR"}
+		if i == 0 {
+			r.Outcome, r.Region = access.Allow, ""
+		}
+		c.add(r)
 	}
-	items[0].Outcome = access.Allow
-	bars, sum := chart(items), 0
-	for _, b := range bars {
+	c.add(&api.LoginRecord{Time: at.Add(time.Hour)}) // later than the period
+	c.add(&api.LoginRecord{Time: at.AddDate(0, 0, -9)})
+	c.scale()
+	sum := 0
+	for _, b := range c.Bars {
 		sum += b.Allow + b.Deny + b.Next
 		if b.AllowAt < 0 || b.DenyAt < 0 || b.AllowHigh+b.DenyHigh+b.NextHigh > 100 {
 			t.Errorf("%+v", b)
 		}
 	}
-	if len(bars) != 24 || sum != len(items) || bars[23].Allow != 1 {
-		t.Errorf("%d bars, %d logins: %+v", len(bars), sum, bars)
+	if sum != 50 || c.Counted != 50 || c.Bars[23].Allow != 1 {
+		t.Errorf("%d logins: %+v", sum, c.Bars)
 	}
-	if chart(items[:1]) != nil || chart(nil) != nil {
-		t.Error("one login has a chart")
+	want := []regionCount{{"FR", 47, 47, 0, 100}, {"", 3, 2, 2, 4}}
+	if !slices.Equal(c.Regions, want) {
+		t.Errorf("%+v, want %+v", c.Regions, want)
+	}
+	one := newChart(at, at, 24) // without a period
+	one.add(&api.LoginRecord{Time: at})
+	one.scale()
+}
+
+// Departments are arranged below their parents, whatever is between them in the list, with what a
+// scope says of each.
+func TestTree(t *testing.T) {
+	var list []api.Department
+	for _, path := range []string{"sales", "sales & more", "sales-x", "sales/emea", "sales/emea/south", "support/l2"} {
+		list = append(list, api.Department{Path: path})
+	}
+	var show func([]*branch) string
+	show = func(list []*branch) (text string) {
+		for _, b := range list {
+			text += b.Leaf + ":" + b.Mark + "(" + show(b.Sub) + ")"
+		}
+		return text
+	}
+	got := show(tree(list, []api.ScopeDepartment{{Path: "sales", Sub: true}, {Path: "sales-x"}}, []api.ScopeDepartment{{Path: "sales/emea/south", Sub: true}}))
+	if want := "sales:in(emea:(south:out()))sales & more:()sales-x:in-only()l2:()"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

@@ -59,7 +59,7 @@ func (v *visit) group() error {
 func (v *visit) groupForm(f *api.Faults) *api.Group {
 	return web.Check(v.Call, &api.Group{
 		Aliases: nonNil(v.Lines("aliases")), Members: nonNil(v.Lines("members")), WhoMaySend: v.Value("who_may_send"),
-		Senders: nonNil(v.Lines("senders")), Departments: nonNil(v.Lines("departments")), Approvers: nonNil(v.Lines("approvers")),
+		Senders: nonNil(v.Lines("senders")), Departments: nonNil(v.rows("departments")), Approvers: nonNil(v.rows("approvers")),
 		ExemptApprovers: v.Value("exempt_approvers") == "true",
 	}, f)
 }

@@ -118,13 +118,11 @@ func kindOf(name string) (*ruleKind, bool) {
 
 // ruleForm is the form of a mail rule, and what its draft would do.
 type ruleForm struct {
+	scopeForm
 	ID          string // "new" for one that does not exist
 	Rule        *api.MailRule
 	Kinds       []ruleKind // of a new rule whose kind is not chosen
 	About       string
-	Scope       *api.Scope
-	Except      api.Exceptions
-	Departments []api.Department
 	Action      []ruleField
 	Match       []ruleField
 	From, Until string
@@ -233,17 +231,12 @@ func (v *visit) read(prefix string, fields []ruleField, f *api.Faults) map[strin
 
 // ruleView is the page with the form of a rule.
 func (v *visit) ruleView(d *admin.Domain, id string, r *api.MailRule) (web.View, *ruleForm, error) {
-	departments, err := d.Departments(admin.Page{Limit: 1000})
+	scope, err := v.scopeForm(d, r.Scope)
 	if err != nil {
 		return web.View{}, nil, err
 	}
-	data := &ruleForm{ID: id, Rule: r, Scope: r.Scope, Departments: departments.Items}
-	if data.Scope == nil {
-		data.Scope = &api.Scope{}
-	}
-	if data.Scope.Except != nil {
-		data.Except = *data.Scope.Except
-	}
+	scope.Step = 2
+	data := &ruleForm{scopeForm: scope, ID: id, Rule: r}
 	if r.From != nil {
 		data.From = r.From.UTC().Format(clock)
 	}

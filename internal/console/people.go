@@ -88,21 +88,24 @@ func (v *visit) attention(domain string) (items []attention, err error) {
 		return nil, err
 	}
 	at := "/domains/" + url.PathEscape(domain)
-	add := func(n int, text, link string) {
-		if n > 0 {
-			items = append(items, attention{strconv.Itoa(n) + " " + text, at + link})
+	add := func(n int, one, many, link string) {
+		switch {
+		case n == 1:
+			items = append(items, attention{"1 " + one, at + link})
+		case n > 1:
+			items = append(items, attention{strconv.Itoa(n) + " " + many, at + link})
 		}
 	}
 	reverts, err := d.Reverts(admin.Page{Limit: look})
 	if err != nil {
 		return nil, err
 	}
-	add(len(reverts.Items), "changes are reverted unless they are confirmed", "/policies")
+	add(len(reverts.Items), "change is reverted unless it is confirmed", "changes are reverted unless they are confirmed", "/policies")
 	held, err := d.HeldMessages(v.R.Context(), admin.Page{Limit: look})
 	if err != nil {
 		return nil, err
 	}
-	add(len(held.Items), "messages wait for approval", "/held")
+	add(len(held.Items), "message waits for approval", "messages wait for approval", "/held")
 	policies, err := d.Policies(admin.Page{Limit: look})
 	if err != nil {
 		return nil, err
@@ -117,8 +120,8 @@ func (v *visit) attention(domain string) (items []attention, err error) {
 			nobody++
 		}
 	}
-	add(reporting, "policies only report", "/policies")
-	add(nobody, "enabled policies select nobody", "/policies")
+	add(reporting, "policy only reports", "policies only report", "/policies")
+	add(nobody, "enabled policy selects nobody", "enabled policies select nobody", "/policies")
 	enforced, err := d.SecurePasswordPolicy()
 	if err != nil {
 		return nil, err
@@ -141,11 +144,11 @@ func (v *visit) attention(domain string) (items []attention, err error) {
 		of = " (of the first " + strconv.Itoa(look) + ")"
 	}
 	if enforced.View.Enforced {
-		add(without, "accounts have no secure password, and some may need one"+of, "/accounts")
+		add(without, "account has no secure password, and may need one"+of, "accounts have no secure password, and some may need one"+of, "/accounts")
 	} else {
-		add(without, "accounts have no secure password"+of, "/secure-passwords")
+		add(without, "account has no secure password"+of, "accounts have no secure password"+of, "/secure-passwords")
 	}
-	add(suspended, "accounts are suspended"+of, "/accounts")
+	add(suspended, "account is suspended"+of, "accounts are suspended"+of, "/accounts")
 	return items, nil
 }
 
@@ -273,7 +276,7 @@ func (v *visit) changeAccount() error {
 	var sent *api.Account
 	_, err = a.Patch(v.R.Context(), func(cur *api.Account, f *api.Faults) (*api.Account, error) {
 		cur.Suspended, cur.Protocols = v.Value("suspended") == "true", v.switches()
-		cur.Departments, cur.Aliases, cur.SendAs = v.Lines("departments"), v.Lines("aliases"), v.Lines("send_as")
+		cur.Departments, cur.Aliases, cur.SendAs = v.rows("departments"), v.Lines("aliases"), v.Lines("send_as")
 		cur.SecurePasswords = v.Value("secure_passwords")
 		sent = web.Check(v.Call, cur, f)
 		return sent, nil
@@ -325,29 +328,21 @@ func (v *visit) revokeDevice() error {
 }
 
 type batchData struct {
-	Scope       *api.Scope
-	Except      api.Exceptions
-	Departments []api.Department
-	Totals      *api.BatchTotals
-	Results     []api.BatchAccount
-	Planned     bool
-	JSON        string
+	scopeForm
+	Totals  *api.BatchTotals
+	Results []api.BatchAccount
+	Planned bool
 }
 
-func (v *visit) batchForm() error { return v.showBatch(batchData{Scope: &api.Scope{}}, nil) }
+func (v *visit) batchForm() error { return v.showBatch(nil, batchData{}, nil) }
 
-func (v *visit) showBatch(data batchData, problem error) error {
+func (v *visit) showBatch(scope *api.Scope, data batchData, problem error) error {
 	d, err := v.domain(admin.Options{})
 	if err != nil {
 		return err
 	}
-	departments, err := d.Departments(admin.Page{Limit: look})
-	if err != nil {
+	if data.scopeForm, err = v.scopeForm(d, scope); err != nil {
 		return err
-	}
-	data.Departments = departments.Items
-	if data.Scope.Except != nil {
-		data.Except = *data.Scope.Except
 	}
 	view := v.view("batch", "Change many accounts", line("batch", d.Name()), data)
 	if problem != nil {
@@ -363,9 +358,9 @@ func (v *visit) batch() error {
 	if err != nil {
 		return err
 	}
-	data := batchData{Scope: v.scope(), Planned: planned}
+	data, scope := batchData{Planned: planned}, v.scope()
 	var f api.Faults
-	in := &api.Batch{Select: data.Scope, Set: &api.BatchSet{}}
+	in := &api.Batch{Select: scope, Set: &api.BatchSet{}}
 	var named []string
 	for _, p := range []struct {
 		name string
@@ -387,7 +382,7 @@ func (v *visit) batch() error {
 	}
 	b, err := d.Batch(in, named, "", &f)
 	if err != nil {
-		return v.showBatch(data, err)
+		return v.showBatch(scope, data, err)
 	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	err = b.Run(context.WithoutCancel(v.R.Context()), func(results []api.BatchAccount) error {
@@ -400,11 +395,16 @@ func (v *visit) batch() error {
 	})
 	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		return v.showBatch(data, err)
+		return v.showBatch(scope, data, err)
 	}
 	totals := b.Totals()
 	data.Totals = &totals
-	return v.showBatch(data, nil)
+	return v.showBatch(scope, data, nil)
+}
+
+type departmentsData struct {
+	Tree []*branch
+	Next string
 }
 
 func (v *visit) departments() error {
@@ -412,11 +412,11 @@ func (v *visit) departments() error {
 	if err != nil {
 		return err
 	}
-	list, err := d.Departments(v.page())
+	list, err := d.Departments(admin.Page{Limit: 1000, Cursor: v.page().Cursor})
 	if err != nil {
 		return err
 	}
-	return v.show("departments", "departments", "Departments", line("department", "list", d.Name()), list)
+	return v.show("departments", "departments", "Departments", line("department", "list", d.Name()), departmentsData{tree(list.Items, nil, nil), list.Next})
 }
 
 func (v *visit) changeDepartment() error {
@@ -425,9 +425,16 @@ func (v *visit) changeDepartment() error {
 		return err
 	}
 	path := v.Value("path")
-	if v.Value("do") == "delete" {
+	switch v.Value("do") {
+	case "delete":
 		_, err = d.DeleteDepartment(v.R.Context(), path)
 		return v.changed(err, "The department was deleted.", "/departments")
+	case "rename":
+		_, err = d.PatchDepartment(v.R.Context(), path, func(cur *api.Department, f *api.Faults) (*api.Department, error) {
+			cur.Path, cur.Name = v.Value("to"), v.Value("name")
+			return web.Check(v.Call, cur, f), nil
+		})
+		return v.changed(err, "The department was changed.", "/departments")
 	}
 	var f api.Faults
 	in := web.Check(v.Call, &api.Department{Path: path, Name: v.Value("name"), SendAs: []string{}}, &f)

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,25 +14,10 @@ import (
 )
 
 type loginsData struct {
-	Items   []api.LoginRecord
-	Next    string
-	Query   url.Values
-	Bars    []bar
-	Regions []counted
-}
-
-// bar is one period of the chart, with the heights of its parts in per cent.
-type bar struct {
-	From                          time.Time
-	X                             int
-	Allow, Deny, Next             int // logins
-	AllowHigh, DenyHigh, NextHigh int
-	AllowAt, DenyAt, NextAt       int
-}
-
-type counted struct {
-	Value string
-	N     int
+	Items []api.LoginRecord
+	Next  string
+	Query url.Values
+	Chart *chart
 }
 
 // loginsOf returns the domain of the path and its login records.
@@ -46,15 +30,11 @@ func (v *visit) loginsOf(o admin.Options) (*admin.Domain, *admin.Logins, error) 
 	return d, logins, err
 }
 
-// records returns login records of a domain.
-func (v *visit) records(d *admin.Domain, q url.Values, limit int) (*api.List[api.LoginRecord], error) {
-	logins, err := d.Logins(d.Name())
-	if err != nil {
-		return nil, err
-	}
+// records returns the login records that the query of a page selects.
+func (v *visit) records(logins *admin.Logins, q url.Values) (*api.List[api.LoginRecord], error) {
 	query := store.RecordQuery{
 		Account: q.Get("account"), IP: q.Get("ip"), Outcome: q.Get("outcome"), Reason: q.Get("reason"), Policy: q.Get("policy"), Client: q.Get("client"),
-		Abnormal: q.Get("abnormal") == "true", Limit: limit, Cursor: q.Get("cursor"),
+		Region: q.Get("region"), Device: q.Get("device"), Abnormal: q.Get("abnormal") == "true", Limit: look, Cursor: q.Get("cursor"),
 	}
 	var f api.Faults
 	query.Since, query.Until = day(q, "since", &f), day(q, "until", &f)
@@ -65,13 +45,13 @@ func (v *visit) records(d *admin.Domain, q url.Values, limit int) (*api.List[api
 }
 
 func (v *visit) logins() error {
-	d, err := v.domain(admin.Options{})
+	d, logins, err := v.loginsOf(admin.Options{})
 	if err != nil {
 		return err
 	}
 	q := v.filters()
 	words := []string{"logins", d.Name()}
-	for _, name := range []string{"account", "ip", "outcome", "reason", "policy", "client", "since", "until"} {
+	for _, name := range []string{"account", "ip", "region", "device", "outcome", "reason", "policy", "client", "since", "until"} {
 		if value := q.Get(name); value != "" {
 			words = append(words, "--"+name, value)
 		}
@@ -81,62 +61,19 @@ func (v *visit) logins() error {
 	}
 	data := loginsData{Query: q}
 	view := v.view("logins", "Logins", line(words...), &data)
-	list, err := v.records(d, q, 200)
+	list, err := v.records(logins, q)
 	if err != nil {
 		return v.refused("logins", view, err)
 	}
 	data.Items, data.Next = list.Items, list.Next
-	data.Bars, data.Regions = chart(list.Items), regions(list.Items)
+	if n := len(list.Items); n > 1 {
+		data.Chart = newChart(list.Items[n-1].Time, list.Items[0].Time, 24)
+		for i := range list.Items {
+			data.Chart.add(&list.Items[i])
+		}
+		data.Chart.scale()
+	}
 	return v.Show(pages, "logins", view)
-}
-
-// chart counts the listed logins in 24 periods of equal length.
-func chart(items []api.LoginRecord) []bar {
-	const n = 24
-	if len(items) < 2 {
-		return nil
-	}
-	first, last := items[len(items)-1].Time, items[0].Time
-	span := max(last.Sub(first), time.Minute)
-	bars, most := make([]bar, n), 1
-	for i := range bars {
-		bars[i].X, bars[i].From = i*10, first.Add(span*time.Duration(i)/n)
-	}
-	for _, r := range items {
-		b := &bars[min(int(int64(r.Time.Sub(first))*n/int64(span)), n-1)]
-		switch r.Outcome.String() {
-		case "allow":
-			b.Allow++
-		case "next":
-			b.Next++
-		default:
-			b.Deny++
-		}
-		most = max(most, b.Allow+b.Deny+b.Next)
-	}
-	for i := range bars {
-		b := &bars[i]
-		b.AllowHigh, b.DenyHigh, b.NextHigh = b.Allow*100/most, b.Deny*100/most, b.Next*100/most
-		b.AllowAt = 100 - b.AllowHigh
-		b.NextAt = b.AllowAt - b.NextHigh
-		b.DenyAt = b.NextAt - b.DenyHigh
-	}
-	return bars
-}
-
-// regions counts the listed logins by region, most first.
-func regions(items []api.LoginRecord) (list []counted) {
-	at := map[string]int{}
-	for _, r := range items {
-		name := cmp.Or(r.Region, "no region")
-		i, ok := at[name]
-		if !ok {
-			i = len(list)
-			at[name], list = i, append(list, counted{Value: name})
-		}
-		list[i].N++
-	}
-	return list
 }
 
 // explainData is a login with what the site can do for its account.

@@ -3,7 +3,6 @@ package console
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -32,29 +31,27 @@ func (v *visit) policies() error {
 	if err != nil {
 		return err
 	}
+	for i := range reverts.Items { // by name rather than by id
+		r := &reverts.Items[i]
+		if p := slices.IndexFunc(list.Items, func(p api.Policy) bool { return p.ID == r.Target }); p >= 0 {
+			r.Target = list.Items[p].Name
+		}
+	}
 	return v.show("policies", "policies", "Access policies", line("policy", "list", d.Name()), policiesData{list.Items, list.Next, reverts.Items})
 }
 
 // policyForm is the wizard: first what the policy is, then what it would do, then saving it.
 type policyForm struct {
-	Policy      *api.Policy
-	Scope       *api.Scope
-	Clients     []string
-	Protocols   []string
-	Departments []api.Department
-	Except      api.Exceptions
+	scopeForm
+	Policy    *api.Policy
+	Clients   []string
+	Protocols []string
 
 	JSON      string // of the draft, once it was checked
 	Previewed *api.PolicyPreviewed
+	Lasts     []api.LastLogin // the first of Previewed
 	Tested    *api.PolicyTested
 	Login     api.HypotheticalLogin
-	Lasts     []lastLogin
-}
-
-// lastLogin is the last login of an account, before and after the draft.
-type lastLogin struct {
-	Record        api.LoginRecord
-	Before, After string
 }
 
 // clients are the client types that policies can select.
@@ -65,18 +62,9 @@ var clients = []string{
 var protocols = []string{"imap", "pop3", "smtp", "sieve", "web"}
 
 func (v *visit) form(d *admin.Domain, p *api.Policy) (*policyForm, error) {
-	departments, err := d.Departments(admin.Page{Limit: 1000})
-	if err != nil {
-		return nil, err
-	}
-	f := &policyForm{Policy: p, Scope: p.Scope, Clients: clients, Protocols: protocols, Departments: departments.Items}
-	if f.Scope == nil {
-		f.Scope = &api.Scope{}
-	}
-	if f.Scope.Except != nil {
-		f.Except = *f.Scope.Except
-	}
-	return f, nil
+	scope, err := v.scopeForm(d, p.Scope)
+	scope.Step = 2
+	return &policyForm{scopeForm: scope, Policy: p, Clients: clients, Protocols: protocols}, err
 }
 
 func (v *visit) newPolicy() error {
@@ -105,25 +93,6 @@ func (v *visit) policy() error {
 		return err
 	}
 	return v.show("policyform", "policies", "Access policy: "+res.View.Name, line("policy", "show", d.Name(), res.View.ID), f)
-}
-
-// scope reads the scope fields of a form.
-func (v *visit) scope() *api.Scope {
-	departments := func(field string) (list []api.ScopeDepartment) {
-		for _, path := range v.Lines(field) {
-			path, only := strings.CutSuffix(path, "/.")
-			list = append(list, api.ScopeDepartment{Path: path, Sub: !only})
-		}
-		return list
-	}
-	s := &api.Scope{All: v.Value("all") == "true"}
-	if !s.All {
-		s.Departments, s.Members = departments("departments"), v.Lines("members")
-	}
-	if out := (api.Exceptions{Departments: departments("except_departments"), Members: v.Lines("except_members")}); out.Departments != nil || len(out.Members) > 0 {
-		s.Except = &out
-	}
-	return s
 }
 
 // draft reads the policy of a form: from its fields, or from the draft that was checked.
@@ -185,45 +154,9 @@ func (v *visit) checkPolicy() error {
 		return err
 	}
 	form.JSON = string(b)
-	if form.Lasts, err = v.lasts(d, p); err != nil {
-		return err
-	}
+	last := form.Previewed.LastLogins.Items
+	form.Lasts = last[:min(len(last), look)]
 	return v.Show(pages, "policycheck", view)
-}
-
-// lasts evaluates the last seen login of each account, with and without the draft; the newest 50.
-func (v *visit) lasts(d *admin.Domain, p *api.Policy) (list []lastLogin, err error) {
-	records, err := v.records(d, url.Values{}, 500)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	for _, r := range records.Items {
-		if seen[r.Account] || len(list) == 50 {
-			continue
-		}
-		seen[r.Account] = true
-		l := lastLogin{Record: r}
-		for _, draft := range []*api.Policy{nil, p} {
-			in := &api.PolicyTest{Policy: draft, Login: &api.HypotheticalLogin{CredentialID: r.CredentialID}}
-			in.Login.Account, in.Login.Protocol, in.Login.IP, in.Login.RealIP, in.Login.Service = r.Account, r.Protocol, r.IP, r.RealIP, r.Service
-			tested, err := v.TestPolicy(d, "", in, &api.Faults{})
-			word := "unknown"
-			if err == nil {
-				word = tested.Outcome.String()
-				if word == "deny" {
-					word = string(tested.Reason)
-				}
-			}
-			if draft == nil {
-				l.Before = word
-			} else {
-				l.After = word
-			}
-		}
-		list = append(list, l)
-	}
-	return list, nil
 }
 
 func (v *visit) savePolicy() error {
@@ -354,21 +287,25 @@ func (v *visit) setThirdParty() error {
 }
 
 type enforcementData struct {
+	scopeForm
 	Policy  api.SecurePasswordPolicy
-	Scope   *api.Scope
-	Except  api.Exceptions
 	Planned bool
 }
 
-func (v *visit) enforcementView(d *admin.Domain, p api.SecurePasswordPolicy, planned bool) web.View {
-	data := enforcementData{Policy: p, Scope: p.Scope, Planned: planned}
-	if data.Scope == nil {
-		data.Scope = &api.Scope{All: true}
+// showEnforcement shows the requirement, and what was wrong with its form.
+func (v *visit) showEnforcement(d *admin.Domain, p api.SecurePasswordPolicy, planned bool, problem error) error {
+	if p.Scope == nil {
+		p.Scope = &api.Scope{All: true}
 	}
-	if data.Scope.Except != nil {
-		data.Except = *data.Scope.Except
+	scope, err := v.scopeForm(d, p.Scope)
+	if err != nil {
+		return err
 	}
-	return v.view("secure-passwords", "Secure passwords", line("secure-password-policy", "show", d.Name()), data)
+	view := v.view("secure-passwords", "Secure passwords", line("secure-password-policy", "show", d.Name()), enforcementData{scope, p, planned})
+	if problem != nil {
+		return v.refused("enforcement", view, problem)
+	}
+	return v.Show(pages, "enforcement", view)
 }
 
 func (v *visit) enforcement() error {
@@ -380,7 +317,7 @@ func (v *visit) enforcement() error {
 	if err != nil {
 		return err
 	}
-	return v.Show(pages, "enforcement", v.enforcementView(d, res.View, false))
+	return v.showEnforcement(d, res.View, false, nil)
 }
 
 // enforce shows whom enforcement would keep out, or enforces it.
@@ -395,16 +332,16 @@ func (v *visit) enforce() error {
 	var bad api.Faults
 	in.GraceUntil = day(v.R.PostForm, "grace_until", &bad)
 	if err := bad.Err(); err != nil {
-		return v.refused("enforcement", v.enforcementView(d, *in, false), err)
+		return v.showEnforcement(d, *in, false, err)
 	}
 	ending := v.Open.Ending(d.Request, d.Name(), "")
 	res, err := d.PutSecurePasswordPolicy(v.R.Context(), func(f *api.Faults) *api.SecurePasswordPolicy { return web.Check(v.Call, in, f) })
 	ending.Settle(v.R.Context(), err)
 	if err != nil {
-		return v.refused("enforcement", v.enforcementView(d, *in, false), err)
+		return v.showEnforcement(d, *in, false, err)
 	}
 	if o.DryRun {
-		return v.Show(pages, "enforcement", v.enforcementView(d, res.View, true))
+		return v.showEnforcement(d, res.View, true, nil)
 	}
 	return v.done("The requirement was set"+v.where()+".", "/secure-passwords")
 }

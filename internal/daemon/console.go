@@ -55,7 +55,7 @@ func newPages(p *parts, a *admin.Admin) (handler func(tls bool) http.Handler, cl
 		return ok
 	}
 	others.Arrived = func(c *web.Call, in *signon.Arrival) error {
-		return users.Arrived(c, in.Account, in.Next, in.How, in.Proven)
+		return users.Arrived(c, &selfservice.Arrival{Account: in.Account, Next: in.Next, How: in.How, Proven: in.Proven, LogOut: in.LogOut})
 	}
 	administrators := &console.Pages{
 		Admin: a, Open: opensessions.Site{Live: p.live}, Mail: mailSite(p), Factors: factors.Site{Verifier: p.factors},

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -214,6 +215,35 @@ func (s *site) passwordPage(password string) {
 	again := other.shows("the old one", other.post("/account/login/password", "token", other.field(expired, "token"), "how", "choose", "new_password", secret), 422, "was used before")
 	other.shows("a new one", other.post("/account/login/password", "token", other.field(again, "token"), "how", "choose", "new_password", "walnut-"+fresh), 200, "Log in with it.")
 	other.shows("log-in with it", other.post("/account/login", "account", ann, "password", "walnut-"+fresh), 200, "My devices")
+}
+
+// An administrator gives an account another mailbox password after a login that was not its owner's:
+// generated, shown once, and of use. One domain leaves its passwords to the next passdb meanwhile.
+func (s *site) resetOnConsole() {
+	a := s.administrator("domain", "example.org")
+	s.want("a login", s.imap("127.0.9.33", ann, "walnut-plover-quarry-2026"), "OK ")
+	rec := s.record("account="+ann+"&ip=127.0.9.33", func(r object) bool { return r["outcome"] == "allow" })
+	login := "/domains/example.org/logins/" + rec["id"].(string)
+	a.shows("its button", a.get(login), 200, "Set a new mailbox password")
+	reset := a.shows("reset", a.post(login+"/secure", "do", "reset-password"), 200, "It is shown only now")
+	secret := html.UnescapeString(shownSecret.FindStringSubmatch(reset.text)[1])
+	s.refuse("the old password", s.imap(outside, ann, "walnut-plover-quarry-2026"), "OK ")
+	s.want("the new password", s.imap(outside, ann, secret), "OK ")
+
+	s.refuse("a domain of the site", s.imap(outside, eve, s.passwords[eve]), "OK ")
+	s.api("POST", "/v1/domains", object{"name": "example.net", "mailbox_passwords": "next", "third_party_access": object{"allow": true, "mode": "enforce"}})
+	s.want("one that leaves them to the next passdb", s.imap(outside, eve, s.passwords[eve]), "OK ")
+	s.refuse("a wrong password", s.imap(outside, eve, "x"), "OK ")
+	_, phone := s.device(eve, "phone")
+	s.want("its devices", s.imap(outside, eve, phone), "OK ")
+	s.want("the site's way beside it", s.imap(outside, ann, secret), "OK ")
+	_, reply := s.submit(outside, eve, s.passwords[eve])
+	s.want("submission", reply, "235 ")
+	s.refused(409, "next_passdb", "PUT", "/v1/accounts/"+eve+"/mailbox-password", object{"password": "a-new-one-2026"})
+	s.api("PATCH", "/v1/domains/example.net", object{"mailbox_passwords": "stored"})
+	s.api("PUT", "/v1/accounts/"+eve+"/mailbox-password", object{"password": "a-new-one-2026"})
+	s.want("stored here", s.imap(outside, eve, "a-new-one-2026"), "OK ")
+	s.refuse("no longer elsewhere", s.imap(outside, eve, s.passwords[eve]), "OK ")
 }
 
 // A domain keeps mailbox passwords elsewhere than the site: with stored, each account that has one here

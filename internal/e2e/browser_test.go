@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	explainLink = regexp.MustCompile(`/domains/example\.org/logins/[^"]+`)
-	revertForm  = regexp.MustCompile(`/domains/example\.org/reverts/[^"]+`)
+	loginLink  = regexp.MustCompile(`/domains/example\.org/logins/[0-9a-f]{20,}`)
+	revertForm = regexp.MustCompile(`/domains/example\.org/reverts/[^"]+`)
 )
 
 func randomWord() string { return strings.ToLower(rand.Text()) }

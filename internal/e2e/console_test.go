@@ -27,6 +27,35 @@ func (s *site) administrator(role, domain string) *browser {
 	return b
 }
 
+// consoleDepartments arranges departments in a tree, whose names may have spaces, and selects some in
+// the wizard and in a batch.
+func (s *site) consoleDepartments(a *browser) {
+	const at = "/domains/example.org"
+	for path, name := range map[string]string{"sales/emea": "EMEA", "Human Resources": ""} {
+		a.shows("a department", a.post(at+"/departments", "path", path, "name", name), 200, "The department was saved")
+	}
+	page := a.shows("the tree", a.get(at+"/departments"), 200, "EMEA")
+	if !regexp.MustCompile(`(?s)<strong>sales</strong>.*?<ul><li><div><strong>emea</strong> EMEA`).MatchString(page.text) {
+		s.t.Errorf("emea is not below sales:\n%s", page.text)
+	}
+	a.shows("moved", a.post(at+"/departments", "path", "sales/emea", "to", "sales/europe", "name", "Europe", "do", "rename"), 200, "The department was changed")
+	a.shows("below itself", a.post(at+"/departments", "path", "sales", "to", "sales/x", "do", "rename"), 422, "below the department itself")
+	a.shows("with a space", a.post("/accounts/"+bob, "departments", "Human Resources\r\nsales/europe", "secure_passwords", "optional"), 200, "The account was changed")
+	a.shows("its members", a.post(at+"/batch", "tree", "in:sales", "tree", "out:Human Resources", "imap", "off", "do", "plan"), 200, "Would change: 0 of 0 accounts")
+	a.shows("its members", a.post(at+"/batch", "tree", "in:sales", "imap", "off", "do", "plan"), 200, "Would change: 1 of 1 accounts")
+	check := a.shows("in the wizard", a.post(at+"/policies/check", "name", "Tree", "type", "blacklist", "tree", "", "tree", "in-only:sales", "tree", "out:Human Resources", "ips", "192.0.2.1", "mode", "report"), 200, "admitted logins")
+	a.shows("saved", a.post(at+"/policies", "policy", a.field(check, "policy")), 200, "Tree")
+	id := regexp.MustCompile(at + `/policies/([^"]+)">Tree`).FindStringSubmatch(a.get(at + "/policies").text)[1]
+	form := a.get(at + "/policies/" + id).text
+	for _, want := range []string{`value="in-only:sales" selected`, `value="out:Human Resources" selected`} {
+		if !strings.Contains(form, want) {
+			s.t.Errorf("the form has no %s", want)
+		}
+	}
+	a.shows("deleted", a.post(at+"/policies/"+id, "do", "delete"), 200, "The policy was changed")
+	a.shows("no department any more", a.post("/accounts/"+bob, "departments", "", "secure_passwords", "optional"), 200, "The account was changed")
+}
+
 // An administrator tests and previews a policy before saving it, is stopped by the lock-out guard,
 // keeps the change for ten minutes, and undoes it.
 func (s *site) console() {
@@ -36,7 +65,7 @@ func (s *site) console() {
 	a := s.administrator("admin", "")
 	a.shows("the overview", a.get("/"), 200, "What needs attention")
 	logins := a.shows("logins", a.get(at+"/logins?account="+bob), 200, "drawbridge logins example.org --account "+bob)
-	explain := explainLink.FindString(logins.text)
+	explain := loginLink.FindString(logins.text)
 	a.shows("explained in one click", a.get(explain), 200, "By the current rules")
 
 	policy := []string{
@@ -75,7 +104,9 @@ func (s *site) console() {
 	a.shows("a batch's dry run", a.post(at+"/batch", "members", bob+"\n"+ann, "pop3", "on", "do", "plan"), 200, "Would change: 2 of 2 accounts")
 	a.shows("a batch", a.post(at+"/batch", "members", bob+"\n"+ann, "pop3", "on"), 200, "Changed: 2 of 2 accounts")
 	s.want("pop3 is on", s.pop3(outside, bob, s.passwords[bob]), "+OK ")
-	a.shows("a department", a.post(at+"/departments", "path", "sales/emea", "name", "EMEA"), 200, "sales/emea")
+	s.consoleDepartments(a)
+	chart := a.shows("a chart", a.get(at+"/logins/chart?days=1"), 200, "Logins of the last 24 hours")
+	a.shows("by region", chart, 200, "no region")
 
 	page := a.get(at + "/document")
 	text := strings.Replace(textarea(page, "document"), `"max_secure_passwords": 10`, `"max_secure_passwords": 7`, 1)

@@ -99,6 +99,32 @@ func (s *site) consoleMail() {
 	s.received(eve, "good offer")
 	s.received(carol, "Not approved: bad offer")
 	a.shows("the rule is deleted", a.post(at+"/mail-rules/"+contracts, "do", "delete"), 200, "The rule was deleted")
+
+	// A device that reached its limit sends again once the page lets it.
+	id, secret := s.device(carol, "copier <i>")
+	limit := s.api("POST", "/v1"+at+"/mail-rules", object{
+		"name": "few", "kind": "limit", "scope": object{"members": []string{carol}}, "action": object{"messages_per_hour": 1, "per": "credential", "then": "suspend_credential"},
+	})["id"].(string)
+	copier, r := s.submit(outside, carol, secret)
+	s.want("submission", r, "235 ")
+	s.want("one", s.send(copier, carol, ann, text("one", ann)), "250 ")
+	s.refuse("another", s.send(copier, carol, ann, text("two", ann)), "250 ")
+	_ = copier.Close()
+	var suspended answered
+	s.eventually("it is suspended", func() bool {
+		suspended = a.get(at + "/mail-rules")
+		return strings.Contains(html.UnescapeString(suspended.text), "copier <i>")
+	})
+	if strings.Contains(suspended.text, "copier <i>") {
+		s.t.Error("a credential's label is not escaped")
+	}
+	_, r = s.submit(outside, carol, secret)
+	s.refuse("while it is suspended", r, "235 ")
+	a.shows("let it send again", a.post(regexp.MustCompile(at+`/suspensions/[^"]+`).FindString(suspended.text)), 200, "The credential may send again")
+	_, r = s.submit(outside, carol, secret)
+	s.want("afterwards", r, "235 ")
+	s.api("DELETE", "/v1"+at+"/mail-rules/"+limit, nil)
+	s.api("DELETE", "/v1/accounts/"+carol+"/secure-passwords/"+id, nil)
 }
 
 // What an administrator sees on the console of intruders and gaps, and does about them.
@@ -113,7 +139,7 @@ func (s *site) consoleWatch() {
 	s.want("unusual", s.imap(away, carol, phone), "OK ")
 	s.record("account="+carol+"&ip="+away, func(r object) bool { return r["outcome"] == "allow" })
 	unusual := d.shows("unusual logins", d.get(at+"/logins?abnormal=true&account="+carol), 200, "new_network")
-	login := explainLink.FindString(unusual.text)
+	login := loginLink.FindString(unusual.text)
 	d.shows("it was her", d.post(login+"/confirm"), 200, "usual from now on")
 	c, r := s.submit(office, carol, phone)
 	s.want("submission", r, "235 ")
@@ -223,7 +249,7 @@ func (s *site) shownCommands() {
 	}
 	var script strings.Builder
 	for _, command := range slices.Sorted(maps.Keys(s.shown)) {
-		if regexp.MustCompile(` (create|set|group show|mail-rule show|apply|batch|explain|KIND|ID|FILE|\S*other\.example)( |$)`).MatchString(command) {
+		if regexp.MustCompile(` (create|set|group show|policy show|mail-rule show|apply|batch|explain|KIND|ID|FILE|\S*other\.example)( |$)`).MatchString(command) {
 			command += " --help" // would change something, or is about something that is gone
 		}
 		script.WriteString(command + " >/dev/null || { echo " + "failed: '" + strings.ReplaceAll(command, "'", `'\''`) + "'; failed=1; }\n")

@@ -480,6 +480,7 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 	s.refuse("the phone", s.imap(office, ann, secret), "OK ")
 
 	t.Run("on the users' page", func(t *testing.T) { s.in(t).passwordPage("newer-mailbox-2026") })
+	t.Run("on the console", func(t *testing.T) { s.in(t).resetOnConsole() })
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.

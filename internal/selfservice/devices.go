@@ -72,7 +72,7 @@ type createdData struct {
 func (v *visit) createDevice() error {
 	label, as, once := v.Value("label"), v.Value("as"), v.Value("once")
 	again := func(err error) error {
-		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices")}, explained(v.Call, err))
+		view, err := v.Again(web.View{Title: v.T("New device"), Nav: v.nav("devices")}, named(v.Call, err))
 		if err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (v *visit) done(err error, note string) error {
 		v.Note(note)
 		return v.Redirect("/account")
 	}
-	view, err := v.Again(web.View{}, err)
+	view, err := v.Again(web.View{}, named(v.Call, err))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (v *visit) showFactors(data factorsData, problem error) error {
 	data.Items, data.Passkeys, data.SMS = list.Items, v.Factors.Passkeys != nil, v.Factors.SMS != nil
 	view := web.View{Title: v.T("Second factors"), Nav: v.nav("factors"), Data: data}
 	if problem != nil {
-		if view, err = v.Again(view, explained(v.Call, problem)); err != nil {
+		if view, err = v.Again(view, named(v.Call, problem)); err != nil {
 			return err
 		}
 	}

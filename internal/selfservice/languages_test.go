@@ -1,9 +1,9 @@
 package selfservice
 
 import (
-	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,7 +33,7 @@ func TestLanguages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{"selfservice.go", "login.go", "password.go", "devices.go", "factors.go", "../web/page.go", "../web/session.go", "../signon/signon.go"} {
+	for _, source := range []string{"selfservice.go", "login.go", "password.go", "devices.go", "factors.go", "../web/language.go", "../web/page.go", "../web/session.go", "../signon/signon.go"} {
 		b, err := os.ReadFile(source)
 		if err != nil {
 			t.Fatal(err)
@@ -60,18 +60,81 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// Problems are described in the language of the page where its catalogue has their code; English keeps
-// the detail.
+// codes finds the codes of problems and faults in source text.
+var codes = regexp.MustCompile(`(?:(?:Conflict|TooMany|Unavailable|Unproven|\badd|fault)\(|(?:Refuse|\.Add|Parameter)\([^,()\n]+(?:\([^()]*\))?, |\bCode: )"([a-z][a-z_]{2,})"`)
+
+// Every problem that a user can meet on the pages is described in the language of the page, by its code.
 func TestProblemsInLanguage(t *testing.T) {
-	fault := &api.Problem{Status: 422, Code: "invalid", Errors: []api.Fault{{Pointer: "/password", Code: "used_before", Detail: "was used before"}}}
-	for _, l := range new(web.Language).Languages() {
-		c := &web.Call{Site: web.New(web.Options{ProblemOf: func(error) *api.Problem { return fault }}), Language: l}
-		p := new(api.Problem)
-		if !errors.As(explained(c, fault), &p) || l.Code != "en" && p.Errors[0].Detail == fault.Errors[0].Detail || l.Code == "en" && p.Errors[0].Detail != "was used before" {
-			t.Errorf("%s: %+v", l.Code, p)
+	const here = "../"
+	var sources []string
+	for _, pattern := range []string{
+		"admin/accounts.go", "admin/caller.go", "admin/domain.go", "admin/logins.go", "admin/mailboxpassword.go", "admin/problem.go", "admin/secure.go",
+		"admin/securepasswords.go", "admin/stepup.go", "admin/text.go", "admin/factors/*.go", "admin/opensessions/*.go", "credential/rules.go", "rest/schema.go",
+		"rest/limiter.go", "secondfactor/*.go", "selfservice/*.go", "signon/*.go", "web/*.go",
+	} {
+		files, err := filepath.Glob(here + pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		sources = append(sources, files...)
+	}
+	// Those of constructors in package api, beside those that are found.
+	found := map[string]bool{"not_found": true, "forbidden": true, "malformed": true, "bad_cursor": true, "internal": true, api.Invalid: true}
+	for _, source := range sources {
+		b, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range codes.FindAllSubmatch(b, -1) {
+			found[string(m[1])] = !strings.HasSuffix(source, "_test.go") || found[string(m[1])]
 		}
 	}
-	if fault.Errors[0].Pointer != "/password" {
-		t.Error("the problem itself was changed")
+	// What only administrators meet in these files.
+	for _, code := range []string{
+		"cannot_repair", "nothing_to_adopt", "nothing_to_repair", "unknown_client_type", "unknown_department", "unknown_address", "invalid_hash", "no_mailbox_password",
+	} {
+		if !found[code] {
+			t.Errorf("the code %s is gone: it needs no exception", code)
+		}
+		found[code] = false
+	}
+	n := 0
+	for _, l := range new(web.Language).Languages() {
+		for code, met := range found {
+			if met && l.Code != "en" && !l.Has("code: "+code) {
+				t.Errorf("%s lacks a text for the code %s", l.Code, code)
+			}
+			if met {
+				n++
+			}
+		}
+		fault := &api.Problem{Status: 422, Code: "new_code", Detail: "English", Errors: []api.Fault{{Pointer: "/password", Code: "used_before", Detail: "English"}, {Code: "new", Detail: "English"}}}
+		said := l.Problem(fault)
+		text := said.Detail + said.Errors[0].Detail + said.Errors[1].Detail
+		if strings.Contains(text, "English") == (l.Code != "en") || fault.Errors[0].Detail != "English" {
+			t.Errorf("%s: %+v", l.Code, said)
+		}
+	}
+	if n < 3*50 {
+		t.Errorf("only %d codes were found", n/3)
+	}
+}
+
+// What a decision about a login says to the user, and its reason, is in every language.
+func TestDecisionsInLanguage(t *testing.T) {
+	b, err := os.ReadFile("../access/vocabulary.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := regexp.MustCompile(`\t(?:text[A-Z]\w+ +|Reason\w+ +Reason )= "([^"]+)"`).FindAllSubmatch(b, -1)
+	if len(texts) < 9+12 {
+		t.Fatalf("only %d texts were found", len(texts))
+	}
+	for _, l := range new(web.Language).Languages() {
+		for _, m := range texts {
+			if !l.Has(string(m[1])) {
+				t.Errorf("%s lacks %q", l.Code, m[1])
+			}
+		}
 	}
 }

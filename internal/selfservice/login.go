@@ -97,32 +97,44 @@ func (p *Pages) login(c *web.Call) error {
 	if problem != nil {
 		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData(name, next)})
 	}
-	return p.signIn(c, d.Account, next)
+	return p.signIn(c, d.Account, next, "")
 }
 
-func (p *Pages) signIn(c *web.Call, who, next string) error {
+// signIn begins a session of an account. logOut is where the site's own log-in, if it was that, ends its
+// own session.
+func (p *Pages) signIn(c *web.Call, who, next, logOut string) error {
 	if err := c.SignIn(web.Account, who); err != nil {
 		return err
 	}
+	c.LogOutAt(logOut)
 	return c.Redirect(cmp.Or(next, "/account"))
 }
 
-// Arrived decides about the log-in of a user whom the site's own log-in has verified. proven says
-// that it has verified a second factor, too, and that this counts.
-func (p *Pages) Arrived(c *web.Call, account, next, how string, proven bool) error {
-	l := request(c, account, "")
-	l.Mechanism, l.Proven = how, proven
+// Arrival is a user whom the site's own log-in has verified.
+type Arrival struct {
+	Account string
+	Next    string // a path of this site, "" for none
+	How     string // the mechanism in the record
+	Proven  bool   // it has verified a second factor, too, and that counts
+	LogOut  string // where the browser ends the session of that log-in, "" for none
+}
+
+// Arrived decides about a log-in that was verified elsewhere.
+func (p *Pages) Arrived(c *web.Call, in *Arrival) error {
+	l := request(c, in.Account, "")
+	l.Mechanism, l.Proven = in.How, in.Proven
 	d := p.Resume(c.R.Context(), l)
 	switch problem := p.judged(c, &d); {
 	case problem == nil:
 		if err := c.SignIn(web.Account, d.Account); err != nil {
 			return err
 		}
-		return c.Arrived(cmp.Or(next, "/account"))
+		c.LogOutAt(in.LogOut)
+		return c.Arrived(cmp.Or(in.Next, "/account"))
 	case problem.Code == string(access.ReasonSecondFactor):
-		return p.askFactor(c, half{Account: d.Account, Next: next, Entered: c.Now}, nil, "")
+		return p.askFactor(c, half{Account: d.Account, Next: in.Next, Entered: c.Now, LogOut: in.LogOut}, nil, "")
 	default:
-		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData("", next)})
+		return c.Show(pages, "login", web.View{Title: c.T("Log in"), Problem: problem, Data: p.loginData("", in.Next)})
 	}
 }
 
@@ -132,6 +144,7 @@ type half struct {
 	Next    string    `json:"next"`
 	Entered time.Time `json:"entered"` // the password
 	Expired bool      `json:"expired"` // it must be changed
+	LogOut  string    `json:"log_out,omitempty"`
 }
 
 // permit returns a new token for the rest of a log-in.
@@ -250,7 +263,7 @@ func (p *Pages) loginFactor(c *web.Call) error {
 	problem := p.judged(c, &d)
 	switch {
 	case problem == nil:
-		return p.signIn(c, h.Account, h.Next)
+		return p.signIn(c, h.Account, h.Next, h.LogOut)
 	case problem.Code == string(access.ReasonSecondFactor):
 		return p.askFactor(c, *h, codeRefused(c), "")
 	}
@@ -328,8 +341,12 @@ func (p *Pages) send(c *web.Call, a *admin.Account, id string) (note string, pro
 }
 
 func (v *visit) logout() error {
-	if err := v.SignOut(); err != nil {
+	elsewhere, err := v.SignOut()
+	if err != nil {
 		return err
+	}
+	if elsewhere != "" {
+		return v.Left(elsewhere)
 	}
 	return v.Redirect("/account/login")
 }

@@ -80,7 +80,7 @@ func (v *visit) changePassword() error {
 	}
 	data, err := v.setPassword(v.Call, v.account)
 	if err != nil {
-		view, err := v.Again(web.View{}, explained(v.Call, err))
+		view, err := v.Again(web.View{}, named(v.Call, err))
 		if err != nil {
 			return err
 		}
@@ -120,28 +120,16 @@ func (p *Pages) setPassword(c *web.Call, a *admin.Account) (*passwordData, error
 	return data, nil
 }
 
-// inLanguage returns what the catalogue of the page's language says about a problem or fault of a code,
-// else the detail, which is English and may name values.
-func inLanguage(c *web.Call, code, detail string) string {
-	key := "code: " + code
-	if text := c.T(key); text != key {
-		return text
-	}
-	return detail
-}
-
-// explained names the fields of a form as the pages do, and describes problems in their language.
-func explained(c *web.Call, err error) error {
+// named names the fields of a form as the pages do.
+func named(c *web.Call, err error) error {
 	p := c.ProblemOf(err)
 	if p.OfServer() {
 		return err
 	}
 	named := *p
-	named.Detail = inLanguage(c, p.Code, p.Detail)
 	named.Errors = slices.Clone(p.Errors)
 	for i := range named.Errors {
 		f := &named.Errors[i]
-		f.Detail = inLanguage(c, f.Code, f.Detail)
 		switch field, _, _ := strings.Cut(strings.TrimPrefix(f.Pointer, "/"), "/"); field {
 		case "label":
 			f.Pointer = c.T("Name of the device")
@@ -215,7 +203,7 @@ func (p *Pages) loginPassword(c *web.Call) error {
 	}
 	data, err := p.setPassword(c, a)
 	if err != nil {
-		view, err := c.Again(web.View{}, explained(c, err))
+		view, err := c.Again(web.View{}, named(c, err))
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -156,7 +157,8 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 		return nil, err
 	}
 	var metadata struct {
-		NamesIssuer bool `json:"authorization_response_iss_parameter_supported"`
+		NamesIssuer bool   `json:"authorization_response_iss_parameter_supported"`
+		EndSession  string `json:"end_session_endpoint"`
 	}
 	if err := known.Claims(&metadata); err != nil {
 		return nil, fmt.Errorf("reading the metadata of the OpenID provider: %w", err)
@@ -195,7 +197,24 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Arrival{Account: account, Next: b.Next, How: "OIDC", Proven: p.proven(claims)}, nil
+	return &Arrival{
+		Account: account, Next: b.Next, How: "OIDC", Proven: p.proven(claims), LogOut: p.logOut(metadata.EndSession, raw, c.Base()+"/account/login"),
+	}, nil
+}
+
+// logOut returns where a browser ends its session at the provider, and is sent back from (OpenID
+// Connect RP-Initiated Logout 1.0); "" if the provider has no such place.
+func (p *Provider) logOut(endpoint, token, back string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	q := u.Query()
+	q.Set("id_token_hint", token)
+	q.Set("client_id", p.ClientID)
+	q.Set("post_logout_redirect_uri", back)
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // account returns the account that the claims of an ID token name.

@@ -23,8 +23,11 @@
 // # What it does not do
 //
 // It opens no account by itself: the rules decide about each login as about others, it is recorded,
-// and a second factor is asked for, unless the settings say that the provider's own one counts. A
-// logout here ends no session of the provider.
+// and a second factor is asked for, unless the settings say that the provider's own one counts.
+//
+// A log-out from /account sends the browser to the provider's end_session_endpoint, if its metadata
+// has one, with the ID token as a hint and /account/login as post_logout_redirect_uri. A session that
+// ends by itself ends none of the provider's, and the provider ends none here.
 //
 // # Diagnostics
 //
@@ -53,6 +56,7 @@ type Arrival struct {
 	Next    string // a path of this site, "" for none
 	How     string // the mechanism in the record: OIDC or HANDOVER
 	Proven  bool   // a second factor that counts was proven, too
+	LogOut  string // where its browser ends the session there, "" for none
 }
 
 // Pages are the logins. Only those with settings have pages.

@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 // Language is a catalogue of texts. Texts are written in English in the templates; what a catalogue
@@ -18,22 +20,30 @@ type Language struct {
 	texts map[string]string
 }
 
-// Each file maps the English texts to those of its language; "" is the language's own name.
+const english = "en"
+
+// Each file maps the English texts to those of its language; "" is the language's own name. That of
+// English has words for codes only.
 //
 //go:embed languages/*.json
 var catalogues embed.FS
 
 var languages = func() []*Language {
-	list := []*Language{{Code: "en", Name: "English"}}
+	list := []*Language{{Code: english}}
 	files, _ := catalogues.ReadDir("languages") // embedded
 	for _, f := range files {
 		b, _ := catalogues.ReadFile("languages/" + f.Name())
 		l := &Language{Code: strings.TrimSuffix(f.Name(), path.Ext(f.Name()))}
+		if l.Code == list[0].Code {
+			l = list[0]
+		}
 		if err := json.Unmarshal(b, &l.texts); err != nil {
 			panic(fmt.Sprintf("languages/%s: %v", f.Name(), err)) // a test reads them, too
 		}
 		l.Name = l.texts[""]
-		list = append(list, l)
+		if l != list[0] {
+			list = append(list, l)
+		}
 	}
 	return list
 }()
@@ -53,8 +63,33 @@ func (l *Language) T(text string, args ...any) string {
 // Has reports whether the catalogue has a text; English has all, since the texts are English in the code.
 func (l *Language) Has(text string) bool {
 	_, ok := l.texts[text]
-	return ok || l.texts == nil
+	return ok || l.Code == english
 }
+
+// Problem returns a problem in the language: its code and those of its faults decide what is said.
+// English keeps the details, which name values; of a code that another catalogue lacks, the code is
+// named.
+func (l *Language) Problem(p *api.Problem) *api.Problem {
+	if l.Code == english {
+		return p
+	}
+	text := func(code, other string) string {
+		if t, ok := l.texts[codePrefix+code]; ok {
+			return t
+		}
+		return l.T(other, code)
+	}
+	said := *p
+	said.Detail = text(p.Code, "This did not work (%s)")
+	said.Errors = slices.Clone(p.Errors)
+	for i := range said.Errors {
+		said.Errors[i].Detail = text(said.Errors[i].Code, "is not accepted (%s)")
+	}
+	return &said
+}
+
+// codePrefix begins the keys of a catalogue that are codes of problems.
+const codePrefix = "code: "
 
 // Languages returns all languages, English first, then by their codes. The list is shared: callers must
 // not change it.
@@ -62,8 +97,12 @@ func (*Language) Languages() []*Language { return languages }
 
 const languageCookie = "drawbridge-language"
 
-// languageOf returns the language that the user chose, or that the browser asks for.
+// languageOf returns the language that the user chose, or that the browser asks for. The console is in
+// English.
 func languageOf(r *http.Request) *Language {
+	if r.URL.Path != "/language" && r.URL.Path != "/account" && !strings.HasPrefix(r.URL.Path, "/account/") {
+		return languages[0]
+	}
 	var asked []string
 	if cookie, err := r.Cookie(languageCookie); err == nil {
 		asked = append(asked, cookie.Value)

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/rest"
@@ -63,6 +65,7 @@ var shared = template.Must(template.New("shared").Funcs(functions).Parse(`
 {{range $.Repeat}}<button name="{{.Name}}" value="{{.Value}}">{{$.T .Label}}</button> {{end}}</form>{{end}}
 </article>{{end}}{{end}}
 {{define "note"}}{{with .Note}}<p class="note" role="status">{{.}}</p>{{end}}{{end}}
+{{define "region"}}<span data-region="{{.}}">{{.}}</span>{{end}}
 {{define "head"}}<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
@@ -95,6 +98,7 @@ var functions = template.FuncMap{
 		err := e.Encode(v)
 		return b.String(), err
 	},
+	"seconds": func(from, until time.Time) int { return int(until.Sub(from).Seconds()) },
 	"boolean": func(on *bool) bool { return on == nil || *on },
 	"has":     slices.Contains[[]string],
 	"list":    func(v ...any) []any { return v },
@@ -148,7 +152,7 @@ func (c *Call) send(t *template.Template, name string, status int, v View) error
 	return nil
 }
 
-// Again returns the view for a form that was refused: with the problem, the fields that were sent
+// Again returns the view for a form that was refused: with the problem in the page's language, the fields that were sent
 // and, where the problem names them, the buttons that send them again. An error of the server is
 // returned as it is.
 func (c *Call) Again(v View, err error) (View, error) {
@@ -156,7 +160,7 @@ func (c *Call) Again(v View, err error) (View, error) {
 	if p.OfServer() || p.Status == http.StatusNotFound || p.Status == http.StatusForbidden {
 		return v, err
 	}
-	v.Problem, v.Sent = p, url.Values{}
+	v.Problem, v.Sent = c.Problem(p), url.Values{}
 	for name, values := range c.R.PostForm {
 		if !secret(name) {
 			v.Sent[name] = values
@@ -202,7 +206,8 @@ func (c *Call) Explain(p *api.Problem) string {
 	if len(p.Errors) > 0 {
 		return c.T("Please correct the fields below; nothing was changed.")
 	}
-	return strings.ToUpper(p.Detail[:min(1, len(p.Detail))]) + p.Detail[min(1, len(p.Detail)):] + "."
+	first, size := utf8.DecodeRuneInString(p.Detail)
+	return string(unicode.ToUpper(first)) + p.Detail[size:] + c.T(".")
 }
 
 // Redirect continues at a path of this site by 303, so that a form is not sent twice. Any other address
@@ -227,7 +232,7 @@ func (c *Call) fail(err error) {
 	if p.Status == http.StatusInternalServerError {
 		c.Log.Error("showing a page", "path", c.R.URL.Path, "error", err)
 	}
-	c.showProblem(p)
+	c.showProblem(c.Problem(p))
 }
 
 var problemPage = template.Must(template.Must(shared.Clone()).Parse(`<!DOCTYPE html>

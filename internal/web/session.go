@@ -93,8 +93,28 @@ func (c *Call) Epoch(a Area, who string) (string, error) {
 }
 
 // SignOut ends the session of this browser, in both areas: it is deleted from the store, and its
-// cookie is removed.
-func (c *Call) SignOut() error { return c.sessions.Destroy(c.R.Context()) }
+// cookie is removed. It returns what [Call.LogOutAt] kept.
+func (c *Call) SignOut() (elsewhere string, err error) {
+	elsewhere = c.sessions.GetString(c.R.Context(), "elsewhere")
+	return elsewhere, c.sessions.Destroy(c.R.Context())
+}
+
+// LogOutAt keeps with the session where its browser is to log out, too; "" for nowhere.
+func (c *Call) LogOutAt(url string) { c.sessions.Put(c.R.Context(), "elsewhere", url) }
+
+// Left shows that the user has logged out here, and leads on to where the browser has to log out, too.
+// It is a page and no redirect: the Content-Security-Policy lets no form lead to another site.
+func (c *Call) Left(url string) error {
+	c.W.Header().Set("Refresh", "0; url="+url)
+	return c.send(leftPage, leftPage.Name(), http.StatusOK, View{Call: c, Title: c.T("Logged out"), Data: url})
+}
+
+var leftPage = template.Must(template.Must(shared.Clone()).Parse(`<!DOCTYPE html>
+<html lang="{{.Code}}">
+<head>{{template "head" .}}</head>
+<body><main class="container"><h1>{{.Title}}</h1><p><a href="{{.Data}}">{{.T "Log out there, too"}}</a></p></main></body>
+</html>
+`))
 
 // EndSessions ends all sessions of somebody in an area, on all nodes, this one included. Those of the
 // other area continue.

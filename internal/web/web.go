@@ -39,7 +39,6 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/address"
@@ -95,7 +94,7 @@ type Site struct {
 // listeners with TLS. [Site.Page] makes handlers of pages.
 func New(o Options) *Site {
 	s := &Site{
-		Options: o, sessions: scs.New(), guesses: throttle.New(guesses), schemas: rest.NewSchemas(),
+		Options: o, sessions: new(scs.SessionManager), guesses: throttle.New(guesses), schemas: rest.NewSchemas(),
 		working: rest.NewLimiter(math.MaxInt, maxEach), lasting: rest.NewLimiter(maxLong, maxLongEach),
 	}
 	s.PublicURL = strings.TrimSuffix(o.PublicURL, "/")
@@ -103,11 +102,8 @@ func New(o Options) *Site {
 		s.host, s.https = u.Host, u.Scheme == "https"
 	}
 	s.schemas.Add(forms()...)
-	m := s.sessions
-	if unused, ok := m.Store.(*memstore.MemStore); ok {
-		unused.StopCleanup()
-	}
-	m.Store = sessionStore{o.Store}
+	m := s.sessions // not scs.New, whose store in memory has a goroutine that cannot be stopped at once
+	m.Store, m.Codec = sessionStore{o.Store}, scs.GobCodec{}
 	m.HashTokenInStore = true
 	m.IdleTimeout, m.Lifetime = idleFor, lasting
 	m.Cookie = scs.SessionCookie{Name: "drawbridge", Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
@@ -241,7 +237,7 @@ func (s *Site) call(w http.ResponseWriter, r *http.Request) *Call {
 func (s *Site) refuse(w http.ResponseWriter, r *http.Request, p *api.Problem) {
 	c := s.call(w, r)
 	c.bare = true
-	c.showProblem(p)
+	c.showProblem(c.Problem(p))
 }
 
 // Throttled reports whether an address has entered too many wrong log-ins: 20 within a quarter of an

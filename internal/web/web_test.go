@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,35 @@ func TestTake(t *testing.T) {
 		done[0]()
 		if _, err := c.Take("example.org", long); err != nil {
 			t.Errorf("long %t, after one: %v", long, err)
+		}
+	}
+}
+
+// A problem is a sentence in each language, whatever letter it begins with.
+func TestExplain(t *testing.T) {
+	for code, want := range map[string]string{
+		"en": "The store is away.", "de": "Ändern Sie es.", "zh": "不存在。",
+	} {
+		i := slices.IndexFunc(languages, func(l *Language) bool { return l.Code == code })
+		c := &Call{Language: languages[i]}
+		detail := strings.TrimRight(want, ".。")
+		for _, given := range []string{detail, strings.ToLower(detail)[:len(detail)]} {
+			if got := c.Explain(&api.Problem{Detail: given}); !strings.EqualFold(got, want) || !strings.HasPrefix(got, string([]rune(want)[0])) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+}
+
+// The console is in English, whatever a browser asks for; the users' pages are not.
+func TestConsoleIsInEnglish(t *testing.T) {
+	for path, want := range map[string]string{
+		"/": "en", "/keys": "en", "/accounts/ann@example.org": "en", "/accountant": "en", "/account": "de", "/account/logins": "de", "/language": "de",
+	} {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("Accept-Language", "de-AT, en;q=0.5")
+		if got := languageOf(r).Code; got != want {
+			t.Errorf("%s: %s", path, got)
 		}
 	}
 }

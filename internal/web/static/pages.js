@@ -10,7 +10,33 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   for (const time of document.querySelectorAll("time[datetime]")) {
     time.title = time.textContent;
-    time.textContent = new Date(time.dateTime).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+    time.textContent = new Date(time.dateTime).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
+  }
+  for (const e of document.querySelectorAll(".scroll")) {
+    if (e.scrollWidth > e.clientWidth) {
+      e.tabIndex = 0;
+    }
+  }
+  // Countdowns from the seconds that were left at the server: its clock counts, not the browser's.
+  const countdowns = document.querySelectorAll("[data-left]");
+  const began = performance.now();
+  const tick = () => {
+    for (const e of countdowns) {
+      const left = Math.max(0, Math.round(e.dataset.left - (performance.now() - began) / 1000));
+      const two = (n) => String(Math.floor(n)).padStart(2, "0");
+      e.textContent = (left >= 3600 ? Math.floor(left / 3600) + ":" + two(left / 60 % 60) : Math.floor(left / 60)) + ":" + two(left % 60);
+      e.hidden = false;
+    }
+  };
+  if (countdowns.length) {
+    tick();
+    setInterval(tick, 1000);
+  }
+  const names = new Intl.DisplayNames(document.documentElement.lang, { type: "region" });
+  for (const e of document.querySelectorAll("[data-region]")) {
+    if (/^[A-Z]{2}$/.test(e.dataset.region)) {
+      e.textContent = names.of(e.dataset.region);
+    }
   }
   const problem = document.getElementById("problem");
   if (problem) {
