@@ -5,6 +5,7 @@
 # make test-pages inspects every page in chromium for faults of accessibility
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
 # make test-dkim   has opendkim verify and sign mail around Drawbridge
+# make test-openid logs in at a certified OpenID provider, in chromium
 # make test-roundcube logs in to Debian's Roundcube and opens the users' page by the plugin: SUITE=trixie
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
@@ -40,7 +41,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-roundcube soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-openid test-roundcube soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -105,6 +106,11 @@ test-dkim: sudo build
 	@EXTRA=opendkim contrib/trial/install-deps.sh
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -tags dkim -run 'TestSignatures' $(EXEC) ./internal/e2e
 
+# The provider is zitadel/oidc's, a Go module whose version internal/tools/openid/go.mod has.
+test-openid: sudo install-deps build
+	cd internal/tools/openid && $(GO) build -o '$(CURDIR)/bin/tests/openid' .
+	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' OPENID='$(CURDIR)/bin/tests/openid' $(GO) test -count=1 -timeout 5m -tags openid -v -run 'TestOpenID' ./internal/e2e
+
 # With the Roundcube and PHP of SUITE, in its root, and chromium.
 test-roundcube: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
@@ -132,7 +138,7 @@ check: go install-deps
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags servers,faults,dkim,roundcube $(TAGGED)
+	$(GO) vet -tags servers,faults,dkim,openid,roundcube $(TAGGED)
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 

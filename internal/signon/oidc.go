@@ -1,6 +1,7 @@
 package signon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -193,6 +194,9 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 	if err := verified.Claims(&claims); err != nil {
 		return nil, refusal{fmt.Errorf("the ID token: %w", err)}
 	}
+	if err := p.complete(ctx, known, token, verified.Subject, claims); err != nil {
+		return nil, err
+	}
 	account, err := p.account(claims)
 	if err != nil {
 		return nil, err
@@ -201,6 +205,34 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 		Account: account, Next: b.Next, How: "OIDC", Proven: p.proven(claims), LogOut: p.logOut(metadata.EndSession, raw, c.Base()+"/account/login"),
 	}, nil
 }
+
+// complete adds the claims that name the account from the provider's UserInfo endpoint, where the ID
+// token lacks them: providers need not have them in both (OpenID Connect Core 1.0, section 5.4).
+func (p *Provider) complete(ctx context.Context, known *oidc.Provider, token *oauth2.Token, subject string, claims map[string]any) error {
+	if _, has := claims[p.claim()]; has || known.UserInfoEndpoint() == "" {
+		return nil
+	}
+	info, err := known.UserInfo(ctx, oauth2.StaticTokenSource(token))
+	if err != nil {
+		return fmt.Errorf("reading the user info: %w", err)
+	}
+	if info.Subject != subject {
+		return refuse("the user info is of another user than the ID token")
+	}
+	var more map[string]any
+	if err := info.Claims(&more); err != nil {
+		return fmt.Errorf("reading the user info: %w", err)
+	}
+	for _, name := range []string{p.claim(), "email_verified"} {
+		if value, has := more[name]; has {
+			claims[name] = value
+		}
+	}
+	return nil
+}
+
+// claim is the claim with the account's address.
+func (p *Provider) claim() string { return cmp.Or(p.Claim, "email") }
 
 // logOut returns where a browser ends its session at the provider, and is sent back from (OpenID
 // Connect RP-Initiated Logout 1.0); "" if the provider has no such place.
@@ -219,10 +251,7 @@ func (p *Provider) logOut(endpoint, token, back string) string {
 
 // account returns the account that the claims of an ID token name.
 func (p *Provider) account(claims map[string]any) (string, error) {
-	name := p.Claim
-	if name == "" {
-		name = "email"
-	}
+	name := p.claim()
 	account, _ := claims[name].(string)
 	_, domain, found := strings.Cut(account, "@")
 	verified := claims["email_verified"]

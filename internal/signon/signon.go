@@ -9,7 +9,8 @@
 // State, nonce and the verifier of the challenge are in a cookie of the browser that began: an
 // answer that another browser brings is refused. The ID token must be signed by a key of the issuer,
 // for this client and with this nonce (OpenID Connect Core 1.0, section 3.1.3.7); where the answer
-// names its issuer, it must be this one (RFC 9207). The account is in one claim. It must be of a
+// names its issuer, it must be this one (RFC 9207). The account is in one claim, of the ID token or,
+// if that lacks it, of the UserInfo endpoint's answer about the same subject. It must be of a
 // domain that the settings allow, have a record here, and, if the claim is email, be verified.
 //
 // # Webmail

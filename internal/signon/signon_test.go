@@ -75,6 +75,7 @@ type provider struct {
 	claims     map[string]any                     // of the next ID token, in place of the right ones
 	sign       func(p *provider, b []byte) string // the next ID token; nil signs rightly
 	answer     func(w http.ResponseWriter) (ended bool)
+	info       map[string]any // what the UserInfo endpoint answers; nil is a fault
 }
 
 func newProvider(t *testing.T) *provider {
@@ -94,8 +95,16 @@ func newProvider(t *testing.T) *provider {
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		send(w, map[string]any{
 			"issuer": p.URL, "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
+			"userinfo_endpoint": p.URL + "/userinfo", "end_session_endpoint": p.URL + "/end?x=y",
 			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
 		})
+	})
+	mux.HandleFunc("GET /userinfo", func(w http.ResponseWriter, r *http.Request) {
+		if p.info == nil || r.Header.Get("Authorization") != "Bearer x" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		send(w, p.info)
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
 		send(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &p.key.PublicKey, KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
@@ -117,6 +126,7 @@ func newProvider(t *testing.T) *provider {
 			"email": "ann@example.org", "email_verified": true,
 		}
 		maps.Copy(claims, p.claims)
+		maps.DeleteFunc(claims, func(name string, _ any) bool { return p.info != nil && (name == "email" || name == "email_verified") })
 		b, _ := json.Marshal(claims) // plain values
 		sign := p.sign
 		if sign == nil {
@@ -216,6 +226,7 @@ func TestOIDC(t *testing.T) {
 		query  map[string]string // "" deletes
 		stolen bool              // by another browser
 		answer func(http.ResponseWriter) bool
+		info   map[string]any
 		want   int
 	}
 	one := func(name string, value any) forgery { return forgery{claims: map[string]any{name: value}} }
@@ -242,13 +253,17 @@ func TestOIDC(t *testing.T) {
 		"signed with the client's secret": {sign: func(_ *provider, b []byte) string { return signed(jose.HS256, []byte(secret), b) }},
 		"signed with another key":         {sign: func(p *provider, b []byte) string { return signed(jose.RS256, p.other, b) }},
 		"no ID token":                     {sign: func(*provider, []byte) string { return "" }},
+		"by user info":                    {info: map[string]any{"sub": "1", "email": "ann@example.org", "email_verified": true}, want: 200},
+		"of another user":                 {info: map[string]any{"sub": "2", "email": "ann@example.org", "email_verified": true}},
+		"not verified by user info":       {info: map[string]any{"sub": "1", "email": "ann@example.org"}},
+		"nobody by user info":             {info: map[string]any{"sub": "1"}},
 		"the provider is broken": {answer: func(w http.ResponseWriter) bool {
 			w.WriteHeader(http.StatusBadGateway)
 			return true
 		}, want: 503},
 	} {
 		cookies, state := d.begin(t, p)
-		p.claims, p.sign, p.answer = f.claims, f.sign, f.answer
+		p.claims, p.sign, p.answer, p.info = f.claims, f.sign, f.answer, f.info
 		q := url.Values{"code": {"code"}, "state": {state}}
 		for name, value := range f.query {
 			if q.Set(name, value); value == "" {
@@ -265,6 +280,14 @@ func TestOIDC(t *testing.T) {
 		if resp.StatusCode != f.want || (d.arrived != nil) != (f.want == 200) {
 			t.Errorf("%s: %d, %+v", name, resp.StatusCode, d.arrived)
 		}
+		if d.arrived != nil {
+			end, err := url.Parse(d.arrived.LogOut)
+			if q := end.Query(); err != nil || !strings.HasPrefix(d.arrived.LogOut, p.URL+"/end?") || q.Get("x") != "y" || q.Get("client_id") != clientID ||
+				q.Get("post_logout_redirect_uri") != here+"/account/login" || strings.Count(q.Get("id_token_hint"), ".") != 2 {
+				t.Errorf("%s: logs out at %s", name, d.arrived.LogOut)
+			}
+			d.arrived.LogOut = ""
+		}
 		if d.arrived != nil && *d.arrived != (Arrival{Account: "ann@example.org", Next: "/account/devices/new", How: "OIDC"}) {
 			t.Errorf("%s: %+v", name, d.arrived)
 		}
@@ -277,7 +300,7 @@ func TestOIDC(t *testing.T) {
 	// The provider's own factor counts only where the settings say so.
 	for name, want := range map[string]bool{`{"amr":["pwd","mfa"]}`: true, `{"acr":"high"}`: true, `{"amr":["pwd"]}`: false, `{"amr":"mfa"}`: true, `{"acr":["low"]}`: false, `{"acr":null}`: false} {
 		cookies, state := d.begin(t, p)
-		p.claims, p.sign, p.answer = map[string]any{}, nil, nil
+		p.claims, p.sign, p.answer, p.info = map[string]any{}, nil, nil, nil
 		if err := json.Unmarshal([]byte(name), &p.claims); err != nil {
 			t.Fatal(err)
 		}
@@ -346,6 +369,18 @@ func TestHandover(t *testing.T) {
 	} {
 		if status := send(text, origin); status != 401 || d.arrived != nil {
 			t.Errorf("%s: %d, %+v", name, status, d.arrived)
+		}
+	}
+}
+
+// Where a browser logs out is an address on the web, whatever the provider says.
+func TestLogOutAddress(t *testing.T) {
+	p := &Provider{ClientID: clientID}
+	for endpoint, want := range map[string]bool{
+		"": false, "https://login.example.org/end": true, "http://127.0.0.1:1/end": true, "javascript:alert(1)": false, "/end": false, "data:x,y": false, "https://": false, "%": false,
+	} {
+		if got := p.logOut(endpoint, "a.b.c", here); (got != "") != want {
+			t.Errorf("%q: %q", endpoint, got)
 		}
 	}
 }
