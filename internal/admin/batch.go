@@ -157,10 +157,10 @@ func (b *Batch) after() (string, error) {
 	return after, nil
 }
 
-// Run makes the changes in chunks. report receives the results of each chunk once they are durable;
+// Run makes the changes in one transaction or several. report receives the results of each chunk once they are durable;
 // its error stops the batch and is returned.
 func (b *Batch) Run(ctx context.Context, report func(results []api.BatchAccount) error) error {
-	for list := range slices.Chunk(b.list, Chunk) {
+	for list := range b.portions() {
 		t, err := b.chunk(ctx, list, &api.Faults{}, b.DryRun)
 		if err != nil {
 			p := b.stopped(err)

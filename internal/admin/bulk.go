@@ -4,16 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Chunk is the number of accounts that one transaction writes. A batch or an import of up to that
-// many accounts is atomic; of a larger one, each chunk is.
+// Chunk is the number of accounts that one transaction writes at most. A batch or an import of up to
+// that many accounts is atomic.
 const Chunk = 5000
+
+// portion is the number of accounts that each transaction of a larger batch or import writes, and
+// maxPause bounds the pause after it, which is twice as long as the transaction took: logins and other
+// changes go on (measured with a pause as long as it took: 0.77 of the undisturbed logins).
+const (
+	portion  = 1000
+	maxPause = 500 * time.Millisecond
+)
+
+// portions returns the accounts of each transaction.
+func (b *bulk) portions() iter.Seq[[]accountEdit] {
+	if len(b.list) <= Chunk {
+		return slices.Chunk(b.list, Chunk)
+	}
+	return func(yield func([]accountEdit) bool) {
+		for list := range slices.Chunk(b.list, portion) {
+			begin := time.Now()
+			if !yield(list) {
+				return
+			}
+			time.Sleep(min(2*time.Since(begin), maxPause))
+		}
+	}
+}
 
 // bulk changes many accounts.
 type bulk struct {
@@ -190,7 +216,7 @@ func (b *bulk) stopped(err error) *api.Problem {
 // all makes the edits in chunks.
 func (b *bulk) all(ctx context.Context, f *api.Faults, dry bool) error {
 	b.tally = tally{departments: map[string]bool{}}
-	for list := range slices.Chunk(b.list, Chunk) {
+	for list := range b.portions() {
 		t, err := b.chunk(ctx, list, f, dry)
 		if err != nil {
 			return err

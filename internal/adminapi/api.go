@@ -67,7 +67,7 @@
 // A batch is answered in lines as well, each chunk of it once it is durable:
 //
 //	{"item":{"address":"ann@example.org","result":"changed","changes":{"protocols.pop3":[null,false]}}}
-//	{"progress":{"done":5000,"selected":12000,"cursor":"…"}}
+//	{"progress":{"done":1000,"selected":12000,"cursor":"…"}}
 //	{"result":{"selected":12000,"changed":1, …}}
 //
 // When the caller goes away it stops after a chunk, and ?resume= with the cursor continues. Without

@@ -167,10 +167,10 @@ func TestBatchResumes(t *testing.T) {
 	s.next().has("item.address", `"`+massive(0)+`"`)
 	d.redis.Kill()
 	progress, last, items := s.rest()
-	last.has("problem.status", `503`).has("problem.code", `"store_unavailable"`).has("problem.written", `5000`)
+	last.has("problem.status", `503`).has("problem.code", `"store_unavailable"`).has("problem.written", `1000`)
 	cursor := last.text("problem.cursor")
-	progress.has("progress.done", `5000`).has("progress.selected", `15000`).has("progress.cursor", `"`+cursor+`"`)
-	if items != 4999 || d.suspended() != 5000 {
+	progress.has("progress.done", `1000`).has("progress.selected", `15000`).has("progress.cursor", `"`+cursor+`"`)
+	if items != 999 || d.suspended() != 1000 {
 		t.Fatalf("%d more items were told, %d accounts are suspended", items, d.suspended())
 	}
 	// Without Redis neither the cursor nor the problem changes.
@@ -197,29 +197,30 @@ func TestBatchResumes(t *testing.T) {
 	head := func() uint64 { return d.api.Store.State.Head(store.ShardOf("example.org")).N }
 	before := head()
 	same := `{ "set": {"suspended": true}, "select": {"departments": [ {"path": "mass"} ]} }` // written otherwise
-	a := d.admin.post(batchPath+"?resume="+cursor, same).want(200).has("selected", `15000`).has("earlier", `5000`).has("changed", `10000`).
-		has("results.0.address", `"`+massive(5000)+`"`).has("more", `null`)
+	a := d.admin.post(batchPath+"?resume="+cursor, same).want(200).has("selected", `15000`).has("earlier", `1000`).has("changed", `14000`).
+		has("results.0.address", `"`+massive(1000)+`"`).has("more", `4000`)
 	if results, _ := a.value("results").([]any); len(results) != 10_000 {
 		t.Errorf("%d results", len(results))
 	}
-	if d.suspended() != all || head() != before+2 {
+	if d.suspended() != all || head() != before+14 {
 		t.Errorf("%d are suspended, after %d changes", d.suspended(), head()-before)
 	}
 	// Starting over is safe too.
 	d.admin.post(batchPath, suspendMass).want(200).has("changed", `0`).has("unchanged", `15000`).has("more", `5000`)
-	if head() != before+2 {
+	if head() != before+14 {
 		t.Error("a batch that changes nothing wrote something")
 	}
 }
 
 // When the client goes away, the batch stops at a cursor that resumes it.
 func TestBatchClientGone(t *testing.T) {
-	d := start(t, true).site().many(15_000)
+	const all = 15_000
+	d := start(t, true).site().many(all)
 	s := d.admin.stream(batchPath, suspendMass)
 	s.next()
 	_ = s.body.Close()
 	redistest.Eventually(t, "the batch stops", func() bool { return strings.Contains(d.log.String(), "its client is gone") })
-	if n := d.suspended(); n != 5000 {
+	if n := d.suspended(); n == 0 || n == all || n%1000 != 0 {
 		t.Errorf("%d accounts are suspended", n)
 	}
 }
