@@ -419,7 +419,7 @@ func TestFaultsOfSentinels(t *testing.T) {
 	r.Servers[0].Do("CLIENT", "KILL", "TYPE", "replica")
 	more := m.acknowledged.Load() + 20
 	m.eventually("changes that the replica lacks", func() bool { return m.acknowledged.Load() > more })
-	r.Servers[0].Kill()
+	r.LoseMaster()
 	m.endByItself("Sentinel fails over, changes lost")
 }
 
@@ -480,7 +480,7 @@ func TestFaultsOfACluster(t *testing.T) {
 		m.eventually("changes are made", func() bool { return m.acknowledged.Load() > 20 })
 		m.diagnosed("a master; replicas connected: 1", 3, "min-replicas-to-write is not set", 3, "appendfsync always", 3, "Sentinel", 0, "cannot be used", 0)
 		victim, _ := r.Owner(shard)
-		victim.Kill()
+		r.Lose(victim)
 		m.endByItself("a Cluster node is lost")
 	})
 }

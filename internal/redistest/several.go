@@ -25,8 +25,16 @@ type Cluster struct {
 // clusterSlots is the number of slots of every Redis Cluster.
 const clusterSlots = 16384
 
-// StartCluster starts three masters, with a replica each if wanted, that end with the test. A lost
-// node is noticed after a second.
+// A server that does not answer for that many milliseconds counts as lost. While a test has no fault
+// of that kind, as [Cluster.Lose] makes one, this is long: on a busy machine a server may get no
+// processor for a second, and an unexpected failover fails the test.
+const (
+	patient      = "15000"
+	nodeLost     = "1000"
+	sentinelLost = "500"
+)
+
+// StartCluster starts three masters, with a replica each if wanted, that end with the test.
 func StartCluster(t testing.TB, replicas bool) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
@@ -34,7 +42,7 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 	start := func() *Server {
 		bus := strconv.Itoa(freePort(t))
 		s := startAt(t, freePort(t), "cluster-enabled yes", "cluster-config-file nodes.conf", "cluster-port "+bus,
-			"cluster-node-timeout 1000", "cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
+			"cluster-node-timeout "+nodeLost, "cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1")
 		buses[s] = bus
 		return s
 	}
@@ -66,7 +74,21 @@ func StartCluster(t testing.TB, replicas bool) *Cluster {
 		Eventually(t, "a replica follows its master", func() bool { return s.Do("CLUSTER", "REPLICATE", id) == "OK" })
 	}
 	c.Settled()
+	c.notice(patient)
 	return c
+}
+
+// notice sets after how many milliseconds a node counts as lost.
+func (c *Cluster) notice(milliseconds string) {
+	for _, s := range c.Nodes() {
+		_, _ = s.Try("CONFIG", "SET", "cluster-node-timeout", milliseconds) // one may have been lost
+	}
+}
+
+// Lose ends a node as kill -9 does. The others notice it after a second.
+func (c *Cluster) Lose(s *Server) {
+	c.notice(nodeLost)
+	s.Kill()
 }
 
 // Settled waits until the cluster takes commands, and all its replicas follow.
@@ -179,7 +201,7 @@ type Sentinels struct {
 // MasterName is the name of the master set that [Sentinels] watch.
 const MasterName = "drawbridge"
 
-// StartSentinels starts them, to end with the test. A dead master is noticed after half a second.
+// StartSentinels starts them, to end with the test.
 func StartSentinels(t testing.TB) *Sentinels {
 	t.Helper()
 	c := &Sentinels{t: t}
@@ -201,7 +223,7 @@ func StartSentinels(t testing.TB) *Sentinels {
 		c.ports = append(c.ports, port)
 		file := filepath.Join(dir, fmt.Sprintf("%d.conf", i))
 		text := fmt.Sprintf("port %[1]d\nbind 127.0.0.1\ndir %[2]s\nlogfile %[3]s.log\nsentinel monitor %[4]s 127.0.0.1 %[5]d 2\n"+
-			"sentinel down-after-milliseconds %[4]s 500\nsentinel failover-timeout %[4]s 3000\n", port, dir, file, MasterName, master.Port)
+			"sentinel down-after-milliseconds %[4]s %[6]s\nsentinel failover-timeout %[4]s 3000\n", port, dir, file, MasterName, master.Port, sentinelLost)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +236,26 @@ func StartSentinels(t testing.TB) *Sentinels {
 		t.Cleanup(func() { c.KillSentinel(i) })
 	}
 	c.Settled(replica)
+	c.notice(patient)
 	return c
+}
+
+// notice sets after how many milliseconds a server counts as lost.
+func (c *Sentinels) notice(milliseconds string) {
+	c.t.Helper()
+	for _, port := range c.ports {
+		out, err := exec.Command(Client(c.t), "-p", strconv.Itoa(port), "SENTINEL", "SET", MasterName, "down-after-milliseconds", milliseconds).CombinedOutput() //nolint:gosec // G204
+		if err != nil || strings.TrimSpace(string(out)) != "OK" {
+			c.t.Fatalf("a Sentinel: %v: %s", err, out)
+		}
+	}
+}
+
+// LoseMaster ends the first master as kill -9 does. The Sentinels notice it after half a second.
+func (c *Sentinels) LoseMaster() {
+	c.t.Helper()
+	c.notice(sentinelLost)
+	c.Servers[0].Kill()
 }
 
 // KillSentinel ends one of the three Sentinels.
@@ -277,6 +318,7 @@ func (c *Cluster) Restart() {
 		s.Restart()
 	}
 	c.Settled()
+	c.notice(patient)
 }
 
 // Pause stops all nodes in mid-traffic.

@@ -70,7 +70,7 @@ func TestSentinelFailover(t *testing.T) {
 	must("before.example") // a second change of the same document
 	redistest.Eventually(t, "the other daemon has it", func() bool { return b.State.Heads() == a.State.Heads() })
 	known := a.State.Heads()
-	r.Servers[0].Kill()
+	r.LoseMaster()
 	redistest.Eventually(t, "the outage is noticed", func() bool { return a.Trouble() != nil })
 	if err := a.putDomain("late.example"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("a change without a master: %v", err)
@@ -199,7 +199,7 @@ func clusterFailover(t *testing.T, r *redistest.Cluster) {
 		t.Fatal(err)
 	}
 	redistest.Eventually(t, "the other daemon has it", func() bool { return b.has("lost.example") })
-	victim.Kill()
+	r.Lose(victim)
 	redistest.Eventually(t, "the loss of the node is seen", func() bool {
 		servers, err := a.redis.Servers(context.Background())
 		return err != nil || slices.ContainsFunc(servers.Masters, func(m store.Master) bool { return m.Fault != "" })
