@@ -529,7 +529,8 @@ func (q *Query) guessable() bool {
 func (q *Query) reveals(d *Decision) bool {
 	switch q.Site.Reveal {
 	case RevealWeb:
-		return d.Verified || q.Client == ClientWeb || q.Client == ClientConsole
+		// Drawbridge's pages are open to everybody: they do not say which accounts are suspended.
+		return d.Verified || q.Client == ClientWeb || q.Client == ClientConsole && d.Reason != ReasonSuspended
 	case RevealVerified:
 		return d.Verified
 	case RevealNever:

@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
@@ -256,6 +260,40 @@ func (s *site) pageAttacks() {
 	if strings.Contains(u.get("/account").text, "<script>alert") {
 		s.t.Error("a label is not escaped")
 	}
+	// A one-time link and a form, sent by two browsers at once, are used once.
+	link := phoneLink.FindStringSubmatch(u.post("/account/devices", "once", u.field(u.get("/account/devices/new"), "once"), "label", "Twice", "as", "link").text)[1]
+	_, path, _ := strings.Cut(strings.TrimPrefix(link, "http://"), "/")
+	used := 0
+	for _, text := range s.atOnce("/"+path, url.Values{"as": {"show"}}, s.browse(outside), s.browse(office), s.browse(outside), s.browse(office)) {
+		used += strings.Count(text, `id="secret"`)
+	}
+	form := url.Values{"once": {u.field(u.get("/account/devices/new"), "once")}, "label": {"Twice"}, "as": {"show"}}
+	for _, text := range s.atOnce("/account/devices", form, u, u, u, u) {
+		used += strings.Count(text, `id="secret"`)
+	}
+	if used != 2 {
+		s.t.Errorf("a link and a form made %d passwords", used)
+	}
+	// A suspended account is refused like a wrong password, and whoever began a log-in with a second
+	// factor does not finish it as the next account of the name, which has none.
+	s.api("PUT", "/v1/accounts/dave@example.org", object{"suspended": true})
+	u.header = http.Header{}
+	b = s.browse(outside)
+	refused := b.shows("a suspended account", b.post("/account/login", "account", "dave@example.org", "password", "x"), 401, "The address or the password is wrong")
+	if unknown := b.post("/account/login", "account", "nobody@example.org", "password", "x"); strings.ReplaceAll(unknown.text, "nobody", "dave") != refused.text {
+		s.t.Errorf("a suspended account has another answer:\n%s\n%s", refused.text, unknown.text)
+	}
+	s.api("PATCH", "/v1/accounts/dave@example.org", object{"suspended": false})
+	made := s.api("POST", "/v1/accounts/dave@example.org/second-factors/totp", object{"label": "phone"})
+	s.api("POST", "/v1/accounts/dave@example.org/second-factors/"+made["id"].(string)+"/confirm", object{"code": s.otp(made["secret"].(string), -1)})
+	step := b.shows("his password", b.post("/account/login", "account", "dave@example.org", "password", s.passwords["dave@example.org"]), 200, "Your password was accepted")
+	s.api("DELETE", "/v1/accounts/dave@example.org?confirm=true", nil)
+	s.api("PUT", "/v1/accounts/dave@example.org", object{})
+	if n := len(s.api("GET", "/v1/accounts/dave@example.org/second-factors", nil)["items"].([]any)); n != 0 {
+		s.t.Errorf("the next account of the name has %d factors", n)
+	}
+	b.shows("as the next account of the name", b.post("/account/login/factor", "token", b.field(step, "token"), "code", s.otp(made["secret"].(string), 0)), 401, "The login has expired")
+	b.shows("not logged in", b.get("/account"), 200, "Mailbox password")
 	// Another account's device.
 	id, _ := s.device(bob, "Bob's")
 	u.shows("another's device", u.get("/account/devices/"+id+"/state"), 404, "Not found")
@@ -277,6 +315,163 @@ func (s *site) pageAttacks() {
 	s.eventually("guesses are refused", func() bool {
 		return guesser.post("/login", "key", "dbk_"+randomWord()).status == 429
 	})
+}
+
+// atOnce sends a form from two browsers at once, and returns what they are answered.
+func (s *site) atOnce(path string, form url.Values, browsers ...*browser) (answers []string) {
+	s.t.Helper()
+	texts := make([]string, len(browsers))
+	errs := make([]error, len(browsers))
+	var wait sync.WaitGroup
+	for i, b := range browsers {
+		wait.Go(func() {
+			resp, err := b.client.PostForm(b.base+path, form)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			defer func() { _ = resp.Body.Close() }()
+			text, err := io.ReadAll(resp.Body)
+			texts[i], errs[i] = string(text), err
+		})
+	}
+	wait.Wait()
+	s.must(errors.Join(errs...))
+	return texts
+}
+
+// What a domain's administrator names of another tenant (records, devices, sessions, keys, messages,
+// by id or by filter) is not there.
+func (s *site) otherTenants() {
+	const at, theirs = "/domains/example.org", "/domains/example.net"
+	s.api("POST", "/v1/domains", object{"name": "example.net", "third_party_access": object{"allow": true, "mode": "enforce"}})
+	defer s.api("DELETE", "/v1/domains/example.net?confirm=true", nil)
+	s.api("PUT", "/v1/accounts/"+eve, object{})
+	s.api("PUT", "/v1/accounts/"+bob, object{})
+	device, secret := s.device(eve, "Eve's secret laptop")
+	open := s.idle("eve", "127.0.9.91", eve, secret)
+	record := s.api("GET", "/v1"+theirs+"/logins", nil)["items"].([]any)
+	s.eventually("the login is on record", func() bool {
+		record = s.api("GET", "/v1"+theirs+"/logins", nil)["items"].([]any)
+		return len(record) > 0
+	})
+	login := record[0].(object)["id"].(string)
+	policy := s.api("POST", "/v1"+theirs+"/policies?revert_after=10m", object{"name": "Eve's", "type": "blacklist", "mode": "report", "scope": object{"all": true}, "ips": []string{"192.0.2.1"}})["id"].(string)
+	revert := s.api("GET", "/v1"+theirs+"/reverts", nil)["items"].([]any)[0].(object)["id"].(string)
+	var session string
+	s.eventually("the session is listed", func() bool {
+		items := s.api("GET", "/v1"+theirs+"/sessions", nil)["items"].([]any)
+		if len(items) > 0 {
+			session = items[0].(object)["id"].(string)
+		}
+		return session != ""
+	})
+	key := s.api("POST", "/v1/keys", object{"name": "Eve's key", "role": "domain", "domain": "example.net"})["id"].(string)
+
+	d := s.administrator("domain", "example.org")
+	for _, path := range []string{
+		"/logins/" + login, "/policies/" + policy, "/logins?account=" + eve, "/logins?device=" + device, "/logins?ip=127.0.9.91", "/messages?account=" + eve,
+		"/messages/explain?queue_id=x&account=" + eve, "/inspection?days=0&account=" + eve, "/withdraw?credential=" + device + "&account=" + eve, "/sessions", "/policies", "/accounts?address=" + eve,
+	} {
+		if p := d.get(at + path); strings.Contains(p.text, "secret laptop") || strings.Contains(p.text, "127.0.9.91</td>") || strings.Contains(p.text, "Eve&#39;s") ||
+			strings.Contains(path, login) && p.status != 404 || strings.Contains(path, policy) && p.status != 404 {
+			s.t.Errorf("%s shows: %d %s", path, p.status, p.text)
+		}
+	}
+	for path, form := range map[string][]string{
+		at + "/logins/" + login + "/confirm":                           nil,
+		at + "/logins/" + login + "/secure":                            {"do", "all"},
+		at + "/policies/" + policy:                                     {"do", "delete"},
+		at + "/reverts/" + revert:                                      {"do", "undo"},
+		at + "/sessions/" + session + "/end":                           nil,
+		"/accounts/" + bob + "/secure-passwords/" + device + "/revoke": nil,
+		"/accounts/" + eve + "/secure-passwords/" + device + "/revoke": nil,
+		"/keys/" + key + "/revoke":                                     nil,
+		at + "/batch":                                                  {"members", eve, "imap", "off"},
+		at + "/withdraw":                                               {"credential", device, "since", "2026-01-01T00:00"},
+		at + "/policies":                                               {"name", "x", "type", "blacklist", "members", eve, "ips", "192.0.2.9", "mode", "enforce"},
+		"/groups/team@example.net":                                     {"who_may_send", "anyone"},
+		"/throttle":                                                    {"subject", eve},
+	} {
+		if p := d.post(path, form...); strings.Contains(p.text, "secret laptop") || p.status == 200 && !strings.Contains(path, "/sessions/") && !strings.Contains(path, "/withdraw") && !strings.Contains(path, "/batch") {
+			s.t.Errorf("POST %s: %d %s", path, p.status, p.text)
+		}
+	}
+	s.stays(open)
+	s.want("her device", s.imap("127.0.9.91", eve, secret), "OK ")
+	if n := len(s.api("GET", "/v1"+theirs+"/reverts", nil)["items"].([]any)); n != 1 {
+		s.t.Errorf("%d reverts", n)
+	}
+	if r := s.api("GET", "/v1/accounts/"+eve, nil); toJSON(r["protocols"]) != "{}" {
+		s.t.Errorf("a batch changed another tenant's account: %v", r)
+	}
+	found := false
+	for _, k := range s.api("GET", "/v1/keys", nil)["items"].([]any) {
+		found = found || k.(object)["id"] == key
+	}
+	if !found {
+		s.t.Error("another tenant's key was revoked")
+	}
+	s.api("DELETE", "/v1/keys/"+key, nil)
+}
+
+// Names, labels and what clients and messages say of themselves are shown as text, on every page.
+func (s *site) markup() {
+	const at, mark = "/domains/example.org", `"'><zz onclick=x>`
+	a := s.administrator("admin", "")
+	s.api("POST", "/v1/keys", object{"name": mark, "role": "read"})
+	s.api("PUT", "/v1/domains/example.org/departments/x%22'%3E%3Czz", object{"name": mark})
+	policy := s.api("POST", "/v1"+at+"/policies?revert_after=10m", object{"name": mark, "type": "blacklist", "mode": "report", "scope": object{"all": true}, "ips": []string{"192.0.2.1"}})["id"].(string)
+	block := s.api("POST", "/v1"+at+"/ip-blocks", object{"network": "198.51.100.99", "note": mark})["id"].(string)
+	rule := s.api("POST", "/v1"+at+"/mail-rules", object{"name": mark, "kind": "audit", "mode": "enforce", "scope": object{"members": []string{carol}}, "direction": "sent", "match": object{"subject": []string{"zz"}}, "action": object{"approvers": []string{bob}}})["id"].(string)
+	device, secret := s.device(carol, mark)
+	c, err := mailclient.Client{From: "127.0.9.92"}.IMAP(s.ctx, s.IMAP())
+	s.must(err)
+	_, err = c.StartTLS()
+	s.must(err)
+	_, err = c.ID("name", "<zz client>")
+	s.must(err)
+	open := s.idling("the device", c, carol, secret)
+	factor := s.api("POST", "/v1/accounts/"+carol+"/second-factors/totp", object{"label": mark})["id"].(string)
+	smtp, r := s.submit(outside, carol, secret)
+	s.want("submission", r, "235 ")
+	s.want("held", s.send(smtp, carol, ann, "From: "+carol+"\r\nTo: "+ann+"\r\nSubject: <zz subject>\r\nMessage-ID: <<zz id>@client>\r\n\r\nx\r\n"), "250 ")
+	s.held("<zz subject>")
+	rec := s.record("account="+carol+"&ip=127.0.9.92", func(r object) bool { return r["outcome"] == "allow" })
+	shown := 0
+	for _, path := range []string{
+		"/", at, at + "/logins", at + "/logins/" + rec["id"].(string), at + "/logins/chart", at + "/policies", at + "/policies/new", at + "/policies/" + policy, at + "/accounts", "/accounts/" + carol,
+		at + "/departments", at + "/batch", at + "/ip-blocks", at + "/held", at + "/mail-rules", at + "/mail-rules/" + rule, at + "/mail-rules/" + rule + "?as=document", at + "/messages", at + "/sessions",
+		at + "/inspection?days=0", at + "/secure-passwords", at + "/secure-passwords/progress", at + "/document", at + "/document?accounts=true", "/keys", "/audit", "/audit?domain=example.org",
+		at + "/logins?account=%3Czz&reason=%22%3E%3Czz&region=%3Czz&device=%3Czz", at + "/messages?account=%3Czz&queue_id=%22%3E%3Czz", at + "/withdraw?credential=%22%3E%3Czz&account=%3Czz&since=%3Czz",
+		at + "/inspection?account=%3Czz", "/login?next=%22%3E%3Czz", "/%3Czz", at + "/logins?cursor=%3Czz",
+	} {
+		p := a.get(path)
+		if strings.Contains(p.text, "<zz") || strings.Contains(p.text, `"'>`) {
+			at := max(strings.Index(p.text, "<zz"), strings.Index(p.text, `"'>`))
+			s.t.Errorf("%s: %s", path, p.text[max(0, at-200):min(len(p.text), at+100)])
+		}
+		if strings.Contains(p.text, "&lt;zz") || strings.Contains(p.text, "&#34;&#39;&gt;") {
+			shown++
+		}
+	}
+	if shown < 20 {
+		s.t.Errorf("only %d pages show something that was marked", shown)
+	}
+	u := s.browse(outside)
+	u.shows("log-in", u.post("/account/login", "account", carol, "password", s.passwords[carol]), 200, "My devices")
+	for _, path := range []string{"/account", "/account/logins", "/account/sessions", "/account/factors", "/account/devices/" + device + "/state", "/account/devices/" + device + "/delete", "/account/login?next=%22%3E%3Czz"} {
+		if p := u.get(path); strings.Contains(p.text, "<zz") {
+			s.t.Errorf("%s: %s", path, p.text)
+		}
+	}
+	s.command("held", "reject", s.held("<zz subject>")["id"].(string))
+	s.api("DELETE", "/v1"+at+"/mail-rules/"+rule, nil)
+	s.api("DELETE", "/v1"+at+"/policies/"+policy+"?confirm=true", nil)
+	s.api("DELETE", "/v1"+at+"/ip-blocks/"+block, nil)
+	s.api("DELETE", "/v1/accounts/"+carol+"/second-factors/"+factor, nil)
+	s.api("DELETE", "/v1/accounts/"+carol+"/secure-passwords/"+device, nil)
+	s.ends(open)
 }
 
 // A user adds a second factor; the page asks for it from then on, whichever server verifies the

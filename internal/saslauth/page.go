@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -16,6 +18,8 @@ type Verifier struct {
 	Gate Gate
 	Log  hclog.Logger
 	next *relay // nil for none
+
+	refusal atomic.Int64 // how long the last refusal of next took
 }
 
 // NewVerifier returns a verifier that asks the server at the unix socket next; "" for none.
@@ -39,6 +43,9 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 	l.Session, l.Relayed, l.Mechanism = access.RelayedSession+rand.Text(), v.next != nil, "PLAIN"
 	d := v.Gate.Login(ctx, l)
 	if d.Outcome != access.Next {
+		if d.Outcome == access.Deny && !d.Verified && v.next != nil {
+			v.wait(ctx)
+		}
 		return d
 	}
 	away := access.Decision{Outcome: access.TempFail, Reason: access.ReasonStoreUnavailable, Account: d.Account}
@@ -56,6 +63,7 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 	if l.TLS {
 		a.passed = append(a.passed, "\tsecured"...)
 	}
+	began := time.Now()
 	found, err := v.next.verify(ctx, v.Gate, &a, l, cmp.Or(d.User, l.Account))
 	switch {
 	case err != nil:
@@ -67,5 +75,15 @@ func (v *Verifier) Login(ctx context.Context, l *access.Login) access.Decision {
 	case found.accepted:
 		return found.rules
 	}
+	v.refusal.Store(int64(time.Since(began)))
 	return access.Decision{Outcome: access.Deny, Reason: access.ReasonBadSecret, Account: d.Account}
+}
+
+// wait takes as long as the next server's last refusal: otherwise the time of an answer shows which
+// accounts are refused without asking it, such as suspended ones.
+func (v *Verifier) wait(ctx context.Context) {
+	select {
+	case <-time.After(min(time.Duration(v.refusal.Load()), answerWithin)):
+	case <-ctx.Done():
+	}
 }

@@ -207,7 +207,7 @@ func (p *Pages) halfOf(c *web.Call, b []byte) (*half, *admin.Account, error) {
 		return nil, nil, err
 	}
 	rec, ok := p.Admin.Store.State.Account(h.Account)
-	if !ok || c.Now.Sub(h.Entered) >= factorWithin || a.KeepsPassword() && h.Entered.Before(rec.Doc.MailboxSetAt) {
+	if !ok || h.Entered.Before(rec.Doc.CreatedAt) || c.Now.Sub(h.Entered) >= factorWithin || a.KeepsPassword() && h.Entered.Before(rec.Doc.MailboxSetAt) {
 		return nil, nil, nil
 	}
 	return &h, a, nil
