@@ -200,7 +200,14 @@ func (v *visit) withdrawForm() error {
 	q := v.R.URL.Query()
 	data := withdrawal{
 		CredentialID: q.Get("credential"), Account: q.Get("account"),
-		Since: cmp.Or(q.Get("since"), v.Now.UTC().Add(-24*time.Hour).Format(clock)), Until: q.Get("until"),
+		Since: q.Get("since"), Until: q.Get("until"),
+	}
+	// A link may have what is not a time.
+	if _, err := time.Parse(clock, data.Since); err != nil {
+		data.Since = v.Now.UTC().Add(-24 * time.Hour).Format(clock)
+	}
+	if _, err := time.Parse(clock, data.Until); err != nil {
+		data.Until = ""
 	}
 	return v.Show(pages, "withdraw", v.withdrawView(&data))
 }

@@ -112,7 +112,7 @@ func (s *site) inBrowser() {
 		do(path, chromedp.Navigate(base+path), chromedp.WaitVisible("h1"))
 		inspect(path)
 	}
-	for _, path := range []string{"", "/logins", "/policies", "/policies/new", "/third-party", "/secure-passwords", "/accounts", "/batch", "/departments", "/ip-blocks", "/held", "/mail-rules", "/mail-rules/new", "/mail-rules/new?kind=warning", "/mail-rules/new?kind=monitor", "/groups", "/groups/new", "/messages", "/inspection?days=0", "/withdraw", "/secure-passwords/progress", "/sessions", "/document"} {
+	for _, path := range []string{"", "/logins", "/logins/chart", "/policies", "/policies/new", "/third-party", "/secure-passwords", "/accounts", "/batch", "/departments", "/ip-blocks", "/held", "/mail-rules", "/mail-rules/new", "/mail-rules/new?kind=warning", "/mail-rules/new?kind=monitor", "/groups", "/groups/new", "/messages", "/inspection?days=0", "/withdraw", "/secure-passwords/progress", "/sessions", "/document"} {
 		do(path, chromedp.Navigate(base+"/domains/example.org"+path), chromedp.WaitVisible("h1"))
 		inspect(path)
 	}
