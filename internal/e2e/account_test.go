@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,6 +245,37 @@ func (s *site) resetOnConsole() {
 	s.api("PUT", "/v1/accounts/"+eve+"/mailbox-password", object{"password": "a-new-one-2026"})
 	s.want("stored here", s.imap(outside, eve, "a-new-one-2026"), "OK ")
 	s.refuse("no longer elsewhere", s.imap(outside, eve, s.passwords[eve]), "OK ")
+}
+
+// remindedAhead: users whose password expires soon, and whose mail program will need a secure password
+// soon, get one notice of each by mail, from a daemon that was restarted meanwhile. A new password
+// obeys the domain's rules, a generated one need not.
+func (s *site) remindedAhead() {
+	const path = "/v1/accounts/" + ann + "/mailbox-password"
+	s.api("PATCH", "/v1/domains/example.org", object{"password_policy": object{
+		"min_length": 40, "min_strength": 3, "forbidden_keywords": []string{"quarry"}, "max_age": "25h",
+	}})
+	for password, code := range map[string]string{
+		"short": "too_short", strings.Repeat("password", 6): "too_weak", "walnut plover quarry lantern copper anvil ninety": "forbidden_keyword",
+	} {
+		if status, p := s.call(0, "PUT", path, object{"password": password}); status != 422 || !strings.Contains(toJSON(p), `"`+code+`"`) {
+			s.t.Errorf("%q: %d %v", password, status, p)
+		}
+	}
+	secret := s.api("PUT", path, object{"generate": true})["password"].(string)
+	s.want("the generated password", s.imap(outside, ann, secret), "OK ")
+	s.record("account="+ann+"&outcome=allow&client=third-party", func(object) bool { return true })
+	s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": true, "scope": object{"all": true}, "grace_until": time.Now().Add(25 * time.Hour).UTC().Format(time.RFC3339)})
+	s.must(s.Daemons[0].Kill())
+	s.must(s.Daemons[0].Start(s.ctx))
+	for _, subject := range []string{"\nSubject: Your password expires on ", "\nSubject: Your mail program needs a secure password from "} {
+		s.eventually("a notice"+subject, func() bool {
+			messages, err := s.Inbox(ann)
+			s.must(err)
+			return slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, subject) })
+		})
+	}
+	s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": false})
 }
 
 // A domain keeps mailbox passwords elsewhere than the site: with stored, each account that has one here

@@ -481,6 +481,7 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 
 	t.Run("on the users' page", func(t *testing.T) { s.in(t).passwordPage("newer-mailbox-2026") })
 	t.Run("on the console", func(t *testing.T) { s.in(t).resetOnConsole() })
+	t.Run("reminded ahead", func(t *testing.T) { s.in(t).remindedAhead() })
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.
