@@ -95,12 +95,17 @@ const codePrefix = "code: "
 // not change it.
 func (*Language) Languages() []*Language { return languages }
 
+// ofUsers reports whether a path is one of the users' pages.
+func ofUsers(path string) bool {
+	return path == "/language" || path == "/account" || strings.HasPrefix(path, "/account/")
+}
+
 const languageCookie = "drawbridge-language"
 
 // languageOf returns the language that the user chose, or that the browser asks for. The console is in
 // English.
 func languageOf(r *http.Request) *Language {
-	if r.URL.Path != "/language" && r.URL.Path != "/account" && !strings.HasPrefix(r.URL.Path, "/account/") {
+	if !ofUsers(r.URL.Path) {
 		return languages[0]
 	}
 	var asked []string

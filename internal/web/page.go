@@ -220,6 +220,9 @@ func (c *Call) Redirect(path string) error {
 	return nil
 }
 
+// OfUsers reports whether the page is one of the users', and not of the console.
+func (c *Call) OfUsers() bool { return ofUsers(c.R.URL.Path) }
+
 // NotFound is the error for what is not there, or out of the reach of whoever asks, which must look the
 // same: 404.
 func NotFound() error { return api.Missing("there is no such page") }
@@ -240,7 +243,7 @@ var problemPage = template.Must(template.Must(shared.Clone()).Parse(`<!DOCTYPE h
 <head>{{template "head" .}}</head>
 <body><main class="container"><h1>{{.Title}}</h1><p>{{$.Explain .Data}}</p>
 {{if .Data.OfServer}}<p>{{.T "Logins of mail programs continue by the rules that this server knows. Pages return when the store does."}}</p>{{end}}
-<p><a href="/">{{.T "To the console"}}</a> · <a href="/account">{{.T "To my devices"}}</a></p></main></body>
+<p>{{if .OfUsers}}<a href="/account">{{.T "To my devices"}}</a>{{else}}<a href="/">{{.T "To the console"}}</a>{{end}}</p></main></body>
 </html>
 `))
 
