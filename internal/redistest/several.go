@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -293,15 +294,19 @@ func (c *Sentinels) Options() redisstore.Options {
 	return redisstore.Options{Master: MasterName, Addrs: c.Addresses()}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody uses now.
+// freePort returns a port of 127.0.0.1 that nobody uses now. It is below those that the kernel gives to
+// connections: one of these could take it before the server does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 12_000 + rand.IntN(20_000) //nolint:gosec // G404: no secret
+		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 // Kill ends all nodes as kill -9 does.
