@@ -396,9 +396,13 @@ func (st *State) agreed(now time.Time) { st.synced.Store(&now) }
 type builder struct {
 	st   *State
 	rest []Doc // that are no accounts
+	one  *stagedChange
 }
 
-func newBuilder() *builder { return &builder{st: NewState()} }
+func newBuilder() *builder {
+	st := NewState()
+	return &builder{st: st, one: st.stage()}
+}
 
 // put adds a document.
 func (b *builder) put(d Doc) error {
@@ -406,11 +410,11 @@ func (b *builder) put(d Doc) error {
 		b.rest = append(b.rest, d)
 		return nil
 	}
-	c := b.st.stage()
-	if err := kinds[kindAccount].put(c, strings.TrimPrefix(d.Key, kindAccount+"/"), d); err != nil {
+	b.one.records = b.one.records[:0]
+	if err := kinds[kindAccount].put(b.one, strings.TrimPrefix(d.Key, kindAccount+"/"), d); err != nil {
 		return fmt.Errorf("document %s: %w", d.Key, err)
 	}
-	for _, r := range c.records {
+	for _, r := range b.one.records {
 		b.st.putAccount(r.Address(), r)
 	}
 	return nil
@@ -679,14 +683,14 @@ func newDomainRules() *domainRules {
 // putAccount puts or replaces the account at an address.
 func (st *State) putAccount(addr string, r Record) {
 	d := st.domain(address.Domain(addr))
-	before, after := d.accounts.get(addr).Aliases(), r.Aliases()
-	for _, alias := range before {
+	old := d.accounts.get(addr)
+	for _, alias := range old.Aliases() {
 		st.setAlias(alias, slices.DeleteFunc(slices.Clone(st.aliases[alias]), func(o string) bool { return o == addr }))
 	}
-	for _, alias := range after {
+	for _, alias := range r.Aliases() {
 		st.setAlias(alias, append(slices.Clone(st.aliases[alias]), addr))
 	}
-	d.countName(d.accounts.get(addr).DisplayName(), -1)
+	d.countName(old.DisplayName(), -1)
 	d.countName(r.DisplayName(), 1)
 	if r.Exists() {
 		d.accounts.put(r)
