@@ -47,8 +47,8 @@ dist/tools/drawbridge completion bash >$root/usr/share/bash-completion/completio
 dist/tools/drawbridge completion zsh >$root/usr/share/zsh/vendor-completions/_drawbridge
 dist/tools/drawbridge completion fish >$root/usr/share/fish/vendor_completions.d/drawbridge.fish
 
-install -m 0755 $p/create-keys $root/usr/lib/drawbridge/create-keys
-install -m 0644 $p/drawbridge.service $root/usr/lib/systemd/system/drawbridge.service
+install -m 0755 $p/create-keys $p/queue $root/usr/lib/drawbridge/
+install -m 0644 $p/drawbridge.service $p/drawbridge-queue.socket $p/drawbridge-queue@.service $root/usr/lib/systemd/system/
 install -m 0644 $p/sysusers.conf $root/usr/lib/sysusers.d/drawbridge.conf
 install -m 0644 $p/tmpfiles.conf $root/usr/lib/tmpfiles.d/drawbridge.conf
 install -m 0644 $p/lintian-overrides $root/usr/share/lintian/overrides/drawbridge

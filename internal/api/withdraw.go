@@ -15,9 +15,10 @@ type Withdrawn struct {
 	Node      string             `json:"node,omitempty" doc:"This daemon's node: no other node's queue was searched."`
 	Messages  []WithdrawnMessage `json:"messages"`
 	Queued    int                `json:"queued" doc:"Number of messages that were in the queue."`
+	Held      int                `json:"held" doc:"Number of messages that waited for approval, on all nodes. They are rejected."`
 	Delivered int                `json:"delivered" doc:"Number of copies in mailboxes."`
-	Removed   int                `json:"removed" doc:"Number of both that were deleted."`
-	Left      int                `json:"left" doc:"Number of both that are still there after it."`
+	Removed   int                `json:"removed" doc:"Number of the three that were deleted."`
+	Left      int                `json:"left" doc:"Number of the three that are still there after it."`
 	Outside   int                `json:"outside" doc:"Number of recipients outside of the site, where nothing can be withdrawn."`
 	Elsewhere []string           `json:"elsewhere,omitempty" doc:"Nodes that took some of the messages: ask their daemons too."`
 	More      bool               `json:"more,omitempty" doc:"There are further messages: repeat it, with an earlier until."`
@@ -32,6 +33,7 @@ type WithdrawnMessage struct {
 	Account   string             `json:"account" doc:"The sender's."`
 	Node      string             `json:"node,omitempty"`
 	Queued    bool               `json:"queued"`
+	Held      bool               `json:"held,omitempty" doc:"Whether it waited for approval."`
 	Mailboxes []WithdrawnMailbox `json:"mailboxes"`
 }
 

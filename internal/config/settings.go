@@ -247,11 +247,13 @@ refused for now (451). Notices are still written.`,
 		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
 name.`,
 			func(c *Config) *string { return &c.Mail.Node }, printable),
-		row("mail.postqueue", `Command that lists Postfix' queue, as a list of words; "-j" is added. "drawbridge withdraw" uses it. []: the queue is not searched.`,
-			func(c *Config) *[]string { return &c.Mail.Postqueue }, commandWords),
-		row("mail.postsuper", `Command that deletes from Postfix' queue; "-d" and "-" are added. Only root may run postsuper: a daemon with a user of its own
-needs a wrapper. []: withdraw lists queued messages, and deletes from mailboxes only.`,
-			func(c *Config) *[]string { return &c.Mail.Postsuper }, commandWords),
+		row("mail.postqueue", `Command that lists Postfix' queue, as a list of words; "-j" is added. Or the socket of the package's drawbridge-queue.socket,
+["unix:/run/drawbridge-queue.sock"]. "drawbridge withdraw" uses it. []: the queue is not searched.`,
+			func(c *Config) *[]string { return &c.Mail.Postqueue }, queueAccess),
+		row("mail.postsuper", `Command that deletes from Postfix' queue, or the same socket; "-d" and "-" are added. Only root may run postsuper: a daemon with a
+user of its own needs the socket, or without systemd's sandbox a rule for sudo and ["/usr/bin/sudo", "-n", "/usr/sbin/postsuper"].
+[]: withdraw lists queued messages, and deletes from mailboxes only.`,
+			func(c *Config) *[]string { return &c.Mail.Postsuper }, queueAccess),
 		row("mail.alias_maps", `Postfix' maps that send mail for accounts on, such as ["hash:/etc/postfix/virtual"]; the daemon must be able to read them.
 "drawbridge account forwards" shows what they have for an address; for accounts of login.default_domain also for the
 local part, as aliases(5) has it. []: none is asked.`,
@@ -394,6 +396,16 @@ func commandWords(_ *Config, v []string) []string {
 		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v[0])}
 	}
 	return nil
+}
+
+func queueAccess(_ *Config, v []string) []string {
+	if len(v) == 0 || filepath.IsAbs(v[0]) {
+		return nil
+	}
+	if path, ok := strings.CutPrefix(v[0], "unix:"); ok && len(v) == 1 && filepath.IsAbs(path) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%.200q is neither an absolute path nor a socket: start it with / or unix:/", v[0])}
 }
 
 func mapNames(_ *Config, list []string) (faults []string) {

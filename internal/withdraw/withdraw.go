@@ -3,8 +3,8 @@
 //
 // What has left the site cannot be taken back; it is counted. A message is found by the records of
 // sent messages, never by what a message says about itself alone: in the queue by its queue id, in a
-// mailbox by the queue id that Postfix wrote into its Received field, and by Message-ID where a rule made
-// the milter read it.
+// mailbox by the queue id that Postfix wrote into its Received field, or by Message-ID and envelope
+// sender.
 package withdraw
 
 import (
@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 type Message struct {
 	QueueID   string
 	MessageID string
+	Sender    string // MAIL FROM
 	Node      string
 	Time      time.Time
 	Accounts  []string // recipients whose mailboxes may be looked into
@@ -53,13 +53,10 @@ type Mailboxes interface {
 // Site is where messages may be: this machine's queue and the site's Dovecots.
 type Site struct {
 	Node      string
-	Postqueue []string // the command that lists the queue
-	Postsuper []string // the command that deletes from it
+	Postqueue []string // the command that lists the queue, or the socket that does, as "unix:/path"
+	Postsuper []string // the command that deletes from it, or the socket that does
 	Dovecots  []Mailboxes
 }
-
-// within bounds one command of Postfix.
-const within = 30 * time.Second
 
 // arrivalSlack is how far the clock may be set back while a message is received.
 const arrivalSlack = time.Minute
@@ -69,12 +66,9 @@ func (s *Site) queued(ctx context.Context) (map[string]time.Time, error) {
 	if len(s.Postqueue) == 0 {
 		return nil, errors.New("the queue is not known: set mail.postqueue")
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, s.Postqueue[0], append(s.Postqueue[1:len(s.Postqueue):len(s.Postqueue)], "-j")...) //nolint:gosec // G204: the setting names it; no shell
-	out, err := cmd.Output()
+	out, err := ask(ctx, s.Postqueue, "list", []string{"-j"}, "")
 	if err != nil {
-		return nil, fmt.Errorf("listing the queue: %w", said(err))
+		return nil, fmt.Errorf("listing the queue: %w", err)
 	}
 	ids := map[string]time.Time{}
 	lines := bufio.NewScanner(bytes.NewReader(out))
@@ -90,16 +84,6 @@ func (s *Site) queued(ctx context.Context) (map[string]time.Time, error) {
 		ids[entry.ID] = time.Unix(entry.Arrived, 0)
 	}
 	return ids, lines.Err()
-}
-
-// said adds what a program printed to its error.
-func said(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		first, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
-		return fmt.Errorf("%w: %.200q", err, first)
-	}
-	return err
 }
 
 // Find looks where messages are. The error is that of the queue; the mailboxes are searched all the same.
@@ -127,7 +111,7 @@ func (s *Site) Find(ctx context.Context, list []Message) ([]Found, error) {
 }
 
 func sent(m *Message) *doveadm.Sent {
-	return &doveadm.Sent{MessageID: m.MessageID, QueueID: m.QueueID, Since: m.Time.Add(-time.Hour)}
+	return &doveadm.Sent{MessageID: m.MessageID, QueueID: m.QueueID, Sender: m.Sender, Since: m.Time.Add(-time.Hour)}
 }
 
 // Remove deletes a message from where it was found. It looks again afterwards: what it returns is what is
@@ -161,12 +145,8 @@ func (s *Site) unqueue(ctx context.Context, ids []string) error {
 	if len(s.Postsuper) == 0 {
 		return errors.New("the queue cannot be changed: set mail.postsuper, or run postsuper -d for each message as root")
 	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, s.Postsuper[0], append(s.Postsuper[1:len(s.Postsuper):len(s.Postsuper)], "-d", "-")...) //nolint:gosec // G204: the setting names it; no shell
-	cmd.Stdin = strings.NewReader(strings.Join(ids, "\n") + "\n")
-	if _, err := cmd.Output(); err != nil {
-		return fmt.Errorf("deleting from the queue: %w", said(err))
+	if _, err := ask(ctx, s.Postsuper, "delete", []string{"-d", "-"}, strings.Join(ids, "\n")+"\n"); err != nil {
+		return fmt.Errorf("deleting from the queue: %w", err)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package recall has the operation of administrators that withdraws what a credential sent.
 //
-// Role domain withdraws messages of its domain from its own accounts' mailboxes and this machine's queue;
-// administrators also from the mailboxes of other domains of the site.
+// Role domain withdraws messages of its domain from its own accounts' mailboxes, from this machine's queue and
+// from its approvers; administrators also from the mailboxes and approvers of other domains of the site.
 package recall
 
 import (
@@ -40,7 +40,7 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 		return nil, err
 	}
 	w := &api.Withdrawn{Node: site.Node, Messages: []api.WithdrawnMessage{}}
-	list, err := messages(ctx, d, in, until, w)
+	list, domains, err := messages(ctx, d, in, until, w)
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +49,14 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 	if fault != nil {
 		w.Problems = append(w.Problems, fault.Error())
 	}
-	if w.Left = w.Queued + w.Delivered; d.DryRun || w.Left == 0 {
+	held := waiting(d, domains, w, list)
+	if w.Left = w.Queued + w.Delivered + w.Held; d.DryRun || w.Left == 0 {
 		return w, nil
 	}
 	err = d.Change(ctx, func(ch *store.Change) error {
 		admin.Describe(ch, "message.withdraw", d.Name(), in.CredentialID)
-		ch.Audit.Note = fmt.Sprintf("%d in the queue, %d copies in mailboxes, sent from %s until %s",
-			w.Queued, w.Delivered, in.Since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
+		ch.Audit.Note = fmt.Sprintf("%d in the queue, %d held, %d copies in mailboxes, sent from %s until %s",
+			w.Queued, w.Held, w.Delivered, in.Since.UTC().Format(time.RFC3339), until.UTC().Format(time.RFC3339))
 		ch.AuditOnly()
 		return nil
 	})
@@ -68,6 +69,12 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 	}
 	was := w.Left
 	w.Left = 0
+	for _, id := range held {
+		if _, err := d.DecideHeld(ctx, id, false, ""); err != nil {
+			w.Problems = append(w.Problems, fmt.Sprintf("rejecting the held message %s: %v", id, err))
+			w.Left++
+		}
+	}
 	for i := range left {
 		if left[i].Queued {
 			w.Left++
@@ -80,14 +87,14 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 	return w, nil
 }
 
-// messages reads the records of what the credential sent.
-func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until time.Time, w *api.Withdrawn) ([]withdraw.Message, error) {
+// messages reads the records of what the credential sent, and returns the domains that may hold them.
+func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until time.Time, w *api.Withdrawn) (list []withdraw.Message, domains []string, err error) {
 	q := store.MessageQuery{Domain: d.Name(), Credential: in.CredentialID, Since: in.Since, Until: until, Limit: 1000}
-	var list []withdraw.Message
+	domains = []string{d.Name()}
 	for {
 		page, next, err := d.ReadMessages(ctx, q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i := range page {
 			r := &page[i]
@@ -96,14 +103,19 @@ func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until ti
 			}
 			if len(list) == maxMessages {
 				w.More = true
-				return list, nil
+				return list, domains, nil
 			}
-			m := withdraw.Message{QueueID: r.QueueID, MessageID: r.MessageID, Node: r.Node, Time: r.Time, Accounts: slices.Clone(r.Accounts)}
+			m := withdraw.Message{QueueID: r.QueueID, MessageID: r.MessageID, Sender: r.Sender, Node: r.Node, Time: r.Time, Accounts: slices.Clone(r.Accounts)}
 			inside := len(m.Accounts)
 			if d.Caller.Role == store.RoleAdmin {
 				others, err := elsewhere(ctx, d, r)
 				if err != nil {
-					return nil, err
+					return nil, nil, err
+				}
+				for _, name := range r.RecipientDomains {
+					if name, managed := d.Store.State.ResolveDomain(name); managed && !slices.Contains(domains, name) {
+						domains = append(domains, name)
+					}
 				}
 				m.Accounts = append(m.Accounts, others...)
 				inside += len(others)
@@ -116,10 +128,28 @@ func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until ti
 			w.Messages = append(w.Messages, api.WithdrawnMessage{QueueID: r.QueueID, MessageID: r.MessageID, Time: r.Time, Account: r.Account, Node: r.Node})
 		}
 		if next == "" {
-			return list, nil
+			return list, domains, nil
 		}
 		q.Cursor = next
 	}
+}
+
+// waiting returns the ids of the messages that rules of domains hold for approval, and marks them in the
+// answer.
+func waiting(d *admin.Domain, domains []string, w *api.Withdrawn, list []withdraw.Message) (ids []string) {
+	for _, domain := range domains {
+		for _, h := range d.Store.State.HeldIn(domain) {
+			i := slices.IndexFunc(list, func(m withdraw.Message) bool {
+				return m.MessageID != "" && m.MessageID == h.Doc.MessageID && m.Sender == h.Doc.From && h.Doc.HeldAt.Sub(m.Time).Abs() <= time.Minute
+			})
+			if i >= 0 && h.Doc.Open() && h.Doc.Account == w.Messages[i].Account {
+				w.Messages[i].Held = true
+				w.Held++
+				ids = append(ids, h.Doc.ID)
+			}
+		}
+	}
+	return ids
 }
 
 // elsewhere returns the recipients of a message in other domains of the site.

@@ -179,3 +179,28 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// A queue id is no part of another one, and a Message-ID that the sender chose needs the sender, too.
+func TestSentQuery(t *testing.T) {
+	since := time.Unix(1_700_000_000, 0)
+	for _, c := range []struct {
+		sent Sent
+		want string
+	}{
+		{Sent{QueueID: "3F2A11C", Since: since}, "mailbox * savedsince 1700000000 ( header received id 3F2A11C; or header received id 3F2A11C for )"},
+		{
+			Sent{QueueID: "3F2A11C", MessageID: "<x@example.org>", Sender: "ann@example.org", Since: since},
+			"mailbox * savedsince 1700000000 ( ( header received id 3F2A11C; or header received id 3F2A11C for ) or ( header message-id <x@example.org> header return-path <ann@example.org> ) )",
+		},
+		{Sent{QueueID: "3F2A11C", MessageID: "x@example.org", Sender: "ann@example.org", Since: since}, "mailbox * savedsince 1700000000 ( header received id 3F2A11C; or header received id 3F2A11C for )"},
+	} {
+		if got, err := c.sent.query(); err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%+v:\n got %q, %v\nwant %q", c.sent, strings.Join(got, " "), err, c.want)
+		}
+	}
+	for _, sent := range []Sent{{}, {QueueID: "3F2A11C\n"}, {QueueID: "3F2A11C", MessageID: "<x>", Sender: "a\tb"}} {
+		if got, err := sent.query(); err == nil {
+			t.Errorf("%+v: %q", sent, got)
+		}
+	}
+}

@@ -10,24 +10,31 @@ import (
 	"unicode"
 )
 
-// Sent names a message in mailboxes: by the queue id that Postfix put into its Received field, and by its
-// Message-ID. The sender chose that, so it does not suffice: another message may have the same.
+// Sent names a message in mailboxes. Postfix wrote its queue id into its Received field. A message that
+// was held, or that a content filter sent on, has another one: it has the Message-ID and the envelope
+// sender. The sender chose the Message-ID, and could choose that of somebody else's message, which
+// has another sender.
 type Sent struct {
 	QueueID   string
 	MessageID string    // "" if it is not known
+	Sender    string    // MAIL FROM; "" if the message is known by its queue id alone
 	Since     time.Time // it was stored after this
 }
 
 // query returns the search query of a message; an error if no query can name it.
 func (s *Sent) query() ([]string, error) {
-	if s.QueueID == "" || strings.ContainsFunc(s.QueueID+s.MessageID, unicode.IsControl) {
-		return nil, fmt.Errorf("a message with queue id %q and Message-ID %q cannot be searched for", s.QueueID, s.MessageID)
+	if s.QueueID == "" || strings.ContainsFunc(s.QueueID+s.MessageID+s.Sender, unicode.IsControl) {
+		return nil, fmt.Errorf("a message with queue id %q, Message-ID %q and sender %q cannot be searched for", s.QueueID, s.MessageID, s.Sender)
 	}
-	query := []string{"mailbox", "*", "header", "received", "id " + s.QueueID, "savedsince", strconv.FormatInt(s.Since.Unix(), 10)}
-	if s.MessageID != "" {
-		query = append(query, "header", "message-id", s.MessageID)
+	query := []string{"mailbox", "*", "savedsince", strconv.FormatInt(s.Since.Unix(), 10)}
+	// Postfix writes "id 3F2A11C;" or "id 3F2A11C", a line break and "for". 3F2A11CD is another one.
+	id := []string{"(", "header", "received", "id " + s.QueueID + ";", "or", "header", "received", "id " + s.QueueID + " for", ")"}
+	m := strings.TrimSpace(s.MessageID)
+	if !strings.HasPrefix(m, "<") || !strings.HasSuffix(m, ">") || s.Sender == "" {
+		return append(query, id...), nil // a part of a Message-ID would match others
 	}
-	return query, nil
+	query = append(append(query, "("), id...)
+	return append(query, "or", "(", "header", "message-id", m, "header", "return-path", "<"+s.Sender+">", ")", ")"), nil
 }
 
 // Count returns how many copies of a message a user's mailboxes contain.
