@@ -41,7 +41,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-openid test-roundcube soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-openid test-roundcube machine-roots soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -118,9 +118,11 @@ test-roundcube: sudo install-deps build
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends roundcube-core roundcube-sqlite3 php-cli; }'
 	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_BIN='$(CURDIR)/bin' DRAWBRIDGE_ROOT='$(ROOTS)/$(SUITE)' $(GO) test -count=1 -tags roundcube -run 'TestRoundcube' ./internal/e2e
 
-# With Debian's promtool, fail2ban-regex, perl and grep.
-test-monitoring:
+# With Debian's promtool and fail2ban-regex, then within fail2ban, CrowdSec, logcheck and logwatch on Debian 12 and 13.
+test-monitoring: machine-roots
 	sh contrib/monitoring/check.sh
+	$(call download,fail2ban python3-systemd crowdsec logcheck logwatch rsyslog)
+	$(MACHINES) $(GO) test -count=1 -timeout 30m -tags monitoring ./contrib/monitoring
 
 SOAK ?= 15m
 
@@ -174,21 +176,32 @@ packages: go
 PACKAGES := $(CURDIR)/bin/packages
 LINTIAN  := lintian --allow-root --fail-on error,warning
 
-test-packages: sudo install-deps go
-	@command -v lintian >/dev/null && command -v systemd-analyze >/dev/null && command -v ip >/dev/null || \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lintian systemd iproute2
+# Debian 12 and 13 that boot in namespaces (internal/machine), and the packages that they install.
+machine-roots: sudo install-deps go
+	@command -v ip >/dev/null || $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2
 	@for suite in bookworm trixie; do \
 	  $(SUDO) contrib/trial/make-root.sh $$suite '$(ROOTS)/'$$suite && \
 	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/'$$suite sh -c 'test -e /lib/systemd/systemd && test -e /usr/bin/rpm || apt-get install -qq -y --no-install-recommends systemd rpm' || exit 1; \
 	done
 	rm -rf '$(PACKAGES)'
-	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/previous' 0.0.1~previous
 	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/current'
+
+MACHINES := $(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_PACKAGES='$(PACKAGES)' DRAWBRIDGE_ROOTS='$(ROOTS)'
+
+# Downloads packages into both roots, for machines, which have no network.
+download = @for suite in bookworm trixie; do \
+	  $(SUDO) contrib/trial/in-root.sh '$(ROOTS)/'$$suite sh -c 'apt-get update -qq && apt-get install -qq -y --no-install-recommends --download-only $(1)' || exit 1; \
+	done
+
+test-packages: machine-roots
+	@command -v lintian >/dev/null && command -v systemd-analyze >/dev/null || \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lintian systemd
+	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/previous' 0.0.1~previous
 	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/again'
 	diff -r '$(PACKAGES)/current' '$(PACKAGES)/again'
 	$(LINTIAN) '$(PACKAGES)'/current/*.deb
 	systemd-analyze security --offline=true --threshold=20 --no-pager contrib/packaging/drawbridge.service
-	$(SUDO) env "PATH=$(PATH)" DRAWBRIDGE_PACKAGES='$(PACKAGES)' DRAWBRIDGE_ROOTS='$(ROOTS)' $(GO) test -count=1 -tags servers ./contrib/packaging
+	$(MACHINES) $(GO) test -count=1 -tags servers ./contrib/packaging
 
 release: go
 	@git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || { echo 'make: this commit has no tag: see CONTRIBUTING.md' >&2; exit 1; }

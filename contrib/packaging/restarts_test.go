@@ -3,17 +3,13 @@
 package packaging_test
 
 import (
-	"fmt"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/drawbridge/drawbridge/internal/machine"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 )
@@ -48,21 +44,10 @@ func (r *tally) count() int {
 	return r.accepted
 }
 
-// enter moves the calling goroutine, for good, to the machine's network.
-func (m *machine) enter() error {
-	runtime.LockOSThread() // and the thread ends with the goroutine
-	network, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.init))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = network.Close() }()
-	return unix.Setns(int(network.Fd()), unix.CLONE_NEWNET)
-}
-
 // submitUntil submits messages one after the other and notes the answers.
-func (m *machine) submitUntil(stop <-chan struct{}, secret string, r *tally) {
-	if err := m.enter(); err != nil {
-		m.t.Error(err)
+func submitUntil(t *testing.T, m *machine.Machine, stop <-chan struct{}, secret string, r *tally) {
+	if err := m.Enter(); err != nil {
+		t.Error(err)
 		return
 	}
 	for {
@@ -73,7 +58,7 @@ func (m *machine) submitUntil(stop <-chan struct{}, secret string, r *tally) {
 		}
 		begin := time.Now()
 		answer := func() string {
-			c, login, err := mailclient.Client{}.Login(m.ctx, "127.0.0.1:587", "ann", secret)
+			c, login, err := mailclient.Client{}.Login(t.Context(), "127.0.0.1:587", "ann", secret)
 			if err != nil {
 				return err.Error()
 			}
@@ -81,7 +66,7 @@ func (m *machine) submitUntil(stop <-chan struct{}, secret string, r *tally) {
 			if !strings.HasPrefix(login, "235 ") {
 				return login
 			}
-			message, err := c.Send(ann, ann, "From: "+ann+"\r\nSubject: test\r\n\r\ntest\r\n")
+			message, err := c.Send(machine.Ann, machine.Ann, hello(machine.Ann))
 			if err != nil {
 				return err.Error()
 			}
@@ -94,12 +79,11 @@ func (m *machine) submitUntil(stop <-chan struct{}, secret string, r *tally) {
 // Submissions continue while the daemon restarts: nobody is refused for good, and systemd, which
 // keeps the sockets, has new connections wait.
 func TestRestarts(t *testing.T) {
-	m := boot(t, "bookworm")
-	m.site()
-	m.install("current")
-	m.edit("/etc/drawbridge/drawbridge.toml", "# default_domain =", "default_domain =")
-	m.run("systemctl restart drawbridge")
-	secret := m.introduce("2.3")
+	m := machine.Boot(t, "bookworm")
+	m.Site()
+	m.Install("current")
+	m.Join("2.3")
+	secret := introduce(m)
 	for what, commands := range map[string]string{
 		"restarts": "",
 		"kills":    "systemctl kill --signal KILL --kill-whom main drawbridge; ",
@@ -108,14 +92,14 @@ func TestRestarts(t *testing.T) {
 		stop := make(chan struct{})
 		var all sync.WaitGroup
 		for range submitters {
-			all.Go(func() { m.submitUntil(stop, secret, &results) })
+			all.Go(func() { submitUntil(t, m, stop, secret, &results) })
 		}
 		var away []time.Duration
 		for range restarts {
 			before := results.count()
 			redistest.Eventually(t, "submissions continue", func() bool { return results.count() >= before+2*submitters })
 			begin := time.Now()
-			m.run(commands + "systemctl reset-failed drawbridge; systemctl restart drawbridge")
+			m.Run(commands + "systemctl reset-failed drawbridge; systemctl restart drawbridge")
 			away = append(away, time.Since(begin))
 		}
 		before := results.count()
