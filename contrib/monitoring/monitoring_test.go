@@ -38,7 +38,7 @@ type site struct {
 
 func watched(t *testing.T, suite, dovecot string) {
 	s := &site{Machine: machine.Boot(t, suite), t: t}
-	for _, network := range []string{"192.0.2.1/24", "203.0.113.1/24"} {
+	for _, network := range []string{"192.0.2.254/24", "203.0.113.254/24"} {
 		if out, err := exec.CommandContext(t.Context(), "ip", "address", "add", network, "dev", "lo").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
