@@ -59,7 +59,11 @@ func permitted(text string) (rules []*regexp.Regexp) {
 	variables := map[string]string{"pid": "[0-9]*", "tid": "[0-9]*", "pids": "[0-9]*"}
 	for _, v := range regexp.MustCompile(`(?m)^\s*@\{(\w+)\}\s*\+?=\s*(.+)$`).FindAllStringSubmatch(text, -1) {
 		if _, known := variables[v[1]]; !known {
-			variables[v[1]] = "{" + strings.Join(strings.Fields(v[2]), ",") + "}"
+			values := strings.Fields(v[2])
+			for i := range values {
+				values[i] = strings.TrimSuffix(values[i], "/") // a slash follows
+			}
+			variables[v[1]] = "{" + strings.Join(values, ",") + "}"
 		}
 	}
 	// In AppArmor's globs "**" crosses slashes, and "{a,b}" nests.

@@ -55,7 +55,7 @@ type Machine struct {
 func Boot(t *testing.T, suite string) *Machine {
 	t.Helper()
 	root := filepath.Join(os.Getenv("DRAWBRIDGE_ROOTS"), suite)
-	if _, err := os.Stat(filepath.Join(root, "lib/systemd/systemd")); err != nil {
+	if _, err := os.Stat(filepath.Join(root, "lib/systemd/systemd")); err != nil { //nolint:gosec // G703: the tests' own environment
 		t.Fatalf(`DRAWBRIDGE_ROOTS has no root of %s with systemd: run "make machine-roots"`, suite)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -199,7 +199,7 @@ func (m *Machine) Copy(dir, kind string) {
 	if err != nil || len(found) != 1 {
 		m.t.Fatalf("DRAWBRIDGE_PACKAGES has %d packages in %s: run the tests by make, as CONTRIBUTING.md says", len(found), dir)
 	}
-	text, err := os.ReadFile(found[0])
+	text, err := os.ReadFile(found[0]) //nolint:gosec // G703: the tests' own environment
 	if err != nil {
 		m.t.Fatal(err)
 	}
