@@ -241,6 +241,11 @@ func (s *site) resetOnConsole() {
 	_, reply := s.submit(outside, eve, s.passwords[eve])
 	s.want("submission", reply, "235 ")
 	s.refused(409, "next_passdb", "PUT", "/v1/accounts/"+eve+"/mailbox-password", object{"password": "a-new-one-2026"})
+	d := s.Daemons[0]
+	findings, _ := d.Command(s.ctx, "doctor", "--dovecot-config", s.DovecotConf(), "--postfix-config", s.PostfixDir(), "--config", d.Config).CombinedOutput() // its status counts all findings
+	if text := string(findings); !strings.Contains(text, "the next passdb verifies the logins that Drawbridge passes to it") || strings.Contains(text, "FAIL  daemon.sasl.next") {
+		s.t.Errorf("doctor:\n%s", text)
+	}
 	s.api("PATCH", "/v1/domains/example.net", object{"mailbox_passwords": "stored"})
 	s.api("PUT", "/v1/accounts/"+eve+"/mailbox-password", object{"password": "a-new-one-2026"})
 	s.want("stored here", s.imap(outside, eve, "a-new-one-2026"), "OK ")
