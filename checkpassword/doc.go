@@ -51,8 +51,8 @@
 //	daemon -> 200 {"outcome":"next",…}
 //
 // Dovecot's own check after authentication (auth_policy_check_after_auth) evaluates the same, but
-// calls a daemon that is away a wrong password. "result_success = continue" is essential: with
-// return-ok a login with a wrong password would be accepted if skip were missing.
+// calls a daemon that is away a wrong password. With "result_success = return-ok" a login with a wrong
+// password would be accepted if skip were missing; with "continue" it is not.
 //
 // # Exit status
 //
