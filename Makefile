@@ -7,6 +7,8 @@
 # make test-dkim   has opendkim verify and sign mail around Drawbridge
 # make test-openid logs in at a certified OpenID provider, in chromium
 # make test-roundcube logs in to Debian's Roundcube and opens the users' page by the plugin: SUITE=trixie
+# make test-monitoring runs fail2ban, CrowdSec, logcheck and logwatch on our log, on Debian 12 and 13
+# make test-ansible runs the Ansible role on Debian 12 and 13
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
 # make bench       prints ratios against peers that do nothing, measured in one run
@@ -41,7 +43,7 @@ endif
 FUZZTIME ?= 10s
 TOOL := $(GO) tool -modfile=internal/tools/go.mod
 
-.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-openid test-roundcube machine-roots soak check bench bench-servers fuzz packages test-packages release install clean
+.PHONY: all build go sudo install-deps run test test-servers test-pages test-faults test-monitoring test-dkim test-openid test-roundcube machine-roots test-ansible soak check bench bench-servers fuzz packages test-packages release install clean
 
 all: build
 
@@ -124,6 +126,11 @@ test-monitoring: machine-roots
 	$(call download,fail2ban python3-systemd crowdsec logcheck logwatch rsyslog)
 	$(MACHINES) $(GO) test -count=1 -timeout 30m -tags monitoring ./contrib/monitoring
 
+# By Debian's ansible-core, on Debian 12 and 13.
+test-ansible: machine-roots
+	$(call download,ansible-core python3-apt)
+	$(MACHINES) $(GO) test -count=1 -timeout 20m -tags ansible ./contrib/ansible
+
 SOAK ?= 15m
 
 soak: sudo install-deps build
@@ -133,14 +140,14 @@ soak: sudo install-deps build
 RACE := ./internal/gate ./internal/livesessions ./internal/region ./internal/store/... ./internal/adminapi ./internal/listen ./internal/embedded ./policyd ./milter
 
 # The packages with tests that "make test" leaves out.
-TAGGED := ./contrib/packaging ./internal/e2e ./internal/embedded
+TAGGED := ./contrib/packaging ./contrib/monitoring ./contrib/ansible ./internal/e2e ./internal/embedded
 
 check: go install-deps
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'make: not formatted: run gofmt -w' >&2; exit 1; }
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	$(GO) vet ./...
-	$(GO) vet -tags servers,faults,dkim,openid,roundcube $(TAGGED)
+	$(GO) vet -tags servers,faults,dkim,openid,roundcube,monitoring,ansible $(TAGGED)
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 

@@ -33,7 +33,9 @@ func profile(t *testing.T, m *machine.Machine) {
 	m.Run("systemctl stop traced; systemctl start drawbridge")
 	used := map[string]bool{}
 	for _, found := range regexp.MustCompile(`"(/[^"]+)"`).FindAllStringSubmatch(m.Read("/root/trace"), -1) {
-		used[strings.Replace(found[1], "/proc/self/", "/proc/1/", 1)] = true
+		if !strings.HasPrefix(found[1], "/proc/self/fd/") { // AppArmor sees the socket to which it leads
+			used[strings.Replace(found[1], "/proc/self/", "/proc/1/", 1)] = true
+		}
 	}
 	if len(used) < 20 {
 		t.Errorf("the daemon uses %d paths", len(used))
