@@ -161,6 +161,16 @@ func TestDovecotSecondPassdb(t *testing.T) {
 	}
 }
 
+// That of Dovecot 2.4 ends with "return".
+func TestDovecotSecondPassdb24(t *testing.T) {
+	second := "passdb pam {\n  result_success = continue-ok\n}\npassdb drawbridge-verified {\n  driver = lua\n  lua_file = /etc/dovecot/drawbridge-verified.lua\n" +
+		"  skip = unauthenticated\n  result_success = return\n  result_failure = return-fail\n  result_internalfail = return-fail\n}\n"
+	good := strings.NewReplacer("passdb pam {\n}\n", second, "check_after_auth = yes", "check_after_auth = no").Replace(recorded(t, "doveconf24-n.txt"))
+	expectWell(t, Dovecot(parsed(t, good), site(t)), 10)
+	f := Dovecot(parsed(t, strings.Replace(good, "result_success = return\n", "result_success = continue\n", 1)), site(t))
+	expect(t, f, Fail, "dovecot.passdb.verified", "result_success", `is "continue"`)
+}
+
 // A line that a finding says to write is one that settles it.
 func TestDovecotFixes(t *testing.T) {
 	only23(t)
