@@ -204,3 +204,17 @@ func TestSentQuery(t *testing.T) {
 		}
 	}
 }
+
+// A script whose name begins with "-" is no refusal: it would hide itself and all others.
+func TestAnswersThatLookLikeRefusals(t *testing.T) {
+	for answer, want := range map[string]string{
+		"+\n-NOUSER\n":              "[] false <nil>",
+		"+\n-old\t\t\n+\n":          "[[-old ]] true <nil>",
+		"+\n-a\t\tb\tACTIVE\t\n+\n": "[[-a  b ACTIVE]] true <nil>",
+	} {
+		rows, found, err := served(t, answer).do(t.Context(), command{name: "sieve list", user: "ann@example.org"})
+		if got := fmt.Sprint(rows, found, err); got != want {
+			t.Errorf("%q: %s, want %s", answer, got, want)
+		}
+	}
+}

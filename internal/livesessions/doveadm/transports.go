@@ -224,7 +224,8 @@ func (s *socket) run(ctx context.Context, c command) ([]row, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if strings.HasPrefix(text, "-") && c.user != "" { // no answer, but why not
+	// No answer, but why not. An answer may begin with "-" as well: each of its fields ends with a tab.
+	if strings.HasPrefix(text, "-") && !strings.HasSuffix(text, "\t\n") && c.user != "" {
 		if text == "-NOUSER\n" || text == "-NOTFOUND\n" {
 			return nil, false, nil
 		}
