@@ -130,9 +130,8 @@ func (r *reader) next() (string, kind, error) {
 		case strings.IndexByte(" \t\r\n", c) >= 0:
 			r.take(1)
 		case c == '#':
-			if _, err := r.through("\n"); err != nil {
-				return "", end, nil // the last line
-			}
+			_, after, _ := strings.Cut(r.text, "\n")
+			r.take(len(r.text) - len(after))
 		case strings.HasPrefix(r.text, "/*"):
 			r.take(2)
 			if _, err := r.through("*/"); err != nil {

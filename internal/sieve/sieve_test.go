@@ -18,8 +18,10 @@ func TestActions(t *testing.T) {
 		{`vacation "redirect \"a@b\"; later";`, `1 vacation`},
 		{"vacation :addresses [\"a@b\"] text: # a note\r\nredirect \"a@b\";\r\n..\r\n.\r\n;\r\ndiscard;", `1 vacation|6 discard`},
 		{"redirect text:\neve@example.net\n.\n;", `1 redirect eve@example.net`},
-		{`if header :contains "subject" "redirect" { fileinto :flags "\\Seen" :create "Junk.a\"b"; } else { redirect "a@example.net"; }`,
-			`1 fileinto Junk.a"b|1 redirect a@example.net`},
+		{
+			`if header :contains "subject" "redirect" { fileinto :flags "\\Seen" :create "Junk.a\"b"; } else { redirect "a@example.net"; }`,
+			`1 fileinto Junk.a"b|1 redirect a@example.net`,
+		},
 		{`if anyof (not exists ["x","y"], address :is "from" "a@b") { if true { redirect "a@example.net"; stop; } }`, `1 redirect a@example.net`},
 		{`require "variables"; set "to" "eve@example.net"; redirect "${to}";`, `1 redirect ${to} computed`},
 		{`redirect "eve${hex:40}example.net";`, `1 redirect eve${hex:40}example.net computed`},
