@@ -201,6 +201,7 @@ download = @for suite in bookworm trixie; do \
 	done
 
 test-packages: machine-roots
+	$(call download,apparmor strace)
 	@command -v lintian >/dev/null && command -v systemd-analyze >/dev/null || \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends lintian systemd
 	GO='$(GO)' contrib/packaging/build.sh '$(PACKAGES)/previous' 0.0.1~previous
