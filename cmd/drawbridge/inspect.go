@@ -15,9 +15,9 @@ func (c *cli) inspect() *cobra.Command {
 		Use:   "inspect DOMAIN",
 		Short: "Find unused access, and rules without end or effect",
 		Long: "Find in a domain, or for one account: unused protocols, sending rights and secure passwords, accounts without a secure\n" +
-			"password, old mailbox passwords, exceptions and keys that never expire, and policies that refuse nobody, or only\n" +
-			"logins that another policy refuses. The login records show which of them are used. drawbridge inspect reclaim carries\n" +
-			"out a PROPOSAL. Run the command from cron for a regular report.",
+			"password, old mailbox passwords, exceptions and keys that never expire, unused keys, and policies that refuse nobody,\n" +
+			"or only logins that another policy refuses; with --account also what forwards its mail to outside. The login records\n" +
+			"show which of them are used. drawbridge inspect reclaim carries out a PROPOSAL. Run the command from cron for a regular report.",
 		Example: "  drawbridge inspect example.org\n" +
 			"  drawbridge inspect example.org --account ann@example.org --days 30",
 		Args:              takes("DOMAIN"),

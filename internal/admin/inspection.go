@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,6 +80,9 @@ func (d *Domain) inspect(ctx context.Context, account string, days int) (*inspec
 		x.policies()
 		x.exceptions()
 	}
+	if account != "" && d.FindForwards != nil {
+		x.forwards(d.FindForwards(ctx, account))
+	}
 	if err := x.keys(ctx, account); err != nil {
 		return nil, err
 	}
@@ -132,6 +136,28 @@ func (x *inspection) account(a *store.Account) {
 	}
 	if a.MailboxHash != "" && !a.MailboxSetAt.IsZero() && x.Time.Sub(a.MailboxSetAt) > oldPassword {
 		x.add("old_mailbox_password", a.Address, "", "the mailbox password was set "+a.MailboxSetAt.Format(time.DateOnly), nil)
+	}
+}
+
+// forwards looks at what sends an account's mail out of the site. What could not be looked up is a
+// finding as well: the list may be incomplete.
+func (x *inspection) forwards(f *api.Forwards) {
+	for i := range f.Items {
+		item := &f.Items[i]
+		if !item.Outside || !item.Active {
+			continue
+		}
+		from, to := item.Name, item.Target
+		if item.Source == "sieve" {
+			from = fmt.Sprintf("the Sieve script %q, line %d,", item.Name, item.Line)
+		}
+		if item.Computed {
+			to += ", which it makes when it runs"
+		}
+		x.add("forward_outside", f.Account, fmt.Sprintf("%s:%d:%s", item.Name, item.Line, item.Target), from+" sends its mail on to "+to, nil)
+	}
+	for i, problem := range f.Problems {
+		x.add("forwards_unknown", f.Account, strconv.Itoa(i+1), problem, nil)
 	}
 }
 

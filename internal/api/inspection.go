@@ -15,7 +15,7 @@ type Inspection struct {
 // Finding is a gap, and what would close it.
 type Finding struct {
 	ID       string    `json:"id" doc:"Names the finding as long as it lasts."`
-	Kind     string    `json:"kind" enum:"unused_protocol,unused_sending,unused_secure_password,no_secure_password,no_second_factor,old_mailbox_password,suspended_with_access,exception_without_end,policy_without_effect,policy_shadowed,policy_unused,key_without_end,unused_key"`
+	Kind     string    `json:"kind" enum:"unused_protocol,unused_sending,unused_secure_password,no_secure_password,no_second_factor,old_mailbox_password,suspended_with_access,exception_without_end,policy_without_effect,policy_shadowed,policy_unused,key_without_end,unused_key,forward_outside,forwards_unknown"`
 	Account  string    `json:"account,omitempty"`
 	Detail   string    `json:"detail"`
 	Proposal *Proposal `json:"proposal" doc:"Change that reclaim applies; null if an administrator must decide."`

@@ -451,6 +451,9 @@ func (s *site) forwards(theirs string, api int) {
 			s.t.Errorf("%s: of nobody: %+v", at, scripts)
 		}
 	}
+	if text := s.command("inspect", "example.org", "--account", carol, "--wide"); strings.Count(text, "sends its mail on to") != 3 || strings.Contains(text, "forwards_unknown") {
+		s.t.Errorf("the inspection of %s:\n%s", carol, text)
+	}
 	if none := s.api("GET", "/v1/accounts/"+bob+"/forwards", nil); fmt.Sprint(none["items"], none["scripts"], none["problems"]) != "[] [] <nil>" {
 		s.t.Errorf("of an account without forwards: %v", none)
 	}
