@@ -147,8 +147,9 @@ func TestEndedOnce(t *testing.T) {
 	judge, d := &revoked{}, &server{open: []doveadm.Connection{connection()}}
 	s := start(t, judge, d)
 	s.Opened(login("a", "phone", time.Now().Add(-time.Hour)), s.State.Version())
+	change := s.Expect("example.org", ann)
 	judge.revoke("phone")
-	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 1 {
+	if got := change.Settle(t.Context()); got.Ended != 1 {
 		t.Fatalf("%+v", got)
 	}
 	s.Opened(login("b", "laptop", time.Now()), s.State.Version())
@@ -165,8 +166,9 @@ func TestLoginInFlight(t *testing.T) {
 	judge, d := &revoked{}, &server{ended: make(chan string, 1)}
 	s := start(t, judge, d)
 	s.Opened(login("a", "phone", time.Now()), s.State.Version())
+	change := s.Expect("example.org", ann)
 	judge.revoke("phone")
-	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 0 {
+	if got := change.Settle(t.Context()); got.Ended != 0 {
 		t.Fatalf("%+v", got)
 	}
 	d.mu.Lock()
@@ -206,10 +208,11 @@ func TestHanging(t *testing.T) {
 	judge, slow, well := &revoked{}, &server{hangs: true}, &server{open: []doveadm.Connection{connection("a")}}
 	s := start(t, judge, slow, well)
 	s.Opened(login("a", "phone", time.Now().Add(-time.Hour)), s.State.Version())
+	change := s.Expect("example.org", ann)
 	judge.revoke("phone")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	got := s.Expect("example.org", ann).Settle(ctx)
+	got := change.Settle(ctx)
 	well.mu.Lock()
 	defer well.mu.Unlock()
 	if got.Unreachable != 1 || got.Ended != 1 || len(well.open) != 0 {
@@ -300,8 +303,9 @@ func TestEndedIsNotElsewhere(t *testing.T) {
 	judge, first, second := &revoked{}, &server{open: []doveadm.Connection{connection()}}, &server{}
 	s := start(t, judge, first, second)
 	s.Opened(login("a", "phone", time.Now().Add(-time.Hour)), s.State.Version())
+	change := s.Expect("example.org", ann)
 	judge.revoke("phone")
-	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 1 {
+	if got := change.Settle(t.Context()); got.Ended != 1 {
 		t.Fatalf("%+v", got)
 	}
 	s.Opened(login("b", "laptop", time.Now()), s.State.Version())
