@@ -52,6 +52,8 @@ func TestSecondFactors(t *testing.T) {
 	self.api("POST", path+"/second-factors/"+id+"/confirm", object{"code": s.otp(secret, -1)})
 	self.refused(404, "not_found", "POST", path+"/second-factors/"+prepared["id"].(string)+"/confirm", object{"code": s.otp(prepared["secret"].(string), 0)})
 
+	s.replicated()
+
 	t.Run("at a login that asks", func(t *testing.T) {
 		s := s.in(t)
 		if d := webLogin(0, password, ""); d["outcome"] != "deny" || d["reason"] != "second_factor_required" || toJSON(d["second_factors"]) != `["totp"]` {
@@ -89,6 +91,7 @@ func TestSecondFactors(t *testing.T) {
 		}
 		self.proving(codes[0].(string)).api("POST", path+"/secure-passwords", object{"label": "x"})
 		self.proving(codes[0].(string)).refused(403, "second_factor_refused", "POST", path+"/secure-passwords", object{"label": "y"})
+		s.replicated()
 		if d := webLogin(1, password, codes[1].(string)); d["outcome"] != "allow" {
 			t.Errorf("a recovery code: %v", d)
 		}

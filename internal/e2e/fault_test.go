@@ -28,6 +28,7 @@ func TestTwoDaemonsAndAnAbsentRedis(t *testing.T) {
 	s := start(t, trialstack.Options{Daemons: 2, SharedRedis: true})
 	s.domain(nil)
 	_, secret := s.device(ann, "phone")
+	s.replicated()
 	pw := s.passwords[ann]
 
 	t.Run("a change holds everywhere", func(t *testing.T) {

@@ -262,6 +262,7 @@ func TestHeldMessages(t *testing.T) {
 		s := s.in(t)
 		s.asAnn(fmt.Sprintf(text, "far"), "MAIL FROM:<"+ann+">", "RCPT TO:<"+eve+">")
 		id := s.held("far")["id"].(string)
+		s.replicated()
 		s.must(s.Daemons[0].Kill()) // the node that has the message is away
 		if status, answer := s.call(1, "POST", "/v1/held/"+id+"/approve", nil); status != 200 || answer["state"] != "approved" {
 			t.Fatalf("%d %v", status, answer)

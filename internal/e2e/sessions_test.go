@@ -403,6 +403,7 @@ func TestSessionsOfAnotherDaemon(t *testing.T) {
 	id, secret := s.device(ann, "phone")
 	phone, bobs := s.idle("the phone", outside, ann, secret), s.idle("bob", outside, bob, s.passwords[bob])
 	s.record("account="+ann+"&outcome=allow", func(r object) bool { return r["credential_id"] == id })
+	s.replicated()
 	s.must(s.Daemons[0].Stop())
 	status, _ := s.call(1, "DELETE", "/v1/accounts/"+ann+"/secure-passwords/"+id, nil)
 	if status != 204 {

@@ -387,6 +387,19 @@ func (s *site) eventually(what string, f func() bool) {
 	}
 }
 
+// replicated waits until all daemons know the changes that the first one knows.
+func (s *site) replicated() {
+	s.t.Helper()
+	want := s.api("GET", "/v1/store", nil)["changes"].(float64)
+	for n := range s.Daemons {
+		s.eventually(fmt.Sprintf("daemon %d knows %v changes", n, want), func() bool {
+			_, a := s.call(n, "GET", "/v1/store", nil)
+			known, _ := a["changes"].(float64)
+			return known >= want
+		})
+	}
+}
+
 // logged waits until a server's log has all the texts.
 func (s *site) logged(of *trialstack.Service, texts ...string) {
 	s.t.Helper()
