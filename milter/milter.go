@@ -64,7 +64,7 @@ type Gate interface {
 	// opens.
 	Needs() mailflow.Needs
 	// Connected reports that an SMTP session of a client begins now, before anything can
-	// authenticate it, and is told by the function it returns that the session has ended.
+	// authenticate it. The returned function reports the session's end.
 	Connected(ip netip.Addr, port uint16) (ended func())
 	// Submitter returns the rules for a message of an authenticated session, as MAIL begins. The
 	// client's address may be invalid.

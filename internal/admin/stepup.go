@@ -29,7 +29,7 @@ func (a *Account) StepUp() error {
 	if a.Caller.Role != store.RoleSelf || !has {
 		return nil
 	}
-	// What a page proved before the account had one was the password alone.
+	// Before the account had a factor, a page verified the password alone.
 	cur, ok := a.Store.State.Account(a.address)
 	if proven := a.Caller.Proven; ok && a.Time.Sub(proven) < ProvenFor && !proven.Before(cur.Doc.FactorSince()) {
 		return nil

@@ -1,12 +1,12 @@
-// Package habit remembers what is usual about an account's logins, and finds what is not: another
+// Package habit remembers the usual traits of an account's logins, and finds unusual ones: another
 // network, region, device, kind of client or hour, or two countries too quickly one after the other.
 //
 // A memory has a bounded number of traits, each a hash of 32 bits with the day it was last seen and on
 // how many days. A trait is usual once the user has confirmed it, or once it was seen on three days.
-// What was not seen for 90 days is forgotten. The first login of an account has nothing to differ
-// from: its traits are usual.
+// A trait that was not seen for 90 days is forgotten. All traits of an account's first login are
+// usual.
 //
-// Only logins that succeeded may be judged: what somebody else tried in vain is no habit.
+// Only successful logins may be added: a refused one can be somebody else's.
 //
 // The package is pure: time is an argument. A packed memory takes about 10 bytes a trait.
 package habit

@@ -108,8 +108,8 @@ func (k *Keeper) Load() error {
 	return nil
 }
 
-// add makes messages of one text durable. Those that are here already, because a client sends again
-// what it was not told to be accepted, are left out.
+// add makes messages of one text durable. Messages that are here already, because a client repeats
+// those whose acceptance did not reach it, are left out.
 func (k *Keeper) add(text *Text, items ...*Item) error {
 	now := time.Now().UTC()
 	var fresh []*Item

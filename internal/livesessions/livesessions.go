@@ -1,17 +1,17 @@
-// Package livesessions ends open sessions of Dovecot that the rules of now would refuse.
+// Package livesessions ends open sessions of Dovecot that the current rules would refuse.
 //
-// Every change of the state is heard ([store.State.Watch]). For each Dovecot a goroutine then lists
+// It follows every change of the state ([store.State.Watch]). For each Dovecot a goroutine then lists
 // the open sessions, judges those that the change concerns, and ends the refused ones. Changes that
 // arrive meanwhile are judged together by one further pass.
 //
-// # What is known of a session
+// # Which login a session has
 //
 // Dovecot lists user, service and address. How the session logged in comes from the logins decided
 // here, and from the login records for those that another daemon decided or that are older than
 // this one. On Dovecot 2.4 each session bears the id of its login, given by the Lua passdb. On 2.3,
 // and for logins that the next passdb decides, a session may be any of the account's logins with
 // its protocol and address: if one of them is refused, all sessions of the account from that
-// address end. A session that no login is known of is judged as one with the mailbox password.
+// address end. A session without a known login is evaluated as one with the mailbox password.
 //
 // # Logins in flight
 //

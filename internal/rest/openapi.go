@@ -66,7 +66,7 @@ func Document(ops []*Operation, params Params, schemas Schemas, version string) 
 			s.schemas.settle(t, seen)
 			content := map[string]*huma.MediaType{"application/json": {Schema: schema}}
 			if op.Method == http.MethodPatch {
-				// The resource's schema holds for what the patch makes of it; the patch may omit
+				// The resource's schema applies to the patched resource; the patch may omit
 				// any part of it.
 				content = map[string]*huma.MediaType{"application/merge-patch+json": {Schema: &huma.Schema{Type: huma.TypeObject, Description: "RFC 7396, over " + t.Name() + "."}}}
 			}

@@ -119,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		defer next.close()
 	}
 	var connections atomic.Int64
-	// What is in flight when ctx ends is still decided; serving bounds the wait.
+	// Exchanges in progress when ctx ends are still decided; serving bounds the wait.
 	within := context.WithoutCancel(ctx)
 	return serving.Serve(ctx, ln, "SASL", s.Log, func(nc net.Conn) serving.Session {
 		c := &conn{Conn: nc, server: s, next: next, number: int(connections.Add(1)), lines: newLineReader(nc)}

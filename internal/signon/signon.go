@@ -21,9 +21,9 @@
 // account that is logged in there, is for this site, valid for a minute at most, and accepted once.
 // The form must come from the webmail's origin, so that no other site logs a browser in.
 //
-// # What it does not do
+// # Limits
 //
-// It opens no account by itself: the rules decide about each login as about others, it is recorded,
+// A token opens no account by itself: the rules decide about each login as about others, it is recorded,
 // and a second factor is asked for, unless the settings say that the provider's own one counts.
 //
 // A log-out from /account sends the browser to the provider's end_session_endpoint, if its metadata

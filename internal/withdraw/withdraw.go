@@ -1,10 +1,9 @@
-// Package withdraw takes back what a credential sent: from Postfix' queue of this machine, and from the
+// Package withdraw deletes the messages that a credential sent: from Postfix' queue of this machine, and from the
 // mailboxes of the site's accounts.
 //
-// What has left the site cannot be taken back; it is counted. A message is found by the records of
-// sent messages, never by what a message says about itself alone: in the queue by its queue id, in a
-// mailbox by the queue id that Postfix wrote into its Received field, or by Message-ID and envelope
-// sender.
+// Messages that left the site stay where they are; they are counted. A message is found by the records
+// of sent messages, never by its own fields alone: in the queue by its queue id, in a mailbox by the
+// queue id that Postfix wrote into its Received field, or by Message-ID and envelope sender.
 package withdraw
 
 import (

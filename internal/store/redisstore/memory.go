@@ -9,8 +9,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// What all daemons remember for a short time lies beside the documents of a domain's shard. It is
-// not part of a backup.
+// memoryKey is the key of values that all daemons share for a short time. They lie beside the
+// documents of a domain's shard and are not part of a backup.
 func memoryKey(domain, name string) string {
 	s := store.Global
 	if domain != "" {

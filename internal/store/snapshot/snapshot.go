@@ -9,8 +9,8 @@
 // header is written with the records and names two lengths: up to the first, records are known to be
 // on the disk and may be in effect; up to the second, they were being written. A journal that is
 // damaged before the first length or shorter than that was altered, and nothing of the snapshot is
-// believed. What stands behind it was never in effect, because a power cut or a kill came first: it
-// is kept as far as it is whole.
+// used. Records after the first length were never in effect, because a power cut or a kill came
+// first: they are kept as far as they are whole.
 //
 // A base is written beside the old one, while the journals of both receive new records, and takes
 // its place by a rename. All files have mode 0600.
@@ -18,7 +18,7 @@
 // # Diagnostics
 //
 // An error names the file, what is wrong with it, and wraps [ErrDamaged] if its content is not
-// believed. The checksums detect accidents; whoever may write to the directory can forge them.
+// used. The checksums detect accidents; whoever may write to the directory can forge them.
 package snapshot
 
 import (
