@@ -67,8 +67,8 @@ func (a *accounts) at(slot uint64) (page, offset int) {
 // record returns the record that a slot points to.
 func (a *accounts) record(slot uint64) Record {
 	p, offset := a.at(slot)
-	r := text(a.pages[p].data[offset:])
-	return Record{r.text()}
+	packed, _ := textAt(string(text(a.pages[p].data[offset:])), 0)
+	return Record{packed}
 }
 
 // text returns bytes that never change as a text, without a copy.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -310,13 +309,6 @@ func (r *reader) timeSince(base int64) time.Time {
 	return time.UnixMilli(ms).Add(time.Duration(nano)).UTC()
 }
 
-// skipTime skips what timeSince reads.
-func (r *reader) skipTime() {
-	if r.number()&1 != 0 {
-		r.number()
-	}
-}
-
 // secret is a packed secure password.
 type secret struct {
 	device
@@ -368,23 +360,6 @@ func (r *reader) bounds(base int64) access.Bounds {
 	return b
 }
 
-// skipTimes skips the times behind a beginning.
-func (r *reader) skipTimes(marks byte) {
-	r.skipTime()
-	if marks&markRevoked != 0 {
-		r.skipTime()
-	}
-}
-
-// skipBounds skips the bounds that follow the times, if there are any.
-func (r *reader) skipBounds(marks byte) {
-	if marks&markBound != 0 {
-		r.text()
-		r.text()
-		r.skipTime()
-	}
-}
-
 // has reports whether the secure password has an id. It does not allocate.
 func (s *device) has(id string) bool {
 	if s.marks&markHexID == 0 {
@@ -420,8 +395,8 @@ func (r Record) Address() string {
 	if !r.Exists() {
 		return ""
 	}
-	f := reader(r.packed)
-	return f.text()
+	addr, _ := textAt(r.packed, 0)
+	return addr
 }
 
 // String returns the address alone, so that a record that is printed or logged shows no hash; "" of
@@ -618,46 +593,154 @@ func (r Record) Match(pepperID string, hash credential.Hash) (s access.Secret, o
 	if !r.Exists() {
 		return s, false
 	}
-	created, f, flags := r.toSecrets()
+	p := r.packed
+	created, at, flags := toSecrets(p)
 	if flags&flagSecrets == 0 {
 		return s, false
 	}
-	var p device
-	for n := f.number(); n > 0; n-- {
-		p = f.device(p.pepper)
-		f.skipTimes(p.marks)
-		if p.pepper == pepperID && subtle.ConstantTimeCompare([]byte(p.hash), hash[:]) == 1 {
-			s, ok = access.Secret{State: p.state(), CredentialID: p.name(), Label: p.label}, true
-			if p.marks&markBound != 0 {
-				base, bounds := epoch, f
-				if flags&flagCreated != 0 {
-					base = created.timeSince(epoch).UnixMilli()
-				}
-				s.Bounds = bounds.bounds(base)
-			}
+	n, at := numberAt(p, at)
+	pepper, found := "", 0
+	for ; n > 0; n-- {
+		begin, marks := at, p[at]
+		at = skipText(p, skipID(p, at))
+		same := sameHash(p[at:at+len(hash)], &hash)
+		if at += len(hash); marks&markSamePepper == 0 {
+			pepper, at = textAt(p, at)
 		}
-		f.skipBounds(p.marks)
+		if same && pepper == pepperID {
+			found = begin
+		}
+		if at = skipTime(p, at); marks&markRevoked != 0 {
+			at = skipTime(p, at)
+		}
+		if marks&markBound != 0 {
+			at = skipTime(p, skipText(p, skipText(p, at)))
+		}
 	}
-	return s, ok
+	if found == 0 { // no secure password is at the very beginning
+		return s, false
+	}
+	d := device{marks: p[found]}
+	at = skipID(p, found)
+	if d.id = p[found+1 : at]; d.marks&markHexID == 0 {
+		d.id, _ = textAt(p, found+1)
+	}
+	s.Label, at = textAt(p, at)
+	s.State, s.CredentialID = d.state(), d.name()
+	if d.marks&markBound != 0 {
+		base := epoch
+		if flags&flagCreated != 0 {
+			f := reader(p[created:])
+			base = f.timeSince(epoch).UnixMilli()
+		}
+		if at += len(hash); d.marks&markSamePepper == 0 {
+			at = skipText(p, at)
+		}
+		if at = skipTime(p, at); d.marks&markRevoked != 0 {
+			at = skipTime(p, at)
+		}
+		f := reader(p[at:])
+		s.Bounds = f.bounds(base)
+	}
+	return s, true
 }
 
-// toSecrets returns the fields from the creation on, if the record has one, and those from the
-// secure passwords on.
-func (r Record) toSecrets() (created, f reader, flags uint16) {
-	f, flags = r.fields()
-	f.skipToAliases(flags)
-	f.anyText(flags&flagAliases, nil)
-	f.anyText(flags&flagSendAs, nil)
-	if created = f; flags&flagCreated != 0 {
-		f.skipTime()
+// sameHash compares a packed hash in constant time.
+func sameHash(packed string, hash *credential.Hash) bool {
+	b, diff := []byte(packed), uint64(0)
+	for i := 0; i < len(hash); i += 8 {
+		diff |= binary.LittleEndian.Uint64(b[i:]) ^ binary.LittleEndian.Uint64(hash[i:])
+	}
+	return diff == 0
+}
+
+// toSecrets returns where the creation is packed, if the record has one, and the secure passwords.
+func toSecrets(p string) (created, at int, flags uint16) {
+	at = skipText(p, 0)
+	flags = uint16(p[at]) | uint16(p[at+1])<<8
+	at = skipNumber(p, at+2)
+	if flags&flagMode != 0 {
+		at = skipText(p, at)
+	}
+	if flags&flagDepartments != 0 {
+		at = skipTexts(p, at)
+	}
+	if flags&flagSwitches != 0 {
+		var n uint64
+		for n, at = numberAt(p, at); n > 0; n-- {
+			at = skipText(p, at) + 1
+		}
+	}
+	if flags&flagAliases != 0 {
+		at = skipTexts(p, at)
+	}
+	if flags&flagSendAs != 0 {
+		at = skipTexts(p, at)
+	}
+	if created = at; flags&flagCreated != 0 {
+		at = skipTime(p, at)
 	}
 	if flags&flagMailboxSet != 0 {
-		f.skipTime()
+		at = skipTime(p, at)
 	}
 	if flags&flagMailboxHash != 0 {
-		f.text()
+		at = skipText(p, at)
 	}
-	return created, f, flags
+	return created, at, flags
+}
+
+// These read or skip the packed field at an index, and return the next one's. They are for what
+// every login does: a [reader], which lies in memory, takes twice as long.
+
+func numberAt(p string, at int) (n uint64, next int) {
+	if b := p[at]; b < 0x80 {
+		return uint64(b), at + 1
+	}
+	r := reader(p[at:])
+	n = r.longNumber()
+	return n, len(p) - len(r)
+}
+
+func textAt(p string, at int) (text string, next int) {
+	n, at := numberAt(p, at)
+	next = at + int(n) //nolint:gosec // a length
+	return p[at:next], next
+}
+
+// skipID skips the marks and the id of a secure password.
+func skipID(p string, at int) int {
+	if p[at]&markHexID != 0 {
+		return at + 9
+	}
+	return skipText(p, at+1)
+}
+
+func skipNumber(p string, at int) int {
+	for p[at] >= 0x80 {
+		at++
+	}
+	return at + 1
+}
+
+func skipText(p string, at int) int {
+	n, at := numberAt(p, at)
+	return at + int(n) //nolint:gosec // a length
+}
+
+func skipTexts(p string, at int) int {
+	n, at := numberAt(p, at)
+	for ; n > 0; n-- {
+		at = skipText(p, at)
+	}
+	return at
+}
+
+func skipTime(p string, at int) int {
+	next := skipNumber(p, at)
+	if p[at]&1 != 0 {
+		next = skipNumber(p, next)
+	}
+	return next
 }
 
 // Aliases returns the account's aliases, canonical when they were added. Most accounts have none,

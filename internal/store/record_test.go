@@ -191,6 +191,11 @@ func FuzzRecord(f *testing.F) {
 		doc := r.revised()
 		r.Facts(&room)
 		_, _ = r.Match("p", [32]byte{})
+		for p := range r.Secrets() {
+			if _, ok := r.Match(p.PepperID, p.Hash); !ok {
+				t.Errorf("%+v does not match its own hash", p)
+			}
+		}
 		_ = r.mayUse(func(string) bool { return false })
 		want, err := json.Marshal(doc) // which leaves out what is empty, as packing does
 		if err != nil {

@@ -269,14 +269,14 @@ func (st *State) owner(addr string) (string, *domainState, Record) {
 // managed. The state must be locked.
 func (st *State) managed(addr string) (string, *domainState) {
 	domain := address.Domain(addr)
+	if d := st.domains[domain]; d != nil && d.doc != nil {
+		return addr, d
+	}
 	name, ok := st.names[domain]
 	if !ok {
 		return addr, nil
 	}
-	if name != domain {
-		addr = address.Local(addr) + "@" + name
-	}
-	return addr, st.domains[name]
+	return address.Local(addr) + "@" + name, st.domains[name]
 }
 
 // Canonical returns an address with its alias domain resolved.
