@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -90,7 +91,7 @@ func (v *lasts) add(rec *store.LoginRecord, l *Login, in bool, change Change) {
 			v.at = map[string]int{}
 		}
 		i = len(v.items)
-		v.at[l.Address] = i
+		v.at[strings.Clone(l.Address)] = i
 		v.items, v.admitted = append(v.items, api.LastLogin{}), append(v.admitted, false)
 	}
 	judged := func(rules *access.Rules) string {
@@ -98,8 +99,9 @@ func (v *lasts) add(rec *store.LoginRecord, l *Login, in bool, change Change) {
 		return cmp.Or(string(reason), access.Allow.String())
 	}
 	v.admitted[i] = in
-	v.items[i] = api.LastLogin{
-		Account: l.Address, Time: rec.Time, IP: rec.IP, Region: l.Region, Protocol: rec.Protocol, Client: rec.Client, ClientID: rec.ClientID,
+	v.items[i] = api.LastLogin{ // copies: the record's texts are parts of the whole text that it was read from
+		Account: strings.Clone(l.Address), Time: rec.Time, IP: strings.Clone(rec.IP), Region: strings.Clone(l.Region), Protocol: strings.Clone(rec.Protocol),
+		Client: access.ClientType(strings.Clone(string(rec.Client))), ClientID: strings.Clone(rec.ClientID),
 		Before: judged(change.Are), After: judged(change.Would),
 	}
 }
@@ -176,6 +178,7 @@ func (v *values) add(p api.SpreadItem, at time.Time) {
 			v.at = map[string]int{}
 		}
 		i = len(v.parts)
+		p.Value, p.Label, p.Account = strings.Clone(p.Value), strings.Clone(p.Label), strings.Clone(p.Account) // of a record's whole text
 		v.at[p.Value] = i
 		v.parts = append(v.parts, p)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -366,5 +367,42 @@ func TestLastLogins(t *testing.T) {
 	}
 	if want := "2 of 3: bob@example.org 203.0.113.9 allow>policy eve@example.org 203.0.113.9 policy>allow ann@example.org 203.0.113.10 allow>allow"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// What a preview keeps of a record does not keep the whole text that the record was read from.
+func TestPreviewKeepsNoRecords(t *testing.T) {
+	h, _ := newHistory(t)
+	const records, size = 200, 256 << 10
+	n := 0
+	h.Records = func(context.Context, store.RecordQuery) (items []store.LoginRecord, next string, err error) {
+		n++
+		var rec store.LoginRecord
+		text := fmt.Sprintf(`{"id":"%d","time":%q,"account":"ann@example.org","ip":"203.0.113.%d","protocol":"imap","client":"webmail","client_id":"phone %d",`+
+			`"credential_id":"%d","credential":"phone","outcome":"allow","reason":"ok","note":%q}`, n, now.Format(time.RFC3339), n, n, n, strings.Repeat("x", size))
+		if err := access.ReadRecord(text, &rec); err != nil {
+			t.Fatal(err)
+		}
+		if n < records {
+			next = "more"
+		}
+		return []store.LoginRecord{rec}, next, nil
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	e, err := h.Compare(t.Context(), domain, since, now, change(open(), blocked()), noProgress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := heap(); after > before+records*size/4 {
+		t.Errorf("the preview keeps %d MiB of %d", (after-before)>>20, records*size>>20)
+	}
+	if e.Refused.Logins != records || e.Refused.Addresses.Distinct != records {
+		t.Errorf("%d logins from %d addresses are refused", e.Refused.Logins, e.Refused.Addresses.Distinct)
 	}
 }

@@ -3,6 +3,7 @@ package livesessions
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
@@ -108,17 +109,18 @@ func (s *Sessions) domainOf(account string) (string, bool) {
 	return s.State.ResolveDomain(address.Domain(account))
 }
 
-// sessionOf is the session that a recorded login opened.
+// sessionOf is the session that a recorded login opened. It does not keep the record's texts, which
+// are parts of the whole text that it was read from.
 func sessionOf(rec *store.LoginRecord) *access.Session {
 	s := &access.Session{
-		Account: rec.Account, Protocol: access.ParseProtocol(rec.Protocol), Service: rec.Service, IP: address.IPOf(rec.IP), Client: rec.Client,
-		Credential: store.CredentialMailbox, Hidden: rec.SecretHidden, ID: rec.Session, Began: rec.Time,
+		Account: strings.Clone(rec.Account), Protocol: access.ParseProtocol(rec.Protocol), Service: strings.Clone(rec.Service), IP: address.IPOf(rec.IP),
+		Client: access.ClientType(strings.Clone(string(rec.Client))), Credential: store.CredentialMailbox, Hidden: rec.SecretHidden, ID: strings.Clone(rec.Session), Began: rec.Time,
 	}
 	switch {
 	case rec.MasterUser != "":
 		s.Credential = store.CredentialMaster
 	case rec.CredentialID != "":
-		s.Credential = rec.CredentialID
+		s.Credential = strings.Clone(rec.CredentialID)
 	case rec.Outcome == access.Next || !rec.ClosedAt.IsZero():
 		s.Credential = store.CredentialUnverified
 	}

@@ -3,8 +3,11 @@ package livesessions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -314,5 +317,33 @@ func TestEndedIsNotElsewhere(t *testing.T) {
 	second.mu.Unlock()
 	if got := s.Expect("example.org", ann).Settle(t.Context()); got.Ended != 0 || len(second.open) != 1 {
 		t.Errorf("%+v, open: %v", got, second.open)
+	}
+}
+
+// A session that was read from a record does not keep the record's whole text.
+func TestSessionKeepsNoRecord(t *testing.T) {
+	const records, size = 200, 256 << 10
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var kept []*access.Session
+	for i := range records {
+		var rec store.LoginRecord
+		text := fmt.Sprintf(`{"id":"%d","account":"ann@example.org","ip":"203.0.113.9","protocol":"imap","service":"imap","client":"third-party",`+
+			`"session":"s%d","credential_id":"%d","outcome":"allow","reason":"ok","note":%q}`, i, i, i, strings.Repeat("x", size))
+		if err := access.ReadRecord(text, &rec); err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, sessionOf(&rec))
+	}
+	if after := heap(); after > before+records*size/4 {
+		t.Errorf("the sessions keep %d MiB of %d", (after-before)>>20, records*size>>20)
+	}
+	if kept[7].ID != "s7" || kept[7].Credential != "7" || kept[7].Client != access.ClientThirdParty {
+		t.Errorf("%+v", kept[7])
 	}
 }

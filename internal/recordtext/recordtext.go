@@ -5,7 +5,6 @@ package recordtext
 
 import (
 	"bytes"
-	"encoding/csv"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ const (
 // Types are the media types of the formats.
 var Types = map[string]string{CSV: "text/csv; charset=utf-8; header=present", JSONL: "application/x-ndjson", Syslog: "text/plain; charset=utf-8"}
 
-var columns = []string{
+var columns = [...]string{
 	"id", "time", "account", "ip", "real_ip", "region", "protocol", "service", "mechanism", "tls", "client", "client_id", "session", "master_user",
 	"credential_id", "credential", "outcome", "reason", "policy_id", "would_refuse", "abnormal", "note", "closed_at",
 }
@@ -32,37 +31,85 @@ var columns = []string{
 // Header is the first line of a format, "" for none.
 func Header(format string) string {
 	if format == CSV {
-		return strings.Join(columns, ",") + "\r\n"
+		return strings.Join(columns[:], ",") + "\r\n"
 	}
 	return ""
 }
 
 // Append writes one record at the end of b. host names this daemon in syslog messages.
-func Append(b *bytes.Buffer, format, host string, text []byte, r *access.LoginRecord) {
+func Append(b *bytes.Buffer, format, host, text string, r *access.LoginRecord) {
 	switch format {
 	case CSV:
-		w := csv.NewWriter(b)
-		w.UseCRLF = true
-		list := values(r)
-		for i, v := range list {
-			list[i] = cell(v)
-		}
-		_ = w.Write(list) // to memory
-		w.Flush()
+		row(b, r)
 	case Syslog:
 		syslog(b, host, r)
 	default:
-		b.Write(text)
+		b.WriteString(text)
 		b.WriteByte('\n')
 	}
 }
 
-func values(r *access.LoginRecord) []string {
-	return []string{
-		r.ID, stamp(r.Time), r.Account, r.IP, r.RealIP, r.Region, r.Protocol, r.Service, r.Mechanism, strconv.FormatBool(r.TLS), string(r.Client), r.ClientID,
+// values are the texts of the columns. Those of times are parts of room.
+func values(r *access.LoginRecord, room *[64]byte) [len(columns)]string {
+	b := stamp(room[:0], r.Time)
+	n := len(b)
+	b = stamp(b, r.ClosedAt)
+	stamps := string(b)
+	return [...]string{
+		r.ID, stamps[:n], r.Account, r.IP, r.RealIP, r.Region, r.Protocol, r.Service, r.Mechanism, strconv.FormatBool(r.TLS), string(r.Client), r.ClientID,
 		r.Session, r.MasterUser, r.CredentialID, r.Credential, r.Outcome.String(), string(r.Reason), r.PolicyID, strings.Join(r.WouldRefuse, " "),
-		strings.Join(r.Abnormal, " "), r.Note, stamp(r.ClosedAt),
+		strings.Join(r.Abnormal, " "), r.Note, stamps[n:],
 	}
+}
+
+// row writes a line as encoding/csv does, which allocates for each.
+func row(b *bytes.Buffer, r *access.LoginRecord) {
+	var room [64]byte
+	for i, v := range values(r, &room) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if plain(v) {
+			b.WriteString(v)
+			continue
+		}
+		if v = cell(v); !quoted(v) {
+			b.WriteString(v)
+			continue
+		}
+		b.WriteByte('"')
+		for i := range len(v) {
+			switch c := v[i]; c {
+			case '"':
+				b.WriteString(`""`)
+			case '\r':
+			case '\n':
+				b.WriteString("\r\n")
+			default:
+				b.WriteByte(c)
+			}
+		}
+		b.WriteByte('"')
+	}
+	b.WriteString("\r\n")
+}
+
+// plain reports whether a value is its own cell: most are.
+func plain(v string) bool {
+	for i := range len(v) {
+		switch c := v[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '-' || c == '.' || c == ':' || c == '@' || c == '_' || c == '/' || c == ' '):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// quoted reports whether a cell is written in quotes.
+func quoted(v string) bool {
+	return v == `\.` || strings.ContainsAny(v, ",\"\r\n") || strings.IndexFunc(v, unicode.IsSpace) == 0
 }
 
 // cell puts an apostrophe before what a spreadsheet would take for a formula: at the beginning of a
@@ -84,11 +131,11 @@ func cell(v string) string {
 	return b.String() + v[last:]
 }
 
-func stamp(t time.Time) string {
+func stamp(b []byte, t time.Time) []byte {
 	if t.IsZero() {
-		return ""
+		return b
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 }
 
 // syslog writes a message of facility authpriv: severity notice for refusals, info for others. 32473 is
@@ -99,25 +146,46 @@ func syslog(b *bytes.Buffer, host string, r *access.LoginRecord) {
 	if r.Outcome == access.Deny || r.Outcome == access.TempFail {
 		severity = 5
 	}
-	b.WriteString("<" + strconv.Itoa(authpriv+severity) + ">1 " + stamp(r.Time) + " " + host + " drawbridged - login [login@32473")
-	v := values(r)
+	var room [64]byte
+	v := values(r, &room)
+	b.WriteByte('<')
+	b.WriteString(strconv.Itoa(authpriv + severity))
+	b.WriteString(">1 ")
+	b.WriteString(v[1])
+	b.WriteByte(' ')
+	b.WriteString(host)
+	b.WriteString(" drawbridged - login [login@32473")
 	for i, name := range columns {
 		if name == "time" || v[i] == "" {
 			continue
 		}
-		b.WriteString(" " + name + `="`)
-		for _, c := range v[i] {
-			switch {
-			case c == '"', c == '\\', c == ']':
-				b.WriteByte('\\')
-				b.WriteRune(c)
-			case unicode.IsControl(c), c == '\u2028', c == '\u2029':
-				b.WriteByte(' ')
-			default:
-				b.WriteRune(c)
-			}
-		}
+		b.WriteByte(' ')
+		b.WriteString(name)
+		b.WriteString(`="`)
+		param(b, v[i])
 		b.WriteByte('"')
 	}
-	b.WriteString("] login " + r.Outcome.String() + ": " + string(r.Reason) + "\n")
+	b.WriteString("] login ")
+	b.WriteString(r.Outcome.String())
+	b.WriteString(": ")
+	b.WriteString(string(r.Reason))
+	b.WriteByte('\n')
+}
+
+func param(b *bytes.Buffer, v string) {
+	if plain(v) {
+		b.WriteString(v)
+		return
+	}
+	for _, c := range v {
+		switch {
+		case c == '"', c == '\\', c == ']':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case unicode.IsControl(c), c == '\u2028', c == '\u2029':
+			b.WriteByte(' ')
+		default:
+			b.WriteRune(c)
+		}
+	}
 }

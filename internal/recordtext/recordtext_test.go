@@ -18,13 +18,13 @@ func TestOutsidersText(t *testing.T) {
 	}
 	var b bytes.Buffer
 	b.WriteString(Header(CSV))
-	Append(&b, CSV, "mx1", nil, r)
+	Append(&b, CSV, "mx1", "", r)
 	rows, err := csv.NewReader(&b).ReadAll()
 	if err != nil || len(rows) != 2 || rows[1][2] != `'=cmd|"x"` {
 		t.Errorf("%v %q", err, rows)
 	}
 	b.Reset()
-	Append(&b, Syslog, "mx1", nil, r)
+	Append(&b, Syslog, "mx1", "", r)
 	line := b.String()
 	if strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "<85>1 2026-11-28T09:00:00.000Z mx1 drawbridged - login [login@32473 ") ||
 		!strings.Contains(line, `client_id="a,b  c\"\] evil"`) {
@@ -57,7 +57,7 @@ func TestCells(t *testing.T) {
 // An apostrophe in front of a name is part of it: without it, the message would name another account.
 func TestApostrophe(t *testing.T) {
 	var b bytes.Buffer
-	Append(&b, Syslog, "mx1", nil, &access.LoginRecord{ID: "1", Account: "'ann@example.org", ClientID: "a\u009b2J\u2028b", Outcome: access.Deny})
+	Append(&b, Syslog, "mx1", "", &access.LoginRecord{ID: "1", Account: "'ann@example.org", ClientID: "a\u009b2J\u2028b", Outcome: access.Deny})
 	if line := b.String(); !strings.Contains(line, ` account="'ann@example.org" `) || !strings.Contains(line, ` client_id="a 2J b"`) {
 		t.Error(line)
 	}
@@ -70,8 +70,33 @@ func BenchmarkAppend(b *testing.B) {
 			var out bytes.Buffer
 			for b.Loop() {
 				out.Reset()
-				Append(&out, format, "mx1", nil, r)
+				Append(&out, format, "mx1", "", r)
 			}
 		})
 	}
+}
+
+// A row is what encoding/csv writes of the cells.
+func FuzzRow(f *testing.F) {
+	for _, v := range []string{"", "ann@example.org", `a,"b"`, " x", "\u00a0x", `\.`, "a\r\nb", "a;-b", "=1", "-", "a b]c", "ä", "\xff", "[::1]:25"} {
+		f.Add(v, v)
+	}
+	f.Fuzz(func(t *testing.T, account, client string) {
+		r := &access.LoginRecord{ID: "1", Time: time.Unix(1, 0), Account: account, ClientID: client}
+		var got, want bytes.Buffer
+		Append(&got, CSV, "mx1", "", r)
+		var room [64]byte
+		list := values(r, &room)
+		for i, v := range list {
+			list[i] = cell(v)
+		}
+		w := csv.NewWriter(&want)
+		w.UseCRLF = true
+		if err := w.Write(list[:]); err != nil {
+			t.Fatal(err)
+		}
+		if w.Flush(); got.String() != want.String() {
+			t.Errorf("%q, want %q", got.String(), want.String())
+		}
+	})
 }

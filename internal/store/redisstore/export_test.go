@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,8 +14,10 @@ import (
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/auditchain"
+	"github.com/drawbridge/drawbridge/internal/recordtext"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
 const million = 1_000_000
@@ -44,19 +47,25 @@ func BenchmarkExportOfMillion(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for _, whole := range []bool{false, true} {
-		b.Run(fmt.Sprintf("decoded=%v", whole), func(b *testing.B) {
+	for _, format := range []string{recordtext.JSONL, recordtext.CSV, recordtext.Syslog} {
+		b.Run(format, func(b *testing.B) {
 			for b.Loop() {
 				var mem runtime.MemStats
 				runtime.GC()
 				runtime.ReadMemStats(&mem)
 				first, peak, n, begin, cpu := mem.HeapAlloc, mem.HeapAlloc, 0, time.Now(), processorTime()
-				err := log.ExportRecords(ctx, store.RecordQuery{Domain: "example.org"}, whole, func(int64) {}, func([]byte, *store.LoginRecord) error {
-					if n++; n%50_000 == 0 {
+				err := log.ExportRecords(ctx, store.RecordQuery{Domain: "example.org"}, &redisstore.Export{
+					Begin: func(int64) {},
+					Append: func(part *bytes.Buffer, text string, r *store.LoginRecord) {
+						recordtext.Append(part, format, "mx1", text, r)
+					},
+					Decode: format != recordtext.JSONL,
+					Write: func(part []byte) error {
+						n += bytes.Count(part, []byte("\n"))
 						runtime.ReadMemStats(&mem)
 						peak = max(peak, mem.HeapAlloc)
-					}
-					return nil
+						return nil
+					},
 				})
 				if err != nil || n != million {
 					b.Fatal(n, err)

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/pseudonym"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
+	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
 // Old records are found, paged through, exported, looked up and deleted as if they had stayed where
@@ -106,16 +108,23 @@ func TestPseudonymise(t *testing.T) {
 		}
 	}
 	var exported []string
-	err = log.ExportRecords(ctx, store.RecordQuery{Domain: domain}, true, func(total int64) {
-		if total != 1210 {
-			t.Errorf("the export has %d records", total)
-		}
-	}, func(text []byte, r *store.LoginRecord) error {
-		if r.Pseudonymised == strings.Contains(string(text), "203.0.113") {
-			t.Errorf("exported %s", text)
-		}
-		exported = append(exported, r.ID)
-		return nil
+	err = log.ExportRecords(ctx, store.RecordQuery{Domain: domain}, &redisstore.Export{
+		Begin: func(total int64) {
+			if total != 1210 {
+				t.Errorf("the export has %d records", total)
+			}
+		},
+		Append: func(part *bytes.Buffer, text string, r *store.LoginRecord) {
+			if r.Pseudonymised == strings.Contains(text, "203.0.113") {
+				t.Errorf("exported %s", text)
+			}
+			part.WriteString(r.ID + " ")
+		},
+		Decode: true,
+		Write: func(part []byte) error {
+			exported = append(exported, strings.Fields(string(part))...)
+			return nil
+		},
 	})
 	if err != nil || !slices.Equal(exported, ids) {
 		t.Errorf("%d records are exported: %v", len(exported), err)
