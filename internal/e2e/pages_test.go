@@ -178,10 +178,16 @@ func (s *site) selfService() {
 	}
 	u.shows("the form sent again", u.post("/account/devices", "once", once, "label", "again", "as", "show"), 200, "This form was sent before")
 	u.shows("no login yet", u.get("/account/devices/"+id+"/state"), 200, "Waiting for the first login")
+	u.header.Set("HX-Request", "true")
+	u.shows("a script asks again", u.get("/account/devices/"+id+"/state"), 200, "Waiting for the first login")
+	u.header = http.Header{}
 	device := s.idle("the device", outside, ann, secret)
 	s.eventually("the page shows the first login", func() bool {
 		return strings.Contains(u.get("/account/devices/"+id+"/state").text, "Done: the device has logged in")
 	})
+	u.header.Set("HX-Request", "true")
+	u.shows("a script asks no more", u.get("/account/devices/"+id+"/state"), 286, "Done: the device has logged in")
+	u.header = http.Header{}
 	u.shows("its session", u.get("/account/sessions"), 200, `<b>"My' phone`)
 	u.shows("its login", u.get("/account/logins"), 200, `<b>"My' phone`)
 	u.shows("deleted", u.post("/account/devices/"+id+"/delete"), 200, "The device was deleted") // by either daemon

@@ -172,6 +172,10 @@ func (v *visit) draw(text, label string) (template.HTML, error) {
 	return template.HTML(svg), err //nolint:gosec // G203: drawn by phonesetup, which escapes the label
 }
 
+// watchedFor is how long the page of a new device asks by itself whether it has logged in. Each time is
+// a use of the session, which would otherwise not end while nobody is there.
+const watchedFor = 15 * time.Minute
+
 // stateData is whether a new device has logged in.
 type stateData struct {
 	ID  string
@@ -188,7 +192,8 @@ func (v *visit) deviceState() error {
 		state.Use = &res.View
 	}
 	if v.R.Header.Get("HX-Request") != "" {
-		return v.Part(pages, "created", "state", state)
+		last := state.Use != nil || v.Now.Sub(res.View.CreatedAt) > watchedFor
+		return v.Part(pages, "created", "state", last, state)
 	}
 	return v.Show(pages, "state", web.View{Title: v.T("First login"), Nav: v.nav("devices"), Data: state})
 }

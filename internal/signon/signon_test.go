@@ -51,12 +51,14 @@ func (m *memory) PutPage(_ context.Context, key string, value []byte, _ time.Dur
 	return nil
 }
 
-func (m *memory) NewPage(_ context.Context, key string, _ time.Duration) (bool, error) {
+func (m *memory) PutPageIf(_ context.Context, there bool, key string, value []byte, _ time.Duration) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, there := m.values[key]
-	m.values[key] = []byte{}
-	return !there, nil
+	_, is := m.values[key]
+	if is == there {
+		m.values[key] = append([]byte{}, value...)
+	}
+	return is == there, nil
 }
 
 const (

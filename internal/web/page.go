@@ -135,10 +135,14 @@ func (c *Call) Show(p Pages, name string, v View) error {
 	return c.send(p[name], "layout.html", status, v)
 }
 
-// Part sends one template of a page, without the layout, for a script that asks for it alone. The status
-// is 200.
-func (c *Call) Part(p Pages, name, part string, data any) error {
-	return c.send(p[name], part, http.StatusOK, View{Call: c, Data: data})
+// Part sends one template of a page, without the layout, for a script that asks for it again and again,
+// unless it is the last time.
+func (c *Call) Part(p Pages, name, part string, last bool, data any) error {
+	status := http.StatusOK
+	if last {
+		status = 286 // htmx stops asking
+	}
+	return c.send(p[name], part, status, View{Call: c, Data: data})
 }
 
 func (c *Call) send(t *template.Template, name string, status int, v View) error {

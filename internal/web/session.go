@@ -8,6 +8,8 @@ import (
 	"html/template"
 	"net/http"
 	"time"
+
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 // sessionStore is the store as package scs wants it.
@@ -18,14 +20,34 @@ func (s sessionStore) DeleteCtx(ctx context.Context, token string) error {
 	return s.PutPage(ctx, "session:"+token, nil, 0)
 }
 
+// found is the token of the session that a request came with, in its context.
+type found struct{ token string }
+
+type foundKey struct{}
+
+// remembering lets the store know which session a request came with.
+func remembering(pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		pages.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), foundKey{}, new(found))))
+	})
+}
+
 // FindCtx implements scs.CtxStore.
 func (s sessionStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
 	b, err := s.FindPage(ctx, "session:"+token)
+	if came, ok := ctx.Value(foundKey{}).(*found); ok && b != nil {
+		came.token = token
+	}
 	return b, b != nil, err
 }
 
-// CommitCtx implements scs.CtxStore.
+// CommitCtx implements scs.CtxStore. Every request writes its session, since it was used: one that
+// ended while a request was running, as by a log-out, stays ended.
 func (s sessionStore) CommitCtx(ctx context.Context, token string, b []byte, expiry time.Time) error {
+	if came, ok := ctx.Value(foundKey{}).(*found); ok && came.token == token {
+		_, err := s.PutPageIf(ctx, true, "session:"+token, b, time.Until(expiry))
+		return err
+	}
 	return s.PutPage(ctx, "session:"+token, b, time.Until(expiry))
 }
 
@@ -51,31 +73,46 @@ func (a Area) epochKey(who string) string { return "epoch:" + string(a) + ":" + 
 // was planted in it is worthless. Errors are those of the store.
 func (c *Call) SignIn(a Area, who string) error {
 	ctx := c.R.Context()
-	epoch, err := c.Store.FindPage(ctx, a.epochKey(who))
+	epoch, err := c.join(a.epochKey(who))
 	if err != nil {
-		return err
-	}
-	if epoch == nil {
-		epoch = []byte(rand.Text())
-	}
-	if err := c.Store.PutPage(ctx, a.epochKey(who), epoch, lasting+time.Hour); err != nil {
 		return err
 	}
 	if err := c.sessions.RenewToken(ctx); err != nil {
 		return err
 	}
 	c.sessions.Put(ctx, string(a), who)
-	c.sessions.Put(ctx, string(a)+".epoch", string(epoch))
+	c.sessions.Put(ctx, string(a)+".epoch", epoch)
+	c.sessions.Put(ctx, string(a)+".ends", c.Now.Add(lasting).UnixMilli())
 	c.Prove(a)
 	return nil
 }
 
-// SignedIn returns who is logged in to an area; "" for nobody, and after [Call.EndSessions]. Errors
-// are those of the store, and mean that nobody may continue.
+// join returns the epoch at a key, or begins one, and keeps it for as long as a session lasts. Of two
+// who begin one at once, both get the same.
+func (c *Call) join(key string) (epoch string, err error) {
+	ctx := c.R.Context()
+	for range 3 { // what is found may end before it is kept
+		b, err := c.Store.FindPage(ctx, key)
+		if err != nil {
+			return "", err
+		}
+		there := b != nil
+		if !there {
+			b = []byte(rand.Text())
+		}
+		if joined, err := c.Store.PutPageIf(ctx, there, key, b, lasting+time.Hour); joined || err != nil {
+			return string(b), err
+		}
+	}
+	return "", api.Unavailable("unavailable", "sessions are ending at this moment: try again")
+}
+
+// SignedIn returns who is logged in to an area; "" for nobody, after [Call.EndSessions], and twelve
+// hours after the log-in to this area. Errors are those of the store, and mean that nobody may continue.
 func (c *Call) SignedIn(a Area) (string, error) {
 	ctx := c.R.Context()
 	who := c.sessions.GetString(ctx, string(a))
-	if who == "" {
+	if who == "" || c.Now.UnixMilli() >= c.sessions.GetInt64(ctx, string(a)+".ends") { // a log-in to the other area begins none here
 		return "", nil
 	}
 	epoch, err := c.Epoch(a, who)
@@ -173,7 +210,7 @@ func (c *Call) TakePermit(kind, token string) ([]byte, error) {
 
 // Once reports whether an id of a kind is used for the first time, on any node; it is remembered for a time.
 func (c *Call) Once(kind, id string, keep time.Duration) (first bool, err error) {
-	return c.Store.NewPage(c.R.Context(), permission(kind, id), keep)
+	return c.Store.PutPageIf(c.R.Context(), false, permission(kind, id), nil, keep)
 }
 
 // SetCookie keeps a value in the browser for a time, 0 to delete it, beside its session. Unlike the

@@ -36,11 +36,11 @@ func (m memory) PutPage(_ context.Context, key string, value []byte, keep time.D
 	return nil
 }
 
-func (m memory) NewPage(ctx context.Context, key string, keep time.Duration) (bool, error) {
-	if k, ok := m[key]; ok && time.Now().Before(k.until) {
+func (m memory) PutPageIf(ctx context.Context, there bool, key string, value []byte, keep time.Duration) (bool, error) {
+	if k, ok := m[key]; there != (ok && time.Now().Before(k.until)) {
 		return false, nil
 	}
-	return true, m.PutPage(ctx, key, nil, keep)
+	return true, m.PutPage(ctx, key, value, keep)
 }
 
 // visitor is a browser with a cookie.
@@ -74,6 +74,7 @@ func TestSessionsEnd(t *testing.T) {
 		s.Store, s.sessions.Store = store, sessionStore{store}
 		mux := http.NewServeMux()
 		mux.Handle("/in", s.Page(func(c *Call) error { return c.SignIn(Account, "ann") }))
+		mux.Handle("/console", s.Page(func(c *Call) error { return c.SignIn(Console, "key") }))
 		mux.Handle("/who", s.Page(func(c *Call) error {
 			who, err := c.SignedIn(Account)
 			_, _ = fmt.Fprint(c.W, who, " ", c.Proved(Account))
@@ -104,6 +105,16 @@ func TestSessionsEnd(t *testing.T) {
 		want(busy, 20*time.Minute-time.Second, "ann false")
 		want(busy, 2*time.Second, " false")
 
+		// A log-in to the other area makes no session of this one last longer.
+		both := &visitor{t: t, pages: pages}
+		both.get("/in")
+		for range 35 {
+			want(both, 20*time.Minute, "ann false")
+		}
+		both.get("/console")
+		want(both, 20*time.Minute-time.Second, "ann false")
+		want(both, 2*time.Second, " false")
+
 		planted := &visitor{t: t, pages: pages, cookie: &http.Cookie{Name: "drawbridge", Value: "planted"}}
 		planted.get("/in")
 		if planted.cookie.Value == "planted" {
@@ -115,4 +126,41 @@ func TestSessionsEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A session that ends while another of its requests is running stays ended, although that one writes
+// it, too.
+func TestEndedSessionsStayEnded(t *testing.T) {
+	t.Parallel()
+	s, store := site(t, ""), memory{}
+	s.Store, s.sessions.Store = store, sessionStore{store}
+	var v *visitor
+	mux := http.NewServeMux()
+	mux.Handle("/in", s.Page(func(c *Call) error { return c.SignIn(Account, "ann") }))
+	mux.Handle("/out", s.Page(func(c *Call) error {
+		_, err := c.SignOut()
+		return err
+	}))
+	mux.Handle("/slow/{end}", s.Page(func(c *Call) error {
+		other := *v
+		other.get("/" + c.R.PathValue("end")) // meanwhile, in another window
+		return c.Redirect("/who")
+	}))
+	mux.Handle("/who", s.Page(func(c *Call) error {
+		who, err := c.SignedIn(Account)
+		_, _ = fmt.Fprint(c.W, who)
+		return err
+	}))
+	for _, end := range []string{"out", "in"} {
+		v = &visitor{t: t, pages: s.Handler(mux)}
+		v.get("/in")
+		before := *v
+		if who := v.get("/who"); who != "ann" {
+			t.Fatalf("logged in as %q", who)
+		}
+		v.get("/slow/" + end)
+		if who := before.get("/who"); who != "" {
+			t.Errorf("after %s the former session is that of %q", end, who)
+		}
+	}
 }

@@ -147,7 +147,7 @@ func (s *Site) Handler(mux http.Handler) http.Handler {
 	cross.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, api.Refuse(http.StatusForbidden, "cross_site", "another site sent this request: nothing was changed"))
 	}))
-	pages := cross.Handler(s.sessions.LoadAndSave(mux))
+	pages := cross.Handler(remembering(s.sessions.LoadAndSave(mux)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -278,6 +278,6 @@ type Store interface {
 	TakePage(ctx context.Context, key string) ([]byte, error)
 	// PutPage keeps a value for a time, and replaces the one that is there; a time of 0 deletes it.
 	PutPage(ctx context.Context, key string, value []byte, keep time.Duration) error
-	// NewPage keeps a key without a value for a time, and reports whether it was not there.
-	NewPage(ctx context.Context, key string, keep time.Duration) (bool, error)
+	// PutPageIf is PutPage if the key is there, or if it is not; it reports whether it was so.
+	PutPageIf(ctx context.Context, there bool, key string, value []byte, keep time.Duration) (bool, error)
 }

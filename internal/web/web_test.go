@@ -24,7 +24,9 @@ func (away) FindPage(context.Context, string) ([]byte, error)             { retu
 func (away) TakePage(context.Context, string) ([]byte, error)             { return nil, errAway() }
 func (away) PutPage(context.Context, string, []byte, time.Duration) error { return errAway() }
 
-func (away) NewPage(context.Context, string, time.Duration) (bool, error) { return false, errAway() }
+func (away) PutPageIf(context.Context, bool, string, []byte, time.Duration) (bool, error) {
+	return false, errAway()
+}
 
 func errAway() error { return api.Unavailable("store_unavailable", "the store is unavailable") }
 

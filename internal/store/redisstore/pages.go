@@ -30,10 +30,17 @@ func (r *Redis) PutPage(ctx context.Context, key string, value []byte, keep time
 	return wrap(r.client.Set(ctx, pageKey(key), value, keep).Err())
 }
 
-// NewPage keeps a key of the pages for a time, and reports whether it was not there.
-func (r *Redis) NewPage(ctx context.Context, key string, keep time.Duration) (bool, error) {
-	fresh, err := r.client.SetNX(ctx, pageKey(key), "", keep).Result()
-	return fresh, wrap(err)
+// PutPageIf is [Redis.PutPage] if the key is there, or if it is not; it reports whether it was so.
+func (r *Redis) PutPageIf(ctx context.Context, there bool, key string, value []byte, keep time.Duration) (bool, error) {
+	if keep <= 0 {
+		return there, r.PutPage(ctx, key, nil, 0)
+	}
+	put := r.client.SetNX
+	if there {
+		put = r.client.SetXX
+	}
+	done, err := put(ctx, pageKey(key), value, keep).Result()
+	return done, wrap(err)
 }
 
 func pageValue(answer *redis.StringCmd) ([]byte, error) {
