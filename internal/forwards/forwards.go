@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,11 +110,34 @@ func (s *Site) leaves(a sieve.Action) bool {
 	case "redirect", "report":
 		return a.Computed || s.outside(a.Target)
 	case "notify":
-		to, isMail := strings.CutPrefix(strings.ToLower(a.Target), "mailto:")
-		to, _, _ = strings.Cut(to, "?")
-		return a.Computed || isMail && s.outside(to)
+		return a.Computed || s.notifiesOutside(a.Target)
 	}
 	return false
+}
+
+// notifiesOutside reports whether a method of notification is mail to somebody outside (RFC 6068):
+// recipients stand before the "?", several with commas between, and in header fields behind it.
+func (s *Site) notifiesOutside(method string) bool {
+	scheme, rest, _ := strings.Cut(method, ":")
+	if !strings.EqualFold(scheme, "mailto") {
+		return false
+	}
+	to, fields, _ := strings.Cut(rest, "?")
+	to, err := url.PathUnescape(to)
+	query, queryErr := url.ParseQuery(strings.ReplaceAll(fields, "+", "%2B"))
+	if err != nil || queryErr != nil {
+		return true
+	}
+	var all []string
+	if to != "" {
+		all = strings.Split(to, ",")
+	}
+	for name, values := range query {
+		if slices.Contains([]string{"to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc"}, strings.ToLower(name)) {
+			all = append(all, strings.Split(strings.Join(values, ","), ",")...)
+		}
+	}
+	return slices.ContainsFunc(all, s.outside)
 }
 
 // outside reports whether an address is not one of a managed domain.

@@ -73,7 +73,8 @@ func Actions(script string) ([]Action, error) {
 			if within {
 				a := &list[len(list)-1]
 				a.Copy = a.Copy || strings.EqualFold(word, "copy")
-				a.Computed = a.Computed || a.Name == "redirect" && strings.EqualFold(word, "list")
+				a.Computed = a.Computed || a.Name == "redirect" && strings.EqualFold(word, "list") ||
+					a.Name == "notify" && strings.EqualFold(word, "method") // Pigeonhole's older notify: the last string is its text
 			}
 		case text:
 			if a := len(list) - 1; within && targets[list[a].Name] {

@@ -28,6 +28,7 @@ func TestActions(t *testing.T) {
 		{`redirect :list "tag:x";`, `1 redirect tag:x computed`},
 		{`include :personal "other"; include :global "site";`, `1 include other|1 include site`},
 		{`notify :importance "1" :message "${subject}" "mailto:eve@example.net";`, `1 notify mailto:eve@example.net computed`},
+		{`notify :method "mailto" :options ["eve@example.net"] :message "new";`, `1 notify new computed`},
 		{`redirect "eve\@example.net"`, `1 redirect eve@example.net`},
 		{`reject "no"; ereject text:` + "\nno\n.", `1 reject|1 ereject`},
 		{`set "redirect" "x"; redirects "a@b"; addflag "discard";`, ``},

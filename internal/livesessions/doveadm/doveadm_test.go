@@ -218,3 +218,37 @@ func TestAnswersThatLookLikeRefusals(t *testing.T) {
 		}
 	}
 }
+
+// answers is a transport that answers by itself.
+type answers func(c command) []row
+
+func (a answers) run(_ context.Context, c command) ([]row, bool, error) { return a(c), true, nil }
+
+// A user who has more scripts than are read, or larger ones, hides neither the active one nor that
+// there are more.
+func TestScriptsAreBounded(t *testing.T) {
+	for what, c := range map[string]struct {
+		scripts, size, read int
+	}{
+		"few":      {3, 10, 3},
+		"many":     {maxScripts + 1, 10, maxScripts},
+		"long":     {4, maxText/2 + 1, 2},
+		"the last": {2, maxText/2 + 1, 2},
+	} {
+		d := &Doveadm{"here", answers(func(asked command) []row {
+			if asked.name == "sieve get" {
+				return []row{{strings.Repeat("#", c.size)}}
+			}
+			var list []row
+			for i := range c.scripts {
+				list = append(list, row{fmt.Sprint("s", i), ""})
+			}
+			list[c.scripts-1][1] = "ACTIVE"
+			return list
+		})}
+		list, err := d.Scripts(t.Context(), "ann@example.org")
+		if len(list) != c.read || (err != nil) != (c.read < c.scripts) || !list[0].Active || len(list[0].Text) != c.size {
+			t.Errorf("%s: %d scripts, %v", what, len(list), err)
+		}
+	}
+}

@@ -15,11 +15,16 @@ type Script struct {
 	Text   string
 }
 
-// maxScripts bounds the scripts that are read of a user.
-const maxScripts = 100
+// Bounds of what is read of a user: scripts, and bytes of all of them. The user decides how many there
+// are.
+const (
+	maxScripts = 100
+	maxText    = 16 << 20
+)
 
-// Scripts returns a user's Sieve scripts; none if this Dovecot does not know the user. It needs
-// Pigeonhole's plugin of doveadm, which is loaded where ManageSieve is installed.
+// Scripts returns a user's Sieve scripts, the active one first; none if this Dovecot does not know the
+// user. With an error it returns those that were read before. It needs Pigeonhole's plugin of doveadm,
+// which is loaded where ManageSieve is installed.
 func (d *Doveadm) Scripts(ctx context.Context, user string) ([]Script, error) {
 	rows, _, err := d.do(ctx, command{name: "sieve list", user: user})
 	if err != nil {
@@ -30,18 +35,25 @@ func (d *Doveadm) Scripts(ctx context.Context, user string) ([]Script, error) {
 		if len(pair) != 2 || pair[0] == "" || strings.ContainsFunc(pair[0], unicode.IsControl) {
 			return nil, fmt.Errorf("%s: listing the Sieve scripts of %s: %w", d.name, user, errAnswer)
 		}
-		list = append(list, Script{Name: pair[0], Active: pair[1] == "ACTIVE"})
+		script := Script{Name: pair[0], Active: pair[1] == "ACTIVE"}
+		if script.Active {
+			list = slices.Insert(list, 0, script)
+		} else {
+			list = append(list, script)
+		}
 	}
-	if len(list) > maxScripts {
-		return nil, fmt.Errorf("%s: %s has %d Sieve scripts, more than %d", d.name, user, len(list), maxScripts)
-	}
+	var text int
 	for i := range list {
 		s := &list[i]
+		if i == maxScripts || text > maxText {
+			return list[:i], fmt.Errorf("%s: %s has %d Sieve scripts, of which the first %d were read", d.name, user, len(list), i)
+		}
 		rows, _, err := d.do(ctx, command{name: "sieve get", user: user, masks: []string{s.Name}, params: map[string]any{"scriptname": s.Name}})
 		if err != nil {
-			return nil, fmt.Errorf("%s: reading the Sieve script %q of %s: %w", d.name, s.Name, user, err)
+			return list[:i], fmt.Errorf("%s: reading the Sieve script %q of %s: %w", d.name, s.Name, user, err)
 		}
 		s.Text = strings.Join(slices.Concat(rows...), "")
+		text += len(s.Text)
 	}
 	return list, nil
 }
