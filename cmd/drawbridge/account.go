@@ -87,7 +87,7 @@ func (c *cli) accountShow() *cobra.Command {
 }
 
 func (c *cli) accountEffective() *cobra.Command {
-	cmd := c.onAccount("effective", "Show the settings in effect for an account, and where they come from")
+	cmd := c.onAccount("effective", "Show the settings in effect for an account, and their origin")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a, err := c.get(cmd, accountPath(args[0], "effective"), nil)
 		if err != nil {
@@ -225,13 +225,13 @@ func (c *cli) accountCreate() *cobra.Command {
 func (c *cli) accountSet() *cobra.Command {
 	cmd := c.onAccount("set", "Change an account's settings")
 	cmd.Long = "Change the settings of an account that are given; the others stay as they are. An account without settings is\n" +
-		"created, with a warning if there is no recent login to it; --create suppresses the warning. Where the domain's accounts are\n" +
-		"listed or mailbox passwords are kept here, --create is required."
+		"created, with a warning if there is no recent login to it; --create suppresses the warning. Where the domain's\n" +
+		"accounts are listed, or mailbox passwords are kept here, --create is required."
 	cmd.Example = "  drawbridge account set ann@example.org --pop3 off --imap default --add-department sales/emea"
 	s := accountSettings(cmd)
-	s.edits("add-department", "remove-department", "departments", "`path` of a department that the account is in")
-	s.edits("add-alias", "remove-alias", "aliases", "further `address` of the account")
-	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that the account may also send from")
+	s.edits("add-department", "remove-department", "departments", "a department, by its `path`")
+	s.edits("add-alias", "remove-alias", "aliases", "a further `address` of the account")
+	s.edits("add-send-as", "remove-send-as", "send_as", "an `address` or *@domain that the account may also send from")
 	w := writes(cmd).versioned(cmd).creating(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.patch(cmd, w, accountPath(args[0]), s) }
 	return cmd

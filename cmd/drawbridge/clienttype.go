@@ -16,7 +16,7 @@ import (
 func clientTypePath(name string) string { return adminclient.Path("v1", "client-types", name) }
 
 func (c *cli) clientType() *cobra.Command {
-	return group("client-type", "Manage client types: how the site's own programs are recognised",
+	return group("client-type", "Manage how the site's own programs are recognised",
 		c.clientTypeList(), c.clientTypeShow(), c.clientTypeSet(), c.clientTypeDelete())
 }
 

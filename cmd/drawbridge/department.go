@@ -65,11 +65,11 @@ func (c *cli) departmentCreate() *cobra.Command {
 }
 
 func (c *cli) departmentSet() *cobra.Command {
-	cmd := c.onDepartment("set", "Change a department's name, and the addresses its members may send from")
+	cmd := c.onDepartment("set", "Change the name or the sending addresses of a department")
 	s := &settings{cmd: cmd}
 	s.text("name", "name", "display `name` of the department")
 	s.list("send-as", "send_as", "`address` or *@domain that members may also send from")
-	s.edits("add-send-as", "remove-send-as", "send_as", "`address` or *@domain that members may also send from")
+	s.edits("add-send-as", "remove-send-as", "send_as", "an `address` or *@domain that members may also send from")
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.patch(cmd, w, departmentPath(args[0], args[1]), s)

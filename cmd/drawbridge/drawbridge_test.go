@@ -349,19 +349,36 @@ func TestPolicySetEditsEveryList(t *testing.T) {
 // Help is written for people who do not know the API; only drawbridge api speaks of it.
 func TestHelpHasNoHTTPWords(t *testing.T) {
 	words := regexp.MustCompile(`\?[a-z_]+=|\b(GET|PUT|POST|PATCH|DELETE) |(?i)\betag\b|If-Match|\bJSON pointer\b|\b[45]\d\d [A-Z]`)
-	var walk func(cmd *cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		if cmd.Name() == "api" {
-			return
-		}
+	eachCommand(new(cli).root(), func(cmd *cobra.Command) {
 		for _, text := range []string{cmd.Short, cmd.Long, cmd.Example, cmd.Flags().FlagUsages()} {
-			if found := words.FindString(text); found != "" {
+			if found := words.FindString(text); found != "" && cmd.Name() != "api" {
 				t.Errorf("%s --help says %q", cmd.CommandPath(), found)
 			}
 		}
-		for _, child := range cmd.Commands() {
-			walk(child)
+	})
+}
+
+// Help fits a terminal of 80 columns, except commands to copy and single words.
+func TestHelpFits80Columns(t *testing.T) {
+	root := new(cli).root()
+	eachCommand(root, func(cmd *cobra.Command) {
+		var out bytes.Buffer
+		root.SetOut(&out)
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
 		}
+		for line := range strings.Lines(out.String()) {
+			words := strings.Fields(line)
+			if utf8.RuneCountInString(line) > 81 && len(words) > 1 && !strings.HasPrefix(words[0], "drawbridge") && words[0] != "pass" && !strings.HasPrefix(words[0], "https") {
+				t.Errorf("%s --help has %d columns: %s", cmd.CommandPath(), utf8.RuneCountInString(line)-1, line)
+			}
+		}
+	})
+}
+
+func eachCommand(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, child := range cmd.Commands() {
+		eachCommand(child, f)
 	}
-	walk(new(cli).root())
 }

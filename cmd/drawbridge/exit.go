@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -111,6 +112,9 @@ func (c *cli) printProblem(cmd *cobra.Command, out io.Writer, p *adminclient.Pro
 		p.Detail = "somebody else changed it meanwhile: look at it again, then repeat the command"
 	}
 	text := p.Error()
+	if p.Status == http.StatusNotFound {
+		text = named(cmd, text)
+	}
 	if len(p.RepeatWith) > 0 {
 		text = strings.TrimSuffix(text, ".") + "; to go ahead, repeat with " + flagsOf(cmd, p.RepeatWith)
 	}
@@ -118,6 +122,18 @@ func (c *cli) printProblem(cmd *cobra.Command, out io.Writer, p *adminclient.Pro
 		text += ": " + hint
 	}
 	c.printError(out, code, text)
+}
+
+// named puts the last argument of a command before a text that names no argument: what was not found.
+func named(cmd *cobra.Command, text string) string {
+	args := cmd.Flags().Args()
+	if strings.HasSuffix(cmd.Use, " CODE") { // a secret
+		args = args[:len(args)-1]
+	}
+	if cmd.Name() == "api" || len(args) == 0 || slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(text, arg) }) {
+		return text
+	}
+	return args[len(args)-1] + ": " + text
 }
 
 // flagsOf returns the flags for parameters of the API: "--confirm, or with --revert-after=10m".

@@ -80,7 +80,7 @@ func (c *cli) factorConfirm() *cobra.Command {
 }
 
 func (c *cli) factorSend() *cobra.Command {
-	cmd := c.onFactor("send", "Send a one-time code to the address or telephone of a second factor")
+	cmd := c.onFactor("send", "Send a one-time code to a second factor's address or telephone")
 	w := writes(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodPost, factorPath(args[0], args[1], "send"), nil)
@@ -98,7 +98,8 @@ func (c *cli) factorDelete() *cobra.Command {
 }
 
 func (c *cli) factorReset() *cobra.Command {
-	cmd := c.onAccount("reset", "Delete all second factors of an account, for a user who has lost them")
+	cmd := c.onAccount("reset", "Delete all second factors of an account")
+	cmd.Long = "Delete all second factors of an account, for a user who has lost them."
 	w := writes(cmd).versioned(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.write(cmd, w, http.MethodDelete, factorPath(args[0]), nil)

@@ -29,13 +29,18 @@ func (ch choice) String() string {
 	return *ch.word
 }
 
-// Type is the placeholder in the help.
-func (ch choice) Type() string { return strings.Join(ch.from, "|") }
+// Type is the placeholder in the help: all words, unless their line would be too long.
+func (ch choice) Type() string {
+	if words := strings.Join(ch.from, "|"); len(words) <= 35 {
+		return words
+	}
+	return "word"
+}
 
 // Set implements [pflag.Value].
 func (ch choice) Set(s string) error {
 	if !slices.Contains(ch.from, s) {
-		return errors.New("must be " + strings.Join(ch.from, " or "))
+		return errors.New("must be " + strings.Join(ch.from[:len(ch.from)-1], ", ") + " or " + ch.from[len(ch.from)-1])
 	}
 	*ch.word = s
 	return nil
@@ -331,6 +336,9 @@ func (s *settings) members(add, remove, list string, except bool) {
 		flags: []string{add, remove},
 		edits: true,
 		apply: func(body, current object) error {
+			if err := errors.Join(single(add, *adding), single(remove, *removing)); err != nil {
+				return err
+			}
 			part, before, err := s.scopePart(body, current, except, add, remove)
 			if err != nil {
 				return err
@@ -488,6 +496,9 @@ func scoped(cmd *cobra.Command) *scope {
 func (s *scope) body() (object, error) {
 	if !s.all && len(s.departments)+len(s.trees)+len(s.members) == 0 {
 		return nil, usage("the scope is missing: give --all, --department, --sub-department or --member")
+	}
+	if err := errors.Join(single("member", s.members), single("except-member", s.exceptMembers)); err != nil {
+		return nil, err
 	}
 	o := object{}
 	if s.all {

@@ -10,7 +10,7 @@ import (
 )
 
 func (c *cli) held() *cobra.Command {
-	return group("held", "List, approve and reject messages that wait for approval", c.heldList(), c.heldShow(), c.heldApprove(), c.heldReject())
+	return group("held", "Approve or reject messages that wait for approval", c.heldList(), c.heldShow(), c.heldApprove(), c.heldReject())
 }
 
 func heldPath(id string, more ...string) string {

@@ -35,7 +35,7 @@ var loginColumns = [...]column{
 func (c *cli) logins() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logins DOMAIN",
-		Short: "Show recorded logins and why they were allowed or refused",
+		Short: "Show recorded logins, with outcome and reason",
 		Long: "Show the login records of a domain, newest first. --since and --until take a time (2026-01-31T09:30:00Z), a day\n" +
 			"(2026-01-31, local time) or an age (90m, 24h, 7d). --follow waits for new records and prints them until Ctrl-C,\n" +
 			"with -o json one a line. --wide also shows the IDs that drawbridge explain takes.",

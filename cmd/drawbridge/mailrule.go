@@ -92,8 +92,16 @@ var mailRuleLists = [...]listFlag{
 	{"attachment-type", "match.attachments.types", "match: ", "media `type` of an attachment, such as application/*"},
 	{"to", "action.to", "monitor: ", "`address` that receives copies"},
 	{"approver", "action.approvers", "audit: ", "`address` of an approver, or department:path"},
-	{"how", "action.how", "warning: ", "`word` header, subject or banner"},
+	{"how", "action.how", "warning: ", "`word`: header, subject or banner"},
 	{"whitelist", "action.whitelist", "warning: ", "sender `domain` that is not marked, or *.domain"},
+}
+
+// article puts a or an before a noun.
+func article(noun string) string {
+	if strings.ContainsAny(strings.TrimPrefix(noun, "`")[:1], "aeiou") {
+		return "an " + noun
+	}
+	return "a " + noun
 }
 
 // mailRuleSettings are the fields of a mail rule that create and set have in common.
@@ -111,10 +119,10 @@ func (c *cli) mailRuleSettings(cmd *cobra.Command) (*settings, *scope) {
 	}
 	s.headers()
 	s.number("min-size", "match.min_size", "match: at least this `number` of octets")
-	s.number("messages-per-hour", "action.messages_per_hour", "limit: `number` of messages")
-	s.number("messages-per-day", "action.messages_per_day", "limit: `number` of messages")
-	s.number("recipients-per-hour", "action.recipients_per_hour", "limit: `number` of recipients")
-	s.number("recipients-per-day", "action.recipients_per_day", "limit: `number` of recipients")
+	s.number("messages-per-hour", "action.messages_per_hour", "limit: maximum `number` of messages in an hour")
+	s.number("messages-per-day", "action.messages_per_day", "limit: maximum `number` of messages in a day")
+	s.number("recipients-per-hour", "action.recipients_per_hour", "limit: maximum `number` of recipients in an hour")
+	s.number("recipients-per-day", "action.recipients_per_day", "limit: maximum `number` of recipients in a day")
 	s.number("warn-at", "action.warn_at", "limit: `percentage` of a bound that is logged when it is reached")
 	s.word("per", "action.per", "limit: count for each account, credential or domain", "account", "credential", "domain")
 	s.word("then", "action.then", "limit: refuse, or suspend_credential; audit, when it expires: reject or release", "refuse", "suspend_credential", "reject", "release")
@@ -267,7 +275,7 @@ func (c *cli) mailRuleSet() *cobra.Command {
 		"  drawbridge mail-rule set example.org outside --how header --how subject --tag '[outside]'"
 	s, whom := c.mailRuleSettings(cmd)
 	for _, l := range mailRuleLists {
-		s.edits("add-"+l.flag, "remove-"+l.flag, l.field, l.one)
+		s.edits("add-"+l.flag, "remove-"+l.flag, l.field, article(l.one))
 	}
 	s.editHeaders()
 	s.scope(whom)

@@ -11,7 +11,7 @@ func policyPath(domain string, more ...string) string {
 }
 
 func (c *cli) policy() *cobra.Command {
-	return group("policy", "Manage access policies: who may log in, from where, with which client",
+	return group("policy", "Manage access policies: who may log in, and from where",
 		c.policyList(), c.policyShow(), c.policyCreate(), c.policySet(),
 		c.policySwitch("enable", "Enable a policy", true), c.policySwitch("disable", "Disable a policy without deleting it", false),
 		c.policyDelete(), c.policyTest(), c.policyPreview(), c.policyMigrate())

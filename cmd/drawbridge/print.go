@@ -208,10 +208,7 @@ func flatten(d *json.Decoder, name string, emit func(name, text string)) error {
 func cell(name string, value any) string {
 	switch v := value.(type) {
 	case bool:
-		if v {
-			return "on"
-		}
-		return "off"
+		return onOff(name, v)
 	case string:
 		if v == "" {
 			return "-"
@@ -245,6 +242,24 @@ func cell(name string, value any) string {
 	default:
 		return "-"
 	}
+}
+
+// onOff is the text of a boolean: on or off as commands set it, yes or no for what nobody switches.
+func onOff(name string, value bool) string {
+	words := [2]string{"off", "on"}
+	if states[name[strings.LastIndexByte(name, '.')+1:]] {
+		words = [2]string{"no", "yes"}
+	}
+	if value {
+		return words[1]
+	}
+	return words[0]
+}
+
+// states are the fields that report something and are no switches.
+var states = map[string]bool{
+	"active": true, "append_only": true, "customised": true, "damaged": true, "differs": true, "evicting": true, "foreign": true, "hold_dir_full": true,
+	"loaded": true, "mailbox_password_set": true, "milter_needed": true, "must_change_password": true, "needs_replicas": true, "node_away": true, "pending": true, "record": true,
 }
 
 // timeCell is the text of a time in a table, in the local zone.

@@ -20,7 +20,13 @@ func (c *cli) regionStatus() *cobra.Command {
 		Short:             "Show the region database and its age",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return c.show(cmd, regionPath()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := c.get(cmd, regionPath(), nil)
+			if err != nil {
+				return err
+			}
+			return printView(c, cmd, a, regionRows)
+		},
 	}
 }
 

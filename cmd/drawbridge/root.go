@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
 	"github.com/drawbridge/drawbridge/internal/doctor"
@@ -54,7 +58,19 @@ func (c *cli) root() *cobra.Command {
 	root.Version = version
 	root.SetVersionTemplate("drawbridge {{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if wrong := new(pflag.InvalidValueError); errors.As(err, &wrong) {
+			return usage("--%s %s: %w", wrong.GetFlag().Name, wrong.GetValue(), wrong.Unwrap())
+		}
+		return usage("%w", err)
+	})
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", fold(cmp.Or(cmd.Long, cmd.Short), helpWidth), cmd.UsageString()) // nowhere to report a failing standard output
+	})
+	root.SetUsageTemplate(strings.NewReplacer(
+		".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", helpWidth),
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`, `Help for a command: {{.CommandPath}} COMMAND --help`,
+	).Replace(root.UsageTemplate()))
 	f := root.PersistentFlags()
 	f.StringVar(&c.api, "api", fromEnv("DRAWBRIDGE_API", adminclient.DefaultAPI), "`address` of the daemon: unix:/path, https://host:port or http://127.0.0.1:port (env DRAWBRIDGE_API)")
 	f.StringVar(&c.keyFile, "key-file", fromEnv("DRAWBRIDGE_KEY_FILE", ""), "read the API key from this `file` (env DRAWBRIDGE_KEY_FILE)")
@@ -64,9 +80,43 @@ func (c *cli) root() *cobra.Command {
 	f.BoolVar(&c.wide, "wide", false, "show all columns, uncut, however wide the table is")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Short = "Print the completion script of a shell"
+	}
 	root.InitDefaultHelpCmd()
 	c.markStart(root)
 	return root
+}
+
+// helpWidth is the number of columns of help texts, as of a terminal.
+const helpWidth = 80
+
+// fold breaks the lines of a text at a number of columns. Blocks with indented lines stay as they
+// are.
+func fold(text string, width int) string {
+	blocks := strings.Split(text, "\n\n")
+	for i, block := range blocks {
+		if strings.ContainsAny(block[:min(1, len(block))], " \t") || strings.Contains(block, "\n ") || strings.Contains(block, "\n\t") {
+			continue
+		}
+		var b strings.Builder
+		column := 0
+		for _, word := range strings.Fields(block) {
+			switch n := utf8.RuneCountInString(word); {
+			case column == 0:
+				column = n
+			case column+1+n > width:
+				b.WriteByte('\n')
+				column = n
+			default:
+				b.WriteByte(' ')
+				column += 1 + n
+			}
+			b.WriteString(word)
+		}
+		blocks[i] = b.String()
+	}
+	return strings.Join(blocks, "\n\n")
 }
 
 // The forms of output.

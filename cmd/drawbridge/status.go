@@ -5,16 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/drawbridge/drawbridge/internal/adminclient"
+	"github.com/drawbridge/drawbridge/internal/api"
 )
 
 func (c *cli) status() *cobra.Command {
 	return &cobra.Command{
 		Use:               "status",
-		Short:             "Show the status of the daemon, its store and its region database",
+		Short:             "Show the status of daemon, store and region database",
 		Long:              "Show the status of the daemon, its store and its region database. The exit status is 75 if the daemon cannot decide logins.",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -24,11 +26,7 @@ func (c *cli) status() *cobra.Command {
 				return err
 			}
 			defer client.Close()
-			var all struct {
-				Ready   json.RawMessage `json:"ready"`
-				Store   json.RawMessage `json:"store,omitempty"`
-				Regions json.RawMessage `json:"regions,omitempty"`
-			}
+			var all status
 			a, notReady := client.Do(cmd.Context(), adminclient.Request{Method: http.MethodGet, Path: "/readyz"})
 			refused := new(adminclient.Problem)
 			switch {
@@ -53,14 +51,132 @@ func (c *cli) status() *cobra.Command {
 					c.note(cmd, "%s is not available: %v", part.what, err)
 				}
 			}
-			doc, err := json.Marshal(all)
-			if err != nil {
-				return fmt.Errorf("encoding the answers: %w", err)
-			}
-			if err := c.printAnswer(cmd, &adminclient.Answer{Body: doc}); err != nil {
+			if err := c.printStatus(cmd, all); err != nil {
 				return err
 			}
 			return notReady
 		},
+	}
+}
+
+// status is the answers of the daemon about itself, its store and its region database. Those that it
+// did not give are missing.
+type status struct {
+	Ready   json.RawMessage `json:"ready"`
+	Store   json.RawMessage `json:"store,omitempty"`
+	Regions json.RawMessage `json:"regions,omitempty"`
+}
+
+func (c *cli) printStatus(cmd *cobra.Command, all status) error {
+	if c.output == outputJSON {
+		doc, err := json.Marshal(all)
+		if err != nil {
+			return fmt.Errorf("encoding the answers: %w", err)
+		}
+		return printJSON(cmd.OutOrStdout(), doc)
+	}
+	t := newTable(cmd.OutOrStdout())
+	ready, store, regions := new(api.Health), new(api.StoreStatus), new(api.RegionStatus)
+	if err := json.Unmarshal(all.Ready, ready); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	healthRows(t.row, ready)
+	for _, part := range []struct {
+		doc  json.RawMessage
+		into any
+		show func()
+	}{{all.Store, store, func() { storeRows(t.row, store) }}, {all.Regions, regions, func() { regionRows(t.row, regions) }}} {
+		if part.doc == nil {
+			continue
+		}
+		if err := json.Unmarshal(part.doc, part.into); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		part.show()
+	}
+	return t.Flush()
+}
+
+// healthRows shows whether the daemon decides logins and takes changes.
+func healthRows(row func(...string), h *api.Health) {
+	row("status:", h.Status+map[string]string{
+		"evicting":    ": Redis may delete rules when its memory is full",
+		"degraded":    ": logins are decided, changes are refused",
+		"damaged":     ": changes are refused until the store is repaired",
+		"unavailable": ": logins are answered with a temporary failure",
+	}[h.Status])
+	if h.MilterNeeded {
+		row("milter:", "needed by rules in force")
+	}
+	if h.HoldDirFull {
+		row("held messages:", "nine tenths of mail.hold_quota are used")
+	}
+	if n := h.DistributedGuessing; n > 0 {
+		row("guessing:", fmt.Sprintf("from many addresses, at %d domains: see drawbridge throttle", n))
+	}
+}
+
+// storeRows shows the store and its replication to the daemon.
+func storeRows(row func(...string), s *api.StoreStatus) {
+	row("version:", cell("", s.Version))
+	if s.Trouble != "" {
+		row("trouble:", s.Trouble)
+	}
+	state := "not loaded"
+	if s.Loaded {
+		state = fmt.Sprintf("loaded, domains: %d, accounts with settings: %d, changes: %d", s.Domains, s.Accounts, s.Changes)
+	}
+	row("store:", state)
+	for _, bad := range []struct {
+		is   bool
+		text string
+	}{
+		{s.Foreign, "not the known store: not used until drawbridge store adopt"},
+		{s.Damaged, "damaged: see drawbridge store repair"},
+		{s.Evicting, "may be deleted by Redis, whose maxmemory-policy is " + s.Policy},
+	} {
+		if bad.is {
+			row("", bad.text)
+		}
+	}
+	row("in sync at:", timeCell(s.SyncedAt))
+	row("store ID:", cell("", s.StoreID))
+	for _, m := range s.Masters {
+		row("Redis master:", cell("", m.Address))
+		file := "no append-only file"
+		if m.AppendOnly {
+			file = "append-only file: " + cell("", m.AppendFsync)
+		}
+		row("", fmt.Sprintf("%s, %s, replicas: %d", file, cell("", m.Policy), m.Replicas))
+		if m.Fault != "" {
+			row("", m.Fault)
+		}
+	}
+	for _, sentinel := range s.Sentinels {
+		row("Sentinel:", sentinel.Address)
+		if sentinel.Fault != "" {
+			row("", sentinel.Fault)
+		}
+	}
+}
+
+// regionRows shows the region database.
+func regionRows(row func(...string), r *api.RegionStatus) {
+	if r.Kind == "none" {
+		row("regions:", "no database")
+	} else {
+		row("regions:", fmt.Sprintf("%d days old, %d ranges of IPv4, %d of IPv6", r.AgeDays, r.V4, r.V6))
+	}
+	if r.Missing != "" {
+		row("", "the database has no "+r.Missing+" addresses")
+	}
+	if r.Error != "" {
+		row("", r.Error)
+	}
+	for _, path := range r.Paths {
+		row("region file:", path)
+	}
+	if len(r.Domains) > 0 {
+		row("used by:", strings.Join(r.Domains, ", "))
 	}
 }

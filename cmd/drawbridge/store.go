@@ -15,7 +15,11 @@ func (c *cli) store() *cobra.Command {
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.show(cmd, adminclient.Path("v1", "store"))
+			a, err := c.get(cmd, adminclient.Path("v1", "store"), nil)
+			if err != nil {
+				return err
+			}
+			return printView(c, cmd, a, storeRows)
 		},
 	}
 	adopt := &cobra.Command{
@@ -32,7 +36,7 @@ func (c *cli) store() *cobra.Command {
 	}
 	repair := &cobra.Command{
 		Use:   "repair",
-		Short: "Replace damaged parts of the store by the documents in the daemon's memory",
+		Short: "Replace damaged parts of the store from the daemon's memory",
 		Long: "Verify the store and replace damaged parts by the documents in the daemon's memory. Ask a daemon that has been\n" +
 			"running since before the damage: one that started later has no documents and refuses.",
 		Args:              takes(),

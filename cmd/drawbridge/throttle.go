@@ -15,7 +15,7 @@ import (
 func (c *cli) throttle() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "throttle",
-		Short: "Show and unblock accounts and addresses with too many wrong passwords",
+		Short: "Show and end blocks after too many wrong passwords",
 		Long: "Show the accounts and addresses whose logins with mailbox passwords are refused after too many different wrong\n" +
 			"passwords, until when, and the domains at which many addresses guess. Secure passwords are never throttled. A row with\n" +
 			"an account and an address counts only the wrong passwords from that address, because the account recently logged in\n" +

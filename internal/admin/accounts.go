@@ -53,7 +53,7 @@ func (a *Account) Record() (*Result[api.Account], error) {
 }
 
 func errNoRecord() error {
-	return api.Missing("the account has no record of its own; see its effective settings")
+	return api.Missing("the account has no settings of its own; its effective settings are those of the domain")
 }
 
 // checkListed refuses to create a record for an address where accounts are listed: it is probably

@@ -51,9 +51,9 @@ func (r *Request) managedDomain(name string) (*Domain, error) {
 		return &Domain{Request: r, name: name}, nil
 	}
 	if of, ok := r.Store.State.ResolveDomain(name); ok {
-		return nil, api.Missing("this is an alias domain of %s: use that name", of)
+		return nil, api.Missing("%s is an alias domain of %s: use that name", name, of)
 	}
-	return nil, api.Missing("the domain is not managed: create it first")
+	return nil, api.Missing("the domain %s is not managed: create it first", name)
 }
 
 // Account returns an account of a managed domain.

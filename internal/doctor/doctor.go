@@ -109,7 +109,7 @@ func Command() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check Dovecot, Postfix and the daemon for faulty configuration",
+		Short: "Check Dovecot, Postfix and the daemon for faults",
 		Long: `Check the configuration of Dovecot (2.3 or 2.4) and Postfix, the sockets between them and Drawbridge, and the daemon's
 answers, for faults that let logins bypass the rules or that block every login. Each finding names the place, the
 consequence and the line to write.

@@ -228,7 +228,7 @@ func TestDoctor(t *testing.T) {
 	}
 	// The database of regions lacks a family, which everything that shows it says.
 	s.logged(d.Service, "the database of regions has no IPv6 addresses")
-	for text, want := range map[string]string{out: "it has no IPv6 addresses", s.command("region", "status"): "missing    IPv6"} {
+	for text, want := range map[string]string{out: "it has no IPv6 addresses", s.command("region", "status"): "the database has no IPv6 addresses"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("without %q:\n%s", want, text)
 		}
