@@ -245,13 +245,13 @@ func TestMailboxPasswordsKeptHere(t *testing.T) {
 	s.command("mailbox-password", "set", bob, "--hash-file", writeFile(t, "{SHA512-CRYPT}$6$lAmgP6OzuzwHLd//$uoFkDAeZbf9hyGHqzrSuj/mUPH/.aCEfJASDwQqs15vgx.mKnaUxpLtK6ASfGqWzIERGTB29Pn3WK/SFmCTjN0"))
 	s.want("a hash of usual cost", s.imap(outside, bob, s.passwords[bob]), "OK ")
 
-	// Tables as spreadsheets of many languages save them: semicolons, UTF-16 with its mark.
+	// Tables as spreadsheets of many languages save them: semicolons, or tabs in UTF-16 with its mark.
 	table := "address;suspended;pop3;\r\n" + ann + ";;off;\r\n" + bob + ";on;;\r\n"
 	s.command("account", "import", writeFile(t, table))
 	s.refuse("a suspended account", s.imap(outside, bob, s.passwords[bob]), "OK ")
 	s.refuse("a protocol that is off", s.pop3(outside, ann, "a long enough phrase"), "+OK ")
 	wide := []byte{0xff, 0xfe}
-	for _, unit := range utf16.Encode([]rune(strings.ReplaceAll(table, "on", "off"))) {
+	for _, unit := range utf16.Encode([]rune(strings.NewReplacer("on", "off", ";", "\t").Replace(table))) {
 		wide = binary.LittleEndian.AppendUint16(wide, unit)
 	}
 	s.command("account", "import", writeFile(t, string(wide)))

@@ -97,6 +97,7 @@ func saslDoorLogins(t *testing.T, s *site) {
 	s.want("after", s.send(c, ann, bob, "Subject: x\r\n\r\nx\r\n"), "421 4.7.0 ")
 	s.want("revoked", s.smtp(outside, ann, secret), "535 ")
 	s.record("account="+ann+"&reason=revoked_secret", func(object) bool { return true })
+	s.logged(s.Daemons[0].Service, "login deny: user="+ann+" ip="+outside+" proto=smtp client=third-party reason=revoked_secret")
 
 	// Rules hold for what Dovecot would verify, and refuse before it is asked.
 	s.api("PATCH", "/v1/accounts/"+ann, object{"protocols": object{"smtp": false}})
