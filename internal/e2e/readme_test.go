@@ -165,13 +165,13 @@ func TestInstallSettings(t *testing.T) {
 	}
 }
 
-// Every relative link of the README and the documentation leads to a file.
+// Every relative link of the README, the changelog and the documentation leads to a file.
 func TestDocumentationLinks(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(root, "contrib", "docs", "*.md"))
 	if err != nil || len(pages) < 6 {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
-	for _, name := range append(pages, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")) {
+	for _, name := range append(pages, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md"), filepath.Join(root, "CHANGELOG.md")) {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
