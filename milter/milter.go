@@ -25,8 +25,9 @@
 //
 // A whole message is judged once at its end, at all its recipients ([Rules]). What a rule wants
 // approved or copied is stored before the client reads 250 ([Keeper]): recipients for whom the
-// message is held are removed, and if none is left the message is discarded. If it cannot be
-// stored, the answer is 451.
+// message is held are removed, and if none is left the message is discarded. So are recipients whose
+// filter files it as spam, where others get it as well: the keeper sends it to them apart. If it
+// cannot be stored, the answer is 451.
 //
 // # Diagnostics
 //

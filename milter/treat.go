@@ -21,18 +21,11 @@ var errUnchangeable = errors.New("the MTA does not let the message be changed, o
 // change applies a treatment to a message that is accepted: the fields that pretend to be ours are
 // removed, ours are added, and subject and text are changed. A response refuses the message.
 func (s *session) change(m *gomilter.Modifier, t *mailflow.Treatment) (gomilter.Response, error) {
-	const fields = gomilter.OptAddHeader | gomilter.OptChangeHeader
-	changeable := s.options.actions&fields == fields
-	if !changeable && (len(t.Fields) > 0 || t.Tag != "") {
-		return s.refuse(m, notMarked, errUnchangeable), nil
+	banner, refusal := s.prepare(m, t)
+	if refusal != nil {
+		return refusal, nil
 	}
-	var banner mime.Changes
-	if t.Banner != "" {
-		var err error
-		if banner, err = s.banner(t); err != nil && t.OnFault != mailflow.FaultIgnore {
-			return s.refuse(m, notMarked, err), nil
-		}
-	}
+	changeable := s.changeable()
 	e := editor{m: m, leading: s.options.protocol&gomilter.OptHeaderLeadingSpace != 0}
 	if changeable && !t.Keep {
 		for name, n := range s.message.ours {
@@ -57,6 +50,28 @@ func (s *session) change(m *gomilter.Modifier, t *mailflow.Treatment) (gomilter.
 		e.body(s.message.whole, &banner)
 	}
 	return nil, e.err
+}
+
+// changeable reports whether the MTA lets header fields be added and changed.
+func (s *session) changeable() bool {
+	const fields = gomilter.OptAddHeader | gomilter.OptChangeHeader
+	return s.options.actions&fields == fields
+}
+
+// prepare returns the changes for a banner, if the treatment has one, or refuses the message if it
+// cannot be treated so.
+func (s *session) prepare(m *gomilter.Modifier, t *mailflow.Treatment) (banner mime.Changes, refusal gomilter.Response) {
+	if !s.changeable() && (len(t.Fields) > 0 || t.Tag != "") {
+		return banner, s.refuse(m, notMarked, errUnchangeable)
+	}
+	if t.Banner == "" {
+		return banner, nil
+	}
+	banner, err := s.banner(t)
+	if err != nil && t.OnFault != mailflow.FaultIgnore {
+		return banner, s.refuse(m, notMarked, err)
+	}
+	return banner, nil
 }
 
 // banner returns the changes for a banner.

@@ -3,6 +3,7 @@ package milter
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	gomilter "github.com/emersion/go-milter"
@@ -46,8 +47,8 @@ type Keeper interface {
 	// Accept records that such a message is accepted. After an error it must not be.
 	Accept(id, queueID string) error
 	// Keep makes durable what has to be kept of a message, and returns the indices of the
-	// recipients for whom it is held.
-	Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, err error)
+	// recipients for whom it is held, and of those to whom it is sent apart.
+	Keep(m *mailflow.Whole, judged []mailflow.Judged) (held, apart []int, err error)
 }
 
 const (
@@ -220,12 +221,13 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 		return s.refuse(m, code+v.Text, v.Cause), nil
 	}
 	w.Relayed = judgement.Relayed
-	held, refusal := s.keep(m, w, judgement.Recipients)
+	gone, refusal := s.keep(m, w, &judgement)
 	if refusal != nil {
 		return refusal, nil
 	}
+	judgement.Mark(&t, gone)
 	without := t.Without
-	for _, i := range held {
+	for _, i := range gone {
 		without = append(without, w.Recipients[i].Address)
 	}
 	switch {
@@ -233,7 +235,7 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 		if refusal := s.confirm(m, w); refusal != nil {
 			return refusal, nil
 		}
-		s.rules.Treated(e, recipients)
+		s.rules.Treated(e, present(recipients, gone))
 		return gomilter.RespDiscard, nil
 	case len(without) > 0 && s.options.actions&gomilter.OptRemoveRcpt == 0:
 		return s.refuse(m, notKept, errIncomplete), nil
@@ -252,8 +254,23 @@ func (s *session) judge(m *gomilter.Modifier) (gomilter.Response, error) {
 	if refusal := s.confirm(m, w); refusal != nil {
 		return refusal, nil
 	}
-	s.rules.Treated(e, recipients)
+	s.rules.Treated(e, present(recipients, gone))
 	return nil, nil
+}
+
+// present returns the recipients whose indices are not in gone: the message is treated for the others
+// when it comes back for them.
+func present(recipients []string, gone []int) []string {
+	if len(gone) == 0 {
+		return recipients
+	}
+	var list []string
+	for i, r := range recipients {
+		if !slices.Contains(gone, i) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // envelope completes the envelope of the message, and returns its recipients.
@@ -285,18 +302,24 @@ func (s *session) confirm(m *gomilter.Modifier, w *whole) gomilter.Response {
 	return nil
 }
 
-// keep holds the message for the recipients for whom it has to be approved, and copies it. It
-// returns the indices of these recipients, or a refusal.
-func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged) (held []int, refusal gomilter.Response) {
-	if len(mailflow.Parcels(judged)) == 0 {
+// keep holds the message for the recipients for whom it has to be approved, sends it apart to those
+// whose spam folder it is for, and copies it. It returns the indices of the recipients who do not get
+// the message itself, or a refusal.
+func (s *session) keep(m *gomilter.Modifier, w *whole, j *mailflow.Judgement) (gone []int, refusal gomilter.Response) {
+	if len(mailflow.Parcels(j.Recipients)) == 0 {
 		return nil, nil
+	}
+	marks := mailflow.Treatment{Keep: j.Again} // what is stored may be sent at once: a refusal comes before that
+	j.Mark(&marks, nil)
+	if _, refusal := s.prepare(m, &marks); refusal != nil {
+		return nil, refusal
 	}
 	if s.keeper == nil || w.long || w.bare || !s.seesBody() || s.options.actions&gomilter.OptRemoveRcpt == 0 {
 		return nil, s.refuse(m, notKept, errIncomplete)
 	}
 	w.join()
 	w.Trace, w.Client = s.message.submitter.Trace, s.name
-	held, err := s.keeper.Keep(&w.Whole, judged)
+	held, apart, err := s.keeper.Keep(&w.Whole, j.Recipients)
 	if err != nil {
 		return nil, s.refuse(m, notKept, err)
 	}
@@ -304,5 +327,8 @@ func (s *session) keep(m *gomilter.Modifier, w *whole, judged []mailflow.Judged)
 		s.log.Info("message held", "queue_id", serving.ASCII(w.Envelope.QueueID), "user", serving.ASCII(s.message.login),
 			"sender", serving.ASCII(s.message.sender), "recipients", len(held), "of", len(w.Recipients))
 	}
-	return held, nil
+	if len(apart) > 0 {
+		s.log.Info("message sent apart for the spam folder", "queue_id", serving.ASCII(w.Envelope.QueueID), "recipients", len(apart), "of", len(w.Recipients))
+	}
+	return append(held, apart...), nil
 }

@@ -4,19 +4,9 @@
 #   plugin {
 #     sieve_before = /etc/dovecot/drawbridge-spam.sieve
 #   }
-#
-# A message whose recipients are in several domains names the domains that the rule is for.
-require ["fileinto", "mailbox", "envelope", "variables"];
+require ["fileinto", "mailbox"];
 
 if header :is "X-Drawbridge-Folder" "spam" {
-  if not exists "X-Drawbridge-Folder-Domain" {
-    fileinto :create "Junk";
-    stop;
-  }
-  if envelope :domain :matches "to" "*" {
-    if header :contains "X-Drawbridge-Folder-Domain" "<${1}>" {
-      fileinto :create "Junk";
-      stop;
-    }
-  }
+  fileinto :create "Junk";
+  stop;
 }

@@ -238,11 +238,11 @@ Empty: the times are not known.`,
 application servers. They are trusted with MAIL FROM. Do not add the address of a content filter that returns mail from
 outside, nor of Dovecot's Sieve redirects.`,
 			func(c *Config) *[]string { return &c.Mail.InternalNetworks }, networks),
-		row("mail.hold_dir", `Directory of the messages that wait for approval, of copies and of notices, on a disk of this machine; each daemon needs its
+		row("mail.hold_dir", `Directory of the messages that wait for approval, of those sent apart, copies and notices, on a disk of this machine; each daemon needs its
 own. Empty: the directory "held" in state_dir.`,
 			func(c *Config) *string { return &c.Mail.HoldDir }, absolute),
-		row("mail.hold_quota", `Space in MiB, 1 to 16777216, for the messages in mail.hold_dir. A message that has to be held or copied when it is used up is
-refused for now (451). Notices are still written.`,
+		row("mail.hold_quota", `Space in MiB, 1 to 16777216, for the messages in mail.hold_dir. A message that has to be held, copied or sent apart when it is used
+up is refused for now (451). Notices are still written.`,
 			func(c *Config) *int { return &c.Mail.HoldQuota }, between(1, 16<<20)),
 		row("mail.node", `Name of this daemon in lists of held messages and in message records; daemons of one site need different ones. Empty: the host's
 name.`,
@@ -261,8 +261,8 @@ local part, as aliases(5) has it. []: none is asked.`,
 		row("mail.postmap", `Command that looks up in mail.alias_maps, as a list of words; "-q", "-" and the map are added.`,
 			func(c *Config) *[]string { return &c.Mail.Postmap }, commandWords),
 
-		row("notify.smtp", `Address and port of the Postfix that takes released messages, copies and notices, over plain SMTP without authentication. It must
-be the one whose milter and policy service this daemon is, and permit relaying from this machine.`,
+		row("notify.smtp", `Address and port of the Postfix that takes released messages, those sent apart, copies and notices, over plain SMTP without authentication.
+It must be the one whose milter and policy service this daemon is, and permit relaying from this machine.`,
 			func(c *Config) *string { return &c.Notify.SMTP }, smtpServer),
 		row("notify.link_url", `Address at which approvers reach this daemon's API listener, such as "https://mail.example.org": requests for approval then
 contain a link to <link_url>/decide/..., a page on which its recipient decides once. Empty: no links.`,

@@ -24,8 +24,8 @@ type mailUse struct {
 }
 
 // checkMailRules checks what mail rules in force need: the policy service at each stage, and a
-// Postfix that takes copies, notices and released messages. The settings are nil if they are not
-// known.
+// Postfix that takes released messages, those sent apart, copies and notices. The settings are nil if
+// they are not known.
 func checkMailRules(ctx context.Context, conf *PostfixConf, c *config.Config, api, keyFile string) findings {
 	var f findings
 	use, err := readMailUse(ctx, api, keyFile)
@@ -41,9 +41,9 @@ func checkMailRules(ctx context.Context, conf *PostfixConf, c *config.Config, ap
 		const check = "daemon.notify"
 		where := "notify.smtp: " + c.Notify.SMTP
 		if err := askSMTP(ctx, c.Notify.SMTP); err != nil {
-			f.fail(check, where, "# name a Postfix of this site: [notify] smtp = \"127.0.0.1:25\"", "%v: copies, notices and released messages are not sent", plainly(err))
+			f.fail(check, where, "# name a Postfix of this site: [notify] smtp = \"127.0.0.1:25\"", "%v: released messages, those sent apart, copies and notices are not sent", plainly(err))
 		} else {
-			f.ok(check, where, "takes copies, notices and released messages")
+			f.ok(check, where, "takes released messages, those sent apart, copies and notices")
 		}
 	}
 	return f
@@ -146,7 +146,7 @@ func readMailUse(ctx context.Context, api, keyFile string) (use mailUse, err err
 			use.any = true
 			use.limits = use.limits || rule.Kind == "limit"
 			use.forwarding = use.forwarding || rule.Kind == "forwarding"
-			use.notices = use.notices || rule.Kind == "audit" || rule.Kind == "monitor"
+			use.notices = use.notices || rule.Kind == "audit" || rule.Kind == "monitor" || rule.Kind == "filter"
 			return nil
 		})
 		if err != nil {

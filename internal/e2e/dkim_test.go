@@ -97,14 +97,17 @@ func TestSignatures(t *testing.T) {
 	s.api("PATCH", "/v1/accounts/"+ann, object{})
 
 	// send opens a session of its own: rules that change end older ones.
-	send := func(from, to, message string) {
+	send := func(from, to, message string, more ...string) {
 		t.Helper()
 		c, err := mailclient.Client{From: from}.SMTP(s.ctx, s.SMTP())
 		s.must(err)
 		defer func() { _ = c.Close() }()
 		_, err = c.Hello()
 		s.must(err)
-		s.want("the message", s.send(c, pat, to, message), "250 ")
+		s.answers(c, pat, append([]string{to}, more...)...)
+		r, err := c.Data(message)
+		s.must(err)
+		s.want("the message", r, "250 ")
 	}
 	// verdict returns what opendkim wrote into a message about its signature as it arrived.
 	verdict := func(message string) string {
@@ -204,6 +207,19 @@ func TestSignatures(t *testing.T) {
 		t.Errorf("of a monitor's copy opendkim says %q", got)
 	}
 	remove("watch")
+
+	// Sent apart: spam for ann, and not for dave.
+	rule("spam", "filter", object{"direction": "received", "match": object{"subject": []string{"apart"}}, "action": object{"do": "spam"}})
+	message = signed(header("apart")+plain, "apart", "Hello\n.dot\n  w\u00fcrde \n\n")
+	send(outside, ann, message, dave)
+	m = s.received(ann, "apart")
+	if !strings.Contains(m, "\nX-Drawbridge-Folder: spam\n") || verdict(m) != "pass" {
+		t.Errorf("sent apart: %q", m)
+	}
+	if got := now(m); got != "pass" {
+		t.Errorf("of a message sent apart opendkim says %q", got)
+	}
+	remove("spam")
 
 	// Redirected by Sieve: the mark goes, the signature stays.
 	sieve, err := mailclient.Client{From: outside}.Sieve(s.ctx, s.Sieve())

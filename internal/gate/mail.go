@@ -457,7 +457,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 			j.Recipients, j.Again = append(j.Recipients, mailflow.Judged{Given: recipient, To: w.to}), false
 			continue
 		}
-		w.message.Released = released
+		w.message.Released, w.message.SentApart = released, released && pass.Apart
 		w.message.Content = content
 		w.message.Size = max(size, e.Size)
 		var v mailflow.Verdict
@@ -496,7 +496,7 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 				j.Untag = union(j.Untag, leaves.Tags())
 			}
 		}
-		j.Recipients = append(j.Recipients, mailflow.Judged{Given: recipient, To: to, Sender: w.message.Sender.Account, Forwards: to.Account != "" && w.rules.Recipient.Forwarding(), Verdict: v})
+		j.Recipients = append(j.Recipients, mailflow.Judged{Given: recipient, To: to, Sender: w.message.Sender.Account, Forwards: to.Account != "" && w.rules.Recipient.Forwarding(), Spam: released && pass.Spam, Verdict: v})
 		if !known {
 			concerned = concerned || !w.rules.None() || w.message.Sender.Account != ""
 			t.message, t.charges = w.message, append(t.charges, charges...)
@@ -542,7 +542,8 @@ func (g *Gate) Message(e *mailflow.Envelope, recipients []string, content *mailf
 	return j
 }
 
-// WantsBody reports whether some rule may use the body of a message.
+// WantsBody reports whether some rule may use the body of a message, or file the message as spam for
+// some of its recipients only, who get it apart.
 func (g *Gate) WantsBody(e *mailflow.Envelope, recipients []string) bool {
 	if g.pass(e) != nil {
 		return true
@@ -550,9 +551,19 @@ func (g *Gate) WantsBody(e *mailflow.Envelope, recipients []string) bool {
 	w, _ := g.mailRoom.Get().(*mailView)
 	defer g.mailRoom.Put(w)
 	now, at := time.Now(), *e
-	for _, recipient := range recipients {
+	relayed := e.Login == "" && g.ownClient(e.IP)
+	var filed []*mailflow.Rule
+	for i, recipient := range recipients {
 		at.Recipient = recipient
-		if g.lookUpMail(w, &at, now); mailflow.WantsBody(&w.message, &w.to, &w.rules) {
+		g.lookUpMail(w, &at, now)
+		wants, files := mailflow.WantsBody(&w.message, &w.to, &w.rules)
+		if wants {
+			return true
+		}
+		files = slices.DeleteFunc(files, func(r *mailflow.Rule) bool { return r.Action.Do == mailflow.DoReturn && !relayed })
+		if i == 0 {
+			filed = files
+		} else if !slices.Equal(filed, files) {
 			return true
 		}
 	}

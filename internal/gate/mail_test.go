@@ -365,3 +365,34 @@ func TestRefusedMessageIsRecorded(t *testing.T) {
 	d.received("some", "Q1", 1)
 	redistest.Eventually(t, "a record of the other", func() bool { return len(records()) == 2 })
 }
+
+// The body of a message is wanted where a filter may file it as spam for some of its recipients,
+// who get it apart, and not where all are alike.
+func TestBodyOfWhatIsSentApart(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	d := s.daemon(t, next)
+	d.domain(nil)
+	d.mailRule(mailflow.Rule{ID: "spam", Kind: mailflow.KindFilter, Direction: mailflow.Received, Match: mailflow.Match{Senders: []string{"pat@partner.example"}}, Action: mailflow.Action{Do: mailflow.DoSpam}})
+	d.mailRule(mailflow.Rule{ID: "return", Kind: mailflow.KindFilter, Direction: mailflow.Received, Match: mailflow.Match{Recipients: []string{"bob@example.org"}}, Action: mailflow.Action{Do: mailflow.DoReturn}})
+	redistest.Eventually(t, "the rules are known", func() bool { return d.Needs().Body })
+	const ann, bob, eve = "ann@example.org", "bob@example.org", "eve@elsewhere.example"
+	for _, c := range []struct {
+		from, client string
+		to           []string
+		want         bool
+	}{
+		{"pat@partner.example", home, []string{ann}, false},
+		{"pat@partner.example", home, []string{ann, bob, ann}, false},
+		{"pat@partner.example", home, []string{ann, eve}, true},
+		{"pat@partner.example", home, []string{eve, bob}, true},
+		{"eve@elsewhere.example", home, []string{ann, eve}, false},
+		{"eve@elsewhere.example", home, []string{ann, bob}, false},       // returned as a whole
+		{"eve@elsewhere.example", "127.0.0.1", []string{ann, bob}, true}, // filed, since it is not returned to a relay
+		{"eve@elsewhere.example", "127.0.0.1", []string{bob, bob}, false},
+	} {
+		if got := d.WantsBody(&mailflow.Envelope{Sender: c.from, IP: ip(c.client), Port: 1}, c.to); got != c.want {
+			t.Errorf("from %s at %s to %v: %t", c.from, c.client, c.to, got)
+		}
+	}
+}

@@ -45,6 +45,7 @@ const (
 	KindHeld   Kind = "held"
 	KindCopy   Kind = "copy"   // for a monitor
 	KindNotice Kind = "notice" // to a sender or an approver
+	KindApart  Kind = "apart"  // for some recipients, whose spam folder it is for
 )
 
 // Item is a message in the directory, without its text.
@@ -68,7 +69,9 @@ type Item struct {
 	// ByMilter: our milter sees what is sent, so that a message in state Sending was not accepted.
 	ByMilter bool   `json:"by_milter,omitempty"`
 	Trouble  string `json:"trouble,omitempty"` // why Postfix refused it
-	Held     *About `json:"held,omitempty"`    // of KindHeld
+	// Spam: it is for the spam folders of its recipients.
+	Spam bool   `json:"spam,omitempty"`
+	Held *About `json:"held,omitempty"` // of KindHeld and KindApart
 }
 
 // About is what approvers decide about.
@@ -183,6 +186,18 @@ func (d *Dir) Put(item *Item) error {
 	}
 	return d.sync()
 }
+
+// RemoveText deletes the text of a message, and leaves the item.
+func (d *Dir) RemoveText(id string) error { return os.Remove(d.file(id, textSuffix)) }
+
+// HasText reports whether a message has a text.
+func (d *Dir) HasText(id string) bool {
+	_, err := os.Stat(d.file(id, textSuffix))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Forget deletes an item that has no text. Whether it is gone after a crash does not matter.
+func (d *Dir) Forget(id string) error { return os.Remove(d.file(id, itemSuffix)) }
 
 // Remove deletes a message: the item first, so that a text never counts without it.
 func (d *Dir) Remove(id string) error {

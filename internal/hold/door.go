@@ -41,6 +41,7 @@ func (k *Keeper) PassOf(ip netip.Addr, port uint16) *mailflow.Pass {
 	}
 	return &mailflow.Pass{
 		ID: p.ID, Login: e.item.Login, IP: e.item.IP, Trace: e.item.Trace, Rules: p.Rules, Notice: p.Notice, Sender: p.Sender, Recipients: p.Recipients,
+		Spam: e.item.Spam, Apart: e.item.Kind == KindApart,
 	}
 }
 
@@ -55,9 +56,9 @@ func (k *Keeper) Pass(ip netip.Addr, port uint16) *mailflow.Pass {
 }
 
 // Keep makes durable what the effects of rules and groups want kept of a message, and returns the
-// indices of the recipients for whom it is held. An approver cannot approve their own message: if
-// there is no other, it is not held.
-func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, err error) {
+// indices of the recipients for whom it is held, and of those to whom it is sent apart. An approver
+// cannot approve their own message: if there is no other, it is not held.
+func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held, apart []int, err error) {
 	approvers := map[string][]string{} // by domain and rule
 	judged = slices.Clone(judged)
 	for i := range judged {
@@ -92,8 +93,13 @@ func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, 
 		for _, i := range p.Recipients {
 			item.Envelope.Recipients = append(item.Envelope.Recipients, inject.Recipient(m.Recipients[i]))
 		}
-		held = append(held, p.Recipients...)
-		item.Kind, item.State, item.Trace = KindHeld, Held, m.Trace
+		item.Kind, item.State, item.Trace, item.Spam = KindHeld, Held, m.Trace, p.Spam
+		if p.Apart {
+			item.Kind, item.State = KindApart, Queued
+			apart = append(apart, p.Recipients...)
+		} else {
+			held = append(held, p.Recipients...)
+		}
 		item.Held = about(m, &p, approvers[p.Effect.Domain+"/"+p.Effect.ID()], now)
 		if item.Held.Account = ""; m.Envelope.Login != "" {
 			item.Held.Account = judged[p.Recipients[0]].Sender
@@ -105,17 +111,17 @@ func (k *Keeper) Keep(m *mailflow.Whole, judged []mailflow.Judged) (held []int, 
 		items = append(items, item)
 	}
 	if err := k.write(m, "", items); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := k.write(m, copyField(m), copies); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i := range parcels {
 		if parcels[i].Monitor != "" {
 			k.rememberCopy(m, &parcels[i], now)
 		}
 	}
-	return held, nil
+	return held, apart, nil
 }
 
 // write keeps the message under a field of ours.

@@ -19,12 +19,16 @@
 // "stuck": it is not sent again unless an administrator, who finds its queue id in the note and in
 // Postfix's log, approves it again.
 //
+// What is sent apart begins as "queued". Its item stays for some hours after it was sent: if the
+// daemon is killed between the disk and the 250, the client sends again, and these recipients have
+// their message already. This needs a Message-ID; without, the message is sent again.
+//
 // # Diagnostics
 //
 // Messages that cannot be sent are logged and tried again, after at most 15 minutes. Copies and
 // notices are given up after five days. If Postfix refuses a released message, or some of its
 // recipients, for good, the sender gets a notice if they were authenticated; without such a sender
-// the message is stuck.
+// the message is stuck. So it is with what is sent apart, and after five days as well.
 package hold
 
 import (
@@ -32,6 +36,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +54,12 @@ const (
 	maxPause = 15 * time.Minute
 	// giveUp is how long copies and notices are tried, as Postfix tries to deliver.
 	giveUp = 5 * 24 * time.Hour
+	// sentFor is how long it is remembered that a message was sent apart.
+	sentFor = 6 * time.Hour
+	// maxSent bounds the messages that are remembered.
+	maxSent = 100_000
+	// sweepEvery is the time between two searches for those that can be forgotten.
+	sweepEvery = time.Minute
 )
 
 // ErrNotSending reports that the message that a connection carries is not being sent.
@@ -70,6 +81,8 @@ type Keeper struct {
 	changed chan struct{} // holds one value when there may be something to do
 	senders sync.WaitGroup
 	copies  map[[sha256.Size]byte]time.Time // when a message was copied, by Message-ID, envelope and monitor
+	apart   map[string]*Item                // that were sent apart, by digest
+	swept   time.Time
 }
 
 // entry is a message in memory. While it is busy, only the goroutine that works on it changes the
@@ -89,9 +102,12 @@ func (k *Keeper) Load() error {
 	if err != nil {
 		return fmt.Errorf("reading held messages: %w", err)
 	}
-	k.entries, k.changed = map[string]*entry{}, make(chan struct{}, 1)
+	k.entries, k.changed, k.apart = map[string]*entry{}, make(chan struct{}, 1), map[string]*Item{}
 	for _, item := range items {
 		switch {
+		case item.State == Done && item.Kind == KindApart && !k.Dir.HasText(item.ID):
+			k.apart[item.Digest] = item
+			continue
 		case item.State == Sending && item.ByMilter:
 			item.State = Queued // it was not accepted
 		case item.State == Sending, item.State == Accepted:
@@ -122,6 +138,9 @@ func (k *Keeper) add(text *Text, items ...*Item) error {
 		item.Digest, item.Created = text.Digest(&item.Envelope)+item.reason(), now
 		if item.ID == "" {
 			item.ID = store.NewID()
+		}
+		if item.Kind == KindApart && item.Held.MessageID == "" {
+			item.Digest += "/" + item.ID // it may be another message with the same text
 		}
 		if !k.has(item) {
 			fresh = append(fresh, item)
@@ -158,14 +177,17 @@ func (k *Keeper) Usage() (used, quota int64) {
 
 // reason distinguishes messages with the same text and envelope.
 func (i *Item) reason() string {
-	if i.Held == nil {
+	switch {
+	case i.Held == nil:
 		return "/" + string(i.Kind)
+	case i.Kind == KindApart:
+		return "/" + string(i.Kind) + "/" + i.Held.Domain + "/" + i.Held.Rule
 	}
 	return "/" + i.Held.Domain + "/" + i.Held.Rule
 }
 
 func (k *Keeper) has(item *Item) bool {
-	if k.entries[item.ID] != nil {
+	if k.entries[item.ID] != nil || k.apart[item.Digest] != nil {
 		return true
 	}
 	for _, e := range k.entries {
@@ -255,6 +277,10 @@ func (k *Keeper) work(ctx context.Context, now time.Time) {
 	loaded, _ := k.Store.State.Ready()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if now.Sub(k.swept) > sweepEvery {
+		k.swept = now
+		k.sweep(now)
+	}
 	busy := 0
 	for _, e := range k.entries {
 		if e.busy {
@@ -265,7 +291,7 @@ func (k *Keeper) work(ctx context.Context, now time.Time) {
 		if busy >= maxSenders {
 			return
 		}
-		if e.busy || e.unsafe || now.Before(e.next) || e.item.Kind == KindHeld && !loaded {
+		if e.busy || e.unsafe || now.Before(e.next) || e.item.Held != nil && !loaded {
 			continue
 		}
 		step := k.step(e, now)
@@ -295,7 +321,7 @@ func (k *Keeper) work(ctx context.Context, now time.Time) {
 // step returns the next step for a message; nil for none.
 func (k *Keeper) step(e *entry, now time.Time) func(context.Context, *entry) error {
 	item := e.item
-	if item.Kind != KindHeld {
+	if item.Held == nil {
 		switch {
 		case item.State == Queued && now.Sub(item.Created) < giveUp:
 			return k.send
@@ -319,6 +345,9 @@ func (k *Keeper) step(e *entry, now time.Time) func(context.Context, *entry) err
 		}
 		return nil
 	case Queued:
+		if item.Kind == KindApart && !indexed && now.Sub(item.Created) >= giveUp {
+			return k.abandon
+		}
 		return k.send
 	case Unconfirmed:
 		switch {
@@ -362,15 +391,28 @@ func (k *Keeper) release(_ context.Context, e *entry) error {
 // remove deletes a message, and its document before its files.
 func (k *Keeper) remove(ctx context.Context, e *entry) error {
 	item := e.item
-	if item.Kind == KindHeld {
+	if item.Held != nil {
 		if item.State != Done {
 			if err := k.set(e, func(i *Item) { i.State = Done }); err != nil {
 				return err
 			}
 		}
-		if err := k.unindex(ctx, item); err != nil {
+		_, indexed := k.Store.State.Held(item.Held.Domain, item.ID)
+		if item.Kind == KindHeld || e.stuck || indexed {
+			if err := k.unindex(ctx, item); err != nil {
+				return err
+			}
+		}
+	}
+	if item.Kind == KindApart && item.Held.MessageID != "" {
+		if err := k.Dir.RemoveText(item.ID); err != nil {
 			return err
 		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.entries, item.ID)
+		k.apart[item.Digest] = e.item
+		return nil
 	}
 	if err := k.Dir.Remove(item.ID); err != nil {
 		return err
@@ -379,6 +421,28 @@ func (k *Keeper) remove(ctx context.Context, e *entry) error {
 	defer k.mu.Unlock()
 	delete(k.entries, item.ID)
 	return nil
+}
+
+// sweep forgets what was sent apart long ago, or beyond the bound. The lock is held.
+func (k *Keeper) sweep(now time.Time) {
+	for digest, item := range k.apart {
+		if now.Sub(item.Created) < sentFor && len(k.apart) <= maxSent {
+			continue
+		}
+		if err := k.Dir.Forget(item.ID); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			k.Log.Warn("forgetting a message that was sent", "id", item.ID, "error", err)
+		}
+		delete(k.apart, digest)
+	}
+}
+
+// abandon ends the attempts to send a message apart as if Postfix had refused it for good.
+func (k *Keeper) abandon(_ context.Context, e *entry) error {
+	res := &inject.Result{Refused: map[string]*inject.Reply{}}
+	for _, r := range e.item.Envelope.Recipients {
+		res.Refused[r.Address] = &inject.Reply{Code: 554, Text: "5.4.7 The message could not be delivered in time."}
+	}
+	return k.sent(e, res)
 }
 
 // send passes a message to Postfix.
@@ -394,7 +458,7 @@ func (k *Keeper) send(ctx context.Context, e *entry) error {
 	defer func() { _ = text.Close() }()
 	res, err := k.Client.Send(ctx, &inject.Message{
 		Envelope: item.Envelope, Body: text,
-		Pass:      inject.Pass{ID: item.ID, Rules: item.Rules, Notice: item.Kind != KindHeld},
+		Pass:      inject.Pass{ID: item.ID, Rules: item.Rules, Notice: item.Held == nil},
 		BeforeEnd: func() error { return k.set(e, func(i *Item) { i.State = Sending }) },
 	})
 	var reply *inject.Reply

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/mailflow"
 	"github.com/drawbridge/drawbridge/internal/redistest"
 	"github.com/drawbridge/drawbridge/internal/store"
 )
@@ -343,6 +344,108 @@ func TestKilled(t *testing.T) {
 			next.sent(bob, tt.messages)
 		})
 	}
+}
+
+// apart keeps a message from ann to bob and carol, which is spam for bob.
+func (n *node) split(edit func(*mailflow.Whole)) {
+	n.t.Helper()
+	m := &mailflow.Whole{
+		Envelope: mailflow.Envelope{Sender: "pat@partner.example", MessageID: "<1@partner.example>"}, Params: []string{"BODY=8BITMIME", "RET=HDRS"},
+		Recipients: []mailflow.Addressee{{Address: bob, Params: []string{"NOTIFY=SUCCESS"}}, {Address: "carol@example.com"}},
+		Header:     []mailflow.Field{{Name: "Subject", Value: " offer"}, {Name: mailflow.FieldFolder, Value: " spam"}}, Body: []byte(".dot\r\nw\xfcrde\r\n"),
+	}
+	if edit != nil {
+		edit(m)
+	}
+	rule := &mailflow.Rule{ID: "f", Kind: mailflow.KindFilter, Action: mailflow.Action{Do: mailflow.DoSpam}}
+	judged := []mailflow.Judged{
+		{Given: bob, Sender: ann, To: mailflow.Party{Address: bob}, Spam: true, Verdict: mailflow.Verdict{Effects: []mailflow.Effect{{Rule: rule, Domain: domain}}}},
+		{Given: "carol@example.com", To: mailflow.Party{Address: "carol@example.com"}},
+	}
+	held, apart, err := n.Keep(m, judged)
+	if len(held) > 0 || len(apart) != 1 || apart[0] != 0 || err != nil {
+		n.t.Fatalf("held %v, apart %v, %v", held, apart, err)
+	}
+}
+
+// What is sent apart is sent once, though the daemon is killed before the client reads 250 and the
+// client sends again. Without a Message-ID that is not known.
+func TestApart(t *testing.T) {
+	redis, p := site(t), newPostfix(t)
+	dir := t.TempDir()
+	n := start(t, redis, dir, p)
+	pass := make(chan *mailflow.Pass, 1)
+	p.milter = func(s *session) bool {
+		peer := s.peer.(*net.TCPAddr).AddrPort() //nolint:forcetypeassert // it listens on TCP
+		pass <- n.Pass(peer.Addr(), peer.Port())
+		return true
+	}
+	n.split(nil)
+	if got := <-pass; !got.Spam || !got.Apart || got.Notice || !got.Covers("pat@partner.example", bob) {
+		t.Errorf("pass %+v", got)
+	}
+	p.milter = nil
+	s := n.sent(bob, 1)[0]
+	if !strings.HasSuffix(s.text, "\r\nSubject: offer\r\n\r\n.dot\r\nw\xfcrde\r\n") || s.mail != "MAIL FROM:<pat@partner.example> BODY=8BITMIME RET=HDRS" || s.recipients[0] != "RCPT TO:<bob@example.com> NOTIFY=SUCCESS" {
+		t.Errorf("%q %q %q", s.mail, s.recipients, s.text)
+	}
+	done := func(n *node, known int) {
+		t.Helper()
+		redistest.Eventually(t, "it is sent", func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return len(n.entries) == 0 && len(n.apart) == known
+		})
+	}
+	done(n, 1)
+	n.split(nil) // the client, again
+	n.stop()
+	n = start(t, redis, dir, p)
+	done(n, 1)
+	n.split(nil)
+	done(n, 1)
+	n.split(func(m *mailflow.Whole) { m.Body = []byte("another\r\n") })
+	done(n, 2)
+	n.sent(bob, 2)
+	for range 2 {
+		n.split(func(m *mailflow.Whole) { m.Envelope.MessageID = "" })
+	}
+	done(n, 2)
+	n.sent(bob, 4)
+	if used, _ := n.Usage(); used != 0 {
+		t.Errorf("%d octets are used", used)
+	}
+	n.mu.Lock()
+	n.sweep(time.Now().Add(sentFor))
+	n.mu.Unlock()
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.*")); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+	if len(n.postfix.to("carol@example.com")) > 0 {
+		t.Error("carol got it apart")
+	}
+}
+
+// A message that Postfix refuses is reported to a sender who authenticated, and to administrators
+// otherwise.
+func TestApartRefused(t *testing.T) {
+	n := start(t, site(t), t.TempDir(), newPostfix(t))
+	n.postfix.rcpt["RCPT TO:<bob@example.com> NOTIFY=SUCCESS"] = "550 5.1.1 unknown"
+	n.split(func(m *mailflow.Whole) { m.Envelope.Login = ann })
+	if text := n.sent(ann, 1)[0].text; !strings.Contains(text, "Your message cannot be delivered to") || !strings.Contains(text, "bob@example.com: 550 5.1.1 unknown") {
+		t.Error(text)
+	}
+	n.split(func(m *mailflow.Whole) { m.Body = []byte("from outside\r\n") })
+	redistest.Eventually(t, "it is stuck", func() bool {
+		for _, h := range n.Store.State.HeldIn(domain) {
+			if h.Doc.State == store.HeldStuck && h.Doc.Rule == "f" && strings.Contains(h.Doc.Note, "bob@example.com: 550") {
+				n.decide(h.Doc.ID, store.Decision{By: "root"})
+				n.gone(h.Doc.ID)
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func TestDir(t *testing.T) {

@@ -89,9 +89,13 @@ func rejected(item *Item, text string) *notice {
 	}
 }
 
-// undelivered notifies the sender of a released message which recipients Postfix refused.
+// undelivered notifies the sender of a released message, or one sent apart, which recipients Postfix refused.
 func undelivered(item *Item, refused map[string]*inject.Reply) *notice {
-	text := "Your message was approved, but it cannot be delivered to:\n\n" + refusals(refused) +
+	text := "Your message was approved, but it cannot be delivered to:\n\n"
+	if item.Kind == KindApart {
+		text = "Your message cannot be delivered to:\n\n"
+	}
+	text += refusals(refused) +
 		"\n\nSubject: " + line(item.Held.Subject) + "\n"
 	return &notice{
 		id: item.ID + "-" + shortSum(refusals(refused)), domain: item.Held.Domain, to: item.Held.Account,

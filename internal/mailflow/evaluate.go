@@ -50,6 +50,7 @@ type compiled struct {
 	trusts domains // the whitelist of a warning
 	match  matcher
 	body   bool // it uses the body
+	files  bool // it may file messages as spam
 }
 
 // Compile compiles the rules of a domain. Expressions that cannot be compiled are faults of their
@@ -71,7 +72,7 @@ func Compile(s *Settings) *Rules {
 				if rule.Kind != kind || !rule.Enabled || !rule.applies(direction) {
 					continue
 				}
-				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), newDomains(rule.Action.Whitelist), compileMatch(rule), rule.needs().Body})
+				set.rules = append(set.rules, &compiled{rule, newDomains(rule.ExceptDomains), newDomains(rule.Action.Whitelist), compileMatch(rule), rule.usesBody(), rule.files()})
 				scopes = append(scopes, &rule.Scope)
 				r.needs = r.needs.Or(rule.needs())
 				if kind == KindWarning && slices.Contains(rule.Action.How, HowSubject) && !slices.Contains(r.tags, rule.tag()) {
@@ -121,19 +122,24 @@ func (r *Rule) applies(side Direction) bool {
 
 // needs returns the parts of messages that the rule uses.
 func (r *Rule) needs() Needs {
-	n := Needs{Recipients: true, Headers: !r.Kind.Envelope()}
-	m := &r.Match
-	if len(m.Text)+len(m.Attachments.Names)+len(m.Attachments.Types) > 0 || m.MinSize > 0 {
-		n.Body = true
-	}
-	if r.Kind == KindAudit || r.Kind == KindMonitor {
-		n.Body = true // the whole message is kept or copied
-	}
-	for _, how := range r.Action.How {
-		n.Body = n.Body || how == HowBanner
-	}
-	return n
+	return Needs{Recipients: true, Headers: !r.Kind.Envelope(), Body: r.usesBody() || r.files()}
 }
+
+// usesBody reports whether the rule reads, keeps or changes bodies.
+func (r *Rule) usesBody() bool {
+	m := &r.Match
+	switch {
+	case len(m.Text)+len(m.Attachments.Names)+len(m.Attachments.Types) > 0, m.MinSize > 0:
+		return true
+	case r.Kind == KindAudit, r.Kind == KindMonitor: // the whole message is kept or copied
+		return true
+	}
+	return slices.Contains(r.Action.How, HowBanner)
+}
+
+// files reports whether the rule may file messages as spam, which are sent apart if others get them
+// as well.
+func (r *Rule) files() bool { return r.Kind == KindFilter && r.Action.Do != DoDelete }
 
 // Allowance is asked whether a limit permits a message to go to one more recipient. It reports
 // whether it does, and if not, which bound is reached, in words.
@@ -152,8 +158,8 @@ func (a *Applying) None() bool { return a.Sender == nil && a.Recipient == nil &&
 func Evaluate(m *Message, to *Party, rules *Applying, allowance Allowance, trace bool) Verdict {
 	e := evaluation{m: m, to: to, rules: rules, allowance: allowance, tracing: trace}
 	for k, kind := range Kinds {
-		if m.Released && kind != KindAudit && kind != KindMonitor && kind != KindWarning {
-			continue // decided before it was held
+		if m.Released && kind != KindAudit && kind != KindMonitor && kind != KindWarning || m.SentApart && kind != KindWarning {
+			continue // decided before it was held, or sent apart
 		}
 		for side := range sides {
 			if e.kind(k, side); e.v.Refused && !trace {
@@ -178,12 +184,13 @@ type evaluation struct {
 	tracing   bool
 	probing   bool // for rules that use the body, which are not evaluated
 	body      bool
+	files     []*Rule
 	v         Verdict
 }
 
 // WantsBody reports whether some rule or group may use the body of a message at a recipient, as far
-// as the envelope shows.
-func WantsBody(m *Message, to *Party, rules *Applying) bool {
+// as the envelope shows. If none does, files are the rules that may file it as spam.
+func WantsBody(m *Message, to *Party, rules *Applying) (wants bool, files []*Rule) {
 	e := evaluation{m: m, to: to, rules: rules, probing: true}
 	if r := rules.Recipient; r != nil && r.groups[to.Account] != nil {
 		for _, in := range r.groups[to.Account].inner {
@@ -193,14 +200,14 @@ func WantsBody(m *Message, to *Party, rules *Applying) bool {
 	for k := range Kinds {
 		for side := range sides {
 			if e.body {
-				return true
+				return true, nil
 			}
 			if Kinds[k].Matches() {
 				e.kind(k, side)
 			}
 		}
 	}
-	return e.body
+	return e.body, e.files
 }
 
 // kind evaluates the rules of one kind on one side.
@@ -243,7 +250,11 @@ func (e *evaluation) rule(r *compiled, side int) {
 	}
 	if e.probing {
 		inside := r.Kind == KindWarning && e.m.internalTo(e.to.Domain)
-		e.body = e.body || r.body && !inside && r.match.envelope(e.m, e.to)
+		if (r.body || r.files) && !inside && r.match.envelope(e.m, e.to) {
+			if e.body = e.body || r.body; r.files && r.Mode != access.Report {
+				e.files = append(e.files, r.Rule)
+			}
+		}
 		return
 	}
 	switch r.Kind {

@@ -35,6 +35,8 @@ type Message struct {
 	Expanded bool
 	// Released: the message was held and is sent now; the steps before that are not repeated.
 	Released bool
+	// SentApart: it was decided about, and comes for the recipients whose filter files it as spam.
+	SentApart bool
 	// Size is in octets, as far as it is known.
 	Size int64
 	// Content is nil before the message itself is there.
@@ -129,6 +131,8 @@ type Judged struct {
 	// Forwards: the recipient's domain has rules about automatic forwarding, which judge what the
 	// MTA sends out by the recipient that it was made of. The client must not name another one.
 	Forwards bool
+	// Spam: a filter files the message in the recipient's spam folder. Deleted: they do not get it.
+	Spam, Deleted bool
 	Verdict
 }
 

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-
-	"github.com/drawbridge/drawbridge/internal/address"
 )
 
 // Judgement is the decision on a whole message.
@@ -45,7 +43,6 @@ const (
 	FieldTrace    = "X-Drawbridge-Client"
 	FieldExternal = "X-Drawbridge-External"
 	FieldFolder   = "X-Drawbridge-Folder"
-	FieldDomain   = "X-Drawbridge-Folder-Domain"
 )
 
 // DefaultTag is the subject tag of a warning that names none.
@@ -57,16 +54,17 @@ const (
 	textAdvanced = "Caution: this message comes from outside the organization, and its sender may not be who it seems: {name} {address}."
 )
 
-// Treat returns what happens to a message by the decision about each recipient. The recipients of
-// one message share its bytes: a refusal refuses it for all, and its marks are for all.
+// Treat returns what happens to a message by the decision about each recipient, without its marks,
+// and notes at the recipients what a filter does. A refusal refuses the message for all of them.
 func (j *Judgement) Treat() Treatment {
 	var t Treatment
 	if j.Again {
+		for i := range j.Recipients { // it was approved
+			r := &j.Recipients[i]
+			r.Effects = slices.DeleteFunc(r.Effects, func(e Effect) bool { return e.Holds() })
+		}
 		return Treatment{Keep: true}
 	}
-	var spam []string // domains of recipients
-	outside := false  // recipients of other domains
-	w := warnings{from: j.From}
 	for i := range j.Recipients {
 		r := &j.Recipients[i]
 		if r.Refused {
@@ -76,43 +74,48 @@ func (j *Judgement) Treat() Treatment {
 		case effect == nil:
 		case effect.Rule.Action.Do == DoDelete:
 			t.Without = append(t.Without, r.Given)
-			r.Effects = nil // it is neither held nor copied
-			continue
+			r.Deleted, r.Effects = true, nil // it is neither held nor copied
 		case effect.Rule.Action.Do == DoReturn && !j.Relayed:
 			return Treatment{Refusal: &Verdict{
 				Refused: true, Text: shown(cmp.Or(effect.Rule.Action.Text, textReturned)), Reason: ReasonFiltered, Rule: effect.Rule.ID,
 			}}
 		default:
-			for _, domain := range []string{r.To.Domain, address.Domain(r.To.Address)} { // the latter may be an alias
-				if domain != "" && !slices.Contains(spam, domain) {
-					spam = append(spam, domain)
-				}
-			}
-		}
-		for _, effect := range r.Effects {
-			if effect.Rule != nil && effect.Rule.Kind == KindWarning {
-				w.add(&effect)
-			}
+			r.Spam = true
 		}
 	}
 	if len(j.Recipients) > 0 && len(t.Without) == len(j.Recipients) {
 		return Treatment{Discard: true}
 	}
-	if len(spam) > 0 {
-		t.Fields = append(t.Fields, Field{FieldFolder, "spam"})
-		for _, r := range j.Recipients {
-			outside = outside || !slices.Contains(spam, cmp.Or(r.To.Domain, address.Domain(r.To.Address)))
+	return t
+}
+
+// Mark adds the marks of the message to its treatment: by the rules of the recipients who get it,
+// who share its bytes. Those in gone do not.
+func (j *Judgement) Mark(t *Treatment, gone []int) {
+	if t.Keep {
+		return
+	}
+	w := warnings{from: j.From}
+	spam := false
+	for i := range j.Recipients {
+		r := &j.Recipients[i]
+		if r.Deleted || slices.Contains(gone, i) {
+			continue
 		}
-		if outside {
-			slices.Sort(spam)
-			t.Fields = append(t.Fields, Field{FieldDomain, "<" + strings.Join(spam, ">, <") + ">"})
+		spam = spam || r.Spam
+		for k := range r.Effects {
+			if e := &r.Effects[k]; e.Rule != nil && e.Rule.Kind == KindWarning {
+				w.add(e)
+			}
 		}
 	}
-	w.treat(&t)
+	if spam {
+		t.Fields = append(t.Fields, Field{FieldFolder, "spam"})
+	}
+	w.treat(t)
 	if len(j.Untag) > 0 && t.Tag == "" {
 		t.Untag = j.Untag
 	}
-	return t
 }
 
 // filtered returns the effect of the first filter rule that matches at a recipient; nil for none.

@@ -1,6 +1,7 @@
 package mailflow
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 )
@@ -28,13 +29,16 @@ func TestTreat(t *testing.T) {
 		j    Judgement
 		want Treatment
 	}{
-		"nothing":                  {Judgement{}, Treatment{}},
-		"no effect":                {Judgement{Recipients: []Judged{to("ann")}}, Treatment{}},
-		"spam":                     {Judgement{Recipients: []Judged{to("ann", filter("f", DoSpam))}}, Treatment{Fields: []Field{spam}}},
-		"spam, for one domain":     {Judgement{Recipients: []Judged{to("ann", filter("f", DoSpam)), elsewhere}}, Treatment{Fields: []Field{spam, {FieldDomain, "<example.org>"}}}},
-		"deleted for all":          {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete)), to("bob", filter("f", DoDelete))}}, Treatment{Discard: true}},
-		"deleted for one":          {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete)), to("bob")}}, Treatment{Without: []string{"ann@example.org"}}},
-		"the first filter decides": {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete), filter("g", DoSpam))}}, Treatment{Discard: true}},
+		"nothing":                    {Judgement{}, Treatment{}},
+		"no effect":                  {Judgement{Recipients: []Judged{to("ann")}}, Treatment{}},
+		"spam":                       {Judgement{Recipients: []Judged{to("ann", filter("f", DoSpam))}}, Treatment{Fields: []Field{spam}}},
+		"spam, for one that is left": {Judgement{Recipients: []Judged{to("gone"), to("ann", filter("f", DoSpam)), elsewhere}}, Treatment{Fields: []Field{spam}}},
+		"spam, for one that is gone": {Judgement{Recipients: []Judged{to("gone", filter("f", DoSpam)), elsewhere}}, Treatment{}},
+		"marks of one that is gone":  {Judgement{Recipients: []Judged{to("gone", warning(LevelGeneral, all)), elsewhere}}, Treatment{}},
+		"released":                   {Judgement{Recipients: []Judged{{Given: "ann@example.org", Spam: true}}}, Treatment{Fields: []Field{spam}}},
+		"deleted for all":            {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete)), to("bob", filter("f", DoDelete))}}, Treatment{Discard: true}},
+		"deleted for one":            {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete)), to("bob")}}, Treatment{Without: []string{"ann@example.org"}}},
+		"the first filter decides":   {Judgement{Recipients: []Judged{to("ann", filter("f", DoDelete), filter("g", DoSpam))}}, Treatment{Discard: true}},
 		"returned": {
 			Judgement{Recipients: []Judged{to("ann"), to("bob", filter("f", DoReturn))}},
 			Treatment{Refusal: &Verdict{Refused: true, Text: textReturned, Reason: ReasonFiltered, Rule: "f"}},
@@ -55,8 +59,68 @@ func TestTreat(t *testing.T) {
 		},
 		"tags are removed on the way out": {Judgement{Recipients: []Judged{elsewhere}, Untag: []string{"[EXT]"}}, Treatment{Untag: []string{"[EXT]"}}},
 	} {
-		if got := c.j.Treat(); !reflect.DeepEqual(got, c.want) {
+		var gone []int
+		for i := range c.j.Recipients {
+			if c.j.Recipients[i].Given == "gone@example.org" {
+				gone = append(gone, i)
+			}
+		}
+		got := c.j.Treat()
+		if c.j.Mark(&got, gone); got.Refusal != nil {
+			got = Treatment{Refusal: got.Refusal} // no mark counts
+		}
+		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, not %+v", name, got, c.want)
+		}
+	}
+}
+
+func describe(p *Parcel) string {
+	text := fmt.Sprint(p.Effect.ID(), p.Recipients)
+	for _, s := range []struct {
+		is   bool
+		word string
+	}{{p.Monitor != "", " to " + p.Monitor}, {p.Spam, " spam"}, {p.Apart, " apart"}} {
+		if s.is {
+			text += s.word
+		}
+	}
+	return text
+}
+
+// A message whose recipients have it in different folders is sent apart to those who have it in the
+// spam folder, whether others wait for approval or are monitored.
+func TestParcelsByFolder(t *testing.T) {
+	spam, gone := filter("f", DoSpam), filter("d", DoDelete)
+	held := Effect{Rule: &Rule{ID: "h", Kind: KindAudit}, Domain: "example.org"}
+	monitor := Effect{Rule: &Rule{ID: "m", Kind: KindMonitor, Action: Action{To: []string{"eve@example.org"}}}}
+	other := spam
+	other.Domain = "tenant.example"
+	for name, c := range map[string]struct {
+		j    Judgement
+		want string
+	}{
+		"all":               {Judgement{Recipients: []Judged{to("ann", spam), to("bob", spam)}}, "[]"},
+		"none":              {Judgement{Recipients: []Judged{to("ann"), to("bob")}}, "[]"},
+		"one of them":       {Judgement{Recipients: []Judged{to("ann"), to("bob", spam), to("dan", spam)}}, "[f[1 2] spam apart]"},
+		"of two domains":    {Judgement{Recipients: []Judged{to("ann"), to("bob", spam), to("dan", other)}}, "[f[1] spam apart f[2] spam apart]"},
+		"others deleted":    {Judgement{Recipients: []Judged{to("ann", gone), to("bob", spam)}}, "[]"},
+		"others held":       {Judgement{Recipients: []Judged{to("ann", held), to("bob", spam)}}, "[h[0]]"},
+		"held by folder":    {Judgement{Recipients: []Judged{to("ann", held), to("bob", spam, held), to("dan", held)}}, "[h[0 2] h[1] spam]"},
+		"held and apart":    {Judgement{Recipients: []Judged{to("ann", spam, held), to("bob", spam), to("dan")}}, "[h[0] spam f[1] spam apart]"},
+		"monitored once":    {Judgement{Recipients: []Judged{to("ann", monitor), to("bob", spam, monitor)}}, "[m[0 1] to eve@example.org f[1] spam apart]"},
+		"a deleted monitor": {Judgement{Recipients: []Judged{to("ann", monitor), to("eve", gone)}}, "[m[0] to eve@example.org]"},
+		"returned":          {Judgement{Recipients: []Judged{to("ann"), to("bob", filter("r", DoReturn))}, Relayed: true}, "[r[1] spam apart]"},
+		"again":             {Judgement{Recipients: []Judged{to("ann", held), to("bob", spam)}, Again: true}, "[]"},
+		"released":          {Judgement{Recipients: []Judged{{Given: "ann@example.org", Spam: true}, {Given: "bob@example.org", Spam: true}}}, "[]"},
+	} {
+		c.j.Treat()
+		var got []string
+		for _, p := range Parcels(c.j.Recipients) {
+			got = append(got, describe(&p))
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v, not %s", name, got, c.want)
 		}
 	}
 }

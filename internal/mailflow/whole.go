@@ -36,9 +36,12 @@ type Pass struct {
 	// Rules are ids of audit rules, and addresses of groups, that have held the message already.
 	Rules []string
 	// Notice: it is a copy or a notice, to which no rule applies.
-	Notice     bool
-	Sender     string
-	Recipients []string
+	Notice bool
+	// Spam: it is for the spam folders of its recipients. Apart: it was decided about, and sent apart
+	// for that reason alone.
+	Spam, Apart bool
+	Sender      string
+	Recipients  []string
 }
 
 // Covers reports whether the pass is for a message from a sender to a recipient.
@@ -62,47 +65,67 @@ func (e *Effect) ID() string {
 // an audit rule, or a group with approvers.
 func (e *Effect) Holds() bool { return e.Rule == nil || e.Rule.Kind == KindAudit }
 
-// Parcel is a message for some of its recipients that is held, or for one monitor that is copied.
+// Parcel is a message for some of its recipients that is held or sent apart, or for one monitor that
+// is copied.
 type Parcel struct {
 	Effect     Effect
 	Recipients []int  // indices in [Whole.Recipients]
-	Monitor    string // "" for a message that is held
+	Monitor    string // "" for a message that is not copied
+	Spam       bool   // it is for the spam folders of its recipients
+	Apart      bool   // it is sent at once, since others get it without that mark
 }
 
 // Parcels returns what has to be kept of a message: each recipient is held by one rule or group at
 // most, the first, and what is held is not copied yet. A monitor gets one copy, and none of a
-// message that they receive anyway.
+// message that they receive anyway. Recipients of one message share its bytes: if a filter files it
+// as spam for some of those who get it now, and not for others, these get a message of their own.
 func Parcels(judged []Judged) []Parcel {
 	var list []Parcel
 	receives := map[string]bool{}
 	for i := range judged {
-		receives[judged[i].To.Address] = true
+		receives[judged[i].To.Address] = receives[judged[i].To.Address] || !judged[i].Deleted
 	}
-	add := func(e *Effect, monitor string, recipient int) {
+	add := func(like Parcel, recipient int) {
 		for i := range list {
-			if p := &list[i]; p.Monitor == monitor && (monitor != "" || p.Effect.ID() == e.ID() && p.Effect.Domain == e.Domain) {
-				if !slices.Contains(p.Recipients, recipient) {
-					p.Recipients = append(p.Recipients, recipient)
-				}
-				return
+			p := &list[i]
+			if p.Monitor != like.Monitor || like.Monitor == "" && (p.Effect.ID() != like.Effect.ID() || p.Effect.Domain != like.Effect.Domain || p.Spam != like.Spam || p.Apart != like.Apart) {
+				continue
 			}
+			if !slices.Contains(p.Recipients, recipient) {
+				p.Recipients = append(p.Recipients, recipient)
+			}
+			return
 		}
-		list = append(list, Parcel{*e, []int{recipient}, monitor})
+		like.Recipients = []int{recipient}
+		list = append(list, like)
 	}
+	var spam []int
+	others := false // get it now, and not as spam
 	for i := range judged {
 		effects := judged[i].Effects
 		if held := slices.IndexFunc(effects, func(e Effect) bool { return e.Holds() }); held >= 0 {
-			add(&effects[held], "", i)
+			add(Parcel{Effect: effects[held], Spam: judged[i].Spam}, i)
 			continue
+		}
+		switch {
+		case judged[i].Spam && judged[i].filtered() != nil:
+			spam = append(spam, i)
+		case !judged[i].Spam && !judged[i].Deleted:
+			others = true
 		}
 		for k := range effects {
 			if e := &effects[k]; e.Rule.Kind == KindMonitor {
 				for _, monitor := range e.Rule.Action.To {
 					if !receives[monitor] {
-						add(e, monitor, i)
+						add(Parcel{Effect: *e, Monitor: monitor}, i)
 					}
 				}
 			}
+		}
+	}
+	if others {
+		for _, i := range spam {
+			add(Parcel{Effect: *judged[i].filtered(), Spam: true, Apart: true}, i)
 		}
 	}
 	return list
