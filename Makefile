@@ -103,10 +103,14 @@ test-faults: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e
 	$(GO) test -count=1 -timeout 15m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/store/redisstore # apart: it is measured
 
-# With Debian's opendkim, before Drawbridge to verify and behind it to sign.
+# With Debian's opendkim, before Drawbridge to verify and behind it to sign; on this machine and in SUITE's root.
 test-dkim: sudo build
 	@EXTRA=opendkim contrib/trial/install-deps.sh
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -tags dkim -run 'TestSignatures' $(EXEC) ./internal/e2e
+	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
+	@$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' env EXTRA=opendkim contrib/trial/install-deps.sh
+	$(GO) test -c -tags dkim -o bin/tests/dkim.test ./internal/e2e
+	$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c 'cd internal/e2e && /src/bin/tests/dkim.test -test.run TestSignatures'
 
 # The provider is zitadel/oidc's, a Go module whose version internal/tools/openid/go.mod has.
 test-openid: sudo install-deps build
