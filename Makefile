@@ -11,7 +11,8 @@
 # make test-ansible runs the Ansible role on Debian 12 and 13
 # make soak        loads a site for SOAK=15m and compares the daemon's size before and after
 # make check       format, vet, lint and the race detector: what CI runs beside the tests
-# make bench       prints ratios against peers that do nothing, measured in one run
+# make bench       prints ratios against peers that do nothing, measured in one run; BASE=COMMIT compares with that build,
+#                  in turns: ROUNDS=3, ROWS='decision internal/store,Check,7x' for some of it
 # make bench-servers prints those of whole actions with the servers of another release, SUITE=trixie
 # make fuzz        runs every fuzz target for FUZZTIME=10s
 # make packages    builds a .deb and an .rpm into dist/
@@ -155,18 +156,36 @@ check: go install-deps
 	$(TOOL) golangci-lint run ./...
 	$(GO) test -race -count=1 -timeout 20m $(RACE)
 
+# What is measured: rows of drawbridge-bench, checkpassword by "exec", and Go benchmarks as package,pattern,time.
+BASE   ?=
+ROUNDS ?= 3
+ROWS   ?= decision scale policyd change followers million batch logins submissions preview content exec \
+  milter,Ratios,20x internal/store,Million|Snapshot|Check,7x internal/store/redisstore,OfMillion,7x internal/mailflow,ThousandRules,1s \
+  internal/metrics,Observe,1s internal/admin,Inspection,7x internal/console,Pages,50x
+comma  := ,
+
 bench: sudo install-deps build
-	@$(GO) build -o bin/drawbridge-bench ./contrib/bench
-	@$(GO) build -o bin/drawbridge-bench-exec ./contrib/bench/checkpassword/measure
-	@$(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench
-	@bin/drawbridge-bench-exec
-	$(GO) test -run '^$$' -bench Ratios -benchtime 20x ./milter
-	$(GO) test -run '^$$' -bench 'Million|Snapshot|Check' -benchtime 7x ./internal/store
-	$(GO) test -run '^$$' -bench OfMillion -benchtime 7x ./internal/store/redisstore
-	$(GO) test -run '^$$' -bench ThousandRules ./internal/mailflow
-	$(GO) test -run '^$$' -bench Observe ./internal/metrics
-	$(GO) test -run '^$$' -bench Inspection -benchtime 7x ./internal/admin
-	$(GO) test -run '^$$' -bench Pages -benchtime 50x ./internal/console
+	@$(call build-bench,.)
+ifneq ($(BASE),)
+	@rm -rf bin/base && mkdir -p bin/base && git archive '$(BASE)^{commit}' | tar -x -C bin/base
+	@cd bin/base && $(GO) build -buildvcs=false -o bin/ ./cmd/drawbridged ./cmd/drawbridge && \
+	  CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -buildmode=exe -ldflags '-s -w' -o bin/ ./cmd/drawbridge-checkpassword
+	@$(call build-bench,bin/base)
+	@$(GO) build -buildvcs=false -o bin/drawbridge-bench-turns ./contrib/bench/turns
+	@$(SUDO) env "PATH=$(PATH)" bin/drawbridge-bench-turns '$(ROUNDS)' bin/base . $(foreach row,$(ROWS),'$(row)')
+else
+	@set -e; for row in $(foreach row,$(ROWS),'$(row)'); do case $$row in \
+	  exec) bin/drawbridge-bench-exec ;; \
+	  *,*) p=$${row%%,*} t=$${row##*,} b=$${row#*,}; (cd "$$p" && '$(CURDIR)/bin/tests/'"$${p##*/}".bench -test.run '^$$' -test.bench "$${b%,*}" -test.benchtime "$$t") ;; \
+	  *) $(SUDO) env DRAWBRIDGE_BIN='$(CURDIR)/bin' "PATH=$(PATH)" bin/drawbridge-bench "$$row" ;; \
+	esac; done
+endif
+
+# build-bench builds the benchmarks of a source directory into its bin.
+build-bench = cd $(1) && $(GO) build -buildvcs=false -o bin/drawbridge-bench ./contrib/bench && \
+  $(GO) build -buildvcs=false -o bin/drawbridge-bench-exec ./contrib/bench/checkpassword/measure && \
+  for p in $(sort $(foreach row,$(ROWS),$(if $(findstring $(comma),$(row)),$(firstword $(subst $(comma), ,$(row)))))); do \
+    $(GO) test -buildvcs=false -c -o "bin/tests/$$(basename $$p).bench" "./$$p" || exit 1; done
 
 bench-servers: sudo install-deps build
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
