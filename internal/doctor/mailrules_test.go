@@ -3,6 +3,9 @@ package doctor
 import (
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,6 +27,17 @@ func TestMailRules(t *testing.T) {
 	const stages, notify, path, leaves = "postfix.mail_rules", "daemon.notify", "postfix.forward_path", "postfix.outgoing"
 	const routes, originals = "postfix.routes", "postfix.orcpt"
 	const passes = "default_transport = drawbridge-outgoing:[127.0.0.1]:10027\n"
+	// A table of Postfix' own kind, as administrators make it.
+	transport := filepath.Join(t.TempDir(), "transport")
+	if err := os.WriteFile(transport, []byte("# by relay\nexample.com drawbridge-outgoing:[127.0.0.1]:10027\nexample.net  smtp:[192.0.2.1]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(transport), "main.cf"), []byte("compatibility_level = 3.6\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "postmap", "-c", filepath.Dir(transport), "hash:"+transport).CombinedOutput(); err != nil { //nolint:gosec // the test's own file
+		t.Fatalf("postmap: %v: %s", err, out)
+	}
 	for name, c := range map[string]struct {
 		rules, groups string
 		old, new      string // of main.cf
@@ -52,6 +66,7 @@ func TestMailRules(t *testing.T) {
 		"a route elsewhere":      {rules: forward, old: data, new: data + passes + "transport_maps = inline:{ { example.net = discard: }, { example.com = drawbridge-outgoing: } }\n", master: "\n\n", severity: OK, check: routes},
 		"a route around it":      {rules: forward, old: data, new: data + passes + "transport_maps = inline:{ { example.net = smtp:[192.0.2.1] } }\n", master: "\n\n", severity: Warn, check: routes, what: "smtp:[192.0.2.1]"},
 		"a route by sender":      {rules: forward, old: data, new: data + passes + "sender_dependent_default_transport_maps = static:smtp:\n", master: "\n\n", severity: Warn, check: routes, what: "has smtp:"},
+		"a route in a table":     {rules: forward, old: data, new: data + passes + "transport_maps = hash:" + transport + "\n", master: "\n\n", severity: Warn, check: routes, what: "has smtp:[192.0.2.1]"},
 		"unknown routes":         {rules: forward, old: data, new: data + passes + "transport_maps = hash:/nonexistent\n", master: "\n\n", severity: Warn, check: routes, what: "cannot be listed"},
 		"relayed domains":        {rules: forward, old: data, new: data + passes + "relay_domains = example.net\n", master: "\n\n", severity: Warn, check: routes, what: "relay_domains"},
 		"original recipients":    {rules: forward, old: data, new: data + passes, master: "\n\n", severity: OK, check: originals},

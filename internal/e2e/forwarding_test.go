@@ -144,3 +144,57 @@ func TestForwarding(t *testing.T) {
 	}
 	s.command("mail-rule", "delete", "example.org", "stay")
 }
+
+// Where the domains that this server delivers itself pass the smtpd for outgoing mail as well, aliases
+// do not lead from one managed domain to another either; what is not forwarded arrives once, and with
+// the reports that were asked for.
+func TestForwardingWithinTheServer(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{
+		Outgoing: []string{"example.net", "example.org"},
+		MainCF:   "virtual_alias_maps = inline:{ { carol@example.org = carol@example.org, eve@example.net }, { dave@example.org = bob@example.org } }\n",
+	})
+	s.domain(nil)
+	s.api("POST", "/v1/domains", object{"name": "example.net"})
+	s.command("mail-rule", "create", "example.org", "forwarding", "--id", "stay", "--name", "Stay", "--all", "--allow", "inside")
+	conn, r := s.submit(outside, bob, s.passwords[bob])
+	s.want("auth", r, "235 ")
+	send := func(subject string, commands ...string) {
+		t.Helper()
+		for _, line := range append([]string{"MAIL FROM:<" + bob + ">"}, commands...) {
+			r, err := conn.Command(line)
+			s.must(err)
+			s.want(line, r, "250 ")
+		}
+		r, err := conn.Data("From: " + bob + "\nMessage-ID: <" + subject + "@example.org>\nSubject: " + subject + "\n\nx\n")
+		s.must(err)
+		s.want(subject, r, "250 ")
+	}
+	send("expanded", "RCPT TO:<"+carol+">", "RCPT TO:<"+ann+"> NOTIFY=SUCCESS")
+	s.received(carol, "expanded")
+	s.received(ann, "expanded")
+	s.received(bob, "Successful Mail Delivery Report")
+	if rec := s.messageRecord("account=" + carol + "&rule=stay&verdict=refused"); rec["reason"] != "forwarding" || rec["redirected_by"] != carol {
+		t.Errorf("record: %v", rec)
+	}
+	send("inside", "RCPT TO:<"+dave+">") // an alias within the domain
+	s.received(bob, "inside")
+	send("direct", "RCPT TO:<"+eve+">", "RCPT TO:<"+ann+">")
+	s.received(eve, "direct")
+	s.received(ann, "direct")
+	s.command("mail-rule", "set", "example.org", "stay", "--except-domain", "example.net")
+	send("excepted", "RCPT TO:<"+carol+">")
+	s.received(eve, "excepted")
+	s.received(carol, "excepted")
+	for _, c := range []struct {
+		account, subject string
+		want             int
+	}{{eve, "expanded", 0}, {eve, "direct", 1}, {carol, "expanded", 1}, {ann, "expanded", 1}, {ann, "direct", 1}, {carol, "excepted", 1}} {
+		if n := s.count(c.account, c.subject); n != c.want {
+			t.Errorf("%s has %s %d times", c.account, c.subject, n)
+		}
+	}
+	if n := s.count(bob, "Undelivered Mail Returned to Sender"); n != 0 {
+		t.Errorf("the sender got %d bounces", n)
+	}
+}
