@@ -297,6 +297,104 @@ func TestHeldMessages(t *testing.T) {
 	})
 }
 
+// decide follows the link in a request for approval, and returns the status of the answer.
+func (s *site) decide(approver, subject, decision string) int {
+	s.t.Helper()
+	request := strings.ReplaceAll(strings.ReplaceAll(s.received(approver, "Approval needed: "+subject), "=\n", ""), "=3D", "=")
+	link := regexp.MustCompile(`https://mail\.example\.org(/decide/\S+)`).FindStringSubmatch(request)
+	if link == nil {
+		s.t.Fatal(request)
+	}
+	req, err := http.NewRequestWithContext(s.ctx, "POST", "http://"+s.Daemons[0].APIAddr+link[1], strings.NewReader(url.Values{"decision": {decision}}.Encode()))
+	s.must(err)
+	req.Host = "mail.example.org"
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(req)
+	s.must(err)
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// M3, M5: all approvers decide, those of a department among them; nobody about their own message; and
+// approvers of a group write to it without approval only where that is said.
+func TestApprovers(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{
+		Settings: object{"notify.link_url": "https://mail.example.org"},
+		MainCF:   "virtual_alias_maps = inline:{ { board@example.org=bob@example.org } }\n",
+	})
+	s.domain(nil)
+	s.api("PUT", "/v1/domains/example.org/departments/legal", object{})
+	s.api("PUT", "/v1/accounts/"+dave, object{"departments": []string{"legal"}})
+	s.rule(object{
+		"id": "contracts", "name": "Contracts", "kind": "audit", "scope": object{"all": true}, "direction": "sent",
+		"match":  object{"recipient_domains": []string{"example.net"}},
+		"action": object{"approvers": []string{carol, "department:legal"}, "need": "all"},
+	})
+	as := func(from, to, subject string) {
+		t.Helper()
+		c, r := s.submit(outside, from, s.passwords[from])
+		s.want("auth", r, "235 ")
+		s.want(subject, s.send(c, from, to, "From: "+from+"\nMessage-ID: <"+subject+"@client>\nSubject: "+subject+"\n\nx\n"), "250 ")
+	}
+	as(ann, eve, "both")
+	s.held("both")
+	if status := s.decide(dave, "both", "approve"); status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+	if status := s.decide(dave, "both", "approve"); status != 409 {
+		t.Errorf("the first, again: %d", status)
+	}
+	if h := s.held("both"); h["state"] != "held" || s.count(eve, "both") != 0 {
+		t.Errorf("one of two approved: %v", h)
+	}
+	if status := s.decide(carol, "both", "approve"); status != 200 {
+		t.Errorf("the second: %d", status)
+	}
+	s.received(eve, "both")
+
+	as(ann, eve, "rejected")
+	s.held("rejected")
+	if status := s.decide(carol, "rejected", "approve"); status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+	if status := s.decide(dave, "rejected", "reject"); status != 200 {
+		t.Errorf("the second: %d", status)
+	}
+	s.received(ann, "Not approved: rejected")
+
+	as(dave, eve, "own") // carol alone decides
+	if h := s.held("own"); fmt.Sprint(h["approvers"]) != "["+carol+"]" {
+		t.Errorf("%v", h)
+	}
+	if status := s.decide(carol, "own", "approve"); status != 200 {
+		t.Errorf("the only one: %d", status)
+	}
+	s.received(eve, "own")
+	s.noneHeld()
+	if n := s.count(eve, "rejected") + s.count(dave, "Approval needed: own"); n != 0 {
+		t.Errorf("%d messages too many", n)
+	}
+
+	s.api("PUT", "/v1/groups/board@example.org", object{"members": []string{carol, bob}, "approvers": []string{carol, dave}})
+	as(carol, "board@example.org", "owner") // members and owners need approval as others do
+	h := s.held("owner")
+	if fmt.Sprint(h["approvers"]) != "["+dave+"]" || s.count(bob, "owner") != 0 {
+		t.Errorf("%v", h)
+	}
+	s.api("POST", "/v1/held/"+h["id"].(string)+"/reject", object{"text": ""})
+	s.api("PUT", "/v1/groups/board@example.org", object{"members": []string{carol, bob}, "approvers": []string{carol, dave}, "exempt_approvers": true})
+	as(carol, "board@example.org", "exempt")
+	s.received(bob, "exempt")
+	c := s.inbound() // MAIL FROM makes no approver
+	s.want("forged", s.send(c, carol, "board@example.org", "From: "+carol+"\nMessage-ID: <forged@client>\nSubject: forged\n\nx\n"), "250 ")
+	s.api("POST", "/v1/held/"+s.held("forged")["id"].(string)+"/reject", object{"text": ""})
+	s.noneHeld()
+	if n := s.count(bob, "owner") + s.count(bob, "forged") + s.count(carol, "Not approved: forged"); n != 0 {
+		t.Errorf("%d messages too many", n)
+	}
+}
+
 // postfixStored does what the note of a stuck message says: it looks for the queue id in the log,
 // and reports whether Postfix has the message.
 func (s *site) postfixStored(note string) (stored bool) {

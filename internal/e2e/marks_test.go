@@ -77,6 +77,17 @@ func TestWarning(t *testing.T) {
 			t.Errorf("%s: %q", c.subject, got)
 		}
 	}
+	s.api("PATCH", rules+"/outside", object{"action": object{"whitelist": []string{"partner.example"}}})
+	for _, c := range []struct{ subject, header, want string }{
+		{"trusted", "From: Pat Doe <pat@partner.example>", ""},
+		{"trusted-envelope-only", "From: Pat Doe <pat@elsewhere.example>", general},
+		{"trusted-and-another", "From: Pat Doe <pat@partner.example>\nFrom: Ann <" + ann + ">", advanced},
+	} {
+		if got := mark(c.subject, c.header); got != c.want {
+			t.Errorf("%s: %q", c.subject, got)
+		}
+	}
+	s.api("PATCH", rules+"/outside", object{"action": object{"whitelist": []string{}}})
 	conn, r := s.submit(outside, bob, s.passwords[bob])
 	s.want("auth", r, "235 ")
 	s.want("from a colleague", s.send(conn, bob, ann, "From: "+bob+"\nSubject: inside\n\nHello\n"), "250 ")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,43 @@ func TestOddMessages(t *testing.T) {
 	w.expect("250 ")
 	if rec := s.messageRecord("account=" + ann + "&message_id=%3Cutf8@partner.example%3E"); rec["rule"] != "burn" || rec["sender"] != "pät@partner.example" {
 		t.Errorf("record: %v", rec)
+	}
+
+	// What is held, or sent apart, goes on as it came: in UTF-8, after chunks.
+	s.rule(object{"name": "dave's", "kind": "audit", "scope": object{"members": []string{dave}}, "direction": "received", "action": object{"approvers": []string{carol}}})
+	s.rule(object{
+		"name": "bob's", "kind": "filter", "scope": object{"members": []string{bob}}, "direction": "received",
+		"match": object{"subject": []string{"kept"}}, "action": object{"do": "spam"},
+	})
+	for _, from := range []string{"pat@partner.example", "gr\u00fcn@partner.example"} {
+		w := s.wire() // of the present rules
+		subject := fmt.Sprint("kept", len(from))
+		w.say("MAIL FROM:<"+from+"> SMTPUTF8 BODY=8BITMIME", "RCPT TO:<"+ann+">", "RCPT TO:<"+bob+">", "RCPT TO:<"+dave+">")
+		for range 4 {
+			w.expect("250 ")
+		}
+		message := fmt.Sprintf(text, subject, "gr\u00fcn\r\n.\r\n..dot \x80")
+		for _, part := range []string{message[:100], message[100:]} {
+			_, err := fmt.Fprintf(w, "BDAT %d\r\n%s", len(part), part)
+			s.must(err)
+			w.expect("250 ")
+		}
+		w.say("BDAT 0 LAST")
+		w.expect("250 ")
+		s.api("POST", "/v1/held/"+s.held(subject)["id"].(string)+"/approve", nil)
+		s.noneHeld()
+		if from == "pat@partner.example" { // Dovecot takes no address in UTF-8
+			for _, account := range []string{ann, bob, dave} {
+				if m := s.received(account, subject); !strings.HasSuffix(m, "\n\ngr\u00fcn\n.\n..dot \x80\n") {
+					t.Errorf("%s has %q", account, m)
+				}
+			}
+		}
+		s.eventually("Postfix has three messages of "+from, func() bool {
+			log, err := os.ReadFile(s.Postfix.LogPath)
+			s.must(err)
+			return strings.Count(string(log), ": from=<"+from+">, size=") >= 3
+		})
 	}
 
 	for _, end := range []string{"", "BDAT"} { // the client hangs up
