@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -394,5 +395,28 @@ func TestBodyOfWhatIsSentApart(t *testing.T) {
 		if got := d.WantsBody(&mailflow.Envelope{Sender: c.from, IP: ip(c.client), Port: 1}, c.to); got != c.want {
 			t.Errorf("from %s at %s to %v: %t", c.from, c.client, c.to, got)
 		}
+	}
+}
+
+// A limit of a domain counts the messages of all its accounts, and warns once as it comes near.
+func TestLimitOfDomain(t *testing.T) {
+	t.Parallel()
+	d := newSite(t).daemon(t, next)
+	d.domain(nil)
+	d.mailRule(mailflow.Rule{ID: "few", Kind: mailflow.KindLimit, Action: mailflow.Action{Per: mailflow.PerDomain, RecipientsPerDay: 10, WarnAt: 50}})
+	redistest.Eventually(t, "the rule is known", func() bool { return d.Needs().Recipients })
+	for i := range 12 {
+		who := []string{"ann@example.org", "bob@example.org"}[i%2]
+		message := fmt.Sprint("m", i)
+		v := d.rcpt(message, who, who, "u@elsewhere.example", home)
+		if v.Refused != (i >= 10) {
+			t.Errorf("message %d, of %s: %+v", i, who, v)
+		}
+		if !v.Refused {
+			d.received(message, "Q"+message, 1)
+		}
+	}
+	if n := strings.Count(d.log.String(), "sending limit is near"); n != 1 {
+		t.Errorf("warned %d times", n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 )
@@ -252,6 +253,32 @@ func TestEffortIsBounded(t *testing.T) {
 		}
 		if once := int64(1000 * 2); name == "words in small ones" && c.content.effort != once {
 			t.Errorf("%s: the effort for two recipients is %d, want %d", name, c.content.effort, once)
+		}
+	}
+}
+
+// A rule applies from the beginning of its period to just before its end, and to messages of its
+// size.
+func TestPeriodAndSize(t *testing.T) {
+	begin, end := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	r := Compile(&Settings{Domain: "example.org", Rules: []Rule{{
+		ID: "r", Kind: KindAudit, Enabled: true, Scope: access.Scope{All: true}, Direction: Received, From: begin, Until: end, Match: Match{MinSize: 1000},
+	}}})
+	to := Party{Address: "ann@example.org", Account: "ann@example.org", Domain: "example.org"}
+	for _, c := range []struct {
+		at   time.Time
+		size int64
+		want bool
+	}{
+		{begin.Add(-1), 1000, false},
+		{begin, 1000, true},
+		{begin, 999, false},
+		{end.Add(-1), 5000, true},
+		{end, 5000, false},
+	} {
+		m := &Message{Time: c.at, Size: c.size, Content: &Content{}}
+		if v := Evaluate(m, &to, &Applying{Recipient: r}, nil, false); (len(v.Effects) == 1) != c.want {
+			t.Errorf("%s, %d octets: %+v", c.at, c.size, v.Effects)
 		}
 	}
 }
