@@ -305,7 +305,7 @@ func (s *site) decide(approver, subject, decision string) int {
 	if link == nil {
 		s.t.Fatal(request)
 	}
-	req, err := http.NewRequestWithContext(s.ctx, "POST", "http://"+s.Daemons[0].APIAddr+link[1], strings.NewReader(url.Values{"decision": {decision}}.Encode()))
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, "http://"+s.Daemons[0].APIAddr+link[1], strings.NewReader(url.Values{"decision": {decision}}.Encode()))
 	s.must(err)
 	req.Host = "mail.example.org"
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
