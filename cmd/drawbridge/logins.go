@@ -20,6 +20,7 @@ var loginColumns = [...]column{
 	col("ACCOUNT", "account"),
 	col("IP", "ip"),
 	col("REGION", "region").onlyWide(),
+	col("NETWORK", "network").onlyWide(),
 	col("PROTOCOL", "protocol").onlyWide(),
 	col("CLIENT", "client").onlyWide(),
 	col("CREDENTIAL", "credential").onlyWide(),

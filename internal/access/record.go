@@ -14,6 +14,7 @@ type LoginRecord struct {
 	IP           string     `json:"ip" doc:"The client's address; empty if unknown."`
 	RealIP       string     `json:"real_ip,omitempty" doc:"The TCP peer, if it differs."`
 	Region       string     `json:"region,omitempty"`
+	Network      string     `json:"network,omitempty" doc:"The autonomous system that announces the address, and its organization; empty without a database (regions.networks)." example:"AS3320 Deutsche Telekom AG"`
 	Protocol     string     `json:"protocol"`
 	Service      string     `json:"service,omitempty"`
 	Mechanism    string     `json:"mechanism,omitempty"`

@@ -52,6 +52,8 @@ func (p *recordReader) field(key string, r *LoginRecord) (ok bool) {
 		r.RealIP, ok = p.text()
 	case "region":
 		r.Region, ok = p.text()
+	case "network":
+		r.Network, ok = p.text()
 	case "protocol":
 		r.Protocol, ok = p.text()
 	case "service":

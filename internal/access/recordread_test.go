@@ -10,7 +10,7 @@ import (
 func fullRecord() LoginRecord {
 	return LoginRecord{
 		ID: "019ac3b2d1f07c0e5a1b2f3d4e60", Time: time.Date(2026, 11, 29, 3, 4, 5, 678, time.UTC), Account: "ann@example.org", IP: "203.0.113.9",
-		RealIP: "2001:db8::1", Region: "GB", Protocol: "imap", Service: "imap", Mechanism: "PLAIN", TLS: true, Client: ClientThirdParty, ClientID: "name=Thunderbird",
+		RealIP: "2001:db8::1", Region: "GB", Network: "AS64496 Example", Protocol: "imap", Service: "imap", Mechanism: "PLAIN", TLS: true, Client: ClientThirdParty, ClientID: "name=Thunderbird",
 		Session: "s", MasterUser: "root", SecretHidden: true, CredentialID: "8d900e59619a888a", Credential: "Télé 7", Outcome: Allow, Reason: ReasonOK,
 		PolicyID: "p", WouldRefuse: []string{"a", "b"}, Note: `quoted "note" <x>`, Abnormal: Marks{"new_network"}, Pseudonymised: true,
 		ClosedAt: time.Date(2026, 11, 29, 3, 4, 6, 0, time.UTC),

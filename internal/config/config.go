@@ -161,6 +161,7 @@ type Milter struct {
 // Regions is the table [regions].
 type Regions struct {
 	Database      string   // NoRegions, or as region.Open takes it
+	Networks      string   // as region.OpenNetworks takes it
 	NAT64Prefixes []string // checked: IPv6, 32, 40, 48, 56, 64 or 96 bits
 }
 

@@ -220,6 +220,10 @@ with one of them Drawbridge asks for none of its own. Empty: it asks where it do
 has the same name with a 6 at the end, such as "/usr/share/tor/geoip" of Debian's tor-geoipdb. Empty: that one, if it exists
 now or later. "none": no database. The daemon reloads it when it changes; a file given here must exist at start.`,
 			func(c *Config) *string { return &c.Regions.Database }, unless(NoRegions, absolute))),
+		live(row("regions.networks", `Database of the networks (autonomous systems) that announce IP addresses: a MaxMind file ("/path/x.mmdb") such as GeoLite2 ASN
+or DB-IP's ASN Lite. Login records name the network, and one that is new for the account is abnormal. Empty: none; then
+IPv4 addresses with the same 24 bits are one network, and IPv6 addresses with the same 48. The daemon reloads it when it changes.`,
+			func(c *Config) *string { return &c.Regions.Networks }, mmdb)),
 		live(row("regions.nat64_prefixes", `IPv6 prefixes of NAT64 (RFC 6052), 32, 40, 48, 56, 64 or 96 bits long: addresses in them have the region of the IPv4
 address inside, as IPv4-mapped and 6to4 addresses always have.`,
 			func(c *Config) *[]string { return &c.Regions.NAT64Prefixes }, nat64)),
@@ -334,6 +338,14 @@ func absolute(_ *Config, v string) []string {
 		return []string{fmt.Sprintf("%.200q is not an absolute path: start it with /", v)}
 	}
 	return nil
+}
+
+// mmdb is the path of a MaxMind database, or empty.
+func mmdb(c *Config, v string) []string {
+	if v != "" && !strings.HasSuffix(v, ".mmdb") {
+		return []string{fmt.Sprintf("%.200q is no MaxMind file: its name ends in .mmdb", v)}
+	}
+	return absolute(c, v)
 }
 
 // unless makes an exception of a word.

@@ -33,6 +33,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/embedded"
 	"github.com/drawbridge/drawbridge/internal/gate"
+	"github.com/drawbridge/drawbridge/internal/habit"
 	"github.com/drawbridge/drawbridge/internal/inject"
 	"github.com/drawbridge/drawbridge/internal/metrics"
 	"github.com/drawbridge/drawbridge/internal/notify"
@@ -52,12 +53,13 @@ const maxSpool = 64 << 20
 // firstStart is how long a daemon without a pepper waits for the store.
 const firstStart = 15 * time.Second
 
-// Check finds settings that this version cannot carry out, and a database of regions that cannot be
-// used. It opens nothing else: files that settings name may not exist yet.
+// Check finds settings that this version cannot carry out, and databases of regions and networks
+// that cannot be used. It opens nothing else: files that settings name may not exist yet.
 func Check(cfg *config.Config) error {
 	_, noUser := findUser(cfg.User)
 	_, err := openRegions(cfg)
-	return errors.Join(noUser, err)
+	_, noNetworks := openNetworks(cfg)
+	return errors.Join(noUser, err, noNetworks)
 }
 
 // Run is the daemon: it serves until ctx ends or a part fails for good. The API reports version.
@@ -73,6 +75,10 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 	defer fail(nil)
 
 	regions, err := openRegions(cfg)
+	if err != nil {
+		return err
+	}
+	networks, err := openNetworks(cfg)
 	if err != nil {
 		return err
 	}
@@ -163,12 +169,12 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		return err
 	}
 	go notifier.Run(ctx)
-	watcher := abnormalLogins(cfg, redis, notifier, log)
+	watcher := abnormalLogins(cfg, redis, notifier, regions, networks, log)
 	g := gate.New(gate.Options{
 		Store: st, Journal: redis, Buckets: redis, Spool: waiting, Pepper: pepper, Hasher: hasher, Log: log,
 		Site:          access.Site{NextPassdb: cfg.Login.NextPassdb, Reveal: reveal(cfg.Login.Reveal)},
 		DefaultDomain: cfg.Login.DefaultDomain, Services: cfg.Login.Services, Unmanaged: unmanaged(cfg),
-		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Decided: meters.Decision, MessageDecided: meters.Message, Examine: watcher.Examine,
+		MaxStaleness: cfg.Store.MaxStaleness, Region: regions.Lookup, Network: networks.Network, Decided: meters.Decision, MessageDecided: meters.Message, Examine: watcher.Examine,
 		Throttle: throttle.Limits{
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 			Distributed: cfg.Throttle.DistributedAddresses, KnownOnly: cfg.Throttle.Distributed == config.KnownOnly,
@@ -228,11 +234,12 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		go countSessions(ctx, meters, live)
 	}
 	go regions.Run(ctx, log.Named("regions"), regionsChanged)
+	go networks.Run(ctx, log.Named("regions"), func() {})
 	go feedWatchdog(ctx, log, func() { g.Explain(&access.Login{Account: "watchdog@invalid"}, "", nil) })
 	go missRegions(ctx, regions, st, log)
 
 	go (&reloader{
-		Reload: reload, running: cfg, log: log, sockets: sockets, redis: redis, loginKey: key, regions: regions,
+		Reload: reload, running: cfg, log: log, sockets: sockets, redis: redis, loginKey: key, regions: regions, networks: networks,
 		regionsChanged: func() {
 			regionsChanged()
 			warnOfRegions(regions, st, log)
@@ -506,13 +513,9 @@ func openRegions(cfg *config.Config) (*region.Source, error) {
 	if cfg.Regions.Database == config.NoRegions {
 		return &region.Source{}, nil
 	}
-	var nat64 []netip.Prefix
-	for _, text := range cfg.Regions.NAT64Prefixes {
-		n, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, fmt.Errorf("regions.nat64_prefixes: %w", err)
-		}
-		nat64 = append(nat64, n)
+	nat64, err := nat64Prefixes(cfg)
+	if err != nil {
+		return nil, err
 	}
 	regions, err := region.Open(cfg.Regions.Database, nat64...)
 	if err != nil {
@@ -521,9 +524,37 @@ func openRegions(cfg *config.Config) (*region.Source, error) {
 	return regions, nil
 }
 
+func nat64Prefixes(cfg *config.Config) (list []netip.Prefix, err error) {
+	for _, text := range cfg.Regions.NAT64Prefixes {
+		n, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("regions.nat64_prefixes: %w", err)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+// openNetworks opens the database of networks, none unless the settings name one.
+func openNetworks(cfg *config.Config) (*region.Source, error) {
+	nat64, err := nat64Prefixes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	networks, err := region.OpenNetworks(cfg.Regions.Networks, nat64...)
+	if err != nil {
+		return nil, fmt.Errorf("regions.networks: %w: repair it, name another, or leave it empty", err)
+	}
+	return networks, nil
+}
+
 // abnormalLogins returns what compares logins with the usual ones; nil if they are not compared.
-func abnormalLogins(cfg *config.Config, redis *redisstore.Redis, notifier *notify.Notifier, log hclog.Logger) *unusual.Watcher {
-	w := &unusual.Watcher{Memories: redis, Log: log, Notify: notifier.Notify}
+func abnormalLogins(cfg *config.Config, redis *redisstore.Redis, notifier *notify.Notifier, regions, networks *region.Source, log hclog.Logger) *unusual.Watcher {
+	place := func(ip netip.Addr) (habit.Place, bool) {
+		p, ok := regions.Place(ip)
+		return habit.Place{Latitude: p.Latitude, Longitude: p.Longitude, Radius: float64(p.Radius)}, ok
+	}
+	w := &unusual.Watcher{Memories: redis, Log: log, Notify: notifier.Notify, Place: place, Network: networks.Network}
 	switch cfg.Notify.AbnormalLogins {
 	case config.NotCompared:
 		return nil

@@ -31,6 +31,7 @@ type reloader struct {
 	redis          *redisstore.Redis
 	loginKey       *loginKey
 	regions        *region.Source
+	networks       *region.Source
 	regionsChanged func()
 }
 
@@ -107,6 +108,15 @@ func (r *reloader) prepare(next *config.Config) (apply []func(), err error) {
 			err = fmt.Errorf("regions.database: %w", err)
 		}
 		add(func() { f(); r.regionsChanged() }, err)
+	}
+	networks, err := openNetworks(next)
+	add(func() {}, err)
+	if err == nil {
+		f, err := r.networks.Replace(networks)
+		if err != nil {
+			err = fmt.Errorf("regions.networks: %w", err)
+		}
+		add(f, err)
 	}
 	return apply, errors.Join(faults...)
 }

@@ -135,6 +135,7 @@ func (u daemonUser) warnOfFiles(cfg *config.Config, log hclog.Logger) {
 		mode                uint32
 	}{
 		{"regions.database", cfg.Regions.Database, again, unix.R_OK},
+		{"regions.networks", cfg.Regions.Networks, again, unix.R_OK},
 		{"login.key_file", cfg.Login.KeyFile, again, unix.R_OK},
 		{"store.password_file", cfg.Store.PasswordFile, again, unix.R_OK},
 		{"store.tls_ca_file", cfg.Store.TLSCAFile, again, unix.R_OK},

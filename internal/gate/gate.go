@@ -52,6 +52,9 @@ type Options struct {
 	// Region returns the region of an address, as region.Source does; nil means no address has one.
 	// Call [Gate.RegionsChanged] when its answers change.
 	Region func(netip.Addr) string
+	// Network names the network of an address for records, as [region.Source.Network] does; nil for
+	// none.
+	Network func(netip.Addr) string
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
 	// MessageDecided receives the verdict on every message and why; nil for none.
@@ -399,7 +402,7 @@ func (g *Gate) after(l *access.Login, d *access.Decision, v store.View, label st
 	if l.NoLogin() {
 		return
 	}
-	rec := newRecord(l, d)
+	rec := g.newRecord(l, d)
 	rec.Domain, rec.Credential = v.Domain, label // no domain when it is not managed
 	if d.Guess {
 		g.guess(d.Account, l.IP, token, l.Time)

@@ -126,7 +126,7 @@ func (g *Gate) unjudged(l *access.Login, success bool) {
 
 // ended logs a login and records it in its domain, "" for one that is not managed.
 func (g *Gate) ended(l *access.Login, d *access.Decision, domain string) {
-	rec := newRecord(l, d)
+	rec := g.newRecord(l, d)
 	rec.Domain = domain
 	g.Log.Info(line("login", rec))
 	if domain != "" {

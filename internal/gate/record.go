@@ -49,6 +49,15 @@ func newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
 	return rec
 }
 
+// newRecord also names the network.
+func (g *Gate) newRecord(l *access.Login, d *access.Decision) *store.LoginRecord {
+	rec := newRecord(l, d)
+	if g.Network != nil {
+		rec.Network = bounded(g.Network(l.IP))
+	}
+	return rec
+}
+
 // recordID begins with its time, so that ids compare by age.
 func recordID(t time.Time) string {
 	var at [8]byte

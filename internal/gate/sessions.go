@@ -244,7 +244,7 @@ func (g *Gate) refused(s *session, d access.Decision) access.Decision {
 }
 
 func (g *Gate) record(s *session, d *access.Decision) {
-	rec := newRecord(&s.login, d)
+	rec := g.newRecord(&s.login, d)
 	rec.Domain, rec.Credential = s.view.Domain, s.query.Secret.Label
 	g.Log.Info(line("submission", rec))
 	g.writes.record(rec)

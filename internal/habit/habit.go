@@ -1,5 +1,5 @@
 // Package habit remembers the usual traits of an account's logins, and finds unusual ones: another
-// network, region, device, kind of client or hour, or two countries too quickly one after the other.
+// network, region, device, kind of client or hour, or two places too quickly one after the other.
 //
 // A memory has a bounded number of traits, each a hash of 32 bits with the day it was last seen and on
 // how many days. A trait is usual once the user has confirmed it, or once it was seen on three days.
@@ -13,7 +13,6 @@ package habit
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/fnv"
 	"net/netip"
 	"time"
@@ -34,11 +33,14 @@ const (
 
 // Login is a login that succeeded.
 type Login struct {
-	Time   time.Time
-	IP     netip.Addr
-	Region string // "" if unknown
-	Device string // a credential, or what the client says about itself; "" if it says nothing
-	Client string // the client type and the protocol
+	Time time.Time
+	IP   netip.Addr
+	// Network is the number of the autonomous system, such as AS3320; "" if it is not known: then the
+	// address has the network of [Network].
+	Network string
+	Region  string // "" if unknown
+	Device  string // a credential, or what the client says about itself; "" if it says nothing
+	Client  string // the client type and the protocol
 }
 
 // Previous is the login before, as notices name it.
@@ -79,6 +81,10 @@ const (
 	// tooQuick is the time between two countries that needs an explanation. Neighbours are nearer, and
 	// capitals further apart than their borders: therefore the doubt.
 	tooQuick = time.Hour
+	// tooFast is faster than anybody travels, in km/h; airliners fly at 900.
+	tooFast = 1000
+	// tooFar is a distance in km below which databases are wrong more often than people are fast.
+	tooFar = 200
 	// maxText bounds the texts of the previous login, in bytes.
 	maxText = 64
 )
@@ -134,31 +140,55 @@ func Network(ip netip.Addr) netip.Prefix {
 // dayOf numbers days in UTC.
 func dayOf(t time.Time) uint16 { return uint16(t.Unix() / 86400) } //nolint:gosec // until the year 2149
 
-func traits(l *Login) (list [4]trait) {
+// traits returns those of a login, without days where it has none. near is that of the address's
+// [Network], if another is known.
+func traits(l *Login) (list [4]trait, near trait) {
 	day := dayOf(l.Time)
 	for i, text := range [...]string{traitNetwork: "", traitRegion: l.Region, traitDevice: l.Device, traitClient: l.Client} {
 		if i == traitNetwork && l.IP.IsValid() {
 			text = Network(l.IP).String()
+			if l.Network != "" {
+				near = traitOf(i, text, day)
+				text = l.Network
+			}
 		}
 		if text != "" {
-			h := fnv.New32a()
-			_, _ = h.Write([]byte(text))
-			list[i] = trait{byte(i), 1, day, h.Sum32()}
+			list[i] = traitOf(i, text, day)
 		}
 	}
-	return list
+	return list, near
 }
 
-// Judge returns what is unusual about a login, and learns it.
-func (m *Memory) Judge(l *Login) Finding {
+func traitOf(kind int, text string, day uint16) trait {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text))
+	return trait{byte(kind), 1, day, h.Sum32()} //nolint:gosec // one of four
+}
+
+// knows reports whether a trait is usual.
+func (m *Memory) knows(t trait) bool {
+	for _, k := range m.traits {
+		if k.kind == t.kind && k.hash == t.hash {
+			return t.days > 0 && k.usual()
+		}
+	}
+	return false
+}
+
+// Judge returns what is unusual about a login, and learns it. locate says where an address is, if a
+// database knows; nil if none does.
+func (m *Memory) Judge(l *Login, locate func(netip.Addr) (Place, bool)) Finding {
 	f := Finding{Previous: m.last}
 	first := m.last.Time.IsZero()
-	for _, t := range traits(l) {
+	list, near := traits(l)
+	for _, t := range list {
 		if t.days == 0 {
 			continue
 		}
-		known, fresh := m.learn(t, first)
-		if !known {
+		// A site that begins to use a database of networks knows its accounts' networks by addresses.
+		usual := t.kind == traitNetwork && m.knows(near)
+		known, fresh := m.learn(t, first || usual)
+		if !known && !usual {
 			f.Kinds = append(f.Kinds, kindOf[t.kind])
 			f.Fresh = f.Fresh || fresh
 		}
@@ -166,10 +196,8 @@ func (m *Memory) Judge(l *Login) Finding {
 	if m.unusualHour(l.Time) {
 		f.Kinds, f.Fresh = append(f.Kinds, UnusualHour), true
 	}
-	if apart := l.Time.Sub(m.last.Time); !first && l.Region != "" && m.last.Region != "" && l.Region != m.last.Region && apart < tooQuick {
-		f.Kinds, f.Fresh = append(f.Kinds, ImpossibleTravel), true
-		f.Doubt = fmt.Sprintf("from %s %d minutes after %s: a VPN, a relay of the mobile network or an inexact region database may explain it",
-			l.Region, int(max(0, apart).Minutes()), m.last.Region)
+	if how := m.travel(l, locate); how != "" && !first {
+		f.Kinds, f.Fresh, f.Doubt = append(f.Kinds, ImpossibleTravel), true, how
 	}
 	m.ration(&f, dayOf(l.Time))
 	if m.hours[l.Time.UTC().Hour()]++; m.hours[l.Time.UTC().Hour()] == 255 {
@@ -245,7 +273,8 @@ func (m *Memory) unusualHour(at time.Time) bool {
 
 // Confirm learns that a login was the user's: its traits are usual from now on.
 func (m *Memory) Confirm(l *Login) {
-	for _, t := range traits(l) {
+	list, _ := traits(l)
+	for _, t := range list {
 		if t.days == 0 {
 			continue
 		}

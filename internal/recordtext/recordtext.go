@@ -25,7 +25,7 @@ var Types = map[string]string{CSV: "text/csv; charset=utf-8; header=present", JS
 
 var columns = [...]string{
 	"id", "time", "account", "ip", "real_ip", "region", "protocol", "service", "mechanism", "tls", "client", "client_id", "session", "master_user",
-	"credential_id", "credential", "outcome", "reason", "policy_id", "would_refuse", "abnormal", "note", "closed_at",
+	"credential_id", "credential", "outcome", "reason", "policy_id", "would_refuse", "abnormal", "note", "closed_at", "network",
 }
 
 // Header is the first line of a format, "" for none.
@@ -58,7 +58,7 @@ func values(r *access.LoginRecord, room *[64]byte) [len(columns)]string {
 	return [...]string{
 		r.ID, stamps[:n], r.Account, r.IP, r.RealIP, r.Region, r.Protocol, r.Service, r.Mechanism, strconv.FormatBool(r.TLS), string(r.Client), r.ClientID,
 		r.Session, r.MasterUser, r.CredentialID, r.Credential, r.Outcome.String(), string(r.Reason), r.PolicyID, strings.Join(r.WouldRefuse, " "),
-		strings.Join(r.Abnormal, " "), r.Note, stamps[n:],
+		strings.Join(r.Abnormal, " "), r.Note, stamps[n:], r.Network,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mmdbtest"
 )
 
 // An IPv6 address that embeds an IPv4 address has its region, and none if that one is private.
@@ -59,15 +60,15 @@ func TestWider(t *testing.T) {
 // unknown.
 func TestMissingFamily(t *testing.T) {
 	for want, prefix := range map[string]string{"IPv6": "192.0.2.0/24", "IPv4": "2001:db8::/32"} {
-		var m mmdb
-		m.add(prefix, country("country", "DE"))
-		path := m.write(t, time.Now())
+		var m mmdbtest.Tree
+		m.Add(prefix, mmdbtest.Country("country", "DE"))
+		path := m.Write(t, time.Now())
 		d := mustLoad(t, path)
 		if got := d.Missing(); got != want {
 			t.Errorf("%s alone: %q is missing", prefix, got)
 		}
 		var log strings.Builder
-		incomplete(hclog.New(&hclog.LoggerOptions{Output: &log}), d)
+		(&Source{}).incomplete(hclog.New(&hclog.LoggerOptions{Output: &log}), d)
 		if text := log.String(); !strings.Contains(text, "has no "+want) || !strings.Contains(text, filepath.Base(path)) {
 			t.Errorf("%s alone: %s", prefix, text)
 		}

@@ -24,11 +24,14 @@ func (b *builder) readMMDB(data []byte, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	defer r.Close() //nolint:errcheck // opened from memory
 	if err := finite(data, &r.Metadata); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	b.Date = r.Metadata.BuildTime().UTC()
+	read := b.country
+	if b.networks {
+		read = b.system
+	}
 	known := map[uintptr]uint16{} // networks share their records
 	for n := range r.Networks() {
 		if err := n.Err(); err != nil {
@@ -39,7 +42,7 @@ func (b *builder) readMMDB(data []byte, name string) error {
 		}
 		code, ok := known[n.Offset()]
 		if !ok {
-			if code, err = b.country(n); err != nil {
+			if code, err = read(n); err != nil {
 				return fmt.Errorf("%s: %s: %w", name, n.Prefix(), err)
 			}
 			known[n.Offset()] = code
@@ -48,7 +51,13 @@ func (b *builder) readMMDB(data []byte, name string) error {
 			return fmt.Errorf("%s: %s: %w", name, n.Prefix(), err)
 		}
 	}
-	if len(b.names) == 1 {
+	if b.located || b.networks {
+		b.reader = r
+	}
+	switch {
+	case b.networks && !b.numbered:
+		return fmt.Errorf("%s: numbers no autonomous system: is it a database of networks, such as GeoLite2-ASN?", name)
+	case !b.networks && len(b.names) == 1:
 		return fmt.Errorf("%s: names no country: is it a database of countries?", name)
 	}
 	return nil
@@ -131,6 +140,9 @@ func (b *builder) country(n maxminddb.Result) (uint16, error) {
 	var record map[string]any
 	if err := n.Decode(&record); err != nil {
 		return 0, err
+	}
+	if at, _ := record["location"].(map[string]any); at["latitude"] != nil && at["longitude"] != nil {
+		b.located = true
 	}
 	isoCode := func(v any) any {
 		country, _ := v.(map[string]any)

@@ -2,128 +2,27 @@ package region
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/mmdbtest"
 )
 
-// mmdb is the least writer of the MaxMind DB format 2.0: records of 24 bits, an IPv6 tree with IPv4
-// at ::/96, values shorter than 29 bytes.
-type mmdb struct {
-	nodes [][2]int // > 0: a node; < 0: data at -n-1; 0: nothing
-	data  []byte
-}
-
-type field struct {
-	key   string
-	value []byte
-}
-
-func text(s string) []byte { return append([]byte{2<<5 | byte(len(s))}, s...) }
-
-func number(kind byte, n uint64) []byte {
-	b := binary.BigEndian.AppendUint64(nil, n)
-	if kind > 7 { // extended: uint64
-		return append([]byte{8, kind - 7}, b...)
-	}
-	size := byte(4)
-	if kind == 5 { // uint16
-		size = 2
-	}
-	return append([]byte{kind<<5 | size}, b[8-size:]...)
-}
-
-func fields(list ...field) []byte {
-	b := []byte{7<<5 | byte(len(list))}
-	for _, f := range list {
-		b = append(append(b, text(f.key)...), f.value...)
-	}
-	return b
-}
-
-func (f field) bytes() []byte { return append(text(f.key), f.value...) }
-
-func country(key, code string) []byte {
-	return fields(field{key, fields(field{"iso_code", text(code)})})
-}
-
-func (m *mmdb) add(prefix string, record []byte) {
-	p := netip.MustParsePrefix(prefix)
-	ip, bits := p.Addr().As16(), p.Bits()
-	if p.Addr().Is4() {
-		ip, bits = [16]byte{}, bits+96
-		v4 := p.Addr().As4()
-		copy(ip[12:], v4[:])
-	}
-	if m.nodes == nil {
-		m.nodes = make([][2]int, 1)
-	}
-	at := 0
-	for i := range bits {
-		side := &m.nodes[at][ip[i/8]>>(7-i%8)&1]
-		switch {
-		case i == bits-1:
-			*side = -len(m.data) - 1
-		case *side == 0:
-			*side = len(m.nodes)
-			at = *side
-			m.nodes = append(m.nodes, [2]int{})
-		default:
-			at = *side
-		}
-	}
-	m.data = append(m.data, record...)
-}
-
-func (m *mmdb) bytes(built time.Time) []byte {
-	var b []byte
-	for _, node := range m.nodes {
-		for _, side := range node {
-			n := side
-			switch {
-			case side == 0:
-				n = len(m.nodes)
-			case side < 0:
-				n = len(m.nodes) + 16 - side - 1
-			}
-			b = append(b, byte(n>>16), byte(n>>8), byte(n))
-		}
-	}
-	b = append(append(b, make([]byte, 16)...), m.data...)
-	b = append(b, "\xab\xcd\xefMaxMind.com"...)
-	return append(b, fields(
-		field{"binary_format_major_version", number(5, 2)}, field{"binary_format_minor_version", number(5, 0)},
-		field{"node_count", number(6, uint64(len(m.nodes)))}, field{"record_size", number(5, 24)}, field{"ip_version", number(5, 6)},
-		field{"database_type", text("Test-Country")}, field{"build_epoch", number(9, uint64(built.Unix()))},
-	)...)
-}
-
-func (m *mmdb) write(t testing.TB, built time.Time) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "country.mmdb")
-	if err := os.WriteFile(path, m.bytes(built), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestMMDB(t *testing.T) {
-	var m mmdb
-	m.add("192.0.2.0/24", country("country", "DE"))
-	m.add("192.0.3.0/25", country("registered_country", "FR"))
-	m.add("203.0.113.0/24", fields(field{"country", fields(field{"iso_code", text("XK")})}, field{"registered_country", fields(field{"iso_code", text("RS")})}))
-	m.add("203.0.114.0/24", fields(field{"continent", fields(field{"code", text("EU")})}))
-	m.add("2001:db8::/32", country("country", "FR"))
-	m.add("198.51.100.0/25", fields(field{"country_code", text("IT")}))
-	m.add("198.51.100.128/25", fields(field{"country", text("ES")}, field{"country_name", text("Spain")}))
+	var m mmdbtest.Tree
+	m.Add("192.0.2.0/24", mmdbtest.Country("country", "DE"))
+	m.Add("192.0.3.0/25", mmdbtest.Country("registered_country", "FR"))
+	m.Add("203.0.113.0/24", mmdbtest.Fields(mmdbtest.Field{Key: "country", Value: mmdbtest.Fields(mmdbtest.Field{Key: "iso_code", Value: mmdbtest.Text("XK")})}, mmdbtest.Field{Key: "registered_country", Value: mmdbtest.Fields(mmdbtest.Field{Key: "iso_code", Value: mmdbtest.Text("RS")})}))
+	m.Add("203.0.114.0/24", mmdbtest.Fields(mmdbtest.Field{Key: "continent", Value: mmdbtest.Fields(mmdbtest.Field{Key: "code", Value: mmdbtest.Text("EU")})}))
+	m.Add("2001:db8::/32", mmdbtest.Country("country", "FR"))
+	m.Add("198.51.100.0/25", mmdbtest.Fields(mmdbtest.Field{Key: "country_code", Value: mmdbtest.Text("IT")}))
+	m.Add("198.51.100.128/25", mmdbtest.Fields(mmdbtest.Field{Key: "country", Value: mmdbtest.Text("ES")}, mmdbtest.Field{Key: "country_name", Value: mmdbtest.Text("Spain")}))
 	built := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
-	d := mustLoad(t, m.write(t, built))
+	d := mustLoad(t, m.Write(t, built))
 	look(t, d.Lookup, map[string]string{
 		"192.0.1.255": access.RegionUnknown, "192.0.2.0": "DE", "192.0.2.255": "DE", "192.0.3.0": "FR", "192.0.3.127": "FR", "192.0.3.128": access.RegionUnknown,
 		"203.0.113.9": "XK", "203.0.114.9": access.RegionUnknown, "2001:db8:ffff::1": "FR", "2001:db9::": access.RegionUnknown, "10.0.0.1": "", "::ffff:192.0.2.1": "DE",
@@ -135,20 +34,20 @@ func TestMMDB(t *testing.T) {
 }
 
 func TestMMDBFaults(t *testing.T) {
-	var good, asn, small mmdb
-	good.add("192.0.2.0/24", country("country", "DE"))
-	asn.add("192.0.2.0/24", fields(field{"autonomous_system_number", number(6, 1)}))
-	small.add("192.0.2.0/24", country("country", "de"))
-	whole := good.bytes(time.Unix(1, 0))
+	var good, asn, small mmdbtest.Tree
+	good.Add("192.0.2.0/24", mmdbtest.Country("country", "DE"))
+	asn.Add("192.0.2.0/24", mmdbtest.Fields(mmdbtest.Field{Key: "autonomous_system_number", Value: mmdbtest.Number(6, 1)}))
+	small.Add("192.0.2.0/24", mmdbtest.Country("country", "de"))
+	whole := good.Bytes(time.Unix(1, 0))
 	for name, c := range map[string]struct {
 		data []byte
 		want string
 	}{
 		"empty":               {nil, ""},
 		"half":                {whole[:len(whole)/2], ""},
-		"no countries":        {asn.bytes(time.Unix(1, 0)), "names no country"},
-		"small letters":       {small.bytes(time.Unix(1, 0)), "192.0.2.0/24: the region is not two capital letters"},
-		"records of no size":  {bytes.Replace(whole, field{"record_size", number(5, 24)}.bytes(), field{"record_size", number(5, 0)}.bytes(), 1), ""},
+		"no countries":        {asn.Bytes(time.Unix(1, 0)), "names no country"},
+		"small letters":       {small.Bytes(time.Unix(1, 0)), "192.0.2.0/24: the region is not two capital letters"},
+		"records of no size":  {bytes.Replace(whole, mmdbtest.Field{Key: "record_size", Value: mmdbtest.Number(5, 24)}.Bytes(), mmdbtest.Field{Key: "record_size", Value: mmdbtest.Number(5, 0)}.Bytes(), 1), ""},
 		"without its records": {append(append([]byte{}, whole[:100]...), whole[len(whole)-200:]...), ""},
 	} {
 		path := filepath.Join(t.TempDir(), "x.mmdb")
@@ -175,8 +74,8 @@ func TestMMDBWithoutEnd(t *testing.T) {
 	for name, nodes := range map[string][][2]int{
 		"empty": lattice(128, 0), "with records": lattice(128, -1), "a loop": loop, "aliases": aliases, "too deep": lattice(200, 0),
 	} {
-		m := mmdb{nodes: nodes, data: country("country", "DE")}
-		_, err := Load(m.write(t, time.Unix(1, 0)))
+		m := mmdbtest.Tree{Nodes: nodes, Data: mmdbtest.Country("country", "DE")}
+		_, err := Load(m.Write(t, time.Unix(1, 0)))
 		if err == nil || !strings.Contains(err.Error(), "has more than") && !strings.Contains(err.Error(), "deeper than") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -186,18 +85,69 @@ func TestMMDBWithoutEnd(t *testing.T) {
 // A database with aliases of the IPv4 networks, which real ones have, is accepted. Their addresses
 // are looked up by the IPv4 address inside.
 func TestMMDBAliases(t *testing.T) {
-	var m mmdb
-	m.add("192.0.2.0/24", country("country", "DE"))
+	var m mmdbtest.Tree
+	m.Add("192.0.2.0/24", mmdbtest.Country("country", "DE"))
 	at := 0
 	for range 96 {
-		at = m.nodes[at][0]
+		at = m.Nodes[at][0]
 	}
-	m.add("2002::/16", nil)
+	m.Add("2002::/16", nil)
 	node := 0
 	for _, bit := range "001000000000001" {
-		node = m.nodes[node][bit-'0']
+		node = m.Nodes[node][bit-'0']
 	}
-	m.nodes[node][0] = at
-	d := mustLoad(t, m.write(t, time.Unix(1, 0)))
+	m.Nodes[node][0] = at
+	d := mustLoad(t, m.Write(t, time.Unix(1, 0)))
 	look(t, d.Lookup, map[string]string{"192.0.2.1": "DE", "2002:c000:201::1": "DE"})
+}
+
+// Networks are named from a database of their own, places from one of regions that has coordinates.
+func TestNetworksAndPlaces(t *testing.T) {
+	built := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	var numbers, cities mmdbtest.Tree
+	numbers.Add("192.0.2.0/24", mmdbtest.Network(64496, "Example Telecom, a network of examples"))
+	numbers.Add("2001:db8::/32", mmdbtest.Fields(mmdbtest.Field{Key: "autonomous_system_number", Value: mmdbtest.Number(6, 64511)}))
+	cities.Add("192.0.2.0/24", mmdbtest.City("DE", 49.5, 8.25, 20))
+	cities.Add("203.0.113.0/24", mmdbtest.Country("country", "FR"))
+	networks, err := OpenNetworks(numbers.Write(t, built), netip.MustParsePrefix("64:ff9b::/96"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ip, want := range map[string]string{
+		"192.0.2.9": "AS64496 Example Telecom, a network of examples", "64:ff9b::c000:209": "AS64496 Example Telecom, a network of examples",
+		"2001:db8:ffff::1": "AS64511", "203.0.113.9": "", "10.0.0.1": "", "": "",
+	} {
+		addr, _ := netip.ParseAddr(ip)
+		if got := networks.Network(addr); got != want {
+			t.Errorf("the network of %s is %q, want %q", ip, got, want)
+		}
+	}
+	if d := networks.Database(); d.RangesV4 != 1 || d.RangesV6 != 1 || !d.Date.Equal(built) {
+		t.Errorf("%+v", d)
+	}
+	regions := mustOpen(t, cities.Write(t, built))
+	if p, ok := regions.Place(netip.MustParseAddr("192.0.2.9")); !ok || p != (Place{49.5, 8.25, 20}) || regions.Lookup(netip.MustParseAddr("192.0.2.9")) != "DE" {
+		t.Errorf("the place is %+v %v", p, ok)
+	}
+	for _, ip := range []string{"203.0.113.9", "198.51.100.1", "10.0.0.1"} {
+		if p, ok := regions.Place(netip.MustParseAddr(ip)); ok {
+			t.Errorf("%s is at %+v", ip, p)
+		}
+	}
+	if regions.Network(netip.MustParseAddr("192.0.2.9")) != "" {
+		t.Error("a database of regions names a network")
+	}
+	if _, ok := networks.Place(netip.MustParseAddr("192.0.2.9")); ok {
+		t.Error("a database of networks has a place")
+	}
+	var none *Source
+	if _, ok := none.Place(netip.MustParseAddr("192.0.2.9")); ok || none.Network(netip.MustParseAddr("192.0.2.9")) != "" {
+		t.Error("no source answers")
+	}
+	csv := pair(t, "3221225984,3221226239,DE\n", "2001:db8::,2001:db8::1,FR\n")
+	for path, want := range map[string]string{cities.Write(t, built): "numbers no autonomous system", csv: "is no MaxMind file"} {
+		if _, err := OpenNetworks(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }

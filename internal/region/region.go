@@ -14,6 +14,11 @@
 // And a MaxMind database (.mmdb) with country.iso_code, or else registered_country.iso_code; its
 // format is [MaxMind DB 2.0].
 //
+// Where such a database has coordinates (location.latitude, location.longitude), as those of cities
+// have, it knows places, too. Databases of networks, which [OpenNetworks] reads, have
+// autonomous_system_number and autonomous_system_organization. Both are looked up in the file's
+// content, which is kept in memory.
+//
 // Either is read as a whole into sorted arrays: a [Database] is immutable, look-ups are binary
 // searches without allocation, and changes of the file do not affect it. A [Source] reloads the
 // database of a setting while the daemon runs.
@@ -43,6 +48,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/oschwald/maxminddb-golang/v2"
+
 	"github.com/drawbridge/drawbridge/internal/access"
 )
 
@@ -54,6 +61,10 @@ type Database struct {
 	Date               time.Time // of the data: as the files say, else of the files
 	RangesV4, RangesV6 int       // in the files
 	ReadAt             time.Time
+
+	networks bool              // autonomous systems, no regions
+	located  bool              // there are coordinates
+	reader   *maxminddb.Reader // of what is not in the stretches; nil without
 
 	names []string // the first is access.RegionUnknown
 	v4    stretches[uint32]
@@ -170,6 +181,7 @@ func (d *Database) Codes() []string {
 type builder struct {
 	Database
 	codes      map[string]uint16
+	numbered   bool       // there are autonomous systems
 	end4, end6 netip.Addr // last addresses of the ranges so far
 }
 

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +27,15 @@ const pollEvery = 2 * time.Second
 
 // Load reads a database: path is an .mmdb, or the IPv4 file of a CSV pair. The error is one line
 // that names the file.
-func Load(path string) (*Database, error) {
+func Load(path string) (*Database, error) { return load(path, false) }
+
+func load(path string, networks bool) (*Database, error) {
 	b := newBuilder()
+	b.networks = networks
 	b.Paths, b.Kind = files(path)
+	if networks && b.Kind != KindMMDB {
+		return nil, fmt.Errorf("%s: is no MaxMind file: a database of networks is an .mmdb", path)
+	}
 	var modified time.Time
 	for i, name := range b.Paths {
 		info, err := regular(name)
@@ -97,6 +104,7 @@ type Source struct {
 
 	polling sync.Mutex // held by whoever looks at the files; guards what follows
 	path    string     // "" for no database
+	of      string     // networks, or "" for regions; it stays
 	wanted  bool       // it was named, or has been there
 	// The result of the last poll, and of the last read, good or bad.
 	seen, read []identity
@@ -117,9 +125,23 @@ type identity struct {
 // The prefixes are those of NAT64, of 32, 40, 48, 56, 64 or 96 bits (RFC 6052). The error is one
 // line that names the file.
 func Open(path string, nat64 ...netip.Prefix) (*Source, error) {
-	s := &Source{path: path, wanted: path != ""}
+	return open(path, "", nat64)
+}
+
+// OpenNetworks loads a database of networks, of which [Source.Network] answers; "" means none.
+func OpenNetworks(path string, nat64 ...netip.Prefix) (*Source, error) {
+	return open(path, networks, nat64)
+}
+
+const networks = "networks"
+
+func open(path, of string, nat64 []netip.Prefix) (*Source, error) {
+	s := &Source{path: path, of: of, wanted: path != ""}
 	s.nat64.Store(&nat64)
-	if path == "" {
+	switch {
+	case path == "" && of == networks:
+		return s, nil
+	case path == "":
 		s.path = Debian
 		if _, err := os.Stat(Debian); errors.Is(err, fs.ErrNotExist) {
 			return s, nil
@@ -129,7 +151,7 @@ func Open(path string, nat64 ...netip.Prefix) (*Source, error) {
 	if s.read, err = identify(s.path); err != nil {
 		return nil, err
 	}
-	d, err := Load(s.path)
+	d, err := load(s.path, s.of == networks)
 	if err != nil {
 		return nil, err
 	}
@@ -167,14 +189,20 @@ func (s *Source) Database() *Database {
 // Lookup is [Database.Lookup] in the current database; addresses of the source's NAT64 prefixes
 // have the region of the IPv4 address inside.
 func (s *Source) Lookup(ip netip.Addr) string {
+	d, ip := s.at(ip)
+	return d.Lookup(ip)
+}
+
+// at returns the current database, and the address to look up in it.
+func (s *Source) at(ip netip.Addr) (*Database, netip.Addr) {
 	if s == nil {
-		return (*Database)(nil).Lookup(ip)
+		return nil, ip
 	}
 	var nat64 []netip.Prefix
 	if list := s.nat64.Load(); list != nil {
 		nat64 = *list
 	}
-	return s.Database().Lookup(inner(ip, nat64))
+	return s.Database(), inner(ip, nat64)
 }
 
 // Replace prepares s to become next. It refuses a next with the same path that is missing or may be
@@ -221,7 +249,7 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 	if s == nil {
 		return
 	}
-	incomplete(log, s.Database())
+	s.incomplete(log, s.Database())
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -232,21 +260,24 @@ func (s *Source) Run(ctx context.Context, log hclog.Logger, changed func()) {
 		}
 		before := s.Fault()
 		if d := s.poll(); d != nil {
-			log.Info("the database of regions was read", "path", d.Paths[0], "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
-			incomplete(log, d)
+			log.Info("the database of "+cmp.Or(s.of, "regions")+" was read", "path", d.Paths[0], "date", d.Date, "ranges_v4", d.RangesV4, "ranges_v6", d.RangesV6)
+			s.incomplete(log, d)
 			changed()
 		}
 		switch now := s.Fault(); {
 		case now != nil && (before == nil || before.Error() != now.Error()):
-			log.Error("the database of regions is left as it was read before", "error", now)
+			log.Error("the database of "+cmp.Or(s.of, "regions")+" is left as it was read before", "error", now)
 		case now == nil && before != nil:
-			log.Info("the files of the database of regions are readable again")
+			log.Info("the files of the database of " + cmp.Or(s.of, "regions") + " are readable again")
 		}
 	}
 }
 
 // incomplete logs that a database lacks an address family.
-func incomplete(log hclog.Logger, d *Database) {
+func (s *Source) incomplete(log hclog.Logger, d *Database) {
+	if s.of == networks {
+		return
+	}
 	if family := d.Missing(); family != "" {
 		log.Warn("the database of regions has no "+family+" addresses: they are unknown, no whitelist of regions admits them", "path", strings.Join(d.Paths, ", "))
 	}
@@ -276,7 +307,7 @@ func (s *Source) poll() *Database {
 	if !settled {
 		return nil
 	}
-	d, err := Load(s.path)
+	d, err := load(s.path, s.of == networks)
 	if after, changed := identify(s.path); changed != nil || !slices.Equal(after, now) {
 		return nil // while it was read: the next poll sees what became of it
 	}

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -33,6 +34,10 @@ type Memories interface {
 type Watcher struct {
 	Memories Memories
 	Log      hclog.Logger
+	// Place says where an address is; nil if no database knows. Network names the network of an
+	// address; nil for none.
+	Place   func(netip.Addr) (habit.Place, bool)
+	Network func(netip.Addr) string
 	// Notify sends a notice; nil for none.
 	Notify func(*notify.Notice)
 }
@@ -84,7 +89,7 @@ func (w *Watcher) Examine(ctx context.Context, records []store.LoginRecord, clos
 	}
 	var notices []*notify.Notice
 	for _, s := range list {
-		f := memories[s.login.Account].Judge(Login(s.login))
+		f := memories[s.login.Account].Judge(Login(s.login), w.Place)
 		*s.abnormal = nil
 		for _, k := range f.Kinds {
 			*s.abnormal = append(*s.abnormal, string(k))
@@ -93,7 +98,7 @@ func (w *Watcher) Examine(ctx context.Context, records []store.LoginRecord, clos
 			*s.note = strings.TrimPrefix(*s.note+"; "+f.Doubt, "; ")
 		}
 		if f.Fresh && len(f.Kinds) > 0 {
-			notices = append(notices, notice(s.login, &f))
+			notices = append(notices, w.notice(s.login, &f))
 		}
 	}
 	return func(ctx context.Context) {
@@ -122,6 +127,7 @@ func Login(r *store.LoginRecord) *habit.Login {
 	l := &habit.Login{
 		Time: r.Time, IP: address.IPOf(r.IP), Region: r.Region, Device: cmp.Or(r.CredentialID, r.ClientID), Client: string(r.Client) + " " + r.Protocol,
 	}
+	l.Network, _, _ = strings.Cut(r.Network, " ") // organizations change their names
 	if l.Region == access.RegionUnknown {
 		l.Region = ""
 	}
@@ -152,19 +158,20 @@ type Event struct {
 
 // Previous is the login before.
 type Previous struct {
-	Time   time.Time `json:"time"`
-	IP     string    `json:"ip"`
-	Region string    `json:"region,omitempty"`
+	Time    time.Time `json:"time"`
+	IP      string    `json:"ip"`
+	Region  string    `json:"region,omitempty"`
+	Network string    `json:"network,omitempty"`
 }
 
 var words = map[habit.Kind]string{
 	habit.NewNetwork: "from a network that you have not used before", habit.NewRegion: "from another country",
 	habit.NewDevice: "with another device or password", habit.NewClient: "with another kind of program",
-	habit.UnusualHour: "at an unusual hour", habit.ImpossibleTravel: "soon after a login from another country",
+	habit.UnusualHour: "at an unusual hour", habit.ImpossibleTravel: "soon after a login from far away",
 }
 
 // notice composes what the user is told, with the login before.
-func notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
+func (w *Watcher) notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
 	rec := *r
 	e := &Event{Doubt: f.Doubt, Login: &rec}
 	var b strings.Builder
@@ -173,13 +180,16 @@ func notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
 		e.Abnormal = append(e.Abnormal, string(k))
 		fmt.Fprintf(&b, "  - %s\n", words[k])
 	}
-	place := func(ip, region string) string {
-		if region == "" || region == access.RegionUnknown {
-			return ip
+	place := func(ip, region, network string) string {
+		if region == access.RegionUnknown {
+			region = ""
 		}
-		return ip + " (" + region + ")"
+		if where := strings.Trim(region+", "+network, ", "); where != "" {
+			return ip + " (" + where + ")"
+		}
+		return ip
 	}
-	fmt.Fprintf(&b, "\nTime:     %s\nAddress:  %s\nProtocol: %s, client type %s\n", stamp(r.Time), place(r.IP, r.Region), r.Protocol, r.Client)
+	fmt.Fprintf(&b, "\nTime:     %s\nAddress:  %s\nProtocol: %s, client type %s\n", stamp(r.Time), place(r.IP, r.Region, r.Network), r.Protocol, r.Client)
 	if device := cmp.Or(r.Credential, r.ClientID); device != "" {
 		fmt.Fprintf(&b, "Device:   %s\n", device)
 	}
@@ -187,8 +197,11 @@ func notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
 		fmt.Fprintf(&b, "\nThis login came %s.\n", f.Doubt)
 	}
 	if p := f.Previous; !p.Time.IsZero() {
-		e.Previous = &Previous{p.Time, address.IPText(p.IP), p.Region}
-		fmt.Fprintf(&b, "\nThe login before was at %s from %s.\n", stamp(p.Time), place(address.IPText(p.IP), p.Region))
+		e.Previous = &Previous{Time: p.Time, IP: address.IPText(p.IP), Region: p.Region}
+		if w.Network != nil {
+			e.Previous.Network = w.Network(p.IP)
+		}
+		fmt.Fprintf(&b, "\nThe login before was at %s from %s.\n", stamp(p.Time), place(e.Previous.IP, p.Region, e.Previous.Network))
 	}
 	if f.Last {
 		b.WriteString("\nNo further messages about logins are sent today: the list of your logins has them.\n")
