@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -24,6 +25,7 @@ func TestChecksumOfManyDocuments(t *testing.T) {
 	r := begin(t)
 	m := &redistest.Marker{}
 	a := start(t, r.Options(), m).ready(t)
+	a.Timeout = time.Minute // many documents, and the machine may be slow
 	account := func(i int) string { return fmt.Sprintf("user%d@example.org", i) }
 	shard := store.ShardOf("example.org")
 	for round := range 3 {
@@ -270,6 +272,7 @@ func TestRepairInPortions(t *testing.T) {
 	r := redistest.Start(t, "appendfsync no")
 	m := &redistest.Marker{}
 	a := start(t, r.Options(), m).ready(t)
+	a.Timeout = time.Minute // many documents, and the machine may be slow
 	a.accounts(t, name, accounts)
 	ctx, raw := context.Background(), dial(t, r)
 	if err := raw.HDel(ctx, shardKey(name, "docs"), "account/user7@"+name).Err(); err != nil {
