@@ -129,12 +129,12 @@ test-roundcube: sudo install-deps build
 test-monitoring: machine-roots
 	sh contrib/monitoring/check.sh
 	$(call download,fail2ban python3-systemd crowdsec logcheck logwatch rsyslog)
-	$(MACHINES) $(GO) test -count=1 -timeout 30m -tags monitoring ./contrib/monitoring
+	$(MACHINES) $(GO) test -count=1 -timeout 60m -tags monitoring ./contrib/monitoring
 
 # By Debian's ansible-core, on Debian 12 and 13.
 test-ansible: machine-roots
 	$(call download,ansible-core python3-apt)
-	$(MACHINES) $(GO) test -count=1 -timeout 20m -tags ansible ./contrib/ansible
+	$(MACHINES) $(GO) test -count=1 -timeout 60m -tags ansible ./contrib/ansible
 
 SOAK ?= 15m
 
@@ -232,7 +232,7 @@ test-packages: machine-roots
 	diff -r '$(PACKAGES)/current' '$(PACKAGES)/again'
 	$(LINTIAN) '$(PACKAGES)'/current/*.deb
 	systemd-analyze security --offline=true --threshold=20 --no-pager contrib/packaging/drawbridge.service
-	$(MACHINES) $(GO) test -count=1 -tags servers ./contrib/packaging
+	$(MACHINES) $(GO) test -count=1 -timeout 90m -tags servers ./contrib/packaging
 
 release: go
 	@git describe --tags --exact-match --match 'v[0-9]*' >/dev/null || { echo 'make: this commit has no tag: see CONTRIBUTING.md' >&2; exit 1; }

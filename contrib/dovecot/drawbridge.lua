@@ -21,8 +21,9 @@ local credential_field = "userdb_user_credential"
 -- password that Dovecot has verified, so that nothing but this says so.
 local verified = drawbridge_verified == true
 
--- Postfix gives up after ten seconds.
-local request_timeout, connect_timeout = 8000, 2000 -- milliseconds
+-- Postfix gives up after ten seconds, and Dovecot 2.4 waits two to three of them before it reports a
+-- temporary failure (auth_internal_failure_delay).
+local request_timeout, connect_timeout = 6000, 2000 -- milliseconds
 
 -- BEGIN words: the answer to each outcome, by who asks. A test keeps it equal to checkpassword's.
 local words = {

@@ -37,7 +37,7 @@ const (
 )
 
 // limit bounds one test's machine.
-const limit = 10 * time.Minute
+const limit = 30 * time.Minute
 
 //go:embed boot.sh
 var script string
