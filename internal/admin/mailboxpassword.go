@@ -138,23 +138,9 @@ const dryHash = "{ARGON2ID}"
 
 // checkMailboxPassword validates a new password, which also must meet the domain's policy.
 func (a *Account) checkMailboxPassword(ctx context.Context, password []byte, f *api.Faults) error {
-	for _, err := range each(credential.CheckNew(password)) {
-		f.Add("/password", "invalid_password", "%v", err)
-	}
-	if len(f.List) > 0 {
-		return nil // the rest would be about something else
-	}
-	names := []string{address.Local(a.address)}
+	a.TryMailboxPassword(password, f)
 	cur, known := a.Store.State.Account(a.address)
-	if known {
-		for _, alias := range cur.Doc.Aliases {
-			names = append(names, address.Local(alias))
-		}
-	}
 	rules := a.passwordRules()
-	for _, fault := range rules.Check(password, names) {
-		f.Add("/password", fault.Code, "%s", fault.Detail)
-	}
 	if !known || rules.History == 0 || len(f.List) > 0 {
 		return nil
 	}
@@ -166,6 +152,28 @@ func (a *Account) checkMailboxPassword(ctx context.Context, password []byte, f *
 		f.Add("/password", "used_before", "was used before: the domain forbids the last %d passwords", rules.History)
 	}
 	return nil
+}
+
+// TryMailboxPassword adds what is wrong with a new password, but not that it was used before, and
+// estimates its strength: 0 to [credential.MaxStrength].
+func (a *Account) TryMailboxPassword(password []byte, f *api.Faults) (strength int) {
+	for _, err := range each(credential.CheckNew(password)) {
+		f.Add("/password", "invalid_password", "%v", err)
+	}
+	if len(f.List) > 0 {
+		return 0 // the rest would be about something else
+	}
+	names := []string{address.Local(a.address)}
+	if cur, known := a.Store.State.Account(a.address); known {
+		for _, alias := range cur.Doc.Aliases {
+			names = append(names, address.Local(alias))
+		}
+	}
+	rules := a.passwordRules()
+	for _, fault := range rules.Check(password, names) {
+		f.Add("/password", fault.Code, "%s", fault.Detail)
+	}
+	return rules.Strength(password, names)
 }
 
 // KeepsPasswords reports whether accounts of the domain can have a mailbox password here.

@@ -56,23 +56,28 @@ func (r *Rules) Check(password []byte, names []string) []Fault {
 			add("forbidden_keyword", "contains the word %q, which the domain forbids: leave it out", word)
 		}
 	}
-	own := ownNames(names)
-	for _, name := range own {
+	for _, name := range ownNames(names) {
 		if r.demands() && strings.Contains(folded, name) {
 			add("own_name", "contains the user's own name %q: leave it out", name)
 			break
 		}
 	}
 	if r.MinStrength > 0 {
-		estimate := []rune(text)
-		if len(estimate) > estimated {
-			estimate = estimate[:estimated]
-		}
-		if score := zxcvbn.PasswordStrength(string(estimate), append(own, r.Forbidden...)).Score; score < r.MinStrength {
+		if score := r.Strength(password, names); score < r.MinStrength {
 			add("too_weak", "is too easy to guess (strength %d of %d, at least %d is needed): use several unrelated words", score, MaxStrength, r.MinStrength)
 		}
 	}
 	return faults
+}
+
+// Strength estimates how hard a password is to guess for who knows the user's names and the forbidden
+// words: zxcvbn's score, 0 (at once) to [MaxStrength].
+func (r *Rules) Strength(password []byte, names []string) int {
+	estimate := []rune(norm.NFC.String(string(password)))
+	if len(estimate) > estimated {
+		estimate = estimate[:estimated]
+	}
+	return zxcvbn.PasswordStrength(string(estimate), append(ownNames(names), r.Forbidden...)).Score
 }
 
 // demands reports whether there is any rule.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -183,6 +184,12 @@ func (s *site) passwordPage(password string) {
 	if ticked := strings.Count(form.text, `name="revoke"`); ticked != 2 || strings.Count(form.text, ` checked> `) != 3 {
 		t.Errorf("not all devices are ticked:\n%s", form.text)
 	}
+	u.shows("while it is entered", u.post("/account/password/strength", "new_password", "password"), 200, "Strength: 0 of 4.")
+	u.shows("what is wrong with it", u.post("/account/password/strength", "new_password", "password"), 200, "New password: has 8 characters: use at least 12")
+	u.shows("a stronger one", u.post("/account/password/strength", "new_password", "walnut plover quarry lantern"), 200, "Strength: 4 of 4.</p>")
+	u.header.Set("Accept-Language", "de")
+	u.shows("in German", u.post("/account/password/strength", "new_password", "password"), 200, "Stärke: 0 von 4.")
+	u.header = http.Header{}
 	change := func(present, fresh string) answered {
 		return u.post("/account/password", "password", present, "how", "choose", "new_password", fresh, "revoke", lost)
 	}
@@ -213,9 +220,29 @@ func (s *site) passwordPage(password string) {
 	other.shows("opens nothing else", other.get("/account"), 200, "E-mail address")
 	other.shows("nor a second step", other.post("/account/login/factor", "token", other.field(expired, "token"), "code", "000000"), 401, "The login has expired")
 	expired = other.post("/account/login", "account", ann, "password", secret)
+	other.shows("while it is entered", other.post("/account/login/password/strength", "token", other.field(expired, "token"), "new_password", "password"), 200, "Strength: 0 of 4.")
+	other.shows("without a log-in", other.post("/account/login/password/strength", "token", "x", "new_password", "password"), 404, "Not found")
 	again := other.shows("the old one", other.post("/account/login/password", "token", other.field(expired, "token"), "how", "choose", "new_password", secret), 422, "was used before")
 	other.shows("a new one", other.post("/account/login/password", "token", other.field(again, "token"), "how", "choose", "new_password", "walnut-"+fresh), 200, "Log in with it.")
 	other.shows("log-in with it", other.post("/account/login", "account", ann, "password", "walnut-"+fresh), 200, "My devices")
+	s.strengthInBrowser("walnut-" + fresh)
+}
+
+// strengthInBrowser enters a new password in chromium, whose scripts say how strong it is.
+func (s *site) strengthInBrowser(password string) {
+	ctx, base := s.chromium(), s.Daemons[0].PagesURL()
+	score := func(text string) chromedp.Action {
+		return chromedp.Poll(`document.querySelector("#strength").textContent.includes(`+strconv.Quote(text)+`)`, nil, chromedp.WithPollingTimeout(30*time.Second))
+	}
+	var found string
+	s.must(chromedp.Run(ctx, chromedp.Navigate(base+"/account/login?next=/account/password"), chromedp.WaitVisible("#account"),
+		chromedp.SendKeys("#account", ann+"\t"+password+"\r"), chromedp.WaitVisible("#new"),
+		chromedp.SendKeys("#new", "password"), score("Strength: 0 of 4."), score("use at least 12"),
+		chromedp.Evaluate(axe+";0", nil), chromedp.Evaluate(faults, &found, awaitPromise),
+		chromedp.SendKeys("#new", " walnut plover quarry"), score("Strength: 4 of 4.")))
+	if found != "[]" {
+		s.t.Errorf("faults of accessibility: %s", found)
+	}
 }
 
 // An administrator gives an account another mailbox password after a login that was not its owner's:
@@ -253,9 +280,9 @@ func (s *site) resetOnConsole() {
 }
 
 // remindedAhead: users whose password expires soon, and whose mail program will need a secure password
-// soon, get one notice of each by mail, from a daemon that was restarted meanwhile. A new password
-// obeys the domain's rules, a generated one need not.
-func (s *site) remindedAhead() {
+// soon, get one notice of each by mail, and the site's hook too, from a daemon that was restarted
+// meanwhile. A new password obeys the domain's rules, a generated one need not.
+func (s *site) remindedAhead(hook *hook) {
 	const path = "/v1/accounts/" + ann + "/mailbox-password"
 	s.api("PATCH", "/v1/domains/example.org", object{"password_policy": object{
 		"min_length": 40, "min_strength": 3, "forbidden_keywords": []string{"quarry"}, "max_age": "25h",
@@ -279,6 +306,22 @@ func (s *site) remindedAhead() {
 			s.must(err)
 			return slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, subject) })
 		})
+	}
+	posted := map[string]bool{}
+	for !posted["password_expires"] || !posted["secure_password_required"] {
+		select {
+		case n := <-hook.notices:
+			event := n["event"].(string)
+			if event == "abnormal_login" { // of the tests before
+				continue
+			}
+			if n["signed"] != true || n["account"] != ann || posted[event] {
+				s.t.Errorf("posted to the hook: %v", n)
+			}
+			posted[event] = true
+		case <-s.ctx.Done():
+			s.t.Fatalf("posted to the hook: %v", posted)
+		}
 	}
 	s.api("PUT", "/v1/domains/example.org/secure-password-policy", object{"enforced": false})
 }

@@ -3,16 +3,21 @@
 package e2e
 
 import (
+	"encoding/base32"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/drawbridge/drawbridge/internal/factor"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
@@ -199,4 +204,238 @@ func TestFaultsOfAClock(t *testing.T) {
 	c := submits("dave@example.org", "of-the-future-2026")
 	s.want("a message with a password of the future", s.send(c, "dave@example.org", bob, letter("dave@example.org")), "250 ")
 	fmt.Printf("| %-34s | sessions, limits, throttles, blocks, staleness hold; 30 h ahead and back, with Redis and without |\n", "the clock is set")
+}
+
+// agesRedis makes all that expires in Redis expire so much earlier, as after Redis' own clock was set.
+func (s *site) agesRedis(by time.Duration) {
+	s.t.Helper()
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: s.RedisSocket()})
+	defer func() { _ = client.Close() }()
+	keys, err := client.Keys(s.ctx, "*").Result()
+	s.must(err)
+	for _, key := range keys {
+		left, err := client.PTTL(s.ctx, key).Result()
+		s.must(err)
+		if left > 0 {
+			s.must(client.PExpire(s.ctx, key, left-by).Err()) // what is not in the future is deleted
+		}
+	}
+}
+
+// What is to end at a time ends then, on a running daemon whose clock and Redis' clock are set: it
+// works a minute before, and not a second after. What is to be used once is refused the second time.
+func TestFaultsOfExpiry(t *testing.T) {
+	dir, set := settable(t)
+	s := start(t, trialstack.Options{Bin: dir, SharedRedis: true, SASLDoor: true, Settings: map[string]any{"login.next_passdb": false, "sasl.next": ""}})
+	s.ctx = t.Context()
+	d := s.Daemons[0]
+	s.domain(nil)
+	for _, a := range []string{ann, bob, carol} {
+		s.api("PUT", "/v1/accounts/"+a, object{})
+		s.api("PUT", "/v1/accounts/"+a+"/mailbox-password", object{"password": s.passwords[a]})
+	}
+	const soon, late = -time.Minute, time.Second // of a limit
+	var ahead time.Duration
+	probe := s.browse(office)
+	later := func(by time.Duration) {
+		t.Helper()
+		ahead += by
+		set(d, ahead)
+		s.agesRedis(by)
+		s.eventually("connections to Redis have deadlines by the new clock", func() bool { return probe.get("/account/phone/x").status == 200 })
+	}
+	const out, in = "Mailbox password", "My devices"
+	u := s.browse(outside)
+	logIn := func(who string) answered {
+		t.Helper()
+		return u.post("/account/login", "account", who, "password", s.passwords[who])
+	}
+	device := func(as string, more ...string) answered {
+		t.Helper()
+		return u.post("/account/devices", append(more, "once", u.field(u.get("/account/devices/new"), "once"), "label", "phone", "as", as)...)
+	}
+
+	// Ten minutes: what asks for the password again.
+	u.shows("log-in", logIn(ann), 200, in)
+	later(10*time.Minute + soon)
+	u.shows("a device", device("show"), 200, "shown only now")
+	later(-soon + late)
+	u.shows("after ten minutes", device("show"), 200, "Enter your password again")
+	u.shows("with the password", device("show", "password", s.passwords[ann]), 200, "shown only now")
+	later(10*time.Minute + soon)
+	u.shows("it counts anew", device("show"), 200, "shown only now")
+
+	// Half an hour without use, and twelve hours.
+	later(30*time.Minute + soon)
+	u.shows("used within half an hour", u.get("/account"), 200, in)
+	later(30*time.Minute + late)
+	u.shows("not used for half an hour", u.get("/account"), 200, out)
+	u.shows("log-in", logIn(ann), 200, in)
+	for range 24 {
+		later(29 * time.Minute)
+		u.shows("used all the time", u.get("/account"), 200, in)
+	}
+	later(12*time.Hour - 24*29*time.Minute + soon)
+	u.shows("before twelve hours", u.get("/account"), 200, in)
+	later(-soon + late)
+	u.shows("after twelve hours", u.get("/account"), 200, out)
+
+	// The console: the same, and the key again.
+	a := s.administrator("admin", "")
+	block := func() answered {
+		return a.post("/domains/example.org/ip-blocks", "network", "198.51.100.7", "note", "abuse")
+	}
+	later(10*time.Minute + soon)
+	a.shows("a change", block(), 200, "198.51.100.7")
+	later(-soon + late)
+	a.shows("after ten minutes", block(), 403, "needs your API key again")
+	later(30*time.Minute + soon)
+	a.shows("used within half an hour", a.get("/audit"), 200, "ip_block")
+	later(30*time.Minute + late)
+	a.shows("not used for half an hour", a.get("/audit"), 200, "API key of role")
+
+	// A link for a phone: five minutes, once.
+	u.shows("log-in", logIn(ann), 200, in)
+	link := func() string {
+		t.Helper()
+		return phoneLink.FindStringSubmatch(device("link").text)[1]
+	}
+	const used = "This link was used, or it is older than five minutes"
+	phone, late1, late2 := s.browse(outside), link(), link()
+	later(5*time.Minute + soon)
+	phone.shows("the link", phone.get(late1), 200, "sets up mail on this device, once")
+	created := phone.shows("set up", phone.do("POST", late1, map[string][]string{"as": {"show"}}), 200, "shown only now")
+	s.want("the phone", s.imap(outside, ann, shownSecret.FindStringSubmatch(created.text)[1]), "OK ")
+	phone.shows("twice", phone.do("POST", late1, map[string][]string{"as": {"show"}}), 200, used)
+	later(-soon + late)
+	n := len(s.api("GET", "/v1/accounts/"+ann+"/secure-passwords", nil)["items"].([]any))
+	phone.shows("after five minutes", phone.get(late2), 200, used)
+	phone.shows("after five minutes", phone.do("POST", late2, map[string][]string{"as": {"show"}}), 200, used)
+	if now := len(s.api("GET", "/v1/accounts/"+ann+"/secure-passwords", nil)["items"].([]any)); now != n {
+		t.Errorf("a link that has expired made a device: %d, %d", n, now)
+	}
+
+	// A form that makes a device: an hour, if the session lasts.
+	form := u.field(u.get("/account/devices/new"), "once")
+	for range 3 {
+		later(20 * time.Minute)
+		u.shows("used", u.get("/account"), 200, in)
+	}
+	later(late)
+	u.shows("the form", u.post("/account/devices", "once", form, "label", "late", "as", "show", "password", s.passwords[ann]), 200, "This form was sent before")
+
+	// Codes: of an authenticator, sent ones, and the log-in that waits for them.
+	u.shows("log-in", logIn(bob), 200, in)
+	made := u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
+	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1])
+	s.must(err)
+	code := func() string { return factor.CodeAt(secret, factor.Step(time.Now().Add(ahead))) }
+	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", code()), 200, "logins to this page ask for it")
+	step := func() string {
+		t.Helper()
+		return u.field(u.shows("the password", logIn(bob), 200, "Your password was accepted"), "token")
+	}
+	waiting := step()
+	later(5*time.Minute + soon)
+	u.shows("within five minutes", u.post("/account/login/factor", "token", waiting, "code", code()), 200, in)
+	u.shows("the token again", u.post("/account/login/factor", "token", waiting, "code", code()), 401, "The login has expired")
+	waiting = step()
+	later(5*time.Minute + late)
+	u.shows("after five minutes", u.post("/account/login/factor", "token", waiting, "code", code()), 401, "The login has expired")
+	old := code()
+	later(time.Minute + late) // two steps, of which one is accepted
+	u.shows("an old code", u.post("/account/login/factor", "token", step(), "code", old), 401, "The code is wrong, or was used before")
+	right := code()
+	u.shows("the code", u.post("/account/login/factor", "token", step(), "code", right), 200, in)
+	u.shows("the code again", u.post("/account/login/factor", "token", step(), "code", right), 401, "The code is wrong, or was used before")
+	later(time.Minute)
+	u.shows("the next code", u.post("/account/login/factor", "token", step(), "code", code()), 200, in)
+	seen := map[string]bool{}
+	sent := func() (path, code string) {
+		t.Helper()
+		made := u.shows("an address", u.post("/account/factors/mail", "address", eve), 200, "A code was sent to e***@example.net")
+		s.eventually("the code arrives", func() bool {
+			messages, err := s.Inbox(eve)
+			s.must(err)
+			for _, m := range messages {
+				if _, body, _ := strings.Cut(m, "\n\n"); strings.Contains(m, "\nSubject: Your code") && !seen[m] {
+					seen[m], code = true, sentCode.FindString(body)
+				}
+			}
+			return code != ""
+		})
+		return confirmPath.FindString(made.text), code
+	}
+	path, number := sent()
+	later(10*time.Minute + late)
+	u.shows("a code that was sent, after ten minutes", u.post(path, "code", number), 401, "The code is wrong, or was used before")
+	u.shows("log-in", u.post("/account/login/factor", "token", step(), "code", code()), 200, in)
+	path, number = sent()
+	later(10*time.Minute + soon)
+	u.shows("within ten minutes", u.post(path, "code", number), 200, "The second factor is in use")
+}
+
+// A mailbox password that expires: its user is told 30, 14, 7 and 1 days before, by mail and by the
+// webhook, and then refused with the reason, by a daemon whose clock is set and that starts again.
+func TestFaultsOfPasswordAge(t *testing.T) {
+	dir, set := settable(t)
+	hook := newHook(t)
+	s := start(t, trialstack.Options{Bin: dir, SharedRedis: true, Settings: map[string]any{
+		"login.next_passdb": false, "notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile,
+	}})
+	s.ctx = t.Context()
+	d := s.Daemons[0]
+	s.domain(object{"password_policy": object{"max_age": "60d"}})
+	for _, a := range []string{ann, bob} {
+		s.api("PUT", "/v1/accounts/"+a, object{})
+		s.api("PUT", "/v1/accounts/"+a+"/mailbox-password", object{"password": s.passwords[a]})
+	}
+	const day = 24 * time.Hour
+	posted := map[string]int{}
+	for told, left := range []int{30, 14, 7, 1} {
+		for _, soon := range []bool{true, false} { // the notices of a day are sent within the day before
+			ahead := time.Duration(60-left) * day
+			if soon {
+				ahead -= day + time.Minute
+			}
+			set(d, ahead)
+			s.must(d.Kill())
+			s.must(d.Start(s.ctx))
+			want := told
+			if !soon {
+				want++
+			}
+			for _, a := range []string{ann, bob} {
+				s.eventually(fmt.Sprintf("%s is told by mail %d days before", a, left), func() bool {
+					messages, err := s.Inbox(a)
+					s.must(err)
+					n := strings.Count(strings.Join(messages, "\n"), "\nSubject: Your password expires on ")
+					if n > want {
+						t.Fatalf("%s was told %d times by mail %v before: %d", a, n, ahead, left)
+					}
+					return n == want
+				})
+			}
+		}
+		for posted[ann] <= told || posted[bob] <= told {
+			select {
+			case n := <-hook.notices:
+				if n["event"] != "password_expires" || n["signed"] != true || n["domain"] != "example.org" || n["data"].(object)["expires_at"] == nil {
+					t.Errorf("posted: %v", n)
+				}
+				posted[n["account"].(string)]++
+			case <-s.ctx.Done():
+				t.Fatalf("the webhook was not told %d days before: %v", left, posted)
+			}
+		}
+	}
+	s.want("within its age", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	set(d, 60*day+time.Second)
+	s.refuse("after it", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.record("account="+ann+"&reason=password_expired", func(r object) bool { return r["outcome"] == "deny" })
+	u := s.browse(outside)
+	u.shows("the page asks for a new one", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 403, "Your mailbox password has expired. Choose a new one")
+	if posted[ann] != 4 || posted[bob] != 4 || len(hook.notices) != 0 {
+		t.Errorf("posted: %v, and %d more", posted, len(hook.notices))
+	}
 }

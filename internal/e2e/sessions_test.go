@@ -441,7 +441,8 @@ func TestOpenSessionsOfOneAddress(t *testing.T) {
 // A new mailbox password ends the sessions of the old one; a rehash of the same password ends none.
 func TestMailboxPasswordEndsSessions(t *testing.T) {
 	t.Parallel()
-	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false}})
+	hook := newHook(t)
+	s := start(t, trialstack.Options{Settings: map[string]any{"login.next_passdb": false, "notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile}})
 	s.domain(nil)
 	s.api("PUT", "/v1/accounts/"+ann, object{})
 	// Of a scheme that a login replaces.
@@ -482,7 +483,7 @@ func TestMailboxPasswordEndsSessions(t *testing.T) {
 
 	t.Run("on the users' page", func(t *testing.T) { s.in(t).passwordPage("newer-mailbox-2026") })
 	t.Run("on the console", func(t *testing.T) { s.in(t).resetOnConsole() })
-	t.Run("reminded ahead", func(t *testing.T) { s.in(t).remindedAhead() })
+	t.Run("reminded ahead", func(t *testing.T) { s.in(t).remindedAhead(hook) })
 }
 
 // ssha512 is a hash of Dovecot's scheme SSHA512.

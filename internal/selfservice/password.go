@@ -10,6 +10,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -59,6 +60,45 @@ func (v *visit) askPassword(view web.View) error {
 	}
 	view.Nav = v.nav("password")
 	return v.showPassword(v.Call, v.account, data, view)
+}
+
+// strengthData is how strong a password is that is being entered.
+type strengthData struct {
+	Score, Most int
+	Faults      []api.Fault
+}
+
+// strength tells a script what the domain's rules say of a password while it is being entered.
+func (v *visit) strength() error { return v.showStrength(v.Call, v.account) }
+
+func (p *Pages) showStrength(c *web.Call, a *admin.Account) error {
+	password := []byte(c.R.PostFormValue("new_password"))
+	defer clear(password)
+	var f api.Faults
+	data := strengthData{Score: a.TryMailboxPassword(password, &f), Most: credential.MaxStrength}
+	if err := f.Err(); err != nil {
+		data.Faults = c.Problem(c.ProblemOf(err)).Errors
+	}
+	return c.Part(pages, "password", "strength", false, data)
+}
+
+// loginStrength is [visit.strength] before a log-in whose password has expired.
+func (p *Pages) loginStrength(c *web.Call) error {
+	if err := c.Form(); err != nil {
+		return err
+	}
+	b, err := c.Permitted("half", c.Value("token"))
+	if err != nil {
+		return err
+	}
+	h, a, err := p.halfOf(c, b)
+	if err != nil {
+		return err
+	}
+	if h == nil || !h.Expired {
+		return web.NotFound()
+	}
+	return p.showStrength(c, a)
 }
 
 // changePassword sets a new mailbox password for who knows the present one, with a second factor that

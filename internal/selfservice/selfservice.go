@@ -75,6 +75,7 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 	mux.Handle("POST /account/login/factor", site.Page(p.loginFactor))
 	mux.Handle("POST /account/login/passkey", site.Page(p.loginPasskey))
 	mux.Handle("POST /account/login/password", site.Page(p.loginPassword))
+	mux.Handle("POST /account/login/password/strength", site.Page(p.loginStrength))
 	mux.Handle("GET /account/phone/{token}", site.Page(p.phoneForm))
 	mux.Handle("POST /account/phone/{token}", site.Page(p.phone))
 	mux.Handle("POST /language", site.Page(web.ChooseLanguage))
@@ -96,6 +97,7 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 		"POST /account/factors/recovery-codes": (*visit).createCodes,
 		"GET /account/password":                (*visit).password,
 		"POST /account/password":               (*visit).changePassword,
+		"POST /account/password/strength":      (*visit).strength,
 		"GET /account/logins":                  (*visit).logins,
 		"POST /account/logins/{id}/mine":       (*visit).confirmLogin,
 		"GET /account/logins/{id}/not-mine":    (*visit).foreignLogin,
