@@ -114,6 +114,7 @@ func routes() []route {
 		{"GET " + d + "/batch", writers, (*visit).batchForm, harmless},
 		{"POST " + d + "/batch", writers, (*visit).batch, unlessPlanned},
 		{"GET " + d + "/departments", readers, (*visit).departments, harmless},
+		{"POST " + d + "/departments/pick", readers, (*visit).pick, harmless},
 		{"POST " + d + "/departments", writers, (*visit).changeDepartment, harmless},
 		{"GET " + d + "/ip-blocks", readers, (*visit).blocks, harmless},
 		{"POST " + d + "/ip-blocks", writers, (*visit).changeBlocks, always},

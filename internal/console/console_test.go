@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ import (
 func TestRoutes(t *testing.T) {
 	for _, r := range routes() {
 		method, path, _ := strings.Cut(r.pattern, " ")
-		changes := method == "POST" && !strings.HasPrefix(path, "/logout") && !strings.HasSuffix(path, "/check")
+		changes := method == "POST" && !strings.HasPrefix(path, "/logout") && !strings.HasSuffix(path, "/check") && !strings.HasSuffix(path, "/pick")
 		if changes && r.roles != writers {
 			t.Errorf("%s may be sent by %s", r.pattern, r.roles)
 		}
@@ -92,6 +93,46 @@ func TestTree(t *testing.T) {
 	got := show(tree(list, []api.ScopeDepartment{{Path: "sales", Sub: true}, {Path: "sales-x"}}, []api.ScopeDepartment{{Path: "sales/emea/south", Sub: true}}))
 	if want := "sales:in(emea:(south:out()))sales & more:()sales-x:in-only()l2:()"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// Of thousands of departments a page shows one level, or what is found, without those that are marked.
+func TestLevel(t *testing.T) {
+	var list []api.Department
+	for i := range 3000 {
+		if i%10 == 0 {
+			list = append(list, api.Department{Path: fmt.Sprintf("d%03d", i/10)})
+		}
+		list = append(list, api.Department{Path: fmt.Sprintf("d%03d/t%d", i/10, i%10), Name: "Team <" + strconv.Itoa(i) + ">"})
+	}
+	list = append(list, api.Department{Path: "lost/child"}) // above it is nothing
+	in := []api.ScopeDepartment{{Path: "d007", Sub: true}}
+	show := func(l *level) (text string) {
+		for _, b := range l.Items {
+			text += fmt.Sprintf("%s(%d) ", b.Leaf, b.Below)
+		}
+		return fmt.Sprintf("%s+%d %v", text, l.More, l.Above)
+	}
+	first := levelOf(list, "", "", in, nil)
+	if len(first.Items) != 300 || first.More != 0 || first.Items[0].Leaf != "d000" || first.Items[0].Below != 10 || first.Items[299].Leaf != "lost/child" {
+		t.Errorf("the first level: %s", show(first))
+	}
+	if m := first.Marked; len(m) != 1 || m[0].Leaf != "d007" || m[0].Mark != "in" || m[0].Below != 10 {
+		t.Errorf("marked: %+v", m)
+	}
+	for _, l := range []struct{ under, find, want string }{
+		{"d299", "", "d299/t0(0) d299/t1(0) d299/t2(0) d299/t3(0) d299/t4(0) d299/t5(0) d299/t6(0) d299/t7(0) d299/t8(0) d299/t9(0) +0 [d299]"},
+		{"d299/t0", "", "+0 [d299 d299/t0]"},
+		{"", "team <2994", "d299/t4(0) +0 []"},
+		{"", "D29 t4 299", "d299/t4(0) +0 []"},
+		{"", "none", "+0 []"},
+	} {
+		if got := show(levelOf(list, l.under, l.find, nil, nil)); got != l.want {
+			t.Errorf("%q %q: %s", l.under, l.find, got)
+		}
+	}
+	if l := levelOf(list, "", "team", nil, nil); len(l.Items) != maxFound || l.More != 3000-maxFound {
+		t.Errorf("found %d and %d more", len(l.Items), l.More)
 	}
 }
 

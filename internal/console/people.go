@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -404,7 +405,7 @@ func (v *visit) batch() error {
 
 type departmentsData struct {
 	Tree []*branch
-	Next string
+	Many *level // of more than maxTree
 }
 
 func (v *visit) departments() error {
@@ -412,11 +413,17 @@ func (v *visit) departments() error {
 	if err != nil {
 		return err
 	}
-	list, err := d.Departments(admin.Page{Limit: 1000, Cursor: v.page().Cursor})
+	list, err := d.Departments(admin.Page{Limit: math.MaxInt})
 	if err != nil {
 		return err
 	}
-	return v.show("departments", "departments", "Departments", line("department", "list", d.Name()), departmentsData{tree(list.Items, nil, nil), list.Next})
+	var data departmentsData
+	if len(list.Items) > maxTree {
+		data.Many = v.level(list.Items, nil, nil)
+	} else {
+		data.Tree = tree(list.Items, nil, nil)
+	}
+	return v.show("departments", "departments", "Departments", line("department", "list", d.Name()), data)
 }
 
 func (v *visit) changeDepartment() error {

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"html"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,6 +107,29 @@ func (s *site) inBrowser() {
 	do("the console's log-in", chromedp.Navigate(base+"/login"), chromedp.WaitVisible("#key"),
 		chromedp.SendKeys("#key", s.createKey(object{"name": "browser", "role": "admin"})+"\r"), chromedp.WaitVisible("#attention"))
 	inspect("/")
+	s.manyDepartments()
+	do("a batch", chromedp.Navigate(base+"/domains/example.org/batch"), chromedp.WaitVisible("#found select"))
+	inspect("many departments")
+	// By one event each, so that the list is shown once.
+	find := func(text string) chromedp.Action {
+		return chromedp.Evaluate(`{ const f = document.querySelector('input[name="find"]'); f.value = `+strconv.Quote(text)+`; f.dispatchEvent(new Event("input")) }`, nil)
+	}
+	until := func(is string) chromedp.Action {
+		return chromedp.Poll(is, nil, chromedp.WithPollingTimeout(30*time.Second))
+	}
+	choose := func(path string) chromedp.Action {
+		return chromedp.Evaluate(`document.querySelector('select[aria-label="`+path+`"]').value = "in:`+path+`"`, nil)
+	}
+	do("nothing is found", find("team 299"), until(`document.querySelector("#found").textContent.includes("No other department is found.")`))
+	do("a department by its name", find("T299"), until(`document.querySelectorAll("#found select").length == 1`), choose("many/t299"))
+	do("another one, by its level", find("many"), until(`document.querySelector("#found").textContent.includes("Selected, or excepted:")`),
+		chromedp.Click(`button[name="under"][value="many"]`), until(`document.querySelector('select[aria-label="many/t001"]') && document.querySelector("#found").textContent.includes("All departments")`), choose("many/t001"))
+	var result string
+	do("both are selected", chromedp.SetValue(`select[name="imap"]`, "off"), chromedp.Click(`button[value="plan"]`), chromedp.WaitVisible("#found select"), chromedp.Text("main", &result))
+	inspect("the selected departments")
+	if !strings.Contains(result, "Would change: 2 of 2 accounts") {
+		t.Errorf("a batch of two of many departments: %s", result)
+	}
 	if !allPages {
 		return
 	}
@@ -123,3 +148,13 @@ func (s *site) inBrowser() {
 }
 
 func awaitPromise(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
+
+// manyDepartments makes more of them than a page shows as a tree, with ann and bob in two of them.
+func (s *site) manyDepartments() {
+	s.t.Helper()
+	for n := range 300 {
+		s.api("PUT", fmt.Sprintf("/v1/domains/example.org/departments/many/t%03d", n), object{"name": fmt.Sprintf("T%03d", n)})
+	}
+	s.api("PATCH", "/v1/accounts/"+ann, object{"departments": []string{"many/t299"}})
+	s.api("PATCH", "/v1/accounts/"+bob, object{"departments": []string{"many/t001"}})
+}

@@ -148,9 +148,53 @@ func TestPages(t *testing.T) {
 			}
 		}},
 		{"browser", (*site).inBrowser},
+		{"store away", (*site).pagesAway},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(s.in(t)) })
 	}
+}
+
+// While Redis is away every page says so, nothing is changed and nobody logs in or out; mail programs go
+// on. Once it is back, whoever was logged in still is.
+func (s *site) pagesAway() {
+	const at = "/domains/example.org"
+	const away = "The store cannot be reached"
+	a, u := s.administrator("admin", ""), s.browse(outside)
+	u.shows("log-in", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
+	s.must(s.Redis.Kill())
+	for _, path := range []string{
+		"/", at, at + "/logins", at + "/logins/chart", at + "/logins/x", at + "/policies", at + "/policies/new", at + "/policies/x", at + "/third-party", at + "/secure-passwords",
+		at + "/secure-passwords/progress", at + "/accounts", "/accounts/" + ann, "/accounts/" + ann + "/forwards", at + "/batch", at + "/departments", at + "/ip-blocks", at + "/held",
+		at + "/mail-rules", at + "/mail-rules/new", at + "/groups", at + "/groups/new", "/groups/team@example.org", at + "/messages", at + "/messages/explain?queue_id=x", at + "/inspection",
+		at + "/withdraw", at + "/sessions", at + "/document", "/keys", "/audit", "/throttle", "/store",
+	} {
+		a.shows(path, a.get(path), 503, away)
+	}
+	for _, path := range []string{"/policies", "/third-party", "/batch", "/departments", "/document", "/ip-blocks", "/mail-rules/new"} {
+		a.shows("POST "+path, a.post(at+path, "name", "x", "path", "away"), 503, away)
+	}
+	for _, path := range []string{"/account", "/account/devices/new", "/account/devices/x/state", "/account/devices/x/delete", "/account/factors", "/account/logins", "/account/logins/x/not-mine", "/account/sessions", "/account/password"} {
+		u.shows(path, u.get(path), 503, away)
+	}
+	u.header.Set("Accept-Language", "de")
+	u.shows("in German", u.get("/account"), 503, "Der Speicher ist nicht erreichbar")
+	u.header = http.Header{}
+	u.shows("a new device", u.post("/account/devices", "label", "x", "as", "show"), 503, away)
+	u.shows("a log-out", u.post("/account/logout"), 503, away)
+	for what, p := range map[string]answered{
+		"a log-in":                s.browse(outside).post("/account/login", "account", ann, "password", s.passwords[ann]),
+		"a log-in to the console": s.browse(outside).post("/login", "key", "dbk_x"),
+		"a link for a phone":      s.browse(outside).get("/account/phone/x"),
+	} {
+		if p.status != 503 && p.status != 401 || strings.Contains(p.text, "My devices") {
+			s.t.Errorf("%s: %d %s", what, p.status, p.text)
+		}
+	}
+	s.want("a mail program", s.imap(outside, ann, s.passwords[ann]), "OK ")
+	s.must(s.Redis.Restart(s.ctx))
+	s.eventually("the pages are back", func() bool { return a.get("/").status == 200 && u.get("/account").status == 200 })
+	a.shows("still logged in", a.get(at+"/departments"), 200, "Departments")
+	u.shows("still logged in", u.get("/account"), 200, "My devices")
 }
 
 // A user logs in with the mailbox password of the site's own passdb, sets up a device, sees its

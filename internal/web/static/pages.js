@@ -38,6 +38,9 @@ document.addEventListener("DOMContentLoaded", () => {
       e.textContent = names.of(e.dataset.region);
     }
   }
+  for (const e of document.querySelectorAll("[data-scripted]")) {
+    e.hidden = false;
+  }
   const problem = document.getElementById("problem");
   if (problem) {
     problem.tabIndex = -1;
