@@ -149,7 +149,7 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 	q := c.R.URL.Query()
 	switch {
 	case b.State == "" || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(b.State)) != 1:
-		return nil, refuse("this browser has not begun it")
+		return nil, refuseStray("this browser has not begun it")
 	case c.Now.Sub(b.At) > beginWithin:
 		return nil, refuse("it was begun too long ago")
 	}
@@ -185,14 +185,14 @@ func (p *Provider) answered(c *web.Call, b *begun) (*Arrival, error) {
 		Now: func() time.Time { return c.Now },
 	}).Verify(ctx, raw)
 	if err != nil {
-		return nil, refusal{fmt.Errorf("the ID token: %w", err)}
+		return nil, refusal{why: fmt.Errorf("the ID token: %w", err)}
 	}
 	if subtle.ConstantTimeCompare([]byte(verified.Nonce), []byte(b.Nonce)) != 1 {
 		return nil, refuse("the ID token is of another login")
 	}
 	var claims map[string]any
 	if err := verified.Claims(&claims); err != nil {
-		return nil, refusal{fmt.Errorf("the ID token: %w", err)}
+		return nil, refusal{why: fmt.Errorf("the ID token: %w", err)}
 	}
 	if err := p.complete(ctx, known, token, verified.Subject, claims); err != nil {
 		return nil, err

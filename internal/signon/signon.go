@@ -32,7 +32,8 @@
 //
 // # Diagnostics
 //
-// 401: the answer or token was refused; the log says why. 429: too many of them from one address.
+// 401: the answer or token was refused; the log says why. 429: too many of them from one address, of
+// those that no other site's page can send.
 // 503: the provider does not answer, or not as one.
 package signon
 
@@ -82,11 +83,18 @@ func (p *Pages) Register(mux *http.ServeMux, site *web.Site) {
 }
 
 // refusal is why an answer or token was refused, for the log.
-type refusal struct{ why error }
+type refusal struct {
+	why error
+	// stray: any other site's page can make a browser send it. It is not counted as a guess, or such a
+	// page could keep everybody at that address from logging in.
+	stray bool
+}
 
 func (r refusal) Error() string { return r.why.Error() }
 
-func refuse(why string) error { return refusal{errors.New(why)} }
+func refuse(why string) error { return refusal{why: errors.New(why)} }
+
+func refuseStray(why string) error { return refusal{why: errors.New(why), stray: true} }
 
 // failed shows that a login was refused, or that it cannot be verified now. What was wrong is for the
 // operator alone.
@@ -94,9 +102,11 @@ func (p *Pages) failed(c *web.Call, what string, err error) error {
 	problem := api.Refuse(http.StatusUnauthorized, "refused", "%s", c.T("The login was refused. Begin again"))
 	if refused := (refusal{}); errors.As(err, &refused) {
 		c.Log.Info(what+" refused", "ip", c.IP, "reason", refused.why)
-		token := fnv.New64a()
-		_, _ = token.Write([]byte(c.R.URL.RawQuery + c.R.PostForm.Encode()))
-		c.Wrong(token.Sum64())
+		if !refused.stray {
+			token := fnv.New64a()
+			_, _ = token.Write([]byte(c.R.URL.RawQuery + c.R.PostForm.Encode()))
+			c.Wrong(token.Sum64())
+		}
 	} else {
 		c.Log.Warn(what+" cannot be verified", "error", err)
 		problem = api.Unavailable("unavailable", "%s", c.T("This login does not work at the moment. Use your mailbox password, or try again in a few minutes"))

@@ -8,11 +8,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +177,9 @@ func newDesk(p *Pages) *desk {
 	}
 	p.Arrived = func(c *web.Call, a *Arrival) error { d.arrived = a; return c.Arrived("/account") }
 	site := web.New(web.Options{Store: &memory{values: map[string][]byte{}}, PublicURL: here, Log: hclog.NewNullLogger(), ProblemOf: func(err error) *api.Problem {
+		if p := new(api.Problem); errors.As(err, &p) {
+			return p
+		}
 		panic(err)
 	}})
 	mux := http.NewServeMux()
@@ -189,6 +194,10 @@ var clients int
 func (d *desk) send(r *http.Request) *http.Response {
 	clients++
 	r.RemoteAddr = fmt.Sprintf("10.0.%d.%d:1", clients/200, clients%200)
+	return d.sendFrom(r)
+}
+
+func (d *desk) sendFrom(r *http.Request) *http.Response {
 	d.arrived = nil
 	w := httptest.NewRecorder()
 	d.ServeHTTP(w, r)
@@ -384,5 +393,43 @@ func TestLogOutAddress(t *testing.T) {
 		if got := p.logOut(endpoint, "a.b.c", here); (got != "") != want {
 			t.Errorf("%q: %q", endpoint, got)
 		}
+	}
+}
+
+// What any other site's page makes a browser send keeps nobody at its address from logging in; guesses
+// do.
+func TestStrayAnswers(t *testing.T) {
+	const origin, from = "https://webmail.example.org", "10.9.9.9:1"
+	p := newProvider(t)
+	d := newDesk(&Pages{Provider: &Provider{Issuer: p.URL, ClientID: clientID}, Webmail: &Webmail{Key: bytes.Repeat([]byte("k"), 32), Origin: origin}})
+	send := func(method, path, form, origin string, cookies ...*http.Cookie) int {
+		r := httptest.NewRequest(method, here+path, strings.NewReader(form))
+		r.RemoteAddr = from
+		if method == http.MethodPost {
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Header.Set("Origin", origin)
+		}
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		return d.sendFrom(r).StatusCode
+	}
+	for i := range 50 {
+		if status := send(http.MethodGet, callbackPath+"?code=x&state="+strconv.Itoa(i), "", ""); status != http.StatusUnauthorized {
+			t.Fatalf("answer %d: %d", i, status)
+		}
+		if status := send(http.MethodPost, web.HandoverPath, "token="+strconv.Itoa(i), "https://evil.example"); status != http.StatusUnauthorized {
+			t.Fatalf("token %d: %d", i, status)
+		}
+	}
+	cookies, state := d.begin(t, p)
+	if status := send(http.MethodGet, callbackPath+"?code=code&state="+state, "", "", cookies...); status != http.StatusOK || d.arrived == nil {
+		t.Errorf("a right answer: %d", status)
+	}
+	for i := range 20 {
+		send(http.MethodPost, web.HandoverPath, "token="+strconv.Itoa(i), origin)
+	}
+	if status := send(http.MethodPost, web.HandoverPath, "token=x", origin); status != http.StatusTooManyRequests {
+		t.Errorf("after 20 forged tokens: %d", status)
 	}
 }

@@ -44,7 +44,7 @@ func (p *Pages) handover(c *web.Call) error {
 // token verifies the token of a form, and uses it up.
 func (w *Webmail) token(c *web.Call) (*Arrival, error) {
 	if origin := c.R.Header.Get("Origin"); origin != w.Origin {
-		return nil, refuse("the form is not from the webmail's pages")
+		return nil, refuseStray("the form is not from the webmail's pages")
 	}
 	parsed, err := jwt.ParseSigned(c.Value("token"), []jose.SignatureAlgorithm{jose.HS256})
 	if err != nil {
