@@ -55,7 +55,7 @@ func (s *site) chromium() context.Context {
 	s.t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(ctx)
 	s.t.Cleanup(cancel)
-	ctx, end := context.WithTimeout(ctx, 90*time.Second)
+	ctx, end := context.WithTimeout(ctx, 3*time.Minute) // all pages, on a busy machine
 	s.t.Cleanup(end)
 	return ctx
 }
