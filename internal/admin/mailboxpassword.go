@@ -154,8 +154,11 @@ func (a *Account) checkMailboxPassword(ctx context.Context, password []byte, f *
 	return nil
 }
 
+// MaxStrength is the strength of a password that is very hard to guess.
+const MaxStrength = credential.MaxStrength
+
 // TryMailboxPassword adds what is wrong with a new password, but not that it was used before, and
-// estimates its strength: 0 to [credential.MaxStrength].
+// estimates its strength: 0 to [MaxStrength].
 func (a *Account) TryMailboxPassword(password []byte, f *api.Faults) (strength int) {
 	for _, err := range each(credential.CheckNew(password)) {
 		f.Add("/password", "invalid_password", "%v", err)

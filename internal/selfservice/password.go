@@ -10,7 +10,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/credential"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -75,7 +74,7 @@ func (p *Pages) showStrength(c *web.Call, a *admin.Account) error {
 	password := []byte(c.R.PostFormValue("new_password"))
 	defer clear(password)
 	var f api.Faults
-	data := strengthData{Score: a.TryMailboxPassword(password, &f), Most: credential.MaxStrength}
+	data := strengthData{Score: a.TryMailboxPassword(password, &f), Most: admin.MaxStrength}
 	if err := f.Err(); err != nil {
 		data.Faults = c.Problem(c.ProblemOf(err)).Errors
 	}
