@@ -56,6 +56,7 @@ var answers = routesOf(map[string]any{
 	"POST /v1/accounts/{address}/secure":              api.Secured{},
 	"POST /v1/domains/{domain}/logins/{id}/it-was-me": api.LoginRecord{},
 	"GET /v1/domains/{domain}/inspection":             api.Inspection{},
+	"GET /v1/domains/{domain}/inspection/report":      api.InspectionReport{},
 	"POST /v1/domains/{domain}/inspection/reclaim":    api.Reclaimed{},
 	"POST /v1/domains/{domain}/withdraw":              api.Withdrawn{},
 	"GET /v1/domains/{domain}/logins/export":          nil,

@@ -35,6 +35,8 @@ func domainSettings(cmd *cobra.Command) *settings {
 	s.text("password-max-age", "password_policy.max_age", "`age` at which mailbox passwords expire, such as 180d; \"\" for never")
 	s.text("records-retention", "records.retention", "`age` at which login and message records are deleted, such as 30d; \"\" for that of the site")
 	s.text("pseudonymise-after", "records.pseudonymise_after", "`age` at which addresses and client ids in records are replaced by keyed hashes, such as 14d; \"\" for never")
+	s.text("inspect-every", "inspection.every", "`time` between two inspections of the domain, such as 7d; its administrators get a mail about new findings; \"\" for never")
+	s.number("inspect-days", "inspection.days", "`number` of days without use after which these inspections count access as unused; 0 for 90")
 	s.word("mailbox-passwords", "mailbox_passwords", "who verifies mailbox passwords: as login.next_passdb says (site), Drawbridge (here), the next passdb (next), or Drawbridge for accounts that have one set here (stored)", "site", "here", "next", "stored")
 	factor := choose(cmd, "second-factor", "require a second factor of all accounts, at pages and clients that ask for one; for other scopes use the API", "required", "off")
 	s.add("second-factor", func(body, _ object) error {

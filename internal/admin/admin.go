@@ -74,8 +74,10 @@ type Admin struct {
 	// ExportLogins writes the login records that a query selects, oldest first, in parts of a format:
 	// csv, syslog, or jsonl if it is "". total is about how many records there are.
 	ExportLogins func(ctx context.Context, q store.RecordQuery, format string, begin func(contentType string, total int64), write func([]byte) error) error
-	// FindForwards returns what sends an account's mail on, or hides it. nil if nobody can be asked.
-	FindForwards func(ctx context.Context, account string) *api.Forwards
+	// FindForwards finds what sends mail of accounts on, or hides it. nil if nobody can be asked.
+	FindForwards ForwardFinder
+	// LastInspection returns the report of a domain's latest inspection on its schedule; nil for none.
+	LastInspection func(ctx context.Context, domain string) (*api.InspectionReport, error)
 	// KeyUses remembers when API keys were last used; nil if nobody does.
 	KeyUses KeyUses
 	// Nodes returns when each daemon that holds messages was last seen; nil if nobody knows.
@@ -96,6 +98,14 @@ type Journal interface {
 	// LastUses returns when the secure passwords of an account were last used, by their ids.
 	LastUses(ctx context.Context, account string) (map[string]store.LastUse, error)
 	Audit(ctx context.Context, q store.AuditQuery) (items []store.AuditEntry, next string, err error)
+}
+
+// ForwardFinder finds what sends mail of accounts on, or hides it, as forwards.Site does.
+type ForwardFinder interface {
+	Of(ctx context.Context, account string) *api.Forwards
+	// Each passes the forwards of many accounts to f, with pauses. What was not read of many of them
+	// comes last, as the problems of the account "".
+	Each(ctx context.Context, accounts []string, f func(*api.Forwards)) error
 }
 
 // KeyUses remembers when API keys were last used, as redisstore does.

@@ -23,7 +23,7 @@ func ViewDomain(d *store.Domain) api.Domain {
 		Name: d.Name, AliasDomains: list(d.AliasDomains), Protocols: viewProtocols(protocols),
 		MaxSecurePasswords: maxSecurePasswords(d), Accounts: cmp.Or(d.Accounts, "open"), SenderCheck: string(d.SenderCheck), TraceHeader: d.TraceHeader,
 		Administrators: list(d.Administrators), PasswordPolicy: viewPasswordPolicy(d.Passwords), SecondFactor: viewSecondFactor(d.SecondFactor),
-		Records: viewRecordPolicy(d.Records), MailboxPasswords: cmp.Or(string(d.MailboxPasswords), passwordsOfSite), CreatedAt: d.CreatedAt,
+		Records: viewRecordPolicy(d.Records), Inspection: viewInspectionPolicy(d.Inspection), MailboxPasswords: cmp.Or(string(d.MailboxPasswords), passwordsOfSite), CreatedAt: d.CreatedAt,
 	}
 }
 
@@ -92,6 +92,7 @@ func ReadSettings(in *api.Domain, next *store.Domain, f *api.Faults) {
 	}
 	next.Passwords = readPasswordPolicy(in.PasswordPolicy, f)
 	next.Records = readRecordPolicy(in.Records, f)
+	next.Inspection = readInspectionPolicy(in.Inspection, f)
 	next.Administrators = make([]string, 0, len(in.Administrators))
 	for i, a := range in.Administrators {
 		addr, err := address.Parse(a, next.Name)

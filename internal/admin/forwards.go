@@ -24,7 +24,7 @@ func (a *Account) Forwards(ctx context.Context) (*api.Forwards, error) {
 	if a.FindForwards == nil {
 		return nil, api.Conflict("not_available", "this daemon knows no Dovecot and no alias maps")
 	}
-	f := a.FindForwards(ctx, a.address)
+	f := a.FindForwards.Of(ctx, a.address)
 	q := store.RecordQuery{Domain: a.name, Account: a.address, Outcome: access.Allow.String(), Limit: 1000}
 	for read := 0; read < sieveRecords; {
 		page, next, err := a.Journal.Records(ctx, q)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,8 +30,9 @@ const (
 )
 
 // Inspect looks for gaps in a domain, or at one account unless that is "". What was not used within
-// days counts as unused, if it was there for that long.
-func (d *Domain) Inspect(ctx context.Context, account string, days int, p Page) (*api.Inspection, error) {
+// days counts as unused, if it was there for that long. Forwards of one account are always looked up,
+// those of a domain if forwards is true, which takes long.
+func (d *Domain) Inspect(ctx context.Context, account string, days int, forwards bool, p Page) (*api.Inspection, error) {
 	after, err := p.after()
 	if err != nil {
 		return nil, err
@@ -41,13 +42,94 @@ func (d *Domain) Inspect(ctx context.Context, account string, days int, p Page) 
 	if err := f.Err(); err != nil {
 		return nil, err
 	}
-	x, err := d.inspect(ctx, account, days)
+	x, err := d.inspect(ctx, account, days, forwards)
 	if err != nil {
 		return nil, err
 	}
+	all := x.view()
 	list := slices.DeleteFunc(x.found, func(f api.Finding) bool { return f.ID <= after })
 	page := firstPage(p, list, func(f api.Finding) string { return f.ID })
-	return &api.Inspection{Items: page.Items, Next: page.Next, Domain: d.name, Since: x.since, Accounts: x.accounts, Records: x.use.Records}, nil
+	all.Items, all.Next = page.Items, page.Next
+	return all, nil
+}
+
+// InspectAll is [Domain.Inspect] of a whole domain, forwards included, with all findings.
+func (d *Domain) InspectAll(ctx context.Context, days int) (*api.Inspection, error) {
+	x, err := d.inspect(ctx, "", days, true)
+	if err != nil {
+		return nil, err
+	}
+	return x.view(), nil
+}
+
+func (x *inspection) view() *api.Inspection {
+	return &api.Inspection{Items: x.found, Domain: x.name, Since: x.since, Accounts: x.accounts, Records: x.use.Records}
+}
+
+// InspectionReport returns what the latest inspection on the domain's schedule found.
+func (d *Domain) InspectionReport(ctx context.Context) (*api.InspectionReport, error) {
+	if err := d.Caller.May(ForRead | ForDomain); err != nil {
+		return nil, err
+	}
+	cur, ok := d.Store.State.Domain(d.name)
+	if !ok {
+		return nil, api.NotFound("domain")
+	}
+	var r *api.InspectionReport
+	if d.LastInspection != nil {
+		var err error
+		if r, err = d.LastInspection(ctx, d.name); err != nil {
+			return nil, err
+		}
+	}
+	if r == nil || r.Time.Before(cur.Doc.CreatedAt.Truncate(time.Second)) { // of an earlier domain of this name
+		return nil, api.Conflict("no_report", "the domain was not inspected on a schedule yet: set inspection.every, and wait for the report")
+	}
+	if d.Caller.Role == store.RoleDomain {
+		r.Node = ""
+	}
+	return r, nil
+}
+
+// minInspectionEvery is the shortest time between two inspections of a domain on its schedule.
+const minInspectionEvery = time.Minute
+
+func viewInspectionPolicy(p *store.InspectionPolicy) *api.InspectionPolicy {
+	if p == nil {
+		return nil
+	}
+	return &api.InspectionPolicy{Every: viewAge(p.Every), Days: p.Days}
+}
+
+// readInspectionPolicy validates how often a domain is inspected; nil for never.
+func readInspectionPolicy(in *api.InspectionPolicy, f *api.Faults) *store.InspectionPolicy {
+	if in == nil || in.Every == "" {
+		return nil
+	}
+	every, err := readAge(in.Every)
+	switch {
+	case err != nil:
+		f.Add("/inspection/every", "invalid_duration", "%v", err)
+	case every < minInspectionEvery:
+		f.Add("/inspection/every", "out_of_range", "must be a minute (60s) or more")
+	}
+	return &store.InspectionPolicy{Every: every, Days: cmp.Or(in.Days, inspectDays)}
+}
+
+// maxRest bounds the pause after a portion of an inspection, which is twice as long as the portion took:
+// logins go on, and 100 000 accounts with as many records take less than 10 s.
+const maxRest = 30 * time.Millisecond
+
+// rest pauses after a portion of an inspection that began at a time, unless that is zero, and returns when
+// the next one begins.
+func rest(ctx context.Context, began time.Time) (time.Time, error) {
+	if !began.IsZero() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(2*time.Since(began), maxRest)):
+		}
+	}
+	return time.Now(), ctx.Err()
 }
 
 // inspection is one look at a domain.
@@ -56,38 +138,67 @@ type inspection struct {
 	since    time.Time
 	use      *history.Use
 	accounts int
+	inUse    map[string]bool // departments of the accounts
 	found    []api.Finding
 }
 
-func (d *Domain) inspect(ctx context.Context, account string, days int) (*inspection, error) {
-	x := &inspection{Domain: d, since: d.Time.AddDate(0, 0, -days).UTC().Truncate(time.Second), found: []api.Finding{}}
+func (d *Domain) inspect(ctx context.Context, account string, days int, forwards bool) (*inspection, error) {
+	x := &inspection{Domain: d, since: d.Time.AddDate(0, 0, -days).UTC().Truncate(time.Second), inUse: map[string]bool{}, found: []api.Finding{}}
 	read := x.since
 	if days == 0 {
 		read = time.Time{}
 	}
 	var err error
-	if x.use, err = d.history().Use(ctx, d.name, account, read); err != nil {
+	h, begin := d.history(), time.Time{}
+	h.Records = func(ctx context.Context, q store.RecordQuery) ([]store.LoginRecord, string, error) {
+		if begin, err = rest(ctx, begin); err != nil {
+			return nil, "", err
+		}
+		return d.Journal.Records(ctx, q)
+	}
+	if x.use, err = h.Use(ctx, d.name, account, read); err != nil {
 		return nil, err
 	}
 	if account != "" {
 		if a, ok := d.Store.State.Account(account); ok {
 			x.account(a.Doc)
 		}
-	} else {
-		for _, a := range d.Store.State.Accounts(d.name, "", 0) {
-			x.account(a.Doc)
-		}
-		x.policies()
-		x.exceptions()
+	} else if err := x.whole(ctx); err != nil {
+		return nil, err
 	}
-	if account != "" && d.FindForwards != nil {
-		x.forwards(d.FindForwards(ctx, account))
+	switch {
+	case d.FindForwards == nil:
+	case account != "":
+		x.forwards(d.FindForwards.Of(ctx, account))
+	case forwards:
+		if err := d.FindForwards.Each(ctx, x.mailboxes(), x.forwards); err != nil {
+			return nil, err
+		}
 	}
 	if err := x.keys(ctx, account); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(x.found, func(a, b api.Finding) int { return strings.Compare(a.ID, b.ID) })
 	return x, nil
+}
+
+// whole looks at all accounts and at the rules.
+func (x *inspection) whole(ctx context.Context) error {
+	begin := time.Now()
+	for accounts := range slices.Chunk(x.Store.State.Accounts(x.name, "", 0), portion) {
+		for _, a := range accounts {
+			x.account(a.Doc)
+		}
+		var err error
+		if begin, err = rest(ctx, begin); err != nil {
+			return err
+		}
+	}
+	if err := x.policies(ctx); err != nil {
+		return err
+	}
+	x.exceptions()
+	return nil
 }
 
 func (x *inspection) add(kind, account, what, detail string, proposal *api.Proposal) {
@@ -98,6 +209,9 @@ func (x *inspection) add(kind, account, what, detail string, proposal *api.Propo
 // account looks at one account.
 func (x *inspection) account(a *store.Account) {
 	x.accounts++
+	for _, path := range a.Departments {
+		x.inUse[path] = true
+	}
 	_, v := x.Store.State.View(a.Address)
 	if !v.Known {
 		return
@@ -139,9 +253,37 @@ func (x *inspection) account(a *store.Account) {
 	}
 }
 
-// forwards looks at what sends an account's mail out of the site. What could not be looked up is a
-// finding as well: the list may be incomplete.
+// mailboxes returns the accounts that have a record, and those that have logged in.
+func (x *inspection) mailboxes() []string {
+	var list []string
+	for _, a := range x.Store.State.Accounts(x.name, "", 0) {
+		list = append(list, a.Doc.Address)
+	}
+	for account := range x.use.Protocol {
+		if address.Domain(account) == x.name {
+			list = append(list, account)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// forwards looks at what sends an account's mail out of the site.
 func (x *inspection) forwards(f *api.Forwards) {
+	outside(f, func(kind, what, detail string) { x.add(kind, f.Account, what, detail, nil) })
+}
+
+// outside passes what sends an account's mail out of the site to add, and what could not be looked up:
+// the list may be incomplete. What is named by neither lines nor reasons, which change while the forward
+// or the problem is the same.
+func outside(f *api.Forwards, add func(kind, what, detail string)) {
+	seen := map[string]bool{}
+	once := func(kind, what, detail string) {
+		if id := kind + ":" + what; !seen[id] {
+			seen[id] = true
+			add(kind, what, detail)
+		}
+	}
 	for i := range f.Items {
 		item := &f.Items[i]
 		if !item.Outside || !item.Active {
@@ -154,27 +296,31 @@ func (x *inspection) forwards(f *api.Forwards) {
 		if item.Computed {
 			to += ", which it makes when it runs"
 		}
-		x.add("forward_outside", f.Account, fmt.Sprintf("%s:%d:%s", item.Name, item.Line, item.Target), from+" sends its mail on to "+to, nil)
+		once("forward_outside", item.Name+":"+item.Target, from+" sends its mail on to "+to)
+	}
+	for _, script := range f.Scripts {
+		if script.Active && script.Problem != "" {
+			once("forwards_unknown", "script:"+script.Name, fmt.Sprintf("the Sieve script %q could not be read whole: %s", script.Name, script.Problem))
+		}
 	}
 	for i, problem := range f.Problems {
-		x.add("forwards_unknown", f.Account, strconv.Itoa(i+1), problem, nil)
+		once("forwards_unknown", f.Unread[i], problem)
 	}
 }
 
 // policies looks for policies without effect.
-func (x *inspection) policies() {
+func (x *inspection) policies(ctx context.Context) error {
 	list := x.Store.State.Policies(x.name)
+	inUse := slices.Collect(maps.Keys(x.inUse))
 	members := func(s *access.Scope) bool { // whether the scope may include anybody
-		if s.All || len(s.Members) > 0 {
-			return true
-		}
-		return slices.ContainsFunc(x.Store.State.Accounts(x.name, "", 0), func(a store.Revised[store.Account]) bool {
-			return slices.ContainsFunc(a.Doc.Departments, func(path string) bool {
-				return slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool { return d.Has(path) })
-			})
+		return s.All || len(s.Members) > 0 || slices.ContainsFunc(inUse, func(path string) bool {
+			return slices.ContainsFunc(s.Departments, func(d access.ScopeDepartment) bool { return d.Has(path) })
 		})
 	}
 	for i := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		p := list[i].Doc
 		if !p.Enabled || p.Managed != "" {
 			continue
@@ -194,6 +340,7 @@ func (x *inspection) policies() {
 			x.add("policy_unused", "", p.ID, fmt.Sprintf("the policy %q has refused no login since %s", p.Name, x.since.Format(time.DateOnly)), nil)
 		}
 	}
+	return nil
 }
 
 // shadows reports whether a blacklist refuses everything that another refuses: its selection is as wide
@@ -287,7 +434,7 @@ func (d *Domain) Reclaim(ctx context.Context, in *api.Reclaim, f *api.Faults) (*
 	if in.Days != nil {
 		days = *in.Days
 	}
-	x, err := d.inspect(ctx, account, days)
+	x, err := d.inspect(ctx, account, days, false)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func TestInspectionFindsMissingFactors(t *testing.T) {
 	}
 	missing := func() (accounts []string) {
 		t.Helper()
-		found, err := d.Inspect(t.Context(), "", 90, admin.Page{})
+		found, err := d.Inspect(t.Context(), "", 90, false, admin.Page{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,6 +47,123 @@ func TestInspectionFindsMissingFactors(t *testing.T) {
 	}
 	if list := missing(); !slices.Equal(list, []string{"ann@example.org"}) {
 		t.Errorf("found %v", list)
+	}
+}
+
+// Each kind of gap is found where it is, and only there; reclaim closes those that have a proposal, and undo
+// opens them again.
+func TestKindsOfFindings(t *testing.T) {
+	a, red := admintest.New(t)
+	a.AuditEntry = red.AuditEntry
+	admintest.Populate(t, a, "example.org")
+	now := time.Now().UTC()
+	old, long := now.AddDate(-1, 0, -1), now.AddDate(0, 0, -200)
+	secret := func(id string) []store.SecurePassword {
+		return []store.SecurePassword{{ID: id, Label: id, CreatedAt: long}}
+	}
+	ip := []string{"198.51.100.0/24"}
+	err := a.Store.Update(t.Context(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(ch *store.Change) error {
+		for _, acc := range []store.Account{
+			{Address: "carl@example.org", MailboxHash: "{X}y", MailboxSetAt: old},
+			{Address: "dora@example.org", MailboxHash: "{X}y", MailboxSetAt: now, Secrets: secret("used")},
+			{Address: "pam@example.org", Secrets: secret("idle")},
+			{Address: "sue@example.org", Secrets: secret("kept"), Suspended: true},
+			{Address: "tom@example.org", Departments: []string{"sales/emea"}},
+		} {
+			acc.CreatedAt = long
+			ch.PutAccount(&acc)
+		}
+		ch.PutDepartment("example.org", &store.Department{Path: "sales/emea"})
+		ch.PutDepartment("example.org", &store.Department{Path: "empty"})
+		for id, scope := range map[string]access.Scope{
+			"nobody":  {Departments: []access.ScopeDepartment{{Path: "empty", Sub: true}}},
+			"sales":   {Departments: []access.ScopeDepartment{{Path: "sales", Sub: true}}},
+			"refuses": {All: true, Except: access.Exceptions{Members: []string{"bob@example.org"}}},
+			"off":     {Departments: []access.ScopeDepartment{{Path: "empty"}}},
+		} {
+			p := access.Policy{ID: id, Name: id, Enabled: id != "off", Type: access.Blacklist, Scope: scope, IPs: ip}
+			if id == "sales" {
+				p.IPs = []string{"192.0.2.0/24"}
+			}
+			ch.PutPolicy("example.org", &store.Policy{Policy: p, CreatedAt: long})
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := func(account, credential string, outcome access.Outcome, policy string) store.LoginRecord {
+		return store.LoginRecord{
+			ID: store.NewID(), Domain: "example.org", Account: account, Time: now, IP: "198.51.100.9", Protocol: "imap", Client: access.ClientThirdParty,
+			Outcome: outcome, Reason: access.ReasonOK, CredentialID: credential, PolicyID: policy,
+		}
+	}
+	batch := store.Batch{Records: []store.LoginRecord{
+		login("carl@example.org", store.CredentialMailbox, access.Allow, ""), login("dora@example.org", "used", access.Allow, ""),
+		login("tom@example.org", store.CredentialMailbox, access.Deny, "refuses"),
+	}}
+	if err := red.AppendRecords(t.Context(), store.BatchID{Origin: "test", N: 1}, &batch); err != nil {
+		t.Fatal(err)
+	}
+	d, err := admintest.As(a, store.RoleAdmin, "", "").Domain("example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := func() (ids []string) {
+		t.Helper()
+		in, err := d.Inspect(t.Context(), "", 90, false, admin.Page{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range in.Items {
+			if f.Kind != "unused_protocol" && f.Kind != "unused_sending" { // which are tested with Dovecot
+				ids = append(ids, f.ID)
+			}
+		}
+		return ids
+	}
+	want := []string{
+		"exception_without_end::refuses", "no_secure_password:carl@example.org", "old_mailbox_password:carl@example.org",
+		"policy_unused::sales", "policy_without_effect::nobody", "suspended_with_access:sue@example.org",
+		"unused_secure_password:pam@example.org:idle", "unused_secure_password:sue@example.org:kept",
+	}
+	if got := found(); !slices.Equal(got, want) {
+		t.Fatalf("found %q\n want %q", got, want)
+	}
+	done, err := d.Reclaim(t.Context(), &api.Reclaim{Kinds: []string{"policy_without_effect", "unused_secure_password", "policy_unused"}}, &api.Faults{})
+	if err != nil || len(done.Items) != 3 {
+		t.Fatalf("reclaimed %+v, %v", done, err)
+	}
+	if got := found(); slices.Contains(got, want[4]) || slices.Contains(got, want[6]) || !slices.Contains(got, want[3]) {
+		t.Errorf("after the reclaim: %q", got)
+	}
+	if r, err := d.Reclaim(t.Context(), &api.Reclaim{Undo: done.ID}, &api.Faults{}); err != nil || r.Reverted != 3 {
+		t.Errorf("undo: %+v, %v", r, err)
+	}
+	if got := found(); !slices.Equal(got, want) {
+		t.Errorf("after the undo %q", got)
+	}
+
+	_, err = d.PutSecurePasswordPolicy(t.Context(), func(*api.Faults) *api.SecurePasswordPolicy {
+		return &api.SecurePasswordPolicy{Enforced: true, Scope: &api.Scope{All: true, Except: &api.Exceptions{Members: []string{"ann@example.org"}}}}
+	})
+	if admin.ProblemOf(err).Code == "lockout" { // carl logs in with his mailbox password
+		d.Confirm = true
+		_, err = d.PutSecurePasswordPolicy(t.Context(), func(*api.Faults) *api.SecurePasswordPolicy {
+			return &api.SecurePasswordPolicy{Enforced: true, Scope: &api.Scope{All: true, Except: &api.Exceptions{Members: []string{"ann@example.org"}}}}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := found()
+	for _, id := range []string{"exception_without_end::secure-password-policy", "no_secure_password:bob@example.org", "no_secure_password:tom@example.org"} {
+		if !slices.Contains(got, id) {
+			t.Errorf("where secure passwords are required, %s is not found: %q", id, got)
+		}
+	}
+	if slices.Contains(got, "no_secure_password:ann@example.org") || slices.Contains(got, "no_secure_password:pam@example.org") {
+		t.Errorf("found %q", got)
 	}
 }
 
@@ -172,7 +289,7 @@ func TestUnusedKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Time = r.Time.AddDate(0, 0, 2)
-		in, err := d.Inspect(ctx, "", 1, admin.Page{})
+		in, err := d.Inspect(ctx, "", 1, false, admin.Page{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +303,7 @@ func TestUnusedKeys(t *testing.T) {
 		}
 		return list
 	}
-	if in, err := d.Inspect(ctx, "", 1, admin.Page{}); err != nil || slices.ContainsFunc(in.Items, func(f api.Finding) bool { return f.Kind == "unused_key" }) {
+	if in, err := d.Inspect(ctx, "", 1, false, admin.Page{}); err != nil || slices.ContainsFunc(in.Items, func(f api.Finding) bool { return f.Kind == "unused_key" }) {
 		t.Errorf("before it can be known: %+v, %v", in, err)
 	}
 	all := []string{"unused_key::" + busy, "unused_key::" + strong, "unused_key:ann@example.org:" + idle}

@@ -177,7 +177,8 @@ func operations() []operation {
 		get(domain+"/logins/{id}", "get-login", "Show a login record", accountReads, api.LoginRecord{}, getLogin),
 		get(domain+"/logins/{id}/explain", "explain-login", "Evaluate a recorded login by the current rules and explain the decision", domainReads, api.ExplainedLogin{}, explainLogin),
 		write(post, domain+"/logins/{id}/it-was-me", "confirm-login", "Mark a login as its account's own: its network, region, device and client are usual from now on", admin.ForDomain|admin.ForSelf, nil, api.LoginRecord{}, confirmLogin),
-		long(get(domain+"/inspection", "inspect-domain", "Find unused access, and rules without end or effect", domainReads, api.Inspection{}, inspectDomain, "account", "days", "limit", "cursor"), api.InspectionLine{}),
+		long(get(domain+"/inspection", "inspect-domain", "Find unused access, and rules without end or effect", domainReads, api.Inspection{}, inspectDomain, "account", "days", "forwards", "limit", "cursor"), api.InspectionLine{}),
+		get(domain+"/inspection/report", "get-inspection-report", "Show what the latest inspection on the domain's schedule found", domainReads, api.InspectionReport{}, inspectionReport),
 		ends(write(post, domain+"/inspection/reclaim", "reclaim", "Carry out the proposals of findings, or undo that", admin.ForDomain, api.Reclaim{}, api.Reclaimed{}, reclaimDomain)),
 		get(domain+"/sessions", "list-sessions", "List the open sessions of a domain", domainReads, api.Sessions{}, listSessions),
 		get(account+"/sessions", "list-account-sessions", "List the open sessions of an account", accountReads, api.Sessions{}, listAccountSessions),
@@ -300,6 +301,8 @@ func parameter(name string) rest.Param {
 		return rest.Param{Doc: "csv, jsonl (the default) or syslog (RFC 5424).", Enum: []string{"csv", "jsonl", "syslog"}}
 	case "days":
 		return rest.Param{Doc: "Days without use after which access counts as unused: 0 to 3650, by default 90. 0: only access that was never used.", Kind: rest.Text}
+	case "forwards":
+		return rest.Param{Doc: "Also look up what forwards mail of the domain's accounts to outside: some 20 accounts a second. With account, that is always looked up.", Kind: rest.Flag}
 	case "anchor":
 		return rest.Param{Doc: "The anchor of an earlier verification: the chains must still pass through it.", Kind: rest.Text}
 	case "domain":

@@ -138,6 +138,7 @@ func matrix() []operation {
 		{"POST", "/v1/accounts/{A}/secure", `{"switch_off":true}`, "domain"},
 		{"POST", "/v1/domains/{D}/logins/{login}/it-was-me", "", "domain self"},
 		{"GET", "/v1/domains/{D}/inspection", "", "read domain"},
+		{"GET", "/v1/domains/{D}/inspection/report", "", "read domain"},
 		{"POST", "/v1/domains/{D}/inspection/reclaim", `{"kinds":["unused_protocol"]}`, "domain"},
 		{"GET", "/v1/domains/{D}/logins/export", "", "read domain self"},
 		{"POST", "/v1/domains/{D}/withdraw", `{"credential_id":"x","since":"2026-01-01T00:00:00Z"}`, "domain"},

@@ -64,9 +64,11 @@ func inspectDomain(c *call) (*answer, error) {
 		return nil, f.Err()
 	}
 	return c.long(func(ctx context.Context, _ rest.Progress) (any, error) {
-		return c.domain.Inspect(ctx, c.query.Get("account"), days, c.page())
+		return c.domain.Inspect(ctx, c.query.Get("account"), days, c.flag("forwards"), c.page())
 	})
 }
+
+func inspectionReport(c *call) (*answer, error) { return reported(c.domain.InspectionReport(c.ctx)) }
 
 func reclaimDomain(c *call) (*answer, error) {
 	var f api.Faults

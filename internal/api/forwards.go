@@ -9,6 +9,8 @@ type Forwards struct {
 	Scripts     []SieveScript `json:"scripts" doc:"The account's Sieve scripts. Dovecot runs the active one."`
 	ManageSieve []SieveLogin  `json:"manage_sieve" doc:"The latest logins by ManageSieve, newest first, at most 10: scripts can be changed by them. Webmail can change scripts too."`
 	Problems    []string      `json:"problems,omitempty" doc:"What could not be looked up, with the reason: the list may be incomplete."`
+	// Unread names the Dovecot, map or setting of each problem, which stays the same while its reason differs.
+	Unread []string `json:"-"`
 }
 
 // Forward is one action of a Sieve script, or one target of an alias map.

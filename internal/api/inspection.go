@@ -47,6 +47,33 @@ type Reclaimed struct {
 	Kept      []string  `json:"kept,omitempty" doc:"Of undo: what somebody has changed since, and was left."`
 }
 
+// InspectionReport is what the latest inspection of a domain on its schedule found.
+type InspectionReport struct {
+	Domain   string            `json:"domain"`
+	Time     time.Time         `json:"time" doc:"When the inspection began."`
+	Node     string            `json:"node,omitempty" doc:"The daemon that made it; not for keys of role domain."`
+	Since    time.Time         `json:"since" doc:"Use is judged by the login records since then."`
+	Accounts int               `json:"accounts" doc:"Number of accounts examined."`
+	Records  int               `json:"records" doc:"Number of login records examined."`
+	Found    int               `json:"found" doc:"Number of findings."`
+	New      int               `json:"new" doc:"Of these, the ones that the inspection before did not have."`
+	Kinds    []FindingCount    `json:"kinds" doc:"Findings by kind."`
+	Items    []ReportedFinding `json:"items" doc:"New findings first; at most 1000."`
+}
+
+// FindingCount counts the findings of a kind.
+type FindingCount struct {
+	Kind  string `json:"kind"`
+	Found int    `json:"found"`
+	New   int    `json:"new"`
+}
+
+// ReportedFinding is a finding of a report.
+type ReportedFinding struct {
+	Finding
+	New bool `json:"new" doc:"The inspection before did not have it."`
+}
+
 // InspectionLine is one line of a streamed inspection: one of its fields.
 type InspectionLine struct {
 	Result  *Inspection `json:"result,omitempty"`

@@ -28,6 +28,7 @@ type Domain struct {
 	MailboxPasswords   string              `json:"mailbox_passwords" enum:"site,here,next,stored" default:"site" doc:"Who verifies mailbox passwords. site: as login.next_passdb says; here: Drawbridge; next: the next passdb; stored: Drawbridge for accounts whose mailbox password is set here, else the next passdb. A change to here or next needs confirm=true, and role admin."`
 	SecondFactor       *SecondFactorPolicy `json:"second_factor,omitempty" doc:"For whom a second factor is required to log in to pages, and to the site's own clients that ask for one. Missing: nobody; who has one is asked for it."`
 	Records            *RecordPolicy       `json:"records,omitempty" doc:"How long login and message records are kept. Missing: as records.retention of the site says, and not pseudonymised."`
+	Inspection         *InspectionPolicy   `json:"inspection,omitempty" doc:"How often the domain is inspected by itself. Missing: never."`
 	CreatedAt          time.Time           `json:"created_at,omitzero" readOnly:"true"`
 
 	CutOff           *CutOff `json:"cut_off,omitempty" readOnly:"true" doc:"Of a dry run that changes protocol switches: whom it would keep out."`
@@ -47,6 +48,13 @@ type PasswordPolicy struct {
 type RecordPolicy struct {
 	Retention         string `json:"retention,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"Login and message records are deleted at this age, as days, hours, minutes or seconds; those older than records.retention of the site are deleted in any case." example:"30d"`
 	PseudonymiseAfter string `json:"pseudonymise_after,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"At this age, addresses and client ids are replaced by keyed hashes, and sessions removed, for good." example:"14d"`
+}
+
+// InspectionPolicy says how often a domain is inspected by itself. Its administrators get a mail, and the
+// site's webhook a notice, about findings that the inspection before did not have.
+type InspectionPolicy struct {
+	Every string `json:"every,omitempty" pattern:"^([1-9][0-9]{0,5}[dhms])?$" doc:"Time between two inspections, as days, hours, minutes or seconds, at least a minute. Empty: never." example:"7d"`
+	Days  int    `json:"days,omitempty" minimum:"0" maximum:"3650" doc:"Days without use after which access counts as unused; 90 if it is left out or 0."`
 }
 
 // NewDomain is a domain to be created. Unless it says otherwise, third-party clients are blocked in

@@ -80,7 +80,6 @@ func (v *visit) logins() error {
 type explainData struct {
 	*api.ExplainedLogin
 	Sessions, Passwords bool
-	Forwards            *api.Forwards // of the account of an unusual login; nil for others
 }
 
 func (v *visit) login() error {
@@ -94,9 +93,6 @@ func (v *visit) login() error {
 		return err
 	}
 	data := explainData{ExplainedLogin: explained, Sessions: v.Open.Live != nil, Passwords: d.KeepsPasswords()}
-	if a, err := v.as(admin.Options{}).Account(explained.Record.Account); err == nil && len(explained.Record.Abnormal) > 0 {
-		data.Forwards, _ = a.Forwards(v.R.Context()) // the page is about the login; it links to the list
-	}
 	return v.show("explain", "logins", "A login explained", line("explain", d.Name(), id), data)
 }
 

@@ -22,6 +22,8 @@ type inspectionData struct {
 	Days      int
 	Kinds     []string // of the listed findings that have a proposal
 	Reclaimed *api.Reclaimed
+	Report    *api.InspectionReport // of the domain's schedule; nil for none
+	Every     string                // its schedule; "" for none
 	Planned   bool
 	Undone    bool
 }
@@ -44,10 +46,16 @@ func (v *visit) inspection(account, days string, data inspectionData, problem er
 		words = append(words, "--days", strconv.Itoa(data.Days))
 	}
 	view := v.view("inspection", "Inspection", line(words...), &data)
-	data.Inspection, err = d.Inspect(v.R.Context(), account, data.Days, v.page())
+	data.Inspection, err = d.Inspect(v.R.Context(), account, data.Days, false, v.page())
 	if err != nil {
 		data.Inspection = &api.Inspection{}
 		problem = err
+	}
+	if account == "" && data.Reclaimed == nil {
+		data.Report, _ = d.InspectionReport(v.R.Context()) // the page is about what is found now
+		if set, err := d.Settings(); err == nil && set.View.Inspection != nil {
+			data.Every = set.View.Inspection.Every
+		}
 	}
 	for i := range data.Items {
 		if f := &data.Items[i]; f.Proposal != nil && !slices.Contains(data.Kinds, f.Kind) {
@@ -66,8 +74,33 @@ func (v *visit) inspect() error {
 	return v.inspection(q.Get("account"), q.Get("days"), inspectionData{}, nil)
 }
 
+// schedule sets how often the domain is inspected by itself.
+func (v *visit) schedule() error {
+	d, err := v.domain(v.options())
+	if err != nil {
+		return err
+	}
+	every := v.Value("every")
+	_, err = d.Patch(v.R.Context(), func(cur *api.Domain, _ *api.Faults) (*api.Domain, error) {
+		next := *cur
+		next.Inspection = &api.InspectionPolicy{Every: every}
+		if cur.Inspection != nil {
+			next.Inspection.Days = cur.Inspection.Days
+		}
+		return &next, nil
+	})
+	note := "The domain is inspected every " + every
+	if every == "" {
+		note = "The domain is not inspected by itself"
+	}
+	return v.changed(err, note+v.where()+".", "/inspection")
+}
+
 // reclaim carries out the proposals of findings, shows what that would change, or undoes it.
 func (v *visit) reclaim() error {
+	if v.Value("do") == "schedule" {
+		return v.schedule()
+	}
 	o := v.options()
 	o.DryRun = v.Value("do") == "plan"
 	d, err := v.domain(o)

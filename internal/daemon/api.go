@@ -17,6 +17,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/adminapi"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/content"
+	"github.com/drawbridge/drawbridge/internal/inspections"
 	"github.com/drawbridge/drawbridge/internal/listen"
 	"github.com/drawbridge/drawbridge/internal/loginapi"
 	"github.com/drawbridge/drawbridge/internal/metrics"
@@ -84,10 +85,11 @@ func newAdmin(p *parts) *admin.Admin {
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
 		Regions: p.regions, Nodes: p.redis.Nodes,
 		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
-		ExportLogins: exportLogins(p.redis),
-		Learn:        p.watcher.Confirm,
-		FindForwards: forwardsSite(p.cfg, p.store.State).Of,
-		VerifyAudit:  p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
+		ExportLogins:   exportLogins(p.redis),
+		Learn:          p.watcher.Confirm,
+		FindForwards:   forwardsSite(p.cfg, p.store.State),
+		LastInspection: (&inspections.Site{Store: p.redis}).Last,
+		VerifyAudit:    p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {
 		a.WouldEnd = p.live.WouldEnd

@@ -11,6 +11,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/config"
 	"github.com/drawbridge/drawbridge/internal/inject"
+	"github.com/drawbridge/drawbridge/internal/inspections"
 	"github.com/drawbridge/drawbridge/internal/notify"
 	"github.com/drawbridge/drawbridge/internal/reminders"
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -28,6 +29,22 @@ func remind(ctx context.Context, p *parts, a *admin.Admin) {
 				return nil, err
 			}
 			return d.EnforcementProgress(ctx)
+		},
+	}
+	site.Run(ctx)
+}
+
+// inspectDomains inspects domains on their schedules until ctx ends.
+func inspectDomains(ctx context.Context, p *parts, a *admin.Admin) {
+	caller := admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "daemon"}}
+	site := &inspections.Site{
+		State: p.store.State, Store: p.redis, Notify: p.notify, Log: p.log.Named("inspections"), Node: nodeName(p.cfg), Holder: store.NewID(),
+		Inspect: func(ctx context.Context, domain string, days int) (*api.Inspection, error) {
+			d, err := a.As(caller, admin.Options{}).Domain(domain)
+			if err != nil {
+				return nil, err
+			}
+			return d.InspectAll(ctx, days)
 		},
 	}
 	site.Run(ctx)

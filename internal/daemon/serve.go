@@ -163,6 +163,7 @@ func serve(ctx context.Context, fail context.CancelCauseFunc, s *sockets, p *par
 	}
 	defer closePages()
 	go remind(ctx, p, a)
+	go inspectDomains(ctx, p, a)
 	go uses.Run(ctx)
 	api, err := apiServer(p, a)
 	if err != nil {

@@ -57,6 +57,8 @@ type Notice struct {
 	// Subject and Text are those of the mail to the account; no mail if Subject is "".
 	Subject string `json:"-"`
 	Text    string `json:"-"`
+	// To are the addresses that get the mail in place of the account, such as a domain's administrators.
+	To []string `json:"-"`
 }
 
 // Spool keeps texts on disk, oldest first, through restarts. Add returns how many of the oldest it dropped
@@ -95,7 +97,13 @@ type Notifier struct {
 // is logged.
 func (n *Notifier) Notify(notice *Notice) {
 	if n.Mail != nil && notice.Subject != "" {
-		n.Mail.put(mailed{ID: notice.ID, Domain: notice.Domain, To: notice.Account, Subject: notice.Subject, Text: notice.Text, Time: notice.Time}, notice.Time)
+		to := notice.To
+		if len(to) == 0 {
+			to = []string{notice.Account}
+		}
+		for _, address := range to {
+			n.Mail.put(mailed{ID: notice.ID, Domain: notice.Domain, To: address, Subject: notice.Subject, Text: notice.Text, Time: notice.Time}, notice.Time)
+		}
 	}
 	if n.Webhook != nil {
 		n.Webhook.put(notice, notice.Time)

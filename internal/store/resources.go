@@ -57,6 +57,7 @@ type Domain struct {
 	Passwords          *PasswordPolicy      `json:"password_policy,omitempty"` // of mailbox passwords kept here; nil demands nothing
 	SecondFactor       *SecondFactorPolicy  `json:"second_factor,omitempty"`   // nil requires none
 	Records            *RecordPolicy        `json:"records,omitempty"`         // nil: as the site keeps them
+	Inspection         *InspectionPolicy    `json:"inspection,omitempty"`      // nil: only when somebody asks for it
 	MailboxPasswords   PasswordPlace        `json:"mailbox_passwords,omitempty"`
 	CreatedAt          time.Time            `json:"created_at"`
 }
@@ -66,6 +67,13 @@ type Domain struct {
 type RecordPolicy struct {
 	Retention         time.Duration `json:"retention,omitempty"`
 	PseudonymiseAfter time.Duration `json:"pseudonymise_after,omitempty"`
+}
+
+// InspectionPolicy says how often a domain is inspected, and for how many days something must be unused
+// to be found.
+type InspectionPolicy struct {
+	Every time.Duration `json:"every"`
+	Days  int           `json:"days"`
 }
 
 // PasswordPlace says who verifies the mailbox passwords of a domain.

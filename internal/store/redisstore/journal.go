@@ -180,11 +180,11 @@ func (r *Redis) Expire(ctx context.Context, domain string, now time.Time, retent
 }
 
 // Forget removes what is stored of deleted accounts of one domain beside the documents: their last
-// uses and usual logins. With the domain, it removes the domain's records as well; "" keeps them.
+// uses and usual logins. With the domain, it removes the domain's records and report as well; "" keeps them.
 func (r *Redis) Forget(ctx context.Context, domain string, accounts []string) error {
 	var keys []string
 	if domain != "" {
-		keys = []string{loginsKey(domain), oldLoginsKey(domain), closedKey(domain), messagesKey(domain), oldMessagesKey(domain), habitsKey(domain)}
+		keys = []string{loginsKey(domain), oldLoginsKey(domain), closedKey(domain), messagesKey(domain), oldMessagesKey(domain), habitsKey(domain), inspectionKey(domain)}
 	}
 	for _, a := range accounts {
 		keys = append(keys, usedKey(a))

@@ -44,6 +44,19 @@ func (r *Redis) Advance(ctx context.Context, domain, name string, to int64, keep
 	return n == 1, wrap(err)
 }
 
+var lease = redis.NewScript(`
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`)
+
+// Lease gives something to a holder for a time, or prolongs that, and reports whether the holder has
+// it: of several daemons, one. [Redis.TakeKept] gives it back.
+func (r *Redis) Lease(ctx context.Context, domain, name, holder string, keep time.Duration) (bool, error) {
+	n, err := lease.Run(ctx, r.client, []string{memoryKey(domain, name)}, holder, keep.Milliseconds()).Int()
+	return n == 1, wrap(err)
+}
+
 // Keep remembers a value for a time.
 func (r *Redis) Keep(ctx context.Context, domain, name string, value []byte, keep time.Duration) error {
 	return wrap(r.client.Set(ctx, memoryKey(domain, name), value, keep).Err())
