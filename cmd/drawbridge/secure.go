@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -15,7 +18,8 @@ func (c *cli) accountSecure() *cobra.Command {
 		Short: "Secure an account that somebody else has used",
 		Long: "Block the intruder's address, revoke all secure passwords, set a new mailbox password, switch all protocols off or end\n" +
 			"open sessions, as the flags say. --all does everything that the site supports except blocking an address. Without\n" +
-			"flags the command does nothing.",
+			"flags the command does nothing. It prints what remains to be done or looked at: passwords, second factors, switches,\n" +
+			"keys, sessions and forwards to outside.",
 		Example: "  drawbridge account secure ann@example.org --all --block-ip 203.0.113.9\n" +
 			"  drawbridge account secure ann@example.org --revoke --end-sessions",
 		Args:              takes("ADDRESS"),
@@ -35,7 +39,39 @@ func (c *cli) accountSecure() *cobra.Command {
 		if all {
 			in.RevokeSecurePasswords, in.SwitchOff, in.EndSessions = true, true, true
 		}
-		return c.write(cmd, w, http.MethodPost, adminclient.Path("v1", "accounts", args[0], "secure"), in)
+		return c.writeWith(cmd, w, http.MethodPost, adminclient.Path("v1", "accounts", args[0], "secure"), in, c.printSecured)
 	}
 	return cmd
+}
+
+// printSecured prints what was done, and what remains.
+func (c *cli) printSecured(cmd *cobra.Command, a *adminclient.Answer) error {
+	if c.output == outputJSON {
+		return c.printAnswer(cmd, a)
+	}
+	var left struct {
+		Remains []api.Remaining `json:"remains"`
+	}
+	var done map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(a.Body, &left), json.Unmarshal(a.Body, &done)); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	delete(done, "remains")
+	text, err := json.Marshal(done)
+	if err != nil {
+		return err
+	}
+	shown := *a
+	shown.Body = text
+	if err := c.printAnswer(cmd, &shown); err != nil {
+		return err
+	}
+	t := newTable(cmd.OutOrStdout())
+	for i := range left.Remains {
+		if i == 0 {
+			t.row("what remains:")
+		}
+		t.row("  "+left.Remains[i].Kind, left.Remains[i].Detail)
+	}
+	return t.Flush()
 }

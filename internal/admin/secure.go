@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
@@ -44,7 +46,9 @@ func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*R
 			return nil, err
 		}
 	}
+	after, _ := a.Store.State.Account(a.address)
 	if !in.RevokeSecurePasswords && !in.ResetMailboxPassword && !in.SwitchOff {
+		v.Remains = a.remains(ctx, in, after.Doc)
 		return res, nil
 	}
 	err := a.ChangeAs(ctx, ForDomain|ForSelf, func(ch *store.Change) error {
@@ -84,6 +88,7 @@ func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*R
 			}
 		}
 		res.Rev = ch.Rev
+		after.Doc = &next
 		if v.Unchanged = len(v.Revoked)+len(v.SwitchedOff) == 0 && !in.ResetMailboxPassword; v.Unchanged {
 			res.Rev = cur.Rev
 			return nil
@@ -94,7 +99,84 @@ func (a *Account) Secure(ctx context.Context, in *api.Secure, f *api.Faults) (*R
 		ch.PutAccount(&next)
 		return nil
 	})
+	if err == nil {
+		v.Remains = a.remains(ctx, in, after.Doc)
+	}
 	return res, err
+}
+
+// forwardsWithin bounds how long the answer waits for what forwards an account's mail.
+const forwardsWithin = 10 * time.Second
+
+// remains lists what was not dealt with of an account that somebody else has used. Its document may be
+// nil.
+func (a *Account) remains(ctx context.Context, in *api.Secure, doc *store.Account) []api.Remaining {
+	list := []api.Remaining{}
+	add := func(kind, format string, args ...any) {
+		list = append(list, api.Remaining{Kind: kind, Detail: fmt.Sprintf(format, args...)})
+	}
+	if doc == nil {
+		doc = &store.Account{Address: a.address}
+	}
+	switch {
+	case in.ResetMailboxPassword:
+	case !a.KeepsPasswords():
+		add("mailbox_password", "the mailbox password is not kept here: change it in the site's next passdb")
+	case doc.MailboxSetAt.IsZero():
+		add("mailbox_password", "the mailbox password was not changed")
+	default:
+		add("mailbox_password", "the mailbox password is that of %s: set a new one, unless that was done after the theft", doc.MailboxSetAt.Format(time.DateTime))
+	}
+	for _, p := range doc.Live(a.Time) {
+		add("secure_password", "the secure password %q of %s still works", p.Label, p.CreatedAt.Format(time.DateOnly))
+	}
+	if !doc.HasFactor() {
+		add("second_factor", "the account has no second factor")
+	}
+	for i := range doc.Factors {
+		if f := &doc.Factors[i]; f.Confirmed() {
+			add("second_factor", "the second factor %q (%s) is from %s: is it the owner's?", f.Label, f.Kind, f.ConfirmedAt.Format(time.DateOnly))
+		}
+	}
+	var on, off []string
+	domainSwitches := access.Switches{}
+	if d, ok := a.Store.State.Domain(a.name); ok {
+		domainSwitches = d.Doc.Protocols
+	}
+	for _, p := range access.SwitchedProtocols {
+		switch own, set := doc.Protocols[p.String()]; {
+		case set && !own:
+			off = append(off, p.String())
+		case set:
+			on = append(on, p.String()+" (its own switch)")
+		default:
+			if of, set := domainSwitches[p.String()]; of || !set {
+				on = append(on, p.String())
+			}
+		}
+	}
+	if len(on) > 0 && !doc.Suspended {
+		add("protocols", "may be used: %s", strings.Join(on, ", "))
+	}
+	if len(off) > 0 {
+		add("switched_off", "its own switches are off: %s; put them on once it is safe", strings.Join(off, ", "))
+	}
+	for _, k := range a.Store.State.Keys() {
+		if k := k.Doc; k.Account == a.address && (k.ExpiresAt.IsZero() || a.Time.Before(k.ExpiresAt)) {
+			add("key", "the API key %q of role %s still works", k.Name, k.Role)
+		}
+	}
+	if !in.EndSessions && a.WouldEnd != nil {
+		add("sessions", "open sessions that the rules permit go on")
+	}
+	if a.FindForwards == nil {
+		add("forwards_unknown", "forwards to outside are not known: this daemon knows no Dovecot and no alias maps")
+		return list
+	}
+	ctx, cancel := context.WithTimeout(ctx, forwardsWithin)
+	defer cancel()
+	outside(a.FindForwards.Of(ctx, a.address), func(kind, _, detail string) { add(kind, "%s", detail) })
+	return list
 }
 
 // secureBlock blocks an address unless it is blocked already.

@@ -20,4 +20,12 @@ type Secured struct {
 	EndedBeside  int      `json:"ended_beside,omitempty" doc:"Open sessions that the rules still permitted and that were ended."`
 	Unchanged    bool     `json:"unchanged,omitempty" doc:"The account was secured like this already."`
 	MailboxReset bool     `json:"mailbox_password_reset,omitempty"`
+
+	Remains []Remaining `json:"remains" doc:"What remains to be done for the account, or to be looked at."`
+}
+
+// Remaining is something of an account that was used by somebody else, and that was not dealt with.
+type Remaining struct {
+	Kind   string `json:"kind" enum:"mailbox_password,secure_password,second_factor,protocols,switched_off,key,sessions,forward_outside,forwards_unknown"`
+	Detail string `json:"detail"`
 }
