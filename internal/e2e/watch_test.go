@@ -44,11 +44,13 @@ func TestWatch(t *testing.T) {
 
 	t.Run("throttle", func(t *testing.T) { s.in(t).throttles(theirs, ours) })
 	t.Run("withdraw", func(t *testing.T) { s.in(t).withdraws(theirs) })
+	t.Run("withdraw held and re-injected", func(t *testing.T) { s.in(t).withdrawsHeld(api) })
 	t.Run("abnormal logins", func(t *testing.T) { s.in(t).abnormal(hook, theirs) })
 	t.Run("forwards", func(t *testing.T) { s.in(t).forwards(theirs, api) })
 	t.Run("records", func(t *testing.T) { s.in(t).exports(theirs) })
 	t.Run("metrics", func(t *testing.T) { s.in(t).measures() })
 	t.Run("inspection", func(t *testing.T) { s.in(t).inspects(theirs) })
+	t.Run("inspection on a schedule", func(t *testing.T) { s.in(t).inspectsItself(hook, theirs) })
 	t.Run("audit", func(t *testing.T) { s.in(t).verifiesAudit(ours) })
 	t.Run("distributed guessing", func(t *testing.T) { s.in(t).distributed(theirs, ours) })
 	t.Run("retention", func(t *testing.T) { s.in(t).forgets(theirs) })
@@ -297,6 +299,17 @@ func (s *site) abnormal(h *hook, theirs string) {
 	if secured["blocked_ip"] != away || len(secured["revoked"].([]any)) != 1 || len(secured["switched_off"].([]any)) != 4 || secured["password"] == "" {
 		s.t.Errorf("secured: %v", secured)
 	}
+	remains := fmt.Sprint(secured["remains"])
+	for _, want := range []string{"kind:second_factor", "kind:switched_off", "kind:sessions"} {
+		if !strings.Contains(remains, want) {
+			s.t.Errorf("what remains has no %s: %s", want, remains)
+		}
+	}
+	for _, dealtWith := range []string{"mailbox_password", "kind:secure_password", "kind:protocols", "forward"} {
+		if strings.Contains(remains, dealtWith) {
+			s.t.Errorf("what remains has %s: %s", dealtWith, remains)
+		}
+	}
 	s.refuse("the stolen password", s.imap(office, bob, phone), "OK ")
 	s.refuse("the old mailbox password", s.imap(office, bob, s.passwords[bob]), "OK ")
 	s.with(theirs).refused(http.StatusNotFound, "not_found", "POST", "/v1/accounts/"+bob+"/secure", object{"switch_off": true})
@@ -438,9 +451,7 @@ func (s *site) forwards(theirs string, api int) {
 		s.t.Errorf("the command prints\n%s", text)
 	}
 	s.with(theirs).refused(http.StatusNotFound, "not_found", "GET", path, nil)
-	for _, at := range []string{"exec:/usr/bin/doveadm -c " + s.DovecotConf(), fmt.Sprintf("http://127.0.0.1:%d", api), "unix:" + filepath.Join(s.Dir, "dovecot", "run", "doveadm-server")} {
-		d, err := doveadm.Parse(at, []byte("a key"))
-		s.must(err)
+	for at, d := range s.doveadms(api) {
 		scripts, err := d.Scripts(s.ctx, carol)
 		slices.SortFunc(scripts, func(a, b doveadm.Script) int { return strings.Compare(a.Name, b.Name) })
 		if err != nil || len(scripts) != 2 || scripts[0].Name != "-old" || scripts[0].Active || strings.TrimSpace(scripts[0].Text) != `redirect "bob@example.org";` ||
@@ -451,11 +462,188 @@ func (s *site) forwards(theirs string, api int) {
 			s.t.Errorf("%s: of nobody: %+v", at, scripts)
 		}
 	}
+	_, own := s.device(carol, "left")
+	text := s.command("account", "secure", carol, "--end-sessions")
+	for _, want := range []string{"what remains:", `the secure password "left"`, "may be used: imap", "the mailbox password is that of", "sends its mail on to eve@example.com", "${to}, which it makes when it runs"} {
+		if !strings.Contains(text, want) {
+			s.t.Errorf("what remains lacks %q:\n%s", want, text)
+		}
+	}
+	s.want("the secure password works", s.imap(office, carol, own), "OK ")
 	if text := s.command("inspect", "example.org", "--account", carol, "--wide"); strings.Count(text, "sends its mail on to") != 3 || strings.Contains(text, "forwards_unknown") {
 		s.t.Errorf("the inspection of %s:\n%s", carol, text)
 	}
 	if none := s.api("GET", "/v1/accounts/"+bob+"/forwards", nil); fmt.Sprint(none["items"], none["scripts"], none["problems"]) != "[] [] <nil>" {
 		s.t.Errorf("of an account without forwards: %v", none)
+	}
+}
+
+// doveadms are the ways to ask the site's Dovecot.
+func (s *site) doveadms(api int) map[string]*doveadm.Doveadm {
+	s.t.Helper()
+	all := map[string]*doveadm.Doveadm{}
+	for _, at := range []string{"exec:/usr/bin/doveadm -c " + s.DovecotConf(), fmt.Sprintf("http://127.0.0.1:%d", api), "unix:" + filepath.Join(s.Dir, "dovecot", "run", "doveadm-server")} {
+		d, err := doveadm.Parse(at, []byte("a key"))
+		s.must(err)
+		all[at] = d
+	}
+	return all
+}
+
+// What waits for approval is rejected, and what was approved, and came under another queue id, is deleted;
+// through each way to ask Dovecot, a message is found and deleted by what is recorded of it.
+func (s *site) withdrawsHeld(api int) {
+	id, secret := s.device(carol, "stolen later")
+	send := func(subject string) {
+		s.t.Helper()
+		c, reply := s.submit(office, carol, secret)
+		s.want("submission", reply, "235 ")
+		defer func() { _ = c.Close() }()
+		s.want(subject, s.send(c, carol, ann, "From: "+carol+"\r\nTo: "+ann+"\r\nSubject: "+subject+"\r\nMessage-ID: <"+strings.ReplaceAll(subject, " ", "-")+"@client>\r\n\r\nx\r\n"), "250 ")
+	}
+	rule := s.rule(object{
+		"name": "carol's need approval", "kind": "audit", "scope": object{"members": []string{carol}}, "direction": "sent",
+		"match":  object{"recipient_domains": []string{"example.org"}},
+		"action": object{"approvers": []string{bob}, "need": "any", "expires": "72h", "then": "reject"},
+	})
+	send("held and approved")
+	send("held and waiting")
+	s.api("POST", "/v1/held/"+s.held("held and approved")["id"].(string)+"/approve", nil)
+	s.received(ann, "held and approved")
+	waiting := s.held("held and waiting")["id"].(string)
+	const path = "/v1/domains/example.org/withdraw"
+	what := object{"credential_id": id, "since": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)}
+	var preview object
+	s.eventually("both are found", func() bool {
+		preview = s.api("POST", path+"?dry_run=true", what)
+		return preview["held"] == 1.0 && preview["delivered"] == 1.0
+	})
+	if preview["queued"] != 0.0 || preview["problems"] != nil {
+		s.t.Errorf("the preview: %v", preview)
+	}
+	s.held("held and waiting")
+	if done := s.api("POST", path, what); done["removed"] != 2.0 || done["left"] != 0.0 {
+		s.t.Errorf("withdrawn: %v", done)
+	}
+	s.noneHeld()
+	s.refused(http.StatusNotFound, "not_found", "GET", "/v1/held/"+waiting, nil)
+	if n := s.count(ann, "held and approved") + s.count(ann, "held and waiting"); n != 0 {
+		s.t.Errorf("%d messages are left", n)
+	}
+	s.api("DELETE", "/v1/domains/example.org/mail-rules/"+rule, nil)
+
+	n := 0
+	for at, d := range s.doveadms(api) {
+		n++
+		subject := fmt.Sprint("by way ", n)
+		messageID := fmt.Sprintf("<by-way-%d@client>", n)
+		send(subject)
+		s.received(ann, subject)
+		var sent object
+		s.eventually(subject+" is recorded", func() bool {
+			for _, item := range s.api("GET", "/v1/domains/example.org/messages?account="+carol, nil)["items"].([]any) {
+				if sent = item.(object); sent["message_id"] == messageID && sent["direction"] == "sent" {
+					return true
+				}
+			}
+			return false
+		})
+		since := time.Now().Add(-time.Hour)
+		for what, q := range map[string]struct {
+			sent doveadm.Sent
+			want int
+		}{
+			"its queue id":                  {doveadm.Sent{QueueID: sent["queue_id"].(string), Since: since}, 1},
+			"its Message-ID and sender":     {doveadm.Sent{QueueID: "3F2A11C", MessageID: messageID, Sender: carol, Since: since}, 1},
+			"its Message-ID, another's":     {doveadm.Sent{QueueID: "3F2A11C", MessageID: messageID, Sender: bob, Since: since}, 0},
+			"a part of its queue id":        {doveadm.Sent{QueueID: sent["queue_id"].(string)[:4], Since: since}, 0},
+			"its queue id, later than that": {doveadm.Sent{QueueID: sent["queue_id"].(string), Since: time.Now().Add(time.Hour)}, 0},
+		} {
+			if got, err := d.Count(s.ctx, ann, &q.sent); err != nil || got != q.want {
+				s.t.Errorf("%s, by %s: %d copies, %v", at, what, got, err)
+			}
+		}
+		s.must(d.Expunge(s.ctx, ann, &doveadm.Sent{QueueID: sent["queue_id"].(string), Since: since}))
+		if s.count(ann, subject) != 0 {
+			s.t.Errorf("%s did not delete the message", at)
+		}
+	}
+}
+
+// A domain is inspected on its schedule, forwards to outside included; every daemon shows the report, and the
+// domain's administrators and the hook are told of what is new, and only of that.
+func (s *site) inspectsItself(h *hook, theirs string) {
+	const domain, path = "/v1/domains/example.org", "/v1/domains/example.org/inspection/report"
+	s.refused(http.StatusConflict, "no_report", "GET", path, nil)
+	for _, bad := range []string{"5s", "soon"} {
+		if status, body := s.call(0, "PATCH", domain, object{"inspection": object{"every": bad}}); status != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(body), "/inspection/every") {
+			s.t.Errorf("every %s: %d %v", bad, status, body)
+		}
+	}
+	if text := s.command("inspect", "example.org", "--forwards", "--wide"); !strings.Contains(text, "forward_outside:"+carol+":") {
+		s.t.Errorf("the command finds no forward:\n%s", text)
+	}
+	s.api("PATCH", domain, object{"administrators": []string{ann}})
+	s.command("domain", "set", "example.org", "--inspect-every", "60s", "--inspect-days", "30")
+	report := func(what string, shows func(r object) bool) (r object) {
+		s.t.Helper()
+		s.eventually(what, func() bool {
+			var status int
+			status, r = s.call(1, "GET", path, nil)
+			return status == http.StatusOK && shows(r)
+		})
+		return r
+	}
+	notice := func() (n object) {
+		for n["event"] != "inspection" {
+			select {
+			case n = <-h.notices:
+			case <-s.ctx.Done():
+				s.t.Fatal("the hook was not called")
+			}
+		}
+		return n
+	}
+	first := report("the first report", func(object) bool { return true })
+	kinds := map[string]bool{}
+	for _, item := range first["items"].([]any) {
+		f := item.(object)
+		kinds[fmt.Sprint(f["kind"], " ", f["account"])] = f["new"] == true
+	}
+	if !kinds["forward_outside "+carol] || first["found"] != first["new"] || first["node"] == nil {
+		s.t.Errorf("the first report: %v", first)
+	}
+	if n := notice(); n["signed"] != true || n["domain"] != "example.org" || n["data"].(object)["new"] != first["new"] {
+		s.t.Errorf("the hook received %v", n)
+	}
+	mail := s.received(ann, fmt.Sprintf("Inspection of example.org: %v new findings", first["new"]))
+	if !strings.Contains(mail, "forward_outside") {
+		s.t.Errorf("the mail:\n%s", mail)
+	}
+
+	endless := s.api("POST", "/v1/keys", object{"name": "endless", "role": "domain", "domain": "example.org"})["id"].(string)
+	isNew := func(r object) bool {
+		for _, item := range r["items"].([]any) {
+			if f := item.(object); f["id"] == "key_without_end::"+endless {
+				return f["new"] == true
+			}
+		}
+		return false
+	}
+	for n := notice(); !isNew(n["data"].(object)); n = notice() { // in a minute
+		s.t.Logf("another notice: %v", n) // of what happened meanwhile
+	}
+	second := report("a later report has the new key", isNew)
+	if second["new"].(float64) >= second["found"].(float64) {
+		s.t.Errorf("what was known is new: %v", second)
+	}
+	if text := s.command("inspect", "report", "example.org"); !strings.Contains(text, "endless") {
+		s.t.Errorf("the command prints\n%s", text)
+	}
+	s.with(theirs).refused(http.StatusNotFound, "not_found", "GET", path, nil)
+	s.command("domain", "set", "example.org", "--inspect-every", "")
+	if after := s.api("GET", domain, nil); after["inspection"] != nil {
+		s.t.Errorf("it is still inspected: %v", after["inspection"])
 	}
 }
 
