@@ -88,7 +88,7 @@ func newAdmin(p *parts) *admin.Admin {
 		ExportLogins:   exportLogins(p.redis),
 		Learn:          p.watcher.Confirm,
 		FindForwards:   forwardsSite(p.cfg, p.store.State),
-		LastInspection: (&inspections.Site{Store: p.redis}).Last,
+		LastInspection: (&inspections.Site{Reports: p.redis}).Last,
 		VerifyAudit:    p.redis.VerifyAudit, AuditEntries: p.redis.AuditEntries, AuditEntry: p.redis.AuditEntry,
 	}
 	if p.live != nil {

@@ -38,7 +38,7 @@ func remind(ctx context.Context, p *parts, a *admin.Admin) {
 func inspectDomains(ctx context.Context, p *parts, a *admin.Admin) {
 	caller := admin.Caller{Role: store.RoleAdmin, Actor: store.Actor{Name: "daemon"}}
 	site := &inspections.Site{
-		State: p.store.State, Store: p.redis, Notify: p.notify, Log: p.log.Named("inspections"), Node: nodeName(p.cfg), Holder: store.NewID(),
+		State: p.store.State, Leases: p.redis, Reports: p.redis, Notify: p.notify, Log: p.log.Named("inspections"), Node: nodeName(p.cfg), Holder: store.NewID(),
 		Inspect: func(ctx context.Context, domain string, days int) (*api.Inspection, error) {
 			d, err := a.As(caller, admin.Options{}).Domain(domain)
 			if err != nil {

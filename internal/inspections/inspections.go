@@ -37,19 +37,24 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Store keeps leases and reports for all daemons, as redisstore does.
-type Store interface {
+// Leases gives the inspection of a domain to one of the daemons, as redisstore does.
+type Leases interface {
 	Lease(ctx context.Context, domain, name, holder string, keep time.Duration) (bool, error)
 	TakeKept(ctx context.Context, domain, name string, want []byte) ([]byte, error)
+}
+
+// Reports keeps reports for all daemons, as redisstore does.
+type Reports interface {
 	Inspection(ctx context.Context, domain string) ([]byte, error)
 	Inspected(ctx context.Context, domain string) ([]byte, error)
 	PutInspection(ctx context.Context, domain string, report, found []byte) error
 }
 
-// Site is what inspections depend on. [Site.Last] needs the store only.
+// Site is what inspections depend on. [Site.Last] needs the reports only.
 type Site struct {
-	State *store.State
-	Store Store
+	State   *store.State
+	Leases  Leases
+	Reports Reports
 	// Inspect inspects a domain, with all findings.
 	Inspect func(ctx context.Context, domain string, days int) (*api.Inspection, error)
 	Notify  func(*notify.Notice)
@@ -129,12 +134,12 @@ func (s *Site) domain(ctx context.Context, d *store.Domain, now time.Time) (time
 		return at, err
 	}
 	leased := cmp.Or(s.Leased, time.Minute)
-	prolong := func() (bool, error) { return s.Store.Lease(ctx, d.Name, leaseName, s.Holder, leased) }
+	prolong := func() (bool, error) { return s.Leases.Lease(ctx, d.Name, leaseName, s.Holder, leased) }
 	if mine, err := prolong(); err != nil || !mine {
 		return now.Add(leased / 2), err
 	}
 	defer func() {
-		_, err := s.Store.TakeKept(context.WithoutCancel(ctx), d.Name, leaseName, []byte(s.Holder))
+		_, err := s.Leases.TakeKept(context.WithoutCancel(ctx), d.Name, leaseName, []byte(s.Holder))
 		if err != nil {
 			s.Log.Debug("giving a lease back", "domain", d.Name, "error", err)
 		}
@@ -204,7 +209,7 @@ func (s *Site) while(ctx context.Context, leased time.Duration, prolong func() (
 
 // Last returns the report of a domain's latest inspection; nil for none.
 func (s *Site) Last(ctx context.Context, domain string) (*api.InspectionReport, error) {
-	text, err := s.Store.Inspection(ctx, domain)
+	text, err := s.Reports.Inspection(ctx, domain)
 	if err != nil || text == nil {
 		return nil, err
 	}
@@ -218,7 +223,7 @@ func (s *Site) Last(ctx context.Context, domain string) (*api.InspectionReport, 
 // report compares what was found with the inspection before, notifies of what is new, and stores the
 // report.
 func (s *Site) report(ctx context.Context, d *store.Domain, in *api.Inspection, now time.Time) error {
-	stored, err := s.Store.Inspected(ctx, d.Name)
+	stored, err := s.Reports.Inspected(ctx, d.Name)
 	if err != nil {
 		return err
 	}
@@ -264,7 +269,7 @@ func (s *Site) report(ctx context.Context, d *store.Domain, in *api.Inspection, 
 	if r.New > 0 {
 		s.Notify(notice(d, r))
 	}
-	return s.Store.PutInspection(ctx, d.Name, text, pack(found))
+	return s.Reports.PutInspection(ctx, d.Name, text, pack(found))
 }
 
 // notice is the notice of a report with new findings.

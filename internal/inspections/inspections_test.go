@@ -36,7 +36,7 @@ func start(t *testing.T, n int) *nodes {
 		redistest.Run(t, st)
 		redistest.Ready(t, st)
 		s := &inspections.Site{
-			State: st.State, Store: redis, Log: hclog.NewNullLogger(), Node: fmt.Sprint("mx", i), Holder: store.NewID(),
+			State: st.State, Leases: redis, Reports: redis, Log: hclog.NewNullLogger(), Node: fmt.Sprint("mx", i), Holder: store.NewID(),
 			Notify: func(n *notify.Notice) { all.sent = append(all.sent, n) },
 		}
 		s.Inspect = func(_ context.Context, of string, days int) (*api.Inspection, error) {
@@ -145,7 +145,7 @@ func TestAnotherDaemonTakesOver(t *testing.T) {
 	first, second := all.sites[0], all.sites[1]
 	first.Leased, second.Leased = 15*time.Second, 15*time.Second
 	leases := make(chan bool, 100)
-	first.Store = mortal{first.Store, leases}
+	first.Leases = mortal{first.Leases, leases}
 	first.Inspect = func(ctx context.Context, _ string, _ int) (*api.Inspection, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -175,14 +175,14 @@ func TestAnotherDaemonTakesOver(t *testing.T) {
 	}
 }
 
-// mortal is the store of a daemon that dies: it gives no lease back.
+// mortal is what gives leases to a daemon that dies: it gives no lease back.
 type mortal struct {
-	inspections.Store
+	inspections.Leases
 	leases chan<- bool
 }
 
 func (m mortal) Lease(ctx context.Context, domain, name, holder string, keep time.Duration) (bool, error) {
-	mine, err := m.Store.Lease(ctx, domain, name, holder, keep)
+	mine, err := m.Leases.Lease(ctx, domain, name, holder, keep)
 	m.leases <- mine
 	return mine, err
 }
