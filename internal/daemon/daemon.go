@@ -179,7 +179,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 			PerAddress: cfg.Throttle.WrongSecretsPerAddress, PerAccount: cfg.Throttle.WrongSecretsPerAccount, Window: cfg.Throttle.Window,
 			Distributed: cfg.Throttle.DistributedAddresses, KnownOnly: cfg.Throttle.Distributed == config.KnownOnly,
 		},
-		Exempt: exempt, Internal: internal, Node: nodeName(cfg),
+		Exempt: exempt, Internal: internal, Node: nodeName(cfg), GuessingBegan: guessingNotice(notifier),
 	})
 	watchGate(meters, g)
 	watchFiles(meters, regions, cfg.StateDir)

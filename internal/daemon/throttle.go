@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/notify"
+	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/throttle"
 )
 
@@ -25,7 +28,7 @@ func viewThrottle(held []throttle.Held, distributed []throttle.Distributed) api.
 		v.Items = append(v.Items, t)
 	}
 	for _, d := range distributed {
-		v.Distributed = append(v.Distributed, api.DistributedGuessing{Domain: d.Domain, Addresses: d.Sources, Accounts: d.Accounts, Since: d.Since.UTC()})
+		v.Distributed = append(v.Distributed, viewDistributed(d))
 	}
 	return v
 }
@@ -39,4 +42,16 @@ func sourceText(p netip.Prefix) string {
 		return p.Addr().String()
 	}
 	return p.String()
+}
+
+func viewDistributed(d throttle.Distributed) api.DistributedGuessing {
+	return api.DistributedGuessing{Domain: d.Domain, Addresses: d.Sources, Accounts: d.Accounts, Since: d.Since.UTC()}
+}
+
+// guessingNotice returns what tells the site's webhook that distributed guessing begins. Every daemon
+// notices by itself, and tells.
+func guessingNotice(n *notify.Notifier) func(throttle.Distributed) {
+	return func(d throttle.Distributed) {
+		n.Notify(&notify.Notice{ID: store.NewID(), Event: "distributed_guessing", Time: time.Now().UTC(), Domain: d.Domain, Data: viewDistributed(d)})
+	}
 }

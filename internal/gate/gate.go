@@ -55,6 +55,8 @@ type Options struct {
 	// Network names the network of an address for records, as [region.Source.Network] does; nil for
 	// none.
 	Network func(netip.Addr) string
+	// GuessingBegan is told when distributed guessing at a domain begins; nil for nobody.
+	GuessingBegan func(throttle.Distributed)
 	// Decided receives every decision on a login; nil for none.
 	Decided func(access.Protocol, *access.Decision)
 	// MessageDecided receives the verdict on every message and why; nil for none.

@@ -18,6 +18,9 @@ func (g *Gate) wrong(account string, ip netip.Addr, token uint64, at time.Time) 
 		if d.Domain == address.Domain(account) {
 			g.Log.Warn("distributed guessing: wrong passwords from many addresses at many accounts",
 				"domain", d.Domain, "addresses", d.Sources, "accounts", d.Accounts)
+			if g.GuessingBegan != nil {
+				g.GuessingBegan(d)
+			}
 		}
 	}
 }
