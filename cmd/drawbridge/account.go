@@ -65,7 +65,7 @@ func (c *cli) accountList() *cobra.Command {
 	limit := limited(cmd, 0)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.list(cmd, domainPath(args[0], "accounts"), nil, *limit,
-			col("ADDRESS", "address"),
+			col("ADDRESS", "address").shortened(),
 			col("SUSPENDED", "suspended"),
 			col("IMAP", "effective.imap"),
 			col("POP3", "effective.pop3"),

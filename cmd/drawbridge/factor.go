@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
+
+	"github.com/drawbridge/drawbridge/internal/adminclient"
 )
 
 func (c *cli) factor() *cobra.Command {
@@ -18,7 +22,15 @@ func factorPath(account string, more ...string) string {
 func (c *cli) factorList() *cobra.Command {
 	cmd := c.onAccount("list", "List the second factors of an account, without their secrets")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.list(cmd, factorPath(args[0]), nil, 0,
+		a, err := c.get(cmd, factorPath(args[0]), nil) // a list without pages
+		if err != nil {
+			return err
+		}
+		list := new(adminclient.List)
+		if err := json.Unmarshal(a.Body, list); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		return c.printItems(cmd, list,
 			col("ID", "id"), col("KIND", "kind"), col("LABEL", "label").shortened(), col("TO", "to"), col("PENDING", "pending"), col("LEFT", "left"), col("CREATED", "created_at").onlyWide())
 	}
 	return cmd

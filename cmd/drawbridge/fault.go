@@ -50,6 +50,9 @@ func flagOf(cmd *cobra.Command, parts []string) (*pflag.Flag, int) {
 		names = append(names, strings.ReplaceAll(p, "_", "-"))
 	}
 	except := ""
+	if len(names) == 2 && names[0] == "password-policy" {
+		names = []string{strings.NewReplacer("password-forbidden-keywords", "password-keyword").Replace("password-" + names[1])}
+	}
 	for len(names) > 1 {
 		switch names[0] {
 		case "scope", "select", "login", "set", "protocols", "third-party-access", "policy":

@@ -17,7 +17,7 @@ import (
 
 var loginColumns = [...]column{
 	{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, // records do not last for years
-	col("ACCOUNT", "account"),
+	col("ACCOUNT", "account").shortened(),
 	col("IP", "ip"),
 	col("REGION", "region").onlyWide(),
 	col("NETWORK", "network").onlyWide(),

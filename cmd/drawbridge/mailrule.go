@@ -382,7 +382,7 @@ func (c *cli) mailRuleSuspended() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.list(cmd, domainPath(args[0], "suspensions"), nil, 0,
-				col("ID", "id"), col("ACCOUNT", "account"), col("CREDENTIAL", "credential"), col("LABEL", "label").shortened(), col("RULE", "rule"),
+				col("ID", "id"), col("ACCOUNT", "account").shortened(), col("CREDENTIAL", "credential").onlyWide(), col("LABEL", "label").shortened(), col("RULE", "rule"),
 				col("REACHED", "note").shortened(), col("SINCE", "at"))
 		},
 	}
@@ -417,7 +417,7 @@ func (c *cli) groupList() *cobra.Command {
 		ValidArgsFunction: arguments(c.completeDomain),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.list(cmd, domainPath(args[0], "groups"), nil, 0,
-				col("ADDRESS", "address"), col("WHO MAY SEND", "who_may_send"), col("MEMBERS", "members").shortened(), col("SENDERS", "senders").onlyWide(),
+				col("ADDRESS", "address").shortened(), col("WHO MAY SEND", "who_may_send"), col("MEMBERS", "members").shortened(), col("SENDERS", "senders").onlyWide(),
 				col("DEPARTMENTS", "departments").onlyWide(), col("APPROVERS", "approvers").onlyWide(), col("ALIASES", "aliases").onlyWide())
 		},
 	}
@@ -507,7 +507,7 @@ func (c *cli) messages() *cobra.Command {
 			return err
 		}
 		return c.list(cmd, domainPath(args[0], "messages"), q, *limit,
-			column{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, col("SENDER", "sender"), col("TO DOMAINS", "recipient_domains").shortened(),
+			column{heading: "TIME", field: "time", layout: "01-02 15:04:05"}, col("SENDER", "sender").shortened(), col("TO DOMAINS", "recipient_domains").shortened(),
 			col("RECIPIENTS", "recipients"), col("VERDICT", "verdict"), col("RULE", "rule"), col("CREDENTIAL", "credential").onlyWide(), col("IP", "ip").onlyWide(),
 			col("SIZE", "size").onlyWide(), col("QUEUE ID", "queue_id").onlyWide(), col("MESSAGE-ID", "message_id").onlyWide())
 	}

@@ -17,9 +17,8 @@ func (c *cli) accountSecure() *cobra.Command {
 		Use:   "secure ADDRESS",
 		Short: "Secure an account that somebody else has used",
 		Long: "Block the intruder's address, revoke all secure passwords, set a new mailbox password, switch all protocols off or end\n" +
-			"open sessions, as the flags say. --all does everything that the site supports except blocking an address. Without\n" +
-			"flags the command does nothing. It prints what remains to be done or looked at: passwords, second factors, switches,\n" +
-			"keys, sessions and forwards to outside.",
+			"open sessions, as the flags say. --all revokes, switches off and ends sessions. The command prints the remaining\n" +
+			"tasks: passwords, second factors, switches, keys, sessions and forwards to outside.",
 		Example: "  drawbridge account secure ann@example.org --all --block-ip 203.0.113.9\n" +
 			"  drawbridge account secure ann@example.org --revoke --end-sessions",
 		Args:              takes("ADDRESS"),
@@ -38,6 +37,9 @@ func (c *cli) accountSecure() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if all {
 			in.RevokeSecurePasswords, in.SwitchOff, in.EndSessions = true, true, true
+		}
+		if in == (api.Secure{}) {
+			return usage("name what to do: --all, --block-ip, --revoke, --reset-password, --switch-off or --end-sessions")
 		}
 		return c.writeWith(cmd, w, http.MethodPost, adminclient.Path("v1", "accounts", args[0], "secure"), in, c.printSecured)
 	}

@@ -134,8 +134,8 @@ func (c *cli) enforcementProgress() *cobra.Command {
 		if err := json.Unmarshal(a.Body, &p); err != nil {
 			return fmt.Errorf("reading the progress: %w", err)
 		}
-		c.note(cmd, "%s; %d of %d accounts with settings have a secure password; %d still use the mailbox password", p.State, p.Ready, p.InScope, len(p.Accounts))
-		return c.printItems(cmd, &adminclient.List{Items: p.Accounts}, col("ACCOUNT", "address"), col("SECURE PASSWORDS", "secure_passwords"), col("LOGINS", "logins"),
+		c.note(cmd, "%s; accounts with settings: %d, of them with a secure password: %d; accounts that still use the mailbox password: %d", p.State, p.InScope, p.Ready, len(p.Accounts))
+		return c.printItems(cmd, &adminclient.List{Items: p.Accounts}, col("ACCOUNT", "address").shortened(), col("SECURE PASSWORDS", "secure_passwords").onlyWide(), col("LOGINS", "logins"),
 			col("LAST", "last_login.time"), col("FROM", "last_login.ip"), col("PROTOCOL", "last_login.protocol"), col("PROGRAM", "last_login.client_id").shortened())
 	}
 	return cmd

@@ -32,8 +32,8 @@ func (c *cli) sessions() *cobra.Command {
 			return err
 		}
 		return c.printItems(cmd, list,
-			col("ID", "id"), col("ACCOUNT", "account"), col("PROTOCOL", "protocol"), col("ADDRESS", "ip"), col("CLIENT", "client"),
-			col("DEVICE", "label"), col("SINCE", "since"), col("DOVECOT", "node").onlyWide())
+			col("ID", "id"), col("ACCOUNT", "account").shortened(), col("PROTOCOL", "protocol"), col("ADDRESS", "ip"), col("CLIENT", "client").onlyWide(),
+			col("DEVICE", "label").shortened(), col("SINCE", "since"), col("DOVECOT", "node").onlyWide())
 	}
 	cmd.AddCommand(c.sessionsEnd())
 	return cmd

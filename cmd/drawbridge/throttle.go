@@ -27,7 +27,7 @@ func (c *cli) throttle() *cobra.Command {
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := c.list(cmd, adminclient.Path("v1", "throttle"), nil, 0,
-			col("ACCOUNT", "account"), col("ADDRESS", "address"), col("WRONG", "wrong_secrets"), col("SINCE", "since"), col("UNTIL", "until"),
+			col("ACCOUNT", "account").shortened(), col("ADDRESS", "address"), col("WRONG", "wrong_secrets"), col("SINCE", "since").onlyWide(), col("UNTIL", "until"),
 			col("LAST", "last").onlyWide(), col("FROM", "from").shortened(), col("TRIED", "tried").shortened(), col("REASON", "reason").onlyWide()); err != nil {
 			return err
 		}

@@ -216,7 +216,7 @@ func (d *Domain) confirmPlace(cur, next *store.Domain) error {
 	if !MovesPasswords(cur, next) || d.DryRun || d.Confirm {
 		return nil
 	}
-	return api.Conflict("confirm_required", "%s", TextPasswordsMove+`; with "mailbox_passwords":"stored" you can set them before`).OrRepeat("confirm=true")
+	return api.Conflict("confirm_required", "%s", TextPasswordsMove+"; while mailbox_passwords is stored, they can be set before the change").OrRepeat("confirm=true")
 }
 
 func (d *Domain) passwordRules() credential.Rules {

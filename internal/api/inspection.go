@@ -32,7 +32,7 @@ type Proposal struct {
 // Reclaim selects findings whose proposals are carried out, or a reclaim that is undone.
 type Reclaim struct {
 	Findings []string `json:"findings" maxItems:"1000" doc:"Their ids."`
-	Kinds    []string `json:"kinds" maxItems:"100" doc:"All findings of these kinds that have a proposal."`
+	Kinds    []string `json:"kinds" maxItems:"100" enum:"unused_protocol,unused_sending,unused_secure_password,no_secure_password,no_second_factor,old_mailbox_password,suspended_with_access,exception_without_end,policy_without_effect,policy_shadowed,policy_unused,key_without_end,unused_key,forward_outside,forwards_unknown" doc:"All findings of these kinds that have a proposal."`
 	Account  string   `json:"account" doc:"Only findings of this account."`
 	Days     *int     `json:"days" minimum:"0" maximum:"3650" doc:"As in the inspection; 90 if it is left out."`
 	Undo     string   `json:"undo" doc:"The id of an earlier reclaim: its changes are reverted, as far as nobody has changed the same since."`

@@ -223,7 +223,7 @@ func TestSessionsCommand(t *testing.T) {
 		}
 		return id != "" && len(s.sessions(ann)) == 2
 	})
-	table := s.command("sessions", "example.org", "--account", ann)
+	table := s.command("sessions", "example.org", "--account", ann, "--wide")
 	if !strings.Contains(table, "phone") || !strings.Contains(table, webmail) || !strings.Contains(table, "web") {
 		t.Errorf("the table: %s", table)
 	}
