@@ -21,7 +21,7 @@ const (
 	LookupUser        Lookup = "user"        // AUTHORIZED alone
 )
 
-// Login is the request to the daemon: the body of POST /v1/login. Empty fields are left out.
+// Login is the request to the daemon: the body of POST /v1/login. Empty fields are left out of it.
 type Login struct {
 	Account    string
 	Secret     []byte // wiped by its owner

@@ -59,7 +59,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/serving"
 )
 
-// Gate knows the rules. It must be safe for concurrent use and must not block: Postfix waits.
+// Gate knows the rules. It must be safe for concurrent use and must not block: Postfix waits for it.
 type Gate interface {
 	// Needs returns the parts of messages that enforced rules use. It is asked as each connection
 	// opens.

@@ -99,7 +99,7 @@ func (c *Caller) ReachesAccount(domain, account string) bool {
 	return c.Reaches(domain) && (c.Role != store.RoleSelf || account == c.Account)
 }
 
-// Tenant is the domain or account that the caller belongs to; "" for callers of the site.
+// Tenant is the domain or account that the caller belongs to; "" for callers of the whole site.
 func (c *Caller) Tenant() string {
 	switch c.Role {
 	case store.RoleDomain:

@@ -14,7 +14,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Logins are the login records of a managed domain; for role self, only those of its account.
+// Logins are the login records of a managed domain; for role self, only those of its own account.
 type Logins struct{ domain *Domain }
 
 // Logins returns the login records of a managed domain.

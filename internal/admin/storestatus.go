@@ -9,7 +9,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Trouble returns why changes are refused, by this daemon or by Redis; nil if they are not.
+// Trouble returns why changes are refused, by this daemon or by Redis; nil if they are not refused.
 func Trouble(st *store.Store) error {
 	if err := st.Trouble(); err != nil {
 		return err

@@ -177,7 +177,7 @@ type Exceptions struct {
 }
 
 // ScopeDepartment selects the members of a department by its path, with or without those of its
-// subdepartments.
+// subdepartments at any depth.
 type ScopeDepartment struct {
 	Path string `json:"path" required:"true" example:"sales"`
 	Sub  bool   `json:"sub,omitempty" doc:"With all its subdepartments."`

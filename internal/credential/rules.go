@@ -15,7 +15,7 @@ const (
 	// MaxStrength is the highest strength that [Rules] can demand.
 	MaxStrength = 4
 	// MaxHistory is the number of former passwords that [Rules] can compare with: each costs a slow
-	// hash.
+	// hash at every change.
 	MaxHistory = 24
 	// ownNameLength is the shortest part of an own name that a password must not contain: shorter
 	// ones are part of too many words.

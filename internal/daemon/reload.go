@@ -15,7 +15,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
-// Reload says when and from where a daemon reads its settings again. The zero Reload is never.
+// Reload says when and from where a daemon reads its settings again. The zero Reload means that it
+// never does.
 type Reload struct {
 	Signal <-chan os.Signal
 	Load   func() (*config.Config, error)

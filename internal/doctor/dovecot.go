@@ -716,8 +716,8 @@ func (d *dovecotChecks) exposure() {
 	auth := d.all.One("service", "auth")
 	for _, l := range auth.All("unix_listener") {
 		mode, err := strconv.ParseUint(l.Get("mode", "0600"), 8, 16)
-		// Dovecot's own are open to everyone in a directory that is not, or tell no more than
-		// homes.
+		// Dovecot's own are open to everyone in a directory that is not, or answer no more
+		// than homes.
 		own := strings.HasSuffix(l.Name, "userdb") || l.Name == "login/login" || l.Name == "token-login/tokenlogin"
 		if err == nil && mode&0o002 != 0 && !own {
 			d.warn("dovecot.auth_listener", d.at("service auth", l.Title()), "mode = 0660\nuser = postfix\ngroup = postfix",

@@ -47,14 +47,15 @@ func (m *Map[K, V]) Put(k K, v V) {
 	m.entries[k] = v
 }
 
-// Delete removes the entry of a key, expired or not; it does nothing if there is none.
+// Delete removes the entry of a key, expired or not; it does nothing if there is no such entry.
 func (m *Map[K, V]) Delete(k K) { delete(m.entries, k) }
 
 // Len returns the number of entries, including expired ones that [Map.Sweep] has not removed yet:
 // what the limit counts.
 func (m *Map[K, V]) Len() int { return len(m.entries) }
 
-// All goes through the entries that have not expired, in no order. Entries may be deleted meanwhile.
+// All goes through the entries that have not expired, in no order. Entries may be deleted by the
+// caller meanwhile.
 func (m *Map[K, V]) All(now time.Time) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for k, v := range m.entries {

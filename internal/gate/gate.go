@@ -350,7 +350,8 @@ type Unmanaged struct {
 	Domains map[string]bool // canonical
 }
 
-// Next reports whether logins to a domain are left to the next passdb; "" is no domain.
+// Next reports whether logins to a domain are left to the next passdb; "" stands for names without
+// a domain.
 func (u Unmanaged) Next(domain string) bool { return u.All || u.Domains[domain] }
 
 // region returns the region of an address, "" when there is none.

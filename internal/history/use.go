@@ -21,7 +21,7 @@ type Use struct {
 // UsedBy is when an account last used each protocol; zero for never.
 type UsedBy [access.Web + 1]time.Time
 
-// Use reads the logins of a domain since a time, of one account unless that is "".
+// Use reads the logins of a domain since a time, of one account only, unless that is "".
 func (h *History) Use(ctx context.Context, domain, account string, since time.Time) (*Use, error) {
 	u := &Use{Protocol: map[string]UsedBy{}, Devices: map[string]time.Time{}, Policies: map[string]time.Time{}}
 	err := h.each(ctx, domain, since, func(r *store.LoginRecord) bool {

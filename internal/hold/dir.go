@@ -137,7 +137,8 @@ const (
 
 func (d *Dir) file(id, suffix string) string { return filepath.Join(d.path, id+suffix) }
 
-// Items returns all messages. Items that cannot be read are in the error; the others are returned.
+// Items returns all messages. Items that cannot be read are in the error; the others are returned
+// all the same.
 func (d *Dir) Items() ([]*Item, error) {
 	names, err := filepath.Glob(filepath.Join(d.path, "*"+itemSuffix))
 	if err != nil {

@@ -208,8 +208,8 @@ func (p *parser) list(inGroup bool) error {
 	}
 }
 
-// element reads a mailbox, with or without a name, or a group. Words are a name or a local part:
-// what follows them tells.
+// element reads a mailbox, with or without a name, or a group. Words are a name or a local part,
+// which the next character decides.
 func (p *parser) element(inGroup bool) error {
 	start := p.at
 	words, local, err := p.words()

@@ -60,7 +60,8 @@ func (m *Message) internalTo(domain string) bool {
 	return m.Internal
 }
 
-// Content is the decoded content of a message. Parts that no rule needs may be missing ([Needs]).
+// Content is the decoded content of a message. Parts that no rule needs may be missing: see
+// [Needs].
 type Content struct {
 	Header      []Field  // in order; values decoded and on one line
 	Subject     string   // decoded

@@ -109,7 +109,7 @@ type Attachments struct {
 	Types []string `json:"types,omitempty"`
 }
 
-// Action is the effect of a rule on a message. The fields of other kinds are empty.
+// Action is the effect of a rule on a message. The fields for rules of other kinds are empty.
 type Action struct {
 	// Of monitor.
 	To []string `json:"to,omitempty"`

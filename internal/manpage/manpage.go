@@ -45,7 +45,8 @@ func Comment(text string) string {
 	return b.String()
 }
 
-// Commands converts the help of all commands below root, and its flags, which all of them have.
+// Commands converts the help of all commands below root, and its flags, which all of them have in
+// common.
 func Commands(root *cobra.Command) string {
 	var b strings.Builder
 	heading(&b, "OPTIONS")

@@ -16,7 +16,8 @@ import (
 	"github.com/drawbridge/drawbridge/internal/store"
 )
 
-// Metrics are those of one daemon, in a registry of their own. A nil *Metrics counts nothing.
+// Metrics are those of one daemon, in a registry of their own. A nil *Metrics may be used, and
+// counts nothing.
 type Metrics struct {
 	registry  *prometheus.Registry
 	decisions *prometheus.CounterVec
@@ -127,7 +128,8 @@ func (m *Metrics) Watch(version string, st *store.Store, refused func(*store.Sto
 	)
 }
 
-// Took returns what observes the durations of one label's value in a histogram. It does not allocate.
+// Took returns what observes the durations of one label's value in a histogram. It does not
+// allocate memory.
 func (m *Metrics) Took(histogram, value string) func(time.Duration) {
 	if m == nil {
 		return func(time.Duration) {}

@@ -143,7 +143,7 @@ func ideographic(r rune) bool {
 	return r >= 0x2e80 && (unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana) || r >= 0x3000 && r <= 0x303f || r >= 0xff00 && r <= 0xffef)
 }
 
-// Attachment is a part that is no text of the message, or a file within its text.
+// Attachment is a part that is no text of the message itself, or a file within its text.
 type Attachment struct {
 	Names []string // as declared, in any of the fields; then those of the files in it
 	Types []string // as declared, and as its first octets say

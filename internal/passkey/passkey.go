@@ -68,7 +68,7 @@ func userOf(account string, registered [][]byte) (*user, error) {
 }
 
 // Register begins the registration of a passkey. Authenticators that have one of the registered
-// ones are excluded.
+// ones already are excluded.
 func (p *Party) Register(account string, registered [][]byte) (options, session []byte, err error) {
 	u, err := userOf(account, registered)
 	if err != nil {

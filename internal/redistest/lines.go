@@ -18,7 +18,7 @@ func (l *Lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// String returns all that was logged so far, lines in the order in which they were written.
+// String returns all that was logged so far, as lines in the order in which they were written.
 func (l *Lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -153,7 +153,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Eventually waits until a condition holds, and fails the test if it does not within a minute.
+// Eventually waits until a condition holds, and fails the test if it does not hold within a minute.
 func Eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !f(); {

@@ -252,7 +252,8 @@ func (c *Sentinels) notice(milliseconds string) {
 	}
 }
 
-// LoseMaster ends the first master as kill -9 does. The Sentinels notice it after half a second.
+// LoseMaster ends the first master as kill -9 does. The Sentinels notice it after about half a
+// second.
 func (c *Sentinels) LoseMaster() {
 	c.t.Helper()
 	c.notice(sentinelLost)

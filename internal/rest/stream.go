@@ -50,8 +50,8 @@ type Stream struct {
 	enc     *json.Encoder
 }
 
-// NewStream starts the response with status 200: later errors become a problem line, which problem
-// makes of them.
+// NewStream starts the response with status 200: problem turns later errors into a last line
+// of the answer.
 func NewStream(w http.ResponseWriter, r *http.Request, problem func(error) any) *Stream {
 	Extend(w)
 	h := w.Header()

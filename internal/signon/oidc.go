@@ -67,7 +67,8 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Discover reads the provider's metadata, unless it is known. The error says what is wrong with it.
+// Discover reads the provider's metadata, unless it is known already. The error says what is wrong
+// with it.
 func (p *Provider) Discover(ctx context.Context) error {
 	_, err := p.discover(ctx)
 	return err

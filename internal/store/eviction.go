@@ -22,7 +22,8 @@ func (s *Store) Eviction() (policy string, alarm bool) {
 	return policy, policy != "" && policy != NoEviction && !s.AcceptEviction
 }
 
-// Servers returns the servers of the store at the last check; the zero value before the first.
+// Servers returns the servers of the store at the last check; the zero value before the first
+// check.
 func (s *Store) Servers() Servers {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,7 +19,8 @@ type Log struct {
 	offset int64
 }
 
-// Follow returns the log from its present end: Wait finds lines that are written after this call.
+// Follow returns the log from its present end: Wait then finds lines that are written after this
+// call.
 func Follow(path string) (*Log, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

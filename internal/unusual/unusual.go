@@ -170,7 +170,7 @@ var words = map[habit.Kind]string{
 	habit.UnusualHour: "at an unusual hour", habit.ImpossibleTravel: "soon after a login from far away",
 }
 
-// notice composes what the user is told, with the login before.
+// notice composes the notice to the user, with the login before.
 func (w *Watcher) notice(r *store.LoginRecord, f *habit.Finding) *notify.Notice {
 	rec := *r
 	e := &Event{Doubt: f.Doubt, Login: &rec}

@@ -109,7 +109,7 @@ func headerOf(message string) *mailflow.Content {
 }
 
 // Explain returns the records of a message, each with what the present rules say about its
-// envelope.
+// envelope for each recipient.
 func (d *Domain) Explain(ctx context.Context, queueID, messageID string) (*api.ExplainedMessages, error) {
 	var f api.Faults
 	if (queueID == "") == (messageID == "") {

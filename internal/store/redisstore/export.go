@@ -23,7 +23,7 @@ const openOutcome = `"outcome":"next"`
 
 // Export is what an export of login records does with them.
 type Export struct {
-	Begin  func(total int64) // is told about how many records there are, before filters
+	Begin  func(total int64) // receives the approximate number of records, before filters
 	Header string            // is written first
 	// Append writes a record at the end of a part. It is called for several parts at once, and keeps
 	// neither of text, the JSON of the record, and r, which is nil unless Decode or the query wants

@@ -21,7 +21,8 @@ func byDomain(accounts []string) map[string][]string {
 	return keys
 }
 
-// Habits returns what is usual for accounts, packed. Accounts of which nothing is known are left out.
+// Habits returns what is usual for accounts, packed. Accounts of which nothing is known yet are
+// left out.
 func (r *Redis) Habits(ctx context.Context, accounts []string) (map[string][]byte, error) {
 	keys := byDomain(accounts)
 	cmds := make(map[string]*redis.SliceCmd, len(keys))
