@@ -91,8 +91,8 @@ func (r *relay) begin(ctx context.Context, a *auth) (*peer, answer, error) {
 	}
 }
 
-// ruling is how the other server has verified a secret, and what the rules say.
-type ruling struct {
+// verification is the result of the other server for a secret, and the decision of the rules.
+type verification struct {
 	accepted bool            // by the other server
 	user     string          // the name that it gave
 	rules    access.Decision // on that name
@@ -100,19 +100,19 @@ type ruling struct {
 }
 
 // permits reports whether both accept the login.
-func (r *ruling) permits() bool {
+func (r *verification) permits() bool {
 	return r.accepted && (r.rules.Outcome == access.Allow || r.rules.Outcome == access.Next)
 }
 
 // verify has the other server verify the secret of a login for a name, by PLAIN, and has the gate judge
 // the name that it gives and record the end of the login. An error is a temporary failure.
-func (r *relay) verify(ctx context.Context, gate Gate, a *auth, l *access.Login, name string) (ruling, error) {
+func (r *relay) verify(ctx context.Context, gate Gate, a *auth, l *access.Login, name string) (verification, error) {
 	a.mechanism, a.hasFirst, a.initial = "PLAIN", true, encodePlain("", name, l.Secret)
 	p, ans, err := r.begin(ctx, a)
 	clear(a.initial)
 	a.initial = nil
 	if err != nil {
-		return ruling{}, err
+		return verification{}, err
 	}
 	ending := &access.Ending{Account: l.Account, IP: l.IP, Service: l.Service, Session: l.Session}
 	switch {
@@ -120,7 +120,7 @@ func (r *relay) verify(ctx context.Context, gate Gate, a *auth, l *access.Login,
 		r.put(p)
 		final := *l
 		final.Account = ans.user
-		found := ruling{accepted: true, user: ans.user, rules: gate.Recheck(&final, l.Account)}
+		found := verification{accepted: true, user: ans.user, rules: gate.Recheck(&final, l.Account)}
 		if found.permits() {
 			ending.Success = true
 			gate.Report(ending)
@@ -129,13 +129,13 @@ func (r *relay) verify(ctx context.Context, gate Gate, a *auth, l *access.Login,
 	case ans.verb == "FAIL" && !ans.temporary:
 		r.put(p)
 		gate.Report(ending)
-		return ruling{reason: ans.reason}, nil
+		return verification{reason: ans.reason}, nil
 	case ans.verb == "OK" && ans.nologin:
 		r.put(p)
-		return ruling{reason: ans.reason}, nil
+		return verification{reason: ans.reason}, nil
 	}
 	p.end() // a challenge after the whole response, a temporary failure, an OK without a name
-	return ruling{}, errors.New("it reports a temporary failure, or answers nothing of use")
+	return verification{}, errors.New("it reports a temporary failure, or its answer is none of the protocol")
 }
 
 // closed reports whether the other end has closed the connection.
