@@ -161,6 +161,7 @@ func TestSendAs(t *testing.T) {
 	}
 	s.want("withdrawn", message(ceo), refusal)
 	s.command("department", "create", "example.org", "board")
+	s.with(key).refused(422, "invalid", "PUT", "/v1/domains/example.org/departments/board", object{"name": "board", "send_as": []string{"*@example.com"}})
 	s.command("department", "set", "example.org", "board", "--send-as", "*@example.com")
 	s.command("account", "set", ann, "--add-department", "board")
 	s.want("granted to a department", message(ceo), "250 ")
