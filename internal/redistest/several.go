@@ -2,8 +2,6 @@ package redistest
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/drawbridge/drawbridge/internal/embedded"
+	"github.com/drawbridge/drawbridge/internal/freeport"
 	"github.com/drawbridge/drawbridge/internal/store/redisstore"
 )
 
@@ -295,19 +294,16 @@ func (c *Sentinels) Options() redisstore.Options {
 	return redisstore.Options{Master: MasterName, Addrs: c.Addresses()}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody uses now. It is below those that the kernel gives to
-// connections: one of these could take it before the server does.
+// freePort returns a port of 127.0.0.1 that is the test's until its end.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 12_000 + rand.IntN(20_000) //nolint:gosec // G404: no secret
-		if l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			_ = l.Close()
-			return port
-		}
+	var r freeport.Reservation
+	port, err := r.Port()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	t.Cleanup(r.Free)
+	return port
 }
 
 // Kill ends all nodes as kill -9 does.

@@ -3,10 +3,10 @@ package trialstack
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"strings"
 	"syscall"
+
+	"github.com/drawbridge/drawbridge/internal/freeport"
 )
 
 // Ports are the TCP ports of a stack, all on 127.0.0.1.
@@ -56,48 +56,6 @@ func (p *Ports) named() []namedPort {
 	}
 }
 
-// A reservation keeps other stacks of this machine, of any process, from choosing the same ports.
-// It holds an abstract unix socket for each port, so that the port itself is free for its server.
-type reservation []net.Listener
-
-func (r *reservation) free() {
-	for _, l := range *r {
-		_ = l.Close() // no client connected
-	}
-	*r = nil
-}
-
-// port reserves a free port below the kernel's range for outgoing connections.
-func (r *reservation) port() (int, error) {
-	const low, high, tries = 15000, 32000, 200
-	for range tries {
-		port := low + rand.IntN(high-low) //nolint:gosec // G404: no secret
-		l, err := net.Listen("unix", fmt.Sprintf("@trialstack-port-%d", port))
-		if err != nil {
-			continue
-		}
-		if err := vacant(port); err != nil {
-			_ = l.Close() // no client connected
-			continue
-		}
-		*r = append(*r, l)
-		return port, nil
-	}
-	return 0, fmt.Errorf("no free port between %d and %d after %d tries", low, high, tries)
-}
-
-// vacant returns an error if a port cannot be listened on.
-func vacant(port int) error {
-	// A process that is being started has a copy of the listener until its exec.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	l, err := net.Listen("tcp", loopback(port))
-	if err != nil {
-		return err
-	}
-	return l.Close()
-}
-
 // choosePorts chooses the ports that the options do not name.
 func (s *Stack) choosePorts() error {
 	s.Ports = s.opts.Ports
@@ -107,7 +65,7 @@ func (s *Stack) choosePorts() error {
 		case *p.number < 0 || *p.number > 65535:
 			faults = append(faults, fmt.Errorf("port %d for %s: want 1 to 65535", *p.number, p.name))
 		case *p.number == 0:
-			port, err := s.reserved.port()
+			port, err := s.reserved.Port()
 			if err != nil {
 				faults = append(faults, err)
 			}
@@ -124,7 +82,7 @@ var ErrPortTaken = errors.New("ports are taken")
 func (s *Stack) checkPorts() error {
 	var taken []string
 	for _, p := range s.Ports.named() {
-		err := vacant(*p.number)
+		err := freeport.Vacant(*p.number)
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			taken = append(taken, fmt.Sprintf("\n\tport %d (%s)%s", *p.number, p.name, holder(*p.number)))

@@ -97,7 +97,7 @@ func (s *Stack) addDaemon(i int) error {
 	for j := range ports {
 		if i > 0 {
 			var err error
-			if ports[j], err = s.reserved.port(); err != nil {
+			if ports[j], err = s.reserved.Port(); err != nil {
 				return err
 			}
 		}

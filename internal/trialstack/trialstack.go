@@ -54,6 +54,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/drawbridge/drawbridge/internal/freeport"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 )
 
@@ -170,7 +171,7 @@ type Stack struct {
 	opts     Options
 	series   string // of Dovecot: "2.3" or "2.4"
 	lock     *os.File
-	reserved reservation
+	reserved freeport.Reservation
 	died     chan error
 }
 
@@ -196,7 +197,7 @@ func New(dir string, opts Options) (*Stack, error) {
 		return nil, fmt.Errorf("trial stack: %w", err)
 	}
 	if err := s.lay(); err != nil {
-		s.reserved.free()
+		s.reserved.Free()
 		s.unlock()
 		return nil, fmt.Errorf("trial stack in %s: %w", dir, err)
 	}
@@ -325,7 +326,7 @@ func (s *Stack) Stop() error {
 	for _, service := range slices.Backward(s.services()) {
 		faults = append(faults, service.Stop())
 	}
-	s.reserved.free()
+	s.reserved.Free()
 	s.unlock()
 	return errors.Join(faults...)
 }
