@@ -84,6 +84,7 @@ func routes() []route {
 		{"POST /logout", readers, (*visit).logout, harmless},
 		{"POST /logout-everywhere", readers, (*visit).logoutEverywhere, harmless},
 		{"GET " + d, readers, (*visit).domainPage, harmless},
+		{"POST " + d, writers, (*visit).setRecords, always},
 		{"GET " + d + "/logins", readers, (*visit).logins, harmless},
 		{"GET " + d + "/logins/chart", readers, (*visit).chartPage, harmless},
 		{"GET " + d + "/logins/{id}", readers, (*visit).login, harmless},

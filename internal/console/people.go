@@ -180,6 +180,20 @@ func (v *visit) domainPage() error {
 	return v.show("domain", "domain", d.Name(), line("domain", "show", d.Name()), data)
 }
 
+// setRecords sets how long the domain's records are kept, and when their addresses are replaced.
+func (v *visit) setRecords() error {
+	d, err := v.domain(v.options())
+	if err != nil {
+		return err
+	}
+	_, err = d.Patch(v.R.Context(), func(cur *api.Domain, _ *api.Faults) (*api.Domain, error) {
+		next := *cur
+		next.Records = &api.RecordPolicy{Retention: v.Value("retention"), PseudonymiseAfter: v.Value("pseudonymise_after")}
+		return &next, nil
+	})
+	return v.changed(err, "How long records are kept was set"+v.where()+".", "")
+}
+
 func (v *visit) accounts() error {
 	d, err := v.domain(admin.Options{})
 	if err != nil {

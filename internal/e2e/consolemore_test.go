@@ -188,6 +188,13 @@ func (s *site) consoleWatch() {
 	d.shows("its form", d.get(at+"/inspection"), 200, `name="every" value="7d"`)
 	d.shows("too often", d.post(at+"/inspection", "do", "schedule", "every", "5s"), 422, "/inspection/every")
 
+	// How long records are kept.
+	d.shows("records", d.post(at, "retention", "90d", "pseudonymise_after", "14d"), 200, "How long records are kept was set")
+	d.shows("as it is now", d.get(at), 200, "deleted after 90d, addresses replaced after 14d")
+	d.shows("no time", d.post(at, "retention", "ninety"), 422, "/records/retention")
+	d.shows("as before", d.get(at), 200, "deleted after 90d, addresses replaced after 14d")
+	d.shows("as the site says", d.post(at, "retention", "", "pseudonymise_after", ""), 200, "How long records are kept was set")
+
 	// What an intruder left behind is a page of its own, to which that of the login leads.
 	sieve, err := mailclient.Client{From: office}.Sieve(s.ctx, s.Sieve())
 	s.must(err)
