@@ -112,7 +112,7 @@ const forwardsWithin = 10 * time.Second
 // nil.
 func (a *Account) remains(ctx context.Context, in *api.Secure, doc *store.Account) []api.Remaining {
 	list := []api.Remaining{}
-	add := func(kind, format string, args ...any) {
+	left := func(kind, format string, args ...any) {
 		list = append(list, api.Remaining{Kind: kind, Detail: fmt.Sprintf(format, args...)})
 	}
 	if doc == nil {
@@ -121,21 +121,21 @@ func (a *Account) remains(ctx context.Context, in *api.Secure, doc *store.Accoun
 	switch {
 	case in.ResetMailboxPassword:
 	case !a.KeepsPasswords():
-		add("mailbox_password", "the mailbox password is not kept here: change it in the site's next passdb")
+		left("mailbox_password", "the mailbox password is not kept here: change it in the site's next passdb")
 	case doc.MailboxSetAt.IsZero():
-		add("mailbox_password", "the mailbox password was not changed")
+		left("mailbox_password", "the mailbox password was not changed")
 	default:
-		add("mailbox_password", "the mailbox password is that of %s: set a new one, unless that was done after the theft", doc.MailboxSetAt.Format(time.DateTime))
+		left("mailbox_password", "the mailbox password is that of %s: set a new one, unless that was done after the theft", doc.MailboxSetAt.Format(time.DateTime))
 	}
 	for _, p := range doc.Live(a.Time) {
-		add("secure_password", "the secure password %q of %s still works", p.Label, p.CreatedAt.Format(time.DateOnly))
+		left("secure_password", "the secure password %q of %s still works", p.Label, p.CreatedAt.Format(time.DateOnly))
 	}
 	if !doc.HasFactor() {
-		add("second_factor", "the account has no second factor")
+		left("second_factor", "the account has no second factor")
 	}
 	for i := range doc.Factors {
 		if f := &doc.Factors[i]; f.Confirmed() {
-			add("second_factor", "the second factor %q (%s) is from %s: is it the owner's?", f.Label, f.Kind, f.ConfirmedAt.Format(time.DateOnly))
+			left("second_factor", "the second factor %q (%s) is from %s: is it the owner's?", f.Label, f.Kind, f.ConfirmedAt.Format(time.DateOnly))
 		}
 	}
 	var on, off []string
@@ -156,26 +156,26 @@ func (a *Account) remains(ctx context.Context, in *api.Secure, doc *store.Accoun
 		}
 	}
 	if len(on) > 0 && !doc.Suspended {
-		add("protocols", "may be used: %s", strings.Join(on, ", "))
+		left("protocols", "may be used: %s", strings.Join(on, ", "))
 	}
 	if len(off) > 0 {
-		add("switched_off", "its own switches are off: %s; put them on once it is safe", strings.Join(off, ", "))
+		left("switched_off", "its own switches are off: %s; put them on once it is safe", strings.Join(off, ", "))
 	}
 	for _, k := range a.Store.State.Keys() {
 		if k := k.Doc; k.Account == a.address && (k.ExpiresAt.IsZero() || a.Time.Before(k.ExpiresAt)) {
-			add("key", "the API key %q of role %s still works", k.Name, k.Role)
+			left("key", "the API key %q of role %s still works", k.Name, k.Role)
 		}
 	}
 	if !in.EndSessions && a.WouldEnd != nil {
-		add("sessions", "open sessions that the rules permit go on")
+		left("sessions", "open sessions that the rules permit go on")
 	}
 	if a.FindForwards == nil {
-		add("forwards_unknown", "forwards to outside are not known: this daemon knows no Dovecot and no alias maps")
+		left("forwards_unknown", "forwards to outside are not known: this daemon knows no Dovecot and no alias maps")
 		return list
 	}
 	ctx, cancel := context.WithTimeout(ctx, forwardsWithin)
 	defer cancel()
-	outside(a.FindForwards.Of(ctx, a.address), func(kind, _, detail string) { add(kind, "%s", detail) })
+	outside(a.FindForwards.Of(ctx, a.address), func(kind, _, detail string) { left(kind, "%s", detail) })
 	return list
 }
 
