@@ -218,6 +218,7 @@ func TestBatch(t *testing.T) {
 
 // More accounts than one transaction takes.
 func TestBatchInChunks(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	var file strings.Builder
 	file.WriteString("address,departments\n")
@@ -272,6 +273,7 @@ func TestImport(t *testing.T) {
 }
 
 func TestImportTellsAllFaults(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	path := dom + "/accounts/import"
 	before := d.api.Store.State.Heads()

@@ -161,6 +161,7 @@ func TestBatchStreamRefused(t *testing.T) {
 
 // A batch interrupted by a dead Redis reports its progress, and can be resumed.
 func TestBatchResumes(t *testing.T) {
+	t.Parallel()
 	const all = 3 * 5000
 	d := start(t, true).site().many(all)
 	s := d.admin.stream(batchPath, suspendMass)
@@ -214,6 +215,7 @@ func TestBatchResumes(t *testing.T) {
 
 // When the client goes away, the batch stops at a cursor that resumes it.
 func TestBatchClientGone(t *testing.T) {
+	t.Parallel()
 	const all = 15_000
 	d := start(t, true).site().many(all)
 	s := d.admin.stream(batchPath, suspendMass)
@@ -227,6 +229,7 @@ func TestBatchClientGone(t *testing.T) {
 
 // A batch may last longer than the server's time limits.
 func TestBatchOutlastsLimits(t *testing.T) {
+	t.Parallel()
 	const limit = 300 * time.Millisecond
 	d := start(t, true).site().many(10_000)
 	c := d.limited(limit, nil)
@@ -240,6 +243,7 @@ func TestBatchOutlastsLimits(t *testing.T) {
 
 // Accounts that leave the scope while a batch runs are skipped.
 func TestBatchSkips(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site().many(5001)
 	s := d.admin.stream(batchPath, suspendMass)
 	s.next()

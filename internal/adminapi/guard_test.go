@@ -124,6 +124,7 @@ func gone(d *daemon, path string) func() bool {
 
 // An unconfirmed change is reverted, by whichever daemon runs.
 func TestRevert(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	d.came("ann@example.org", "198.51.100.1", access.ClientWeb, time.Hour)
 	for _, span := range []string{"0s", "-5m", "200h", "ten%20minutes", ""} {
