@@ -116,7 +116,7 @@ func readInspectionPolicy(in *api.InspectionPolicy, f *api.Faults) *store.Inspec
 	return &store.InspectionPolicy{Every: every, Days: cmp.Or(in.Days, inspectDays)}
 }
 
-// maxRest bounds the pause after a portion of an inspection, which is twice as long as the portion took:
+// maxRest bounds the pause after a portion of an inspection, which is four times as long as the portion took:
 // logins go on, and 100 000 accounts with as many records take less than 10 s.
 const maxRest = 30 * time.Millisecond
 
@@ -126,7 +126,7 @@ func rest(ctx context.Context, began time.Time) (time.Time, error) {
 	if !began.IsZero() {
 		select {
 		case <-ctx.Done():
-		case <-time.After(min(2*time.Since(began), maxRest)):
+		case <-time.After(min(4*time.Since(began), maxRest)):
 		}
 	}
 	return time.Now(), ctx.Err()
