@@ -264,6 +264,19 @@ func TestHeldMessages(t *testing.T) {
 		id := s.held("far")["id"].(string)
 		s.replicated()
 		s.must(s.Daemons[0].Kill()) // the node that has the message is away
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for away := false; !away; { // it counts as away after more than half a minute
+			status, h := s.call(1, "GET", "/v1/held/"+id, nil)
+			if away = h["node_away"] == true; status != 200 || h["state"] != "held" {
+				t.Fatalf("%d %v", status, h)
+			}
+			select {
+			case <-tick.C:
+			case <-s.ctx.Done():
+				t.Fatal("the node does not count as away")
+			}
+		}
 		if status, answer := s.call(1, "POST", "/v1/held/"+id+"/approve", nil); status != 200 || answer["state"] != "approved" {
 			t.Fatalf("%d %v", status, answer)
 		}
