@@ -3,6 +3,7 @@
 package admintest
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -66,4 +67,31 @@ func Populate(t testing.TB, a *admin.Admin, domains ...string) {
 			}
 		}
 	}
+}
+
+// Crowd makes the domain example.org with so many accounts, user000000@example.org and on, and returns
+// a request of this machine's root, who may create keys of every role.
+func Crowd(t testing.TB, a *admin.Admin, accounts int) *admin.Request {
+	t.Helper()
+	root := a.As(admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{Name: "root"}}, admin.Options{})
+	if _, err := root.CreateDomain(t.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := root.Domain("example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first := 0; first < accounts; first += admin.Chunk {
+		err := d.Change(t.Context(), func(ch *store.Change) error {
+			admin.Describe(ch, "bench", "example.org", "example.org")
+			for i := first; i < min(first+admin.Chunk, accounts); i++ {
+				ch.PutAccount(admin.NewAccount(fmt.Sprintf("user%06d@example.org", i), ch))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }

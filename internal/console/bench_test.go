@@ -1,8 +1,6 @@
 package console
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -16,7 +14,6 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admintest"
 	"github.com/drawbridge/drawbridge/internal/api"
-	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -53,26 +50,7 @@ func BenchmarkPages(b *testing.B) {
 func newSite(tb testing.TB, accounts int, late *time.Duration) (browser *http.Client, base, secret string) {
 	a, red := admintest.New(tb)
 	a.Throttled = func(time.Time) api.Throttle { return api.Throttle{} }
-	root := a.As(admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{Name: "root"}}, admin.Options{})
-	if _, err := root.CreateDomain(tb.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
-		tb.Fatal(err)
-	}
-	d, err := root.Domain("example.org")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for first := 0; first < accounts; first += admin.Chunk {
-		err := d.Change(context.Background(), func(ch *store.Change) error {
-			admin.Describe(ch, "bench", "example.org", "example.org")
-			for i := first; i < min(first+admin.Chunk, accounts); i++ {
-				ch.PutAccount(admin.NewAccount(fmt.Sprintf("user%06d@example.org", i), ch))
-			}
-			return nil
-		})
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
+	root := admintest.Crowd(tb, a, accounts)
 	key, err := root.CreateKey(tb.Context(), &api.NewKey{Name: "bench", Role: "admin"}, &api.Faults{})
 	if err != nil {
 		tb.Fatal(err)

@@ -45,7 +45,7 @@ func (h *hook) told(ctx context.Context, t *testing.T, event string) object {
 				return notice
 			}
 		case <-ctx.Done():
-			t.Fatalf("the hook was not told of %s", event)
+			t.Fatalf("the hook did not receive %s", event)
 		}
 	}
 }

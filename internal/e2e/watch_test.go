@@ -571,7 +571,7 @@ func (s *site) withdrawsHeld(api int) {
 }
 
 // A domain is inspected on its schedule, forwards to outside included; every daemon shows the report, and the
-// domain's administrators and the hook are told of what is new, and only of that.
+// domain's administrators and the hook receive the new findings, and only those.
 func (s *site) inspectsItself(h *hook, theirs string) {
 	const domain, path = "/v1/domains/example.org", "/v1/domains/example.org/inspection/report"
 	s.refused(http.StatusConflict, "no_report", "GET", path, nil)

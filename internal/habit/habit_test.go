@@ -226,7 +226,7 @@ func TestTravelByDistance(t *testing.T) {
 }
 
 // A network is the autonomous system where it is known. An account whose networks were known by
-// address is not told of each when a site begins to use a database.
+// address gets no notice of each when a site begins to use a database.
 func TestNetworkByNumber(t *testing.T) {
 	var m Memory
 	m.Judge(home(0), nil)

@@ -2,7 +2,6 @@ package selfservice
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -17,9 +16,7 @@ import (
 	"github.com/drawbridge/drawbridge/internal/admin"
 	"github.com/drawbridge/drawbridge/internal/admin/factors"
 	"github.com/drawbridge/drawbridge/internal/admintest"
-	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/secondfactor"
-	"github.com/drawbridge/drawbridge/internal/store"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
 
@@ -27,26 +24,7 @@ import (
 func BenchmarkPages(b *testing.B) {
 	const accounts = 100_000
 	a, red := admintest.New(b)
-	root := a.As(admin.Caller{Role: store.RoleAdmin, Local: true, Actor: store.Actor{Name: "root"}}, admin.Options{})
-	if _, err := root.CreateDomain(b.Context(), &api.NewDomain{Domain: api.Domain{Name: "example.org"}}, &api.Faults{}); err != nil {
-		b.Fatal(err)
-	}
-	d, err := root.Domain("example.org")
-	if err != nil {
-		b.Fatal(err)
-	}
-	for first := 0; first < accounts; first += admin.Chunk {
-		err := d.Change(context.Background(), func(ch *store.Change) error {
-			admin.Describe(ch, "bench", "example.org", "example.org")
-			for i := first; i < min(first+admin.Chunk, accounts); i++ {
-				ch.PutAccount(admin.NewAccount(fmt.Sprintf("user%06d@example.org", i), ch))
-			}
-			return nil
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
+	admintest.Crowd(b, a, accounts)
 	site := web.New(web.Options{Store: red, Log: hclog.NewNullLogger(), ProblemOf: admin.ProblemOf})
 	mux := http.NewServeMux()
 	allow := func(_ context.Context, l *access.Login) access.Decision {
