@@ -182,6 +182,7 @@ type Mail struct {
 
 	Postqueue []string // the command that lists Postfix' queue
 	Postsuper []string // the command that deletes from it
+	Postcat   []string // the command that prints queued messages
 
 	AliasMaps []string // as Postfix names them
 	Postmap   []string // the command that looks up in them
@@ -269,7 +270,7 @@ func Default() *Config {
 			Window:                 15 * time.Minute, Exempt: []string{},
 			DistributedAddresses: 100, Distributed: ReportOnly,
 		},
-		Mail:  Mail{InternalNetworks: []string{}, HoldQuota: 10 << 10, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}, AliasMaps: []string{}, Postmap: []string{"/usr/sbin/postmap"}},
+		Mail:  Mail{InternalNetworks: []string{}, HoldQuota: 10 << 10, Postqueue: []string{"/usr/sbin/postqueue"}, Postsuper: []string{"/usr/sbin/postsuper"}, Postcat: []string{"/usr/sbin/postcat"}, AliasMaps: []string{}, Postmap: []string{"/usr/sbin/postmap"}},
 		Guard: Guard{LockedOutPercent: 50, ActiveWithin: 7 * day},
 	}
 }

@@ -258,6 +258,10 @@ name.`,
 user of its own needs the socket, or without systemd's sandbox a rule for sudo and ["/usr/bin/sudo", "-n", "/usr/sbin/postsuper"].
 []: withdraw lists queued messages, and deletes from mailboxes only.`,
 			func(c *Config) *[]string { return &c.Mail.Postsuper }, queueAccess),
+		row("mail.postcat", `Command that prints the header of a queued message, or the same socket; "-qh" and the queue id are added. Released messages, and those
+that a content filter sent on, have another queue id than the record; withdraw finds them by Message-ID and sender. Only
+root and Postfix may read them. []: withdraw names queued messages of the same sender as a problem.`,
+			func(c *Config) *[]string { return &c.Mail.Postcat }, queueAccess),
 		row("mail.alias_maps", `Postfix' maps that send mail for accounts on, such as ["hash:/etc/postfix/virtual"]; the daemon must be able to read them.
 "drawbridge account forwards" shows what they have for an address; for accounts of login.default_domain also for the
 local part, as aliases(5) has it. []: none is asked.`,

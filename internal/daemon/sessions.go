@@ -44,7 +44,7 @@ func liveSessions(cfg *config.Config, st *store.Store, redis *redisstore.Redis, 
 
 // withdrawSite returns where messages can be taken back: this machine's queue and the site's Dovecots.
 func withdrawSite(cfg *config.Config) *withdraw.Site {
-	w := &withdraw.Site{Node: nodeName(cfg), Postqueue: cfg.Mail.Postqueue, Postsuper: cfg.Mail.Postsuper}
+	w := &withdraw.Site{Node: nodeName(cfg), Postqueue: cfg.Mail.Postqueue, Postsuper: cfg.Mail.Postsuper, Postcat: cfg.Mail.Postcat}
 	for _, d := range dovecots(cfg) {
 		w.Dovecots = append(w.Dovecots, d)
 	}

@@ -226,6 +226,7 @@ func (s *Stack) writeSettings(d *Daemon) error {
 		"notify.smtp":        s.SMTP(),
 		"mail.postqueue":     []string{"/usr/sbin/postqueue", "-c", s.PostfixDir()},
 		"mail.postsuper":     []string{"/usr/sbin/postsuper", "-c", s.PostfixDir()},
+		"mail.postcat":       []string{"/usr/sbin/postcat", "-c", s.PostfixDir()},
 		"mail.postmap":       []string{"/usr/sbin/postmap", "-c", s.PostfixDir()},
 		// Not the database that this machine may have.
 		"regions.database": "none",

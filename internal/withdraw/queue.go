@@ -23,7 +23,7 @@ const maxQueue = 512 << 20
 // arguments, which reads the input, or by the socket of the package's drawbridge-queue.socket. Its
 // dialogue is
 //
-//	delete              or list
+//	delete              or header, list
 //	3F2A11C
 //	(end of input)
 //	postsuper: 3F2A11C: removed

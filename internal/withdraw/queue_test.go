@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// served runs the package's program on a socket for one connection, as systemd does, with commands in
+// served runs the package's program on a socket for each connection, as systemd does, with commands in
 // place of Postfix' ones.
 func served(t *testing.T, commands string) []string {
 	t.Helper()
@@ -19,35 +19,36 @@ func served(t *testing.T, commands string) []string {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
-		conn, err := l.AcceptUnix()
-		if err != nil {
-			return
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			if file, err := conn.File(); err == nil {
+				cmd := exec.Command("sh", "-c", commands+"\n"+strings.Join([]string{
+					"script=$(sed 's,/usr/sbin/postqueue,postqueue,; s,/usr/sbin/postsuper,postsuper,; s,/usr/sbin/postcat,postcat,' ../../contrib/packaging/queue)", `eval "$script"`,
+				}, "\n"))
+				cmd.Stdin, cmd.Stdout = file, file
+				_ = cmd.Run()
+				_ = file.Close()
+			}
+			_ = conn.Close()
 		}
-		file, err := conn.File()
-		if err == nil {
-			cmd := exec.Command("sh", "-c", commands+"\n"+strings.Join([]string{
-				"script=$(sed 's,/usr/sbin/postqueue,postqueue,; s,/usr/sbin/postsuper,postsuper,' ../../contrib/packaging/queue)", `eval "$script"`,
-			}, "\n"))
-			cmd.Stdin, cmd.Stdout = file, file
-			_ = cmd.Run()
-			_ = file.Close()
-		}
-		_ = conn.Close()
 	}()
 	return []string{"unix:" + path}
 }
 
 func TestQueueSocket(t *testing.T) {
 	s := &Site{Postqueue: served(t, `postqueue() { echo '{"queue_id":"3F2A11C","arrival_time":1700000000}'; }`)}
-	if queue, err := s.queued(t.Context()); err != nil || len(queue) != 1 || queue["3F2A11C"].IsZero() {
+	if queue, err := s.queue(t.Context()); err != nil || len(queue) != 1 || queue[0].id != "3F2A11C" || queue[0].arrived.IsZero() {
 		t.Errorf("the queue: %v, %v", queue, err)
 	}
 	s.Postqueue = served(t, `postqueue() { echo '{"queue_id":"3F2A11C","arrival_time":1700000000}'; return 69; }`)
-	if queue, err := s.queued(t.Context()); err == nil || !strings.Contains(err.Error(), "exit 69") {
+	if queue, err := s.queue(t.Context()); err == nil || !strings.Contains(err.Error(), "exit 69") {
 		t.Errorf("a queue that cannot be listed: %v, %v", queue, err)
 	}
 	s.Postqueue = served(t, `postqueue() { exit 1; }`)
-	if queue, err := s.queued(t.Context()); err == nil {
+	if queue, err := s.queue(t.Context()); err == nil {
 		t.Errorf("an answer that is cut off: %v", queue)
 	}
 	// Whatever the daemon writes, it is queue ids only.

@@ -76,9 +76,7 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 		}
 	}
 	for i := range left {
-		if left[i].Queued {
-			w.Left++
-		}
+		w.Left += len(left[i].Queued)
 		for _, box := range left[i].Mailboxes {
 			w.Left += box.Copies
 		}
@@ -180,9 +178,8 @@ func elsewhere(ctx context.Context, d *admin.Domain, r *api.MessageRecord) (acco
 func view(w *api.Withdrawn, found []withdraw.Found) {
 	for i := range found {
 		m := &w.Messages[i]
-		if m.Queued = found[i].Queued; m.Queued {
-			w.Queued++
-		}
+		m.Queued = len(found[i].Queued) > 0
+		w.Queued += len(found[i].Queued)
 		m.Mailboxes = []api.WithdrawnMailbox{}
 		for _, box := range found[i].Mailboxes {
 			if box.Err != nil {
