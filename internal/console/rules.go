@@ -330,7 +330,13 @@ func (v *visit) enforce() error {
 	}
 	in := &api.SecurePasswordPolicy{Enforced: v.Value("enforced") == "true", Mode: v.Value("mode"), Paused: v.Value("paused") == "true", Scope: v.scope()}
 	var bad api.Faults
-	in.GraceUntil = day(v.R.PostForm, "grace_until", &bad)
+	if text := v.Value("grace_until"); text != "" {
+		at, err := time.Parse(clock, text)
+		if err != nil {
+			bad.Add("/grace_until", "invalid", "is not a time such as 2026-11-28T15:04")
+		}
+		in.GraceUntil = at
+	}
 	if err := bad.Err(); err != nil {
 		return v.showEnforcement(d, *in, false, err)
 	}

@@ -439,3 +439,152 @@ func TestFaultsOfPasswordAge(t *testing.T) {
 		t.Errorf("posted: %v, and %d more", posted, len(hook.notices))
 	}
 }
+
+// A campaign enforces secure passwords by itself, on a running daemon whose clock passes its end: until
+// then the mailbox password works, who uses it is seen and told; after it programs need a secure
+// password, and sessions of the mailbox password end. A pause keeps that off until it is over.
+func TestFaultsOfACampaign(t *testing.T) {
+	dir, set := settable(t)
+	hook := newHook(t)
+	s := start(t, trialstack.Options{Bin: dir, SharedRedis: true, Settings: map[string]any{
+		"notify.webhook_url": hook.URL, "notify.webhook_key_file": hook.keyFile,
+	}})
+	s.ctx = t.Context()
+	d := s.Daemons[0]
+	s.domain(nil)
+	for _, a := range []string{ann, bob, carol} {
+		s.api("PUT", "/v1/accounts/"+a, object{})
+	}
+	const day, policy, at = 24 * time.Hour, "/v1/domains/example.org/secure-password-policy", "/domains/example.org/secure-passwords"
+	end := time.Now().Add(20 * day).UTC().Truncate(time.Minute)
+	to := func(t time.Time) { set(d, time.Until(t)) }
+	_, secret := s.device(bob, "phone")
+	admin := s.administrator("admin", "")
+	admin.shows("the campaign begins", admin.post(at, "enforced", "true", "all", "true", "mode", "enforce", "grace_until", end.Format("2006-01-02T15:04")), 200, "The requirement was set")
+	state := func(want string) {
+		t.Helper()
+		s.eventually("the campaign is "+want, func() bool { return s.api("GET", policy, nil)["state"] == want })
+	}
+	state("grace")
+
+	// Who uses the mailbox password, with which program and from where.
+	c, err := mailclient.Client{From: outside}.IMAP(s.ctx, s.IMAP())
+	s.must(err)
+	_, err = c.StartTLS()
+	s.must(err)
+	_, err = c.ID("name", "Walnut", "version", "4.2")
+	s.must(err)
+	_ = s.idling("ann's program", c, ann, s.passwords[ann])
+	s.record("account="+ann+"&outcome=allow", func(r object) bool { return toJSON(r["would_refuse"]) == `["secure-password-policy"]` })
+	s.want("bob's phone", s.imap(outside, bob, secret), "OK ")
+	s.want("carol's webmail", s.imap(webmail, carol, s.passwords[carol]), "OK ")
+	s.record("account="+carol+"&outcome=allow", func(r object) bool { return r["client"] == "web" })
+	progress := s.api("GET", policy+"/progress", nil)
+	users, _ := progress["accounts"].([]any)
+	if last := users[0].(object)["last_login"].(object); len(users) != 1 || users[0].(object)["address"] != ann || last["ip"] != outside || last["protocol"] != "imap" ||
+		!strings.Contains(fmt.Sprint(last["client_id"]), "Walnut") || progress["in_scope"] != 3.0 || progress["ready"] != 1.0 {
+		t.Errorf("the progress: %v", progress)
+	}
+	for _, text := range []string{ann, outside, "Walnut", "enforced at"} {
+		admin.shows("its page", admin.get(at+"/progress"), 200, text)
+	}
+	if out := s.command("secure-password-policy", "progress", "example.org"); !strings.Contains(out, ann) || !strings.Contains(out, "Walnut") || !strings.Contains(out, outside) || strings.Contains(out, carol) {
+		t.Errorf("the command: %s", out)
+	}
+
+	// Ann is told, and nobody else: 14, 7 and 1 days before.
+	const subject = "\nSubject: Your mail program needs a secure password from "
+	told := func(account string) int {
+		t.Helper()
+		messages, err := s.Inbox(account)
+		s.must(err)
+		return strings.Count(strings.Join(messages, "\n"), subject)
+	}
+	for n, left := range []int{14, 7, 1} {
+		to(end.Add(-time.Duration(left) * day))
+		s.must(d.Kill())
+		s.must(d.Start(s.ctx))
+		s.eventually(fmt.Sprintf("ann is told by mail %d days before", left), func() bool { return told(ann) == n+1 })
+		for {
+			notice := <-hook.notices
+			if notice["event"] == "abnormal_login" {
+				continue
+			}
+			data, _ := notice["data"].(object)
+			last, _ := data["last_login"].(object)
+			if notice["event"] != "secure_password_required" || notice["account"] != ann || notice["signed"] != true || data["from"] != end.Format(time.RFC3339) || last["ip"] != outside {
+				t.Errorf("posted %d days before: %v", left, notice)
+			}
+			break
+		}
+	}
+	if told(bob)+told(carol) != 0 {
+		t.Errorf("told although they need not change anything: bob %d, carol %d", told(bob), told(carol))
+	}
+
+	letter := "From: " + ann + "\nSubject: x\n\nx\n"
+	type opened struct {
+		idle, phone, web open
+		mail, mobile     *mailclient.SMTP
+	}
+	sends := func(what string, c *mailclient.SMTP, from, want string) {
+		t.Helper()
+		s.want(what, s.send(c, from, carol, strings.ReplaceAll(letter, ann, from)), want)
+	}
+	begins := func(when string) (o opened) {
+		t.Helper()
+		o.idle, o.phone, o.web = s.idle("ann's program", outside, ann, s.passwords[ann]), s.idle("bob's phone", office, bob, secret), s.idle("carol's webmail", webmail, carol, s.passwords[carol])
+		var r string
+		o.mail, r = s.submit(outside, ann, s.passwords[ann])
+		s.want(when+": submission", r, "235 ")
+		o.mobile, r = s.submit(office, bob, secret)
+		s.want(when+": submission of bob's phone", r, "235 ")
+		sends(when+": ann's message", o.mail, ann, "250 ")
+		sends(when+": bob's message", o.mobile, bob, "250 ")
+		return o
+	}
+	goesOn := func(when string, o opened) {
+		t.Helper()
+		s.stays(o.idle)
+		sends(when+": ann's open submission", o.mail, ann, "250 ")
+		_ = begins(when)
+	}
+	enforced := func(when string, o opened) {
+		t.Helper()
+		state("enforced")
+		s.eventually(when+": imap is refused", func() bool { return !strings.HasPrefix(s.imap(outside, ann, s.passwords[ann]), "OK ") })
+		s.record("account="+ann+"&reason=secure_password_required", func(r object) bool { return r["outcome"] == "deny" })
+		s.refuse(when+": submission", s.smtp(outside, ann, s.passwords[ann]), "235 ")
+		s.refuse(when+": bob's mailbox password", s.imap(outside, bob, s.passwords[bob]), "OK ")
+		s.ends(o.idle)
+		sends(when+": ann's open submission", o.mail, ann, "421 ")
+		s.stays(o.phone)
+		s.stays(o.web)
+		sends(when+": bob's open submission", o.mobile, bob, "250 ")
+		s.want(when+": bob's phone", s.imap(office, bob, secret), "OK ")
+		s.want(when+": its submission", s.smtp(office, bob, secret), "235 ")
+		s.want(when+": webmail", s.imap(webmail, carol, s.passwords[carol]), "OK ")
+		u := s.browse(outside)
+		u.shows(when+": the page on which ann makes a secure password", u.post("/account/login", "account", ann, "password", s.passwords[ann]), 200, "My devices")
+	}
+
+	before, after := end.Add(-5*time.Minute), end.Add(time.Second) // the clock goes on meanwhile
+	to(before)
+	o := begins("minutes before the end")
+	s.command("secure-password-policy", "pause", "example.org")
+	state("paused")
+	to(after)
+	goesOn("paused, after the end", o)
+	state("paused")
+	s.command("secure-password-policy", "resume", "example.org")
+	enforced("resumed after the end", o)
+
+	to(before) // as if it had not ended yet
+	state("grace")
+	s.eventually("the mailbox password works again", func() bool { return strings.HasPrefix(s.imap(outside, ann, s.passwords[ann]), "OK ") })
+	s.command("secure-password-policy", "pause", "example.org")
+	s.command("secure-password-policy", "resume", "example.org")
+	o = begins("resumed before the end")
+	to(after)
+	enforced("by itself", o)
+}

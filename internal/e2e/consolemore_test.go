@@ -238,13 +238,14 @@ func (s *site) consoleWatch() {
 	}
 
 	// A campaign: from the grace period to the pause.
-	grace := []string{"enforced", "true", "members", carol, "grace_until", "2099-01-01", "mode", "enforce"}
-	d.shows("a wrong day", d.post(at+"/secure-passwords", append(grace, "grace_until", "x", "do", "plan")[8:]...), 422, "is not a date")
+	grace := []string{"enforced", "true", "members", carol, "grace_until", "2099-01-01T18:30", "mode", "enforce"}
+	d.shows("a wrong day", d.post(at+"/secure-passwords", append(grace, "grace_until", "x", "do", "plan")[8:]...), 422, "is not a time")
 	d.shows("with grace", d.post(at+"/secure-passwords", grace...), 200, "The requirement was set")
+	d.shows("its time", d.get(at+"/secure-passwords"), 200, `value="2099-01-01T18:30"`)
 	d.shows("its progress", d.get(at+"/secure-passwords/progress"), 200, "enforced at")
 	d.shows("who is left", d.get(at+"/secure-passwords/progress"), 200, carol)
 	d.shows("paused", d.post(at+"/secure-passwords/progress", "do", "pause"), 200, "The enforcement is paused")
-	if p := s.api("GET", "/v1"+at+"/secure-password-policy", nil); p["state"] != "paused" || p["grace_until"] != "2099-01-01T00:00:00Z" {
+	if p := s.api("GET", "/v1"+at+"/secure-password-policy", nil); p["state"] != "paused" || p["grace_until"] != "2099-01-01T18:30:00Z" {
 		s.t.Errorf("after the pause: %v", p)
 	}
 	d.shows("resumed", d.post(at+"/secure-passwords/progress", "do", "resume"), 200, "The enforcement resumes")

@@ -116,7 +116,7 @@ func (s *Site) domain(ctx context.Context, d *store.Domain, now time.Time) error
 	if p.State(now) != store.EnforceGrace || s.Progress == nil {
 		return nil
 	}
-	if _, near := due(enforcementDays, "", p.GraceUntil.Sub(now)-day, 0); !near {
+	if p.GraceUntil.Sub(now) > time.Duration(enforcementDays[0]+1)*day { // nothing is due for anybody
 		return nil
 	}
 	progress, err := s.Progress(ctx, d.Name)

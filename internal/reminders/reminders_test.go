@@ -96,6 +96,38 @@ func TestEachOnceAndSpread(t *testing.T) {
 	}
 }
 
+// Who is found on the last day only is notified then: of a grace that is as short, or because no daemon
+// ran on the day before.
+func TestLastDay(t *testing.T) {
+	t.Parallel()
+	st, redis := redistest.NewStore(t, redistest.Start(t).Options())
+	redistest.Run(t, st)
+	redistest.Ready(t, st)
+	now := time.Now().UTC()
+	err := st.Update(t.Context(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(c *store.Change) error {
+		c.PutDomain(&store.Domain{
+			Name: "example.org", SecurePasswords: store.SecurePasswordPolicy{Enforced: true, Scope: access.Scope{All: true}, GraceUntil: now.Add(day)},
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	s := &reminders.Site{
+		State: st.State, Advance: redis.Advance, Log: hclog.NewNullLogger(), Notify: func(n *notify.Notice) { told = append(told, n.Account) },
+		Progress: func(context.Context, string) (*api.EnforcementProgress, error) {
+			return &api.EnforcementProgress{CutOff: api.CutOff{Accounts: []api.CutOffAccount{{Address: "ann@example.org"}}}}, nil
+		},
+	}
+	for range 2 {
+		s.Pass(t.Context(), now.Add(23*time.Hour))
+	}
+	if !slices.Equal(told, []string{"ann@example.org"}) {
+		t.Errorf("told an hour before the end: %v", told)
+	}
+}
+
 // Redis is asked once for each notice, not at each pass; after a fault it is asked again.
 func TestNoticesAreClaimedOnce(t *testing.T) {
 	t.Parallel()
