@@ -35,12 +35,12 @@ func settable(t *testing.T) (dir string, set func(d *trialstack.Daemon, ahead ti
 		}
 	}
 	dir = t.TempDir()
-	must(os.Chmod(dir, 0o755))               //nolint:gosec // G302: Dovecot runs what is here
-	must(os.Chmod(filepath.Dir(dir), 0o755)) //nolint:gosec // G302: and passes here
+	must(os.Chmod(dir, 0o755))
+	must(os.Chmod(filepath.Dir(dir), 0o755))
 	for _, name := range []string{"drawbridge", "drawbridge-checkpassword"} {
 		b, err := os.ReadFile(filepath.Join(bin, name))
 		must(err)
-		must(os.WriteFile(filepath.Join(dir, name), b, 0o755)) //nolint:gosec // G306: a program
+		must(os.WriteFile(filepath.Join(dir, name), b, 0o755))
 	}
 	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT", "GOMOD").Output()
 	must(err)
@@ -91,7 +91,7 @@ func init() {
 	list, err := json.Marshal(map[string]any{"Replace": overlay})
 	must(err)
 	must(os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o600))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-overlay", filepath.Join(dir, "overlay.json"), //nolint:gosec // G204: words above
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-overlay", filepath.Join(dir, "overlay.json"),
 		"-o", filepath.Join(dir, "drawbridged"), "./cmd/drawbridged")
 	cmd.Dir = filepath.Dir(mod)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -370,7 +370,7 @@ func cutOffNetwork(t *testing.T, i int) *network {
 func (n *network) run(command string) {
 	n.t.Helper()
 	words := strings.Fields(command)
-	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil { //nolint:gosec // G204: words above
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		n.t.Fatalf("%s: %v: %s (install the package iproute2)", command, err, out)
 	}
 }
@@ -388,7 +388,7 @@ func (n *network) redis() (r *redistest.Server) {
 			defer close(started)
 			f, err := os.Open("/run/netns/" + n.name)
 			if err == nil {
-				err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET) //nolint:gosec // G115: a descriptor
+				err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
 			}
 			if err != nil {
 				n.t.Error(err)

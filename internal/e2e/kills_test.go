@@ -157,7 +157,7 @@ func TestFaultsKills(t *testing.T) {
 	for total := 0; acknowledged.Load() < killedChanges || total < leastKills; total++ {
 		what := []string{"daemon", "Redis", "both"}[total%3]
 		kills[what]++
-		time.Sleep(time.Duration(100+rand.IntN(1200)) * time.Millisecond) //nolint:gosec // the random moment
+		time.Sleep(time.Duration(100+rand.IntN(1200)) * time.Millisecond)
 		if what != "Redis" {
 			m.must(d.Kill())
 		}
@@ -178,7 +178,7 @@ func TestFaultsKills(t *testing.T) {
 				}
 			},
 		}
-		first := rand.IntN(2) //nolint:gosec // no secret
+		first := rand.IntN(2)
 		start[first]()
 		start[1-first]()
 		m.eventually("changes are acknowledged again", func() bool { return acknowledged.Load() > before })
