@@ -648,7 +648,7 @@ type CreatedSecurePassword struct {
 // Warning reports a possible mistake in a change that was made all the same. Code is stable; the
 // detail is for people.
 type Warning struct {
-	Code   string `json:"code" doc:"unknown_address; postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_reported, unmapped_service; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
+	Code   string `json:"code" doc:"unknown_address; postmaster_included; secrets_lost, suspensions_lifted; refused_and_allowed, changed_since; not_at_postfix, certificate_not_reported, unmapped_service; other_queue, uncertain_messages, unknown_credential; suspended, secure_passwords_off, third_party_blocked, third_party_restricted, protocols_off, protocol_off"`
 	Detail string `json:"detail"`
 }
 

@@ -222,6 +222,7 @@ func (v *visit) secureLogin() error {
 type withdrawal struct {
 	CredentialID, Account string
 	Since, Until          string // of a field for date and time, UTC
+	Uncertain             bool
 	Withdrawn             *api.Withdrawn
 	Planned               bool
 }
@@ -256,6 +257,9 @@ func (v *visit) withdrawView(data *withdrawal) web.View {
 			words = append(words, flag.name, value)
 		}
 	}
+	if data.Uncertain {
+		words = append(words, "--uncertain")
+	}
 	return v.view("withdraw", "Withdraw messages", line(append(words, "--dry-run")...), data)
 }
 
@@ -266,8 +270,8 @@ func (v *visit) withdraw() error {
 	if err != nil {
 		return err
 	}
-	data := withdrawal{CredentialID: v.Value("credential"), Account: v.Value("account"), Since: v.Value("since"), Until: v.Value("until"), Planned: planned}
-	in := &api.Withdrawal{CredentialID: data.CredentialID, Account: data.Account}
+	data := withdrawal{CredentialID: v.Value("credential"), Account: v.Value("account"), Since: v.Value("since"), Until: v.Value("until"), Uncertain: v.Value("uncertain") != "", Planned: planned}
+	in := &api.Withdrawal{CredentialID: data.CredentialID, Account: data.Account, Uncertain: data.Uncertain}
 	var f api.Faults
 	if data.CredentialID == "" {
 		f.Add("/credential_id", "required", "is needed: the id of a secure password, or mailbox")

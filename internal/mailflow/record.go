@@ -1,6 +1,9 @@
 package mailflow
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Outcome is what became of a message, at all its recipients together: accepted, refused, or
 // refused for some of them.
@@ -53,6 +56,16 @@ func (r *Record) Has(account string) bool {
 	}
 	for _, a := range r.Accounts {
 		if a == account {
+			return true
+		}
+	}
+	return false
+}
+
+// MayBeOf reports whether the message was sent with a credential, or perhaps with another one.
+func (r *Record) MayBeOf(credential string) bool {
+	for id := range strings.SplitSeq(r.CredentialID, ",") {
+		if id == credential {
 			return true
 		}
 	}

@@ -219,7 +219,7 @@ type Batch struct {
 type MessageQuery struct {
 	Domain     string
 	Account    string
-	Credential string // its id
+	Credential string // its id; messages that may have been sent with another one, too, are selected
 	QueueID    string
 	MessageID  string
 	Verdict    string

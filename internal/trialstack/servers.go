@@ -240,10 +240,14 @@ func (s *Stack) writeSettings(d *Daemon) error {
 	if err := errors.Join(makeDir(filepath.Dir(d.StateDir), 0o755, 0, 0), makeDir(d.StateDir, 0o700, 0, 0)); err != nil {
 		return err
 	}
-	if s.Redis != nil {
-		settings["store.url"] = "unix://" + s.RedisSocket()
+	shared := s
+	if s.opts.StoreOf != nil {
+		shared = s.opts.StoreOf
+	}
+	if shared.Redis != nil {
+		settings["store.url"] = "unix://" + shared.RedisSocket()
 		// Daemons that share a store need the same pepper, which an administrator copies.
-		pepper, err := secret(s.path("etc", "pepper"))
+		pepper, err := secret(shared.path("etc", "pepper"))
 		if err != nil {
 			return err
 		}

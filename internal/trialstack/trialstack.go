@@ -124,6 +124,10 @@ type Options struct {
 	Daemons     int
 	SharedRedis bool // one redis-server of the stack's, instead of store.url = "embedded"
 
+	// StoreOf is a running stack with SharedRedis, whose store and pepper the daemons use: both are machines of
+	// one site. Give each its own "mail.node".
+	StoreOf *Stack
+
 	// Settings are added to each daemon's, by dotted name: {"login.unmanaged": "next"}. Without
 	// "regions.database" there is no region database.
 	Settings map[string]any

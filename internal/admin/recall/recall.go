@@ -29,6 +29,10 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 	if in.CredentialID == store.CredentialMailbox && in.Account == "" {
 		f.Add("/account", "required", "is needed with credential_id mailbox: every account has one")
 	}
+	account := in.Account
+	if parsed, err := address.Parse(account, d.DefaultDomain); err == nil {
+		account = d.Store.State.Canonical(parsed)
+	}
 	until := in.Until
 	if until.IsZero() {
 		until = d.Time
@@ -40,10 +44,11 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 		return nil, err
 	}
 	w := &api.Withdrawn{Node: site.Node, Messages: []api.WithdrawnMessage{}}
-	list, domains, err := messages(ctx, d, in, until, w)
+	list, domains, err := messages(ctx, d, in, account, until, w)
 	if err != nil {
 		return nil, err
 	}
+	w.Warnings = warnings(d, in.CredentialID, account, w)
 	found, fault := site.Find(ctx, list)
 	view(w, found)
 	if fault != nil {
@@ -85,8 +90,52 @@ func Withdraw(ctx context.Context, site *withdraw.Site, d *admin.Domain, in *api
 	return w, nil
 }
 
+// warnings returns what may have been overlooked: other nodes' queues, and an id that is wrong.
+func warnings(d *admin.Domain, credential, account string, w *api.Withdrawn) (list []api.Warning) {
+	for _, node := range w.Elsewhere {
+		n := 0
+		for i := range w.Messages {
+			if w.Messages[i].Node == node {
+				n++
+			}
+		}
+		list = append(list, api.Warning{Code: "other_queue", Detail: fmt.Sprintf("Node %s took %d of the messages. Its queue was not searched: repeat this at its daemon.", node, n)})
+	}
+	if w.Uncertain > 0 {
+		list = append(list, api.Warning{Code: "uncertain_messages", Detail: fmt.Sprintf("Messages that were left alone: %d. Another password of the account was used at the same address, and it is not known which sent them. --uncertain (uncertain in the API) includes them.", w.Uncertain)})
+	}
+	if len(w.Messages)+w.Uncertain == 0 && !known(d, credential, account) {
+		const check = " now. Check the id, unless it was revoked."
+		detail := "No account of " + d.Name() + " has the secure password " + credential + check
+		switch {
+		case account != "" && address.Domain(account) != d.Name():
+			detail = account + " is not an address of " + d.Name() + "."
+		case account != "":
+			detail = account + " has no secure password " + credential + check
+		}
+		list = append(list, api.Warning{Code: "unknown_credential", Detail: detail})
+	}
+	return list
+}
+
+// known reports whether the credential is one of the account's, or of any of the domain's. Secure passwords
+// that were revoked long ago are not known.
+func known(d *admin.Domain, credential, account string) bool {
+	if credential == store.CredentialMailbox {
+		return address.Domain(account) == d.Name()
+	}
+	has := func(a store.Revised[store.Account]) bool {
+		return slices.ContainsFunc(a.Doc.Secrets, func(p store.SecurePassword) bool { return p.ID == credential })
+	}
+	if account != "" {
+		a, ok := d.Store.State.Account(account)
+		return ok && has(a)
+	}
+	return slices.ContainsFunc(d.Store.State.Accounts(d.Name(), "", 0), has)
+}
+
 // messages reads the records of what the credential sent, and returns the domains that may hold them.
-func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until time.Time, w *api.Withdrawn) (list []withdraw.Message, domains []string, err error) {
+func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, account string, until time.Time, w *api.Withdrawn) (list []withdraw.Message, domains []string, err error) {
 	q := store.MessageQuery{Domain: d.Name(), Credential: in.CredentialID, Since: in.Since, Until: until, Limit: 1000}
 	domains = []string{d.Name()}
 	for {
@@ -96,7 +145,12 @@ func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until ti
 		}
 		for i := range page {
 			r := &page[i]
-			if r.Direction != "sent" || r.QueueID == "" || in.Account != "" && r.Account != in.Account {
+			if r.Direction != "sent" || r.QueueID == "" || account != "" && r.Account != account {
+				continue
+			}
+			uncertain := r.CredentialID != in.CredentialID
+			if uncertain && !in.Uncertain {
+				w.Uncertain++
 				continue
 			}
 			if len(list) == maxMessages {
@@ -123,7 +177,7 @@ func messages(ctx context.Context, d *admin.Domain, in *api.Withdrawal, until ti
 				w.Elsewhere = append(w.Elsewhere, r.Node)
 			}
 			list = append(list, m)
-			w.Messages = append(w.Messages, api.WithdrawnMessage{QueueID: r.QueueID, MessageID: r.MessageID, Time: r.Time, Account: r.Account, Node: r.Node})
+			w.Messages = append(w.Messages, api.WithdrawnMessage{QueueID: r.QueueID, MessageID: r.MessageID, Time: r.Time, Account: r.Account, Node: r.Node, Uncertain: uncertain})
 		}
 		if next == "" {
 			return list, domains, nil

@@ -59,6 +59,9 @@ func start(t *testing.T) *site {
 	got := sent("3F2A11C", "", "bob@example.net")
 	got.Domain, got.Direction, got.Account, got.Recipients = "example.net", mailflow.Received, "", 1
 	batch := store.Batch{Messages: []mailflow.Record{sent("3F2A11C", phone, "bob@example.org"), got, sent("4A00000", store.CredentialMailbox, "bob@example.org"), sent("5B00000", phone)}}
+	either := sent("6C00000", phone+","+store.CredentialMailbox, "bob@example.org")
+	either.Account, either.Recipients = "dan@example.org", 1
+	batch.Messages = append(batch.Messages, either)
 	if err := red.AppendRecords(t.Context(), store.BatchID{Origin: "test", N: 1}, &batch); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +77,7 @@ func start(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{t, a, mailboxes{"bob@example.org": {"3F2A11C", "4A00000"}, "bob@example.net": {"3F2A11C"}}}
+	return &site{t, a, mailboxes{"bob@example.org": {"3F2A11C", "4A00000", "6C00000"}, "bob@example.net": {"3F2A11C"}}}
 }
 
 func (s *site) withdraw(role store.Role, dry bool, in api.Withdrawal) (*api.Withdrawn, error) {
@@ -113,18 +116,18 @@ func TestReach(t *testing.T) {
 	s := start(t)
 	for role, want := range map[store.Role]struct{ delivered, outside int }{store.RoleDomain: {1, 5}, store.RoleAdmin: {2, 4}} {
 		w, err := s.withdraw(role, true, api.Withdrawal{CredentialID: phone})
-		if err != nil || len(w.Messages) != 2 || w.Delivered != want.delivered || w.Outside != want.outside || w.Held != 1 || w.Removed != 0 {
+		if err != nil || len(w.Messages) != 2 || w.Delivered != want.delivered || w.Outside != want.outside || w.Held != 1 || w.Removed != 0 || w.Uncertain != 1 {
 			t.Errorf("%s: %+v, %v", role, w, err)
 		}
 	}
-	if len(s.boxes["bob@example.org"]) != 2 || len(s.open()) != 2 {
+	if len(s.boxes["bob@example.org"]) != 3 || len(s.open()) != 2 {
 		t.Error("a dry run deleted something")
 	}
 	w, err := s.withdraw(store.RoleDomain, false, api.Withdrawal{CredentialID: phone})
 	if err != nil || w.Removed != 2 || w.Left != 0 || len(w.Problems) != 0 {
 		t.Errorf("withdrawn: %+v, %v", w, err)
 	}
-	if !slices.Equal(s.boxes["bob@example.org"], []string{"4A00000"}) || len(s.boxes["bob@example.net"]) != 1 || !slices.Equal(s.open(), []string{"another"}) {
+	if !slices.Equal(s.boxes["bob@example.org"], []string{"4A00000", "6C00000"}) || len(s.boxes["bob@example.net"]) != 1 || !slices.Equal(s.open(), []string{"another"}) {
 		t.Errorf("left: %v, held %v", s.boxes, s.open())
 	}
 	audit, _, err := s.a.Journal.Audit(t.Context(), store.AuditQuery{Domain: "example.org", Limit: 10})
@@ -153,11 +156,59 @@ func TestWhatIsRefused(t *testing.T) {
 	if _, err := s.withdraw(store.RoleRead, true, api.Withdrawal{CredentialID: phone}); admin.ProblemOf(err).Code != "forbidden" {
 		t.Errorf("role read: %v", err)
 	}
-	w, err := s.withdraw(store.RoleDomain, false, api.Withdrawal{CredentialID: store.CredentialMailbox, Account: "ann@example.org"})
-	if err != nil || w.Removed != 1 || len(s.open()) != 2 || !slices.Equal(s.boxes["bob@example.org"], []string{"3F2A11C"}) {
+	w, err := s.withdraw(store.RoleDomain, false, api.Withdrawal{CredentialID: store.CredentialMailbox, Account: "Ann@Example.ORG"})
+	if err != nil || w.Removed != 1 || len(s.open()) != 2 || !slices.Equal(s.boxes["bob@example.org"], []string{"3F2A11C", "6C00000"}) {
 		t.Errorf("ann's mailbox password: %+v, %v", w, err)
 	}
 	if w, err := s.withdraw(store.RoleDomain, true, api.Withdrawal{CredentialID: phone, Account: "bob@example.org"}); err != nil || len(w.Messages) != 0 {
 		t.Errorf("of another account: %+v, %v", w, err)
+	}
+}
+
+// What another password of the account may have sent is left alone, unless it is asked for.
+func TestUncertainMessages(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	in := api.Withdrawal{CredentialID: phone, Account: "dan@example.org"}
+	w, err := s.withdraw(store.RoleDomain, false, in)
+	if err != nil || w.Uncertain != 1 || len(w.Messages) != 0 || len(w.Warnings) != 1 || w.Warnings[0].Code != "uncertain_messages" || len(s.boxes["bob@example.org"]) != 3 {
+		t.Errorf("left alone: %+v, %v", w, err)
+	}
+	in.Uncertain = true
+	w, err = s.withdraw(store.RoleDomain, false, in)
+	if err != nil || w.Uncertain != 0 || len(w.Messages) != 1 || !w.Messages[0].Uncertain || w.Removed != 1 || len(w.Warnings) != 0 || len(s.boxes["bob@example.org"]) != 2 {
+		t.Errorf("asked for: %+v, %v", w, err)
+	}
+}
+
+// Whoever finds nothing is told when nobody has the credential, and who took messages elsewhere whose queue was
+// not searched.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	err := s.a.Store.Update(t.Context(), store.ShardOf("example.org"), store.Actor{Name: "test"}, false, func(ch *store.Change) error {
+		a, _ := s.a.Store.State.Account("ann@example.org")
+		a.Doc.Address = "ann@example.org"
+		a.Doc.Secrets = append(a.Doc.Secrets, store.SecurePassword{ID: "8d900e59619a888a", Label: "unused", CreatedAt: time.Now()})
+		ch.PutAccount(a.Doc)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ credential, account, want string }{
+		{phone, "ann@example.org", ""},
+		{"8d900e59619a888a", "", ""},
+		{"8d900e59619a888a", "ann@example.org", ""},
+		{store.CredentialMailbox, "bob@example.org", ""},
+		{store.CredentialMailbox, "bob@example.net", "bob@example.net is not an address of example.org."},
+		{phone, "ann", "ann is not an address of example.org."},
+		{"8d900e59619a888a", "bob@example.org", "bob@example.org has no secure password 8d900e59619a888a now. Check the id, unless it was revoked."},
+		{"fedcba9876543210", "", "No account of example.org has the secure password fedcba9876543210 now. Check the id, unless it was revoked."},
+	} {
+		w, err := s.withdraw(store.RoleDomain, true, api.Withdrawal{CredentialID: c.credential, Account: c.account})
+		if err != nil || c.want == "" && len(w.Warnings) != 0 || c.want != "" && (len(w.Warnings) != 1 || w.Warnings[0] != api.Warning{Code: "unknown_credential", Detail: c.want}) {
+			t.Errorf("%s of %q: %+v, %v", c.credential, c.account, w, err)
+		}
 	}
 }

@@ -30,7 +30,7 @@ func (r *Redis) Messages(ctx context.Context, q store.MessageQuery) (items []mai
 
 func messageMatches(m *mailflow.Record, q *store.MessageQuery) bool {
 	is := func(value, want string) bool { return want == "" || value == want }
-	return (q.Account == "" || m.Has(q.Account)) && is(m.CredentialID, q.Credential) && is(m.QueueID, q.QueueID) && is(m.MessageID, q.MessageID) &&
+	return (q.Account == "" || m.Has(q.Account)) && (q.Credential == "" || m.MayBeOf(q.Credential)) && is(m.QueueID, q.QueueID) && is(m.MessageID, q.MessageID) &&
 		is(string(m.Verdict), q.Verdict) && is(m.Rule, q.Rule) &&
 		(q.Since.IsZero() || !m.Time.Before(q.Since)) && (q.Until.IsZero() || !m.Time.After(q.Until))
 }
