@@ -101,6 +101,47 @@ func (s *site) sentCodes(gateway *hook) {
 	s.command("factor", "reset", bob)
 }
 
+// logsIn opens the log-in of the users' page and sends its form.
+func (s *site) logsIn(who string) []chromedp.Action {
+	return []chromedp.Action{
+		chromedp.Navigate(s.Daemons[0].PagesURL() + "/account/login"), chromedp.WaitVisible("#account"), chromedp.SendKeys("#account", who+"\t"+s.passwords[who]+"\r"),
+	}
+}
+
+// addsPasskey gives the browser a virtual authenticator, and the account a passkey of it.
+func (s *site) addsPasskey(who string) []chromedp.Action {
+	run := func(f func(context.Context) error) chromedp.Action { return chromedp.ActionFunc(f) }
+	device := []chromedp.Action{run(webauthn.Enable().Do), run(func(ctx context.Context) error {
+		_, err := webauthn.AddVirtualAuthenticator(&webauthn.VirtualAuthenticatorOptions{
+			Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
+			HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		}).Do(ctx)
+		return err
+	})}
+	return slices.Concat(device, s.logsIn(who), []chromedp.Action{
+		chromedp.WaitVisible("#switch"), chromedp.Navigate(s.Daemons[0].PagesURL() + "/account/factors"), chromedp.Click(`//summary[text()="Add a passkey"]`), chromedp.WaitVisible("#passkey-label"),
+		chromedp.SendKeys("#passkey-label", "Laptop\r"), chromedp.WaitVisible("[data-create]"), chromedp.Click("[data-create]"), chromedp.WaitVisible(".note"),
+	})
+}
+
+// asserts is a script that has the browser prove a passkey, by the options of a challenge. It returns
+// the response, or the name of the error.
+func asserts(options json.RawMessage) string {
+	return `navigator.credentials.get({publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(` + string(options) + `.publicKey)}).then(c => JSON.stringify(c.toJSON()), e => e.name)`
+}
+
+type challenge struct {
+	ID      string          `json:"id"`
+	Options json.RawMessage `json:"options"`
+}
+
+// challenge asks a page for a challenge of passkeys.
+func (b *browser) challenge(path string, fields ...string) (c challenge) {
+	b.t.Helper()
+	b.must(json.Unmarshal([]byte(b.post(path, fields...).text), &c))
+	return c
+}
+
 // passkeys registers a passkey of chromium's virtual authenticator, and proves it at a log-in and for a
 // change. What a page of another origin obtains from it is refused.
 func (s *site) passkeys(ctx context.Context, inspect func(string)) {
@@ -111,20 +152,8 @@ func (s *site) passkeys(ctx context.Context, inspect func(string)) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	run := func(f func(context.Context) error) chromedp.Action { return chromedp.ActionFunc(f) }
-	do("an authenticator", run(webauthn.Enable().Do), run(func(ctx context.Context) error {
-		_, err := webauthn.AddVirtualAuthenticator(&webauthn.VirtualAuthenticatorOptions{
-			Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
-			HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
-		}).Do(ctx)
-		return err
-	}))
-	logIn := []chromedp.Action{
-		chromedp.Navigate(base + "/account/login"), chromedp.WaitVisible("#account"), chromedp.SendKeys("#account", bob+"\t"+s.passwords[bob]+"\r"),
-	}
-	do("log-in", append(logIn, chromedp.WaitVisible("#switch"))...)
-	do("a passkey", chromedp.Navigate(base+"/account/factors"), chromedp.Click(`//summary[text()="Add a passkey"]`), chromedp.WaitVisible("#passkey-label"),
-		chromedp.SendKeys("#passkey-label", "Laptop\r"), chromedp.WaitVisible("[data-create]"), chromedp.Click("[data-create]"), chromedp.WaitVisible(".note"))
+	logIn := s.logsIn(bob)
+	do("a passkey", s.addsPasskey(bob)...)
 	do("log-out", chromedp.Click(`form[action="/account/logout"] button`), chromedp.WaitVisible("#account"))
 	do("the password", append(logIn[1:], chromedp.WaitVisible("[data-passkey]"))...)
 	if allPages {
@@ -148,14 +177,10 @@ func (s *site) passkeys(ctx context.Context, inspect func(string)) {
 	u := s.browse(outside)
 	step := u.shows("the password", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Use a passkey")
 	token := u.field(step, "token")
-	var challenge struct {
-		ID      string          `json:"id"`
-		Options json.RawMessage `json:"options"`
-	}
-	s.must(json.Unmarshal([]byte(u.post("/account/login/passkey", "token", token).text), &challenge))
+	challenge := u.challenge("/account/login/passkey", "token", token)
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<h1>Elsewhere</h1>")) }))
 	defer elsewhere.Close()
-	get := `navigator.credentials.get({publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(` + string(challenge.Options) + `.publicKey)}).then(c => JSON.stringify(c.toJSON()), e => e.name)`
+	get := asserts(challenge.Options)
 	var phished, failed string
 	do("a page of another origin", chromedp.Navigate(strings.Replace(elsewhere.URL, "127.0.0.1", "localhost", 1)), chromedp.Evaluate(get, &phished, awaitPromise))
 	if !strings.HasPrefix(phished, "{") {

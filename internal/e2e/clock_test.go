@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+	"github.com/oauth2-proxy/mockoidc"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/drawbridge/drawbridge/internal/factor"
@@ -222,28 +225,32 @@ func (s *site) agesRedis(by time.Duration) {
 	}
 }
 
+// ticking returns what sets the clocks of the daemon and of Redis later, and how far ahead they are.
+func (s *site) ticking(set func(*trialstack.Daemon, time.Duration)) (later func(by time.Duration), ahead *time.Duration) {
+	ahead = new(time.Duration)
+	probe := s.browse(office)
+	return func(by time.Duration) {
+		s.t.Helper()
+		*ahead += by
+		set(s.Daemons[0], *ahead)
+		s.agesRedis(by)
+		s.eventually("connections to Redis have deadlines by the new clock", func() bool { return probe.get("/account/phone/x").status == 200 })
+	}, ahead
+}
+
 // What is to end at a time ends then, on a running daemon whose clock and Redis' clock are set: it
 // works a minute before, and not a second after. What is to be used once is refused the second time.
 func TestFaultsOfExpiry(t *testing.T) {
 	dir, set := settable(t)
 	s := start(t, trialstack.Options{Bin: dir, SharedRedis: true, SASLDoor: true, Settings: map[string]any{"login.next_passdb": false, "sasl.next": ""}})
 	s.ctx = t.Context()
-	d := s.Daemons[0]
 	s.domain(nil)
 	for _, a := range []string{ann, bob, carol} {
 		s.api("PUT", "/v1/accounts/"+a, object{})
 		s.api("PUT", "/v1/accounts/"+a+"/mailbox-password", object{"password": s.passwords[a]})
 	}
 	const soon, late = -time.Minute, time.Second // of a limit
-	var ahead time.Duration
-	probe := s.browse(office)
-	later := func(by time.Duration) {
-		t.Helper()
-		ahead += by
-		set(d, ahead)
-		s.agesRedis(by)
-		s.eventually("connections to Redis have deadlines by the new clock", func() bool { return probe.get("/account/phone/x").status == 200 })
-	}
+	later, ahead := s.ticking(set)
 	const out, in = "Mailbox password", "My devices"
 	u := s.browse(outside)
 	logIn := func(who string) answered {
@@ -329,7 +336,7 @@ func TestFaultsOfExpiry(t *testing.T) {
 	made := u.shows("an app", u.post("/account/factors/totp", "label", "phone"), 200, "Code that the app shows")
 	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(regexp.MustCompile(`id="totp">([^<]+)<`).FindStringSubmatch(made.text)[1])
 	s.must(err)
-	code := func() string { return factor.CodeAt(secret, factor.Step(time.Now().Add(ahead))) }
+	code := func() string { return factor.CodeAt(secret, factor.Step(time.Now().Add(*ahead))) }
 	u.shows("confirmed", u.post(confirmPath.FindString(made.text), "code", code()), 200, "logins to this page ask for it")
 	step := func() string {
 		t.Helper()
@@ -373,6 +380,122 @@ func TestFaultsOfExpiry(t *testing.T) {
 	path, number = sent()
 	later(10*time.Minute + soon)
 	u.shows("within ten minutes", u.post(path, "code", number), 200, "The second factor is in use")
+}
+
+// The same of log-ins that others verify, and of passkeys: what was begun, signed or asked for ends at
+// its time, and is used once.
+func TestFaultsOfExpiryElsewhere(t *testing.T) {
+	dir, set := settable(t)
+	provider := newSignOns(t)
+	s := start(t, trialstack.Options{Bin: dir, SharedRedis: true, Settings: provider.settings})
+	s.ctx = t.Context()
+	s.domain(nil)
+	for _, a := range []string{bob, carol} {
+		s.api("PUT", "/v1/accounts/"+a, object{})
+	}
+	later, ahead := s.ticking(set)
+	const late = time.Second // beyond a limit
+	const out, in = "Mailbox password", "My devices"
+	base := s.Daemons[0].PagesURL()
+	at := func(from string) *browser {
+		b := s.browse(from)
+		b.base = base
+		return b
+	}
+
+	// A token of the webmail: a minute, and five seconds of another clock.
+	hand := at(outside)
+	hand.header = http.Header{"Origin": {webmailOrigin}, "Sec-Fetch-Site": {"cross-site"}}
+	token := func() string { return provider.token(s, base, carol, time.Now().Add(*ahead)) }
+	used, soonOver, over := token(), token(), token()
+	hand.shows("a token", hand.post("/account/handover", "token", used), 200, "Logged in")
+	later(50 * time.Second) // the test needs some seconds itself
+	hand.shows("within a minute", hand.post("/account/handover", "token", soonOver), 200, "Logged in")
+	hand.shows("twice", hand.post("/account/handover", "token", used), 401, "The login was refused")
+	later(15*time.Second + late)
+	hand.shows("after a minute", hand.post("/account/handover", "token", over), 401, "The login was refused")
+	hand.shows("a new one", hand.post("/account/handover", "token", token()), 200, "Logged in")
+
+	// A log-in that was begun at the provider: ten minutes, once.
+	begin := func() (b *browser, answer string) {
+		t.Helper()
+		provider.QueueUser(&mockoidc.MockUser{Subject: carol, Email: carol, EmailVerified: true})
+		b = at(outside)
+		follow := b.client.CheckRedirect
+		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		there := b.get("/account/oidc").header.Get("Location")
+		answer = b.get(there).header.Get("Location")
+		b.client.CheckRedirect = follow
+		if !strings.HasPrefix(answer, base+"/account/oidc/callback?") {
+			t.Fatalf("the provider sends the browser to %q", answer)
+		}
+		return b, answer
+	}
+	b, answer := begin()
+	tooLate, answerTooLate := begin()
+	waits := 10*time.Minute - 30*time.Second
+	later(waits)
+	provider.FastForward(*ahead)
+	b.shows("within ten minutes", b.get(answer), 200, "Logged in")
+	b.shows("logged in", b.get("/account"), 200, in)
+	again := at(outside)
+	again.shows("in another browser", again.get(answer), 401, "The login was refused")
+	b.shows("twice", b.get(answer), 401, "The login was refused")
+	later(10*time.Minute - waits + late)
+	tooLate.shows("after ten minutes", tooLate.get(answerTooLate), 401, "The login was refused")
+	tooLate.shows("not logged in", tooLate.get("/account"), 200, out)
+
+	// A challenge of a passkey: five minutes, once; for a change and at a log-in.
+	ctx := s.chromium()
+	do := func(what string, actions ...chromedp.Action) {
+		t.Helper()
+		if err := chromedp.Run(ctx, actions...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	do("a passkey", s.addsPasskey(bob)...)
+	sign := func(c challenge) (response string) {
+		t.Helper()
+		do("the passkey", chromedp.Evaluate(asserts(c.Options), &response, awaitPromise))
+		return response
+	}
+	u := at(outside)
+	step := func() string {
+		t.Helper()
+		return u.field(u.shows("the password", u.post("/account/login", "account", bob, "password", s.passwords[bob]), 200, "Use a passkey"), "token")
+	}
+	waiting := step()
+	c := u.challenge("/account/login/passkey", "token", waiting)
+	response := sign(c)
+	later(5*time.Minute - 30*time.Second)
+	u.shows("within five minutes", u.post("/account/login/factor", "token", waiting, "challenge", c.ID, "credential", response), 200, in)
+	u.shows("the response again", u.post("/account/login/factor", "token", step(), "challenge", c.ID, "credential", response), 401, "The code is wrong, or was used before")
+	waiting = step()
+	c = u.challenge("/account/login/passkey", "token", waiting)
+	response = sign(c)
+	later(5*time.Minute + late)
+	u.shows("after five minutes", u.post("/account/login/factor", "token", waiting, "challenge", c.ID, "credential", response), 401, "The login has expired")
+	u.shows("after five minutes, with a new log-in", u.post("/account/login/factor", "token", step(), "challenge", c.ID, "credential", response), 401, "The code is wrong, or was used before")
+
+	waiting = step()
+	c = u.challenge("/account/login/passkey", "token", waiting)
+	u.shows("log-in", u.post("/account/login/factor", "token", waiting, "challenge", c.ID, "credential", sign(c)), 200, in)
+	change := func(c challenge, response string) answered {
+		t.Helper()
+		return u.post("/account/devices", "once", u.field(u.get("/account/devices/new"), "once"), "label", "phone", "as", "show",
+			"password", s.passwords[bob], "challenge", c.ID, "credential", response)
+	}
+	later(10*time.Minute + late)
+	c = u.challenge("/account/passkey")
+	response = sign(c)
+	later(5*time.Minute - 30*time.Second)
+	u.shows("a change within five minutes", change(c, response), 200, "shown only now")
+	later(10*time.Minute + late)
+	u.shows("with the response again", change(c, response), 401, "The passkey was not accepted")
+	c = u.challenge("/account/passkey")
+	response = sign(c)
+	later(5*time.Minute + late)
+	u.shows("after five minutes", change(c, response), 401, "The passkey was not accepted")
 }
 
 // A mailbox password that expires: its user is told 30, 14, 7 and 1 days before, by mail and by the

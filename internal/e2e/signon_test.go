@@ -68,6 +68,18 @@ func newSignOns(t *testing.T) *signOns {
 	return p
 }
 
+// token is what the webmail signs to hand a user over.
+func (p *signOns) token(s *site, base, account string, now time.Time) string {
+	s.t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: p.key}, nil)
+	s.must(err)
+	text, err := jwt.Signed(signer).Claims(jwt.Claims{
+		Audience: jwt.Audience{base}, Subject: account, ID: rand.Text(), IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Minute)),
+	}).Serialize()
+	s.must(err)
+	return text
+}
+
 // test logs users in by the provider and from webmail: as the account that they name, with its second
 // factor, and by its rules.
 func (p *signOns) test(s *site) {
@@ -107,16 +119,7 @@ func (p *signOns) test(s *site) {
 	s.api("DELETE", "/v1/accounts/"+carol+"/second-factors", nil)
 
 	// From webmail.
-	token := func(account string) string {
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: p.key}, nil)
-		s.must(err)
-		now := time.Now()
-		text, err := jwt.Signed(signer).Claims(jwt.Claims{
-			Audience: jwt.Audience{base}, Subject: account, ID: rand.Text(), IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Minute)),
-		}).Serialize()
-		s.must(err)
-		return text
-	}
+	token := func(account string) string { return p.token(s, base, account, time.Now()) }
 	b = s.browse(outside)
 	b.base, b.header = base, http.Header{"Origin": {webmailOrigin}, "Sec-Fetch-Site": {"cross-site"}}
 	once := token(carol)
