@@ -222,6 +222,22 @@ func (p *Pages) takeHalf(c *web.Call) (*half, *admin.Account, error) {
 	return p.halfOf(c, b)
 }
 
+// seeHalf is [Pages.halfOf] with the token of the form, which stays valid. A token that is not is an error.
+func (p *Pages) seeHalf(c *web.Call) (*half, *admin.Account, error) {
+	if err := c.Form(); err != nil {
+		return nil, nil, err
+	}
+	b, err := c.Permitted("half", c.Value("token"))
+	if err != nil {
+		return nil, nil, err
+	}
+	h, a, err := p.halfOf(c, b)
+	if err == nil && h == nil {
+		err = web.NotFound()
+	}
+	return h, a, err
+}
+
 // expired begins a log-in again whose token is not valid.
 func (p *Pages) expired(c *web.Call) error {
 	problem := api.Refuse(http.StatusUnauthorized, "expired", "%s", c.T("The login has expired. Begin again with your password"))
@@ -272,19 +288,9 @@ func (p *Pages) loginFactor(c *web.Call) error {
 
 // loginPasskey answers a browser that wants to prove a passkey as the second step of a log-in.
 func (p *Pages) loginPasskey(c *web.Call) error {
-	if err := c.Form(); err != nil {
-		return err
-	}
-	b, err := c.Permitted("half", c.Value("token"))
+	_, a, err := p.seeHalf(c)
 	if err != nil {
 		return err
-	}
-	h, a, err := p.halfOf(c, b)
-	if err != nil {
-		return err
-	}
-	if h == nil {
-		return web.NotFound()
 	}
 	return p.sendChallenge(c, a)
 }

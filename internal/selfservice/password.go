@@ -83,18 +83,11 @@ func (p *Pages) showStrength(c *web.Call, a *admin.Account) error {
 
 // loginStrength is [visit.strength] before a log-in whose password has expired.
 func (p *Pages) loginStrength(c *web.Call) error {
-	if err := c.Form(); err != nil {
-		return err
-	}
-	b, err := c.Permitted("half", c.Value("token"))
+	h, a, err := p.seeHalf(c)
 	if err != nil {
 		return err
 	}
-	h, a, err := p.halfOf(c, b)
-	if err != nil {
-		return err
-	}
-	if h == nil || !h.Expired {
+	if !h.Expired {
 		return web.NotFound()
 	}
 	return p.showStrength(c, a)
