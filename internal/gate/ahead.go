@@ -1,7 +1,10 @@
 package gate
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/drawbridge/drawbridge/internal/store"
@@ -51,7 +54,11 @@ func (l *limits) confirmed(s *store.Spend, used []int, now time.Time) {
 // spendLater takes from the shared buckets behind the decision, or for sign -1 gives back what was
 // taken so. What nobody has written yet is merged.
 func (g *Gate) spendLater(domain string, charges []charge, sign int, now time.Time) {
-	if len(charges) == 0 || g.Buckets == nil {
+	switch {
+	case len(charges) == 0:
+		return
+	case g.Buckets == nil:
+		g.announce(charges, sign, now)
 		return
 	}
 	for _, c := range charges {
@@ -81,16 +88,46 @@ func (b *writeBehind) merge(domain string, takes []store.Take, now time.Time) {
 	}
 	b.mu.Unlock()
 	if old != nil {
+		b.event(announcement(b.daemon, old))
 		b.spend(*old)
 	}
 	b.nudge()
 }
 
-// takeMerged removes what was merged. The lock is held.
-func (b *writeBehind) takeMerged() (list []store.Spend) {
+// takeMerged moves what was merged to a batch, and announces it. The lock is held.
+func (b *writeBehind) takeMerged(d *delivery) *delivery {
 	for domain, s := range b.merged {
-		list = append(list, *s)
+		d.Events = append(d.Events, announcement(b.daemon, s))
+		d.Spends = append(d.Spends, *s)
 		delete(b.merged, domain)
 	}
-	return list
+	return d
+}
+
+// announcement is the event by which other daemons learn what the messages of this one took. It lists
+// the buckets, one a line:
+//
+//	3 200/1h0m0s example.org/few/rh/ann@example.org
+func announcement(daemon string, s *store.Spend) store.Event {
+	var list []byte
+	for _, t := range s.Takes {
+		list = fmt.Appendf(list, "%d %d/%v %s\n", t.N, t.Rate, t.Per, t.Key)
+	}
+	return store.Event{Origin: daemon, Time: s.Time, Kind: store.EventSpends, Account: string(list)}
+}
+
+// announced returns the buckets that an announcement lists; none of a line that cannot be read.
+func announced(list string) (takes []store.Take) {
+	for line := range strings.Lines(list) {
+		amount, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		rate, key, _ := strings.Cut(rest, " ")
+		size, span, _ := strings.Cut(rate, "/")
+		n, err := strconv.Atoi(amount)
+		number, sizeErr := strconv.Atoi(size)
+		per, spanErr := time.ParseDuration(span)
+		if err == nil && sizeErr == nil && spanErr == nil && number > 0 && per > 0 {
+			takes = append(takes, store.Take{Key: key, N: n, Rate: number, Per: per})
+		}
+	}
+	return takes
 }

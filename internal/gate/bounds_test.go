@@ -67,7 +67,7 @@ func (j *damaged) AppendEvents(context.Context, []store.Event) error { return st
 func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 	var log bytes.Buffer
 	j := &damaged{journal{uses: map[string]map[string]store.LastUse{}}}
-	b := newWriteBehind(j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind("", j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	b.event(store.Event{Account: "ann@example.org"})
 	b.record(&store.LoginRecord{ID: "1"})
 	b.close(store.Closing{ID: "1"})
@@ -83,15 +83,26 @@ func TestDamagedStoreTakesRecordsOnce(t *testing.T) {
 }
 
 // Events are written at once, because other daemons decide by them. Records are, too, until there
-// are many of them: then they share a write.
+// are many of them: then they share a write. So does what is taken from buckets later.
 func TestRecordsAreGathered(t *testing.T) {
-	b := newWriteBehind(nil, nil, nil, hclog.NewNullLogger())
+	b := newWriteBehind("", nil, nil, nil, hclog.NewNullLogger())
 	taken := func(at time.Duration) (events, records int) {
 		d := b.takeDue(time.Unix(0, 0).Add(time.Hour + at))
 		if d == nil {
 			return 0, 0
 		}
-		return len(d.Events), len(d.Records)
+		events, records = len(d.Events), len(d.Records)
+		if (len(d.Spends) > 0) != (records > 0) {
+			t.Errorf("after %v: %d spends beside %d records", at, len(d.Spends), records)
+		}
+		if len(d.Spends) > 0 {
+			events--
+		}
+		return events, records
+	}
+	add := func() {
+		b.record(&store.LoginRecord{})
+		b.merge("example.org", []store.Take{{Key: "few", N: 1, Rate: 100, Per: time.Hour}}, time.Unix(0, 0).Add(time.Hour))
 	}
 	for _, step := range []struct {
 		at              time.Duration
@@ -109,17 +120,17 @@ func TestRecordsAreGathered(t *testing.T) {
 	} {
 		for range step.adds {
 			b.event(store.Event{})
-			b.record(&store.LoginRecord{})
+			add()
 		}
 		if events, records := taken(step.at); events != step.events || records != step.records {
 			t.Errorf("after %v: %d events and %d records, want %d and %d", step.at, events, records, step.events, step.records)
 		}
 	}
 	for range manyRecords {
-		b.record(&store.LoginRecord{})
+		add()
 	}
 	taken(time.Second)
-	b.record(&store.LoginRecord{})
+	add()
 	if b.ending = true; b.takeDue(time.Unix(0, 0).Add(time.Hour)) == nil {
 		t.Error("at the end a record is left over")
 	}
@@ -130,7 +141,7 @@ func TestRecordsAreGathered(t *testing.T) {
 func TestQueueIsBounded(t *testing.T) {
 	var log bytes.Buffer
 	j := &journal{down: true, uses: map[string]map[string]store.LastUse{}}
-	b := newWriteBehind(j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
+	b := newWriteBehind("", j, nil, nil, hclog.New(&hclog.LoggerOptions{Output: &log, DisableTime: true}))
 	now := time.Now()
 	const beyond = 7
 	for i := range maxQueued + beyond {
@@ -204,7 +215,7 @@ func TestSpool(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b = newWriteBehind(j, nil, waiting, hclog.NewNullLogger())
+		b = newWriteBehind("", j, nil, waiting, hclog.NewNullLogger())
 	}
 	n := 0
 	record := func(count int) {
@@ -307,7 +318,7 @@ func TestDeliveryOnDisk(t *testing.T) {
 
 // More jobs than can wait are dropped; those that wait when the daemon stops still clean up.
 func TestJobsAreBounded(t *testing.T) {
-	b := newWriteBehind(&journal{}, nil, nil, hclog.NewNullLogger())
+	b := newWriteBehind("", &journal{}, nil, nil, hclog.NewNullLogger())
 	ran, waiting := 0, 0
 	for range 1000 {
 		if b.do(func(ctx context.Context) {

@@ -131,15 +131,16 @@ type Gate struct {
 // New returns a gate that decides at once; [Gate.Run] starts its background work, without which
 // nothing is recorded or followed.
 func New(o Options) *Gate {
+	origin := store.NewID()
 	g := &Gate{
 		Options:   o,
-		origin:    store.NewID(),
+		origin:    origin,
 		throttle:  throttle.New(o.Throttle),
 		pending:   newPendingLogins(),
 		mailboxes: newMailboxes(o.Hasher, o.Store.State),
 		sessions:  submission.New(),
 		room:      sync.Pool{New: func() any { return new(session) }},
-		writes:    newWriteBehind(o.Journal, o.Buckets, o.Spool, o.Log),
+		writes:    newWriteBehind(origin, o.Journal, o.Buckets, o.Spool, o.Log),
 		mails:     newMails(),
 		mailRoom:  sync.Pool{New: func() any { return new(mailView) }},
 		limits:    limits{meter: throttle.NewMeter(), unknown: throttle.NewMeter(), shared: throttle.NewMeter()},

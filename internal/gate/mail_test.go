@@ -229,6 +229,13 @@ func TestLimitFarAway(t *testing.T) {
 	send(a, "taken")
 	disconnected()
 	redistest.Eventually(t, "what the milter refuses is given back", func() bool { return taken() == 11 })
+	redistest.Eventually(t, "the other daemon knows of them", func() bool {
+		n := 0
+		for ; n <= bound && !b.rcpt("probe", ann, ann, fmt.Sprintf("p%d@example.net", n), home).Refused; n++ {
+		}
+		b.MessageEnded(&mailflow.Envelope{Instance: "probe"}, false)
+		return n == bound-11
+	})
 
 	var accepted atomic.Int64
 	var both sync.WaitGroup

@@ -211,7 +211,6 @@ func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
 	}
 	if !received && g.limits.isAhead(enforced, now) {
 		g.spendLater(domain, all, 1, now)
-		g.announce(all, 1, now)
 		t.shared, t.later = true, true
 		return nil
 	}
@@ -229,7 +228,7 @@ func (g *Gate) share(t *transaction, received bool, now time.Time) *charge {
 		g.spend(store.Spend{ID: id, Domain: domain, Time: now, Takes: takes(enforced, 1)})
 	}
 	g.spendLater(domain, reported, 1, now)
-	g.announce(all, 1, now)
+	g.announce(enforced, 1, now)
 	t.shared = true
 	return nil
 }
@@ -289,7 +288,6 @@ func (g *Gate) takeBack(t *transaction, now time.Time) {
 	case !t.shared || len(all) == 0:
 	case t.later:
 		g.spendLater(t.message.Sender.Domain, all, -1, now)
-		g.announce(all, -1, now)
 	default:
 		back := store.Spend{ID: store.NewID(), Domain: t.message.Sender.Domain, Time: now, Takes: takes(all, -1)}
 		if err := g.spendNow(&back, now); err != nil {
@@ -321,7 +319,8 @@ func (g *Gate) spend(s store.Spend) {
 	}
 }
 
-// announce reports to the other daemons what a message took, or for sign -1 gave back.
+// announce reports to the other daemons what a message took, or for sign -1 gave back. What is taken
+// from Redis later is announced then, see [announcement].
 func (g *Gate) announce(charges []charge, sign int, now time.Time) {
 	for _, c := range charges {
 		g.writes.event(store.Event{
@@ -331,8 +330,7 @@ func (g *Gate) announce(charges []charge, sign int, now time.Time) {
 	}
 }
 
-// spent counts what another daemon's messages took. What is announced late was taken at its time;
-// otherwise the clocks of daemons are not compared.
+// spent counts what another daemon's messages took.
 func (g *Gate) spent(e *store.Event, now time.Time) {
 	n, span, _ := strings.Cut(e.Service, "/")
 	number, err := strconv.Atoi(n)
@@ -340,11 +338,17 @@ func (g *Gate) spent(e *store.Event, now time.Time) {
 	if err != nil || spanErr != nil {
 		return
 	}
+	g.tookElsewhere(e, &store.Take{Key: e.Account, N: int(e.Token), Rate: number, Per: length}, now) //nolint:gosec // small
+}
+
+// tookElsewhere counts what another daemon took from a bucket. What is announced late was taken at its
+// time; otherwise the clocks of daemons are not compared.
+func (g *Gate) tookElsewhere(e *store.Event, t *store.Take, now time.Time) {
 	at := now
 	if age := now.Sub(e.Time); age > time.Minute {
 		at = now.Add(-age)
 	}
-	g.limits.meter.Spend(e.Account, throttle.Rate{N: number, Per: length}, int(e.Token), at, now) //nolint:gosec // small
+	g.limits.meter.Spend(t.Key, throttle.Rate{N: t.Rate, Per: t.Per}, t.N, at, now)
 }
 
 // suspendCredential suspends the credential of a session, behind the decision; nothing if it is not

@@ -45,6 +45,7 @@ type writeBehind struct {
 	buckets Buckets // nil for none
 	spool   Spool   // nil for none
 	origin  string  // of the batches
+	daemon  string  // of the events
 	log     hclog.Logger
 
 	// Of the goroutine that runs.
@@ -78,9 +79,9 @@ type writeBehind struct {
 	lost    atomic.Uint64 // records dropped since the start
 }
 
-func newWriteBehind(j Journal, buckets Buckets, spool Spool, log hclog.Logger) *writeBehind {
+func newWriteBehind(daemon string, j Journal, buckets Buckets, spool Spool, log hclog.Logger) *writeBehind {
 	b := &writeBehind{
-		journal: j, buckets: buckets, spool: spool, origin: store.NewID(), log: log,
+		journal: j, buckets: buckets, spool: spool, origin: store.NewID(), daemon: daemon, log: log,
 		wake: make(chan struct{}, 1), jobs: make(chan func(context.Context), 64),
 		merged: map[string]*store.Spend{}, confirmed: func(*store.Spend, []int, time.Time) {},
 		uses: map[string]map[string]store.LastUse{}, touched: map[string]time.Time{},
@@ -186,7 +187,7 @@ func (b *writeBehind) work(ctx context.Context) {
 // gather is the least time between two writes. A single entry is written at once; on a busy daemon
 // many logins share the round trips, and Redis' writes to disk. Other daemons decide by the events;
 // only administrators read the records, so a write of many records is not followed by another one
-// for gatherRecords.
+// for gatherRecords. What is taken from buckets far below their bounds waits as long.
 const (
 	gather        = 50 * time.Millisecond
 	gatherRecords = 250 * time.Millisecond
@@ -293,21 +294,21 @@ func decodeDelivery(text []byte) (*delivery, error) {
 	return &s.delivery, nil
 }
 
-// takeDue removes a batch from the queue as take does, and leaves records for later if many were
-// written a moment ago.
+// takeDue removes a batch from the queue as take does, and leaves records and merged spends for later
+// if many records were written a moment ago.
 func (b *writeBehind) takeDue(now time.Time) *delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ending || !b.busy || now.Sub(b.recorded) >= gatherRecords || len(b.records) >= batch || len(b.messages) >= batch {
 		return b.takeAll(now)
 	}
-	if len(b.records)+len(b.closings)+len(b.messages)+len(b.uses) > 0 {
+	if len(b.records)+len(b.closings)+len(b.messages)+len(b.uses)+len(b.merged) > 0 {
 		b.nudge()
 	}
-	if len(b.events)+len(b.spends)+len(b.merged) == 0 {
+	if len(b.events)+len(b.spends) == 0 {
 		return nil
 	}
-	return b.numbered(&delivery{Events: dequeue(&b.events), Spends: append(dequeue(&b.spends), b.takeMerged()...)})
+	return b.numbered(&delivery{Events: dequeue(&b.events), Spends: dequeue(&b.spends)})
 }
 
 // take removes a batch from the queue; nil if the queue is empty.
@@ -322,7 +323,7 @@ func (b *writeBehind) takeAll(now time.Time) *delivery {
 		b.log.Warn("login records were dropped: the store was unreachable for too long", "count", b.dropped)
 		b.dropped = 0
 	}
-	d := &delivery{Events: dequeue(&b.events), Spends: append(dequeue(&b.spends), b.takeMerged()...), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses}
+	d := b.takeMerged(&delivery{Events: dequeue(&b.events), Spends: dequeue(&b.spends), Closings: dequeue(&b.closings), Messages: dequeue(&b.messages), Uses: b.uses})
 	records := dequeue(&b.records)
 	d.Records = slices.Grow(d.Records, len(records))
 	for _, r := range records {
@@ -504,6 +505,11 @@ func (g *Gate) learn(e store.Event) {
 		g.throttle.Succeeded(e.Account, ip, e.Time)
 	case store.EventSpend:
 		g.spent(&e, time.Now())
+	case store.EventSpends:
+		now := time.Now()
+		for _, t := range announced(e.Account) {
+			g.tookElsewhere(&e, &t, now)
+		}
 	case store.EventBind:
 		g.sessions.Authenticated(e.Account, ip, g.authentication(e.Account, e.Credential, e.Service, e.Time, true))
 	}

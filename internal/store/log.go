@@ -300,6 +300,8 @@ const (
 	EventBind EventKind = "bind"
 	// EventSpend: messages took Token from the bucket that Account names; Service is its rate.
 	EventSpend EventKind = "spend"
+	// EventSpends is the same for many buckets at once, which Account lists.
+	EventSpends EventKind = "spends"
 )
 
 // Names for secrets other than secure passwords, where a credential is expected.

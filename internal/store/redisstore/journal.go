@@ -427,10 +427,16 @@ func (r *Redis) AppendEvents(ctx context.Context, events []store.Event) error {
 	now := time.Now()
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, e := range events {
-			p.XAdd(ctx, &redis.XAddArgs{Stream: tag(store.Global) + "events", MaxLen: keepEvents, Approx: true, Values: []any{
-				"o", e.Origin, "t", e.Time.UnixMilli(), "d", max(0, now.Sub(e.Time).Milliseconds()), "e", string(e.Kind), "k", strconv.FormatUint(e.Token, 16),
-				"a", e.Account, "i", e.IP, "p", e.Protocol, "s", e.Service, "c", e.Credential,
-			}})
+			values := []any{"o", e.Origin, "t", e.Time.UnixMilli(), "d", max(0, now.Sub(e.Time).Milliseconds()), "e", string(e.Kind)}
+			if e.Token != 0 {
+				values = append(values, "k", strconv.FormatUint(e.Token, 16))
+			}
+			for _, f := range [...][2]string{{"a", e.Account}, {"i", e.IP}, {"p", e.Protocol}, {"s", e.Service}, {"c", e.Credential}} {
+				if f[1] != "" {
+					values = append(values, f[0], f[1])
+				}
+			}
+			p.XAdd(ctx, &redis.XAddArgs{Stream: tag(store.Global) + "events", MaxLen: keepEvents, Approx: true, Values: values})
 		}
 		return nil
 	})
