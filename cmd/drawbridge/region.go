@@ -17,7 +17,7 @@ func (c *cli) region() *cobra.Command {
 func (c *cli) regionStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:               "status",
-		Short:             "Show the region database and its age",
+		Short:             "Show the databases of regions and networks, and their age",
 		Args:              takes(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {

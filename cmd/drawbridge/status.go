@@ -160,21 +160,27 @@ func storeRows(row func(...string), s *api.StoreStatus) {
 	}
 }
 
-// regionRows shows the region database.
+// regionRows shows the databases of regions and of networks.
 func regionRows(row func(...string), r *api.RegionStatus) {
-	if r.Kind == "none" {
-		row("regions:", "no database")
-	} else {
-		row("regions:", fmt.Sprintf("%d days old, %d ranges of IPv4, %d of IPv6", r.AgeDays, r.V4, r.V6))
+	database := func(what string, d *api.AddressDatabase) {
+		if d.Kind == "none" {
+			row(what+"s:", "no database")
+		} else {
+			row(what+"s:", fmt.Sprintf("%d days old, %d ranges of IPv4, %d of IPv6", d.AgeDays, d.V4, d.V6))
+		}
+		if d.Missing != "" {
+			row("", "the database has no "+d.Missing+" addresses")
+		}
+		if d.Error != "" {
+			row("", d.Error)
+		}
+		for _, path := range d.Paths {
+			row(what+" file:", path)
+		}
 	}
-	if r.Missing != "" {
-		row("", "the database has no "+r.Missing+" addresses")
-	}
-	if r.Error != "" {
-		row("", r.Error)
-	}
-	for _, path := range r.Paths {
-		row("region file:", path)
+	database("region", &r.AddressDatabase)
+	if r.Networks != nil {
+		database("network", r.Networks)
 	}
 	if len(r.Domains) > 0 {
 		row("used by:", strings.Join(r.Domains, ", "))

@@ -58,6 +58,7 @@ type Admin struct {
 	ReadMessages func(ctx context.Context, q store.MessageQuery) (items []api.MessageRecord, next string, err error)
 	Guard        guard.Limits
 	Regions      *region.Source // nil for none
+	Networks     *region.Source // of autonomous systems; nil for none
 	// Throttled returns the accounts and addresses that are throttled.
 	Throttled func(time.Time) api.Throttle
 	// Lift forgets the wrong secrets of an account, or of an address if the account is "", on all

@@ -18,19 +18,31 @@ import (
 // noRegions says what to do without a region database.
 const noRegions = "the daemon has no region database: install tor-geoipdb, or name a database in the setting regions.database"
 
-// RegionStatus describes the region database. Role domain sees neither file names nor other
+// RegionStatus describes the databases of regions and of networks. Role domain sees neither file names nor other
 // domains.
 func (r *Request) RegionStatus() (*api.RegionStatus, error) {
 	if err := r.Caller.May(ForRead | ForDomain); err != nil {
 		return nil, err
 	}
-	s := &api.RegionStatus{Kind: "none", Paths: []string{}, Domains: list(r.Store.State.NamingRegions())}
-	if db := r.Regions.Database(); db != nil {
+	s := &api.RegionStatus{AddressDatabase: r.database(r.Regions), Domains: list(r.Store.State.NamingRegions())}
+	if networks := r.database(r.Networks); networks.Kind != "none" {
+		s.Networks = &networks
+	}
+	if r.Caller.Role == store.RoleDomain {
+		s.Domains = slices.DeleteFunc(s.Domains, func(name string) bool { return name != r.Caller.Domain })
+	}
+	return s, nil
+}
+
+// database describes a database, for role domain without file names.
+func (r *Request) database(of *region.Source) api.AddressDatabase {
+	s := api.AddressDatabase{Kind: "none", Paths: []string{}}
+	if db := of.Database(); db != nil {
 		s.Kind, s.Paths, s.V4, s.V6 = db.Kind, db.Paths, db.RangesV4, db.RangesV6
 		s.Date, s.LoadedAt, s.Missing = db.Date, db.ReadAt, db.Missing()
 		s.AgeDays = max(0, int(r.Time.Sub(db.Date)/(24*time.Hour)))
 	}
-	if err := r.Regions.Fault(); err != nil {
+	if err := of.Fault(); err != nil {
 		s.Error = err.Error()
 	}
 	if r.Caller.Role == store.RoleDomain {
@@ -38,9 +50,8 @@ func (r *Request) RegionStatus() (*api.RegionStatus, error) {
 		if s.Error != "" {
 			s.Error = "the present database could not be read; the daemon's log says why"
 		}
-		s.Domains = slices.DeleteFunc(s.Domains, func(name string) bool { return name != r.Caller.Domain })
 	}
-	return s, nil
+	return s
 }
 
 // RegionCodes returns one page of the regions that policies can select, by code.

@@ -140,6 +140,7 @@
 //	drawbridge_held_messages                             messages that wait for approval
 //	drawbridge_feed_lag_seconds                          time since the daemon was last in sync
 //	drawbridge_region_database_age_seconds               age of the region data
+//	drawbridge_network_database_age_seconds              age of the data of networks (AS)
 //	drawbridge_snapshot_age_seconds                      time since the snapshot was last written
 //	drawbridge_store_up                                  1 when changes are possible
 //	drawbridge_store_evicting                            1 when Redis may delete rules

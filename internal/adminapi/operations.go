@@ -221,7 +221,7 @@ func operations() []operation {
 		write(post, keys, "create-key", "Create an API key; only this response contains it", admin.ForDomain, api.NewKey{}, api.CreatedKey{}, createKey),
 		remove(keys+"/{id}", "delete-key", "Revoke an API key", admin.ForDomain, deleteKey),
 
-		always(get(regions, "get-regions", "Show the region database", domainReads, api.RegionStatus{}, getRegions)),
+		always(get(regions, "get-regions", "Show the databases of regions and networks", domainReads, api.RegionStatus{}, getRegions)),
 		get(regions+"/codes", "list-regions", "List the regions that policies can select", domainReads, api.List[api.Region]{}, listRegions, "limit", "cursor"),
 		get(regions+"/{ip}", "get-region", "Look up the region of an address", domainReads, api.AddressRegion{}, getRegion),
 

@@ -818,9 +818,9 @@ type Sentinel struct {
 	Fault   string `json:"fault,omitempty" doc:"Why a failover is not possible by it: it does not answer, or too few Sentinels are there."`
 }
 
-// RegionStatus describes the region database: its kind, age and ranges, and why newer files are not
+// AddressDatabase describes a database of addresses: its kind, age and ranges, and why newer files are not
 // in use, if so.
-type RegionStatus struct {
+type AddressDatabase struct {
 	Kind     string    `json:"kind" enum:"csv,mmdb,none"`
 	Paths    []string  `json:"paths" doc:"The files that were read."`
 	Date     time.Time `json:"date,omitzero" doc:"The date of the data, or of the files."`
@@ -830,7 +830,13 @@ type RegionStatus struct {
 	Missing  string    `json:"missing,omitempty" enum:"IPv4,IPv6" doc:"The address family of which the database has no addresses: they are unknown."`
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
 	Error    string    `json:"error,omitempty" doc:"Why the present files could not be loaded; the previous data stays in use."`
-	Domains  []string  `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists admit none."`
+}
+
+// RegionStatus describes the region database, and that of networks.
+type RegionStatus struct {
+	AddressDatabase
+	Networks *AddressDatabase `json:"networks,omitempty" doc:"The database of networks (regions.networks), if there is one."`
+	Domains  []string         `json:"domains" doc:"With policies in force that name regions. While kind is none, their blacklists refuse every public address, and their whitelists admit none."`
 }
 
 // Region is a region that policies can select: a country of ISO 3166-1, or EU, AP or ZZ, which

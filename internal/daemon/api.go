@@ -83,7 +83,7 @@ func newAdmin(p *parts) *admin.Admin {
 		Site: p.gate.Site, DefaultDomain: p.cfg.Login.DefaultDomain, Services: p.cfg.Login.Services, Version: p.version,
 		Explain: p.gate.Explain, ReadMessages: p.redis.Messages,
 		Guard:   guard.Limits{Percent: p.cfg.Guard.LockedOutPercent, ActiveWithin: p.cfg.Guard.ActiveWithin},
-		Regions: p.regions, Nodes: p.redis.Nodes,
+		Regions: p.regions, Networks: p.networks, Nodes: p.redis.Nodes,
 		Throttled: func(now time.Time) api.Throttle { return viewThrottle(p.gate.HeldBack(now)) }, Lift: p.gate.Lift,
 		ExportLogins:   exportLogins(p.redis),
 		Learn:          p.watcher.Confirm,

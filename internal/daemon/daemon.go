@@ -182,7 +182,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		Exempt: exempt, Internal: internal, Node: nodeName(cfg), GuessingBegan: guessingNotice(notifier),
 	})
 	watchGate(meters, g)
-	watchFiles(meters, regions, cfg.StateDir)
+	watchFiles(meters, regions, networks, cfg.StateDir)
 	live, err := liveSessions(cfg, st, redis, g, log)
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ func Run(ctx context.Context, cfg *config.Config, reload Reload, log hclog.Logge
 		},
 	}).run(ctx)
 	err = serve(ctx, fail, sockets, &parts{
-		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: meters, regions: regions,
+		cfg: cfg, log: log, version: version, store: st, redis: redis, pepper: pepper, hasher: hasher, gate: g, metrics: meters, regions: regions, networks: networks,
 		loginKey: key, watcher: watcher, withdraw: withdrawSite(cfg), live: live, links: links, keeper: keeper, factors: factors, notify: notifier.Notify,
 	})
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {

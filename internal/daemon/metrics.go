@@ -44,15 +44,19 @@ func watchGate(m *metrics.Metrics, g *gate.Gate) {
 	}, "server", "postfix", "protocol", access.SMTP.String())
 }
 
-// watchFiles adds the metrics of files: the region database and the snapshot.
-func watchFiles(m *metrics.Metrics, regions *region.Source, stateDir string) {
-	m.Gauge("drawbridge_region_database_age_seconds", "Age of the data of the region database; 0 without one.", func() float64 {
-		d := regions.Database()
-		if d == nil {
-			return 0
+// watchFiles adds the metrics of files: the databases of regions and networks, and the snapshot.
+func watchFiles(m *metrics.Metrics, regions, networks *region.Source, stateDir string) {
+	age := func(of *region.Source) func() float64 {
+		return func() float64 {
+			d := of.Database()
+			if d == nil {
+				return 0
+			}
+			return time.Since(d.Date).Seconds()
 		}
-		return time.Since(d.Date).Seconds()
-	})
+	}
+	m.Gauge("drawbridge_region_database_age_seconds", "Age of the data of the region database; 0 without one.", age(regions))
+	m.Gauge("drawbridge_network_database_age_seconds", "Age of the data of the database of networks; 0 without one.", age(networks))
 	m.Gauge("drawbridge_snapshot_age_seconds", "Time since the snapshot was last written, its journal included; 0 without one.", func() float64 {
 		files, _ := filepath.Glob(filepath.Join(stateDir, "snapshot", "*"))
 		var newest time.Time

@@ -123,16 +123,16 @@ func (s *sockets) close() {
 
 // parts are the parts that the services share.
 type parts struct {
-	cfg     *config.Config
-	log     hclog.Logger
-	version string
-	store   *store.Store
-	redis   *redisstore.Redis
-	pepper  *credential.Pepper
-	hasher  *credential.Hasher
-	gate    *gate.Gate
-	metrics *metrics.Metrics
-	regions *region.Source
+	cfg               *config.Config
+	log               hclog.Logger
+	version           string
+	store             *store.Store
+	redis             *redisstore.Redis
+	pepper            *credential.Pepper
+	hasher            *credential.Hasher
+	gate              *gate.Gate
+	metrics           *metrics.Metrics
+	regions, networks *region.Source
 
 	loginKey *loginKey
 	watcher  *unusual.Watcher

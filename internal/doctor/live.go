@@ -395,8 +395,8 @@ func managed(ctx context.Context, api, keyFile string) map[string]string {
 // maxRegionAge is the age from which a region database is reported: by then networks have moved.
 const maxRegionAge = 180 // days
 
-// askRegions asks the daemon for its database of regions. Without one, and without policies that
-// want it, there is nothing to say.
+// askRegions asks the daemon for its databases of regions and networks. Without one, and without policies
+// that want it, there is nothing to say.
 func askRegions(ctx context.Context, client *adminclient.Client, api string) findings {
 	const check, update = "daemon.regions", "apt-get update && apt-get install --only-upgrade tor-geoipdb\n# or fetch the file again that regions.database names"
 	var f findings
@@ -405,13 +405,17 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 	if errors.As(err, &refused) {
 		return nil // this key may not know
 	}
-	var regions struct {
+	type database struct {
 		Kind    string
 		Paths   []string
 		AgeDays int `json:"age_days"`
 		Error   string
 		Missing string
-		Domains []string
+	}
+	var regions struct {
+		database
+		Domains  []string
+		Networks *database
 	}
 	if err == nil {
 		err = json.Unmarshal(answer.Body, &regions)
@@ -432,6 +436,17 @@ func askRegions(ctx context.Context, client *adminclient.Client, api string) fin
 		f.warn(check, where, update, "the data is %d days old, and addresses have moved to other countries since", regions.AgeDays)
 	default:
 		f.ok(check, where, "the database of regions is %d days old", regions.AgeDays)
+	}
+	if n := regions.Networks; n != nil {
+		const check = "daemon.networks"
+		switch where := strings.Join(n.Paths, ", "); {
+		case n.Error != "":
+			f.warn(check, where, "# repair the file", "the last good data stays in use: %s", n.Error)
+		case n.AgeDays > maxRegionAge:
+			f.warn(check, where, "# fetch the file again that regions.networks names", "the data is %d days old, and addresses have moved to other networks since", n.AgeDays)
+		default:
+			f.ok(check, where, "the database of networks is %d days old", n.AgeDays)
+		}
 	}
 	return f
 }

@@ -173,6 +173,11 @@ func TestAskDaemon(t *testing.T) {
 		"regions of IPv4 alone": {change(func(a *answers) { a.regions = `{"kind":"mmdb","paths":["/a.mmdb"],"missing":"IPv6"}` }), Warn, "daemon.regions", "no IPv6"},
 		"broken regions":        {change(func(a *answers) { a.regions = `{"kind":"csv","paths":["/a"],"age_days":999,"error":"/a:7: what"}` }), Warn, "daemon.regions", "/a:7: what"},
 		"no regions":            {change(func(a *answers) { a.regions = `{"kind":"none","domains":["example.org"]}` }), Warn, "daemon.regions", "example.org"},
+		"old networks": {change(func(a *answers) {
+			a.regions = `{"kind":"none","networks":{"kind":"mmdb","paths":["/asn.mmdb"],"age_days":181}}`
+		}), Warn, "daemon.networks", "other networks"},
+		"broken networks":       {change(func(a *answers) { a.regions = `{"kind":"none","networks":{"kind":"mmdb","error":"/asn.mmdb: what"}}` }), Warn, "daemon.networks", "/asn.mmdb: what"},
+		"new networks":          {change(func(a *answers) { a.regions = `{"kind":"none","networks":{"kind":"mmdb","age_days":9}}` }), OK, "daemon.networks", "9 days"},
 		"strange regions":       {change(func(a *answers) { a.regions = `[]` }), Warn, "daemon.regions", ""},
 		"damaged":               {change(func(a *answers) { a.readyz = `200 {"status":"damaged"}` }), Fail, "daemon.ready", "so it can repair it"},
 		"damaged, started late": {change(func(a *answers) { a.readyz = `503 {"status":"damaged"}` }), Fail, "daemon.ready", "cannot repair"},

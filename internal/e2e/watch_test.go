@@ -676,11 +676,12 @@ func (s *site) exports(theirs string) {
 
 var metricName = regexp.MustCompile(`drawbridge_[a-z_]+`)
 
-// The dashboard and the alert rules name only metrics that there are, and the contract's are there.
+// The dashboard and the alert rules name only metrics that there are, and all of them; the contract's are
+// there.
 func (s *site) measures() {
 	names := map[string]bool{}
 	for line := range strings.Lines(s.metrics()) {
-		if name := metricName.FindString(line); strings.HasPrefix(line, name) {
+		if name := metricName.FindString(line); name != "" && strings.HasPrefix(line, name) {
 			names[name] = true
 		}
 	}
@@ -692,6 +693,8 @@ func (s *site) measures() {
 			s.t.Errorf("%s is missing", name)
 		}
 	}
+	part := regexp.MustCompile(`_(bucket|sum|count)$`)
+	shown := map[string]bool{}
 	for _, file := range []string{"dashboard.json", "alerts.yml"} {
 		text, err := os.ReadFile("../../contrib/monitoring/" + file)
 		s.must(err)
@@ -699,12 +702,18 @@ func (s *site) measures() {
 			if !names[name] {
 				s.t.Errorf("%s names %s, which is not measured", file, name)
 			}
+			shown[part.ReplaceAllString(name, "")] = true
+		}
+	}
+	for name := range names {
+		if name = part.ReplaceAllString(name, ""); !shown[name] {
+			s.t.Errorf("%s is in no panel of the dashboard and in no alert", name)
 		}
 	}
 }
 
-// A domain's own ages: old records keep no address and are still found by it, then they are deleted;
-// all of it by command, audited, and refused to other tenants.
+// A domain's own ages: old records keep no address and are still found by it, then they are deleted, while
+// those of a domain that keeps its own for longer stay as they are; all of it by command, audited, and refused to other tenants.
 func (s *site) forgets(theirs string) {
 	logins := func() []any {
 		return s.api("GET", "/v1/domains/example.org/logins?ip="+outside, nil)["items"].([]any)
@@ -718,6 +727,18 @@ func (s *site) forgets(theirs string) {
 	bad := object{"records": object{"retention": "1d", "pseudonymise_after": "2d"}}
 	if status, body := s.call(0, "PATCH", "/v1/domains/example.org", bad); status != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(body), "/records/pseudonymise_after") {
 		s.t.Errorf("pseudonyms of deleted records: %d %v", status, body)
+	}
+	kept := func() (ids string) {
+		for _, item := range s.api("GET", "/v1/domains/example.net/logins?limit=1000", nil)["items"].([]any) {
+			r := item.(object)
+			ids += fmt.Sprint(r["id"], " ", r["ip"], " ", r["pseudonymised"] == true, "\n")
+		}
+		return ids
+	}
+	s.command("domain", "set", "example.net", "--records-retention", "90d")
+	others := kept()
+	if strings.Count(others, " 198.51.100.") < 20 || strings.Contains(others, " true") {
+		s.t.Fatalf("the records of the second domain:\n%s", others)
 	}
 	s.command("domain", "set", "example.org", "--pseudonymise-after", "1s")
 	var old object
@@ -750,6 +771,13 @@ func (s *site) forgets(theirs string) {
 		}
 		return true
 	})
+	if now := kept(); now != others {
+		s.t.Errorf("the second domain, which keeps its records, has\n%snow, and had\n%s", now, others)
+	}
+	last := time.Now() // the rules take effect at a change, and every hour
+	s.eventually("they are old enough", func() bool { return time.Since(last) > 2*time.Second })
+	s.command("domain", "set", "example.net", "--records-retention", "2s")
+	s.eventually("its records are deleted once it says so", func() bool { return kept() == "" })
 	if audit := fmt.Sprint(s.api("GET", "/v1/audit?domain=example.org", nil)["items"]); !strings.Contains(audit, "retention") {
 		s.t.Error("the audit has no change of the retention")
 	}
