@@ -228,6 +228,15 @@ func TestHeldMessages(t *testing.T) {
 			"Content-Type: application/zip; name=tools.zip\nContent-Transfer-Encoding: base64\n\n"+base64.StdEncoding.EncodeToString(archive.Bytes())+"\n--b--\n")
 		id := s.held("zipped")["id"].(string)
 		s.api("POST", "/v1/held/"+id+"/reject", object{"text": "No programs."})
+		// Names that not all programs read alike.
+		for subject, disposition := range map[string]string{
+			"dotted": `attachment; filename="setup.exe ."`, "unquoted": "attachment; filename=setup.exe a.txt",
+			"wide": `attachment; filename="=?utf-8?B?` + base64.StdEncoding.EncodeToString([]byte("setup．ｅｘｅ")) + `?="`,
+		} {
+			inbound(ann, "From: someone@elsewhere.example\nSubject: "+subject+"\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b\n"+
+				"Content-Type: application/octet-stream\nContent-Disposition: "+disposition+"\n\nx\n--b--\n")
+			s.api("POST", "/v1/held/"+s.held(subject)["id"].(string)+"/reject", object{"text": "No programs."})
+		}
 		// ISO-8859-1 in base64, and released when nobody decides.
 		inbound(bob, "From: someone@elsewhere.example\nSubject: letter\nMIME-Version: 1.0\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: base64\n\n"+
 			base64.StdEncoding.EncodeToString([]byte("Ihre K\xdcNDIGUNG"))+"\n")

@@ -231,7 +231,7 @@ func (c *matcher) attachment(content *Content) (bool, error) {
 			if !content.spend(patternEffort*len(c.names), len(name)) {
 				return false, errEffort
 			}
-			if like(name, c.names) || like(path.Base(name), c.names) {
+			if like(name, c.names) || like(path.Base(strings.ReplaceAll(name, `\`, "/")), c.names) {
 				return true, nil
 			}
 		}

@@ -33,7 +33,8 @@ func charsetOf(name string) encoding.Encoding {
 		return charmap.CodePage437
 	case "cp850", "ibm850":
 		return charmap.CodePage850
-	case "utf-7", "unicode-1-1-utf-7", "iso-2022-kr", "iso-2022-cn":
+	}
+	if hidesASCII(name) {
 		return nil
 	}
 	if digits, ok := strings.CutPrefix(name, "cp125"); ok {
@@ -46,6 +47,16 @@ func charsetOf(name string) encoding.Encoding {
 		return e
 	}
 	return nil
+}
+
+// hidesASCII reports whether a charset is one that is not read here, and in which octets of ASCII stand
+// for other characters of ASCII.
+func hidesASCII(name string) bool {
+	switch strings.ToLower(strings.Trim(name, " '\"")) {
+	case "utf-7", "utf7", "unicode-1-1-utf-7", "csunicode11utf7", "x-unicode-2-0-utf-7", "utf-7-imap", "iso-2022-kr", "csiso2022kr", "iso-2022-cn", "iso-2022-cn-ext":
+		return true
+	}
+	return false
 }
 
 // decodeCharset returns text in UTF-8. It returns false if the charset is unknown. Octets that mean

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/html"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Texts returns the texts of a message as its reader sees them, in order: of plain text and HTML,
@@ -145,61 +146,159 @@ func ideographic(r rune) bool {
 
 // Attachment is a part that is no text of the message itself, or a file within its text.
 type Attachment struct {
-	Names []string // as declared, in any of the fields; then those of the files in it
+	Names []string // as declared, in any of the fields; those of the files in it; and see [Message.Attachments]
 	Types []string // as declared, and as its first octets say
 	Size  int      // octets, decoded
 }
 
 // Attachments returns the attachments of a message and of the messages within it, in order. It
 // returns what it could read and the first fault.
+//
+// To the names as they are declared it adds those that other programs may read where the fields are
+// not what the standards permit, and the names under which a file may be stored: without invisible
+// characters, white space and dots around them, in characters of their usual width, and cut off at a
+// control character or a colon.
 func (m *Message) Attachments() ([]Attachment, error) {
-	var all []Attachment
-	names := &names{left: m.limits.Names, archive: m.limits.Archive}
-	m.Root.walk(func(p *Part) bool {
-		names.path = p.Path
+	n := &names{left: m.limits.Names, archive: m.limits.Archive, limits: m.limits}
+	n.message(m.Root)
+	if n.fault != nil {
+		return n.all, n.fault
+	}
+	return n.all, nil
+}
+
+// message notes the attachments of a message.
+func (n *names) message(root *Part) {
+	root.walk(func(p *Part) bool {
+		if n.depth == 0 {
+			n.path = p.Path
+		}
+		declared := append(slices.Clip(p.Names), p.readings...)
+		if len(declared) == 0 {
+			declared = p.described
+		}
 		switch {
 		case strings.HasPrefix(p.Type, "multipart/"):
-		case p.Type == "text/plain" && !p.attached():
-			for name, content := range uuFiles(p.decode(m.limits.Text), m.limits.Text) {
-				all = append(all, names.attachment([]string{decodeLoosely("", []byte(name))}, "", content))
+			return n.goesOn()
+		case p.Type == "text/plain" && !p.attached() && len(p.readings) == 0:
+			text := p.decode(n.limits.Text)
+			for name, content := range uuFiles(text, n.limits.Text) {
+				n.attachment([]string{decodeLoosely("", []byte(name))}, "", content)
 			}
+			for name := range yencNames(text) {
+				n.attachment([]string{decodeLoosely("", []byte(name))}, "", nil)
+			}
+			return n.goesOn()
 		case isMessage(p.Type):
-			all = append(all, Attachment{Names: p.Names, Types: []string{p.Type}, Size: p.body.end - p.body.start})
-		case p.attached():
-			all = append(all, names.attachment(p.Names, p.Type, p.decode(len(p.src))))
+			n.all = append(n.all, Attachment{Names: withVariants(declared), Types: []string{p.Type}, Size: p.body.end - p.body.start})
+		case p.attached() || len(p.readings) > 0:
+			n.attachment(declared, p.Type, p.decode(len(p.src)))
+		default:
+			return n.goesOn()
 		}
-		return names.fault == nil || names.fault.Kind != Bounds
+		if p.unreadable != "" && n.fault == nil {
+			n.fault = &Fault{Malformed, n.path, p.unreadable}
+		}
+		return n.goesOn()
 	})
-	if names.fault != nil {
-		return all, names.fault
-	}
-	return all, nil
 }
+
+// goesOn reports whether more names are looked for.
+func (n *names) goesOn() bool { return n.fault == nil || n.fault.Kind != Bounds }
 
 // attached reports whether a part is something else than text to be displayed.
 func (p *Part) attached() bool {
 	return p.Disposition == "attachment" || len(p.Names) > 0 || !strings.HasPrefix(p.Type, "text/")
 }
 
+// maxMessages bounds files that are messages, in files that are messages.
+const maxMessages = 5
+
 // attachment describes a file by its declared names and type and by its content.
-func (n *names) attachment(declared []string, mediaType string, content []byte) Attachment {
+func (n *names) attachment(declared []string, mediaType string, content []byte) {
 	a := Attachment{Names: slices.Clone(declared), Size: len(content)}
 	if mediaType != "" {
 		a.Types = append(a.Types, mediaType)
 	}
+	outer := n.types
+	n.found, n.types = nil, nil
+	n.file(content)
+	a.Names = withVariants(append(a.Names, n.found...))
+	for _, t := range n.types {
+		if !slices.Contains(a.Types, t) {
+			a.Types = append(a.Types, t)
+		}
+	}
+	n.types = outer
+	n.all = append(n.all, a)
+	if !slices.ContainsFunc(a.Names, isMessageFile) || isMessage(mediaType) || !n.goesOn() {
+		return
+	}
+	if n.depth >= maxMessages {
+		n.fail("messages nested too deep")
+		return
+	}
+	n.depth++
+	within, _ := Parse(content, n.limits) // as far as it can be read: it may be none
+	n.message(within.Root)
+	n.depth--
+}
+
+// file notes the types that the content of a file stands for, and the names within it.
+func (n *names) file(content []byte) {
 	sniffed := sniff(content)
-	if sniffed != "" && sniffed != mediaType {
-		a.Types = append(a.Types, sniffed)
+	if sniffed != "" {
+		n.types = append(n.types, sniffed)
 	}
-	n.found = nil
-	switch sniffed {
-	case "application/zip":
+	switch {
+	case sniffed == "application/vnd.ms-tnef":
+		n.tnef(content, 0)
+	case sniffed == "application/zip":
 		n.zip(content, 0)
-	case "application/vnd.ms-tnef":
-		n.tnef(content)
+	case endsAsZip(content): // programs look for its directory from the end
+		n.types = append(n.types, "application/zip")
+		n.zip(content, 0)
 	}
-	a.Names = append(a.Names, n.found...)
-	return a
+}
+
+// isMessageFile reports whether mail programs open a file of that name as a message.
+func isMessageFile(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasSuffix(name, ".eml") || strings.HasSuffix(name, ".mht") || strings.HasSuffix(name, ".mhtml")
+}
+
+// withVariants adds to names those under which the files may be stored.
+func withVariants(list []string) []string {
+	for _, name := range list[:len(list):len(list)] {
+		cut := name
+		if i := strings.IndexFunc(name, unicode.IsControl); i > 0 {
+			cut = name[:i]
+		}
+		for _, v := range []string{stored(name), stored(cut)} {
+			base := v[strings.LastIndexAny(v, `/\`)+1:]
+			file := v
+			if i := strings.IndexByte(base, ':'); i > 1 { // what follows names a stream of it, but behind a letter a path
+				file = stored(base[:i])
+			}
+			for _, v := range []string{v, file} {
+				if v != "" && v != name && !slices.Contains(list[max(0, len(list)-4):], v) {
+					list = append(list, v)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// stored returns a name as a program may store the file.
+func stored(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == '\u034f' || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector) {
+			return -1
+		}
+		return r
+	}, norm.NFKC.String(name))
+	return strings.TrimFunc(name, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("\"'`.", r) })
 }
 
 // signatures are the first octets of kinds of files that administrators ask for.

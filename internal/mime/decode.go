@@ -204,18 +204,18 @@ func encodeBase64(content []byte, nl string) []byte {
 func uuFiles(text []byte, most int) func(yield func(name string, content []byte) bool) {
 	return func(yield func(string, []byte) bool) {
 		for at := 0; ; {
-			i := bytes.Index(text[at:], []byte("begin "))
+			i := bytes.Index(text[at:], []byte("begin"))
 			if i < 0 {
 				return
 			}
 			start := at + i
-			at = start + len("begin ")
-			if start > 0 && text[start-1] != '\n' {
+			at = start + len("begin")
+			if start > 0 && text[start-1] != '\n' || at >= len(text) || !isSpace(text[at]) {
 				continue
 			}
 			line, rest := cutLine(text[start:])
-			fields := bytes.SplitN(line, []byte(" "), 3)
-			if len(fields) < 3 || len(fields[1]) < 3 || len(fields[1]) > 4 || len(bytes.Trim(fields[1], "01234567")) > 0 {
+			mode, name, _ := bytes.Cut(bytes.TrimLeft(line[len("begin"):], " \t"), []byte(" "))
+			if len(mode) < 3 || len(mode) > 6 || len(bytes.Trim(mode, "01234567")) > 0 || len(bytes.TrimSpace(name)) == 0 {
 				continue
 			}
 			var content []byte
@@ -228,10 +228,30 @@ func uuFiles(text []byte, most int) func(yield func(name string, content []byte)
 				content = uuLine(content, line)
 				most -= len(content) - before
 			}
-			if !yield(string(bytes.TrimSpace(fields[2])), content) {
+			if !yield(string(bytes.TrimSpace(name)), content) {
 				return
 			}
 			at = len(text) - len(rest)
+		}
+	}
+}
+
+// yencNames yields the names of the files that stand in a text by yEnc: "=ybegin line=128 size=9 name=a.exe".
+func yencNames(text []byte) func(yield func(name string) bool) {
+	return func(yield func(string) bool) {
+		begin := []byte("=ybegin ")
+		for at := 0; ; {
+			i := bytes.Index(text[at:], begin)
+			if i < 0 {
+				return
+			}
+			start := at + i
+			at = start + len(begin)
+			line, _ := cutLine(text[start:])
+			_, name, ok := bytes.Cut(line, []byte(" name="))
+			if (start == 0 || text[start-1] == '\n') && ok && !yield(string(bytes.TrimSpace(name))) {
+				return
+			}
 		}
 	}
 }

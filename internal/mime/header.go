@@ -25,22 +25,86 @@ func unfold(value []byte) string {
 // quotes, missing quotes at the end, empty parameters, comments. Parts of a value (RFC 2231) are
 // joined and decoded. It stops behind [maxParams].
 func parameters(value string) (token string, params []param) {
+	r := readParameters(value)
+	return r.token, r.params
+}
+
+// reading is a header value as it is read here, and as other programs may read it where it is not what
+// RFC 2045 and RFC 2231 permit.
+type reading struct {
+	token     string
+	params    []param
+	others    []param
+	ambiguous string // the name of a parameter whose parts have no order, in lower case
+}
+
+func readParameters(value string) (r reading) {
+	text := []byte(value)
+	for i, c := range text {
+		if c < ' ' || c == 0x7f { // programs take a bare CR for a line break
+			text[i] = ' '
+		}
+	}
+	value = string(text)
 	s := scanner{text: value}
-	token = strings.ToLower(s.until(";"))
-	var pieces []piece
-	for s.skip(';') && len(params)+len(pieces) <= maxParams {
+	r.token = strings.ToLower(s.until(";"))
+	if i := strings.IndexAny(r.token, " \t,"); i >= 0 && strings.Contains(r.token[i:], "=") { // a semicolon is missing
+		r.others = append(r.others, readParameters(";"+value[:s.at][i+1:]).params...)
+	}
+	var pieces, others []piece
+	for s.skip(';') && len(r.params)+len(pieces) <= maxParams {
 		name := strings.ToLower(s.until("=;"))
 		if !s.skip('=') {
 			continue // an empty one, or a word without value
 		}
-		text := s.value()
-		if base, rest, ok := strings.Cut(name, "*"); ok {
+		text, also, more := s.value()
+		if strings.Contains(more, "=") && len(r.others) <= maxParams { // again
+			r.others = append(r.others, readParameters(";"+more).params...)
+		}
+		base, rest, divided := strings.Cut(name, "*")
+		if name == "" {
+			continue
+		}
+		if divided {
 			pieces = append(pieces, newPiece(base, rest, text))
-		} else if name != "" {
-			params = append(params, param{name, text})
+		} else {
+			r.params = append(r.params, param{name, text})
+		}
+		for _, other := range also {
+			if divided {
+				others = append(others, newPiece(base, rest, other))
+			} else {
+				r.others = append(r.others, param{name, other})
+			}
 		}
 	}
-	return token, append(params, join(pieces)...)
+	joined, ambiguous := join(pieces)
+	r.params = append(r.params, joined...)
+	r.ambiguous = ambiguous
+	if ambiguous != "" {
+		last := slices.Clone(pieces)
+		slices.Reverse(last)
+		inOrder := slices.Clone(pieces)
+		for i := range inOrder {
+			inOrder[i].number = i
+		}
+		for _, list := range [][]piece{last, inOrder, untilGap(pieces), untilGap(last)} {
+			joined, _ = join(list)
+			r.others = append(r.others, joined...)
+		}
+	}
+	if len(others) > 0 { // each in place of its own
+		for i, p := range pieces {
+			for _, other := range others {
+				if other.name == p.name && other.number == p.number && other.single == p.single {
+					pieces[i] = other
+				}
+			}
+		}
+		joined, _ = join(pieces)
+		r.others = append(r.others, joined...)
+	}
+	return r
 }
 
 // maxParams bounds the parameters of a header field.
@@ -94,8 +158,9 @@ func (s *scanner) comment() bool {
 	return false
 }
 
-// value returns the value of a parameter, without its quotes.
-func (s *scanner) value() string {
+// value returns the value of a parameter, without its quotes; what other programs may read in its
+// place; and what follows its quotes before the next semicolon.
+func (s *scanner) value() (value string, others []string, more string) {
 	for s.at < len(s.text) && (isSpace(s.text[s.at]) || s.text[s.at] == '(' && s.comment()) {
 		if s.at < len(s.text) && isSpace(s.text[s.at]) {
 			s.at++
@@ -106,28 +171,47 @@ func (s *scanner) value() string {
 		for s.at < len(s.text) && s.text[s.at] != ';' {
 			s.at++
 		}
-		return strings.Trim(s.text[start:s.at], " \t")
+		value = strings.Trim(s.text[start:s.at], " \t")
+		if i := strings.IndexAny(value, " \t("); i > 0 {
+			others, more = append(others, value[:i]), value[i:]
+		}
+		return value, others, more
 	}
-	var b strings.Builder
+	var b, unescaped strings.Builder
 	for s.at < len(s.text) && s.text[s.at] != '"' {
 		if s.text[s.at] == '\\' && s.at+1 < len(s.text) {
 			// Windows' paths are written without doubling their backslashes.
-			if next := s.text[s.at+1]; next == '"' || next == '\\' {
-				s.at++
+			next := s.text[s.at+1]
+			s.at++
+			if next != '"' && next != '\\' {
+				b.WriteByte('\\')
 			}
 		}
 		b.WriteByte(s.text[s.at])
+		unescaped.WriteByte(s.text[s.at])
 		s.at++
 	}
-	s.skip('"')
-	s.until(";")
-	return b.String()
+	value = b.String()
+	if unescaped.Len() < len(value) {
+		others = append(others, unescaped.String())
+	}
+	if !s.skip('"') {
+		if first, _, ok := strings.Cut(value, ";"); ok {
+			others = append(others, first)
+		}
+		return value, others, ""
+	}
+	if more = s.until(";"); more != "" {
+		others = append(others, value+more)
+	}
+	return value, others, more
 }
 
 // piece is a part of a parameter's value (RFC 2231 section 3).
 type piece struct {
 	name    string
 	number  int
+	single  bool // the whole value: name*=
 	encoded bool
 	text    string
 }
@@ -136,7 +220,7 @@ func newPiece(name, rest, text string) piece {
 	p := piece{name: name, text: text}
 	rest, p.encoded = strings.CutSuffix(rest, "*")
 	if rest == "" { // name*=
-		p.encoded = true
+		p.encoded, p.single = true, true
 		return p
 	}
 	n, err := strconv.Atoi(rest)
@@ -147,26 +231,45 @@ func newPiece(name, rest, text string) piece {
 	return p
 }
 
-// join puts the pieces of each value together, and decodes them.
-func join(pieces []piece) []param {
+// join puts the pieces of each value together, and decodes them. Of pieces with the same number it
+// takes the first, and passes over missing ones: then ambiguous is the name of that value.
+func join(pieces []piece) (params []param, ambiguous string) {
 	if len(pieces) == 0 {
-		return nil
+		return nil, ""
 	}
+	pieces = slices.Clone(pieces)
 	slices.SortStableFunc(pieces, func(a, b piece) int {
 		if c := strings.Compare(a.name, b.name); c != 0 {
 			return c
 		}
+		switch {
+		case a.single && b.single:
+			return 0
+		case a.single:
+			return -1
+		case b.single:
+			return 1
+		}
 		return a.number - b.number
 	})
-	var params []param
 	for len(pieces) > 0 {
+		parts := pieces[:1]
 		n := 1
-		for n < len(pieces) && pieces[n].name == pieces[0].name && pieces[n].number != pieces[0].number {
+		for !parts[0].single && n < len(pieces) && pieces[n].name == parts[0].name {
+			switch p := pieces[n]; {
+			case p.number != parts[len(parts)-1].number:
+				parts = append(parts, p) // in place: it stands at n or before
+			case p != parts[len(parts)-1]:
+				ambiguous = p.name
+			}
 			n++
+		}
+		if !parts[0].single && parts[len(parts)-1].number != len(parts)-1 {
+			ambiguous = parts[0].name
 		}
 		charset := ""
 		var value []byte
-		for i, p := range pieces[:n] {
+		for i, p := range parts {
 			text := p.text
 			if p.encoded {
 				if i == 0 {
@@ -181,10 +284,34 @@ func join(pieces []piece) []param {
 				value = append(value, text...)
 			}
 		}
-		params = append(params, param{pieces[0].name, decodeLoosely(charset, value)})
+		if hidesASCII(charset) {
+			ambiguous = parts[0].name
+		}
+		params = append(params, param{parts[0].name, decodeLoosely(charset, value)})
 		pieces = pieces[n:]
 	}
-	return params
+	return params, ambiguous
+}
+
+// untilGap returns the pieces whose numbers follow each other from 0.
+func untilGap(pieces []piece) (list []piece) {
+	has := func(name string, number int) bool {
+		return slices.ContainsFunc(pieces, func(p piece) bool { return p.name == name && p.number == number })
+	}
+	ends := map[string]int{}
+	for _, p := range pieces {
+		if _, ok := ends[p.name]; !ok {
+			n := 0
+			for has(p.name, n) {
+				n++
+			}
+			ends[p.name] = n
+		}
+		if p.single || p.number < ends[p.name] {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // percent decodes %XX, and keeps a percent sign without two digits.
@@ -243,11 +370,45 @@ func addNames(names []string, params []param, name string) []string {
 	return names
 }
 
+// addReadings adds what other programs may read as names of a part, and reports whether all can be
+// known.
+func (p *Part) addReadings(r *reading, name string) {
+	for _, v := range append(distinct(r.params, name), distinct(r.others, name)...) {
+		v = decodeLoosely("", []byte(v))
+		if name := decodeWords(v, true); name != "" && !slices.Contains(p.Names, name) && !slices.Contains(p.readings, name) {
+			p.readings = append(p.readings, name)
+		}
+		for rest := v; strings.Contains(rest, "=?"); {
+			rest = rest[strings.Index(rest, "=?"):]
+			if w, ok := newWord(rest); ok && hidesASCII(w.charset) {
+				p.unreadable = "the charset " + quoteShort(w.charset) + " of a file name is unknown"
+			}
+			rest = rest[2:]
+		}
+	}
+	if r.ambiguous == name {
+		p.unreadable = "a file name whose parts contradict each other, or are missing"
+	}
+}
+
 // DecodeWords returns the value of a header field with its encoded words decoded (RFC 2047) and
 // without line breaks. It decodes what programs write: words without space between them, within
 // quotes, characters divided between words, and 8-bit text. A word in an unknown charset stays.
 func DecodeWords(value string) string {
 	value = unfold([]byte(value))
+	if !strings.Contains(value, "=?") {
+		return decodeLoosely("", []byte(value))
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' || r == 0 {
+			return ' '
+		}
+		return r
+	}, decodeWords(value, false))
+}
+
+// decodeWords decodes encoded words. Loosely, it guesses the text of words in an unknown charset.
+func decodeWords(value string, loosely bool) string {
 	if !strings.Contains(value, "=?") {
 		return decodeLoosely("", []byte(value))
 	}
@@ -259,6 +420,8 @@ func DecodeWords(value string) string {
 		}
 		if text, ok := decodeCharset(pending.charset, pending.content); ok {
 			b.WriteString(text)
+		} else if loosely {
+			b.WriteString(decodeLoosely("", pending.content))
 		} else {
 			b.Write(pending.raw)
 		}
@@ -292,12 +455,7 @@ func DecodeWords(value string) string {
 	}
 	flush()
 	b.WriteString(decodeLoosely("", []byte(value)))
-	return strings.Map(func(r rune) rune {
-		if r == '\r' || r == '\n' || r == 0 {
-			return ' '
-		}
-		return r
-	}, b.String())
+	return b.String()
 }
 
 // maxWord bounds an encoded word, in octets. RFC 2047 allows 75.

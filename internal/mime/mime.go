@@ -4,7 +4,7 @@
 //
 //	m, err := mime.Parse(message, mime.Limits{})
 //	texts, err := m.Texts()             // decoded, of any charset, as a reader sees them
-//	attachments, err := m.Attachments() // names and types, also inside zip, TNEF and uuencode
+//	attachments, err := m.Attachments() // names and types, also inside zip, TNEF, uuencode and yEnc
 //	changes, err := m.Banner("...")     // above the text, in plain text and HTML
 //	changed := changes.Apply(message)
 //
@@ -87,7 +87,13 @@ type Part struct {
 	Names       []string
 	Parts       []*Part
 
-	params   []param // of Content-Type
+	params []param // of Content-Type
+	// readings are further names that other programs may read. unreadable says why they are not all;
+	// described are those of fields that name a file only where no other does.
+	readings   []string
+	described  []string
+	unreadable string
+
 	encoding transferEncoding
 	src      []byte // what the offsets refer to: the message, or a decoded message within it
 	header   span
@@ -254,6 +260,11 @@ func (p *parser) describe(part *Part, defaultType string) {
 		name := strings.ToLower(string(f.name.of(part.src)))
 		switch name {
 		case "content-type", "content-transfer-encoding", "content-disposition":
+		case "content-description", "content-location":
+			if len(part.described) < 2 {
+				part.described = append(part.described, DecodeWords(string(f.value.of(part.src))))
+			}
+			continue
 		default:
 			continue
 		}
@@ -267,8 +278,9 @@ func (p *parser) describe(part *Part, defaultType string) {
 		seen[name] = value
 		switch name {
 		case "content-type":
+			read := readParameters(value)
 			var mediaType string
-			mediaType, part.params = parameters(value)
+			mediaType, part.params = read.token, read.params
 			if part.Type = mediaType; !strings.Contains(mediaType, "/") {
 				if part.Type = defaultType; mediaType != "text" && mediaType != "" {
 					part.Type = "application/octet-stream"
@@ -280,12 +292,14 @@ func (p *parser) describe(part *Part, defaultType string) {
 				part.Charset = strings.ToLower(strings.Trim(all[0], " '\""))
 			}
 			part.Names = addNames(part.Names, part.params, "name")
+			part.addReadings(&read, "name")
 			p.bound(part, part.params)
 		case "content-disposition":
-			var params []param
-			part.Disposition, params = parameters(value)
-			part.Names = addNames(part.Names, params, "filename")
-			p.bound(part, params)
+			read := readParameters(value)
+			part.Disposition = read.token
+			part.Names = addNames(part.Names, read.params, "filename")
+			part.addReadings(&read, "filename")
+			p.bound(part, read.params)
 		case "content-transfer-encoding":
 			if part.encoding = parseEncoding(value); part.encoding == unknownEncoding {
 				p.fail(Malformed, part.Path, "the transfer encoding %.40q is unknown", value)
