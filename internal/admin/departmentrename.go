@@ -80,7 +80,7 @@ func (d *Domain) renameDepartment(ch *store.Change, from string, next *store.Dep
 		return api.NotFound("domain")
 	}
 	domain := *cur.Doc
-	if domain.SecurePasswords.Scope.RenameDepartments(moved) {
+	if domain.RenameDepartments(moved) {
 		ch.PutDomain(&domain)
 	}
 	ch.Audit.Note = fmt.Sprintf("renamed, with %d accounts", accounts)

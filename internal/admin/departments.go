@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -193,7 +194,11 @@ func (d *Domain) DeleteDepartment(ctx context.Context, path string) (*Result[api
 			return err
 		}
 		if in := d.departmentReferrers(path); len(in) > 0 {
-			p := api.Conflict("in_use", "the department is in use: remove what referrers counts from it first")
+			var users []string
+			for _, kind := range slices.Sorted(maps.Keys(in)) {
+				users = append(users, counted(in[kind], referrerWords[kind]))
+			}
+			p := api.Conflict("in_use", "the department is in use by %s: remove it there first", strings.Join(users, ", "))
 			p.Referrers = in
 			return p
 		}
@@ -204,6 +209,12 @@ func (d *Domain) DeleteDepartment(ctx context.Context, path string) (*Result[api
 		return nil
 	})
 	return res, err
+}
+
+// referrerWords are the kinds of what can name a department.
+var referrerWords = map[string]string{
+	"accounts": "account", "departments": "subdepartment", "policies": "policy", "mail_rules": "mail rule", "groups": "group",
+	"secure_password_policy": "enforcement of secure passwords", "second_factor": "requirement of a second factor", "reverts": "pending revert",
 }
 
 // departmentReferrers counts what names a department, by kind.
@@ -236,8 +247,13 @@ func (d *Domain) departmentReferrers(path string) map[string]int {
 			n["groups"]++
 		}
 	}
-	if domain, ok := d.Store.State.Domain(d.name); ok && namesDepartment(&domain.Doc.SecurePasswords.Scope, is) {
-		n["secure_password_policy"]++
+	if domain, ok := d.Store.State.Domain(d.name); ok {
+		if namesDepartment(&domain.Doc.SecurePasswords.Scope, is) {
+			n["secure_password_policy"]++
+		}
+		if second := domain.Doc.SecondFactor; second != nil && namesDepartment(&second.Scope, is) {
+			n["second_factor"]++
+		}
 	}
 	if reverts := d.revertsNaming(is); reverts > 0 {
 		n["reverts"] = reverts

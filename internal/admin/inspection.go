@@ -373,8 +373,13 @@ func (x *inspection) exceptions() {
 			x.add("exception_without_end", "", id, what+" does not apply to "+strings.Join(who, ", "), nil)
 		}
 	}
-	if dom, ok := x.Store.State.Domain(x.name); ok && dom.Doc.SecurePasswords.Enforced {
-		name("the enforcement of secure passwords", "secure-password-policy", &dom.Doc.SecurePasswords.Scope, nil)
+	if dom, ok := x.Store.State.Domain(x.name); ok {
+		if dom.Doc.SecurePasswords.Enforced {
+			name("the enforcement of secure passwords", "secure-password-policy", &dom.Doc.SecurePasswords.Scope, nil)
+		}
+		if second := dom.Doc.SecondFactor; second != nil && second.Required {
+			name("the requirement of a second factor", "second-factor", &second.Scope, nil)
+		}
 	}
 	for _, p := range x.Store.State.Policies(x.name) {
 		if p.Doc.Enabled {

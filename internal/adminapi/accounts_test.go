@@ -52,15 +52,25 @@ func TestDepartmentInUse(t *testing.T) {
 		p.Scope = access.Scope{Departments: []access.ScopeDepartment{{Path: "sales", Sub: true}}}
 	})
 	d.admin.del(dom+"/departments/sales").want(409, "in_use").
-		has("referrers", `{"accounts":1,"departments":1,"policies":1,"secure_password_policy":1}`)
+		has("referrers", `{"accounts":1,"departments":1,"policies":1,"secure_password_policy":1}`).
+		says("the department is in use by 1 account, 1 subdepartment, 1 policy, 1 enforcement of secure passwords: remove it there first")
 	d.admin.del(dom+"/departments/sales/emea").want(409, "in_use").has("referrers", `{"accounts":1}`)
 	d.admin.del(dom + "/departments/board").want(204)
+
+	// A requirement that named a department which is gone would bind nobody.
+	d.admin.put(dom+"/departments/finance", `{}`).want(201)
+	d.admin.patch(dom, `{"second_factor":{"required":true,"scope":{"departments":[{"path":"finance"}]}}}`).want(200)
+	d.admin.del(dom+"/departments/finance").want(409, "in_use").has("referrers", `{"second_factor":1}`)
+	d.admin.post(dom+"/apply", `{"departments":[{"path":"sales"},{"path":"sales/emea"}]}`).faults("/departments in_use")
+	d.admin.patch(dom, `{"second_factor":null}`).want(200)
+	d.admin.del(dom + "/departments/finance").want(204)
 }
 
 func TestRenameDepartment(t *testing.T) {
 	d := start(t, true).site()
 	d.admin.put("/v1/accounts/zoe@example.org", `{"departments":["board"]}`).want(201)
 	d.admin.put(dom+"/secure-password-policy", `{"enforced":true,"scope":{"departments":[{"path":"sales","sub":true}],"except":{"departments":[{"path":"sales/emea"}]}}}`).want(200)
+	d.admin.patch(dom, `{"second_factor":{"required":true,"scope":{"departments":[{"path":"sales"}],"except":{"departments":[{"path":"sales/emea"}]}}}}`).want(200)
 	d.editPolicy(func(p *store.Policy) {
 		p.Scope = access.Scope{Departments: []access.ScopeDepartment{{Path: "sales/emea"}}}
 	})
@@ -85,6 +95,7 @@ func TestRenameDepartment(t *testing.T) {
 	d.admin.get("/v1/accounts/bob@example.org").has("departments", `["trade/people"]`)
 	d.admin.get("/v1/accounts/zoe@example.org").has("departments", `["board"]`)
 	d.admin.get(dom+"/secure-password-policy").has("scope", `{"departments":[{"path":"trade/people","sub":true}],"except":{"departments":[{"path":"trade/people/emea"}]}}`)
+	d.admin.get(dom).has("second_factor", `{"required":true,"scope":{"departments":[{"path":"trade/people"}],"except":{"departments":[{"path":"trade/people/emea"}]}}}`)
 	d.admin.get("/v1/accounts/bob@example.org/effective").has("secure_passwords.set_by", `"domain"`)
 	p, _ := d.api.Store.State.Policy("example.org", store.ManagedThirdParty)
 	if p.Doc.Scope.Departments[0].Path != "trade/people/emea" {

@@ -304,6 +304,18 @@ type SecondFactorPolicy struct {
 	Scope    access.Scope `json:"scope"`
 }
 
+// RenameDepartments renames the departments that the domain's own settings name, in copies of their
+// lists. moved returns the new path of a department, and whether it has one.
+func (d *Domain) RenameDepartments(moved func(path string) (string, bool)) (renamed bool) {
+	renamed = d.SecurePasswords.Scope.RenameDepartments(moved)
+	if d.SecondFactor != nil {
+		required := *d.SecondFactor
+		renamed = required.Scope.RenameDepartments(moved) || renamed
+		d.SecondFactor = &required
+	}
+	return renamed
+}
+
 // KeepSecrets gives the account the secrets of its present record (passwords, hashes, must-change
 // mark), which no document of the API contains.
 func (a *Account) KeepSecrets(of *Account) {

@@ -286,8 +286,13 @@ func checkReferences(d *admin.Domain, in *api.DomainDocument, departments map[st
 			scoped(&p.Doc.Scope)
 		}
 	}
-	if domain, ok := st.Domain(d.Name()); ok && in.SecurePasswordPolicy == nil {
-		scoped(&domain.Doc.SecurePasswords.Scope)
+	if domain, ok := st.Domain(d.Name()); ok {
+		if in.SecurePasswordPolicy == nil {
+			scoped(&domain.Doc.SecurePasswords.Scope)
+		}
+		if second := domain.Doc.SecondFactor; in.Domain == nil && second != nil {
+			scoped(&second.Scope)
+		}
 	}
 	note := func(path string) (string, bool) {
 		named[path] = true
