@@ -281,7 +281,7 @@ func TestPolicyTest(t *testing.T) {
 		{`{}`, []string{"/login required"}},
 		{`{"login":{"account":"ann@example.net","protocol":"imap","secret":"x","secret_b64":"eA=="}}`, []string{"/login/account outside_domain", "/login/secret unknown_field", "/login/secret_b64 unknown_field"}},
 		{`{"login":{"ip":"here","protocol":"imapp","lookup":"x","credential_id":"none"},"policy":{"ips":["x"]}}`, []string{
-			"/login/account required", "/login/ip invalid", "/login/protocol not_in_list", "/login/lookup not_in_list",
+			"/login/account required", "/login/ip invalid_network", "/login/protocol not_in_list", "/login/lookup not_in_list",
 			"/policy/type required", "/policy/scope required", "/policy/ips/0 invalid_network",
 		}},
 		{`{"login":{"account":"ann","protocol":"imap","credential_id":"none"},"policy":{"id":"else","type":"blacklist","scope":{"all":true}}}`, []string{"/login/credential_id unknown_credential", "/policy/id conflict"}},

@@ -17,9 +17,8 @@ func Hypothetical(in *api.HypotheticalLogin, f *api.Faults) *access.Login {
 		ServerName: in.ServerName, TLS: in.TLS, ClientCert: in.ClientCert, Mechanism: in.Mechanism, Session: in.Session,
 		MasterUser: in.MasterUser, Lookup: in.Lookup, ClientID: in.ClientID,
 	}
-	l, bad := r.Login()
-	for _, fault := range bad {
-		f.Add("/login"+fault.Pointer, fault.Code, "%s", fault.Detail)
-	}
-	return l
+	under := f.Under
+	f.Under += "/login"
+	defer func() { f.Under = under }()
+	return r.Login(f)
 }

@@ -52,10 +52,13 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/drawbridge/drawbridge/internal/access"
+	"github.com/drawbridge/drawbridge/internal/api"
+	"github.com/drawbridge/drawbridge/internal/rest"
 )
 
 // Gate decides logins and learns how others ended.
@@ -85,7 +88,7 @@ type Request struct {
 	IP         string `json:"ip"`
 	RealIP     string `json:"real_ip"`
 	LocalIP    string `json:"local_ip"`
-	LocalPort  uint16 `json:"local_port"`
+	LocalPort  uint16 `json:"local_port" minimum:"0" maximum:"65535"`
 	ServerName string `json:"server_name"`
 	TLS        bool   `json:"tls"`
 	ClientCert string `json:"client_cert"`
@@ -103,35 +106,15 @@ type verifiedRequest struct {
 	Typed string `json:"typed"` // the name as the client sent it; Account is the passdb's
 }
 
-// Fault is a field that cannot be used.
-type Fault struct {
-	Pointer string `json:"pointer"`
-	Code    string `json:"code"`
-	Detail  string `json:"detail"`
-}
-
-type problem struct {
-	Type   string  `json:"type"`
-	Title  string  `json:"title"`
-	Status int     `json:"status"`
-	Code   string  `json:"code"`
-	Detail string  `json:"detail,omitempty"`
-	Errors []Fault `json:"errors,omitempty"`
-}
-
-// Login returns the login that a request describes, or all its faults.
-func (r *Request) Login() (*access.Login, []Fault) {
-	var faults []Fault
-	fault := func(field, detail string) {
-		faults = append(faults, Fault{"/" + field, "invalid", detail})
-	}
+// Login returns the login that a request describes, and adds what is wrong with it to f.
+func (r *Request) Login(f *api.Faults) *access.Login {
 	ip := func(field, text string) netip.Addr {
 		if text == "" {
 			return netip.Addr{}
 		}
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			fault(field, "not an IP address: write one like 203.0.113.7 or 2001:db8::7")
+			f.Add(api.At("", field), "invalid_network", "not an IP address: write one like 203.0.113.7 or 2001:db8::7")
 			return netip.Addr{}
 		}
 		return a.Unmap().WithZone("") // a link-local zone names our interface, not the client
@@ -147,7 +130,7 @@ func (r *Request) Login() (*access.Login, []Fault) {
 	}
 	if r.Protocol != "" {
 		if l.Protocol = access.ParseProtocol(r.Protocol); l.Protocol == 0 {
-			fault("protocol", "not a protocol: use imap, pop3, smtp, sieve or web")
+			f.Add("/protocol", "not_in_list", "not a protocol: use imap, pop3, smtp, sieve or web")
 		}
 		if l.Service == "" {
 			l.Service = r.Protocol
@@ -160,66 +143,66 @@ func (r *Request) Login() (*access.Login, []Fault) {
 	case "user":
 		l.Lookup = access.LookupUser
 	default:
-		fault("lookup", "not a kind of look-up: use none, credentials or user")
+		f.Add("/lookup", "not_in_list", "not a kind of look-up: use none, credentials or user")
 	}
 	if r.Protocol == "" && r.Service == "" {
-		fault("protocol", "needed: use imap, pop3, smtp, sieve or web, or name the service")
+		f.Add("/protocol", "required", "needed: use imap, pop3, smtp, sieve or web, or name the service")
 	}
 	if r.Account == "" {
-		fault("account", "needed: write local@domain")
+		f.Add("/account", "required", "needed: write local@domain")
 	}
 	l.Secret = []byte(r.Secret)
 	if r.SecretB64 != "" {
 		b, err := base64.StdEncoding.DecodeString(r.SecretB64)
 		switch {
 		case r.Secret != "":
-			fault("secret_b64", "give secret or secret_b64, not both")
+			f.Add("/secret_b64", "conflict", "give secret or secret_b64, not both")
 		case err != nil:
-			fault("secret_b64", "not standard base64")
+			f.Add("/secret_b64", "invalid", "not standard base64")
 		}
 		l.Secret = b
 	}
-	return l, faults
+	return l
 }
 
 // Login handles POST /v1/login.
 func Login(g Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var r Request
-		if p := decode(w, req, &r); p != nil {
-			answer(w, p.Status, p)
+		r, f, err := decode[Request](w, req)
+		if err != nil {
+			refuse(w, err)
 			return
 		}
-		l, faults := r.Login()
-		if len(faults) > 0 {
-			answer(w, http.StatusUnprocessableEntity, unusable(faults))
+		l := r.Login(f)
+		if err := f.Err(); err != nil {
+			refuse(w, err)
 			return
 		}
 		d := g.Login(req.Context(), l)
 		clear(l.Secret)
-		answer(w, http.StatusOK, &d)
+		answer(w, &d)
 	})
 }
 
 // DovecotVerified handles POST /v1/dovecot/verified.
 func DovecotVerified(g Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var r verifiedRequest
-		if p := decode(w, req, &r); p != nil {
-			answer(w, p.Status, p)
+		r, f, err := decode[verifiedRequest](w, req)
+		if err != nil {
+			refuse(w, err)
 			return
 		}
-		l, faults := r.Login()
+		l := r.Login(f)
 		if r.Typed == "" {
-			faults = append(faults, Fault{"/typed", "invalid", "needed: write the name that the client sent"})
+			f.Add("/typed", "required", "needed: write the name that the client sent")
 		}
-		if len(faults) > 0 {
-			answer(w, http.StatusUnprocessableEntity, unusable(faults))
+		if err := f.Err(); err != nil {
+			refuse(w, err)
 			return
 		}
 		l.Reported = true
 		d := g.Recheck(l, r.Typed)
-		answer(w, http.StatusOK, &d)
+		answer(w, &d)
 	})
 }
 
@@ -272,15 +255,15 @@ const textUnavailable = "Access rules cannot be read at the moment, please try a
 // DovecotPolicy handles POST /v1/dovecot/policy, Dovecot's auth-policy protocol.
 func DovecotPolicy(g Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, p := read(w, req)
-		if p != nil {
-			answer(w, p.Status, p)
+		body, err := read(w, req)
+		if err != nil {
+			refuse(w, err)
 			return
 		}
 		var r policyRequest
 		command := req.URL.Query().Get("command")
 		if err := json.Unmarshal(body, &r); err != nil || command == "report" && r.Success == nil {
-			answer(w, http.StatusBadRequest, malformed(http.StatusBadRequest, "the body is not a JSON object with Dovecot's attributes"))
+			refuse(w, api.Malformed("the body is not a JSON object with Dovecot's attributes"))
 			return
 		}
 		var verdict struct {
@@ -315,7 +298,7 @@ func DovecotPolicy(g Gate) http.Handler {
 				verdict.Status = -1
 			}
 		}
-		answer(w, http.StatusOK, verdict)
+		answer(w, verdict)
 	})
 }
 
@@ -333,11 +316,8 @@ func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			bearer, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 			if authorised != nil && (!ok || !authorised(bearer)) {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				answer(w, http.StatusUnauthorized, &problem{
-					Type: "about:blank", Title: "Unauthorized", Status: http.StatusUnauthorized, Code: "unauthorized",
-					Detail: "send Authorization: Bearer with the content of the file that login.key_file names",
-				})
+				refuse(w, api.Refuse(http.StatusUnauthorized, "unauthorized",
+					"send Authorization: Bearer with the content of the file that login.key_file names"))
 				return
 			}
 			h.ServeHTTP(w, req)
@@ -347,81 +327,74 @@ func Handler(g Gate, authorised func(bearer string) bool) http.Handler {
 	mux.Handle("POST /v1/dovecot/policy", guard(DovecotPolicy(g)))
 	mux.Handle("POST /v1/dovecot/verified", guard(DovecotVerified(g)))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+		answer(w, map[string]string{"status": "ok"})
 	})
 	return mux
 }
 
-// decode reads one JSON object without unknown fields into r.
-func decode(w http.ResponseWriter, req *http.Request, r any) *problem {
+// decode reads one JSON object without unknown fields, and returns it with the faults of its fields.
+// Logins are read by the standard decoder, which takes a third of the time and forgives text that is
+// not UTF-8, such as a client's name for itself; what it refuses is read again to list all faults.
+func decode[T any](w http.ResponseWriter, req *http.Request) (*T, *api.Faults, error) {
 	if t, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return malformed(http.StatusUnsupportedMediaType, "send Content-Type: application/json")
+		return nil, nil, api.Refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send Content-Type: application/json")
 	}
-	body, p := read(w, req)
+	body, err := read(w, req)
 	defer clear(body)
-	if p != nil {
-		return p
+	if err != nil {
+		return nil, nil, err
 	}
+	r, f := new(T), new(api.Faults)
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(r); err != nil {
-		var kind *json.UnmarshalTypeError
-		if errors.As(err, &kind) && kind.Field != "" {
-			return invalid(kind.Field, "has the wrong type: want "+kind.Type.String())
+	if err := dec.Decode(r); err == nil {
+		if _, err := dec.Token(); err == io.EOF {
+			return r, f, nil
 		}
-		if text, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			field, _ := strconv.Unquote(text) // quoted by the decoder
-			return invalid(field, "unknown field")
-		}
-		return malformed(http.StatusBadRequest, "the body is not one JSON object")
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return malformed(http.StatusBadRequest, "something follows the JSON object")
+	n, err := rest.Parse(body)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+	schemas := rest.NewSchemas()
+	schemas.Add(reflect.TypeFor[T]())
+	r = rest.Decode[T](schemas, n, f)
+	switch err := f.Err(); {
+	case err == nil: // the two must not disagree about a login
+		return nil, nil, api.Malformed("the body is not one JSON object")
+	case n.Kind != rest.Object:
+		return nil, nil, err
+	}
+	return r, f, nil
 }
 
-// read returns a body of at most maxBody bytes, or what is wrong with it.
-func read(w http.ResponseWriter, req *http.Request) ([]byte, *problem) {
+// read returns a body of at most maxBody bytes, or a problem.
+func read(w http.ResponseWriter, req *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBody))
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		return body, malformed(http.StatusRequestEntityTooLarge, "the body is longer than 64 KiB")
+		return body, api.Refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than 64 KiB")
 	case err != nil:
-		return body, malformed(http.StatusBadRequest, "the body ended early")
+		return body, api.Malformed("the body ended early")
 	}
 	return body, nil
 }
 
-// invalid is a fault of a field, named by its JSON pointer (RFC 6901).
-func invalid(field, detail string) *problem {
-	return unusable([]Fault{{"/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(field), "invalid", detail}})
+// refuse answers with a problem.
+func refuse(w http.ResponseWriter, err error) {
+	p := api.Internal()
+	errors.As(err, &p)
+	rest.WriteProblem(w, p)
 }
 
-// unusable lists all fields that cannot be used.
-func unusable(faults []Fault) *problem {
-	return &problem{
-		Type: "about:blank", Title: "Unprocessable Entity", Status: http.StatusUnprocessableEntity, Code: "invalid", Errors: faults,
-	}
-}
-
-func malformed(status int, detail string) *problem {
-	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: "malformed", Detail: detail}
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
+func answer(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil { // our own types: cannot happen, and must not admit anybody
 		http.Error(w, fmt.Sprint(err), http.StatusInternalServerError)
 		return
 	}
-	kind := "application/json"
-	if status >= 400 {
-		kind = "application/problem+json"
-	}
-	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
 	_, _ = w.Write(body) // the caller is gone: nobody is admitted
 }

@@ -197,8 +197,8 @@ func TestLoginRefuses(t *testing.T) {
 	}{
 		"nothing":                  {``, 400, nil},
 		"not JSON":                 {`account=ann`, 400, nil},
-		"a list":                   {`[]`, 400, nil},
-		"a string":                 {`"ann"`, 400, nil},
+		"a list":                   {`[]`, 422, []string{""}},
+		"a string":                 {`"ann"`, 422, []string{""}},
 		"half an object":           {`{"account":"ann@example.org"`, 400, nil},
 		"something behind it":      {`{"account":"a@b","service":"imap"}{}`, 400, nil},
 		"a bracket behind it":      {`{"account":"a@b","service":"imap"}]`, 400, nil},
@@ -206,15 +206,15 @@ func TestLoginRefuses(t *testing.T) {
 		"null":                     {`null`, 422, []string{"/protocol", "/account"}},
 		"no field":                 {`{}`, 422, []string{"/protocol", "/account"}},
 		"unknown field":            {`{"account":"a@b","service":"imap","otp_code":"123456"}`, 422, []string{"/otp_code"}},
-		"unknown field with signs": {`{"a/b~c.d\"":1}`, 422, []string{`/a~1b~0c.d"`}},
-		"number for text":          {`{"account":7}`, 422, []string{"/account"}},
-		"text for number":          {`{"local_port":"993"}`, 422, []string{"/local_port"}},
-		"number out of range":      {`{"local_port":70000}`, 422, []string{"/local_port"}},
-		"object for text":          {`{"secret":{"b64":"x"}}`, 422, []string{"/secret"}},
-		"text for yes or no":       {`{"tls":"yes"}`, 422, []string{"/tls"}},
+		"unknown field with signs": {`{"a/b~c.d\"":1}`, 422, []string{`/a~1b~0c.d"`, "/protocol", "/account"}},
+		"number for text":          {`{"account":7}`, 422, []string{"/account", "/protocol"}},
+		"text for number":          {`{"local_port":"993"}`, 422, []string{"/local_port", "/protocol", "/account"}},
+		"number out of range":      {`{"local_port":70000}`, 422, []string{"/local_port", "/protocol", "/account"}},
+		"object for text":          {`{"secret":{"b64":"x"}}`, 422, []string{"/secret", "/protocol", "/account"}},
+		"text for yes or no":       {`{"tls":"yes"}`, 422, []string{"/tls", "/protocol", "/account"}},
 		"all faults at once": {
-			`{"ip":"x","real_ip":"1.2.3","local_ip":"::g","protocol":"nntp","lookup":"dns","secret":"s","secret_b64":"*"}`, 422,
-			[]string{"/ip", "/real_ip", "/local_ip", "/protocol", "/lookup", "/account", "/secret_b64"},
+			`{"ip":"x","real_ip":"1.2.3","local_ip":"::g","protocol":"nntp","lookup":"dns","secret":"s","secret_b64":"*","tls":"yes","local_port":70000,"acount":"a@b"}`, 422,
+			[]string{"/tls", "/local_port", "/acount", "/ip", "/real_ip", "/local_ip", "/protocol", "/lookup", "/account", "/secret_b64"},
 		},
 		"secret not in base64":     {`{"account":"a@b","service":"imap","secret_b64":"*"}`, 422, []string{"/secret_b64"}},
 		"two secrets":              {`{"account":"a@b","service":"imap","secret":"s","secret_b64":"cw=="}`, 422, []string{"/secret_b64"}},
@@ -236,7 +236,7 @@ func TestLoginRefuses(t *testing.T) {
 			for _, f := range faults {
 				fault, _ := f.(map[string]any)
 				fields = append(fields, fmt.Sprint(fault["pointer"]))
-				if fault["detail"] == "" || fault["code"] != "invalid" {
+				if fault["detail"] == "" || fault["code"] == "" || answer["detail"] == "" {
 					t.Errorf("a fault that does not say what to do: %v", fault)
 				}
 			}
