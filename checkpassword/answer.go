@@ -16,10 +16,34 @@ var (
 	errAnswerSize = errors.New("the answer is larger than 64 KiB")
 )
 
-// StatusError is an HTTP status other than 200.
-type StatusError int
+// StatusError is an HTTP status other than 200, with the beginning of its body: a problem document
+// (RFC 9457), which names the fields that the daemon cannot use and never their values.
+type StatusError struct {
+	Status  int
+	Problem string // at most maxProblem bytes of printable ASCII
+}
 
-func (e StatusError) Error() string { return "the daemon answered HTTP status " + strconv.Itoa(int(e)) }
+// maxProblem keeps the line that quotes a problem within what a pipe takes at once.
+const maxProblem = 1000
+
+func (e StatusError) Error() string {
+	text := "the daemon answered HTTP status " + strconv.Itoa(e.Status)
+	if e.Problem != "" {
+		text += ": " + e.Problem
+	}
+	return text
+}
+
+// statusError describes a status by its body.
+func statusError(status int, body []byte) StatusError {
+	body = bytes.TrimSpace(body[:min(len(body), maxProblem)])
+	for i, c := range body {
+		if c < ' ' || c > '~' {
+			body[i] = '?'
+		}
+	}
+	return StatusError{status, string(body)}
+}
 
 // ReadAnswer reads one HTTP/1.1 answer (RFC 9112) with its body, by length, in chunks or up to the
 // end of r, and nothing after it. A status other than 200 is a [StatusError].
@@ -33,9 +57,15 @@ func ReadAnswer(r io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	body, err := in.body()
 	if status != 200 {
-		return nil, StatusError(status)
+		return nil, statusError(status, body) // also of a body that ended early
 	}
+	return body, err
+}
+
+// body reads the head after its first line, and the body.
+func (in *reader) body() ([]byte, error) {
 	length, chunked := -1, false
 	for {
 		line, err := in.line()

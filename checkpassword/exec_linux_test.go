@@ -361,7 +361,7 @@ func TestExecBrokenDaemon(t *testing.T) {
 		answer http.HandlerFunc
 		stderr string
 	}{
-		{"status 500 with an allow", plain(500, `{"outcome":"allow"}`), "the daemon answered HTTP status 500"},
+		{"status 500 with an allow", plain(500, `{"outcome":"allow"}`), `the daemon answered HTTP status 500: {"outcome":"allow"}`},
 		{"status 403", plain(403, ``), "the daemon answered HTTP status 403"},
 		{"status 204", plain(204, ``), "the daemon answered HTTP status 204"},
 		{"empty", plain(200, ``), "the answer is not a decision"},
@@ -437,8 +437,27 @@ func TestExecByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = call{stdin: null}.run(t)
-	if want := "drawbridge-checkpassword: descriptor 3 is not a pipe or a socket; Dovecot runs this program, not people\n"; got.status != 111 || got.stderr != want || got.reply != "" {
+	if want := "drawbridge-checkpassword: descriptor 3 is not a pipe, a socket or a file; Dovecot runs this program, not people\n"; got.status != 111 || got.stderr != want || got.reply != "" {
 		t.Errorf("descriptor 3 is a device: %+v, want status 111 and %q", got, want)
+	}
+}
+
+// A script may give name and password by a file.
+func TestExecFile(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]int{"ann@example.org\x00opensesame\x00\x00": 0, "ann@example.org\x00opensesame\x00": 1, "": 1} {
+		path := filepath.Join(t.TempDir(), "credentials")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := answering(t, 200, `{"outcome":"allow","reason":"ok","account":"ann@example.org"}`)
+		if got := (call{socket: socket, stdin: file}).run(t); got.status != want {
+			t.Errorf("%q: %+v, want status %d", content, got, want)
+		}
 	}
 }
 

@@ -103,8 +103,8 @@ type options struct {
 
 // answer asks the daemon and speaks its decision.
 func (p program) answer() int {
-	if !isPipe(fdCredentials) {
-		p.complain("descriptor 3 is not a pipe or a socket; Dovecot runs this program, not people")
+	if !givesCredentials(fdCredentials) {
+		p.complain("descriptor 3 is not a pipe, a socket or a file; Dovecot runs this program, not people")
 		return exitTemp
 	}
 	if p.asker != Elsewhere && !isOpen(fdReply) {

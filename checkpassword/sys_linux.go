@@ -174,14 +174,15 @@ func isOpen(fd int) bool {
 	return syscall.Fstat(fd, &st) == nil
 }
 
-// isPipe reports whether fd is a pipe or a socket.
-func isPipe(fd int) bool {
+// givesCredentials reports whether fd is a pipe, a socket or a file: no terminal, which a person
+// would have to end.
+func givesCredentials(fd int) bool {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
 		return false
 	}
 	kind := st.Mode & syscall.S_IFMT
-	return kind == syscall.S_IFIFO || kind == syscall.S_IFSOCK
+	return kind == syscall.S_IFIFO || kind == syscall.S_IFSOCK || kind == syscall.S_IFREG
 }
 
 // run replaces the process by argv, found as execvp(3) does. It returns only on failure.
