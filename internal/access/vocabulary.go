@@ -77,6 +77,13 @@ const (
 	ReasonSenderNotOwned   Reason = "sender_not_owned" // MAIL FROM of a message does not belong to the submitter
 )
 
+// Reasons are the reason codes that a login can end with.
+var Reasons = [...]Reason{
+	ReasonOK, ReasonPolicy, ReasonIPBlocked, ReasonProtocol, ReasonSecureRequired, ReasonBadSecret, ReasonRevokedSecret,
+	ReasonSecretScope, ReasonSecondFactor, ReasonSuspended, ReasonThrottled, ReasonPasswordExpired, ReasonUnknownAccount,
+	ReasonUnmanagedDomain, ReasonStoreUnavailable,
+}
+
 // Protocol is the protocol of a login. The zero value is a service without logins.
 type Protocol uint8
 

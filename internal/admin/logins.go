@@ -139,18 +139,19 @@ func errPseudonymised() error {
 
 // reasonWords are the reasons of decisions, in the past and the present tense.
 var reasonWords = map[access.Reason]struct{ was, is string }{
-	access.ReasonOK:             {"it passed", "it passes"},
-	access.ReasonPolicy:         {"the policy refused it", "the policy refuses it"},
-	access.ReasonIPBlocked:      {"its address was blocked", "its address is blocked"},
-	access.ReasonProtocol:       {"its protocol was off", "its protocol is off"},
-	access.ReasonSecureRequired: {"a secure password was required", "a secure password is required"},
-	access.ReasonBadSecret:      {"its secret was wrong", "its secret is wrong"},
-	access.ReasonRevokedSecret:  {"its secure password was revoked", "its secure password is revoked"},
-	access.ReasonSecretScope:    {"its secure password was not valid there", "its secure password is not valid there"},
-	access.ReasonSecondFactor:   {"a second factor was missing or wrong", "a second factor is required"},
-	access.ReasonSuspended:      {"the account was suspended", "the account is suspended"},
-	access.ReasonThrottled:      {"it was throttled", "it is throttled"},
-	access.ReasonUnknownAccount: {"the account had no record", "the account has no record"},
+	access.ReasonOK:              {"it passed", "it passes"},
+	access.ReasonPolicy:          {"the policy refused it", "the policy refuses it"},
+	access.ReasonIPBlocked:       {"its address was blocked", "its address is blocked"},
+	access.ReasonProtocol:        {"its protocol was off", "its protocol is off"},
+	access.ReasonSecureRequired:  {"a secure password was required", "a secure password is required"},
+	access.ReasonBadSecret:       {"its secret was wrong", "its secret is wrong"},
+	access.ReasonRevokedSecret:   {"its secure password was revoked", "its secure password is revoked"},
+	access.ReasonSecretScope:     {"its secure password was not valid there", "its secure password is not valid there"},
+	access.ReasonSecondFactor:    {"a second factor was missing or wrong", "a second factor is required"},
+	access.ReasonSuspended:       {"the account was suspended", "the account is suspended"},
+	access.ReasonThrottled:       {"it was throttled", "it is throttled"},
+	access.ReasonPasswordExpired: {"its password had expired", "its password has expired"},
+	access.ReasonUnknownAccount:  {"the account had no record", "the account has no record"},
 }
 
 // whyDiffers says what decided a recorded login, and what decides it now.

@@ -467,7 +467,23 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	d.admin.get(dom+"/logins?limit=0&outcome=perhaps&ip=x&since=today&dryrun=true&until=2026-01-01T00:00:00Z&account=x@example.net&reason=ok&reason=policy").faults(
 		"?limit out_of_range", "?outcome not_in_list", "?ip invalid_network", "?since invalid_time", "?dryrun unknown_parameter", "?reason duplicate")
 	d.admin.get(dom+"/logins?since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z&account=x@example.net&client=webb").faults("?until conflict", "?account outside_domain", "?client unknown_client_type")
+	d.admin.get(dom + "/logins?reason=bad_pasword").faults("?reason not_in_list")
 	d.admin.put("/v1/accounts/ann%20b@example.org", `{}`).faults("?address invalid_address")
+}
+
+// An operation without fields takes an empty object, which some clients always send, and nothing else.
+func TestEmptyBody(t *testing.T) {
+	d := start(t, true).site()
+	const codes = "/v1/accounts/ann@example.org/second-factors/recovery-codes"
+	for _, body := range []string{``, ` `, `{}`, " {\n} "} {
+		d.admin.post(codes, body).want(409, "no_second_factor")
+	}
+	d.admin.post(codes, `{"count":3}`).faults("/count unknown_field")
+	for _, body := range []string{`null`, `[]`, `""`, `{`, `x`, `{}{}`} {
+		d.admin.post(codes, body).want(400, "malformed").says("this request takes no body")
+	}
+	d.admin.post(codes, strings.Repeat(" ", 1<<20+1)).want(413, "too_large")
+	d.admin.patch(dom, `{"protocols":{"imap":true,"pop3":true,"imap":false}}`).want(400, "malformed").says(`an object in the body has the member "imap" twice`)
 }
 
 // Refusals never repeat a value: it may be a secret in the wrong field.

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -201,10 +202,7 @@ func (c *call) limit() int {
 // read reads the body.
 func (c *call) read() error {
 	if c.op.In == nil {
-		if c.r.ContentLength > 0 {
-			return api.Malformed("this request takes no body")
-		}
-		return nil
+		return c.readNothing()
 	}
 	want, most := []string{"application/json"}, int64(rest.MaxBody)
 	switch {
@@ -220,11 +218,7 @@ func (c *call) read() error {
 		return api.Refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "send Content-Type: %s in UTF-8", strings.Join(want, " or "))
 	}
 	if c.raw, err = readAll(c.w, c.r, most); err != nil {
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			return api.Refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
-		}
-		return api.Malformed("the body ended early")
+		return err
 	}
 	if len(c.raw) > rest.MaxBody { // parsed, it takes many times the memory
 		if c.done, err = c.large.Take(c.caller.Tenant()); err != nil {
@@ -245,15 +239,45 @@ func (c *call) read() error {
 	return nil
 }
 
+// readNothing reads the body of an operation that has no fields. Clients that send JSON with every
+// POST send an empty object.
+func (c *call) readNothing() error {
+	if c.r.ContentLength == 0 {
+		return nil
+	}
+	body, err := readAll(c.w, c.r, rest.MaxBody)
+	if err != nil || len(bytes.TrimSpace(body)) == 0 {
+		return err
+	}
+	n, err := rest.Parse(body)
+	if err != nil || n.Kind != rest.Object || c.r.Method != http.MethodPost {
+		return api.Malformed("this request takes no body")
+	}
+	var f api.Faults
+	for _, field := range n.Fields {
+		f.Add(api.At("", field.Name[:min(len(field.Name), rest.MaxName)]), "unknown_field", "there is no such field: this request has none")
+	}
+	return f.Err()
+}
+
 // readAll reads a body of known length into one allocation, so that a password in it exists once.
-func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+// Its errors are problems.
+func readAll(w http.ResponseWriter, r *http.Request, most int64) (body []byte, err error) {
 	limited := http.MaxBytesReader(w, r.Body, most)
 	if r.ContentLength < 0 || r.ContentLength > most {
-		return io.ReadAll(limited)
+		body, err = io.ReadAll(limited)
+	} else {
+		body = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(limited, body)
 	}
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(limited, body)
-	return body, err
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return nil, api.Refuse(http.StatusRequestEntityTooLarge, "too_large", "the body is longer than %d bytes", most)
+	case err != nil:
+		return nil, api.Malformed("the body ended early")
+	}
+	return body, nil
 }
 
 // matches applies the conditions of a request (RFC 9110 section 13.1) to an ETag.

@@ -272,7 +272,7 @@ func parameter(name string) rest.Param {
 	case "outcome":
 		return rest.Param{Doc: "Only records with this outcome.", Enum: api.Outcomes()}
 	case "reason":
-		return rest.Param{Doc: "Only records with this reason code.", Kind: rest.Text}
+		return rest.Param{Doc: "Only records with this reason code.", Enum: api.Reasons()}
 	case "policy":
 		return rest.Param{Doc: "Only records of logins that this policy refused, or would have refused in report mode.", Kind: rest.Text}
 	case "credential":

@@ -709,6 +709,15 @@ func Outcomes() []string {
 	return []string{access.Allow.String(), access.Deny.String(), access.Next.String(), access.TempFail.String()}
 }
 
+// Reasons returns the reason codes that the record of a login can have.
+func Reasons() []string {
+	codes := make([]string, len(access.Reasons))
+	for i, r := range access.Reasons {
+		codes[i] = string(r)
+	}
+	return codes
+}
+
 // LoginRecord is one decision on a login. The log of logins stores the same JSON.
 type LoginRecord = access.LoginRecord
 

@@ -64,7 +64,7 @@ func (n *Node) Get(name string) *Node {
 }
 
 // Parse reads one JSON value strictly: valid UTF-8, no duplicate member, nothing after it, at most
-// 32 levels deep. Its errors never repeat the input.
+// 32 levels deep. Its errors name members, and never repeat a value.
 func Parse(body []byte) (*Node, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, api.Malformed("the body is empty: send a JSON object")
@@ -133,7 +133,7 @@ func (p *parser) object(depth int) (*Node, error) {
 	for p.at++; p.skip() != '}'; {
 		name := Unquote(p.quoted())
 		if seen[name] {
-			return nil, api.Malformed("an object in the body has the same member twice")
+			return nil, api.Malformed("an object in the body has the member %q twice", name[:min(len(name), MaxName)])
 		}
 		seen[name] = true
 		v, err := p.value(depth + 1)
