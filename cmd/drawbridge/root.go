@@ -172,7 +172,7 @@ func group(use, short string, children ...*cobra.Command) *cobra.Command {
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			hint = "did you mean " + strings.Join(near, " or ") + "?"
 		}
-		return usage("%s: unknown command %q: %s", cmd.CommandPath(), args[0], hint)
+		return usage("unknown command %q: %s", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], cmd.Root().Name()+" "), hint)
 	}
 	return g
 }

@@ -5,7 +5,7 @@
 //	drawbridged -c FILE check  validate the settings: exit 0, or 78 with every problem
 //	drawbridged -c FILE -n     print the settings that differ from their defaults
 //	drawbridged -d             print all settings with their defaults and documentation
-//	drawbridged -V             print the version
+//	drawbridged -V, --version  print the version
 //
 // SIGHUP reloads the settings marked [reload] in the output of -d, region databases, key files and
 // certificates. The log names changed settings that need a restart, and what is wrong with a file;
@@ -43,8 +43,9 @@ func run() int {
 	changed := flags.Bool("n", false, "print the settings that differ from their defaults")
 	defaults := flags.Bool("d", false, "print all settings with their defaults and documentation")
 	printVersion := flags.Bool("V", false, "print the version")
+	flags.BoolVar(printVersion, "version", false, "print the version")
 	flags.Usage = func() {
-		fmt.Fprint(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V\n\nRun the daemon in the foreground and log to standard error. With check, validate the settings: exit with 0, or\nprint every problem and exit with 78.\n")
+		fmt.Fprint(os.Stderr, "Usage: drawbridged [-c FILE] [check | -n]\n       drawbridged -d | -V | --version\n\nRun the daemon in the foreground and log to standard error. With check, validate the settings: exit with 0, or\nprint every problem and exit with 78.\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
