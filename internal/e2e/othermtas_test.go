@@ -25,7 +25,7 @@ func TestOtherSubmissionServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // G302: Exim's user passes through
+	if err := os.Chmod(dir, 0o755); err != nil { // Exim's user passes through
 		t.Fatal(err)
 	}
 	group := strings.TrimSpace(d.run("", "id", "-g", "Debian-exim"))

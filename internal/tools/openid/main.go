@@ -23,6 +23,7 @@ type client struct{ op.Client }
 func (client) RedirectURIGlobs() []string {
 	return []string{"http://localhost:*/account/oidc/callback"}
 }
+
 func (client) PostLogoutRedirectURIGlobs() []string {
 	return []string{"http://localhost:*/account/login"}
 }
