@@ -160,7 +160,7 @@ func (c *cli) restore() *cobra.Command {
 		read := func(each func(h backup.Header, key, document string) error) (h backup.Header, n int, err error) {
 			file, err := os.Open(args[0])
 			if err != nil {
-				return h, 0, err
+				return h, 0, usage("%w", err)
 			}
 			defer func() { _ = file.Close() }()
 			if h, n, err = backup.Read(file, each, with...); errors.Is(err, backup.ErrDamaged) || errors.Is(err, backup.ErrLocked) {
@@ -196,7 +196,7 @@ func identities(cmd *cobra.Command, file string) ([]age.Identity, error) {
 	if file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, err
+			return nil, usage("--identity: %w", err)
 		}
 		with, err := age.ParseIdentities(bytes.NewReader(text))
 		if err != nil {

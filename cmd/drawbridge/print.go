@@ -259,7 +259,7 @@ func onOff(name string, value bool) string {
 // states are the fields that report something and are no switches.
 var states = map[string]bool{
 	"active": true, "append_only": true, "customised": true, "damaged": true, "differs": true, "evicting": true, "foreign": true, "hold_dir_full": true,
-	"loaded": true, "mailbox_password_set": true, "milter_needed": true, "must_change_password": true, "needs_replicas": true, "node_away": true, "outside": true, "pending": true, "record": true, "refused": true,
+	"loaded": true, "mailbox_password_set": true, "milter_needed": true, "must_change_password": true, "needs_replicas": true, "node_away": true, "ok": true, "outside": true, "pending": true, "record": true, "refused": true,
 }
 
 // timeCell is the text of a time in a table, in the local zone.
