@@ -45,15 +45,18 @@ func TestMailRuleFaults(t *testing.T) {
 	d.admin.post("/v1/domains", `{"name":"example.org"}`).want(201)
 	const rules = "/v1/domains/example.org/mail-rules"
 	for body, pointers := range map[string]string{
-		`{}`:                       "/kind",
+		`{}`:                       "/kind /name /scope",
 		`{"kind":"internal_only"}`: "/name /scope",
 		`{"kind":"internal_only","name":"x","scope":{"all":true},"except_domains":["a b"],"from":"2026-02-01T00:00:00Z","until":"2026-01-01T00:00:00Z"}`: "/until /except_domains/0",
 		`{"kind":"internal_only","name":"x","scope":{"all":true},"match":{"senders":["x@y.example"]},"action":{"then":"refuse"}}`:                        "/match /action/then",
-		`{"kind":"limit","name":"x","scope":{"all":true}}`:                                                                                             "/action/messages_per_hour",
-		`{"kind":"limit","name":"x","scope":{"members":["ann@example.net"]},"action":{"recipients_per_hour":5,"then":"reject"}}`:                       "/scope/members/0 /action/then",
-		`{"kind":"filter","name":"x","scope":{"all":true},"match":{"headers":[{"name":"a b","regex":"("}],"attachments":{"names":["["]}},"action":{}}`: "/match/headers/0/name /match/headers/0/regex /match/attachments/names/0 /action/do",
-		`{"kind":"monitor","name":"x","scope":{"all":true},"action":{"to":["nonsense@"]}}`:                                                             "/action/to/0",
-		`{"kind":"audit","name":"x","scope":{"all":true},"action":{"approvers":["boss"],"expires":"soon"}}`:                                            "/action/expires",
+		`{"kind":"limit","name":"x","scope":{"all":true}}`:                                                                                                     "/action/messages_per_hour",
+		`{"kind":"limit","name":"x","scope":{"members":["ann@example.net"]},"action":{"recipients_per_hour":5,"then":"reject"}}`:                               "/scope/members/0 /action/then",
+		`{"kind":"filter","name":"x","scope":{"all":true},"match":{"headers":[{"name":"a b","regex":"("}],"attachments":{"names":["["]}},"action":{}}`:         "/match/headers/0/name /match/headers/0/regex /match/attachments/names/0 /action/do",
+		`{"kind":"monitor","name":"x","scope":{"all":true},"action":{"to":["nonsense@"]}}`:                                                                     "/action/to/0",
+		`{"kind":"audit","name":"x","scope":{"all":true},"action":{"approvers":["boss"],"expires":"soon"}}`:                                                    "/action/expires",
+		`{"kind":"audit","name":"x","scope":{"all":true},"action":{"approvers":["boss"],"expires":"1ms"}}`:                                                     "/action/expires",
+		`{"kind":"audit","name":"x","scope":{"all":true},"action":{"approvers":["boss"],"expires":"9000h"}}`:                                                   "/action/expires",
+		`{"kind":"warning","name":"x","scope":{"all":true},"action":{"level":"advanced","texts":{"en/us":"x","de-":"x","en":" "},"advanced_texts":{"~":"x"}}}`: "/action/texts/en~1us /action/texts/de- /action/texts/en /action/advanced_texts/~0",
 	} {
 		a := d.admin.post(rules, body).want(422)
 		for pointer := range strings.FieldsSeq(pointers) {
@@ -62,6 +65,9 @@ func TestMailRuleFaults(t *testing.T) {
 			}
 		}
 	}
+	// What follows from an unknown kind is not a fault of its own.
+	d.admin.post(rules, `{"kind":"bogus","name":"x","scope":{"all":true},"match":{"senders":["x@y.example"]},"action":{"do":"spam"}}`).faults("/kind not_in_list")
+	d.admin.post(rules+"?dry_run=true", `{"kind":"warning","name":"x","scope":{"all":true},"direction":"received","action":{"texts":{"en":"x","de-AT":"x","zh-Hant":"外部"}}}`).want(200)
 	d.admin.get(rules).want(200).has("items", "[]")
 }
 

@@ -2,7 +2,6 @@ package mailflow
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -459,14 +458,18 @@ func (d *domains) has(domain string) bool {
 	return false
 }
 
-// CheckExpires reads the duration of an audit rule.
+// maxExpires is how long a message can be held: a year, as its approver may be away for months, but
+// not for ever.
+const maxExpires = 365 * 24 * time.Hour
+
+// CheckExpires reads the duration of an audit rule, from a second to a year.
 func CheckExpires(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("is not a duration such as 72h: %w", err)
-	case d <= 0:
-		return 0, errors.New("is not longer than 0s")
+		return 0, errors.New("is not a duration such as 72h")
+	case d < time.Second || d > maxExpires:
+		return 0, errors.New("must be from 1s to 8760h")
 	}
 	return d, nil
 }

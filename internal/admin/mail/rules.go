@@ -3,6 +3,8 @@ package mail
 import (
 	"cmp"
 	"context"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -216,13 +218,16 @@ func (d *Domain) ReadRule(in *api.MailRule, id string, cur *store.MailRule, poin
 		}
 	}
 	r.ExceptDomains = readDomains(in.ExceptDomains, pointer+"/except_domains", f)
+	known := !f.Within(pointer + "/kind") // what else is wrong depends on it
 	if in.Match != nil {
-		if !r.Kind.Matches() {
+		if known && !r.Kind.Matches() {
 			f.Add(pointer+"/match", "conflict", "is not for rules of kind %s: they apply to all messages of the accounts in the scope", r.Kind)
 		}
 		d.readMatch(in.Match, &r.Match, pointer+"/match", f)
 	}
-	d.readAction(&in.Action, r, pointer+"/action", f)
+	if known {
+		d.readAction(&in.Action, r, pointer+"/action", f)
+	}
 	if cur == nil || !admin.Same(cur, r) {
 		d.checkOwn(r.Action.To, pointer+"/action/to", f)
 	}
@@ -384,14 +389,8 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 		if len(a.How) == 0 {
 			a.How = []string{mailflow.HowHeader}
 		}
-		a.Texts, rest.Texts = in.Texts, nil
-		for lang, text := range in.Texts {
-			admin.CheckLines(text, pointer+"/texts/"+lang, f)
-		}
-		a.AdvancedTexts, rest.AdvancedTexts = in.AdvancedTexts, nil
-		for lang, text := range in.AdvancedTexts {
-			admin.CheckLines(text, pointer+"/advanced_texts/"+lang, f)
-		}
+		a.Texts, rest.Texts = readWarnings(in.Texts, pointer+"/texts", f), nil
+		a.AdvancedTexts, rest.AdvancedTexts = readWarnings(in.AdvancedTexts, pointer+"/advanced_texts", f), nil
 		if len(in.AdvancedTexts) > 0 && a.Level != mailflow.LevelAdvanced {
 			f.Add(pointer+"/advanced_texts", "conflict", "is for the level advanced")
 		}
@@ -413,6 +412,24 @@ func (d *Domain) readAction(in *api.MailAction, r *store.MailRule, pointer strin
 			f.Add(pointer+field, "conflict", "is not for rules of kind %s: leave it out", r.Kind)
 		}
 	}
+}
+
+// languageTag is what names the language of a text, such as en, zh-Hant or de-AT.
+var languageTag = regexp.MustCompile(`^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$`)
+
+// readWarnings validates the texts of a warning, by language.
+func readWarnings(in map[string]string, pointer string, f *api.Faults) map[string]string {
+	for _, lang := range slices.Sorted(maps.Keys(in)) {
+		at := api.At(pointer, lang)
+		if !languageTag.MatchString(lang) {
+			f.Add(at, "invalid_language", "is no language tag: write one like en, de-AT or zh-Hant")
+		}
+		if strings.TrimSpace(in[lang]) == "" {
+			f.Add(at, "required", "is empty: write a text, or leave the language out")
+		}
+		admin.CheckLines(in[lang], at, f)
+	}
+	return in
 }
 
 // checkOwn allows only administrators of the site to send copies out of the domain.
