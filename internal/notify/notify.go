@@ -157,18 +157,6 @@ func newQueue(name string, spool Spool, log hclog.Logger, send func(context.Cont
 	return &Queue{name: name, send: send, log: log, spool: &texts{Spool: spool}, wake: make(chan struct{}, 1), laterEvery: laterEvery}
 }
 
-// Waiting returns how many notices wait to be sent, those that failed before included; for the metrics.
-// It is safe for concurrent use.
-func (q *Queue) Waiting() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := q.spool.Len()
-	if q.later != nil {
-		n += q.later.Len()
-	}
-	return n
-}
-
 func (q *Queue) put(v any, at time.Time) {
 	body, err := json.Marshal(v)
 	if err == nil {

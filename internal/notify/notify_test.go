@@ -117,7 +117,7 @@ func TestDeferredMailDelaysNoOther(t *testing.T) {
 	}
 	cancel()
 	<-done
-	if n := q.Waiting(); n != 0 {
+	if n := q.waiting(); n != 0 {
 		t.Errorf("%d wait", n)
 	}
 }
@@ -145,4 +145,15 @@ func TestDroppedWhileSent(t *testing.T) {
 	if strings.Join(sent, "") != "ab" {
 		t.Errorf("sent %v", sent)
 	}
+}
+
+// waiting returns how many notices wait to be sent, those that failed before included.
+func (q *Queue) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.spool.Len()
+	if q.later != nil {
+		n += q.later.Len()
+	}
+	return n
 }

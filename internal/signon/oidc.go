@@ -67,13 +67,8 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// Discover reads the provider's metadata, unless it is known already. The error says what is wrong
+// discover reads the provider's metadata, unless it is known already. The error says what is wrong
 // with it.
-func (p *Provider) Discover(ctx context.Context) error {
-	_, err := p.discover(ctx)
-	return err
-}
-
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	if known := p.known.Load(); known != nil {
 		return known, nil
