@@ -77,7 +77,9 @@ func (s *site) inBrowser() {
 		do(what, chromedp.Evaluate(axe+";0", nil), chromedp.Evaluate(faults, &found, awaitPromise))
 		var list []string
 		s.must(json.Unmarshal([]byte(found), &list))
-		for _, fault := range list {
+		more, err := heard(ctx, "en")
+		s.must(err)
+		for _, fault := range append(list, more...) {
 			t.Errorf("%s: %s", what, fault)
 		}
 	}

@@ -223,7 +223,7 @@ func (s *site) selfService() {
 	u.shows("the form sent again", u.post("/account/devices", "once", once, "label", "again", "as", "show"), 200, "This form was sent before")
 	u.shows("no login yet", u.get("/account/devices/"+id+"/state"), 200, "Waiting for the first login")
 	u.header.Set("HX-Request", "true")
-	u.shows("a script asks again", u.get("/account/devices/"+id+"/state"), 200, "Waiting for the first login")
+	u.shows("a script asks again", u.get("/account/devices/"+id+"/state"), 204, "")
 	u.header = http.Header{}
 	device := s.idle("the device", outside, ann, secret)
 	s.eventually("the page shows the first login", func() bool {

@@ -192,8 +192,10 @@ func (v *visit) deviceState() error {
 		state.Use = &res.View
 	}
 	if v.R.Header.Get("HX-Request") != "" {
-		last := state.Use != nil || v.Now.Sub(res.View.CreatedAt) > watchedFor
-		return v.Part(pages, "created", "state", last, state)
+		if state.Use == nil && v.Now.Sub(res.View.CreatedAt) <= watchedFor {
+			return v.Unchanged()
+		}
+		return v.Part(pages, "created", "state", true, state)
 	}
 	return v.Show(pages, "state", web.View{Title: v.T("First login"), Nav: v.nav("devices"), Data: state})
 }

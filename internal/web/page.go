@@ -57,8 +57,8 @@ type View struct {
 type Repeat struct{ Name, Value, Label string }
 
 var shared = template.Must(template.New("shared").Funcs(functions).Parse(`
-{{define "problem"}}{{with .Problem}}<article class="problem" role="alert" id="problem">
-<h2>{{$.T "That did not work"}}</h2><p>{{$.Explain .}}</p>
+{{define "problem"}}{{with .Problem}}<article class="problem" role="alert" id="problem" aria-labelledby="what">
+<h2 id="what">{{$.T "That did not work"}}</h2><p>{{$.Explain .}}</p>
 {{with .Errors}}<ul>{{range .}}<li>{{with .Pointer}}<code>{{.}}</code>: {{end}}{{.Detail}}</li>{{end}}</ul>{{end}}
 {{with .Lockout}}<p>{{$.T "Active accounts: %d; locked out: %d" .Active .LockedOut}}</p><ul>{{range .Who}}<li>{{.Account}} ({{range $i, $a := .As}}{{if $i}}, {{end}}{{$a}}{{end}}) {{.IP}} {{.Client}} {{.Protocol}} {{.PolicyID}}</li>{{end}}</ul>{{end}}
 {{if $.Repeat}}<form method="post" action="{{$.R.URL.Path}}">{{range $name, $values := $.Sent}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">{{end}}{{end}}
@@ -143,6 +143,13 @@ func (c *Call) Part(p Pages, name, part string, last bool, data any) error {
 		status = 286 // htmx stops asking
 	}
 	return c.send(p[name], part, status, View{Call: c, Data: data})
+}
+
+// Unchanged answers a script that what it shows is still true, with status 204: nothing is shown, or read
+// out, again, and the focus stays.
+func (c *Call) Unchanged() error {
+	c.W.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (c *Call) send(t *template.Template, name string, status int, v View) error {

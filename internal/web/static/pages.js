@@ -1,11 +1,16 @@
 // What scripts improve on Drawbridge's pages. Everything works without them.
 document.addEventListener("DOMContentLoaded", () => {
-  for (const button of document.querySelectorAll("[data-copy]")) {
+  // The clipboard is there on https and on this machine.
+  for (const button of navigator.clipboard ? document.querySelectorAll("[data-copy]") : []) {
+    const said = document.createElement("span");
+    said.className = "sr";
+    said.role = "status";
+    button.after(said);
     button.hidden = false;
     button.addEventListener("click", async () => {
       const text = document.getElementById(button.dataset.copy).textContent.trim();
       await navigator.clipboard.writeText(text);
-      button.textContent = button.dataset.done;
+      said.textContent = button.textContent = button.dataset.done;
     });
   }
   for (const time of document.querySelectorAll("time[datetime]")) {
@@ -15,6 +20,9 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const e of document.querySelectorAll(".scroll")) {
     if (e.scrollWidth > e.clientWidth) {
       e.tabIndex = 0;
+      e.role = "region";
+      const headings = [...document.querySelectorAll("h1, h2")].filter((h) => h.compareDocumentPosition(e) & Node.DOCUMENT_POSITION_FOLLOWING);
+      e.ariaLabel = (e.querySelector("caption") || headings.pop()).textContent;
     }
   }
   // Countdowns from the seconds that were left at the server: its clock counts, not the browser's.
@@ -26,6 +34,10 @@ document.addEventListener("DOMContentLoaded", () => {
       const two = (n) => String(Math.floor(n)).padStart(2, "0");
       e.textContent = (left >= 3600 ? Math.floor(left / 3600) + ":" + two(left / 60 % 60) : Math.floor(left / 60)) + ":" + two(left % 60);
       e.hidden = false;
+      const soon = e.nextElementSibling;
+      if (left <= 60 && !soon.textContent) {
+        soon.textContent = soon.dataset.soon;
+      }
     }
   };
   if (countdowns.length) {
@@ -41,11 +53,23 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const e of document.querySelectorAll("[data-scripted]")) {
     e.hidden = false;
   }
-  const problem = document.getElementById("problem");
-  if (problem) {
-    problem.tabIndex = -1;
-    problem.focus();
+  // What became of the form that was sent is read first.
+  const focus = (e) => {
+    e.tabIndex = -1;
+    e.focus();
+  };
+  const said = document.querySelector('#problem, main [role="status"]:not(.sr)');
+  if (said) {
+    focus(said);
   }
+  // Where a swap takes away what has the focus, the focus goes to what came in its place.
+  let lost = false;
+  document.body.addEventListener("htmx:beforeSwap", (e) => { lost = e.detail.target.contains(document.activeElement); });
+  document.body.addEventListener("htmx:afterSwap", (e) => {
+    if (lost && !e.detail.target.contains(document.activeElement)) {
+      focus(e.detail.target);
+    }
+  });
   // Passkeys: the browser's response goes into the form, which is then sent.
   const passkeys = window.PublicKeyCredential && PublicKeyCredential.parseCreationOptionsFromJSON;
   for (const button of passkeys ? document.querySelectorAll("[data-passkey], [data-create]") : []) {
