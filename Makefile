@@ -2,7 +2,7 @@
 # make run         starts the trial stack: TRIAL_DIR=./run, PORT_OFFSET=0 move its data and its ports
 # make test        runs all tests, against real Dovecot, Postfix and Redis
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
-# make test-pages inspects every page in chromium for faults of accessibility
+# make test-pages inspects every page in chromium for faults of accessibility, and uses them by keyboard and without seeing them
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
 # make test-dkim   has opendkim verify and sign mail around Drawbridge
 # make test-openid logs in at a certified OpenID provider, in chromium
@@ -96,6 +96,7 @@ test-servers: sudo install-deps build
 
 # "make test" inspects some pages.
 test-pages: sudo install-deps build
+	@EXTRA=zbar-tools contrib/trial/install-deps.sh
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 10m -tags pages -v -run 'TestPages' $(EXEC) ./internal/e2e
 
 # Minutes, beside the faults that "make test" tries.

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"context"
 	"embed"
+	"fmt"
 	"hash/fnv"
 	"html/template"
 	"net/http"
@@ -349,6 +350,9 @@ func (v *visit) refused(name string, view web.View, err error) error {
 
 // done continues at a page of the domain after a change.
 func (v *visit) done(note, area string) error {
+	if after := v.options().RevertAfter; after > 0 {
+		note += fmt.Sprintf(" In %s it is reverted unless you confirm it, on the page of policies.", strings.TrimSuffix(after.String(), "0s"))
+	}
 	v.Note(note)
 	return v.Redirect("/domains/" + url.PathEscape(v.R.PathValue("domain")) + area)
 }

@@ -126,6 +126,11 @@ func (s *site) inBrowser() {
 	do("a department by its name", find("T299"), until(`document.querySelectorAll("#found select").length == 1`), choose("many/t299"))
 	do("another one, by its level", find("many"), until(`document.querySelector("#found").textContent.includes("Selected, or excepted:")`),
 		chromedp.Click(`button[name="under"][value="many"]`), until(`document.querySelector('select[aria-label="many/t001"]') && document.querySelector("#found").textContent.includes("All departments")`), choose("many/t001"))
+	var focus, count string
+	do("what is found is read out, and has the focus", chromedp.Evaluate(`document.activeElement.id`, &focus), chromedp.Text("#found-count", &count))
+	if focus != "found" || count != "Below many: 299 departments are shown." {
+		t.Errorf("after the departments below one the focus is at %q, and read out is %q", focus, count)
+	}
 	var result string
 	do("both are selected", chromedp.SetValue(`select[name="imap"]`, "off"), chromedp.Click(`button[value="plan"]`), chromedp.WaitVisible("#found select"), chromedp.Text("main", &result))
 	inspect("the selected departments")

@@ -61,10 +61,9 @@ func heard(ctx context.Context, language string) (faults []string, err error) {
 		role, name := text(n.Role), text(n.Name)
 		focusable, of := false, 0
 		for _, p := range n.Properties {
-			switch p.Name {
-			case accessibility.PropertyNameFocusable:
+			if p.Name == accessibility.PropertyNameFocusable {
 				focusable = string(p.Value.Value) == "true"
-			case accessibility.PropertyNameLevel:
+			} else if p.Name == accessibility.PropertyNameLevel {
 				of, _ = strconv.Atoi(string(p.Value.Value))
 			}
 		}
