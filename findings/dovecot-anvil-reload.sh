@@ -8,9 +8,20 @@
 #
 # Seen: a login by IMAP before the reload; after it, none, and "Couldn't connect to anvil" in the log;
 # after a restart with the same configuration, again. What helps: restart after such a change.
-# Needs root, Perl, and dovecot-imapd of Debian testing (1:2.4.5+dfsg1) or 13 (1:2.4.1+dfsg1); writes
-# to a temporary directory only, and listens on 127.0.0.1:10143. Exit status 0: as described.
+# Needs root, Perl, and dovecot-imapd of Debian testing (1:2.4.5+dfsg1) or 13 (1:2.4.1+dfsg1),
+# installed, or downloaded by apt; writes to a temporary directory only, and listens on 127.0.0.1:10143.
+# Exit status 0: as described.
 set -eu
+if ! [ -e /usr/lib/dovecot/imap ] && [ -z "${MOUNTED:-}" ]; then # downloads them, and mounts them over /usr for this script alone
+	packages=$(mktemp -d)
+	trap 'rm -rf "$packages"' EXIT
+	(cd "$packages" && mkdir debs && apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends --download-only \
+		-o APT::Sandbox::User=root -o Dir::Cache::archives="$packages/debs" dovecot-imapd perl-base >/dev/null
+		for deb in debs/*.deb; do dpkg -x "$deb" tree; done
+		! [ -e tree/lib ] || cp -a tree/lib/. tree/usr/lib/)
+	MOUNTED=1 packages=$packages unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$packages/tree/usr:/usr" /usr && exec sh "$0"' "$0"
+	exit
+fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 dovecot=
@@ -26,6 +37,9 @@ cat >"$dir/dovecot.conf" <<E
 dovecot_config_version = 2.4.1
 dovecot_storage_version = 2.4.1
 base_dir = $dir/run
+default_internal_user = mail
+default_internal_group = mail
+default_login_user = nobody
 state_dir = $dir/state
 log_path = $dir/log
 ssl = no

@@ -8,9 +8,19 @@
 #
 # Seen: doveconf -n, then a right password of the one passdb there is. What helps: result_success =
 # return (2.4) or return-ok (2.3) in the last passdb.
-# Needs root and dovecot-core of Debian 12 (1:2.3.19.1+dfsg1-2.1+deb12u) or 13 (1:2.4.1+dfsg1-6+deb13u);
-# writes to a temporary directory only. Exit status 0: as described.
+# Needs root and dovecot-core of Debian 12 (1:2.3.19.1+dfsg1-2.1+deb12u) or 13 (1:2.4.1+dfsg1-6+deb13u),
+# installed, or downloaded by apt; writes to a temporary directory only. Exit status 0: as described.
 set -eu
+if ! [ -e /usr/sbin/dovecot ] && [ -z "${MOUNTED:-}" ]; then # downloads them, and mounts them over /usr for this script alone
+	packages=$(mktemp -d)
+	trap 'rm -rf "$packages"' EXIT
+	(cd "$packages" && mkdir debs && apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends --download-only \
+		-o APT::Sandbox::User=root -o Dir::Cache::archives="$packages/debs" dovecot-core >/dev/null
+		for deb in debs/*.deb; do dpkg -x "$deb" tree; done
+		! [ -e tree/lib ] || cp -a tree/lib/. tree/usr/lib/)
+	MOUNTED=1 packages=$packages unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$packages/tree/usr:/usr" /usr && exec sh "$0"' "$0"
+	exit
+fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 dovecot=
@@ -52,7 +62,7 @@ echo "Dovecot $version"
 for result in return-ok continue; do
 	{
 		cat "$dir/head" 2>/dev/null || true
-		printf 'base_dir = %s\nstate_dir = %s\nlog_path = %s\nssl = no\nprotocols =\n' "$dir/run" "$dir/state" "$dir/log"
+		printf 'base_dir = %s\nstate_dir = %s\nlog_path = %s\nssl = no\nprotocols =\ndefault_internal_user = mail\ndefault_internal_group = mail\ndefault_login_user = nobody\n' "$dir/run" "$dir/state" "$dir/log"
 		echo "$passdb" | sed "s/RESULT/$result/"
 	} >"$dir/dovecot.conf"
 	doveconf -n -c "$dir/dovecot.conf" >/dev/null

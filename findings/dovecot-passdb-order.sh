@@ -10,9 +10,19 @@
 # Seen: two global passdbs, and a third at the end of the file within protocol imap. A wrong password
 # for imap is looked up in the third, the first, the second; for pop3 in the first and the second.
 # What helps: passdbs whose order matters stand in one place; the log (auth_debug = yes) shows the order.
-# Needs root and dovecot-core of Debian 12 (1:2.3.19.1+dfsg1-2.1+deb12u) or 13 (1:2.4.1+dfsg1-6+deb13u);
-# writes to a temporary directory only. Exit status 0: as described.
+# Needs root and dovecot-core of Debian 12 (1:2.3.19.1+dfsg1-2.1+deb12u) or 13 (1:2.4.1+dfsg1-6+deb13u),
+# installed, or downloaded by apt; writes to a temporary directory only. Exit status 0: as described.
 set -eu
+if ! [ -e /usr/sbin/dovecot ] && [ -z "${MOUNTED:-}" ]; then # downloads them, and mounts them over /usr for this script alone
+	packages=$(mktemp -d)
+	trap 'rm -rf "$packages"' EXIT
+	(cd "$packages" && mkdir debs && apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends --download-only \
+		-o APT::Sandbox::User=root -o Dir::Cache::archives="$packages/debs" dovecot-core >/dev/null
+		for deb in debs/*.deb; do dpkg -x "$deb" tree; done
+		! [ -e tree/lib ] || cp -a tree/lib/. tree/usr/lib/)
+	MOUNTED=1 packages=$packages unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$packages/tree/usr:/usr" /usr && exec sh "$0"' "$0"
+	exit
+fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 dovecot=
@@ -45,6 +55,9 @@ case $version in
 esac
 cat >>"$dir/dovecot.conf" <<E
 base_dir = $dir/run
+default_internal_user = mail
+default_internal_group = mail
+default_login_user = nobody
 state_dir = $dir/state
 log_path = $dir/log
 auth_debug = yes

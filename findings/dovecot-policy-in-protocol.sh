@@ -7,9 +7,19 @@
 #
 # Seen: a check and a report for service smtp, for which both are switched off. Dovecot 2.4.1 makes
 # neither. What helps with 2.3: nothing for one protocol alone.
-# Needs root, Debian 12's dovecot-core and Python 3; writes to a temporary directory only. Exit status
-# 0: as described.
+# Needs root, Debian 12's dovecot-core and Python 3, installed, or downloaded by apt; writes to a
+# temporary directory only. Exit status 0: as described.
 set -eu
+if ! [ -e /usr/sbin/dovecot ] && [ -z "${MOUNTED:-}" ]; then # downloads them, and mounts them over /usr for this script alone
+	packages=$(mktemp -d)
+	trap 'rm -rf "$packages"' EXIT
+	(cd "$packages" && mkdir debs && apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends --download-only \
+		-o APT::Sandbox::User=root -o Dir::Cache::archives="$packages/debs" dovecot-core python3 >/dev/null
+		for deb in debs/*.deb; do dpkg -x "$deb" tree; done
+		! [ -e tree/lib ] || cp -a tree/lib/. tree/usr/lib/)
+	MOUNTED=1 packages=$packages unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$packages/tree/usr:/usr" /usr && exec sh "$0"' "$0"
+	exit
+fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 dovecot=
@@ -47,6 +57,9 @@ server=$!
 until [ -s "$dir/asked" ]; do sleep 0.1; done
 cat >"$dir/dovecot.conf" <<E
 base_dir = $dir/run
+default_internal_user = mail
+default_internal_group = mail
+default_login_user = nobody
 state_dir = $dir/state
 log_path = $dir/log
 ssl = no

@@ -11,9 +11,19 @@
 # 6 s. What helps: a listening socket that stays while the server restarts (systemd's socket units), so
 # that no connection fails.
 # Needs root, Python 3, and dovecot-core of Debian 12 (1:2.3.19.1+dfsg1-2.1+deb12u) or 13
-# (1:2.4.1+dfsg1-6+deb13u); writes to a temporary directory only, and listens on 127.0.0.1:10144. Exit
-# status 0: as described.
+# (1:2.4.1+dfsg1-6+deb13u), installed, or downloaded by apt; writes to a temporary directory only, and
+# listens on 127.0.0.1:10144. Exit status 0: as described.
 set -eu
+if ! [ -e /usr/sbin/dovecot ] && [ -z "${MOUNTED:-}" ]; then # downloads them, and mounts them over /usr for this script alone
+	packages=$(mktemp -d)
+	trap 'rm -rf "$packages"' EXIT
+	(cd "$packages" && mkdir debs && apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends --download-only \
+		-o APT::Sandbox::User=root -o Dir::Cache::archives="$packages/debs" dovecot-core python3 >/dev/null
+		for deb in debs/*.deb; do dpkg -x "$deb" tree; done
+		! [ -e tree/lib ] || cp -a tree/lib/. tree/usr/lib/)
+	MOUNTED=1 packages=$packages unshare --mount sh -c 'mount -t overlay overlay -o "lowerdir=$packages/tree/usr:/usr" /usr && exec sh "$0"' "$0"
+	exit
+fi
 dir=$(mktemp -d)
 chmod 755 "$dir"
 dovecot= server=
@@ -63,7 +73,7 @@ userdb static {
 E2
 	;;
 esac
-printf 'base_dir = %s\nstate_dir = %s\nlog_path = %s\nssl = no\nprotocols =\n' "$dir/run" "$dir/state" "$dir/log" >>"$dir/dovecot.conf"
+printf 'base_dir = %s\nstate_dir = %s\nlog_path = %s\nssl = no\nprotocols =\ndefault_internal_user = mail\ndefault_internal_group = mail\ndefault_login_user = nobody\n' "$dir/run" "$dir/state" "$dir/log" >>"$dir/dovecot.conf"
 cat >"$dir/server.py" <<'E2'
 import http.server
 class Handler(http.server.BaseHTTPRequestHandler):
