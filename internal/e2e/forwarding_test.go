@@ -198,3 +198,86 @@ func TestForwardingWithinTheServer(t *testing.T) {
 		t.Errorf("the sender got %d bounces", n)
 	}
 }
+
+// Bounces, which have no sender, come to a mailbox that redirects by Sieve. Where a rule forbids that
+// the mailbox keeps them; where it does not they go on, once, also if the target redirects back. None
+// is lost, and none makes a bounce of its own.
+func TestForwardingOfBounces(t *testing.T) {
+	t.Parallel()
+	s := start(t, trialstack.Options{MainCF: "transport_maps = inline:{ { bounces.example = local } }\n"})
+	s.domain(nil)
+	const returned = "Undelivered Mail Returned to Sender"
+	install := func(account, script string) {
+		t.Helper()
+		c, err := mailclient.Client{From: outside}.Sieve(s.ctx, s.Sieve())
+		s.must(err)
+		defer func() { _ = c.Close() }()
+		status, err := c.Authenticate(account, s.passwords[account])
+		s.must(err)
+		s.want("ManageSieve", status, "OK")
+		status, err = c.Install("forward", script)
+		s.must(err)
+		s.want("the script", status, "OK")
+	}
+	// bounced sends a message that comes back, and another bounce from outside, as an MTA there sends it.
+	bounced := func(subject string) {
+		t.Helper()
+		conn, r := s.submit(outside, ann, s.passwords[ann])
+		defer func() { _ = conn.Close() }()
+		s.want("auth", r, "235 ")
+		s.want(subject, s.send(conn, ann, "no-such-user@bounces.example", "From: "+ann+"\nMessage-ID: <"+subject+"@example.org>\nSubject: "+subject+"\n\nx\n"), "250 ")
+		in := s.inbound()
+		s.want("from outside", s.send(in, "", ann, "From: MAILER-DAEMON@elsewhere.example\nTo: "+ann+"\nMessage-ID: <"+subject+"@elsewhere.example>\nAuto-Submitted: auto-replied\n"+
+			"Subject: Delivery failed: "+subject+"\nMIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=r\n\n--r\n\nNo such mailbox.\n"+
+			"--r\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; mx.elsewhere.example\n\nFinal-Recipient: rfc822; nobody@elsewhere.example\nAction: failed\nStatus: 5.1.1\n--r--\n"), "250 ")
+	}
+	// has waits until nothing is under way, and compares the bounces in the mailboxes.
+	has := func(subject string, want map[string]int) {
+		t.Helper()
+		s.eventually("nothing is left in the queue", func() bool { return len(s.queue()) == 0 })
+		for account, n := range want {
+			messages, err := s.Inbox(account)
+			s.must(err)
+			own, other := 0, 0
+			for _, m := range messages {
+				switch {
+				case strings.Contains(m, "Subject: Delivery failed: "+subject):
+					other++
+				case strings.Contains(m, "Subject: "+returned) && strings.Contains(m, "<"+subject+"@example.org>"):
+					own++
+				case strings.Contains(m, "Subject: "+returned) && strings.Contains(m, "Delivery failed: "+subject):
+					t.Errorf("%s: a bounce of a bounce", account)
+				}
+			}
+			if own != n || other != n {
+				t.Errorf("%s: %s has %d and %d bounces, not %d", subject, account, own, other, n)
+			}
+		}
+	}
+	install(ann, "redirect \""+eve+"\";\n")
+	s.command("mail-rule", "create", "example.org", "forwarding", "--id", "stay", "--name", "Stay", "--all", "--allow", "none")
+	bounced("forbidden")
+	s.eventually("both redirects are refused, and the one of the notice", func() bool {
+		items, _ := s.api("GET", "/v1/domains/example.org/messages?account="+ann+"&rule=stay", nil)["items"].([]any)
+		return len(items) == 3
+	})
+	s.eventually("the mailbox has both", func() bool { return s.count(ann, returned)+s.count(ann, "Delivery failed: forbidden") == 2 })
+	has("forbidden", map[string]int{ann: 1, eve: 0})
+	if rec := s.messageRecord("account=" + ann + "&rule=stay"); rec["redirected_by"] != ann || rec["sender"] != nil && rec["sender"] != "" || rec["reason"] != "forwarding" {
+		t.Errorf("record: %v", rec)
+	}
+
+	s.command("mail-rule", "set", "example.org", "stay", "--except-domain", "example.net")
+	bounced("permitted")
+	s.eventually("the target has both", func() bool { return s.count(eve, returned)+s.count(eve, "Delivery failed: permitted") == 2 })
+	has("permitted", map[string]int{ann: 0, eve: 1})
+
+	s.command("mail-rule", "set", "example.org", "stay", "--allow", "inside")
+	install(ann, "require [\"copy\"];\nredirect :copy \""+bob+"\";\n")
+	install(bob, "require [\"copy\"];\nredirect :copy \""+ann+"\";\n")
+	bounced("circular")
+	s.eventually("both came back once, and the loop ends", func() bool {
+		return s.count(ann, returned) == 3 && s.count(ann, "Delivery failed: circular") == 2
+	})
+	has("circular", map[string]int{ann: 2, bob: 1})
+}
