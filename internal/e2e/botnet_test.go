@@ -51,7 +51,7 @@ func (h *hook) told(ctx context.Context, t *testing.T, event string) object {
 }
 
 // A botnet of hundreds of addresses with one guess each is noticed for its domain, and nobody is shut
-// out of Dovecot. TestDistributedGuessing of internal/throttle has ten thousand: each costs a hash here.
+// out of Dovecot. TestFaultsBotnet has ten thousand.
 func TestBotnet(t *testing.T) {
 	t.Parallel()
 	h := newHook(t)

@@ -74,7 +74,6 @@ type planned struct {
 }
 
 const (
-	soon  = time.Second
 	every = 10 * time.Second
 	// again is when an inspection that failed is tried again, and when a domain is looked at again that
 	// another daemon inspects.
@@ -89,22 +88,7 @@ const (
 )
 
 // Run inspects domains when they are due, until ctx ends.
-func (s *Site) Run(ctx context.Context) {
-	tick := time.NewTicker(soon)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			if loaded, _ := s.State.Ready(); !loaded {
-				continue
-			}
-			tick.Reset(every)
-			s.Pass(ctx, now)
-		}
-	}
-}
+func (s *Site) Run(ctx context.Context) { s.State.Every(ctx, every, s.Pass) }
 
 // Pass inspects what is due at a time. Passes must not overlap.
 func (s *Site) Pass(ctx context.Context, now time.Time) {

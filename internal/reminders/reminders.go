@@ -46,7 +46,6 @@ type Site struct {
 
 const (
 	day   = 24 * time.Hour
-	soon  = time.Second
 	every = 15 * time.Minute
 	// remembered is for how long a notice is not repeated: longer than from the first to the last.
 	remembered = 60 * day
@@ -59,22 +58,7 @@ var (
 
 // Run sends what is due until ctx ends: as soon as the rules are known, so that restarts delay no
 // notice, and every quarter of an hour.
-func (s *Site) Run(ctx context.Context) {
-	tick := time.NewTicker(soon)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			if loaded, _ := s.State.Ready(); !loaded {
-				continue
-			}
-			tick.Reset(every)
-			s.Pass(ctx, now)
-		}
-	}
-}
+func (s *Site) Run(ctx context.Context) { s.State.Every(ctx, every, s.Pass) }
 
 // Pass sends what is due at a time. Passes must not overlap.
 func (s *Site) Pass(ctx context.Context, now time.Time) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -161,6 +162,24 @@ func (st *State) Ready() (loaded bool, synced time.Time) {
 		synced = *t
 	}
 	return st.loaded.Load(), synced
+}
+
+// Every calls pass once the state is loaded and then at intervals, until ctx ends. Calls do not overlap.
+func (st *State) Every(ctx context.Context, interval time.Duration, pass func(ctx context.Context, now time.Time)) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if loaded, _ := st.Ready(); !loaded {
+				continue
+			}
+			tick.Reset(interval)
+			pass(ctx, now)
+		}
+	}
 }
 
 // Version counts the changes of the state. A decision stays valid as long as the version is the
