@@ -67,12 +67,15 @@ func (d *Domain) checkListed(addr string) error {
 	return api.Conflict("unknown_account", "there is no account %s, and the accounts of %s are listed here: check the spelling", addr, d.name).OrRepeat("create=true")
 }
 
-// unknownWarning reports that a record is created for an address that nothing knows: none of the
-// domain's recent logins, unless they were refused, is of it. There is no warning if the caller
-// said that the account is new, or if the records cannot be read.
+// unknownWarning reports that a record is created for an address that is another name of an account so
+// far, or that nothing knows: none of the domain's recent logins, unless they were refused, is of it.
+// There is no warning if the caller said that the account is new, or if the records cannot be read.
 func (a *Account) unknownWarning(ctx context.Context) []api.Warning {
 	if a.Create || a.Caller.Role == store.RoleSelf {
 		return nil
+	}
+	if owner := a.Person(a.address); owner != a.address {
+		return []api.Warning{{Code: "separate_account", Detail: fmt.Sprintf("%s was another name of %s. It is an account of its own now: logins under it follow its settings, not those of %s.", a.address, owner, owner)}}
 	}
 	records, _, err := a.Journal.Records(ctx, store.RecordQuery{Domain: a.name, Limit: recentLogins})
 	if err != nil || slices.ContainsFunc(records, func(r store.LoginRecord) bool { return r.Account == a.address && r.Outcome != access.Deny }) {

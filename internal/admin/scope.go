@@ -27,7 +27,8 @@ func viewScopeDepartments(departments []access.ScopeDepartment) []api.ScopeDepar
 }
 
 // ReadScope reads a scope. Its departments must exist in the domain, and its members must be
-// addresses of the domain.
+// addresses of the domain. Another name of an account, such as an alias, becomes the account: logins
+// under it are the account's.
 func (d *Domain) ReadScope(in *api.Scope, pointer string, f *api.Faults) access.Scope {
 	s := access.Scope{
 		All:         in.All,
@@ -39,6 +40,20 @@ func (d *Domain) ReadScope(in *api.Scope, pointer string, f *api.Faults) access.
 		s.Except.Members = d.scopeMembers(in.Except.Members, pointer+"/except/members", f)
 	}
 	return s
+}
+
+// Person returns the address of the account of the domain that a name means: of one of its aliases, or
+// of its address with an extension. Of other addresses only an alias domain is resolved: whose they are
+// is not for every administrator of this domain to know.
+func (d *Domain) Person(addr string) string {
+	addr = d.Store.State.Canonical(addr)
+	if address.Domain(addr) != d.name {
+		return addr
+	}
+	if account := d.Store.State.Person(addr); address.Domain(account) == d.name {
+		return account
+	}
+	return addr
 }
 
 func (d *Domain) scopeDepartments(in []api.ScopeDepartment, pointer string, f *api.Faults) []access.ScopeDepartment {
@@ -57,7 +72,7 @@ func (d *Domain) scopeMembers(in []string, pointer string, f *api.Faults) []stri
 	seen := make(map[string]bool, len(in))
 	for i, m := range in {
 		addr, err := address.Parse(m, d.name)
-		addr = d.Store.State.Canonical(addr)
+		addr = d.Person(addr)
 		switch {
 		case err != nil:
 			f.Add(api.At(pointer, i), "invalid_address", "%v", err)

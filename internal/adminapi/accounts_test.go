@@ -144,6 +144,21 @@ func TestAccounts(t *testing.T) {
 	self.get(ann).want(401) // it would open the next of that name
 }
 
+// Whoever is named by another name is the account. What an alias of another domain means is not told.
+func TestOtherNames(t *testing.T) {
+	d := start(t, true).site()
+	d.api.Store.State.Delimiters = "+"
+	d.admin.patch("/v1/accounts/ann@example.org", `{"aliases":["info@example.org","ann@example.net"]}`).want(200)
+	d.admin.put(dom+"/policies/p", `{"name":"P","type":"blacklist","scope":{"all":true,"members":["info@example.org","ann+x@example.org","INFO+y","ann@alias.example"],"except":{"members":["info"]}}}`).want(201).
+		has("scope", `{"all":true,"except":{"members":["ann@example.org"]},"members":["ann@example.org"]}`)
+	d.admin.put("/v1/groups/team@example.org", `{"members":["info@example.org","ann@example.net"],"who_may_send":"listed","senders":["info@example.org","*@example.org"],"approvers":["info"]}`).want(201).
+		has("members", `["ann@example.org","ann@example.net"]`).has("senders", `["ann@example.org","*@example.org"]`).has("approvers", `["ann@example.org"]`)
+	// A record makes another name an account of its own, which the answer says.
+	d.admin.patch("/v1/accounts/info@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
+	d.admin.patch("/v1/accounts/bob+x@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
+	d.admin.put(dom+"/policies/p", `{"name":"P","type":"blacklist","scope":{"members":["info@example.org"]}}`).want(200).has("scope", `{"members":["info@example.org"]}`)
+}
+
 func TestPresets(t *testing.T) {
 	d := start(t, true).site()
 	const ann = "/v1/accounts/ann@example.org"

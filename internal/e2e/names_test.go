@@ -366,12 +366,33 @@ func TestNoWayAround(t *testing.T) {
 		},
 	})
 	s.domain(nil)
-	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true, "aliases": []string{"robert@example.org"}})
-	for _, d := range doors {
-		for _, name := range []string{bob, "bob+x@example.org", "robert@example.org", "BOB+x@Example.ORG."} {
-			s.refuse(d.name+" as "+name, d.login(s, outside, name, "bob-mailbox"), d.yes)
+	s.api("PATCH", "/v1/accounts/"+bob, object{"aliases": []string{"robert@example.org"}})
+	names := []string{bob, "bob+x@example.org", "robert@example.org", "BOB+x@Example.ORG."}
+	none := func(why string) {
+		t.Helper()
+		for _, d := range doors {
+			for _, name := range names {
+				s.refuse(why+": "+d.name+" as "+name, d.login(s, outside, name, "bob-mailbox"), d.yes)
+			}
 		}
 	}
+	// A rule that names him by another name binds him, too.
+	for _, member := range names {
+		const policy = "/v1/domains/example.org/policies/him"
+		got := s.api("PUT", policy, object{"name": "Him", "type": "blacklist", "scope": object{"members": []string{member}}})
+		if scope := fmt.Sprint(got["scope"]); scope != "map[members:[bob@example.org]]" {
+			t.Errorf("a policy for %s is for %s", member, scope)
+		}
+		none("a policy for " + member)
+		s.api("DELETE", policy, nil)
+	}
+	s.api("PUT", "/v1/groups/"+ann, object{"who_may_send": "listed", "senders": []string{"robert@example.org"}})
+	as, r := s.submit(outside, "robert@example.org", "bob-mailbox")
+	s.want("auth", r, "235 ")
+	s.want("a listed sender", s.send(as, bob, ann, "From: "+bob+"\nSubject: x\n\nx\n"), "250 ")
+	s.api("DELETE", "/v1/groups/"+ann, nil)
+	s.api("PATCH", "/v1/accounts/"+bob, object{"suspended": true})
+	none("suspended")
 	// A name that does not parse is the next passdb's where the domain is.
 	s.want("an odd name elsewhere", s.imap(outside, "\u00fcnn@nowhere.invalid", "odd-mailbox"), "OK ")
 	s.refuse("an odd name here", s.imap(outside, "\u00fcnn@example.org", "odd-mailbox"), "OK ")

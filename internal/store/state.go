@@ -298,6 +298,15 @@ func (st *State) managed(addr string) (string, *domainState) {
 	return address.Local(addr) + "@" + name, st.domains[name]
 }
 
+// Person returns the address of the account that a name means, as [State.View] does. Addresses of
+// domains that are not managed are returned as they are.
+func (st *State) Person(addr string) string {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	account, _, _ := st.person(addr)
+	return account
+}
+
 // Canonical returns an address with its alias domain resolved.
 func (st *State) Canonical(addr string) string {
 	domain := address.Domain(addr)

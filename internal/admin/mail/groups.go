@@ -106,8 +106,8 @@ func (s Site) DeleteGroup(ctx context.Context, a *admin.Account) (*admin.Result[
 // f; the result is not nil.
 func (d *Domain) ReadGroup(in *api.Group, addr string, f *api.Faults) *store.Group {
 	g := &store.Group{Group: mailflow.Group{
-		Address: addr, Aliases: d.readParties(in.Aliases, "/aliases", f), Members: d.readParties(in.Members, "/members", f),
-		WhoMaySend: mailflow.WhoMaySend(cmp.Or(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readParties(in.Senders, "/senders", f),
+		Address: addr, Aliases: d.readParties(in.Aliases, "/aliases", f), Members: d.readPersons(in.Members, "/members", f),
+		WhoMaySend: mailflow.WhoMaySend(cmp.Or(in.WhoMaySend, string(mailflow.Anyone))), Senders: d.readPersons(in.Senders, "/senders", f),
 		Approvers: d.readApprovers(in.Approvers, "/approvers", f), ExemptApprovers: in.ExemptApprovers,
 	}}
 	for i, alias := range g.Aliases {

@@ -254,14 +254,24 @@ func readDomains(in []string, pointer string, f *api.Faults) (out []string) {
 }
 
 // readParties validates addresses, and entries for all addresses of a domain.
-func (d *Domain) readParties(in []string, pointer string, f *api.Faults) (out []string) {
+func (d *Domain) readParties(in []string, pointer string, f *api.Faults) []string {
+	return d.readAddresses(in, d.Store.State.Canonical, pointer, f)
+}
+
+// readPersons is readParties for who writes or approves: another name of an account becomes the
+// account, since that is what a login is known by.
+func (d *Domain) readPersons(in []string, pointer string, f *api.Faults) []string {
+	return d.readAddresses(in, d.Person, pointer, f)
+}
+
+func (d *Domain) readAddresses(in []string, meant func(addr string) string, pointer string, f *api.Faults) (out []string) {
 	for i, entry := range in {
 		addr, err := address.Parse(entry, d.Name())
 		if err != nil {
 			f.Add(api.At(pointer, i), "invalid_address", "%v: write ann@example.net, or *@example.net for all of a domain", err)
 			continue
 		}
-		if addr = d.Store.State.Canonical(addr); !slices.Contains(out, addr) {
+		if addr = meant(addr); !slices.Contains(out, addr) {
 			out = append(out, addr)
 		}
 	}
@@ -274,7 +284,7 @@ func (d *Domain) readApprovers(in []string, pointer string, f *api.Faults) (out 
 		path, isDepartment := strings.CutPrefix(entry, mailflow.DepartmentPrefix)
 		if !isDepartment {
 			var faults api.Faults
-			out = append(out, d.readParties([]string{entry}, "", &faults)...)
+			out = append(out, d.readPersons([]string{entry}, "", &faults)...)
 			for range faults.List {
 				f.Add(api.At(pointer, i), "invalid_address", "is neither an address nor a department such as %slegal", mailflow.DepartmentPrefix)
 			}
