@@ -174,7 +174,7 @@ func (r *Request) keyReach(in *api.NewKey, k *store.Key, f *api.Faults) {
 		}
 	case store.RoleSelf:
 		addr, err := address.Parse(in.Account, r.DefaultDomain)
-		k.Account = r.Store.State.Canonical(addr)
+		k.Account = r.within(addr) // nobody logs in as an alias
 		k.Domain = address.Domain(k.Account)
 		switch {
 		case in.Account == "":

@@ -46,11 +46,16 @@ func (d *Domain) ReadScope(in *api.Scope, pointer string, f *api.Faults) access.
 // of its address with an extension. Of other addresses only an alias domain is resolved: whose they are
 // is not for every administrator of this domain to know.
 func (d *Domain) Person(addr string) string {
-	addr = d.Store.State.Canonical(addr)
-	if address.Domain(addr) != d.name {
+	if addr = d.Store.State.Canonical(addr); address.Domain(addr) != d.name {
 		return addr
 	}
-	if account := d.Store.State.Person(addr); address.Domain(account) == d.name {
+	return d.within(addr)
+}
+
+// within returns the account that a name means if it is in the domain of the name.
+func (r *Request) within(addr string) string {
+	addr = r.Store.State.Canonical(addr)
+	if account := r.Store.State.Person(addr); address.Domain(account) == address.Domain(addr) {
 		return account
 	}
 	return addr

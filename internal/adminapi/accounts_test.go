@@ -153,6 +153,8 @@ func TestOtherNames(t *testing.T) {
 		has("scope", `{"all":true,"except":{"members":["ann@example.org"]},"members":["ann@example.org"]}`)
 	d.admin.put("/v1/groups/team@example.org", `{"members":["info@example.org","ann@example.net"],"who_may_send":"listed","senders":["info@example.org","*@example.org"],"approvers":["info"]}`).want(201).
 		has("members", `["ann@example.org","ann@example.net"]`).has("senders", `["ann@example.org","*@example.org"]`).has("approvers", `["ann@example.org"]`)
+	d.admin.post("/v1/keys", `{"name":"Ann","role":"self","account":"info@example.org"}`).want(201).has("account", `"ann@example.org"`)
+	d.admin.post("/v1/keys", `{"name":"Ann","role":"self","account":"ann@example.net"}`).want(201).has("account", `"ann@example.net"`)
 	// A record makes another name an account of its own, which the answer says.
 	d.admin.patch("/v1/accounts/info@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
 	d.admin.patch("/v1/accounts/bob+x@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
