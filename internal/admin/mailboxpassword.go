@@ -174,7 +174,7 @@ func (a *Account) TryMailboxPassword(password []byte, f *api.Faults) (strength i
 	}
 	rules := a.passwordRules()
 	for _, fault := range rules.Check(password, names) {
-		f.Add("/password", fault.Code, "%s", fault.Detail)
+		f.Add("/password", fault.Code, fault.Format, fault.Args...)
 	}
 	return rules.Strength(password, names)
 }

@@ -37,6 +37,23 @@ type Fault struct {
 	Line      int    `json:"line,omitempty" doc:"Of an imported file, from 1."`
 	Code      string `json:"code"`
 	Detail    string `json:"detail"`
+
+	words *words
+}
+
+// words are a detail before it was formatted.
+type words struct {
+	format string
+	args   []any
+}
+
+// Words returns the format of the detail and its values, for who says it in another language; "" if it
+// was not formatted by [Faults].
+func (f Fault) Words() (format string, args []any) {
+	if f.words == nil {
+		return "", nil
+	}
+	return f.words.format, f.words.args
 }
 
 // OfServer reports whether the cause is the daemon or its store, and not the request.
@@ -159,7 +176,7 @@ type Faults struct {
 // Add adds a fault of a field, by its JSON pointer below f.Under and with the present line. Beyond
 // 500 faults only their number is kept.
 func (f *Faults) Add(pointer, code, format string, args ...any) {
-	f.put(Fault{Pointer: f.Under + pointer, Line: f.Line, Code: code, Detail: fmt.Sprintf(format, args...)})
+	f.put(Fault{Pointer: f.Under + pointer, Line: f.Line, Code: code, Detail: fmt.Sprintf(format, args...), words: &words{format, args}})
 }
 
 // Parameter adds a fault of a parameter of the query or the path, by its name; the detail begins

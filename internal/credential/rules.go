@@ -2,7 +2,6 @@ package credential
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -35,8 +34,10 @@ type Rules struct {
 
 // Fault is a rule that a password breaks.
 type Fault struct {
-	Code   string // too_short, too_weak, forbidden_keyword, own_name, used_before
-	Detail string // what to do; it does not repeat the password
+	Code string // too_short, too_weak, forbidden_keyword, own_name, used_before
+	// Format and Args say what to do, as for [fmt.Sprintf]; they do not repeat the password.
+	Format string
+	Args   []any
 }
 
 // Check returns the rules that a new password breaks; names are the user's own, such as the local
@@ -44,7 +45,7 @@ type Fault struct {
 func (r *Rules) Check(password []byte, names []string) []Fault {
 	var faults []Fault
 	add := func(code, format string, args ...any) {
-		faults = append(faults, Fault{code, fmt.Sprintf(format, args...)})
+		faults = append(faults, Fault{code, format, args})
 	}
 	text := norm.NFC.String(string(password))
 	if n := utf8.RuneCountInString(text); n < r.MinLength {

@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -31,8 +32,8 @@ func TestRules(t *testing.T) {
 		var codes []string
 		for _, f := range c.rules.Check([]byte(c.password), c.names) {
 			codes = append(codes, f.Code)
-			if strings.Contains(f.Detail, c.password) {
-				t.Errorf("%q is repeated: %s", c.password, f.Detail)
+			if detail := fmt.Sprintf(f.Format, f.Args...); strings.Contains(detail, c.password) {
+				t.Errorf("%q is repeated: %s", c.password, detail)
 			}
 		}
 		if got := strings.Join(codes, " "); got != c.want {

@@ -63,7 +63,8 @@ func heard(ctx context.Context, language string) (faults []string, err error) {
 		for _, p := range n.Properties {
 			if p.Name == accessibility.PropertyNameFocusable {
 				focusable = string(p.Value.Value) == "true"
-			} else if p.Name == accessibility.PropertyNameLevel {
+			}
+			if p.Name == accessibility.PropertyNameLevel {
 				of, _ = strconv.Atoi(string(p.Value.Value))
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drawbridge/drawbridge/internal/access"
 	"github.com/drawbridge/drawbridge/internal/api"
 	"github.com/drawbridge/drawbridge/internal/web"
 )
@@ -43,7 +44,6 @@ func TestLanguages(t *testing.T) {
 	if len(texts) < 100 {
 		t.Fatalf("only %d texts were found", len(texts))
 	}
-	verbs := regexp.MustCompile(`%[sd]`)
 	all := new(web.Language).Languages()
 	if len(all) < 3 {
 		t.Fatalf("%d languages", len(all))
@@ -59,6 +59,11 @@ func TestLanguages(t *testing.T) {
 		}
 	}
 }
+
+// detailed finds what faults say in source text, with their codes.
+var detailed = regexp.MustCompile(`(?:(?:\badd|fault)\(|(?:\.Add|Parameter)\([^,()\n]+(?:\([^()]*\))?, )"([a-z_]+)", "((?:[^"\\]|\\.)*)"`)
+
+var verbs = regexp.MustCompile(`%(?:\.0)?[sdqfv]`)
 
 // codes finds the codes of problems and faults in source text.
 var codes = regexp.MustCompile(`(?:(?:Conflict|TooMany|Unavailable|Unproven|\badd|fault)\(|(?:Refuse|\.Add|Parameter)\([^,()\n]+(?:\([^()]*\))?, |\bCode: )"([a-z][a-z_]{2,})"`)
@@ -88,6 +93,28 @@ func TestProblemsInLanguage(t *testing.T) {
 		for _, m := range codes.FindAllSubmatch(b, -1) {
 			found[string(m[1])] = !strings.HasSuffix(source, "_test.go") || found[string(m[1])]
 		}
+	}
+	// What has values keeps them.
+	values := 0
+	for _, l := range new(web.Language).Languages() {
+		for _, source := range sources {
+			b, err := os.ReadFile(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range detailed.FindAllSubmatch(b, -1) {
+				format := string(m[2])
+				if strings.HasSuffix(source, "_test.go") || string(m[1]) == "unknown_client_type" || !strings.ContainsAny(strings.Join(verbs.FindAllString(format, -1), ""), "dqf") {
+					continue
+				}
+				if values++; !l.Has(format) || len(verbs.FindAllString(l.T(format), -1)) != len(verbs.FindAllString(format, -1)) {
+					t.Errorf("%s: %q for %q in %s", l.Code, l.T(format), format, source)
+				}
+			}
+		}
+	}
+	if values < 3*9 {
+		t.Errorf("only %d details with values were found", values/3)
 	}
 	// What only administrators meet in these files.
 	for _, code := range []string{
@@ -134,6 +161,17 @@ func TestDecisionsInLanguage(t *testing.T) {
 		for _, m := range texts {
 			if !l.Has(string(m[1])) {
 				t.Errorf("%s lacks %q", l.Code, m[1])
+			}
+		}
+	}
+}
+
+// The predefined client types have names for people; those that a site adds are shown as they are.
+func TestClientTypesInLanguage(t *testing.T) {
+	for _, l := range new(web.Language).Languages() {
+		for _, c := range access.KnownClientTypes {
+			if l.T(string(c)) == string(c) {
+				t.Errorf("%s lacks %s", l.Code, c)
 			}
 		}
 	}

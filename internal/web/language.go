@@ -66,9 +66,9 @@ func (l *Language) Has(text string) bool {
 	return ok || l.Code == english
 }
 
-// Problem returns a problem in the language: its code and those of its faults decide what is said.
-// English keeps the details, which name values; of a code that another catalogue lacks, the code is
-// named.
+// Problem returns a problem in the language. What its faults say, with their values, is in the catalogue
+// by their English words, else by their codes; what the problem says by its code. Of a code that the
+// catalogue lacks, the code is named.
 func (l *Language) Problem(p *api.Problem) *api.Problem {
 	if l.Code == english {
 		return p
@@ -83,7 +83,12 @@ func (l *Language) Problem(p *api.Problem) *api.Problem {
 	said.Detail = text(p.Code, "This did not work (%s)")
 	said.Errors = slices.Clone(p.Errors)
 	for i := range said.Errors {
-		said.Errors[i].Detail = text(said.Errors[i].Code, "is not accepted (%s)")
+		fault := &said.Errors[i]
+		fault.Detail = text(fault.Code, "is not accepted (%s)")
+		format, values := fault.Words()
+		if _, ok := l.texts[format]; ok && format != "" {
+			fault.Detail = l.T(format, values...)
+		}
 	}
 	return &said
 }
