@@ -345,16 +345,16 @@ func TestFaultsOfANetwork(t *testing.T) {
 // namespacePort is the port of Redis in its network namespace.
 const namespacePort = "6390"
 
-// network is a network namespace behind a pair of virtual links.
-type network struct {
+// namespace is a network namespace behind a pair of virtual links.
+type namespace struct {
 	t                     *testing.T
 	name, device, address string // the namespace, our end of the link, the address at the other end
 }
 
 // cutOffNetwork makes the i-th network namespace, to end with the test.
-func cutOffNetwork(t *testing.T, i int) *network {
+func cutOffNetwork(t *testing.T, i int) *namespace {
 	t.Helper()
-	n := &network{t: t, name: fmt.Sprintf("drawbridge-faults-%d-%d", os.Getpid(), i), device: fmt.Sprintf("dbf%d-%d", os.Getpid()%100000, i), address: fmt.Sprintf("169.254.%d.%d", 1+os.Getpid()%250, 4*i+2)}
+	n := &namespace{t: t, name: fmt.Sprintf("drawbridge-faults-%d-%d", os.Getpid(), i), device: fmt.Sprintf("dbf%d-%d", os.Getpid()%100000, i), address: fmt.Sprintf("169.254.%d.%d", 1+os.Getpid()%250, 4*i+2)}
 	n.run("ip netns add " + n.name)
 	t.Cleanup(func() { n.run("ip netns del " + n.name) }) // and the link with it
 	n.run("ip link add " + n.device + " type veth peer name eth0 netns " + n.name)
@@ -367,7 +367,7 @@ func cutOffNetwork(t *testing.T, i int) *network {
 }
 
 // run runs ip.
-func (n *network) run(command string) {
+func (n *namespace) run(command string) {
 	n.t.Helper()
 	words := strings.Fields(command)
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
@@ -376,7 +376,7 @@ func (n *network) run(command string) {
 }
 
 // redis starts a server in the namespace. The test reaches it by its unix socket all the time.
-func (n *network) redis() (r *redistest.Server) {
+func (n *namespace) redis() (r *redistest.Server) {
 	n.t.Helper()
 	started, end := make(chan bool), make(chan bool)
 	n.t.Cleanup(func() { close(end) })
