@@ -4,7 +4,7 @@
 # make test-servers runs the tests that start servers on those of another Debian release: SUITE=trixie, STORE=redis
 # make test-pages inspects every page in chromium for faults of accessibility, and uses them by keyboard and without seeing them
 # make test-faults fails Redis, its network, its disk and the clock under logins and changes, and prints a table
-# make test-dkim   has opendkim verify and sign mail around Drawbridge
+# make test-dkim   has opendkim and rspamd verify and sign mail around Drawbridge
 # make test-openid logs in at a certified OpenID provider, in chromium
 # make test-roundcube logs in to Debian's Roundcube and opens the users' page by the plugin: SUITE=trixie
 # make test-monitoring runs fail2ban, CrowdSec, logcheck and logwatch on our log, on Debian 12 and 13
@@ -105,12 +105,12 @@ test-faults: sudo install-deps build
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -timeout 45m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/e2e
 	$(GO) test -count=1 -timeout 15m -tags faults -v -run 'TestFaults' $(EXEC) ./internal/store/redisstore # apart: it is measured
 
-# With Debian's opendkim, before Drawbridge to verify and behind it to sign; on this machine and in SUITE's root.
+# With Debian's opendkim and rspamd, before Drawbridge to verify and behind it to sign; on this machine and in SUITE's root.
 test-dkim: sudo build
-	@EXTRA=opendkim contrib/trial/install-deps.sh
+	@EXTRA='opendkim rspamd' contrib/trial/install-deps.sh
 	DRAWBRIDGE_BIN='$(CURDIR)/bin' $(GO) test -count=1 -tags dkim -run 'TestSignatures' $(EXEC) ./internal/e2e
 	@$(SUDO) contrib/trial/make-root.sh '$(SUITE)' '$(ROOTS)/$(SUITE)'
-	@$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' env EXTRA=opendkim contrib/trial/install-deps.sh
+	@$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' env EXTRA='opendkim rspamd' contrib/trial/install-deps.sh
 	$(GO) test -c -tags dkim -o bin/tests/dkim.test ./internal/e2e
 	$(SUDO) contrib/trial/in-root.sh '$(ROOTS)/$(SUITE)' sh -c 'cd internal/e2e && /src/bin/tests/dkim.test -test.run TestSignatures'
 
