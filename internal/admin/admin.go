@@ -104,9 +104,9 @@ type Journal interface {
 // ForwardFinder finds what sends mail of accounts on, or hides it, as forwards.Site does.
 type ForwardFinder interface {
 	Of(ctx context.Context, account string) *api.Forwards
-	// Each passes the forwards of many accounts to f, with pauses. What was not read of many of them
+	// Each passes the forwards of many accounts of a domain, and of its users that Dovecot lists, to f, with pauses. What was not read of many of them
 	// comes last, as the problems of the account "".
-	Each(ctx context.Context, accounts []string, f func(*api.Forwards)) error
+	Each(ctx context.Context, domain string, accounts []string, f func(*api.Forwards)) error
 }
 
 // KeyUses remembers when API keys were last used, as redisstore does.

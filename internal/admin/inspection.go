@@ -171,7 +171,7 @@ func (d *Domain) inspect(ctx context.Context, account string, days int, forwards
 	case account != "":
 		x.forwards(d.FindForwards.Of(ctx, account))
 	case forwards:
-		if err := d.FindForwards.Each(ctx, x.mailboxes(), x.forwards); err != nil {
+		if err := d.FindForwards.Each(ctx, d.name, x.mailboxes(), x.forwards); err != nil {
 			return nil, err
 		}
 	}

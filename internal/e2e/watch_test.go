@@ -458,6 +458,13 @@ func (s *site) forwards(theirs string, api int) {
 			scripts[1].Name != all || !scripts[1].Active || !strings.Contains(scripts[1].Text, "\neve@example.com\n.\n") {
 			s.t.Errorf("%s: %+v, %v", at, scripts, err)
 		}
+		users, err := d.Users(s.ctx, "example.org")
+		if slices.Sort(users); err != nil || !slices.Equal(users, []string{ann, bob, carol, dave}) {
+			s.t.Errorf("%s: users %v, %v", at, users, err)
+		}
+		if users, err := d.Users(s.ctx, "nowhere.example"); err != nil || len(users) > 0 {
+			s.t.Errorf("%s: users of another domain: %v, %v", at, users, err)
+		}
 		if scripts, err := d.Scripts(s.ctx, "nobody@example.org"); err == nil && len(scripts) > 0 {
 			s.t.Errorf("%s: of nobody: %+v", at, scripts)
 		}
@@ -582,6 +589,15 @@ func (s *site) inspectsItself(h *hook, theirs string) {
 		if status, body := s.call(0, "PATCH", domain, object{"inspection": object{"every": bad}}); status != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(body), "/inspection/every") {
 			s.t.Errorf("every %s: %d %v", bad, status, body)
 		}
+	}
+	// Dave has no record and never logged in.
+	put := exec.CommandContext(s.ctx, "doveadm", "-c", s.DovecotConf(), "sieve", "put", "-u", dave, "-a", "old")
+	put.Stdin = strings.NewReader("redirect \"mallory@example.com\";\n")
+	if out, err := put.CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	if text := s.command("inspect", "example.org", "--forwards", "--wide"); !strings.Contains(text, "forward_outside:"+dave+":") {
+		s.t.Errorf("the command does not find the forward of %s:\n%s", dave, text)
 	}
 	if text := s.command("inspect", "example.org", "--forwards", "--wide"); !strings.Contains(text, "forward_outside:"+carol+":") {
 		s.t.Errorf("the command finds no forward:\n%s", text)

@@ -35,7 +35,7 @@ func TestEach(t *testing.T) {
 		accounts = append(accounts, fmt.Sprintf("a%03d@example.org", i))
 	}
 	var last *api.Forwards
-	err = s.Each(t.Context(), accounts, func(f *api.Forwards) {
+	err = s.Each(t.Context(), "example.org", accounts, func(f *api.Forwards) {
 		last = f
 		for _, item := range f.Items {
 			got = append(got, fmt.Sprint(f.Account, " ", item.Target, " ", item.Outside, " ", item.Copy))

@@ -79,10 +79,11 @@ func (s *Site) Of(ctx context.Context, account string) *api.Forwards {
 	return r
 }
 
-// Each passes the forwards of many accounts to f, one after another, with pauses: logins need the same
-// Dovecots and maps. A Dovecot or a map that keeps failing is not asked any more; what was not read
+// Each passes the forwards of many accounts of a domain, and of the users that Dovecot lists of it, to f, one after
+// another, with pauses: logins need the same Dovecots and maps. A Dovecot that lists no users is no problem. A Dovecot or a map that keeps failing is not asked any more; what was not read
 // because of that comes last, as the problems of the account "".
-func (s *Site) Each(ctx context.Context, accounts []string, f func(*api.Forwards)) error {
+func (s *Site) Each(ctx context.Context, domain string, accounts []string, f func(*api.Forwards)) error {
+	accounts = s.withUsers(ctx, domain, accounts)
 	sources := map[string]*source{}
 	for _, d := range s.Dovecots {
 		sources[d.String()] = &source{what: "Sieve scripts"}
@@ -138,6 +139,24 @@ func (s *Site) Each(ctx context.Context, accounts []string, f func(*api.Forwards
 		f(r)
 	}
 	return nil
+}
+
+// withUsers adds the users that Dovecot lists of a domain to accounts, and sorts them.
+func (s *Site) withUsers(ctx context.Context, domain string, accounts []string) []string {
+	accounts = slices.Clone(accounts)
+	for _, d := range s.Dovecots {
+		users, err := d.Users(ctx, domain)
+		if err != nil {
+			continue // its userdb lists none, or asking it for scripts will say what is wrong
+		}
+		for _, user := range users {
+			if account, err := address.Parse(user, ""); err == nil && address.Domain(account) == domain {
+				accounts = append(accounts, account)
+			}
+		}
+	}
+	slices.Sort(accounts)
+	return slices.Compact(accounts)
 }
 
 // source is a Dovecot or a map, and how asking it went.

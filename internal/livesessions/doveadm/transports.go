@@ -39,8 +39,15 @@ func (c command) method() string {
 	return first + second
 }
 
-// rowsOf reads the JSON objects that both the API and "doveadm -f json" print.
+// rowsOf reads the JSON objects that both the API and "doveadm -f json" print, and the list of the command
+// "user", which is a single one.
 func rowsOf(text []byte) ([]row, error) {
+	var users struct {
+		List row `json:"userList"`
+	}
+	if err := json.Unmarshal(text, &users); err == nil && users.List != nil {
+		return []row{users.List}, nil
+	}
 	var objects []json.RawMessage
 	if err := json.Unmarshal(text, &objects); err != nil {
 		return nil, errAnswer
@@ -80,7 +87,7 @@ func (a *api) run(ctx context.Context, c command) ([]row, bool, error) {
 	for name, value := range c.params {
 		params[name] = value
 	}
-	if len(c.masks) > 0 && c.params["scriptname"] == nil {
+	if len(c.masks) > 0 && len(c.params) == 0 {
 		params["mask"] = c.masks
 	}
 	if c.user != "" {
@@ -149,7 +156,11 @@ func apiAnswer(text []byte) ([]row, bool, error) {
 type program []string
 
 func (p program) run(ctx context.Context, c command) ([]row, bool, error) {
-	cmd := exec.CommandContext(ctx, p[0], slices.Concat(p[1:], []string{"-f", "json"}, c.line())...) //nolint:gosec // G204: the setting names it; no shell
+	format := []string{"-f", "json"}
+	if c.name == "user" {
+		format = nil // which it prints in lines all the same
+	}
+	cmd := exec.CommandContext(ctx, p[0], slices.Concat(p[1:], format, c.line())...) //nolint:gosec // G204: the setting names it; no shell
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	cmd.WaitDelay = Timeout
@@ -162,8 +173,11 @@ func (p program) run(ctx context.Context, c command) ([]row, bool, error) {
 		first, _, _ := strings.Cut(said.String(), "\n")
 		return nil, false, fmt.Errorf("%w: %.200q", err, first)
 	}
-	if exit == nil && c.name == "expunge" {
+	switch c.name {
+	case "expunge":
 		return nil, true, nil
+	case "user":
+		return []row{strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })}, true, nil
 	}
 	if c.name == "kick" && !bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
 		return nil, true, nil // 2.3 prints a sentence
@@ -241,6 +255,10 @@ func (s *socket) run(ctx context.Context, c command) ([]row, bool, error) {
 		return nil, false, nil
 	default:
 		return nil, false, fmt.Errorf("doveadm refuses: %.80q", strings.TrimSpace(status))
+	}
+	if c.name == "user" {
+		rows, err := rowsOf([]byte(text))
+		return rows, true, err
 	}
 	fields := strings.Split(strings.TrimSuffix(text, "\n"), "\t")
 	fields = fields[:len(fields)-1] // each ends with a tab
