@@ -85,10 +85,10 @@ func ParseServer(text string) Server {
 	return Server{host, n}
 }
 
-// TLS reports whether connections begin with TLS; the others use STARTTLS. Ports that are ten
-// thousand higher are those of a trial.
+// TLS reports whether connections begin with TLS; the others use STARTTLS. Ports that are thousands
+// higher are those of a trial.
 func (s Server) TLS() bool {
-	return slices.Contains([]int{993, 995, 465}, s.Port%10_000)
+	return slices.Contains([]int{993, 995, 465}, s.Port%1000)
 }
 
 // Known reports whether there is a server.

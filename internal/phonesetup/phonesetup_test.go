@@ -122,7 +122,7 @@ func TestQR(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
-	for text, want := range map[string]bool{"h:993": true, "h:143": false, "h:587": false, "h:465": true, "h:10993": true, "h:10587": false, "": false} {
+	for text, want := range map[string]bool{"h:993": true, "h:143": false, "h:587": false, "h:465": true, "h:10993": true, "h:24465": true, "h:24587": false, "h:10587": false, "": false} {
 		if s := ParseServer(text); s.TLS() != want || s.Known() != (text != "") {
 			t.Errorf("%q: %+v", text, s)
 		}
