@@ -84,6 +84,18 @@ func (a *Account) unknownWarning(ctx context.Context) []api.Warning {
 	return []api.Warning{{Code: "unknown_address", Detail: fmt.Sprintf("%s had no settings here, and no recent login: check the spelling of the address.", a.address)}}
 }
 
+// aliasWarnings reports new aliases that are accounts of the domain already, and stay it.
+func (a *Account) aliasWarnings(before, after []string) (warnings []api.Warning) {
+	for _, alias := range after {
+		if _, exists := a.Store.State.Account(alias); !exists || slices.Contains(before, alias) || address.Domain(alias) != a.name {
+			continue
+		}
+		warnings = append(warnings, api.Warning{Code: "alias_is_account", Detail: fmt.Sprintf(
+			"%s has settings of its own and stays an account: logins under it are not logins of %s, which may only send from it.", alias, a.address)})
+	}
+	return warnings
+}
+
 // NewAccount is the record of an account that has none yet.
 func NewAccount(addr string, ch *store.Change) *store.Account {
 	return &store.Account{
@@ -168,7 +180,7 @@ func (a *Account) Patch(ctx context.Context, edit Edit[api.Account]) (*Result[ap
 		}
 		return in, a.mayChoose(cur, before.SecurePasswords, in.SecurePasswords)
 	})
-	res.View.Warnings = warnings
+	res.View.Warnings = append(warnings, res.View.Warnings...)
 	return res, err
 }
 
@@ -241,6 +253,7 @@ func (a *Account) edit(ctx context.Context, allowed Roles, edit func(cur *store.
 			return err
 		}
 		*res = Result[api.Account]{View: ViewAccount(next), Rev: ch.Rev, Created: !exists}
+		res.View.Warnings = a.aliasWarnings(base.Aliases, next.Aliases)
 		if exists && Same(cur.Doc, next) {
 			res.Rev = cur.Rev
 			return nil

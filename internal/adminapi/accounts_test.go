@@ -158,6 +158,10 @@ func TestOtherNames(t *testing.T) {
 	// A record makes another name an account of its own, which the answer says.
 	d.admin.patch("/v1/accounts/info@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
 	d.admin.patch("/v1/accounts/bob+x@example.org", `{}`).want(201).has("warnings.0.code", `"separate_account"`)
+	// An account does not become another name of one.
+	d.admin.patch("/v1/accounts/bob@example.org", `{"aliases":["info@example.org","robert@example.org"]}`).want(200).
+		has("warnings.0.code", `"alias_is_account"`).has("warnings.1", `null`)
+	d.admin.patch("/v1/accounts/bob@example.org", `{"suspended":true}`).want(200).has("warnings", `null`)
 	d.admin.put(dom+"/policies/p", `{"name":"P","type":"blacklist","scope":{"members":["info@example.org"]}}`).want(200).has("scope", `{"members":["info@example.org"]}`)
 }
 

@@ -165,7 +165,7 @@ type EnforcementProgress struct {
 type Scope struct {
 	All         bool              `json:"all,omitempty"`
 	Departments []ScopeDepartment `json:"departments,omitempty" maxItems:"10000"`
-	Members     []string          `json:"members,omitempty" maxItems:"10000" doc:"Addresses of this domain."`
+	Members     []string          `json:"members,omitempty" maxItems:"10000" doc:"Addresses of this domain. Another name of an account, such as an alias, becomes the account."`
 	Except      *Exceptions       `json:"except,omitempty"`
 }
 
@@ -460,7 +460,7 @@ type AccountSettings struct {
 	DisplayName     string    `json:"display_name,omitempty" maxLength:"100" doc:"The person's name, as it stands before the address in mail. Warnings of level advanced recognise it before addresses elsewhere." example:"Ann Smith"`
 	Suspended       bool      `json:"suspended"`
 	Departments     []string  `json:"departments" maxItems:"100"`
-	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Other addresses of the account. Their domains must be managed."`
+	Aliases         []string  `json:"aliases" maxItems:"1000" doc:"Other addresses of the account. Their domains must be managed. An address that has a record stays an account of its own."`
 	SendAs          []string  `json:"send_as" maxItems:"1000" doc:"Sender addresses, and *@domain, that the account may use in addition to its own. A domain's key grants addresses of its domain only." example:"[\"*@example.org\"]"`
 	Protocols       Protocols `json:"protocols" doc:"Missing protocols follow the domain."`
 	Preset          string    `json:"preset,omitempty" enum:"imap-smtp,pop3-smtp,all,none" doc:"Sets imap, pop3 and smtp at once: the pair named is on and the other protocol off; all or none of the three. It is not stored; responses show it if the switches correspond."`
