@@ -27,13 +27,14 @@ func TestSecondFactors(t *testing.T) {
 	const password, path = "ann-mailbox-2026", "/v1/accounts/" + ann
 	s.api("PUT", path, object{})
 	s.api("PUT", path+"/mailbox-password", object{"password": password})
-	webLogin := func(daemon int, secret, otp string) object {
-		status, d := s.call(daemon, "POST", "/v1/login", object{"account": ann, "secret": secret, "protocol": "web", "ip": "203.0.113.9", "otp": otp})
+	loginFrom := func(daemon int, ip, secret, otp string) object {
+		status, d := s.call(daemon, "POST", "/v1/login", object{"account": ann, "secret": secret, "protocol": "web", "ip": ip, "otp": otp})
 		if status != 200 {
 			t.Fatalf("login: %d %v", status, d)
 		}
 		return d
 	}
+	webLogin := func(daemon int, secret, otp string) object { return loginFrom(daemon, "203.0.113.9", secret, otp) }
 	key := s.api("POST", "/v1/keys", object{"name": "ann", "role": "self", "account": ann})["key"].(string)
 	self := s.with(key)
 
@@ -54,6 +55,7 @@ func TestSecondFactors(t *testing.T) {
 
 	s.replicated()
 
+	var codes []any
 	t.Run("at a login that asks", func(t *testing.T) {
 		s := s.in(t)
 		if d := webLogin(0, password, ""); d["outcome"] != "deny" || d["reason"] != "second_factor_required" || toJSON(d["second_factors"]) != `["totp"]` {
@@ -85,7 +87,7 @@ func TestSecondFactors(t *testing.T) {
 		self.refused(403, "second_factor_required", "DELETE", path+"/second-factors/"+id, nil)
 		self.refused(403, "second_factor_required", "POST", path+"/second-factors/recovery-codes", nil)
 		self.refused(403, "second_factor_required", "PATCH", path, object{"secure_passwords": "required"})
-		codes := self.proving(s.otp(secret, 1)).api("POST", path+"/second-factors/recovery-codes", nil)["codes"].([]any)
+		codes = self.proving(s.otp(secret, 1)).api("POST", path+"/second-factors/recovery-codes", nil)["codes"].([]any)
 		if len(codes) != 10 {
 			t.Fatalf("recovery codes: %v", codes)
 		}
@@ -98,6 +100,22 @@ func TestSecondFactors(t *testing.T) {
 		list := toJSON(self.api("GET", path+"/second-factors", nil))
 		if !strings.Contains(list, `"left":8`) || strings.Contains(list, secret) {
 			t.Errorf("the list: %s", list)
+		}
+	})
+	t.Run("whoever guesses elsewhere does not keep the owner out", func(t *testing.T) {
+		const elsewhere = "198.51.100.7"
+		s := s.in(t)
+		for n := range 12 {
+			if d := loginFrom(n%2, elsewhere, password, "000000"); d["reason"] != "second_factor_required" {
+				t.Errorf("guess %d: %v", n, d)
+			}
+		}
+		s.record("account="+ann+"&ip="+elsewhere, func(r object) bool { return r["note"] == "too many attempts at second factors" })
+		if d := loginFrom(0, elsewhere, password, codes[2].(string)); d["reason"] != "second_factor_required" {
+			t.Errorf("the right code after guesses: %v", d)
+		}
+		if d := webLogin(1, password, codes[2].(string)); d["outcome"] != "allow" {
+			t.Errorf("the owner: %v", d)
 		}
 	})
 	t.Run("codes by mail", func(t *testing.T) {

@@ -12,7 +12,9 @@
 //
 // Attempts are counted before anything is compared, so that attempts at the same moment on several
 // daemons count, too; a success is taken back. An account has 10 in a quarter of an hour and 40 a day,
-// an address (IPv4, or IPv6 /64) 30 in a quarter of an hour.
+// an address (IPv4, or IPv6 /64) 30 in a quarter of an hour. An address from which a factor of the
+// account was proved within 30 days has those of the account for itself: who guesses elsewhere does not
+// keep its owner out there.
 //
 // # Diagnostics
 //
@@ -23,6 +25,7 @@ package secondfactor
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,7 +42,7 @@ import (
 
 // Memory is what all daemons remember for a short time, as *redisstore.Redis does.
 type Memory interface {
-	// Count adds to a counter and returns its value.
+	// Count adds to a counter and returns its value; adding 0 reads a counter, or a number that is kept.
 	Count(ctx context.Context, domain, name string, by int, window time.Duration) (int, error)
 	// Advance remembers a number if it is larger than the one before, and reports whether it was.
 	Advance(ctx context.Context, domain, name string, to int64, keep time.Duration) (bool, error)
@@ -73,6 +76,8 @@ const (
 	addressLimit   = 30
 	codesPerHour   = 5
 	stepRemembered = 10 * time.Minute // longer than a step is accepted
+	// provedFor is for how long an address is remembered that a factor was proved from.
+	provedFor = 30 * 24 * time.Hour
 )
 
 // sealName names the sealed data of a factor.
@@ -94,16 +99,40 @@ func (v *Verifier) RecoveryHash(account, code string) []byte {
 	return v.Pepper.Code(account, "recovery", code)
 }
 
+// provedFrom names what remembers that a factor was proved from an address, which it does not show.
+func (v *Verifier) provedFrom(account string, from netip.Addr) string {
+	return "proved:" + account + ":" + hex.EncodeToString(v.Pepper.Code(account, "proved", throttle.Source(from).String()))
+}
+
+// proved takes a success back, and remembers the address that it is from.
+func (v *Verifier) proved(ctx context.Context, account string, from netip.Addr, undo func()) {
+	undo()
+	if from.IsValid() {
+		_ = v.Memory.Keep(ctx, address.Domain(account), v.provedFrom(account, from), []byte("1"), provedFor) // without it the limits are the account's
+	}
+}
+
 // attempt counts an attempt, and returns the refusal if there were too many. A success is to be
 // taken back with undo.
 func (v *Verifier) attempt(ctx context.Context, account string, from netip.Addr) (refusal string, undo func(), err error) {
+	whose := account
+	if from.IsValid() {
+		place := v.provedFrom(account, from)
+		known, err := v.Memory.Count(ctx, address.Domain(account), place, 0, provedFor)
+		if err != nil {
+			return "", nil, err
+		}
+		if known > 0 {
+			whose = place
+		}
+	}
 	counters := []struct {
 		domain, name string
 		most         int
 		window       time.Duration
 	}{
-		{address.Domain(account), "attempts:" + account, accountLimit, attemptWindow},
-		{address.Domain(account), "attempts-day:" + account, accountPerDay, 24 * time.Hour},
+		{address.Domain(account), "attempts:" + whose, accountLimit, attemptWindow},
+		{address.Domain(account), "attempts-day:" + whose, accountPerDay, 24 * time.Hour},
 		{"", "attempts-from:" + throttle.Source(from).String(), addressLimit, attemptWindow},
 	}
 	if !from.IsValid() {
@@ -154,7 +183,7 @@ func (v *Verifier) Verify(ctx context.Context, account, typed string, from netip
 	case factor.Unreadable:
 	}
 	if refusal == "" && err == nil {
-		undo()
+		v.proved(ctx, account, from, undo)
 	}
 	return refusal, err
 }
@@ -410,7 +439,7 @@ func (v *Verifier) Answer(ctx context.Context, account, id string, response []by
 	if err := v.update(ctx, account, &factors[which], keys[which], updated); err != nil {
 		return "", err
 	}
-	undo()
+	v.proved(ctx, account, from, undo)
 	if proof, err = factor.NewProof(); err != nil {
 		return "", err
 	}

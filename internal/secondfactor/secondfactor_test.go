@@ -125,6 +125,45 @@ func TestGuesses(t *testing.T) {
 	}
 }
 
+// Who knows the password and guesses codes does not keep the owner out at an address from which a factor
+// was proved before; guesses from there have the same limits.
+func TestGuessesElsewhere(t *testing.T) {
+	t.Parallel()
+	v, secret, recovery := two(t)
+	step := factor.Step(time.Now())
+	if refusal := verify(t, v[0], factor.CodeAt(secret, step)); refusal != "" {
+		t.Fatalf("at home: %s", refusal)
+	}
+	at := func(addr, otp string) string {
+		t.Helper()
+		refusal, err := v[1].Verify(t.Context(), ann, otp, netip.MustParseAddr(addr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return refusal
+	}
+	const tooMany = "too many attempts"
+	for i := range 12 {
+		if refusal := at("198.51.100.7", "000000"); strings.HasPrefix(refusal, tooMany) != (i >= 10) {
+			t.Errorf("guess %d: %q", i, refusal)
+		}
+	}
+	if refusal := at("198.51.100.8", factor.CodeAt(secret, step+1)); !strings.HasPrefix(refusal, tooMany) {
+		t.Errorf("a third address: %q", refusal)
+	}
+	if refusal := verify(t, v[1], factor.CodeAt(secret, step+1)); refusal != "" {
+		t.Errorf("at home, after the guesses: %s", refusal)
+	}
+	for i := range 12 {
+		if refusal := verify(t, v[0], "000000"); strings.HasPrefix(refusal, tooMany) != (i >= 10) {
+			t.Errorf("guess %d at home: %q", i, refusal)
+		}
+	}
+	if refusal := verify(t, v[1], recovery); !strings.HasPrefix(refusal, tooMany) {
+		t.Errorf("at home, after guesses there: %q", refusal)
+	}
+}
+
 // change changes the account of ann at one daemon, and waits until the other one has the change.
 func change(t *testing.T, v [2]*secondfactor.Verifier, edit func(*store.Account)) {
 	t.Helper()

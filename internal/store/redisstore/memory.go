@@ -20,12 +20,13 @@ func memoryKey(domain, name string) string {
 }
 
 var count = redis.NewScript(`
+if ARGV[1] == '0' then return tonumber(redis.call('GET', KEYS[1]) or 0) end
 local n = redis.call('INCRBY', KEYS[1], ARGV[1])
 if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return n`)
 
 // Count adds to a counter of a domain, "" for the site, and returns its value. The counter is
-// forgotten a window after its first use.
+// forgotten a window after its first use. To add 0 only reads it.
 func (r *Redis) Count(ctx context.Context, domain, name string, by int, window time.Duration) (int, error) {
 	n, err := count.Run(ctx, r.client, []string{memoryKey(domain, name)}, by, window.Milliseconds()).Int()
 	return n, wrap(err)
