@@ -61,11 +61,12 @@ func heard(ctx context.Context, language string) (faults []string, err error) {
 		role, name := text(n.Role), text(n.Name)
 		focusable, of := false, 0
 		for _, p := range n.Properties {
-			if p.Name == accessibility.PropertyNameFocusable {
+			switch p.Name {
+			case accessibility.PropertyNameFocusable:
 				focusable = string(p.Value.Value) == "true"
-			}
-			if p.Name == accessibility.PropertyNameLevel {
+			case accessibility.PropertyNameLevel:
 				of, _ = strconv.Atoi(string(p.Value.Value))
+			default:
 			}
 		}
 		switch role {

@@ -118,7 +118,7 @@ func TestProblemsInLanguage(t *testing.T) {
 	}
 	// What only administrators meet in these files.
 	for _, code := range []string{
-		"cannot_repair", "nothing_to_adopt", "nothing_to_repair", "unknown_client_type", "unknown_department", "unknown_address", "invalid_hash", "no_mailbox_password", "separate_account",
+		"cannot_repair", "nothing_to_adopt", "nothing_to_repair", "unknown_client_type", "unknown_department", "unknown_address", "invalid_hash", "no_mailbox_password", "separate_account", "alias_is_account",
 	} {
 		if !found[code] {
 			t.Errorf("the code %s is gone: it needs no exception", code)
