@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +13,14 @@ func TestEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := NewState()
 		ctx, end := context.WithCancel(t.Context())
-		passes := 0
-		go st.Every(ctx, time.Minute, func(context.Context, time.Time) { passes++ })
-		check := func(after time.Duration, want int) {
+		var passes atomic.Int64
+		go st.Every(ctx, time.Minute, func(context.Context, time.Time) { passes.Add(1) })
+		check := func(after time.Duration, want int64) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if passes != want {
-				t.Errorf("%d passes, want %d", passes, want)
+			if n := passes.Load(); n != want {
+				t.Errorf("%d passes, want %d", n, want)
 			}
 		}
 		check(time.Hour, 0)
