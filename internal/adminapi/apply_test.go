@@ -417,6 +417,7 @@ func TestApplyAtOnce(t *testing.T) {
 
 // In a plan of several transactions, departments are removed after the accounts in them.
 func TestApplyManyAccounts(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	doc := d.admin.exported("")
 	doc.Departments = append(doc.Departments, api.Department{Path: "many", Name: "many"})
@@ -444,6 +445,7 @@ func TestApplyManyAccounts(t *testing.T) {
 // A department that a long document takes away stays when somebody puts an account into it before
 // its turn comes: nobody is in a department that is not there.
 func TestApplyLeavesNobodyInADepartmentThatIsGone(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	doc := d.admin.exported("")
 	doc.Departments = append(doc.Departments, api.Department{Path: "many", Name: "many"})

@@ -250,6 +250,7 @@ func TestRevert(t *testing.T) {
 // What comes back when nobody confirms its removal finds its place as it was: its departments, its
 // name in a document, and the room for it.
 func TestWhatComesBackFindsItsPlace(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	d.admin.put(office, `{"name":"Office","type":"blacklist","scope":{"departments":[{"path":"board"}]}}`).want(201)
 	export := func() string { return string(d.admin.get(dom + "/export?accounts=false").want(200).body) }
@@ -292,6 +293,7 @@ func TestWhatComesBackFindsItsPlace(t *testing.T) {
 
 // A pending revert is stored whole, and rewritten when a part of it is confirmed.
 func TestRevertIsBounded(t *testing.T) {
+	t.Parallel()
 	d := start(t, true).site()
 	for i := range 9 {
 		var members []string
