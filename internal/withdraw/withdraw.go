@@ -153,7 +153,7 @@ func (s *Site) byName(list []Message) (recorded map[string][]int, resent map[sen
 		if m.Node == s.Node {
 			recorded[m.QueueID] = append(recorded[m.QueueID], i)
 		}
-		id, sender := whole(m.MessageID), strings.ToLower(m.Sender)
+		id, sender := sent(m).WholeMessageID(), strings.ToLower(m.Sender)
 		if id == "" || sender == "" {
 			continue
 		}
@@ -167,15 +167,6 @@ func (s *Site) byName(list []Message) (recorded map[string][]int, resent map[sen
 
 // sentAs is what a message keeps when it gets another queue id.
 type sentAs struct{ sender, messageID string }
-
-// whole returns a Message-ID without spaces around it, "" if it is none.
-func whole(id string) string {
-	id = strings.TrimSpace(id)
-	if len(id) <= 2 || id[0] != '<' || id[len(id)-1] != '>' {
-		return ""
-	}
-	return id
-}
 
 // messageID reads the Message-ID of a queued message; "" if it has none, or is no longer there.
 func (s *Site) messageID(ctx context.Context, id string) (string, error) {
@@ -191,7 +182,7 @@ func (s *Site) messageID(ctx context.Context, id string) (string, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("the header of the queued message %s: %w", id, err)
 	}
-	return whole(header.Get("Message-Id")), nil
+	return strings.TrimSpace(header.Get("Message-Id")), nil
 }
 
 // Find looks where messages are. The error is that of the queue; the mailboxes are searched all the same.

@@ -21,6 +21,15 @@ type Sent struct {
 	Since     time.Time // it was stored after this
 }
 
+// WholeMessageID returns the Message-ID without spaces around it, "" if it is none: not in angle brackets.
+func (s *Sent) WholeMessageID() string {
+	id := strings.TrimSpace(s.MessageID)
+	if !strings.HasPrefix(id, "<") || !strings.HasSuffix(id, ">") {
+		return ""
+	}
+	return id
+}
+
 // query returns the search query of a message; an error if no query can name it.
 func (s *Sent) query() ([]string, error) {
 	if s.QueueID == "" || strings.ContainsFunc(s.QueueID+s.MessageID+s.Sender, unicode.IsControl) {
@@ -29,8 +38,8 @@ func (s *Sent) query() ([]string, error) {
 	query := []string{"mailbox", "*", "savedsince", strconv.FormatInt(s.Since.Unix(), 10)}
 	// Postfix writes "id 3F2A11C;" or "id 3F2A11C", a line break and "for". 3F2A11CD is another one.
 	id := []string{"(", "header", "received", "id " + s.QueueID + ";", "or", "header", "received", "id " + s.QueueID + " for", ")"}
-	m := strings.TrimSpace(s.MessageID)
-	if !strings.HasPrefix(m, "<") || !strings.HasSuffix(m, ">") || s.Sender == "" {
+	m := s.WholeMessageID()
+	if m == "" || s.Sender == "" {
 		return append(query, id...), nil // a part of a Message-ID would match others
 	}
 	query = append(append(query, "("), id...)
