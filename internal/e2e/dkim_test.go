@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,20 +23,42 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/drawbridge/drawbridge/internal/freeport"
 	"github.com/drawbridge/drawbridge/internal/mailclient"
 	"github.com/drawbridge/drawbridge/internal/trialstack"
 )
 
-// opendkim starts the milter with a configuration, and returns its address for main.cf.
-func opendkim(t *testing.T, dir, name, conf string) string {
+// milterAddress reserves an address for a milter until the test ends, so that no other server of this
+// machine takes it before the milter listens.
+func milterAddress(t *testing.T) (addr, port string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var reserved freeport.Reservation
+	n, err := reserved.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
-	_, port, _ := net.SplitHostPort(addr)
+	t.Cleanup(reserved.Free)
+	port = strconv.Itoa(n)
+	return net.JoinHostPort("127.0.0.1", port), port
+}
+
+// listens waits until a milter listens: rspamd reads its settings for half a minute.
+func listens(t *testing.T, addr, name string) {
+	t.Helper()
+	for range 5000 {
+		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			_ = c.Close()
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("%s does not listen", name)
+}
+
+// opendkim starts the milter with a configuration, and returns its address for main.cf.
+func opendkim(t *testing.T, dir, name, conf string) string {
+	t.Helper()
+	addr, port := milterAddress(t)
 	file := filepath.Join(dir, name+".conf")
 	conf += "Socket inet:" + port + "@127.0.0.1\nBackground no\nAutoRestart no\nSyslog no\nRequireSafeKeys no\nPidFile " + filepath.Join(dir, name+".pid") + "\n"
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -50,15 +73,8 @@ func opendkim(t *testing.T, dir, name, conf string) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for range 200 {
-		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-			_ = c.Close()
-			return "inet:" + addr
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatalf("opendkim %s does not listen", name)
-	return ""
+	listens(t, addr, "opendkim "+name)
+	return "inet:" + addr
 }
 
 // dkimKey writes a private key and returns its file and its record in the DNS.
@@ -126,16 +142,11 @@ func (k *signatures) rspamd(t *testing.T, dir string) (verifies, signs string) {
 	return verifies, signs
 }
 
-// rspamd starts the milter with files of settings, and returns its address for main.cf, and what waits
-// until it listens.
+// rspamd starts rspamd's milter with these settings. It returns the milter's address for main.cf and a
+// function that waits until the milter listens.
 func rspamd(t *testing.T, dir string, settings ...map[string]string) (milter string, ready func()) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	_ = ln.Close()
+	addr, _ := milterAddress(t)
 	settings = append(settings, map[string]string{
 		"worker-proxy.inc": "bind_socket = \"" + addr + "\";\nupstream \"local\" { default = yes; self_scan = yes; }\n",
 		"logging.inc":      "type = \"console\";\nlevel = \"notice\";\n",
@@ -160,16 +171,7 @@ func rspamd(t *testing.T, dir string, settings ...map[string]string) (milter str
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its workers, too
 		_ = cmd.Wait()
 	})
-	return "inet:" + addr, func() {
-		for range 5000 {
-			if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-				_ = c.Close()
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		t.Fatal("rspamd does not listen")
-	}
+	return "inet:" + addr, func() { t.Helper(); listens(t, addr, "rspamd") }
 }
 
 // nameServer answers for the names of keys, one record a line, and denies that others exist. It returns
